@@ -1,0 +1,23 @@
+"""The bus: settings, clients, topics, appending, dead letters. Kafka is used only through here."""
+
+from odradek.infra.bus.admin import delete_topics, ensure_topics, require_topics, rows
+from odradek.infra.bus.appender import Address, Appender, KafkaAppender, MemoryAppender, Record
+from odradek.infra.bus.clients import (
+    admin,
+    check_position,
+    consumer,
+    partitions_of,
+    producer,
+    resume,
+    running,
+    start,
+)
+from odradek.infra.bus.deadletter import dead_letter, letter_headers, record_of
+from odradek.infra.bus.settings import BusSettings
+
+__all__ = [
+    "Address", "Appender", "BusSettings", "KafkaAppender", "MemoryAppender", "Record", "admin",
+    "check_position", "consumer", "dead_letter", "delete_topics", "ensure_topics",
+    "letter_headers", "partitions_of", "producer", "record_of", "require_topics", "resume", "rows",
+    "running", "start",
+]

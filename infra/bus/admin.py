@@ -1,0 +1,98 @@
+"""Creating the topics of the table, and checking those that are there."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka.admin import NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from odradek.infra.bus.clients import admin, running
+from odradek.infra.bus.settings import BusSettings
+from odradek.infra.errors import BusError, TopicMismatch, TopicMissing
+from odradek.schemas.topics import AGENT_TOPICS, CLIENT_TOPICS, TOPICS, Topic, agent_topic
+
+
+def rows(agents: Iterable[str] = (), clients: Iterable[str] = ()) -> list[tuple[str, Topic]]:
+    """(name, row) of all topics of an installation with these agents and client groups."""
+    found = [(row.name, row) for row in TOPICS]
+    found += [(agent_topic(row, agent), row) for agent in agents for row in AGENT_TOPICS]
+    found += [(agent_topic(row, group), row) for group in clients for row in CLIENT_TOPICS]
+    return found
+
+
+async def ensure_topics(
+    bus: BusSettings, wanted: Iterable[tuple[str, Topic]] | None = None
+) -> list[str]:
+    """Create what is missing of `wanted` (default: the whole table); return the new names.
+
+    Raises TopicMismatch where a topic has another number of partitions than it must have.
+    """
+    table = {bus.topic(name): row for name, row in (rows() if wanted is None else wanted)}
+    async with running(admin(bus), bus) as client:
+        existing = set(await client.list_topics())
+        new = [
+            NewTopic(
+                name,
+                num_partitions=bus.partitions(row),
+                replication_factor=bus.replication_factor,
+                topic_configs=row.config,
+            )
+            for name, row in table.items()
+            if name not in existing
+        ]
+        if new:
+            answer = await client.create_topics(new)
+            for name, code, *message in answer.topic_errors:
+                if code and for_code(code) is not TopicAlreadyExistsError:
+                    raise BusError(f"topic {name} cannot be created: {for_code(code)} {message}")
+        await _check(client, bus, {n: r for n, r in table.items() if n in existing})
+    return sorted(topic.name for topic in new)
+
+
+async def _check(client: Any, bus: BusSettings, table: dict[str, Topic]) -> None:
+    if not table:
+        return
+    for found in await client.describe_topics(list(table)):
+        name, have = found["topic"], len(found["partitions"])
+        want = bus.partitions(table[name])
+        if have != want:
+            raise TopicMismatch(
+                f"topic {name} has {have} partitions, but {want} are configured: ids depend on "
+                "the number, so set ODRADEK_TOPIC_PARTITIONS to what the topics have, or choose "
+                "another ODRADEK_TOPIC_PREFIX"
+            )
+
+
+async def require_topics(bus: BusSettings, names: Iterable[str]) -> None:
+    """Raise TopicMissing unless all these topics (names of the table) are there."""
+    async with running(admin(bus), bus) as client:
+        existing = set(await client.list_topics())
+    absent = [name for name in names if bus.topic(name) not in existing]
+    if absent:
+        raise TopicMissing(
+            f"Kafka lacks the topic{'s' if len(absent) > 1 else ''} {', '.join(absent)}: "
+            "run `odradek topics apply`"
+        )
+
+
+async def delete_topics(bus: BusSettings) -> list[str]:
+    """Delete every topic under this installation's prefix, which must not be empty."""
+    if not bus.topic_prefix:
+        raise BusError("refusing to delete topics without a topic prefix")
+    async with running(admin(bus), bus) as client:
+        doomed = [name for name in await client.list_topics() if name.startswith(bus.topic_prefix)]
+        if doomed:
+            await client.delete_topics(doomed)
+    return sorted(doomed)
+
+
+async def settings_of(bus: BusSettings, name: str) -> dict[str, str]:
+    """The configuration that a topic (name of the table) has on the broker."""
+    async with running(admin(bus), bus) as client:
+        resource = ConfigResource(ConfigResourceType.TOPIC, bus.topic(name))
+        try:
+            (answer,) = await client.describe_configs([resource])
+        except KafkaError as error:
+            raise BusError(f"topic {name}: {error!r}") from error
+    return {entry[0]: entry[1] for entry in answer.resources[0][4]}

@@ -1,0 +1,156 @@
+"""Appending one record and knowing that the log has it: the seam between processes and Kafka.
+
+`Appender` is what processes ask for, `KafkaAppender` the real one, `MemoryAppender` the one for
+tests; both pass the same suite.
+"""
+
+import asyncio
+import time
+from typing import Protocol
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from odradek.infra.bus.clients import producer, start
+from odradek.infra.bus.settings import BusSettings
+from odradek.infra.errors import BusError, LogUnavailable
+from odradek.schemas.codec import Headers
+from odradek.schemas.ids import partition_for
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a record stands."""
+
+    topic: str
+    """Without prefix."""
+    partition: int
+    offset: int
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A record as readers of ours see it."""
+
+    topic: str
+    """Without prefix."""
+    partition: int
+    offset: int
+    key: str | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp: float = 0.0
+    """Unix seconds: append time or create time, as the topic says."""
+
+    @property
+    def address(self) -> Address:
+        """Where it stands."""
+        return Address(self.topic, self.partition, self.offset)
+
+
+class Appender(Protocol):
+    """Appends records durably."""
+
+    async def append(
+        self,
+        topic: str,
+        *,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Address:
+        """Return once all in-sync replicas have the record. Raises LogUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Send what is under way and let go."""
+        ...
+
+
+class KafkaAppender:
+    """Appends through an idempotent producer with acks=all."""
+
+    def __init__(self, client: AIOKafkaProducer, bus: BusSettings, timeout_s: float) -> None:
+        self._client = client
+        self._bus = bus
+        self._timeout_s = timeout_s
+
+    @classmethod
+    async def connect(
+        cls, bus: BusSettings, *, linger_ms: int = 0, timeout_s: float = 10.0
+    ) -> "KafkaAppender":
+        """Connect. Raises KafkaUnreachable."""
+        client = producer(bus, linger_ms=linger_ms)
+        await start(client, bus)
+        return cls(client, bus, timeout_s)
+
+    async def append(
+        self,
+        topic: str,
+        *,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Address:
+        """See `Appender`."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                sent = await self._client.send(
+                    self._bus.topic(topic),
+                    key=key.encode() if key is not None else None,
+                    value=value,
+                    headers=list(headers),
+                    partition=partition,
+                )
+                # Shielded: giving up waiting must not cancel a batch that may still land.
+                done = await asyncio.shield(sent)
+        except MessageSizeTooLargeError as error:
+            raise BusError(f"a record of {len(value or b'')} bytes is too large for {topic}") from (
+                error
+            )
+        except (KafkaError, TimeoutError) as error:
+            raise LogUnavailable(f"{topic} took no record within {self._timeout_s:g} s") from error
+        return Address(topic, done.partition, done.offset)
+
+    async def aclose(self) -> None:
+        """See `Appender`."""
+        await self._client.stop()
+
+
+class MemoryAppender:
+    """A log in memory with the partitioner of Kafka; `failing` makes it refuse."""
+
+    def __init__(self, partitions: int = 3) -> None:
+        self.records: list[Record] = []
+        self.failing = False
+        self._partitions = partitions
+        self._ends: dict[tuple[str, int], int] = {}
+
+    async def append(
+        self,
+        topic: str,
+        *,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Address:
+        """See `Appender`."""
+        if self.failing:
+            raise LogUnavailable(f"{topic} took no record: told to fail")
+        if partition is None:
+            partition = partition_for(key, self._partitions) if key is not None else 0
+        offset = self._ends.get((topic, partition), 0)
+        self._ends[topic, partition] = offset + 1
+        self.records.append(
+            Record(topic, partition, offset, key, value, headers, timestamp=time.time())
+        )
+        return Address(topic, partition, offset)
+
+    async def aclose(self) -> None:
+        """See `Appender`."""
+
+    def on(self, topic: str) -> list[Record]:
+        """The records of a topic, in the order in which they came."""
+        return [record for record in self.records if record.topic == topic]

@@ -1,0 +1,193 @@
+"""aiokafka clients with the settings that our guarantees need."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    UnknownTopicOrPartitionError,
+)
+
+from odradek.infra.bus.settings import BusSettings
+from odradek.infra.errors import (
+    BusError,
+    KafkaRefused,
+    KafkaUnreachable,
+    PositionLost,
+    TopicMissing,
+)
+from odradek.schemas.topics import MB
+
+TRANSACTION_TIMEOUT_MS: Final = 10_000
+"""An open transaction stalls every read_committed reader, so a dead writer's ends soon."""
+
+
+class Client(Protocol):
+    """What all aiokafka clients share."""
+
+    async def start(self) -> None:
+        """Connect."""
+        ...
+
+
+def producer(
+    bus: BusSettings, *, linger_ms: int = 0, transactional_id: str | None = None
+) -> AIOKafkaProducer:
+    """An idempotent producer, not started.
+
+    Args:
+        bus: Where Kafka is.
+        linger_ms: 0 where somebody waits for the ack, 5 for bulk.
+        transactional_id: Without prefix; makes the producer transactional. One per (group, input
+            partition): starting it fences whoever held it before.
+    """
+    extra: dict[str, Any] = {}
+    if transactional_id is not None:
+        extra["transactional_id"] = bus.group(transactional_id)
+        extra["transaction_timeout_ms"] = TRANSACTION_TIMEOUT_MS
+    return AIOKafkaProducer(
+        **bus.connection(),
+        enable_idempotence=True,
+        acks="all",
+        linger_ms=linger_ms,
+        compression_type="zstd",
+        max_batch_size=512 * 1024,
+        max_request_size=18 * MB,
+        request_timeout_ms=30_000,
+        metadata_max_age_ms=60_000,
+        **extra,
+    )
+
+
+def consumer(
+    bus: BusSettings,
+    *topics: str,
+    group: str | None = None,
+    instance: str | None = None,
+    committed: bool = True,
+    max_poll_records: int | None = None,
+) -> AIOKafkaConsumer:
+    """A consumer that never skips silently, not started.
+
+    Args:
+        bus: Where Kafka is.
+        topics: Names without prefix; none for a consumer that will `assign()`.
+        group: Without prefix; none for a reader on its own.
+        instance: Static membership: the same name comes back to the same partitions.
+        committed: Read only what transactions have committed.
+        max_poll_records: Most records of one fetch.
+    """
+    extra: dict[str, Any] = {}
+    if group is not None:
+        extra["group_id"] = bus.group(group)
+        if instance is not None:
+            extra["group_instance_id"] = bus.group(instance)
+    return AIOKafkaConsumer(
+        *(bus.topic(name) for name in topics),
+        **bus.connection(),
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+        isolation_level="read_committed" if committed else "read_uncommitted",
+        session_timeout_ms=bus.session_timeout_ms,
+        heartbeat_interval_ms=min(1000, bus.session_timeout_ms // 3),
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=8 * MB,
+        fetch_max_bytes=64 * MB,
+        max_poll_records=max_poll_records,
+        metadata_max_age_ms=30_000,
+        **extra,
+    )
+
+
+async def start(client: Client, bus: BusSettings, *, timeout_s: float = 30.0) -> None:
+    """Start a client; what goes wrong is told in one line.
+
+    Raises KafkaUnreachable, KafkaRefused or BusError; the client is closed then.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            await client.start()
+    except (KafkaConnectionError, KafkaTimeoutError, TimeoutError, OSError) as error:
+        await _close(client)
+        raise KafkaUnreachable(
+            f"no Kafka answers at {bus.bootstrap_servers}: is it running? "
+            "(`odradek kafka start` starts a local one)"
+        ) from error
+    except (AuthenticationFailedError, AuthenticationMethodNotSupported) as error:
+        await _close(client)
+        raise KafkaRefused(f"Kafka at {bus.bootstrap_servers} refuses us: {error}") from error
+    except KafkaError as error:
+        await _close(client)
+        raise BusError(f"Kafka at {bus.bootstrap_servers}: {error!r}") from error
+
+
+async def _close(client: Any) -> None:
+    close = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    try:
+        await asyncio.wait_for(close(), 5)
+    except (KafkaError, TimeoutError, OSError, AttributeError):
+        return
+
+
+@asynccontextmanager
+async def running(client: Any, bus: BusSettings) -> AsyncIterator[Any]:
+    """A client that is started on entry and stopped on exit."""
+    await start(client, bus)
+    try:
+        yield client
+    finally:
+        await _close(client) if isinstance(client, AIOKafkaAdminClient) else await client.stop()
+
+
+def admin(bus: BusSettings) -> AIOKafkaAdminClient:
+    """An admin client, not started; `running()` starts and closes it."""
+    return AIOKafkaAdminClient(**bus.connection(), request_timeout_ms=30_000)
+
+
+async def partitions_of(reader: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic (name on the cluster). Raises TopicMissing."""
+    found = reader.partitions_for_topic(topic)
+    if not found:
+        # The metadata of a consumer without a subscription does not hold every topic.
+        metadata = await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
+        found = metadata.partitions_for_topic(topic)
+    if not found:
+        raise TopicMissing(f"topic {topic} does not exist: run `odradek topics apply`")
+    return [TopicPartition(topic, number) for number in sorted(found)]
+
+
+async def resume(reader: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
+    """Put each partition on its committed offset, or on its beginning if it has none.
+
+    Raises PositionLost where retention has deleted the committed offset.
+    """
+    wanted = list(partitions)
+    if not wanted:
+        return
+    beginnings = await reader.beginning_offsets(wanted)
+    for partition in wanted:
+        offset = await reader.committed(partition)
+        check_position(partition, offset, beginnings[partition])
+        reader.seek(partition, beginnings[partition] if offset is None else offset)
+
+
+def check_position(partition: TopicPartition, offset: int | None, beginning: int) -> None:
+    """Raise PositionLost if the log begins after `offset`."""
+    if offset is not None and offset < beginning:
+        raise PositionLost(
+            f"{partition.topic}[{partition.partition}] begins at {beginning}, but we had read only "
+            f"up to {offset}: retention deleted {beginning - offset} records that nobody processed"
+        )
+
+
+def missing(error: KafkaError) -> bool:
+    """Whether an error of aiokafka means that a topic is not there."""
+    return isinstance(error, UnknownTopicOrPartitionError)

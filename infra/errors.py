@@ -1,0 +1,65 @@
+"""What can go wrong between us and the outside.
+
+InfraError
+├── BusError
+│   ├── KafkaUnreachable     retriable: nobody answers at the bootstrap servers
+│   ├── KafkaRefused         wrong credentials or rights: a person must act
+│   ├── LogUnavailable       retriable: the broker did not acknowledge in time
+│   ├── TopicMissing         a topic is not there: `odradek topics apply`
+│   ├── TopicMismatch        a topic has other partitions than the table says
+│   └── PositionLost         retention has deleted what we had not read
+├── TokenError               a credential is missing, forged, expired or for something else
+└── ProjectError             odradek.toml or a setting cannot be used
+"""
+
+from typing import ClassVar
+
+
+class InfraError(Exception):
+    """Base of what infra raises; its text is one line that says what to do."""
+
+    retriable: ClassVar[bool] = False
+
+
+class BusError(InfraError):
+    """Kafka, or our way of using it."""
+
+
+class KafkaUnreachable(BusError):
+    """Nobody answers at the bootstrap servers."""
+
+    retriable = True
+
+
+class KafkaRefused(BusError):
+    """Kafka answers, but does not let us in."""
+
+
+class LogUnavailable(BusError):
+    """The broker did not acknowledge a record in time; it may still land."""
+
+    retriable = True
+
+
+class TopicMissing(BusError):
+    """A topic that a process needs does not exist."""
+
+
+class TopicMismatch(BusError):
+    """A topic exists with another number of partitions than ids were made for."""
+
+
+class PositionLost(BusError):
+    """The log no longer holds the offset at which a reader must go on."""
+
+
+class TokenError(InfraError):
+    """A credential that does not open what it was shown for."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"token refused: {reason}")
+        self.reason = reason
+
+
+class ProjectError(InfraError):
+    """A project file or a setting that cannot be used."""

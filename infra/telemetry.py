@@ -1,0 +1,102 @@
+"""Traces by opentelemetry-sdk, set up by the standard OTEL variables.
+
+With no `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_TRACES_EXPORTER`) nothing is exported and no span
+is recorded, so a run without a collector pays next to nothing. Across topics the context travels
+as the W3C `traceparent` header.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SimpleSpanProcessor,
+    SpanExporter,
+)
+
+from odradek.schemas.codec import header
+
+_state: dict[str, Any] = {"on": False}
+_FILE: Final = "ODRADEK_TRACE_FILE"
+
+
+def setup(process: str, exporter: SpanExporter | None = None) -> None:
+    """Make this process trace, if the OTEL variables (or `exporter`) ask for it."""
+    kind = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    )
+    if exporter is None and kind == "none":
+        return
+    processor: Any = None
+    if exporter is not None:
+        processor = SimpleSpanProcessor(exporter)
+    elif path := os.environ.get(_FILE):
+        out = open(path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+        processor = SimpleSpanProcessor(
+            ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
+        )
+    elif kind == "console":
+        processor = BatchSpanProcessor(ConsoleSpanExporter())
+    elif endpoint or kind == "otlp":
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        processor = BatchSpanProcessor(OTLPSpanExporter())
+    if processor is None:
+        return
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": f"odradek-{process}"}),
+    )
+    provider.add_span_processor(processor)
+    trace.set_tracer_provider(provider)
+    _state["on"] = True
+
+
+def shutdown() -> None:
+    """Send what spans are still held."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()
+
+
+def enabled() -> bool:
+    """Whether spans are recorded."""
+    return bool(_state["on"])
+
+
+@contextmanager
+def span(name: str, *, parent: str | None = None, **attributes: Any) -> Iterator[str | None]:
+    """A span around a block; yields the traceparent to hand on (None while tracing is off).
+
+    Args:
+        name: What is done, such as `proxy.turn`.
+        parent: The traceparent of what caused this, from a record's or request's header.
+        attributes: Ids and counts; never content and never secrets.
+    """
+    if not _state["on"]:
+        yield parent
+        return
+    above = propagate.extract({"traceparent": parent}) if parent else context.get_current()
+    tracer = trace.get_tracer("odradek")
+    with tracer.start_as_current_span(
+        name, context=above, attributes={f"odradek.{key}": value for key, value in attributes.items()}
+    ):
+        yield current()
+
+
+def current() -> str | None:
+    """The traceparent of the span in force."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def parent_of(headers: Any) -> str | None:
+    """The traceparent in a record's headers."""
+    return header(headers, "traceparent")

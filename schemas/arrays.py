@@ -1,0 +1,61 @@
+"""Token arrays on the wire: base64 of little-endian numbers.
+
+msgspec writes `bytes` as base64 in JSON, so an array is a `bytes` field here: readable from any
+language and four times cheaper than a list of JSON numbers. These functions are the only way in
+and out of them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from odradek.schemas.errors import InvalidRecord
+
+type_ids = np.dtype("<u4")
+type_floats = np.dtype("<f4")
+
+Ids = npt.NDArray[np.uint32]
+Floats = npt.NDArray[np.float32]
+
+
+def pack_ids(ids: Sequence[int] | npt.NDArray[np.integer]) -> bytes:
+    """Token ids as bytes. Raises InvalidRecord for a negative id or one beyond 32 bits."""
+    array = np.asarray(ids)
+    if array.size == 0:
+        return b""
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise InvalidRecord("bad_array", "token ids must be one row of whole numbers")
+    if array.min() < 0 or array.max() > 0xFFFFFFFF:
+        raise InvalidRecord("bad_array", "a token id is negative or beyond 32 bits")
+    return array.astype(type_ids).tobytes()
+
+
+def unpack_ids(data: bytes) -> Ids:
+    """Bytes as token ids, shape (n,), uint32. The array shares the bytes and is read-only."""
+    if len(data) % 4:
+        raise InvalidRecord("bad_array", f"{len(data)} bytes are no whole number of token ids")
+    return np.frombuffer(data, dtype=type_ids)
+
+
+def pack_floats(values: Sequence[float] | npt.NDArray[np.floating]) -> bytes:
+    """Log probabilities (nats) as bytes. Raises InvalidRecord if one is not finite."""
+    array = np.asarray(values, dtype=type_floats)
+    if array.size and not np.isfinite(array).all():
+        raise InvalidRecord("bad_array", "a log probability is not finite")
+    return array.tobytes()
+
+
+def unpack_floats(data: bytes) -> Floats:
+    """Bytes as float32, shape (n,). Raises InvalidRecord if one is not finite."""
+    if len(data) % 4:
+        raise InvalidRecord("bad_array", f"{len(data)} bytes are no whole number of floats")
+    array = np.frombuffer(data, dtype=type_floats)
+    if array.size and not np.isfinite(array).all():
+        raise InvalidRecord("bad_array", "a log probability is not finite")
+    return array
+
+
+def count(data: bytes) -> int:
+    """How many elements an array holds."""
+    return len(data) // 4

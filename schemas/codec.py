@@ -1,0 +1,236 @@
+"""Events to bytes and back, with CloudEvents headers and limits before parsing.
+
+JSON by msgspec, one event per record. Headers follow the CloudEvents 1.0 Kafka binding in binary
+mode: `ce_*` headers hold the context attributes, the value holds the data.
+"""
+
+import hashlib
+import math
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from odradek.schemas import events
+from odradek.schemas.arrays import count, unpack_floats, unpack_ids
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.topics import Topic
+
+Headers = tuple[tuple[str, bytes], ...]
+E = TypeVar("E")
+
+MAX_DEPTH: Final = 64
+"""Deepest nesting of JSON that is parsed at all; agents' messages stay far below it."""
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+@lru_cache(maxsize=64)
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def encode(event: events.Event) -> bytes:
+    """An event as the value of a record.
+
+    Raises InvalidRecord for what no reader would accept (see `check`).
+    """
+    check(event)
+    return _encoder.encode(event)
+
+
+def decode(value: bytes | None, kind: type[E] | Any, *, max_bytes: int = 16 * 1024 * 1024) -> E:
+    """The event in a record's value.
+
+    Args:
+        value: The record's value. A tombstone (None) is no event.
+        kind: An event type or a union of tagged ones, such as `events.TurnsEvent`.
+        max_bytes: Larger values are refused before anything is parsed.
+
+    Raises:
+        InvalidRecord: With reason `tombstone`, `too_large`, `too_deep`, `not_json`,
+            `unknown_type`, `bad_schema`, `bad_array` or `not_finite`.
+    """
+    if value is None:
+        raise InvalidRecord("tombstone", "the record has no value")
+    if len(value) > max_bytes:
+        raise InvalidRecord("too_large", f"{len(value)} bytes, at most {max_bytes}")
+    check_depth(value)
+    try:
+        event = _decoder(kind).decode(value)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        tag = "Invalid value" in message and "$.type" in message
+        raise InvalidRecord("unknown_type" if tag else "bad_schema", message) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecord("not_json", str(error)[:200]) from None
+    except RecursionError:
+        raise InvalidRecord("too_deep", "nested too deep") from None
+    check(event)
+    return event  # type: ignore[no-any-return]
+
+
+def check_depth(value: bytes, limit: int = MAX_DEPTH) -> None:
+    """Refuse JSON that nests deeper than `limit` before a recursive parser sees it.
+
+    A cheap bound first: nesting takes as many opening brackets, which C counts. Only a value with
+    more of them than the limit is walked, outside strings.
+    """
+    if value.count(b"[") + value.count(b"{") <= limit:
+        return
+    bare = _strip_strings(value)
+    depth = 0
+    for byte in bare:
+        if byte in b"[{":
+            depth += 1
+            if depth > limit:
+                raise InvalidRecord("too_deep", f"nested deeper than {limit}")
+        elif byte in b"]}":
+            depth -= 1
+
+
+def _strip_strings(value: bytes) -> bytes:
+    """The brackets of JSON text outside its strings, in order."""
+    if b"\\" in value:
+        value = value.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(value.split(b'"')[::2])
+    return outside.translate(None, delete=bytes(set(range(256)) - set(b"[]{}")))
+
+
+def check(event: Any) -> None:
+    """Hold an event against what its types cannot say: array lengths, finite numbers, spans."""
+    checker = _CHECKS.get(type(event))
+    if checker is not None:
+        checker(event)
+
+
+def _finite(name: str, value: float | None) -> None:
+    if value is not None and not math.isfinite(value):
+        raise InvalidRecord("not_finite", f"{name} is not finite")
+
+
+def _check_turn(turn: events.Turn) -> None:
+    unpack_ids(turn.prompt.ids)
+    n = len(unpack_ids(turn.completion.ids))
+    logprobs = len(unpack_floats(turn.completion.logprobs))
+    if logprobs not in {0, n}:
+        raise InvalidRecord("bad_array", f"{n} sampled ids, but {logprobs} log probabilities")
+    _check_versions(turn.versions, n)
+
+
+def _check_versions(versions: tuple[events.VersionSpan, ...], n: int) -> None:
+    at = 0
+    for span in versions:
+        if not at <= span.start <= span.end <= n:
+            raise InvalidRecord("bad_array", "version spans overlap or leave the tokens")
+        at = span.end
+
+
+def _check_episode(episode: events.Episode) -> None:
+    _finite("reward", episode.reward)
+    for name, value in episode.components.items():
+        _finite(name, value)
+    for sequence in episode.sequences:
+        n = len(unpack_ids(sequence.ids))
+        at = sampled = 0
+        for span in sequence.spans:
+            if not at <= span.start <= span.end <= n:
+                raise InvalidRecord("bad_array", "sampled spans overlap or leave the tokens")
+            at = span.end
+            sampled += span.end - span.start
+        unpack_floats(sequence.logprobs)
+        if count(sequence.logprobs) != sampled:
+            raise InvalidRecord("bad_array", "sampled tokens and log probabilities differ in number")
+        _check_versions(sequence.versions, n)
+
+
+def _check_reward(reward: events.Reward) -> None:
+    _finite("value", reward.value)
+
+
+def _check_timeouts(name: str, timeouts: events.Timeouts) -> None:
+    for field in timeouts.__struct_fields__:
+        _finite(f"{name}.{field}", getattr(timeouts, field))
+
+
+def _check_wanted(event: events.Task | events.Opened) -> None:
+    _finite("failure_reward", event.failure_reward)
+    for name, weight in event.rewards.items():
+        _finite(f"rewards.{name}", weight)
+    _check_timeouts("timeouts", event.timeouts)
+
+
+def _check_batch(batch: events.Batch) -> None:
+    for pointer in batch.episodes:
+        _finite("reward", pointer.reward)
+
+
+_CHECKS: Final[dict[type, Any]] = {
+    events.Task: _check_wanted,
+    events.Opened: _check_wanted,
+    events.Turn: _check_turn,
+    events.Episode: _check_episode,
+    events.Reward: _check_reward,
+    events.Batch: _check_batch,
+}
+
+
+def digest(value: bytes) -> str:
+    """The sha256 of a record's value, in hexadecimal: how pointers know an episode again."""
+    return hashlib.sha256(value).hexdigest()
+
+
+def type_name(event: events.Event) -> str:
+    """The CloudEvents type of an event, such as `odradek.turn.v1`."""
+    return f"odradek.{type(event).__struct_config__.tag}.v1"
+
+
+def headers(
+    event: events.Event,
+    *,
+    source: str,
+    subject: str,
+    event_id: str,
+    traceparent: str | None = None,
+    at: datetime | None = None,
+) -> Headers:
+    """CloudEvents headers of an event.
+
+    Args:
+        event: What the record's value holds.
+        source: Who writes, such as `/proxy/1f3a`.
+        subject: The record's key.
+        event_id: Unique with the source, and the same when the same event is sent again.
+        traceparent: W3C trace context, where there is one.
+        at: When it happened; now if not given.
+    """
+    stamp = (at or datetime.now(UTC)).isoformat().replace("+00:00", "Z")
+    pairs = [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", type_name(event).encode()),
+        ("ce_source", source.encode()),
+        ("ce_id", event_id.encode()),
+        ("ce_time", stamp.encode()),
+        ("ce_subject", subject.encode()),
+        ("content-type", b"application/json"),
+    ]
+    if traceparent:
+        pairs.append(("traceparent", traceparent.encode()))
+    return tuple(pairs)
+
+
+def header(pairs: Any, name: str) -> str | None:
+    """The last value of a header as text, or None."""
+    for key, value in reversed(tuple(pairs or ())):
+        if key == name:
+            return value.decode(errors="replace") if value is not None else None
+    return None
+
+
+def union(topic: Topic) -> Any:
+    """The union of a topic's event types, for `decode`."""
+    kind: Any = topic.types[0]
+    for other in topic.types[1:]:
+        kind = kind | other
+    return kind

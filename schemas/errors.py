@@ -1,0 +1,32 @@
+"""What can be wrong with a record.
+
+SchemaError
+├── InvalidRecord        the bytes are no event of ours: dead letter, never retried
+└── UnknownTopic         a name outside the topic table: a mistake of the program
+"""
+
+from typing import ClassVar
+
+
+class SchemaError(Exception):
+    """Something does not fit the schemas."""
+
+    retriable: ClassVar[bool] = False
+
+
+class InvalidRecord(SchemaError):
+    """A record that no decoder of ours accepts.
+
+    Attributes:
+        reason: One of a fixed set of short words, fit for a header and for counting.
+        detail: What exactly is wrong, for people; never holds the record's content.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class UnknownTopic(SchemaError):
+    """A topic name that the topic table does not list."""

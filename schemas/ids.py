@@ -1,0 +1,62 @@
+"""Deterministic ids: a repeat of the same work makes the same names.
+
+Everything derives from (task, sample, attempt), so a process that dies and repeats
+a send, or a broker that delivers twice, changes nothing downstream.
+"""
+
+import uuid
+
+NAMESPACE = uuid.UUID("6f64726a-6465-5b00-8000-6b61666b6131")
+"""The UUIDv5 namespace of all ids that Odradek makes."""
+
+_MASK = 0xFFFFFFFF
+_M = 0x5BD1E995
+
+
+def murmur2(data: bytes) -> int:
+    """Hash a key as Kafka's default partitioner does.
+
+    Returns an unsigned 32-bit number. Follows `Utils.murmur2` of the Java client; aiokafka and
+    librdkafka's `murmur2_random` agree with it.
+    """
+    length = len(data)
+    h = 0x9747B28C ^ length
+    whole = length - length % 4
+    for i in range(0, whole, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * _M & _MASK
+        k = (k ^ (k >> 24)) * _M & _MASK
+        h = (h * _M & _MASK) ^ k
+    if tail := data[whole:]:
+        h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
+    h = (h ^ (h >> 13)) * _M & _MASK
+    return h ^ (h >> 15)
+
+
+def partition_for(key: str, partitions: int) -> int:
+    """The partition that every client puts `key` on, of `partitions` in all."""
+    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+
+
+def task_id(item: str, epoch: int, run: str) -> str:
+    """A fresh task id for `item`: unique per run and epoch, the same when published again."""
+    return str(uuid.uuid5(NAMESPACE, f"task/{run}/{epoch}/{item}"))
+
+
+def message_id(task: str, sample: int) -> str:
+    """The id of the A2A message that asks for sample `sample` of a task."""
+    return str(uuid.uuid5(NAMESPACE, f"message/{task}/{sample}"))
+
+
+def episode_id(message: str, attempt: int, *, partition: int, partitions: int) -> str:
+    """The A2A task id (= episode id) of an attempt at a message.
+
+    The first UUIDv5 of (message, attempt, n) that murmur2 puts on the partition on which the
+    request arrived, so that whatever follows under this key reaches the same owner. Takes as many
+    draws as there are partitions, on average.
+    """
+    n = 0
+    while True:
+        candidate = str(uuid.uuid5(NAMESPACE, f"episode/{message}/{attempt}/{n}"))
+        if partition_for(candidate, partitions) == partition:
+            return candidate
+        n += 1

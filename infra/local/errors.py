@@ -1,6 +1,6 @@
 """What can go wrong with the broker that we start ourselves.
 
-LocalKafkaError
+LocalKafkaError        an InfraError
 ├── JarsUnavailable    a jar could not be fetched: the network, mostly
 ├── JarDiffers         a jar is not the one that was pinned: never run it
 ├── JavaMissing        no Java runtime of version 17 or later
@@ -11,19 +11,17 @@ LocalKafkaError
 └── NotOurBroker       the recorded process id belongs to something else
 """
 
-from typing import ClassVar
+from odradek.infra.errors import InfraError
 
 
-class LocalKafkaError(Exception):
+class LocalKafkaError(InfraError):
     """The local broker cannot do what was asked."""
-
-    retriable: ClassVar[bool] = False
 
 
 class JarsUnavailable(LocalKafkaError):
     """A jar could not be fetched, after several tries."""
 
-    retriable: ClassVar[bool] = True
+    retriable = True
 
 
 class JarDiffers(LocalKafkaError):
@@ -49,7 +47,7 @@ class BrokerDied(LocalKafkaError):
 class BrokerSilent(LocalKafkaError):
     """The broker did not answer in time."""
 
-    retriable: ClassVar[bool] = True
+    retriable = True
 
 
 class NotOurBroker(LocalKafkaError):

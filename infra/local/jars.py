@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
-
 from odradek.infra.local.errors import JarDiffers, JarsUnavailable, NoDisk
 
 KAFKA_VERSION: Final = "4.3.1"
@@ -62,7 +61,11 @@ def pinned() -> tuple[Jar, ...]:
     """The jars of `kafka-jars.txt`, in its order."""
     text = files("odradek.infra.local").joinpath("kafka-jars.txt").read_text(encoding="ascii")
     rows = (line.split() for line in text.splitlines() if line.strip())
-    return tuple(Jar(*coordinate.split(":"), digest) for coordinate, digest in rows)
+    return tuple(
+        Jar(group, artifact, version, digest)
+        for coordinate, digest in rows
+        for group, artifact, version in [coordinate.split(":")]
+    )
 
 
 def jars_dir() -> Path:

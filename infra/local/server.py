@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
-
 from odradek.infra.local.errors import BrokerDied, BrokerSilent, NoDisk, PortInUse
-from odradek.infra.local.java import find_java
 from odradek.infra.local.jars import Progress, fetch_jars
+from odradek.infra.local.java import find_java
 
 HOST: Final = "127.0.0.1"
 FREE_DISK: Final = 256 * 1024 * 1024
@@ -111,8 +110,7 @@ def prepare(
     except OSError as error:
         raise NoDisk(f"cannot write {server.properties}: {error.strerror}") from error
     if not (server.folder / "data" / "meta.properties").exists():
-        cluster_id = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-        _format([*java, "kafka.tools.StorageTool"], server, cluster_id)
+        _format([*java, "kafka.tools.StorageTool"], server, new_cluster_id())
     return [*java, "kafka.Kafka", str(server.properties)]
 
 
@@ -141,7 +139,7 @@ def answers(port: int, timeout_s: float = 2.0) -> bool:
     """Whether a broker on this loopback port answers a metadata request and is in service."""
     from aiokafka.protocol.metadata import MetadataRequest_v5, MetadataResponse_v5
 
-    request = MetadataRequest_v5([], allow_auto_topic_creation=False)
+    request = MetadataRequest_v5([], False)  # no topics, and create none
     header = request.build_request_header(correlation_id=1, client_id="odradek-local")
     body: bytes = header.encode() + request.encode()
     try:
@@ -156,6 +154,12 @@ def answers(port: int, timeout_s: float = 2.0) -> bool:
         return bool(MetadataResponse_v5.decode(answer).brokers)
     except ValueError:  # something else listens there and says other things
         return False
+
+
+def new_cluster_id() -> str:
+    """16 random bytes in urlsafe base64; no leading '-', which the tool takes for an option."""
+    drawn = os.urandom(16)
+    return base64.urlsafe_b64encode(bytes([drawn[0] & 0x7F]) + drawn[1:]).decode().rstrip("=")
 
 
 def free_ports(n: int) -> list[int]:

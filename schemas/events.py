@@ -20,6 +20,11 @@ Seconds = Annotated[float, Meta(ge=0)]
 Purpose = Literal["train", "eval"]
 
 
+def _null() -> Raw:
+    """The default of a Raw field; a factory, since a JSON Schema cannot show a Raw default."""
+    return Raw(b"null")
+
+
 class Event(Struct, frozen=True, omit_defaults=True):
     """What all events share: they are immutable, and defaults are not written."""
 
@@ -70,7 +75,7 @@ class Task(Event, tag="task", kw_only=True):
 
     task_id: Name
     agent: Name
-    input: Raw = Raw(b"null")
+    input: Raw = msgspec.field(default_factory=_null)
     """Whatever the agent needs to know, as JSON."""
     item: str = ""
     """What the task was made from; the same in every epoch."""
@@ -113,7 +118,7 @@ class Opened(Event, tag="opened", kw_only=True):
     failure_reward: float = 0.0
     timeouts: Timeouts = Timeouts()
     item: str = ""
-    input: Raw = Raw(b"null")
+    input: Raw = msgspec.field(default_factory=_null)
     unattributed: bool = False
     """A call came for an episode that no host had opened: recorded, never grouped."""
 
@@ -153,7 +158,7 @@ class Request(Event, kw_only=True):
 class Reply(Event, kw_only=True):
     """What the model answered."""
 
-    message: Raw = Raw(b"null")
+    message: Raw = msgspec.field(default_factory=_null)
     finish_reason: str | None = None
 
 
@@ -209,7 +214,7 @@ class Turn(Event, tag="turn", kw_only=True):
     agent: str = ""
     model: str = ""
     request: Request = Request()
-    reply: Reply = Reply()
+    reply: Reply = msgspec.field(default_factory=Reply)
     prompt: Prompt = Prompt()
     completion: Completion = Completion()
     versions: tuple[VersionSpan, ...] = ()

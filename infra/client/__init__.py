@@ -1,0 +1,10 @@
+"""What programs outside use: publish tasks and rewards, subscribe to topics, deploy tasks."""
+
+from odradek.infra.client.deploy import Result, deploy
+from odradek.infra.client.publish import fresh, publish_reward, publish_task, publish_tasks
+from odradek.infra.client.subscribe import records, subscribe
+
+__all__ = [
+    "Result", "deploy", "fresh", "publish_reward", "publish_task", "publish_tasks", "records",
+    "subscribe",
+]

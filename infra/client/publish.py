@@ -1,0 +1,70 @@
+"""Publishing tasks and rewards, as any outside program may."""
+
+import uuid
+from collections.abc import Iterable
+
+import msgspec
+
+from odradek.infra import telemetry
+from odradek.infra.bus import Address, Appender, BusSettings, KafkaAppender
+from odradek.schemas import codec, ids
+from odradek.schemas.events import Reward, Task
+from odradek.schemas.topics import REWARDS, TASKS
+
+
+async def publish_task(appender: Appender, task: Task, *, source: str = "/client") -> Address:
+    """Append a task to `rl.tasks.v1`; it begins a trace, which ends in the batch."""
+    with telemetry.span("task.publish", task_id=task.task_id, agent=task.agent) as traceparent:
+        return await appender.append(
+            TASKS.name,
+            key=task.task_id,
+            value=codec.encode(task),
+            headers=codec.headers(
+                task,
+                source=source,
+                subject=task.task_id,
+                event_id=task.task_id,
+                traceparent=traceparent,
+            ),
+        )
+
+
+async def publish_reward(appender: Appender, reward: Reward) -> Address:
+    """Append a verdict to `rl.rewards.v1`. The same verdict sent again changes nothing."""
+    return await appender.append(
+        REWARDS.name,
+        key=reward.episode_id,
+        value=codec.encode(reward),
+        headers=codec.headers(
+            reward,
+            source=reward.source,
+            subject=reward.episode_id,
+            event_id=f"{reward.episode_id}/{reward.component}/{reward.source}",
+        ),
+    )
+
+
+def fresh(tasks: Iterable[Task], *, epoch: int = 0, run: str | None = None) -> list[Task]:
+    """The same tasks under ids of their own, so that they can be published once more.
+
+    Args:
+        tasks: Told apart by `item`, or by their task id where they have none.
+        epoch: Which pass over the tasks this is.
+        run: Makes the ids; the same run and epoch give the same ids. Random if not given.
+    """
+    run = run or uuid.uuid4().hex
+    return [
+        msgspec.structs.replace(
+            task, task_id=ids.task_id(f"{at}/{task.item or task.task_id}", epoch, run)
+        )
+        for at, task in enumerate(tasks)
+    ]
+
+
+async def publish_tasks(tasks: Iterable[Task], bus: BusSettings | None = None) -> list[Address]:
+    """Publish tasks as they are, over a connection made for the purpose."""
+    appender = await KafkaAppender.connect(bus or BusSettings(), linger_ms=5)
+    try:
+        return [await publish_task(appender, task) for task in tasks]
+    finally:
+        await appender.aclose()

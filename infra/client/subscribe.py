@@ -1,0 +1,127 @@
+"""Reading a topic from anywhere: a typed subscription, from an offset, a time or the start."""
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from odradek.infra.bus import (
+    BusSettings,
+    Record,
+    consumer,
+    partitions_of,
+    record_of,
+    running,
+)
+from odradek.infra.errors import ProjectError
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.topics import find
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_AGO: Final = re.compile(r"-(\d+(?:\.\d+)?)([smhd])")
+
+Since = str | int | float
+"""`beginning`, `end`, `-1h` (s, m, h, d), an offset (int), or Unix seconds (float)."""
+
+
+async def _place(
+    reader: AIOKafkaConsumer, partitions: list[TopicPartition], since: Since, now: float
+) -> None:
+    beginnings = await reader.beginning_offsets(partitions)
+    ends = await reader.end_offsets(partitions)
+    if since == "beginning":
+        offsets = dict(beginnings)
+    elif since == "end":
+        offsets = dict(ends)
+    elif isinstance(since, int):
+        offsets = {at: min(max(since, beginnings[at]), ends[at]) for at in partitions}
+    else:
+        stamp = int(_moment(since, now) * 1000)
+        found = await reader.offsets_for_times(dict.fromkeys(partitions, stamp))
+        offsets = {at: found[at].offset if found.get(at) else ends[at] for at in partitions}
+    for at, offset in offsets.items():
+        reader.seek(at, offset)
+
+
+def _moment(since: Since, now: float) -> float:
+    if isinstance(since, float):
+        return since
+    match = _AGO.fullmatch(str(since))
+    if match is None:
+        raise ProjectError(f"cannot read {since!r}: use beginning, end, -90s, -5m, -1h or an offset")
+    return now - float(match[1]) * _UNITS[match[2]]
+
+
+async def records(
+    topic: str,
+    *,
+    since: Since = "end",
+    follow: bool = True,
+    bus: BusSettings | None = None,
+    ready: Callable[[], None] | None = None,
+) -> AsyncIterator[Record]:
+    """Records of a topic (name without prefix), of all partitions, committed ones only.
+
+    Args:
+        topic: A topic of the table, or any other.
+        since: Where to begin; see `Since`.
+        follow: Go on for ever; else end where the topic ended when reading began.
+        bus: Where Kafka is.
+        ready: Called once the position is fixed: what is published later will be seen.
+    """
+    bus = bus or BusSettings()
+    async with running(consumer(bus), bus) as reader:
+        partitions = await partitions_of(reader, bus.topic(topic))
+        reader.assign(partitions)
+        await _place(reader, partitions, since, time.time())
+        ends = await reader.end_offsets(partitions)
+        if ready is not None:
+            ready()
+        while follow or not await _reached(reader, ends):
+            for messages in (await reader.getmany(timeout_ms=100)).values():
+                for message in messages:
+                    yield record_of(message, bus)
+
+
+async def _reached(reader: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+    # The position also moves over transaction markers and aborted records, so it does reach the
+    # end; a count of records would not.
+    for partition, end in ends.items():
+        if await reader.position(partition) < end:
+            return False
+    return True
+
+
+async def subscribe(
+    topic: str,
+    *,
+    since: Since = "end",
+    where: Mapping[str, Any] | None = None,
+    follow: bool = True,
+    bus: BusSettings | None = None,
+    ready: Callable[[], None] | None = None,
+) -> AsyncIterator[Any]:
+    """Events of a topic of the table, such as `Episode`s of `rl.episodes.v1`.
+
+    Args:
+        topic: The topic's name without prefix.
+        since: Where to begin; see `Since`.
+        where: Fields that must be equal, such as {"agent": "hilo"}; an event without such a field
+            is left out.
+        follow: Go on for ever; else end where the topic ended when reading began.
+        bus: Where Kafka is.
+        ready: Called once the position is fixed.
+
+    Records that are no valid event are passed over: they are the dead letters' business.
+    """
+    kind = codec.union(find(topic))
+    async for record in records(topic, since=since, follow=follow, bus=bus, ready=ready):
+        try:
+            event = codec.decode(record.value, kind)
+        except InvalidRecord:
+            continue
+        if all(getattr(event, name, None) == value for name, value in (where or {}).items()):
+            yield event

@@ -147,7 +147,7 @@ class Request(Event, kw_only=True):
     """How many messages of the base's history (its messages and its reply) come first."""
     messages: tuple[Raw, ...] = ()
     """Messages after those, as the agent sent them."""
-    tools: Raw | None = None
+    tools: tuple[Raw, ...] = ()
     tools_digest: str = ""
     """sha256 of the tools; the tools themselves are written once per writer and episode."""
     sampling: dict[str, Any] = {}

@@ -1,0 +1,25 @@
+"""What can go wrong with the processes that we keep running.
+
+SupervisorError
+├── ProcessRefused     a process ended at once with code 2: a mistake that a restart cannot mend
+├── ProcessNotReady    a process did not say in time that it is ready
+└── UnknownProcess     no process has that name
+"""
+
+from odradek.infra.errors import InfraError
+
+
+class SupervisorError(InfraError):
+    """A process cannot be kept running."""
+
+
+class ProcessRefused(SupervisorError):
+    """A process ended with code 2 at its start: its settings or its input are wrong."""
+
+
+class ProcessNotReady(SupervisorError):
+    """A process runs, or keeps dying, and never became ready."""
+
+
+class UnknownProcess(SupervisorError):
+    """A name that no process of this supervisor has."""

@@ -165,17 +165,27 @@ def _is_ours(pid: int, folder: Path) -> bool:
 
 
 def _command_line(pid: int) -> str:
-    try:
-        return (
-            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        )
-    except OSError:
-        if Path("/proc/self").exists():
-            return ""
+    """A process' command line; empty once it has ended, also while nobody has reaped it."""
+    if Path("/proc/self/cmdline").exists():
+        return _from_proc(Path("/proc") / str(pid))
     said = subprocess.run(
         ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return said.stdout
+
+
+def _from_proc(process: Path) -> str:
+    # In the midst of exec a living process shows no command line for a moment: look again.
+    for _ in range(20):
+        try:
+            command = (process / "cmdline").read_bytes()
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return ""
+        if command or state in {"Z", "X"}:
+            return command.replace(b"\0", b" ").decode(errors="replace")
+        time.sleep(0.01)
+    return ""
 
 
 def _gone(pid: int, folder: Path, timeout_s: float) -> bool:

@@ -19,7 +19,7 @@ from odradek.infra.local.java import find_java
 HOST: Final = "127.0.0.1"
 FREE_DISK: Final = 256 * 1024 * 1024
 """Bytes that must be free below the data folder before we start."""
-TAIL: Final = 12
+TAIL: Final = 6
 """How many lines of the log an error quotes."""
 
 # Small on purpose: 180 MB of memory, 3.5 s to the first answer, enough for 100,000 records/s.
@@ -175,12 +175,13 @@ def free_ports(n: int) -> list[int]:
 
 
 def tail(log: Path, lines: int = TAIL) -> str:
-    """The last lines of a log, or nothing."""
+    """The last lines of a log that tell something: Java's stack frames are left out."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    telling = [line for line in text.splitlines() if line.strip() and not line.startswith("\tat ")]
+    return "\n".join(telling[-lines:])
 
 
 def _settings(server: Server) -> dict[str, str]:

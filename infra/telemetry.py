@@ -8,8 +8,10 @@ as the W3C `traceparent` header.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
+from odradek.schemas.codec import header
 from opentelemetry import context, propagate, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -19,8 +21,6 @@ from opentelemetry.sdk.trace.export import (
     SimpleSpanProcessor,
     SpanExporter,
 )
-
-from odradek.schemas.codec import header
 
 _state: dict[str, Any] = {"on": False}
 _FILE: Final = "ODRADEK_TRACE_FILE"
@@ -38,7 +38,7 @@ def setup(process: str, exporter: SpanExporter | None = None) -> None:
     if exporter is not None:
         processor = SimpleSpanProcessor(exporter)
     elif path := os.environ.get(_FILE):
-        out = open(path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+        out = Path(path).open("a", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
         processor = SimpleSpanProcessor(
             ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
         )
@@ -85,7 +85,9 @@ def span(name: str, *, parent: str | None = None, **attributes: Any) -> Iterator
     above = propagate.extract({"traceparent": parent}) if parent else context.get_current()
     tracer = trace.get_tracer("odradek")
     with tracer.start_as_current_span(
-        name, context=above, attributes={f"odradek.{key}": value for key, value in attributes.items()}
+        name,
+        context=above,
+        attributes={f"odradek.{key}": value for key, value in attributes.items()},
     ):
         yield current()
 

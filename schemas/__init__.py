@@ -22,7 +22,25 @@ from odradek.schemas.events import (
 )
 
 __all__ = [
-    "Aborted", "Batch", "Conversation", "Episode", "Event", "Expected", "InvalidRecord", "Opened",
-    "Outcome", "Policy", "Reward", "SchemaError", "Sealed", "Step", "Task", "Tick", "Timeouts",
-    "Turn", "UnknownTopic", "decode", "encode",
+    "Aborted",
+    "Batch",
+    "Conversation",
+    "Episode",
+    "Event",
+    "Expected",
+    "InvalidRecord",
+    "Opened",
+    "Outcome",
+    "Policy",
+    "Reward",
+    "SchemaError",
+    "Sealed",
+    "Step",
+    "Task",
+    "Tick",
+    "Timeouts",
+    "Turn",
+    "UnknownTopic",
+    "decode",
+    "encode",
 ]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-
 from odradek.schemas.errors import InvalidRecord
 
 type_ids = np.dtype("<u4")

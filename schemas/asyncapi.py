@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 import msgspec
-
 from odradek.schemas import events
 from odradek.schemas.topics import AGENT_TOPICS, CLIENT_TOPICS, TOPICS, Topic
 
@@ -13,8 +12,14 @@ HEADERS: Final = {
     "properties": {
         name: {"type": "string"}
         for name in (
-            "ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time", "ce_subject",
-            "content-type", "traceparent",
+            "ce_specversion",
+            "ce_type",
+            "ce_source",
+            "ce_id",
+            "ce_time",
+            "ce_subject",
+            "content-type",
+            "traceparent",
         )
     },
     "required": ["ce_specversion", "ce_type", "ce_source", "ce_id"],
@@ -99,10 +104,14 @@ def _operations(table: tuple[Topic, ...]) -> dict[str, Any]:
     for row in table:
         channel = {"$ref": f"#/channels/{_slug(row)}"}
         operations[f"send-{_slug(row)}"] = {
-            "action": "send", "channel": channel, "summary": "by " + ", ".join(row.writers),
+            "action": "send",
+            "channel": channel,
+            "summary": "by " + ", ".join(row.writers),
         }
         operations[f"receive-{_slug(row)}"] = {
-            "action": "receive", "channel": channel, "summary": "by " + ", ".join(row.readers),
+            "action": "receive",
+            "channel": channel,
+            "summary": "by " + ", ".join(row.readers),
         }
     return operations
 

@@ -55,7 +55,7 @@ class Outcome(StrEnum):
         return self in {Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT}
 
 
-class Timeouts(Event, kw_only=True):
+class Timeouts(Event, frozen=True, kw_only=True):
     """Deadlines of a task, in seconds."""
 
     call_s: Seconds = 120.0
@@ -70,7 +70,7 @@ class Timeouts(Event, kw_only=True):
     """From Expected until the group is closed with what it has."""
 
 
-class Task(Event, tag="task", kw_only=True):
+class Task(Event, frozen=True, tag="task", kw_only=True):
     """One task is one group: its samples are compared with each other."""
 
     task_id: Name
@@ -92,7 +92,7 @@ class Task(Event, tag="task", kw_only=True):
     """The model name that agents are told; empty: what the proxy serves."""
 
 
-class Reward(Event, tag="reward", kw_only=True):
+class Reward(Event, frozen=True, tag="reward", kw_only=True):
     """One component's verdict on an episode. The first of a component wins."""
 
     episode_id: Name
@@ -102,7 +102,7 @@ class Reward(Event, tag="reward", kw_only=True):
     explanation: str = ""
 
 
-class Opened(Event, tag="opened", kw_only=True):
+class Opened(Event, frozen=True, tag="opened", kw_only=True):
     """An attempt begins. The only event that makes the assembler keep state."""
 
     episode_id: Name
@@ -138,7 +138,7 @@ class Span(Struct, frozen=True, array_like=True):
     end: Count
 
 
-class Request(Event, kw_only=True):
+class Request(Event, frozen=True, kw_only=True):
     """What the agent asked, as a delta on the turn `base`."""
 
     base: str = ""
@@ -155,14 +155,14 @@ class Request(Event, kw_only=True):
     """sha256 of the request as the agent sent it."""
 
 
-class Reply(Event, kw_only=True):
+class Reply(Event, frozen=True, kw_only=True):
     """What the model answered."""
 
     message: Raw = msgspec.field(default_factory=_null)
     finish_reason: str | None = None
 
 
-class Prompt(Event, kw_only=True):
+class Prompt(Event, frozen=True, kw_only=True):
     """Token ids of the prompt, as a delta on the turn `base`."""
 
     base: str = ""
@@ -171,14 +171,14 @@ class Prompt(Event, kw_only=True):
     ids: bytes = b""
 
 
-class Completion(Event, kw_only=True):
+class Completion(Event, frozen=True, kw_only=True):
     """Sampled ids and, for each, its log probability in nats."""
 
     ids: bytes = b""
     logprobs: bytes = b""
 
 
-class Usage(Event, kw_only=True):
+class Usage(Event, frozen=True, kw_only=True):
     """Tokens as the engine counts them."""
 
     prompt_tokens: Count = 0
@@ -186,7 +186,7 @@ class Usage(Event, kw_only=True):
     cached_tokens: Count = 0
 
 
-class Timing(Event, kw_only=True):
+class Timing(Event, frozen=True, kw_only=True):
     """When a call began and how long its parts took."""
 
     started_at: float = 0.0
@@ -194,14 +194,14 @@ class Timing(Event, kw_only=True):
     total_ms: Annotated[float, Meta(ge=0)] = 0.0
 
 
-class Upstream(Event, kw_only=True):
+class Upstream(Event, frozen=True, kw_only=True):
     """How the engine answered."""
 
     status: Count = 0
     id: str = ""
 
 
-class Turn(Event, tag="turn", kw_only=True):
+class Turn(Event, frozen=True, tag="turn", kw_only=True):
     """One model call, durable before the agent sees its end."""
 
     episode_id: Name
@@ -235,7 +235,7 @@ class Turn(Event, tag="turn", kw_only=True):
     """Why this turn cannot be trained on although it succeeded, such as `no_token_ids`."""
 
 
-class Sealed(Event, tag="sealed", kw_only=True):
+class Sealed(Event, frozen=True, tag="sealed", kw_only=True):
     """No turn of `writer` follows. Written behind the episode's last turn."""
 
     episode_id: Name
@@ -245,7 +245,7 @@ class Sealed(Event, tag="sealed", kw_only=True):
     error: str = ""
 
 
-class Aborted(Event, tag="aborted", kw_only=True):
+class Aborted(Event, frozen=True, tag="aborted", kw_only=True):
     """The attempt is given up."""
 
     episode_id: Name
@@ -255,13 +255,13 @@ class Aborted(Event, tag="aborted", kw_only=True):
     error: str = ""
 
 
-class Tick(Event, tag="tick", kw_only=True):
+class Tick(Event, frozen=True, tag="tick", kw_only=True):
     """Time, told through the log: something on this partition may be overdue."""
 
     writer: str = ""
 
 
-class Expected(Event, tag="expected", kw_only=True):
+class Expected(Event, frozen=True, tag="expected", kw_only=True):
     """A group begins. The only event that makes the grouper keep state."""
 
     task_id: Name
@@ -272,7 +272,7 @@ class Expected(Event, tag="expected", kw_only=True):
     item: str = ""
 
 
-class Sequence(Event, kw_only=True):
+class Sequence(Event, frozen=True, kw_only=True):
     """A linear run of tokens: prompts, sampled tokens and what came between them."""
 
     ids: bytes = b""
@@ -285,7 +285,7 @@ class Sequence(Event, kw_only=True):
     turn_ids: tuple[str, ...] = ()
 
 
-class Break(Event, kw_only=True):
+class Break(Event, frozen=True, kw_only=True):
     """Where and why a turn did not continue an earlier one."""
 
     turn_id: str
@@ -294,7 +294,7 @@ class Break(Event, kw_only=True):
     """The first position at which the prompts differ."""
 
 
-class Episode(Event, tag="episode", kw_only=True):
+class Episode(Event, frozen=True, tag="episode", kw_only=True):
     """One (task, sample, attempt) with its tokens and its reward."""
 
     episode_id: Name
@@ -326,7 +326,7 @@ class Episode(Event, tag="episode", kw_only=True):
     unattributed: bool = False
 
 
-class EpisodeHead(Event, tag="episode", kw_only=True):
+class EpisodeHead(Event, frozen=True, tag="episode", kw_only=True):
     """An Episode without its tokens, for readers that only count and compare."""
 
     episode_id: Name
@@ -349,7 +349,7 @@ class EpisodeHead(Event, tag="episode", kw_only=True):
     unattributed: bool = False
 
 
-class Said(Event, kw_only=True):
+class Said(Event, frozen=True, kw_only=True):
     """One model call of a Conversation: what was new in the request, and the reply."""
 
     turn_id: str
@@ -376,7 +376,7 @@ class Said(Event, kw_only=True):
         return calls if isinstance(calls, list) else []
 
 
-class Conversation(Event, tag="conversation", kw_only=True):
+class Conversation(Event, frozen=True, tag="conversation", kw_only=True):
     """A sealed episode as people and judges read it: words, no token arrays."""
 
     episode_id: Name
@@ -411,7 +411,7 @@ class Conversation(Event, tag="conversation", kw_only=True):
         return last
 
 
-class Pointer(Event, kw_only=True):
+class Pointer(Event, frozen=True, kw_only=True):
     """Where an episode of a batch stands, and how to know it again."""
 
     episode_id: str
@@ -426,7 +426,7 @@ class Pointer(Event, kw_only=True):
     revision: Count = 0
 
 
-class Exclusion(Event, kw_only=True):
+class Exclusion(Event, frozen=True, kw_only=True):
     """A sample that did not make it into a batch, and why."""
 
     sample: Count
@@ -434,7 +434,7 @@ class Exclusion(Event, kw_only=True):
     episode_id: str = ""
 
 
-class Batch(Event, tag="batch", kw_only=True):
+class Batch(Event, frozen=True, tag="batch", kw_only=True):
     """One closed group: a list of pointers. Their order on the topic is the training order."""
 
     task_id: Name
@@ -453,7 +453,7 @@ class Batch(Event, tag="batch", kw_only=True):
     """Of a replayed batch: topic/partition/offset of the batch it repeats."""
 
 
-class Used(Event, kw_only=True):
+class Used(Event, frozen=True, kw_only=True):
     """How much of a batch a step used."""
 
     offset: Count
@@ -462,7 +462,7 @@ class Used(Event, kw_only=True):
     """sha256 of the pointers' digests, in order."""
 
 
-class Refusal(Event, kw_only=True):
+class Refusal(Event, frozen=True, kw_only=True):
     """A batch or an episode that the trainer passed without using it."""
 
     offset: Count
@@ -470,7 +470,7 @@ class Refusal(Event, kw_only=True):
     episode_id: str = ""
 
 
-class Step(Event, tag="step", kw_only=True):
+class Step(Event, frozen=True, tag="step", kw_only=True):
     """An entry of the trainer's ledger."""
 
     run: Name
@@ -492,7 +492,7 @@ class Step(Event, tag="step", kw_only=True):
     metrics: dict[str, float] = {}
 
 
-class Policy(Event, tag="policy", kw_only=True):
+class Policy(Event, frozen=True, tag="policy", kw_only=True):
     """Weights that engines and proxies may use from now on."""
 
     name: Name
@@ -510,8 +510,19 @@ EpisodesEvent = Expected | Episode | Tick
 GroupsEvent = Expected | EpisodeHead | Tick
 """What the grouper reads of `rl.episodes.v1`: the same records, without the tokens."""
 AnyEvent = (
-    Task | Reward | Opened | Turn | Sealed | Aborted | Tick | Expected | Episode | Conversation
-    | Batch | Step | Policy
+    Task
+    | Reward
+    | Opened
+    | Turn
+    | Sealed
+    | Aborted
+    | Tick
+    | Expected
+    | Episode
+    | Conversation
+    | Batch
+    | Step
+    | Policy
 )
 
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-
 from odradek.schemas import events
 from odradek.schemas.errors import UnknownTopic
 
@@ -69,7 +68,12 @@ TURNS: Final = Topic(
     log_append_time=True,
     max_bytes=16 * MB,
     types=(
-        events.Opened, events.Turn, events.Reward, events.Sealed, events.Aborted, events.Tick,
+        events.Opened,
+        events.Turn,
+        events.Reward,
+        events.Sealed,
+        events.Aborted,
+        events.Tick,
     ),
     writers=("agent host", "proxy", "intake", "assembler"),
     readers=("assembler",),
@@ -183,7 +187,16 @@ A2A_DLQ: Final = Topic(
 )
 
 TOPICS: Final[tuple[Topic, ...]] = (
-    TASKS, REWARDS, TURNS, CONVERSATIONS, EPISODES, BATCHES, STEPS, POLICIES, DLQ, CARDS,
+    TASKS,
+    REWARDS,
+    TURNS,
+    CONVERSATIONS,
+    EPISODES,
+    BATCHES,
+    STEPS,
+    POLICIES,
+    DLQ,
+    CARDS,
 )
 """Topics that every installation has."""
 

@@ -1,16 +1,18 @@
 """Creating the topics of the table, and checking those that are there."""
 
+import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
-
 from odradek.infra.bus.clients import admin, running
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, TopicMismatch, TopicMissing
 from odradek.schemas.topics import AGENT_TOPICS, CLIENT_TOPICS, TOPICS, Topic, agent_topic
+
+VISIBLE_WITHIN_S: Final = 30.0
 
 
 def rows(agents: Iterable[str] = (), clients: Iterable[str] = ()) -> list[tuple[str, Topic]]:
@@ -29,6 +31,8 @@ async def ensure_topics(
     Raises TopicMismatch where a topic has another number of partitions than it must have.
     """
     table = {bus.topic(name): row for name, row in (rows() if wanted is None else wanted)}
+    if not table:
+        return []
     async with running(admin(bus), bus) as client:
         existing = set(await client.list_topics())
         new = [
@@ -46,15 +50,20 @@ async def ensure_topics(
             for name, code, *message in answer.topic_errors:
                 if code and for_code(code) is not TopicAlreadyExistsError:
                     raise BusError(f"topic {name} cannot be created: {for_code(code)} {message}")
-        await _check(client, bus, {n: r for n, r in table.items() if n in existing})
+        await _check(client, bus, table)
     return sorted(topic.name for topic in new)
 
 
 async def _check(client: Any, bus: BusSettings, table: dict[str, Topic]) -> None:
-    if not table:
-        return
-    for found in await client.describe_topics(list(table)):
-        name, have = found["topic"], len(found["partitions"])
+    """Wait until the brokers know all topics (creation returns earlier); hold the partitions."""
+    async with asyncio.timeout(VISIBLE_WITHIN_S):
+        while True:
+            found = await client.describe_topics(list(table))
+            if all(topic["error_code"] == 0 and topic["partitions"] for topic in found):
+                break
+            await asyncio.sleep(0.05)
+    for topic in found:
+        name, have = topic["topic"], len(topic["partitions"])
         want = bus.partitions(table[name])
         if have != want:
             raise TopicMismatch(

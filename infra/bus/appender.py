@@ -11,7 +11,6 @@ from typing import Protocol
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-
 from odradek.infra.bus.clients import producer, start
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, LogUnavailable

@@ -15,7 +15,6 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     UnknownTopicOrPartitionError,
 )
-
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import (
     BusError,

@@ -27,9 +27,7 @@ def record_of(message: Any, bus: BusSettings) -> Record:
     )
 
 
-def letter_headers(
-    record: Record, reason: str, detail: str = "", *, consumer: str = ""
-) -> Headers:
+def letter_headers(record: Record, reason: str, detail: str = "", *, consumer: str = "") -> Headers:
     """Headers of the dead letter of a record: its own, and why it is one.
 
     `attempts` counts how often the record became a dead letter.

@@ -5,6 +5,12 @@ from odradek.infra.client.publish import fresh, publish_reward, publish_task, pu
 from odradek.infra.client.subscribe import records, subscribe
 
 __all__ = [
-    "Result", "deploy", "fresh", "publish_reward", "publish_task", "publish_tasks", "records",
+    "Result",
+    "deploy",
+    "fresh",
+    "publish_reward",
+    "publish_task",
+    "publish_tasks",
+    "records",
     "subscribe",
 ]

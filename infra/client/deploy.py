@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Sequence
 
 import msgspec
-
 from odradek.infra.bus import BusSettings, KafkaAppender
 from odradek.infra.client.publish import publish_task
 from odradek.infra.client.subscribe import records
@@ -38,7 +37,10 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 async def deploy(
-    tasks: Sequence[Task], timeout: float, *, bus: BusSettings | None = None  # noqa: ASYNC109
+    tasks: Sequence[Task],
+    timeout: float,  # noqa: ASYNC109 - the name that callers know
+    *,
+    bus: BusSettings | None = None,
 ) -> list[Result]:
     """Publish tasks and wait for their episodes.
 
@@ -123,9 +125,7 @@ class _Waiting:
 
     def _result(self, task: Task) -> Result:
         if task.task_id in self.refused:
-            return Result(
-                task_id=task.task_id, outcome="refused", error=self.refused[task.task_id]
-            )
+            return Result(task_id=task.task_id, outcome="refused", error=self.refused[task.task_id])
         episodes = tuple(episode for _, episode in sorted(self.found[task.task_id].items()))
         missing = len(episodes) < task.group_size
         others = [episode for episode in episodes if episode.outcome != "completed"]
@@ -175,5 +175,3 @@ async def _refusals(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) 
         detail = codec.header(record.headers, "dlq-detail")
         waiting.refused[record.key] = f"{reason}: {detail}" if detail else reason
         waiting.check()
-
-

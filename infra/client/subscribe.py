@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from odradek.infra.bus import (
     BusSettings,
     Record,
@@ -51,7 +50,9 @@ def _moment(since: Since, now: float) -> float:
         return since
     match = _AGO.fullmatch(str(since))
     if match is None:
-        raise ProjectError(f"cannot read {since!r}: use beginning, end, -90s, -5m, -1h or an offset")
+        raise ProjectError(
+            f"cannot read {since!r}: use beginning, end, -90s, -5m, -1h or an offset"
+        )
     return now - float(match[1]) * _UNITS[match[2]]
 
 

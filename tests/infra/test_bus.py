@@ -1,7 +1,6 @@
 """The bus: one suite over the real and the in-memory appender, topics, dead letters, errors."""
 
 import pytest
-
 from odradek.infra.bus import (
     BusSettings,
     KafkaAppender,
@@ -79,7 +78,10 @@ async def test_a_record_comes_back_with_headers_and_time(bus):
         record async for record in records(TASKS.name, since="beginning", follow=False, bus=bus)
     ]
     assert (TASKS.name, "k", b"v", "1") == (
-        record.topic, record.key, record.value, codec.header(record.headers, "h"),
+        record.topic,
+        record.key,
+        record.value,
+        codec.header(record.headers, "h"),
     )
     assert record.timestamp > 1e9
 
@@ -162,7 +164,9 @@ def test_a_login_passes_to_every_client():
     made = settings.connection()
     assert ["a:1", "b:2"] == made["bootstrap_servers"]
     assert ("SCRAM-SHA-512", "me", "hush-hush") == (
-        made["sasl_mechanism"], made["sasl_plain_username"], made["sasl_plain_password"],
+        made["sasl_mechanism"],
+        made["sasl_plain_username"],
+        made["sasl_plain_password"],
     )
     assert made["ssl_context"] is not None
     assert "hush" not in repr(settings)
@@ -194,8 +198,13 @@ async def test_a_dead_letter_keeps_the_bytes_and_says_why():
     assert ("k", b"\x00broken") == (letter.key, letter.value)
     told = {name: codec.header(letter.headers, name) for name, _ in letter.headers}
     assert {
-        "ce_id": "1", "dlq-topic": "rl.turns.v1", "dlq-partition": "2", "dlq-offset": "7",
-        "dlq-reason": "not_json", "dlq-detail": "at 0", "dlq-consumer": "assembler",
+        "ce_id": "1",
+        "dlq-topic": "rl.turns.v1",
+        "dlq-partition": "2",
+        "dlq-offset": "7",
+        "dlq-reason": "not_json",
+        "dlq-detail": "at 0",
+        "dlq-consumer": "assembler",
         "dlq-attempts": "1",
     } == told
 

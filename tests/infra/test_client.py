@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-
 from odradek.infra.bus import KafkaAppender, ensure_topics, letter_headers, rows
 from odradek.infra.client import deploy, fresh, publish_tasks, records, subscribe
 from odradek.infra.errors import ProjectError
@@ -62,8 +61,13 @@ async def test_deploy_returns_one_result_per_task_in_order(bus):
 
     def episode(task_id, outcome, **more):
         return Episode(
-            episode_id=f"e-{task_id}-{outcome}", task_id=task_id, agent="a", sample=0,
-            group_size=1, outcome=outcome, **more,
+            episode_id=f"e-{task_id}-{outcome}",
+            task_id=task_id,
+            agent="a",
+            sample=0,
+            group_size=1,
+            outcome=outcome,
+            **more,
         )
 
     async def play():
@@ -73,7 +77,9 @@ async def test_deploy_returns_one_result_per_task_in_order(bus):
             seen.add(record.key)
             if record.key == "d":
                 await appender.append(
-                    DLQ.name, key="d", value=record.value,
+                    DLQ.name,
+                    key="d",
+                    value=record.value,
                     headers=letter_headers(record, "unknown_agent", "no agent a"),
                 )
             if len(seen) == len(tasks):
@@ -86,7 +92,9 @@ async def test_deploy_returns_one_result_per_task_in_order(bus):
         ):
             await appender.append(EPISODES.name, key=made.task_id, value=codec.encode(made))
         batch = Batch(
-            task_id="e", group_size=1, empty="too_few",
+            task_id="e",
+            group_size=1,
+            empty="too_few",
             exclusions=(Exclusion(sample=0, reason="missing"),),
         )
         await appender.append(BATCHES.name, key="e", value=codec.encode(batch))

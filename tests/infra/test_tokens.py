@@ -4,7 +4,6 @@ import time
 
 import jwt
 import pytest
-
 from odradek.infra import tokens
 from odradek.infra.errors import ProjectError, TokenError
 

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from odradek.schemas import codec, events
 from odradek.schemas.arrays import pack_floats, pack_ids, unpack_floats, unpack_ids
 from odradek.schemas.errors import InvalidRecord
@@ -62,8 +61,15 @@ def test_a_turn_survives_the_round_trip(turn):
     )
     | st.builds(events.Sealed, episode_id=names, outcome=st.sampled_from(events.Outcome))
     | st.builds(events.Aborted, episode_id=names, retry=st.booleans())
-    | st.builds(events.Opened, episode_id=names, task_id=names, agent=names, input=raws,
-                sample=st.integers(0, 9), group_size=st.integers(0, 9))
+    | st.builds(
+        events.Opened,
+        episode_id=names,
+        task_id=names,
+        agent=names,
+        input=raws,
+        sample=st.integers(0, 9),
+        group_size=st.integers(0, 9),
+    )
 )
 @settings(deadline=None)
 def test_every_event_of_the_turns_topic_survives_the_round_trip(event):
@@ -106,17 +112,24 @@ GOOD = {"type": "turn", "episode_id": "e", "turn_id": "t", "writer": "w", "seq":
         ("bad_schema", msgspec.json.encode({**GOOD, "seq": -1})),
         ("bad_schema", msgspec.json.encode({**GOOD, "seq": "0"})),
         ("bad_schema", msgspec.json.encode({**GOOD, "episode_id": ""})),
-        ("not_json", b'{"type":"reward","episode_id":"e","component":"c","value":NaN,"source":"s"}'),
+        (
+            "not_json",
+            b'{"type":"reward","episode_id":"e","component":"c","value":NaN,"source":"s"}',
+        ),
         ("too_deep", b'{"type":"turn","x":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
         ("too_deep", b"[" * 200_000),
         ("bad_array", msgspec.json.encode({**GOOD, "completion": {"ids": "AAAA"}})),
         (
             "bad_array",
-            msgspec.json.encode({**GOOD, "completion": {"ids": "AAAAAA==", "logprobs": "AADAfwAAwH8="}}),
+            msgspec.json.encode(
+                {**GOOD, "completion": {"ids": "AAAAAA==", "logprobs": "AADAfwAAwH8="}}
+            ),
         ),
         (
             "bad_array",
-            msgspec.json.encode({**GOOD, "completion": {"ids": "AAAAAA==", "logprobs": "AADAfw=="}}),
+            msgspec.json.encode(
+                {**GOOD, "completion": {"ids": "AAAAAA==", "logprobs": "AADAfw=="}}
+            ),
         ),
         ("bad_array", msgspec.json.encode({**GOOD, "versions": [[1, 0, 5]]})),
     ],
@@ -169,10 +182,16 @@ def test_depth_counts_brackets_outside_strings_only():
 def test_headers_follow_cloudevents():
     """A record of ours is a CloudEvent in binary mode with a trace."""
     reward = events.Reward(episode_id="e", component="c", value=1.0, source="s")
-    made = codec.headers(reward, source="/judge", subject="e", event_id="e/c", traceparent="00-a-b-01")
+    made = codec.headers(
+        reward, source="/judge", subject="e", event_id="e/c", traceparent="00-a-b-01"
+    )
     assert {
-        "ce_specversion": "1.0", "ce_type": "odradek.reward.v1", "ce_source": "/judge",
-        "ce_id": "e/c", "ce_subject": "e", "content-type": "application/json",
+        "ce_specversion": "1.0",
+        "ce_type": "odradek.reward.v1",
+        "ce_source": "/judge",
+        "ce_id": "e/c",
+        "ce_subject": "e",
+        "content-type": "application/json",
         "traceparent": "00-a-b-01",
     } == {name: codec.header(made, name) for name, _ in made if name != "ce_time"}
     assert codec.header(made, "ce_time").endswith("Z")

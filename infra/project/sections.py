@@ -1,0 +1,146 @@
+"""The sections of odradek.toml: what each may hold, and whose settings it becomes."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
+
+
+class Section(BaseModel):
+    """Keys of a section that the project itself reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class EngineSection(Section):
+    """`[engine]`: what answers the model calls."""
+
+    model: str = ""
+    """A folder or a Hugging Face name; or `tiny`: a model of 150,000 weights made on the spot."""
+    url: str = ""
+    """An engine that runs already, such as http://gpu-box:8000/v1; none is started then."""
+    warm_up: str = ""
+    """`module:function` that returns conversations to teach `tiny` the form of the task."""
+    warm_up_steps: int = Field(default=40, ge=0)
+    """Supervised steps of 32 conversations."""
+
+
+class AgentSection(Section):
+    """`[[agents]]`: a function, an A2A executor or a program."""
+
+    name: str
+    """Tasks ask for it by this name."""
+    run: str = ""
+    """`module:function` or `module:Executor`."""
+    command: str = ""
+    """A program, with `{task_file}` where it wants the task."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """Host processes."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "AgentSection":
+        if bool(self.run) == bool(self.command):
+            raise ValueError("an agent has either `run` or `command`")
+        return self
+
+
+class RewardSection(Section):
+    """`[[rewards]]`: a function over conversations."""
+
+    component: str
+    """The reward component that it judges."""
+    run: str
+    """`module:function`."""
+
+
+class EvaluationSection(Section):
+    """`[evaluation]`: tasks with `purpose: eval`, published again and again while it trains."""
+
+    tasks: str = ""
+    """A file of JSON lines; empty: no evaluation."""
+    every: int = Field(default=10, ge=1)
+    """Policy versions between two evaluations."""
+    component: str = ""
+    """The reward component that tells success; empty: the whole reward."""
+    success: float = 1.0
+    """From which value on an episode is a success."""
+
+
+class StreamsSection(Section):
+    """`[streams]`: how turns become batches."""
+
+    driver: str = Field(default="kafka", pattern="^(kafka|faust)$")
+    """What drives the assembler and the grouper: `kafka` or `faust`."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a section may hold: keys of the project itself, and settings of a process."""
+
+    own: type[Section] | None = None
+    module: str = ""
+    name: str = ""
+    many: bool = False
+    """Written as `[[section]]`."""
+    withheld: frozenset[str] = frozenset()
+    """Settings that `odradek up` decides, so that the file cannot."""
+
+    def settings(self) -> type[BaseSettings] | None:
+        """The settings class of the process; imported when asked for."""
+        if not self.module:
+            return None
+        found: type[BaseSettings] = getattr(importlib.import_module(self.module), self.name)
+        return found
+
+    def own_keys(self) -> set[str]:
+        """Keys that the project itself reads."""
+        return set(self.own.model_fields) if self.own else set()
+
+    def process_keys(self) -> set[str]:
+        """Keys that become a process' settings."""
+        settings = self.settings()
+        return set(settings.model_fields) - self.withheld - self.own_keys() if settings else set()
+
+    def keys(self) -> set[str]:
+        """All keys."""
+        return self.own_keys() | self.process_keys()
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "kafka": Kind(module="odradek.infra.bus", name="BusSettings"),
+    "engine": Kind(own=EngineSection),
+    "agents": Kind(own=AgentSection, many=True),
+    "rewards": Kind(own=RewardSection, many=True),
+    "streams": Kind(own=StreamsSection),
+    "evaluation": Kind(own=EvaluationSection),
+    "trainer": Kind(
+        module="odradek.trainer.settings",
+        name="TrainerSettings",
+        withheld=frozenset(
+            {"model", "engine_urls", "batches_topic", "replay_of", "until_end", "output_dir"}
+        ),
+    ),
+}
+"""The sections, in the order in which `odradek config` prints them."""
+
+
+def variable(settings: type[BaseSettings], key: str) -> str:
+    """The environment variable of a setting."""
+    alias = settings.model_fields[key].validation_alias
+    if isinstance(alias, AliasChoices):
+        return next(str(choice) for choice in alias.choices if str(choice).isupper())
+    if isinstance(alias, str):
+        return alias
+    return f"{settings.model_config.get('env_prefix', '')}{key}".upper()
+
+
+def secret(settings: type[BaseModel], key: str) -> bool:
+    """Whether a setting must not be printed."""
+    return "SecretStr" in str(settings.model_fields[key].annotation)
+
+
+def plain(value: Any) -> Any:
+    """A setting's value with secrets masked."""
+    return "********" if isinstance(value, SecretStr) and value.get_secret_value() else value

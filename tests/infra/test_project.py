@@ -1,0 +1,107 @@
+"""A project file is read strictly, overridden by the environment, and shown with its origins."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from odradek.infra.cli import config, init
+from odradek.infra.errors import ProjectError
+from odradek.infra.project import load
+
+
+def project(folder: Path, text: str) -> Path:
+    """A folder that holds this odradek.toml."""
+    (folder / "odradek.toml").write_text(text)
+    return folder
+
+
+def test_an_empty_file_is_a_project(tmp_path: Path) -> None:
+    """Everything has a default."""
+    found = load(project(tmp_path, ""), {})
+
+    assert found.agents == ()
+    assert found.environment("trainer") == {}
+
+
+def test_the_file_becomes_the_environment_of_the_process(tmp_path: Path) -> None:
+    """What the file says reaches the trainer as its own variables."""
+    found = load(project(tmp_path, "[trainer]\nloss = 'grpo'\nlearning_rate = 1e-3\n"), {})
+
+    assert found.environment("trainer") == {
+        "ODRADEK_TRAINER_LOSS": "grpo",
+        "ODRADEK_TRAINER_LEARNING_RATE": "0.001",
+    }
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    """A variable overrides the file, and is left for the process to read by itself."""
+    folder = project(tmp_path, "[trainer]\nloss = 'grpo'\n[engine]\nmodel = 'a'\n")
+    found = load(folder, {"ODRADEK_TRAINER_LOSS": "dr_grpo", "ODRADEK_ENGINE_MODEL": "b"})
+
+    assert found.value("trainer", "loss") == "dr_grpo"
+    assert found.environment("trainer") == {}
+    assert found.engine.model == "b"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[trainer]\nlearning_rat = 1",
+            "unknown key trainer.learning_rat: did you mean 'learning_rate'",
+        ),
+        ("[trainr]\n", r"unknown section \[trainr\]: did you mean 'trainer'"),
+        ("[trainer]\nloss = 'x'", "trainer.loss: Input should be"),
+        ("[trainer]\nengine_urls = 'x'", "trainer.engine_urls is decided by `odradek up`"),
+        ("[[agents]]\nname = 'a'", "agents: an agent has either `run` or `command`"),
+        ("[agents]\nname = 'a'", r"agents is written as \[\[agents\]\]"),
+        ("[[trainer]]\n", r"trainer is written as \[trainer\]"),
+        (
+            "[[agents]]\nname='a'\nrun='a:b'\n[[agents]]\nname='a'\nrun='a:b'",
+            "two agents share a name",
+        ),
+        ("[[agents]]\nrun='a:b'", "agents.name: Field required"),
+        ("[[rewards]]\ncomponents='a'\nrun='a:b'", "did you mean 'component'"),
+        ("= 3", "is no TOML"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    """What is wrong in the file is said with its place."""
+    with pytest.raises(ProjectError, match=message) as caught:
+        load(project(tmp_path, text), {})
+
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_says_what_to_do(tmp_path: Path) -> None:
+    """A folder without a project names the verb that writes one."""
+    with pytest.raises(ProjectError, match="odradek init"):
+        load(tmp_path, {})
+
+
+def test_init_writes_a_project_that_loads(tmp_path: Path) -> None:
+    """The template is a project without mistakes, and is never written over another."""
+    init.write(tmp_path / "new")
+    found = load(tmp_path / "new", {})
+
+    assert [agent.name for agent, _ in found.agents] == ["hilo", "hilo-cli"]
+    assert [reward.component for reward, _ in found.rewards] == ["format"]
+    with pytest.raises(ProjectError, match="already"):
+        init.write(tmp_path / "new")
+
+
+def test_config_tells_origins_and_masks_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`odradek config` shows where a value came from, and no secret."""
+    folder = project(tmp_path, "[kafka]\nsasl_password = 'hunter2'\n[trainer]\nseed = 7\n")
+    monkeypatch.setenv("ODRADEK_TRAINER_LOSS", "grpo")
+
+    shown = CliRunner().invoke(config.command, ["--project", str(folder)])
+
+    lines = {line.split()[0]: line.split()[1:] for line in shown.output.splitlines()}
+    assert lines["trainer.seed"] == ["7", "odradek.toml"]
+    assert lines["trainer.loss"] == ["grpo", "ODRADEK_TRAINER_LOSS"]
+    assert lines["trainer.kl"] == ["0.0", "default"]
+    assert lines["kafka.sasl_password"] == ["********", "odradek.toml"]
+    assert "hunter2" not in shown.output

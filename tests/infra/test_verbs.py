@@ -1,0 +1,184 @@
+"""The verbs for people: tasks, tail and token."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from odradek.infra import tokens
+from odradek.infra.bus import BusSettings, KafkaAppender, Record, ensure_topics
+from odradek.infra.cli import tail, tasks, token
+from odradek.infra.client import records
+from odradek.infra.errors import ProjectError
+from odradek.infra.project.tasks import epochs, read
+from odradek.schemas import codec
+from odradek.schemas.arrays import pack_floats, pack_ids
+from odradek.schemas.events import Completion, Task, Turn
+
+LINE = '{"item": "a", "agent": "hilo", "input": {"secret": 3}, "group_size": 4}'
+
+
+def lines(folder: Path, *texts: str) -> Path:
+    """A file of JSON lines."""
+    path = folder / "tasks.jsonl"
+    path.write_text("\n".join(texts) + "\n")
+    return path
+
+
+def test_tasks_are_read_with_their_input(tmp_path: Path) -> None:
+    """A line becomes a task."""
+    (task,) = read(lines(tmp_path, LINE, ""))
+
+    assert (task.agent, task.group_size, bytes(task.input)) == ("hilo", 4, b'{"secret": 3}')
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2 is no JSON"),
+        ("3", "line 2: a task is a JSON object"),
+        ('{"agent": "a", "group_size": 0}', "line 2: .*>= 1.*group_size"),
+        ('{"group_size": 1}', "line 2: .*missing required field `agent`"),
+        (
+            '{"agent": "a", "group_sise": 3}',
+            "line 2: a task has no 'group_sise'; did you mean 'group_size'",
+        ),
+        ("[" * 100_000, "line 2 is no JSON"),
+        ('{"agent": "a", "failure_reward": NaN}', "line 2"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    """The first bad line ends the reading, with its number."""
+    with pytest.raises(ProjectError, match=message):
+        read(lines(tmp_path, LINE, line))
+
+
+def test_an_empty_file_is_a_mistake(tmp_path: Path) -> None:
+    """No tasks is not what anybody means."""
+    with pytest.raises(ProjectError, match="no tasks"):
+        read(lines(tmp_path, ""))
+
+
+def test_kept_ids_must_be_there_and_differ(tmp_path: Path) -> None:
+    """--keep-ids wants an id in every line, each once."""
+    with pytest.raises(ProjectError, match="needs a task_id"):
+        read(lines(tmp_path, LINE), keep_ids=True)
+    twice = '{"task_id": "t", "agent": "a"}'
+    with pytest.raises(ProjectError, match="stands in line 1 already"):
+        read(lines(tmp_path, twice, twice), keep_ids=True)
+
+
+def test_epochs_make_fresh_ids(tmp_path: Path) -> None:
+    """Every epoch and every line gets an id of its own, equal lines too."""
+    found = epochs(read(lines(tmp_path, LINE, LINE)), 3)
+
+    assert len({task.task_id for task in found}) == 6
+    assert {task.item for task in found} == {"a"}
+
+
+def point_at(bus: BusSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the verbs use this test's bus."""
+    monkeypatch.setenv("ODRADEK_KAFKA_BOOTSTRAP_SERVERS", bus.bootstrap_servers)
+    monkeypatch.setenv("ODRADEK_TOPIC_PREFIX", bus.topic_prefix)
+    monkeypatch.setenv("ODRADEK_TOPIC_PARTITIONS", "3")
+
+
+@pytest.mark.broker
+async def test_published_tasks_stand_on_the_topic(
+    bus: BusSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`odradek tasks publish` writes each line once per epoch; a bad file writes nothing."""
+    await ensure_topics(bus)
+    point_at(bus, monkeypatch)
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text(f"{LINE}\n{LINE}\n")
+    bad.write_text(f"{LINE}\n{{\n")
+
+    answer = await invoke(tasks.command, ["publish", str(good), "--epochs", "2", "--json"])
+    refused = await invoke(tasks.command, ["publish", str(bad)])
+
+    found = [
+        codec.decode(record.value, Task)
+        async for record in records("rl.tasks.v1", since="beginning", follow=False, bus=bus)
+    ]
+    assert sorted(task.task_id for task in found) == sorted(json.loads(answer.stdout)["task_ids"])
+    assert len(found) == 4
+    assert isinstance(refused.exception, ProjectError)
+
+
+async def invoke(command, args):
+    """Run a verb in a thread, as it starts an event loop of its own."""
+    import asyncio
+
+    return await asyncio.to_thread(CliRunner().invoke, command, args)
+
+
+@pytest.mark.broker
+async def test_tail_filters_by_key_and_header(
+    bus: BusSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`odradek tail` prints what fits, from the offset given."""
+    await ensure_topics(bus)
+    point_at(bus, monkeypatch)
+    appender = await KafkaAppender.connect(bus)
+    for number in range(4):
+        await appender.append(
+            "rl.steps.v1", key=f"k{number % 2}", value=b'{"n": %d}' % number, headers=(("h", b"x"),)
+        )
+    await appender.append("rl.steps.v1", key="k1", value=b'{"n": 4}')
+    await appender.aclose()
+
+    args = ["rl.steps.v1", "--no-follow", "--json", "--since", "1"]
+    answer = await invoke(tail.command, [*args, "--key", "k1", "--header", "h=x"])
+
+    assert [json.loads(line)["value"]["n"] for line in answer.stdout.splitlines()] == [1, 3]
+
+
+def test_a_line_counts_arrays_and_masks_credentials() -> None:
+    """No token array and no credential is printed."""
+    turn = Turn(
+        episode_id="e", turn_id="t", writer="w", seq=0,
+        completion=Completion(ids=pack_ids([1, 2, 3]), logprobs=pack_floats([-1, -2, -3])),
+    )  # fmt: skip
+    headers = (
+        *codec.headers(turn, source="/x", subject="e", event_id="1"),
+        ("authorization", b"s3cret"),
+    )
+    value = codec.encode(turn)[:-1] + b', "extra": {"api_key": "s3cret"}}'
+    record = Record("rl.turns.v1", 0, 7, "e", value, headers)
+
+    assert "<3 ids>" in tail.as_line(record)
+    assert "<3 logprobs>" in tail.as_line(record)
+    assert "0@7  turn.v1  e" in tail.as_line(record)
+    assert "s3cret" not in tail.as_line(record) + tail.as_object(record)
+
+
+@pytest.mark.parametrize("value", [None, b"\xff\xfe", b"[" * 100_000, b"plain"])
+def test_any_bytes_can_be_shown(value: bytes | None) -> None:
+    """A record that is no JSON is shown as what it is."""
+    record = Record("rl.dlq.v1", 0, 0, None, value, (("dlq-reason", b"not_json"),))
+
+    assert "[not_json]" in tail.as_line(record)
+    json.loads(tail.as_object(record))
+
+
+def test_a_token_opens_its_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`odradek token` signs for the episode with the installation's key."""
+    key = tokens.new_key()
+    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", key)
+    monkeypatch.setenv("ODRADEK_PROXY_URL", "http://127.0.0.1:9/")
+
+    answer = CliRunner().invoke(token.command, ["ep-1", "--json"])
+
+    said = json.loads(answer.stdout)
+    assert said["base_url"] == "http://127.0.0.1:9/e/ep-1/v1"
+    assert tokens.read(said["token"], [key]).sub == "ep-1"
+
+
+def test_a_token_without_a_key_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key is one clear error."""
+    monkeypatch.delenv("ODRADEK_TOKEN_KEYS", raising=False)
+
+    answer = CliRunner().invoke(token.command, ["ep-1"])
+
+    assert "ODRADEK_TOKEN_KEYS" in str(answer.exception)

@@ -1,0 +1,84 @@
+"""What the assembler makes of a story: an episode of tokens, and its group."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose, Seconds
+from odradek.schemas.events.turns import Usage, VersionSpan
+
+
+class Span(Struct, frozen=True, array_like=True):
+    """Positions [start, end) of sampled tokens."""
+
+    start: Count
+    end: Count
+
+
+class Expected(Event, frozen=True, tag="expected", kw_only=True):
+    """A group begins. The only event that makes the grouper keep state."""
+
+    task_id: Name
+    agent: str = ""
+    group_size: Annotated[int, Meta(ge=1)]
+    group_s: Seconds = 1800.0
+    purpose: Purpose = "train"
+    item: str = ""
+
+
+class Sequence(Event, frozen=True, kw_only=True):
+    """A linear run of tokens: prompts, sampled tokens and what came between them."""
+
+    ids: bytes = b""
+    spans: tuple[Span, ...] = ()
+    """Where `ids` was sampled and is to be trained on."""
+    logprobs: bytes = b""
+    """Of the tokens in the spans only, in their order."""
+    versions: tuple[VersionSpan, ...] = ()
+    """Over positions of `ids`."""
+    turn_ids: tuple[str, ...] = ()
+
+
+class Break(Event, frozen=True, kw_only=True):
+    """Where and why a turn did not continue an earlier one."""
+
+    turn_id: str
+    reason: Literal["branch", "rewritten", "retokenised", "no_tokens", "unknown_base"]
+    index: Count = 0
+    """The first position at which the prompts differ."""
+
+
+class EpisodeHead(Event, frozen=True, tag="episode", kw_only=True):
+    """An Episode without its tokens, for readers that only count and compare."""
+
+    episode_id: Name
+    task_id: Name
+    agent: str
+    sample: Count
+    group_size: Count
+    attempt: Annotated[int, Meta(ge=1)] = 1
+    retry: bool = False
+    """Another attempt follows, so this is no end of the sample."""
+    purpose: Purpose = "train"
+    item: str = ""
+    outcome: Outcome = Outcome.COMPLETED
+    error: str = ""
+    reward: float | None = None
+    """Weighted sum of the components; the failure reward where the outcome says so."""
+    components: dict[str, float] = {}
+    n_turns: Count = 0
+    opened_at: float = 0.0
+    """Append times of Opened and of the event that closed the episode."""
+    closed_at: float = 0.0
+    revision: Count = 0
+    """0 is live; higher ones come from replay and re-scoring."""
+    unattributed: bool = False
+
+
+class Episode(EpisodeHead, frozen=True, tag="episode", kw_only=True):
+    """One (task, sample, attempt) with its tokens and its reward."""
+
+    sequences: tuple[Sequence, ...] = ()
+    breaks: tuple[Break, ...] = ()
+    left_out: dict[str, str] = {}
+    """turn_id -> why it is not trained on (cut, superseded, error, no_token_ids, ...)."""
+    usage: Usage = Usage()

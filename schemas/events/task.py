@@ -1,0 +1,54 @@
+"""What is asked for, and what judges say of it."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw
+from odradek.schemas.events.event import Event, Name, Purpose, Seconds, null
+
+
+class Timeouts(Event, frozen=True, kw_only=True):
+    """Deadlines of a task, in seconds."""
+
+    call_s: Seconds = 120.0
+    """One model call."""
+    run_s: Seconds = 600.0
+    """One run of the agent."""
+    seal_s: Seconds = 30.0
+    """From the end of the run until the proxy has written Sealed."""
+    reward_s: Seconds = 300.0
+    """From Sealed until every wanted reward is there."""
+    group_s: Seconds = 1800.0
+    """From Expected until the group is closed with what it has."""
+
+
+class Task(Event, frozen=True, tag="task", kw_only=True):
+    """One task is one group: its samples are compared with each other."""
+
+    task_id: Name
+    agent: Name
+    input: Raw = msgspec.field(default_factory=null)
+    """Whatever the agent needs to know, as JSON."""
+    item: str = ""
+    """What the task was made from; the same in every epoch."""
+    group_size: Annotated[int, Meta(ge=1, le=4096)] = 8
+    purpose: Purpose = "train"
+    rewards: dict[str, float] = {}
+    """Wanted components and their weights. Empty: any reward named "reward", weight 1."""
+    failure_reward: float = 0.0
+    """What a failed or timed-out episode counts as."""
+    timeouts: Timeouts = Timeouts()
+    sampling: dict[str, Any] = {}
+    """Request fields that the proxy sets on each call, such as {"temperature": 0}."""
+    model: str = ""
+    """The model name that agents are told; empty: what the proxy serves."""
+
+
+class Reward(Event, frozen=True, tag="reward", kw_only=True):
+    """One component's verdict on an episode. The first of a component wins."""
+
+    episode_id: Name
+    component: Name
+    value: float
+    source: Name
+    explanation: str = ""

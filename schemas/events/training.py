@@ -1,0 +1,100 @@
+"""What the trainer reads and writes: batches, steps, policies."""
+
+from typing import Annotated
+
+from msgspec import Meta
+from odradek.schemas.events.event import Count, Event, Name, Purpose
+
+
+class Pointer(Event, frozen=True, kw_only=True):
+    """Where an episode of a batch stands, and how to know it again."""
+
+    episode_id: str
+    sample: Count
+    topic: str
+    """Without the prefix of the installation."""
+    partition: Count
+    offset: Count
+    digest: str
+    """sha256 of the record's value."""
+    reward: float
+    revision: Count = 0
+
+
+class Exclusion(Event, frozen=True, kw_only=True):
+    """A sample that did not make it into a batch, and why."""
+
+    sample: Count
+    reason: str
+    episode_id: str = ""
+
+
+class Batch(Event, frozen=True, tag="batch", kw_only=True):
+    """One closed group: a list of pointers. Their order on the topic is the training order."""
+
+    task_id: Name
+    agent: str = ""
+    purpose: Purpose = "train"
+    item: str = ""
+    group_size: Annotated[int, Meta(ge=1)]
+    episodes: tuple[Pointer, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    empty: str = ""
+    """Why there are no episodes, such as `too_few` or `duplicate_task`."""
+    zero_variance: bool = False
+    retries: Count = 0
+    """Attempts that were followed by another one; counted apart from exclusions."""
+    origin: str = ""
+    """Of a replayed batch: topic/partition/offset of the batch it repeats."""
+
+
+class Used(Event, frozen=True, kw_only=True):
+    """How much of a batch a step used."""
+
+    offset: Count
+    rows: Count = 0
+    digest: str = ""
+    """sha256 of the pointers' digests, in order."""
+
+
+class Refusal(Event, frozen=True, kw_only=True):
+    """A batch or an episode that the trainer passed without using it."""
+
+    offset: Count
+    reason: str
+    episode_id: str = ""
+
+
+class Step(Event, frozen=True, tag="step", kw_only=True):
+    """An entry of the trainer's ledger."""
+
+    run: Name
+    incarnation: Count
+    """Counts the trainer's starts in this run."""
+    step: Count
+    position: Count
+    """Offset of the first batch that has not been passed."""
+    topic: str = "rl.batches.v1"
+    optimized: bool = True
+    """False where batches were passed without an optimizer step."""
+    used: tuple[Used, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    version: Count = 0
+    checkpoint: str = ""
+    """sha256 of the checkpoint's manifest, where one was written."""
+    weights: str = ""
+    """sha256 of the weights' file."""
+    metrics: dict[str, float] = {}
+
+
+class Policy(Event, frozen=True, tag="policy", kw_only=True):
+    """Weights that engines and proxies may use from now on."""
+
+    name: Name
+    version: Count
+    uri: str
+    format: str = "safetensors"
+    digest: str = ""
+    step: Count = 0
+    run: str = ""
+    checkpoint: str = ""

@@ -1,0 +1,160 @@
+"""The story of one episode: how it opened, each model call, how it ended."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose, null
+from odradek.schemas.events.task import Timeouts
+
+
+class Opened(Event, frozen=True, tag="opened", kw_only=True):
+    """An attempt begins. The only event that makes the assembler keep state."""
+
+    episode_id: Name
+    task_id: Name
+    agent: Name
+    sample: Count
+    group_size: Count
+    attempt: Annotated[int, Meta(ge=1)] = 1
+    final: bool = True
+    """Whether no further attempt would follow this one."""
+    purpose: Purpose = "train"
+    rewards: dict[str, float] = {}
+    failure_reward: float = 0.0
+    timeouts: Timeouts = Timeouts()
+    item: str = ""
+    input: Raw = msgspec.field(default_factory=null)
+    unattributed: bool = False
+    """A call came for an episode that no host had opened: recorded, never grouped."""
+
+
+class VersionSpan(Struct, frozen=True, array_like=True):
+    """Which policy version sampled tokens [start, end)."""
+
+    version: Count
+    start: Count
+    end: Count
+
+
+class Request(Event, frozen=True, kw_only=True):
+    """What the agent asked, as a delta on the turn `base`."""
+
+    base: str = ""
+    """turn_id of an acked turn of the same writer and episode whose messages come first."""
+    kept: Count = 0
+    """How many messages of the base's history (its messages and its reply) come first."""
+    messages: tuple[Raw, ...] = ()
+    """Messages after those, as the agent sent them."""
+    tools: tuple[Raw, ...] = ()
+    tools_digest: str = ""
+    """sha256 of the tools; the tools themselves are written once per writer and episode."""
+    sampling: dict[str, Any] = {}
+    digest: str = ""
+    """sha256 of the request as the agent sent it."""
+
+
+class Reply(Event, frozen=True, kw_only=True):
+    """What the model answered."""
+
+    message: Raw = msgspec.field(default_factory=null)
+    finish_reason: str | None = None
+
+
+class Prompt(Event, frozen=True, kw_only=True):
+    """Token ids of the prompt, as a delta on the turn `base`."""
+
+    base: str = ""
+    prefix_len: Count = 0
+    """How many ids of the base's prompt + completion come first."""
+    ids: bytes = b""
+
+
+class Completion(Event, frozen=True, kw_only=True):
+    """Sampled ids and, for each, its log probability in nats."""
+
+    ids: bytes = b""
+    logprobs: bytes = b""
+
+
+class Usage(Event, frozen=True, kw_only=True):
+    """Tokens as the engine counts them."""
+
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    cached_tokens: Count = 0
+
+
+class Timing(Event, frozen=True, kw_only=True):
+    """When a call began and how long its parts took."""
+
+    started_at: float = 0.0
+    ttft_ms: Annotated[float, Meta(ge=0)] | None = None
+    total_ms: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class Upstream(Event, frozen=True, kw_only=True):
+    """How the engine answered."""
+
+    status: Count = 0
+    id: str = ""
+
+
+class Turn(Event, frozen=True, tag="turn", kw_only=True):
+    """One model call, durable before the agent sees its end."""
+
+    episode_id: Name
+    turn_id: Name
+    writer: Name
+    """The proxy's boot id."""
+    seq: Count
+    """Counts a writer's turns of an episode without gaps, given at send, from 0."""
+    dialect: str = "chat"
+    agent: str = ""
+    model: str = ""
+    request: Request = Request()
+    reply: Reply = msgspec.field(default_factory=Reply)
+    prompt: Prompt = Prompt()
+    completion: Completion = Completion()
+    versions: tuple[VersionSpan, ...] = ()
+    """Over the completion's ids."""
+    versions_from: Literal["", "engine", "inferred"] = ""
+    usage: Usage = Usage()
+    timing: Timing = Timing()
+    upstream: Upstream = Upstream()
+    retries: Count = 0
+    """The client's own retry count."""
+    streamed: bool = False
+    cut: bool = False
+    """The client left before the end; recorded, not trained."""
+    supersedes: str = ""
+    """turn_id of an equal call that was acked but never released to the client."""
+    error: str = ""
+    untrainable: str = ""
+    """Why this turn cannot be trained on although it succeeded, such as `no_token_ids`."""
+
+
+class Sealed(Event, frozen=True, tag="sealed", kw_only=True):
+    """No turn of `writer` follows. Written behind the episode's last turn."""
+
+    episode_id: Name
+    writer: str = ""
+    n_turns: Count = 0
+    outcome: Outcome = Outcome.COMPLETED
+    error: str = ""
+
+
+class Aborted(Event, frozen=True, tag="aborted", kw_only=True):
+    """The attempt is given up."""
+
+    episode_id: Name
+    reason: Outcome = Outcome.HOST_LOST
+    retry: bool = False
+    """Whether another attempt follows."""
+    error: str = ""
+
+
+class Tick(Event, frozen=True, tag="tick", kw_only=True):
+    """Time, told through the log: something on this partition may be overdue."""
+
+    writer: str = ""

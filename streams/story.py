@@ -1,0 +1,276 @@
+"""One open episode: what has been told of it so far, and what it amounts to at its end."""
+
+import math
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from odradek.schemas.events import (
+    Aborted,
+    Conversation,
+    Episode,
+    Opened,
+    Outcome,
+    Reward,
+    Said,
+    Sealed,
+    Turn,
+    Usage,
+)
+from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS
+from odradek.streams.continuity import Continuity
+
+DEFAULT_WANTED: Final = {"reward": 1.0}
+"""Where a task names no rewards: any reward called "reward"."""
+
+FAILED: Final = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
+"""By the agent: these count with the failure reward and wait for no other."""
+
+LONGEST_S: Final = TURNS.retention_ms / 1000 / 4
+"""No deadline of a task is longer, so retention never overtakes the oldest open episode."""
+
+
+class End(Struct, frozen=True):
+    """How and when an episode ended."""
+
+    outcome: Outcome
+    at: float
+    error: str = ""
+    retry: bool = False
+
+
+class Story:
+    """An episode between Opened and its Episode event."""
+
+    def __init__(self, opened: Opened, offset: int, at: float, trace: str | None) -> None:
+        self.opened = opened
+        self.offset = offset
+        """Of Opened: a new owner must read from here."""
+        self.at = at
+        self.trace = trace
+        self.turns: dict[str, Turn] = {}
+        self.rewards: dict[str, Reward] = {}
+        self.end: End | None = None
+        self._seats: dict[tuple[str, int], str] = {}
+
+    @property
+    def wanted(self) -> dict[str, float]:
+        """Components and weights that the episode waits for."""
+        return self.opened.rewards or DEFAULT_WANTED
+
+    @property
+    def deadline(self) -> float:
+        """When a Tick closes the episode as it is."""
+        times = self.opened.timeouts
+        if self.end is not None:
+            return self.end.at + min(times.reward_s, LONGEST_S)
+        return self.at + min(times.run_s + times.seal_s, LONGEST_S)
+
+    def add(self, turn: Turn) -> str:
+        """Take a turn. Returns "" if it is new, else `duplicate` or `conflicting_seq`."""
+        if turn.turn_id in self.turns:
+            return "duplicate"
+        if self._seats.setdefault((turn.writer, turn.seq), turn.turn_id) != turn.turn_id:
+            return "conflicting_seq"
+        self.turns[turn.turn_id] = turn
+        return ""
+
+    def judge(self, reward: Reward) -> str:
+        """Take a reward. Returns "" if it is new, else `duplicate` or `late_reward`."""
+        first = self.rewards.setdefault(reward.component, reward)
+        if first is reward:
+            return ""
+        return "duplicate" if first == reward else "late_reward"
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether every wanted component is there."""
+        return self.rewards.keys() >= self.wanted.keys()
+
+    def seal(self, sealed: Sealed, at: float) -> End:
+        """End the episode as its host says, unless turns are missing."""
+        gap = self._gap(sealed)
+        if gap and (sealed.outcome is Outcome.COMPLETED or sealed.outcome in FAILED):
+            self.end = End(Outcome.INCOMPLETE, at, gap)
+        else:
+            self.end = End(sealed.outcome, at, sealed.error)
+        return self.end
+
+    def abort(self, aborted: Aborted, at: float) -> End:
+        """End the episode as given up."""
+        self.end = End(aborted.reason, at, aborted.error, aborted.retry)
+        return self.end
+
+    def expire(self, at: float) -> End:
+        """End the episode because its deadline has passed."""
+        if self.end is not None:
+            missing = ", ".join(sorted(self.wanted.keys() - self.rewards.keys()))
+            self.end = End(Outcome.UNREWARDED, at, f"no reward came for {missing}")
+        elif self.opened.unattributed:
+            self.end = End(Outcome.INCOMPLETE, at, "no host opened or sealed this episode")
+        else:
+            lost = "neither Sealed nor Aborted came before the run's deadline"
+            self.end = End(Outcome.HOST_LOST, at, lost, retry=not self.opened.final)
+        return self.end
+
+    def _gap(self, sealed: Sealed) -> str:
+        """Which turn is missing, "" if none.
+
+        The sealing writer says how many there are. Of another writer (one that died) only gaps
+        inside its run count: the tail that it lost was never released to the agent.
+        """
+        highest: dict[str, int] = {}
+        counted: dict[str, int] = {}
+        for writer, seq in self._seats:
+            highest[writer] = max(highest.get(writer, 0), seq + 1)
+            counted[writer] = counted.get(writer, 0) + 1
+        if sealed.writer or sealed.n_turns:
+            highest[sealed.writer] = max(highest.get(sealed.writer, 0), sealed.n_turns)
+            if highest[sealed.writer] > sealed.n_turns:
+                return f"{sealed.writer} sealed {sealed.n_turns} turns but wrote more"
+        for writer, n in sorted(highest.items()):
+            if counted.get(writer, 0) < n:
+                return f"{counted.get(writer, 0)} of {n} turns of {writer} are in the log"
+        return ""
+
+    def ordered(self) -> list[Turn]:
+        """The turns in the order in which they were sent, whatever order they arrived in.
+
+        Writer by writer, in the order of their first calls; a writer's turns by seq.
+        """
+        turns = self.turns.values()
+        writers = {turn.writer for turn in turns}
+        if len(writers) == 1:
+            return sorted(turns, key=_seq)
+        began = {
+            writer: min(turn.timing.started_at for turn in turns if turn.writer == writer)
+            for writer in writers
+        }
+        return sorted(turns, key=lambda turn: (began[turn.writer], turn.writer, turn.seq))
+
+    def superseded(self, turns: list[Turn]) -> set[str]:
+        """Turns that were acked but never released: their retry stands for them.
+
+        The proxy says so where it knows. Where it died between ack and release, the retry reaches
+        another writer with the same digest.
+        """
+        found = {turn.supersedes for turn in turns if turn.supersedes}
+        for at, turn in enumerate(turns):
+            if not turn.retries or not turn.request.digest:
+                continue
+            for older in reversed(turns[:at]):
+                if older.writer != turn.writer and older.request.digest == turn.request.digest:
+                    found.add(older.turn_id)
+                    break
+        return found & self.turns.keys()
+
+    def conversation(self) -> Conversation:
+        """The words of a sealed episode."""
+        opened, end = self.opened, self._ended()
+        turns = self.ordered()
+        unseen = self.superseded(turns) | {turn.turn_id for turn in turns if turn.cut}
+        size = sum(
+            len(bytes(message)) for turn in turns for message in turn.request.messages
+        ) + sum(len(bytes(turn.reply.message)) for turn in turns)
+        said = tuple(_said(turn, unseen=turn.turn_id in unseen) for turn in turns)
+        fits = size + 1024 * len(said) < CONVERSATIONS.max_bytes
+        return Conversation(
+            episode_id=opened.episode_id,
+            task_id=opened.task_id,
+            agent=opened.agent,
+            sample=opened.sample,
+            attempt=opened.attempt,
+            purpose=opened.purpose,
+            item=opened.item,
+            input=opened.input,
+            outcome=end.outcome,
+            error=end.error if fits else f"{size} bytes of messages are too large for one record",
+            wanted=tuple(self.wanted),
+            turns=said if fits else (),
+        )
+
+    def episode(self) -> Episode:
+        """The tokens and the reward of an ended episode."""
+        opened, end = self.opened, self._ended()
+        continuity = Continuity()
+        turns = self.ordered()
+        superseded = self.superseded(turns)
+        for turn in turns:
+            continuity.add(turn, "superseded" if turn.turn_id in superseded else "")
+        sequences = continuity.sequences()
+        size = sum(len(run.ids) + len(run.logprobs) for run in sequences) * 4 // 3
+        if size + 256 * len(turns) + 4096 > EPISODES.max_bytes:
+            end = End(Outcome.INCOMPLETE, end.at, f"{size} bytes of tokens: too_large")
+            sequences = ()
+            continuity.left_out.update(dict.fromkeys(self.turns, "too_large"))
+        reward = self._reward(end.outcome)
+        if end.outcome is Outcome.COMPLETED and reward is None:
+            end = End(Outcome.UNREWARDED, end.at, "the weighted sum of rewards is not finite")
+        return Episode(
+            episode_id=opened.episode_id,
+            task_id=opened.task_id,
+            agent=opened.agent,
+            sample=opened.sample,
+            group_size=opened.group_size,
+            attempt=opened.attempt,
+            retry=end.retry,
+            purpose=opened.purpose,
+            item=opened.item,
+            outcome=end.outcome,
+            error=end.error,
+            reward=reward,
+            components={name: self.rewards[name].value for name in sorted(self.rewards)},
+            sequences=sequences,
+            breaks=tuple(continuity.breaks),
+            n_turns=len(turns),
+            left_out=continuity.left_out,
+            usage=_usage(turns),
+            opened_at=self.at,
+            closed_at=end.at,
+            unattributed=opened.unattributed,
+        )
+
+    def _reward(self, outcome: Outcome) -> float | None:
+        if outcome in FAILED:
+            return self.opened.failure_reward
+        if outcome is not Outcome.COMPLETED or not self.rewarded:
+            return None
+        total = sum(weight * self.rewards[name].value for name, weight in self.wanted.items())
+        return total if math.isfinite(total) else None
+
+    def _ended(self) -> End:
+        return self.end or End(Outcome.INCOMPLETE, self.at, "not ended")
+
+
+def _seq(turn: Turn) -> int:
+    return turn.seq
+
+
+def _said(turn: Turn, *, unseen: bool) -> Said:
+    """A turn in words. Messages stay raw JSON: they are written, not read, here."""
+    request, message = turn.request, turn.reply.message
+    return Said(
+        turn_id=turn.turn_id,
+        base=request.base,
+        kept=request.kept,
+        messages=list(request.messages),
+        tools=request.tools,
+        reply=None if unseen or bytes(message) == b"null" else message,
+        finish_reason=turn.reply.finish_reason,
+        error=turn.error or ("the agent never saw this reply" if unseen else ""),
+    )
+
+
+def _usage(turns: list[Turn]) -> Usage:
+    prompt = completion = cached = 0
+    for turn in turns:
+        prompt += turn.usage.prompt_tokens
+        completion += turn.usage.completion_tokens
+        cached += turn.usage.cached_tokens
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
+
+
+def read(conversation: Conversation) -> Conversation:
+    """A conversation with its messages parsed, as its readers get it from the topic."""
+    return msgspec.json.decode(msgspec.json.encode(conversation), type=Conversation)

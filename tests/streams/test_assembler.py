@@ -1,0 +1,192 @@
+"""The assembler's fold: what ends an episode, what counts, and what becomes a dead letter."""
+
+import itertools
+
+import pytest
+from odradek.schemas import codec
+from odradek.schemas.events import Conversation, Episode, Outcome, Tick, TurnsEvent
+from odradek.streams.assembler import ASSEMBLE
+from odradek.streams.story import read
+from stories import Log, aborted, opened, reward, sealed, tell, turn, written
+
+
+def episodes(told, **more):
+    out, letters = tell(ASSEMBLE, told, **more)
+    return [event for event in out if isinstance(event, Episode)], letters
+
+
+def test_the_plain_story_gives_one_conversation_and_one_rewarded_episode():
+    """Opened, a turn, its reward and Sealed are one episode with one sequence."""
+    out, letters = tell(ASSEMBLE, [opened(), turn(), reward(value=0.5), sealed()])
+    conversation, episode = out
+    assert isinstance(conversation, Conversation)
+    assert [] == letters
+    assert (Outcome.COMPLETED, 0.5, 1) == (episode.outcome, episode.reward, episode.n_turns)
+    assert ["yo"] == [said.text for said in read(conversation).replies]
+    assert [("e1/w1/0",)] == [run.turn_ids for run in episode.sequences]
+
+
+def test_an_episode_waits_for_every_wanted_reward():
+    """The weighted sum is written once the last component is there, after the seal too."""
+    told = [opened(rewards={"game": 1.0, "style": 0.1}), turn(), sealed(), reward(value=1.0)]
+    assert ([], []) == episodes(told)
+    (episode,), _ = episodes([*told, reward(value=2.0, component="style")])
+    assert pytest.approx(1.2) == episode.reward
+    assert {"game": 1.0, "style": 2.0} == episode.components
+
+
+def test_without_wanted_rewards_one_named_reward_counts():
+    """A task that names no rewards takes any reward called "reward" with weight 1."""
+    told = [opened(rewards={}), turn(), sealed(), reward(component="reward", value=3.0)]
+    (episode,), _ = episodes(told)
+    assert 3.0 == episode.reward
+
+
+def test_the_first_reward_of_a_component_wins():
+    """A second verdict is a dead letter, an equal one is a repeat and dropped."""
+    told = [opened(), turn(), reward(value=1.0), reward(value=1.0), reward(value=9.0), sealed()]
+    (episode,), letters = episodes(told)
+    assert 1.0 == episode.reward
+    assert ["late_reward"] == letters
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
+def test_an_agents_failure_counts_at_once_with_the_failure_reward(outcome):
+    """No reward is waited for, and the captured sequences are kept."""
+    told = [opened(failure_reward=-1.0), turn(), sealed(outcome=outcome)]
+    (episode,), _ = episodes(told)
+    assert (outcome, -1.0, 1) == (episode.outcome, episode.reward, len(episode.sequences))
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_an_aborted_attempt_says_whether_another_follows(retry):
+    """Aborted ends an episode without a reward."""
+    (episode,), _ = episodes([opened(), turn(), aborted(retry=retry)])
+    assert (Outcome.HOST_LOST, None, retry) == (episode.outcome, episode.reward, episode.retry)
+
+
+def test_a_gap_makes_an_episode_incomplete():
+    """Sealed says three turns, two are there."""
+    (episode,), _ = episodes([opened(), turn(seq=0), turn(seq=2), reward(), sealed(n=3)])
+    assert (Outcome.INCOMPLETE, None) == (episode.outcome, episode.reward)
+    assert "2 of 3" in episode.error
+
+
+def test_a_gap_inside_a_dead_writers_run_matters_and_its_lost_tail_does_not():
+    """Another writer's run must have no gap; how long it would have been nobody knows."""
+    moved = [turn(seq=0, writer="w0"), turn(seq=0, writer="w1")]
+    (episode,), _ = episodes([opened(), *moved, reward(), sealed(n=1)])
+    assert Outcome.COMPLETED == episode.outcome
+    (episode,), _ = episodes([opened(), turn(seq=1, writer="w0"), *moved[1:], reward(), sealed()])
+    assert Outcome.INCOMPLETE == episode.outcome
+
+
+def test_what_follows_the_end_is_dead_lettered():
+    """The first of Sealed and Aborted ends an episode."""
+    late = [turn(seq=1), aborted(), sealed()]
+    out, letters = tell(ASSEMBLE, [opened(), turn(), sealed(), *late])
+    assert ["after_end"] * 3 == letters
+    assert [Conversation] == [type(event) for event in out]
+
+
+def test_only_opened_creates_state():
+    """Whatever comes for an unknown or closed episode is a dead letter."""
+    told = [turn(), sealed(), aborted(), reward(), opened(), aborted(), turn()]
+    _, letters = episodes(told)
+    assert [*["closed_or_unknown"] * 3, "late_reward", "closed_or_unknown"] == letters
+
+
+def test_a_key_that_is_not_the_episodes_is_a_dead_letter():
+    """A record on a foreign key could split a story over partitions."""
+    log = Log()
+    log.add(opened(), key="another")
+    (letter,) = written(ASSEMBLE, log.records)
+    assert b"wrong_key" in dict(letter.headers).values()
+
+
+def test_duplicates_change_nothing():
+    """At-least-once delivery before the seal gives the same bytes."""
+    once = [opened(), turn(seq=0), turn(seq=1, prompt=(1, 2, 3)), reward(), sealed(n=2)]
+    twice = [opened(), opened(), *[turn(seq=0)] * 3, turn(seq=1, prompt=(1, 2, 3)), turn(seq=0)]
+    assert episodes(once) == episodes([*twice, reward(), reward(), sealed(n=2)])
+
+
+def test_every_order_of_five_turns_gives_one_result():
+    """R8: all orders of one writer's turns before the seal, a duplicate among them."""
+    turns = [
+        turn(seq=seq, base=f"e1/w1/{seq - 1}" if seq else "", prefix=3 * seq, prompt=(7, 8))
+        for seq in range(5)
+    ]
+    results = {
+        codec.encode(episodes([opened(), *order, order[0], reward(), sealed(n=5)])[0][0])
+        for order in itertools.permutations(turns)
+    }
+    assert 1 == len(results)
+
+
+def test_a_reward_that_never_comes_leaves_the_episode_unrewarded():
+    """The reward deadline counts from the seal, and only a Tick tells time."""
+    told = [(opened(), 0), (turn(), 1), (sealed(), 2), (Tick(), 7)]
+    assert ([], []) == episodes(told)
+    (episode,), _ = episodes([*told, (Tick(), 8)])
+    assert (Outcome.UNREWARDED, None, 8.0) == (episode.outcome, episode.reward, episode.closed_at)
+
+
+def test_a_run_that_nobody_ends_is_a_lost_host():
+    """Run and seal deadlines count from Opened; a further attempt may follow unless final."""
+    told = [(opened(final=False), 0), (turn(), 1), (Tick(), 11)]
+    assert ([], []) == episodes(told)
+    (episode,), _ = episodes([*told, (Tick(), 12)])
+    assert (Outcome.HOST_LOST, True, 1) == (episode.outcome, episode.retry, episode.n_turns)
+
+
+def test_unattributed_calls_are_an_episode_that_says_so():
+    """Recorded, flagged, incomplete, and no attempt follows."""
+    told = [(opened(unattributed=True), 0), (turn(), 1), (Tick(), 12)]
+    (episode,), _ = episodes(told)
+    assert (True, Outcome.INCOMPLETE) == (episode.unattributed, episode.outcome)
+
+
+def test_superseded_and_cut_turns_are_kept_but_not_trained():
+    """Their tokens are in no sequence, and judges do not see their replies."""
+    told = [
+        opened(),
+        turn(seq=0, cut=True),
+        turn(seq=1),
+        turn(seq=2, supersedes="e1/w1/1"),
+        reward(),
+        sealed(n=3),
+    ]
+    out, _ = tell(ASSEMBLE, told)
+    conversation, episode = out
+    assert {"e1/w1/0": "cut", "e1/w1/1": "superseded"} == episode.left_out
+    assert [("e1/w1/2",)] == [run.turn_ids for run in episode.sequences]
+    assert 1 == len(read(conversation).replies)
+
+
+def test_a_retry_at_another_writer_supersedes_what_the_dead_one_acked():
+    """Same digest, a retry count, another writer: the older turn was never released."""
+    asked = turn().request
+    same = type(asked)(messages=asked.messages, digest="d")
+    told = [
+        opened(),
+        turn(writer="w0", request=same),
+        turn(writer="w1", request=same, retries=1),
+        reward(),
+        sealed(),
+    ]
+    (episode,), _ = episodes(told)
+    assert {"e1/w0/0": "superseded"} == episode.left_out
+
+
+def test_the_low_water_mark_is_the_oldest_open_episode():
+    """Nothing but open episodes holds it back."""
+    log = Log()
+    fold = ASSEMBLE.fold()
+    told = [opened("a"), opened("b"), turn("b"), aborted("a"), turn("c"), aborted("b")]
+    marks = []
+    for event in told:
+        record = log.add(event)
+        fold.feed(record, codec.decode(record.value, TurnsEvent))
+        marks.append(fold.low_water(record.offset + 1))
+    assert [0, 0, 0, 1, 1, 6] == marks

@@ -55,7 +55,9 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
     names = [entry.own.name for entry in entries["agents"]]  # type: ignore[union-attr]
     if len(set(names)) < len(names):
         raise ProjectError(f"{path}: two agents share a name")
-    return Project(folder=path.parent.resolve(), path=path, entries=entries)
+    return Project(
+        folder=path.parent.resolve(), path=path, entries=entries, written=frozenset(text)
+    )
 
 
 def _tables(path: Path, name: str, kind: Kind, found: Any) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ class Value:
         """The value as people may see it."""
         if self.secret or isinstance(self.value, SecretStr):
             return "********" if _set(self.value) else ""
-        return written(self.value)
+        return as_text(self.value)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Entry:
     def environment(self) -> dict[str, str]:
         """What the file tells a process; what the environment says reaches it anyway."""
         return {
-            value.variable: written(value.value)
+            value.variable: as_text(value.value)
             for value in self.values
             if value.variable and value.origin not in {"default", value.variable}
         }
@@ -60,6 +60,8 @@ class Project:
     folder: Path
     path: Path
     entries: dict[str, tuple[Entry, ...]]
+    written: frozenset[str]
+    """Names of the sections that the file holds."""
 
     def environment(self, section: str) -> dict[str, str]:
         """Environment variables of a section that stands once."""
@@ -100,7 +102,7 @@ class Project:
         return tuple((_as(RewardSection, entry), entry) for entry in self.entries["rewards"])
 
 
-def written(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value as an environment variable says it."""
     if value is None:
         return ""

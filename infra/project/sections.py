@@ -111,10 +111,20 @@ class Kind:
 KINDS: Final[dict[str, Kind]] = {
     "kafka": Kind(module="odradek.infra.bus", name="BusSettings"),
     "engine": Kind(own=EngineSection),
-    "agents": Kind(own=AgentSection, many=True),
+    "agents": Kind(
+        own=AgentSection,
+        module="odradek.agents.settings",
+        name="AgentSettings",
+        many=True,
+        withheld=frozenset({"instance", "proxy_url", "policy"}),
+    ),
     "rewards": Kind(own=RewardSection, many=True),
+    "dispatch": Kind(
+        module="odradek.agents.settings",
+        name="DispatchSettings",
+        withheld=frozenset({"instance", "trainer"}),
+    ),
     "streams": Kind(own=StreamsSection),
-    "evaluation": Kind(own=EvaluationSection),
     "trainer": Kind(
         module="odradek.trainer.settings",
         name="TrainerSettings",
@@ -122,6 +132,7 @@ KINDS: Final[dict[str, Kind]] = {
             {"model", "engine_urls", "batches_topic", "replay_of", "until_end", "output_dir"}
         ),
     ),
+    "evaluation": Kind(own=EvaluationSection),
 }
 """The sections, in the order in which `odradek config` prints them."""
 

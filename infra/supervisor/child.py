@@ -25,14 +25,18 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     BACKING_OFF = "backing off"
+    FINISHED = "finished"
     STOPPED = "stopped"
     REFUSED = "refused"
 
 
 LEGAL: Final[dict[State, frozenset[State]]] = {
     State.WAITING: frozenset({State.STARTING, State.STOPPED}),
-    State.STARTING: frozenset({State.READY, State.BACKING_OFF, State.REFUSED, State.STOPPED}),
-    State.READY: frozenset({State.BACKING_OFF, State.STOPPED}),
+    State.STARTING: frozenset(
+        {State.READY, State.BACKING_OFF, State.REFUSED, State.FINISHED, State.STOPPED}
+    ),
+    State.READY: frozenset({State.BACKING_OFF, State.FINISHED, State.STOPPED}),
+    State.FINISHED: frozenset({State.STARTING, State.STOPPED}),
     State.BACKING_OFF: frozenset({State.STARTING, State.STOPPED}),
     State.STOPPED: frozenset({State.STARTING, State.STOPPED}),
     State.REFUSED: frozenset({State.STOPPED}),
@@ -68,7 +72,7 @@ class Child:
         if state not in LEGAL[self.state]:
             raise IllegalState(f"{self.spec.name}: {self.state} cannot become {state}")
         self.state = state
-        if state is State.READY:
+        if state in {State.READY, State.FINISHED}:
             self.ready.set()
 
     async def spawn(self) -> None:

@@ -25,6 +25,8 @@ class Spec:
     """An address that answers 200 once the process is ready; empty: its log says `ready: …`."""
     ready_s: float = 120.0
     """How long its first start may take until it is ready."""
+    finishes: bool = False
+    """Whether ending with code 0 is its end, after which it is not started again."""
     essential: bool = True
     """Whether `start()` waits for it."""
 

@@ -165,6 +165,10 @@ class Supervisor:
                 code = await child.wait()
             finally:
                 watch.cancel()
+            if code == 0 and child.spec.finishes:
+                child.become(State.FINISHED)
+                log.info("%s has finished", child.spec.name)
+                return
             if code == USAGE and child.state is State.STARTING:
                 child.become(State.REFUSED)
                 self._fail(ProcessRefused(f"{child.spec.name}: {child.last_line()} ({child.log})"))

@@ -108,6 +108,15 @@ def test_waiting_for_an_unknown_process_is_refused(tmp_path: Path) -> None:
         Supervisor([spec("a", SLEEPER, after=("z",))], tmp_path)
 
 
+async def test_a_process_may_finish(tmp_path: Path) -> None:
+    """Code 0 ends a process that is meant to end; it is not started again."""
+    async with Supervisor([spec("a", "pass", finishes=True)], tmp_path) as supervisor:
+        await supervisor.ready()
+
+        assert supervisor.states["a"] is State.FINISHED
+        assert supervisor.restarts == {"a": 0}
+
+
 async def test_stop_and_restart_by_hand(tmp_path: Path) -> None:
     """A stopped process stays down until it is asked for again."""
     async with Supervisor([spec("a", SLEEPER)], tmp_path, backoff=QUICK) as supervisor:

@@ -1,0 +1,135 @@
+"""What has happened so far, counted from the topics. Pure: events in, figures out."""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from odradek.schemas.events import Batch, EpisodeHead, Step
+
+
+@dataclass(frozen=True)
+class Played:
+    """An episode, as far as figures need it."""
+
+    at: float
+    task_id: str
+    agent: str
+    purpose: str
+    item: str
+    counts: bool
+    success: bool
+    reward: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """An optimizer step."""
+
+    at: float
+    step: int
+    version: int
+    metrics: dict[str, float]
+
+
+@dataclass
+class Tally:
+    """Counts of a run.
+
+    Args:
+        component: The reward component that tells success; empty: the whole reward.
+        success: From which value on an episode is a success.
+    """
+
+    component: str = ""
+    success: float = 1.0
+    episodes: list[Played] = field(default_factory=list)
+    steps: dict[int, Stepped] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    """Task ids of the batches."""
+    batches: Counter[str] = field(default_factory=Counter)
+    """By purpose."""
+    exclusions: Counter[str] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
+    version: int = 0
+    position: int = 0
+    """Offset of the first batch that the trainer has not passed."""
+
+    def episode(self, head: EpisodeHead, at: float) -> None:
+        """Count an episode; one that another attempt follows counts for nothing."""
+        if head.retry or head.revision or head.unattributed:
+            return
+        value = head.components.get(self.component) if self.component else head.reward
+        self.episodes.append(
+            Played(
+                at=at,
+                task_id=head.task_id,
+                agent=head.agent,
+                purpose=head.purpose,
+                item=head.item,
+                counts=head.outcome.counts,
+                success=head.outcome.counts and value is not None and value >= self.success,
+                reward=head.reward,
+                seconds=max(0.0, head.closed_at - head.opened_at),
+            )
+        )
+
+    def batch(self, batch: Batch) -> None:
+        """Count a closed group."""
+        self.closed.add(batch.task_id)
+        self.batches[batch.purpose] += 1
+        self.exclusions.update(exclusion.reason for exclusion in batch.exclusions)
+
+    def step(self, step: Step, at: float) -> None:
+        """Note a ledger entry. A step that was done again after a crash replaces the first."""
+        self.position = max(self.position, step.position)
+        self.version = max(self.version, step.version)
+        if step.optimized:
+            self.steps[step.step] = Stepped(at, step.step, step.version, step.metrics)
+
+    @property
+    def last_step(self) -> int:
+        """The number of optimizer steps so far."""
+        return max(self.steps, default=0)
+
+    def of(self, purpose: str) -> list[Played]:
+        """Episodes of one purpose."""
+        return [played for played in self.episodes if played.purpose == purpose]
+
+    def rate(self, now: float, window_s: float = 10.0) -> float:
+        """Episodes a second, of late."""
+        count = 0
+        for played in reversed(self.episodes):
+            if played.at < now - window_s:
+                break
+            count += 1
+        return count / window_s
+
+    def recent(self, n: int = 64) -> tuple[float, float] | None:
+        """Success and mean reward of the last `n` training episodes, None where there is none."""
+        last: deque[Played] = deque(maxlen=n)
+        for played in reversed(self.episodes):
+            if played.purpose == "train" and played.counts:
+                last.append(played)
+                if len(last) == n:
+                    break
+        return (success_of(list(last)), reward_of(list(last))) if last else None
+
+    def staleness(self) -> tuple[float, float]:
+        """Mean and maximum of the rows' staleness in optimizer steps, over all steps."""
+        rows = [(s.metrics.get("staleness_mean", 0.0), s.metrics.get("rows", 0.0))
+                for s in self.steps.values()]  # fmt: skip
+        total = sum(n for _, n in rows)
+        mean = sum(value * n for value, n in rows) / total if total else 0.0
+        most = max((s.metrics.get("staleness_max", 0.0) for s in self.steps.values()), default=0.0)
+        return mean, most
+
+
+def success_of(episodes: list[Played]) -> float:
+    """The share of successes."""
+    return sum(played.success for played in episodes) / len(episodes) if episodes else 0.0
+
+
+def reward_of(episodes: list[Played]) -> float:
+    """The mean reward of those that have one."""
+    values = [played.reward for played in episodes if played.reward is not None]
+    return sum(values) / len(values) if values else 0.0

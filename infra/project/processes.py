@@ -113,14 +113,10 @@ def _proxy(project: Project, places: Places, base: dict[str, str], after: tuple[
 
 
 def _streams(project: Project, base: dict[str, str]) -> list[Spec]:
-    driver = project.streams.driver
-    verbs = {
-        "intake": ("intake",),
-        "assembler": ("assemble", "--driver", driver),
-        "grouper": ("group", "--driver", driver),
-    }
+    verbs = {"intake": "intake", "assembler": "assemble", "grouper": "group"}
+    env = {**base, **project.environment("streams")}
     return [
-        Spec(name=name, command=odradek(*verb), env=base, cwd=project.folder)
+        Spec(name=name, command=odradek(verb), env=env, cwd=project.folder)
         for name, verb in verbs.items()
     ]
 

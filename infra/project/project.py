@@ -10,7 +10,6 @@ from odradek.infra.project.sections import (
     EngineSection,
     EvaluationSection,
     RewardSection,
-    StreamsSection,
 )
 from pydantic import BaseModel, SecretStr
 
@@ -80,11 +79,6 @@ class Project:
     def engine(self) -> EngineSection:
         """`[engine]`."""
         return _as(EngineSection, self.entries["engine"][0])
-
-    @property
-    def streams(self) -> StreamsSection:
-        """`[streams]`."""
-        return _as(StreamsSection, self.entries["streams"][0])
 
     @property
     def evaluation(self) -> EvaluationSection:

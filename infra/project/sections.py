@@ -68,13 +68,6 @@ class EvaluationSection(Section):
     """From which value on an episode is a success."""
 
 
-class StreamsSection(Section):
-    """`[streams]`: how turns become batches."""
-
-    driver: str = Field(default="kafka", pattern="^(kafka|faust)$")
-    """What drives the assembler and the grouper: `kafka` or `faust`."""
-
-
 @dataclass(frozen=True)
 class Kind:
     """What a section may hold: keys of the project itself, and settings of a process."""
@@ -124,7 +117,7 @@ KINDS: Final[dict[str, Kind]] = {
         name="DispatchSettings",
         withheld=frozenset({"instance", "trainer"}),
     ),
-    "streams": Kind(own=StreamsSection),
+    "streams": Kind(module="odradek.streams.settings", name="StreamsSettings"),
     "trainer": Kind(
         module="odradek.trainer.settings",
         name="TrainerSettings",

@@ -147,7 +147,7 @@ async def test_the_end_takes_grandchildren_and_the_deaf(tmp_path: Path) -> None:
         found = [int(pid) for pid in pids.read_text().split()]
         assert all(alive(pid) for pid in found)
 
-    assert not any(alive(pid) for pid in found)
+    await until(lambda: not any(alive(pid) for pid in found))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")

@@ -1,9 +1,8 @@
 """An agent that plays hi-lo: an async function on the unmodified OpenAI SDK."""
 
 from game import HiLo
-from openai import AsyncOpenAI
-
 from odradek.agents import Rollout
+from openai import AsyncOpenAI
 
 sdk = AsyncOpenAI(base_url="http://localhost", api_key="-")  # one pool of connections for all games
 

@@ -1,0 +1,86 @@
+"""The report of a demo: one page, its plots, and the figures as JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from odradek.infra.demo.course import DemoCourse
+from odradek.infra.demo.outcome import succeeded
+from odradek.infra.demo.plots import draw
+
+TEMPLATE: Final = Path(__file__).with_name("report.html.j2")
+
+
+def write(course: DemoCourse, figures: Mapping[str, Any], folder: Path) -> Path:
+    """Write report and plots into a folder; returns the page's path."""
+    from jinja2 import Environment
+
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = draw(course, folder)
+    (folder / "demo.json").write_text(json.dumps(figures, indent=1) + "\n")
+    page = folder / "index.html"
+    template = Environment(autoescape=True, trim_blocks=True, keep_trailing_newline=True)
+    text = template.from_string(TEMPLATE.read_text()).render(
+        figures=figures,
+        success=succeeded(figures),
+        problem=problem(figures),
+        cards=cards(figures),
+        plots=plots,
+        conservation=rows(figures["conservation"]),
+        sum=closing(figures["conservation"]),
+        most_cpu=max([*figures["cpu_s"].values(), 0.1]),
+        rounds=course.rounds,
+    )
+    page.write_text(text)
+    return page
+
+
+def problem(figures: Mapping[str, Any]) -> str:
+    """Why a run does not count as a success."""
+    parts = []
+    if figures["greedy_success"] < figures["target"]:
+        parts.append(
+            f"greedy success {figures['greedy_success']:.2f} after {figures['steps']} steps"
+        )
+    if not figures["conservation"].get("closed"):
+        parts.append("the counts do not close")
+    return " and ".join(parts)
+
+
+def cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The figures at the top of the page."""
+    return [
+        ("greedy success, first", f"{figures['greedy_success_first']:.2f}"),
+        ("greedy success, last", f"{figures['greedy_success']:.2f}"),
+        ("sampled success, first", f"{figures['sampled_success_first']:.2f}"),
+        ("sampled success, last", f"{figures['sampled_success_last']:.2f}"),
+        ("optimizer steps", str(figures["steps"])),
+        ("seconds", f"{figures['wall_s']:.0f}"),
+        ("episodes a second", f"{figures['episodes_per_s']:.1f}"),
+        ("staleness, mean (max)",
+         f"{figures['staleness']['mean']:.1f} ({figures['staleness']['max']:.0f})"),
+        ("process restarts", str(figures["process_restarts"])),
+    ]  # fmt: skip
+
+
+def rows(conservation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The conservation table."""
+    found: list[tuple[str, str]] = []
+    for name, value in conservation.items():
+        if name == "closed":
+            found.append(("the sums close", "yes" if value else "NO"))
+        elif isinstance(value, Mapping):
+            found += [(f"{name}: {inner}", str(n)) for inner, n in value.items()] or [(name, "0")]
+        else:
+            found.append((name, str(value)))
+    return found
+
+
+def closing(conservation: Mapping[str, Any]) -> str:
+    """The sum in words."""
+    excluded = sum(conservation.get("exclusions", {}).values())
+    return (
+        f"{conservation.get('samples', 0)} samples asked for = "
+        f"{conservation.get('episodes', 0)} episodes in batches + {excluded} exclusions"
+    )

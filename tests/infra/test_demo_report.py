@@ -1,0 +1,143 @@
+"""The demo's figures, plots and page come from the tally of the topics."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from odradek.infra.demo.course import Aims, DemoCourse, Phase
+from odradek.infra.demo.outcome import outcome, succeeded
+from odradek.infra.demo.plots import PLOTS, moving
+from odradek.infra.demo.report import write
+from odradek.infra.project.evaluation import Round
+from odradek.infra.project.tally import Tally
+from odradek.schemas.events import Batch, EpisodeHead, Exclusion, Outcome, Step
+
+CONSERVATION = {
+    "tasks": 4, "samples": 32, "turns": 60, "episodes": 31, "batches": 4,
+    "exclusions": {"host_lost": 1}, "closed": True,
+}  # fmt: skip
+
+
+def head(number: int, **more: object) -> EpisodeHead:
+    """An episode of the hi-lo game."""
+    fields = {"components": {"game": float(number % 3 == 0)}, "reward": 1.1, **more}
+    return EpisodeHead(
+        episode_id=f"e{number}", task_id=f"t{number // 8}", agent="hilo", sample=number % 8,
+        group_size=8, **fields,
+    )  # fmt: skip
+
+
+def course() -> DemoCourse:
+    """A finished run of ten steps."""
+    tally = Tally(component="game")
+    for number in range(32):
+        tally.episode(head(number), 1000.0 + number)
+    for number in range(10):
+        metrics = {
+            "success": number / 10, "reward_mean": number / 9, "loss": 0.1, "rows": 8.0,
+            "staleness_mean": 0.5, "staleness_max": 2.0, "wait_s": 1.0, "train_s": 0.5,
+        }  # fmt: skip
+        step = Step(run="r", incarnation=1, step=number + 1, position=number, metrics=metrics)
+        tally.step(step, 1000.0 + number)
+    session = SimpleNamespace(tally=tally, supervisor=SimpleNamespace(restarts={"proxy": 1}))
+    made = DemoCourse(session, aims=Aims())
+    made.rounds += [
+        Round("greedy", 0, 1, 1 / 3, 12, 1000.0),
+        Round("sampled", 0, 1, 0.5, 48, 1001.0),
+        Round("greedy", 10, 11, 1.0, 12, 1030.0),
+        Round("sampled", 10, 11, 0.95, 48, 1031.0),
+    ]
+    made.phases += [Phase("training", 1000.0, 1016.0), Phase("draining", 1016.0, 1020.0)]
+    made.kills.append(("proxy", 6, 1010.0))
+    return made
+
+
+def test_the_figures_have_the_promised_keys() -> None:
+    """Programs find what the design promises, with the values of the run."""
+    figures = outcome(course(), CONSERVATION, wall_s=33.3)
+
+    assert figures["greedy_success"] == 1.0
+    assert figures["sampled_success_first"] == 0.5
+    assert figures["sampled_success_last"] == 0.95
+    assert figures["steps"] == 10
+    assert figures["wall_s"] == 33.3
+    assert figures["conservation"] == CONSERVATION
+    assert figures["staleness"] == {"mean": 0.5, "max": 2.0}
+    assert figures["process_restarts"] == 1
+    assert figures["phases"] == {"training": 16.0, "draining": 4.0}
+    assert figures["trainer_s"]["wait_s"] == 10.0
+
+
+@pytest.mark.parametrize(
+    ("greedy", "closed", "wanted"),
+    [(0.9, True, True), (0.89, True, False), (1.0, False, False)],
+)
+def test_success_needs_target_and_closed_sums(greedy: float, closed: bool, wanted: bool) -> None:
+    """Neither learning nor bookkeeping alone is enough."""
+    figures = {"greedy_success": greedy, "target": 0.9, "conservation": {"closed": closed}}
+
+    assert succeeded(figures) is wanted
+
+
+def test_the_report_holds_every_plot_and_the_sums(tmp_path: Path) -> None:
+    """The page, its pictures and the same figures for machines are written."""
+    made = course()
+    page = write(made, outcome(made, CONSERVATION, wall_s=33.3), tmp_path)
+
+    text = page.read_text()
+    assert all((tmp_path / name).stat().st_size > 5000 for name in PLOTS)
+    assert all(name in text for name in PLOTS)
+    assert "32 samples asked for = 31 episodes in batches + 1 exclusions" in text
+    assert json.loads((tmp_path / "demo.json").read_text())["steps"] == 10
+
+
+def test_a_run_without_a_step_still_has_a_report(tmp_path: Path) -> None:
+    """A demo that failed early is reported as failed, not as an error of the report."""
+    session = SimpleNamespace(tally=Tally(), supervisor=SimpleNamespace(restarts={}))
+    made = DemoCourse(session, aims=Aims())
+
+    page = write(made, outcome(made, {"closed": False}, wall_s=1), tmp_path)
+
+    assert "Not reached: greedy success 0.00 after 0 steps and the counts do not close" in (
+        page.read_text()
+    )
+
+
+def test_a_moving_mean_begins_with_what_there_is() -> None:
+    """The first values are means of fewer."""
+    assert moving([1, 3, 5], 2) == [1, 2, 4]
+
+
+def test_attempts_that_are_followed_do_not_count() -> None:
+    """Only the episode that ends a sample is counted, and only with an outcome that counts."""
+    tally = Tally(component="game")
+    tally.episode(head(0, retry=True), 1)
+    tally.episode(head(0, unattributed=True), 1)
+    tally.episode(head(0, outcome=Outcome.CANCELLED), 2)
+    tally.episode(head(3), 3)
+
+    assert [(p.counts, p.success) for p in tally.episodes] == [(False, False), (True, True)]
+    assert tally.recent() == (1.0, 1.1)
+
+
+def test_a_repeated_step_replaces_the_first() -> None:
+    """What a killed trainer did again is one step."""
+    tally = Tally()
+    for value in (1.0, 2.0):
+        tally.step(Step(run="r", incarnation=1, step=3, position=1, metrics={"loss": value}), value)
+
+    assert tally.last_step == 3
+    assert tally.steps[3].metrics["loss"] == 2.0
+
+
+def test_batches_close_tasks_and_count_exclusions() -> None:
+    """A batch closes its task, by purpose."""
+    tally = Tally()
+    tally.batch(
+        Batch(task_id="t", group_size=2, exclusions=(Exclusion(sample=0, reason="host_lost"),))
+    )
+
+    assert tally.closed == {"t"}
+    assert tally.batches == {"train": 1}
+    assert tally.exclusions == {"host_lost": 1}

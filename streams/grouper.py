@@ -180,6 +180,4 @@ def _pointer(record: Record, head: EpisodeHead) -> Pointer:
     )
 
 
-GROUP = Stage(
-    name="group", source=EPISODES, kind=GroupsEvent, sinks=(BATCHES,), fold=Grouper
-)
+GROUP = Stage(name="group", source=EPISODES, kind=GroupsEvent, sinks=(BATCHES,), fold=Grouper)

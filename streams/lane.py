@@ -68,12 +68,12 @@ class Lane:
             except InvalidRecord as error:
                 outputs = (Letter(error.reason, error.detail),)
             if outputs and record.offset >= self.done:
-                for output in outputs:
-                    out.append(
-                        self._letter(record, output)
-                        if isinstance(output, Letter)
-                        else self._write(record, output)
-                    )
+                out.extend(
+                    self._letter(record, output)
+                    if isinstance(output, Letter)
+                    else self._write(record, output)
+                    for output in outputs
+                )
         return out
 
     def tick(self, now: float) -> Outgoing:

@@ -138,9 +138,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
     async def _poll(self) -> None:
         generation = self._generation
         try:
-            fetched = await self._reader.getmany(
-                timeout_ms=POLL_MS, max_records=self._max_records
-            )
+            fetched = await self._reader.getmany(timeout_ms=POLL_MS, max_records=self._max_records)
         except NoOffsetForPartitionError:
             # The assignment is being made; its callback seeks to an explicit first position.
             fetched = {}
@@ -288,9 +286,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         self.ready.set()
 
     def _producer(self, partition: TopicPartition) -> AIOKafkaProducer:
-        return producer(
-            self.bus, transactional_id=f"{self.stage.name}.{partition.partition}"
-        )
+        return producer(self.bus, transactional_id=f"{self.stage.name}.{partition.partition}")
 
     async def _close(self, doomed: Iterable[Held]) -> None:
         await asyncio.gather(*(held.client.stop() for held in doomed), return_exceptions=True)

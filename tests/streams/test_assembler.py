@@ -3,11 +3,12 @@
 import itertools
 
 import pytest
+from stories import Log, aborted, opened, reward, sealed, tell, turn, written
+
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation, Episode, Outcome, Tick, TurnsEvent
 from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.story import read
-from stories import Log, aborted, opened, reward, sealed, tell, turn, written
 
 
 def episodes(told, **more):

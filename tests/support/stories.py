@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Raw
+
 from odradek.infra.bus import Record
 from odradek.schemas import codec, events
 from odradek.schemas.arrays import pack_floats, pack_ids
@@ -61,9 +62,7 @@ def turn(
 
 def reward(episode: str = "e1", value: float = 1.0, component: str = "game") -> events.Reward:
     """A verdict of the agent's host."""
-    return events.Reward(
-        episode_id=episode, component=component, value=value, source="/agent/hilo"
-    )
+    return events.Reward(episode_id=episode, component=component, value=value, source="/agent/hilo")
 
 
 def sealed(episode: str = "e1", n: int = 1, writer: str = "w1", **more: Any) -> events.Sealed:

@@ -1,0 +1,31 @@
+"""`odradek assemble`: turns and rewards become conversations and episodes."""
+
+import asyncio
+
+import click
+
+DRIVER = click.option(
+    "--driver",
+    type=click.Choice(["kafka", "faust"]),
+    help="What carries the stage: Kafka transactions (default) or Faust (at least once).",
+)
+
+
+@click.command()
+@DRIVER
+def command(driver: str | None) -> None:
+    """Run the assembler: rl.turns.v1 becomes rl.conversations.v1 and rl.episodes.v1.
+
+    Start as many as you like: they share the partitions. One that dies is taken over after the
+    session timeout (6 s), and the new owner folds again from the oldest open episode.
+
+    Time reaches it through the log: it appends a Tick where something is overdue. Settings:
+    ODRADEK_STREAMS_*, Kafka: ODRADEK_KAFKA_*.
+    """
+    from odradek.infra.bus import BusSettings
+    from odradek.streams.assembler import ASSEMBLE
+    from odradek.streams.process import run_stage
+    from odradek.streams.settings import StreamsSettings
+
+    settings = StreamsSettings(**({"driver": driver} if driver else {}))
+    asyncio.run(run_stage(BusSettings(), ASSEMBLE, settings))

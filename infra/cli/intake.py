@@ -1,0 +1,24 @@
+"""`odradek intake`: rewards join the story of their episode."""
+
+import asyncio
+
+import click
+
+from odradek.infra.cli.assemble import DRIVER
+
+
+@click.command()
+@DRIVER
+def command(driver: str | None) -> None:
+    """Run the intake: rewards of rl.rewards.v1 are checked and copied to rl.turns.v1.
+
+    Who may judge what: ODRADEK_STREAMS_SOURCES='{"game": ["/agent/*"]}' names, for a component,
+    patterns of allowed sources. A component that is not named may be judged by anyone.
+    """
+    from odradek.infra.bus import BusSettings
+    from odradek.streams.intake import intake
+    from odradek.streams.process import run_stage
+    from odradek.streams.settings import StreamsSettings
+
+    settings = StreamsSettings(**({"driver": driver} if driver else {}))
+    asyncio.run(run_stage(BusSettings(), intake(settings.sources), settings))

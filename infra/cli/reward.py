@@ -1,0 +1,59 @@
+"""`odradek reward`: a reward function as a service."""
+
+import asyncio
+
+import click
+
+
+@click.command()
+@click.argument("function", metavar="MODULE:FUNCTION")
+@click.option("--component", required=True, metavar="NAME", help="The component it judges.")
+@click.option("--agent", default="", metavar="NAME", help="Only this agent's conversations.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also conversations whose task does not ask for the component, or that failed.",
+)
+@click.option("--concurrency", type=click.IntRange(1), help="Conversations judged at once.")
+def command(
+    function: str, component: str, agent: str, everything: bool, concurrency: int | None
+) -> None:
+    r"""Run a reward function over conversations.
+
+    \b
+    # rewards.py
+    def brief(conversation):
+        return 1.0 if len(conversation.replies[-1].text) < 20 else 0.0
+
+    \b
+    odradek reward rewards:brief --component brief
+
+    The function gets an odradek.schemas.Conversation and returns a number; it may be async.
+    Raising is an error event (a dead letter `reward_failed`), not a zero. Start as many as you
+    like: they share the work.
+    """
+    from odradek.infra.bus import BusSettings
+    from odradek.schemas.topics import NAME
+    from odradek.streams.errors import RewardRefused
+    from odradek.streams.process import supervised
+    from odradek.streams.rewards import RewardService, load
+    from odradek.streams.settings import StreamsSettings
+
+    if not NAME.fullmatch(component):
+        raise RewardRefused(f"{component!r} cannot name a component: use letters, digits, - and _")
+    settings = StreamsSettings()
+    judge = load(function)
+
+    async def serve() -> None:
+        service = RewardService(
+            BusSettings(),
+            judge,
+            component,
+            agent=agent,
+            everything=everything,
+            concurrency=concurrency or settings.concurrency,
+        )
+        await supervised(f"reward-{component}", service)
+
+    asyncio.run(serve())

@@ -1,0 +1,83 @@
+"""A stage as a process: settings checked, driver chosen, ended by a signal."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from odradek.infra import telemetry
+from odradek.infra.bus import BusSettings
+from odradek.schemas.events import Timeouts
+from odradek.streams.drivers.kafka import KafkaDriver
+from odradek.streams.fold import Stage
+from odradek.streams.settings import StreamsSettings, check_deadlines
+
+log = logging.getLogger("odradek")
+
+
+class Driver(Protocol):
+    """What carries a stage."""
+
+    ready: asyncio.Event
+
+    async def run(self) -> None:
+        """Fold until `stop()`."""
+        ...
+
+    def stop(self) -> None:
+        """End after what is under way."""
+        ...
+
+
+def driver_of(bus: BusSettings, stage: Stage, settings: StreamsSettings) -> Driver:
+    """The driver that settings ask for."""
+    if settings.driver == "faust":
+        from odradek.streams.drivers.faust import FaustDriver
+
+        return FaustDriver(bus, stage)
+    return KafkaDriver(bus, stage)
+
+
+async def run_stage(bus: BusSettings, stage: Stage, settings: StreamsSettings) -> None:
+    """Run a stage until SIGTERM or SIGINT.
+
+    Raises:
+        DeadlinesRefused: At start, if the deadlines cannot hold.
+        StreamError: See the driver.
+        InfraError: Kafka cannot be reached or used.
+    """
+    check_deadlines(settings.timeouts or Timeouts(), settings.max_attempts)
+    await supervised(stage.name, driver_of(bus, stage, settings))
+
+
+async def supervised(name: str, driver: Driver) -> None:
+    """Run a driver until a signal; say when it is ready."""
+    telemetry.setup(name)
+    with ended_by_signals(driver.stop):
+        saying = asyncio.create_task(_say(name, driver.ready.wait))
+        try:
+            await driver.run()
+        finally:
+            saying.cancel()
+            telemetry.shutdown()
+
+
+async def _say(name: str, ready: Callable[[], Awaitable[object]]) -> None:
+    await ready()
+    log.info("ready: %s", name)
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call `stop` inside this block."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,58 @@
+"""Settings of the streams' processes, from `ODRADEK_STREAMS_*`."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from odradek.schemas.events import Timeouts
+from odradek.schemas.topics import TURNS
+from odradek.streams.errors import DeadlinesRefused
+
+
+class StreamsSettings(BaseSettings):
+    """Intake, assembler, grouper and reward services share these."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ODRADEK_STREAMS_",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
+
+    driver: Literal["kafka", "faust"] = "kafka"
+    """What carries a stage: Kafka transactions (exactly once), or Faust (at least once)."""
+    sources: dict[str, list[str]] = {}
+    """Component -> patterns of the sources that may judge it; others may be judged by anyone."""
+    concurrency: int = Field(default=8, ge=1)
+    """How many conversations a reward service judges at once."""
+    max_attempts: int = Field(default=2, ge=1)
+    """Attempts at a sample that deadlines must leave room for; as the agent hosts have it."""
+    timeouts: Timeouts | None = None
+    """Deadlines to check at start, where tasks use others than the defaults."""
+
+
+def check_deadlines(
+    timeouts: Timeouts, max_attempts: int, retention_s: float = TURNS.retention_ms / 1000
+) -> None:
+    """Raise DeadlinesRefused unless deadlines fit into each other and into retention.
+
+    call < run, and max_attempts x (run + seal wait) + reward wait < group < retention / 2: so a
+    group outlives every attempt at its samples, and retention never deletes an open episode.
+    """
+    if timeouts.call_s >= timeouts.run_s:
+        raise DeadlinesRefused(
+            f"call_s {timeouts.call_s:g} must be below run_s {timeouts.run_s:g}: "
+            "a run may need more than one call"
+        )
+    samples = max_attempts * (timeouts.run_s + timeouts.seal_s) + timeouts.reward_s
+    if samples >= timeouts.group_s:
+        raise DeadlinesRefused(
+            f"group_s {timeouts.group_s:g} must be above {samples:g}: {max_attempts} attempts of "
+            f"{timeouts.run_s:g} + {timeouts.seal_s:g} s and {timeouts.reward_s:g} s for rewards"
+        )
+    if timeouts.group_s >= retention_s / 2:
+        raise DeadlinesRefused(
+            f"group_s {timeouts.group_s:g} must be below half the retention of {TURNS.name} "
+            f"({retention_s / 2:g} s)"
+        )

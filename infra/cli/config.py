@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 from odradek.infra.project import Project, load
+from odradek.infra.project.reference import page
 
 
 @click.command()
@@ -18,11 +19,15 @@ from odradek.infra.project import Project, load
 )
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 @click.option("--changed", is_flag=True, help="Only what is no default.")
-def command(folder: Path, as_json: bool, changed: bool) -> None:
+@click.option("--reference", is_flag=True, help="Print the page of all settings and stop.")
+def command(folder: Path, as_json: bool, changed: bool, reference: bool) -> None:
     """Print what a project's settings hold and where each came from.
 
     The environment wins over odradek.toml, and that over the defaults. Secrets are masked.
     """
+    if reference:
+        click.echo(page(), nl=False)
+        return
     found = [row for row in rows(load(folder)) if not changed or row["from"] != "default"]
     if as_json:
         click.echo(json.dumps(found, indent=1))

@@ -36,7 +36,9 @@ def page() -> str:
         about = (settings.__doc__ or "").strip().split("\n")[0]
         parts.append(f"\n## {name}\n\n{about}\n\n| variable | default | meaning |\n|---|---|---|\n")
         parts += [_row(settings, key) for key in settings.model_fields]
-    parts.append("\n## Keys that only odradek.toml has\n\n| key | default | meaning |\n|---|---|---|\n")
+    parts.append(
+        "\n## Keys that only odradek.toml has\n\n| key | default | meaning |\n|---|---|---|\n"
+    )
     for section, kind in KINDS.items():
         fields = kind.own.model_fields if kind.own else {}
         parts += [

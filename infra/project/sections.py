@@ -104,6 +104,11 @@ class Kind:
 KINDS: Final[dict[str, Kind]] = {
     "kafka": Kind(module="odradek.infra.bus", name="BusSettings"),
     "engine": Kind(own=EngineSection),
+    "proxy": Kind(
+        module="odradek.proxy.settings",
+        name="ProxySettings",
+        withheld=frozenset({"host", "engine_url", "policy"}),
+    ),
     "agents": Kind(
         own=AgentSection,
         module="odradek.agents.settings",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from odradek.infra.project import Project, load
 from odradek.infra.project.reference import page
 

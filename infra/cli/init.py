@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+
 from odradek.infra.errors import ProjectError
 
 TEMPLATE: Final = Path(__file__).parents[1] / "demo" / "project"

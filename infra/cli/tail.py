@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
+
 from odradek.infra.bus import Record
 from odradek.infra.client import records
 from odradek.infra.client.subscribe import Since

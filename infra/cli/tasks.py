@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from odradek.infra.bus import BusSettings, KafkaAppender, require_topics
 from odradek.infra.client import publish_task
 from odradek.infra.project.tasks import epochs as repeated
 from odradek.infra.project.tasks import read
 from odradek.schemas.events import Task
 from odradek.schemas.topics import TASKS
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 AT_ONCE = 64
 

@@ -5,6 +5,7 @@ import os
 from typing import Final
 
 import click
+
 from odradek.infra import tokens
 
 PROXY_URL: Final = "http://127.0.0.1:8400"

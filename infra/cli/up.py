@@ -6,11 +6,12 @@ import signal
 from pathlib import Path
 
 import click
+from rich.console import Console
+
 from odradek.infra.project import Project, load
 from odradek.infra.project.progress import View, show, teller
 from odradek.infra.project.session import guard, running
 from odradek.infra.project.training import Course
-from rich.console import Console
 
 
 @click.command()

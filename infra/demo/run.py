@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
+from rich.table import Table
+
 from odradek.infra.demo.course import Aims, DemoCourse
 from odradek.infra.demo.outcome import outcome, succeeded
 from odradek.infra.demo.report import closing, problem, rows, write
@@ -20,8 +23,6 @@ from odradek.infra.errors import ProjectError
 from odradek.infra.project import load
 from odradek.infra.project.progress import View, show, teller
 from odradek.infra.project.session import Session, guard, running
-from rich.console import Console
-from rich.table import Table
 
 log = logging.getLogger("odradek")
 

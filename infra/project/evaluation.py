@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 import msgspec
+
 from odradek.infra.bus import KafkaAppender
 from odradek.infra.client import fresh, publish_task
 from odradek.infra.project.tally import success_of

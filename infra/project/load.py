@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings
+
 from odradek.infra.errors import ProjectError
 from odradek.infra.project.project import Entry, Project, Value
 from odradek.infra.project.sections import KINDS, Kind, secret, variable
-from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings
 
 FILE: Final = "odradek.toml"
 

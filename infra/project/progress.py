@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from odradek.infra.project.evaluation import Round
-from odradek.infra.project.session import Session
-from odradek.infra.project.watch import Watch
-from odradek.infra.supervisor import State
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from odradek.infra.project.evaluation import Round
+from odradek.infra.project.session import Session
+from odradek.infra.project.watch import Watch
+from odradek.infra.supervisor import State
 
 REFRESH_S: Final = 0.5
 LINE_S: Final = 5.0

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import BaseModel, SecretStr
+
 from odradek.infra.project.sections import (
     AgentSection,
     EngineSection,
     EvaluationSection,
     RewardSection,
 )
-from pydantic import BaseModel, SecretStr
 
 S = TypeVar("S", bound=BaseModel)
 

@@ -7,6 +7,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+
 from odradek.infra.bus import BusSettings, admin, consumer, partitions_of, record_of, running
 from odradek.infra.project.tally import Tally
 from odradek.schemas import codec

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
+
 from odradek.infra.supervisor.child import Child, State
 from odradek.infra.supervisor.errors import ProcessNotReady, ProcessRefused, UnknownProcess
 from odradek.infra.supervisor.spec import Backoff, Spec

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from odradek.infra.demo.course import Aims, DemoCourse, Phase
 from odradek.infra.demo.outcome import outcome, succeeded
 from odradek.infra.demo.plots import PLOTS, moving

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from odradek.infra.cli import config, init
 from odradek.infra.errors import ProjectError
 from odradek.infra.project import load

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from odradek.infra import tokens
 from odradek.infra.bus import BusSettings, KafkaAppender, Record, ensure_topics
 from odradek.infra.cli import tail, tasks, token

@@ -1,8 +1,9 @@
 """An agent that plays hi-lo: an async function on the unmodified OpenAI SDK."""
 
 from game import HiLo
-from odradek.agents import Rollout
 from openai import AsyncOpenAI
+
+from odradek.agents import Rollout
 
 sdk = AsyncOpenAI(base_url="http://localhost", api_key="-")  # one pool of connections for all games
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 from stories import expected, opened, reward, sealed, turn
-from worlds import KafkaWorld, MemoryWorld, World
+from worlds import FaustWorld, KafkaWorld, MemoryWorld, World
 
-from odradek.infra.bus import BusSettings, delete_topics
+from odradek.infra.bus import BusSettings, delete_topics, producer
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Outcome, Timeouts
 from odradek.schemas.topics import BATCHES, CONVERSATIONS, DLQ, EPISODES, REWARDS, TURNS
@@ -17,12 +17,13 @@ from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.grouper import GROUP
 from odradek.streams.intake import intake
 
-WORLDS = {"kafka": KafkaWorld}
+WORLDS = {"kafka": KafkaWorld, "faust": FaustWorld}
 
 
 def kinds():
     yield pytest.param("memory")
     yield pytest.param("kafka", marks=pytest.mark.broker)
+    yield pytest.param("faust", marks=pytest.mark.broker)
 
 
 @pytest.fixture(params=kinds())
@@ -139,6 +140,29 @@ async def test_a_reward_from_the_wrong_source_is_refused(world):
     await world.write(reward(), REWARDS)
     assert ["source_not_allowed"] == reasons(await world.until(DLQ, 1))
     assert [] == await world.until(TURNS, 0)
+
+
+async def test_an_aborted_transaction_is_never_read(world):
+    """Both drivers read committed records only; Faust does not unless told."""
+    if isinstance(world, MemoryWorld):
+        pytest.skip("a log in memory has no transactions")
+    await world.run(ASSEMBLE)
+    client = producer(world.bus, transactional_id="zombie")
+    await client.start()
+    await client.begin_transaction()
+    for event in (opened("ghost"), sealed("ghost", n=0)):
+        await client.send(
+            world.bus.topic(TURNS.name), key=b"ghost", value=codec.encode(event), headers=[]
+        )
+    await client.flush()
+    await client.abort_transaction()
+    await client.stop()
+    for event in (opened(), turn(), reward(), sealed()):
+        await world.write(event)
+    (record,) = await world.until(EPISODES, 1)
+    assert "e1" == codec.decode(record.value, Episode).episode_id
+    (record,) = await world.until(CONVERSATIONS, 1)
+    assert "e1" == record.key
 
 
 @pytest.mark.broker

@@ -10,6 +10,7 @@ from stories import key_of
 from odradek.infra.bus import BusSettings, KafkaAppender, MemoryAppender, Record, ensure_topics
 from odradek.schemas import codec
 from odradek.schemas.topics import TURNS, Topic
+from odradek.streams.drivers.faust import FaustDriver
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.fold import Stage
@@ -131,6 +132,16 @@ class KafkaWorld:
         await asyncio.gather(*(task for _, task in self.running.values()))
         if self.appender is not None:
             await self.appender.aclose()
+
+
+class FaustWorld(KafkaWorld):
+    """Stages on Faust."""
+
+    exactly_once = False
+
+    def driver(self, stage: Stage, **more: Any) -> Any:
+        """The driver of this world."""
+        return FaustDriver(self.bus, stage, **more)
 
 
 World = MemoryWorld | KafkaWorld

@@ -45,7 +45,7 @@ async def _up(project: Project, tasks: Path | None, epochs: int) -> None:
     loop.add_signal_handler(signal.SIGTERM, whole.cancel)
     console = Console(stderr=True)
     async with running(project, teller(console)) as session:
-        console.print(f"export ODRADEK_KAFKA_BOOTSTRAP_SERVERS={session.bus.bootstrap_servers}")
+        console.print("in another terminal of this folder: source .odradek/env", highlight=False)
         course = Course(session)
         view = View(session, course.rounds)
         view.phase = f"{project.folder.name} is up; ctrl-C ends it"

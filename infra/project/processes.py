@@ -103,6 +103,7 @@ def _proxy(project: Project, places: Places, base: dict[str, str], after: tuple[
         command=odradek("proxy"),
         env={
             **base,
+            **project.environment("proxy"),
             "ODRADEK_PROXY_HOST": HOST,
             "ODRADEK_PROXY_PORT": str(places.proxy_port),
         },

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shlex
 import socket
 import subprocess
 import sys
@@ -69,10 +70,11 @@ async def running(
         places = Places(
             bootstrap_servers=bus.bootstrap_servers,
             token_keys=_token_keys(project.work),
-            proxy_port=free_port(),
+            proxy_port=_proxy_port(project),
             engine_port=free_port(),
             model=await model,
         )
+        write_environment(project, bus, places)
         say("starting the processes")
         supervisor = await stack.enter_async_context(
             Supervisor(specs(project, places), project.work / "logs")
@@ -154,6 +156,11 @@ async def _model(project: Project, say: Say, seed: int) -> str:
     return str(folder)
 
 
+def _proxy_port(project: Project) -> int:
+    given = next(v for v in project.entries["proxy"][0].values if v.key == "port")
+    return free_port() if given.origin == "default" or not given.value else int(given.value)
+
+
 def _token_keys(work: Path) -> str:
     """The signing keys: the environment's, else the project's own, made once."""
     if told := os.environ.get("ODRADEK_TOKEN_KEYS"):
@@ -163,6 +170,23 @@ def _token_keys(work: Path) -> str:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     return path.read_text().strip()
+
+
+def write_environment(project: Project, bus: BusSettings, places: Places) -> None:
+    """`.odradek/env`: what another terminal sources to reach this run."""
+    told = {
+        "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
+        "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
+        "ODRADEK_PROXY_URL": places.proxy_url,
+        "ODRADEK_TOKEN_KEYS": places.token_keys,
+    }
+    if bus.topic_partitions:
+        told["ODRADEK_TOPIC_PARTITIONS"] = str(bus.topic_partitions)
+    path = project.work / "env"
+    path.touch(mode=0o600)
+    path.write_text(
+        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
+    )
 
 
 def free_port() -> int:

@@ -88,10 +88,16 @@ def specs(project: Project, places: Places) -> list[Spec]:
 def _engine(project: Project, places: Places, base: dict[str, str]) -> Spec:
     return Spec(
         name="engine",
-        command=odradek(
-            "engine", "--model", places.model, "--host", HOST, "--port", str(places.engine_port)
-        ),
-        env={**base, "ODRADEK_ENGINE_POLICY": base["ODRADEK_POLICY"]},
+        command=odradek("engine"),
+        env={
+            **base,
+            **project.environment("engine"),
+            "ODRADEK_ENGINE_MODEL": places.model,
+            "ODRADEK_ENGINE_HOST": HOST,
+            "ODRADEK_ENGINE_PORT": str(places.engine_port),
+            "ODRADEK_ENGINE_POLICY": base["ODRADEK_POLICY"],
+            "ODRADEK_ENGINE_NAME": base["ODRADEK_POLICY"],
+        },
         cwd=project.folder,
         health=f"http://{HOST}:{places.engine_port}/health",
     )

@@ -103,7 +103,12 @@ class Kind:
 
 KINDS: Final[dict[str, Kind]] = {
     "kafka": Kind(module="odradek.infra.bus", name="BusSettings"),
-    "engine": Kind(own=EngineSection),
+    "engine": Kind(
+        own=EngineSection,
+        module="odradek.trainer.engine.settings",
+        name="EngineSettings",
+        withheld=frozenset({"host", "port", "policy", "name"}),
+    ),
     "proxy": Kind(
         module="odradek.proxy.settings",
         name="ProxySettings",

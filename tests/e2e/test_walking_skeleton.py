@@ -1,0 +1,68 @@
+"""The whole path once: one task, one agent, one turn, one batch, one optimizer step."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from odradek.infra.bus import BusSettings
+from odradek.infra.client import fresh
+from odradek.infra.project import load
+from odradek.infra.project.session import running
+from odradek.infra.project.training import Course
+from odradek.schemas.events import Task
+from odradek.streams.verify import verify
+
+AGENT = """
+from odradek.agents import Rollout
+from openai import AsyncOpenAI
+
+async def play(rollout: Rollout) -> None:
+    llm = AsyncOpenAI(base_url=rollout.base_url, api_key=rollout.api_key)
+    messages = [{"role": "user", "content": "1-3?"}]
+    await llm.chat.completions.create(model=rollout.model, messages=messages, max_tokens=2)
+    rollout.reward("game", float(rollout.sample))
+"""
+PROJECT = """
+[engine]
+model = "tiny"
+warm_up_steps = 0
+[[agents]]
+name = "one"
+run = "agent:play"
+[trainer]
+rows_per_step = 2
+micro_rows = 2
+max_steps = 1
+"""
+
+
+@pytest.mark.broker
+@pytest.mark.torch
+@pytest.mark.slow
+async def test_one_task_becomes_one_step(
+    bus: BusSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task's two samples become one batch, and the batch moves the weights once."""
+    monkeypatch.setenv("ODRADEK_KAFKA_BOOTSTRAP_SERVERS", bus.bootstrap_servers)
+    monkeypatch.setenv("ODRADEK_TOPIC_PREFIX", bus.topic_prefix)
+    monkeypatch.setenv("ODRADEK_TOPIC_PARTITIONS", "2")
+    (tmp_path / "agent.py").write_text(AGENT)
+    (tmp_path / "odradek.toml").write_text(PROJECT)
+    task = Task(task_id="-", agent="one", group_size=2, rewards={"game": 1.0})
+
+    async with running(load(tmp_path), print) as session:
+        course = Course(session)
+        async with course.appender() as appender:
+            await course.publish(appender, fresh([task]))
+        async with asyncio.timeout(60):
+            while not session.tally.steps:
+                await course.changed()
+        report = await verify(session.bus)
+
+    assert list(session.tally.steps) == [1]
+    assert session.tally.steps[1].metrics["rows"] == 2
+    assert session.tally.version == 2
+    wanted = {"tasks": 1, "samples": 2, "turns": 2, "episodes": 2, "batches": 1, "exclusions": {}}
+    assert {name: report.conservation[name] for name in wanted} == wanted
+    assert report.closed

@@ -72,7 +72,8 @@ class Ledger:
         self._opened: dict[str, Told] = {}
         self._unattributed: set[str] = set()
         self._turns: dict[str, str] = {}
-        self._episodes: dict[str, list[Ended]] = {}
+        self._episodes: dict[str, dict[str, Ended]] = {}
+        self._repeats = 0
         self._places: dict[tuple[int, int], tuple[str, str]] = {}
         self._batches: dict[str, list[Batch]] = {}
         self._refused: set[tuple[str, str]] = set()
@@ -113,12 +114,12 @@ class Ledger:
             told = Told(event.purpose, event.group_size, record.timestamp + event.group_s)
             self._expected.setdefault(event.task_id, []).append(told)
         elif isinstance(event, Ended):
-            value = record.value or b""
-            self._places[record.partition, record.offset] = (
-                event.episode_id, codec.digest(value),
-            )  # fmt: skip
+            digest = codec.digest(record.value or b"")
+            self._places[record.partition, record.offset] = (event.episode_id, digest)
             if event.revision == 0:
-                self._episodes.setdefault(event.episode_id, []).append(event)
+                told_before = self._episodes.setdefault(event.episode_id, {})
+                self._repeats += digest in told_before
+                told_before[digest] = event
 
     def _letter(self, record: Record) -> None:
         """Which Expected, Opened, Turn or Episode a dead letter stands for."""
@@ -140,7 +141,8 @@ class Ledger:
 
         Keys: `conservation` (of training; `eval` beside it holds the same of evaluation), `lost`
         and `duplicated` (ids), `open` (ids still within their deadlines), `problems` (sentences),
-        `dead_letters` (reason: n).
+        `dead_letters` (reason: n), `repeats` (the same episode in the same bytes: what an
+        at-least-once driver writes again after a crash, and its readers drop).
         """
         lost: list[str] = []
         twice: list[str] = []
@@ -162,6 +164,7 @@ class Ledger:
             "open": sorted(still),
             "problems": sorted(set(self.problems)),
             "unattributed": len(self._unattributed),
+            "repeats": self._repeats,
             "dead_letters": dict(sorted(self._letters.items())),
         }
 
@@ -208,7 +211,7 @@ class Ledger:
         homes: dict[str, set[str]] = {}
         trained: Counter[str] = Counter()
         for episode, versions in self._episodes.items():
-            for ended in versions[:1]:
+            for ended in list(versions.values())[:1]:
                 within = [turn for run in ended.sequences for turn in run.turn_ids]
                 trained.update(within)
                 for turn in (*within, *ended.left_out):

@@ -25,6 +25,8 @@ class Report(Struct, frozen=True):
     """Within their deadlines: a run that is still going on."""
     problems: tuple[str, ...]
     unattributed: int
+    repeats: int
+    """Episodes written again in the same bytes, as the Faust driver does after a crash."""
     dead_letters: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:

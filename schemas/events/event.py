@@ -56,3 +56,4 @@ def raw(value: Any) -> Raw:
 
 def parsed(value: Raw) -> Any:
     """A Raw field as a Python value."""
+    return msgspec.json.decode(value)

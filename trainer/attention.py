@@ -1,0 +1,111 @@
+"""Attention over a packed tree of rows, where TRL would fetch a FlashAttention-3 kernel from a hub.
+
+TRL lays several rows out as one prefix tree in depth-first order, so that shared beginnings are
+computed once. In that order a token's descendants directly follow it: token q may look at token k
+exactly if k <= q < end(k), where end(k) is where k's subtree ends. On a CPU this is a mask for
+SDPA, on a GPU a mask function for FlexAttention, which skips what is masked block by block.
+"""
+
+from typing import Any, Final
+
+import torch
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+from trl.experimental.async_grpo.packing import TREE_ATTENTION
+
+Tensor = torch.Tensor
+NAME: Final = str(TREE_ATTENTION)
+"""The name under which TRL's trainer asks for its kernel."""
+
+
+def subtree_ends(kv_index: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> Tensor:
+    """For each packed position the end of its subtree, shape (n,).
+
+    Args:
+        kv_index: Packed positions on the path to each segment, end to end, shape (k,).
+        cu_seqlens_q: Where segments begin and end in the row, shape (s + 1,).
+        cu_seqlens_k: Where their paths begin and end in `kv_index`, shape (s + 1,).
+    """
+    lengths = (cu_seqlens_k[1:] - cu_seqlens_k[:-1]).long()
+    ends = torch.repeat_interleave(cu_seqlens_q[1:].long(), lengths)
+    n = int(cu_seqlens_q[-1])
+    found = torch.zeros(n, dtype=torch.long, device=kv_index.device)
+    return found.scatter_reduce(0, kv_index.long(), ends, reduce="amax")
+
+
+def dense_mask(ends: Tensor) -> Tensor:
+    """Who may look at whom, bool, shape (1, 1, n, n)."""
+    at = torch.arange(len(ends), device=ends.device)
+    return ((at[:, None] >= at[None, :]) & (at[:, None] < ends[None, :]))[None, None]
+
+
+def block_mask(ends: Tensor) -> Any:
+    """The same as a FlexAttention block mask."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (q >= k) & (q < ends[k])
+
+    n = len(ends)
+    return create_block_mask(seen, None, None, n, n, device=str(ends.device))
+
+
+def mask_for(inputs: dict[str, Tensor], device: torch.device) -> Any:
+    """The mask of a packed row, made once and used by every layer."""
+    ends = subtree_ends(
+        inputs["tree_kv_index"], inputs["tree_cu_seqlens_q"], inputs["tree_cu_seqlens_k"]
+    ).to(device)
+    return dense_mask(ends) if device.type == "cpu" else block_mask(ends)
+
+
+_compiled: dict[str, Any] = {}
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float | None) -> Tensor:
+    if "flex" not in _compiled:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        _compiled["flex"] = torch.compile(flex_attention, dynamic=True)
+    out: Tensor = _compiled["flex"](
+        query, key, value, block_mask=mask, scale=scaling, enable_gqa=query.size(1) != key.size(1)
+    )
+    return out
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    tree_mask: Any,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one layer; query, key and value have the shape (1, heads, n, head_dim).
+
+    Sliding windows count positions, not packed indices: not supported, and refused.
+    """
+    del module, attention_mask
+    if sliding_window is not None:
+        raise NotImplementedError("tree attention knows no sliding window")
+    if isinstance(tree_mask, Tensor):
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=tree_mask, scale=scaling,
+            enable_gqa=query.size(1) != key.size(1),
+        )  # fmt: skip
+    else:
+        out = _flex(query, key, value, tree_mask, scaling)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _no_mask(**_: Any) -> None:
+    """No mask from transformers: ours travels as a keyword."""
+
+
+def register() -> None:
+    """Take the place of TRL's kernel. To be called after TRL's trainer has registered its own."""
+    AttentionInterface.register(NAME, tree_attention)
+    AttentionMaskInterface.register(NAME, _no_mask)

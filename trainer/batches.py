@@ -1,0 +1,142 @@
+"""The trainer's input: `rl.batches.v1` (or a replay's topic) with its pointers followed."""
+
+import asyncio
+import logging
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from odradek.infra.bus import BusSettings, consumer, partitions_of, start
+from odradek.infra.client import records
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Batch, Episode, Pointer, Refusal
+from odradek.trainer.bus_thread import BusThread
+from odradek.trainer.consumption import why_not
+from odradek.trainer.episodes import EpisodeReader
+from odradek.trainer.errors import BadSettings, MissingRecord, PositionGone, WrongDigest
+from odradek.trainer.rows import Group
+
+log = logging.getLogger("odradek")
+
+
+class LogGroups:
+    """Implements `GroupSource` over Kafka: one partition of batches, in order, by offset."""
+
+    def __init__(self, thread: BusThread, bus: BusSettings, topic: str, *, ends: bool) -> None:
+        self._thread = thread
+        self._bus = bus
+        self._topic = topic
+        self._ends = ends
+        self._at_end = False
+        self._reader: AIOKafkaConsumer | None = None
+        self._on: TopicPartition | None = None
+        self._episodes: dict[str, EpisodeReader] = {}
+        self._records: asyncio.Queue[Any] = asyncio.Queue()
+
+    def open(self, offset: int) -> None:
+        """Connect and go to the batch at `offset` (0: where the topic begins).
+
+        Raises KafkaUnreachable, TopicMissing, PositionGone, BadSettings.
+        """
+        self._thread.call(self._open(offset))
+
+    async def _open(self, offset: int) -> None:
+        self._reader = consumer(self._bus, max_poll_records=100)
+        await start(self._reader, self._bus)
+        name = self._bus.topic(self._topic)
+        partitions = await partitions_of(self._reader, name)
+        if len(partitions) != 1:
+            raise BadSettings(
+                f"{self._topic} has {len(partitions)} partitions; batches need exactly one, "
+                "because their order is the training order"
+            )
+        self._on = on = partitions[0]
+        self._reader.assign([on])
+        begin = (await self._reader.beginning_offsets([on]))[on]
+        end = (await self._reader.end_offsets([on]))[on]
+        if 0 < offset < begin:
+            raise PositionGone(
+                f"{self._topic} begins at {begin}, but this run stands at {offset}: retention has "
+                "deleted batches that were not trained on; start a new run from its checkpoint"
+            )
+        if offset > end:
+            raise BadSettings(
+                f"{self._topic} ends at {end}, but this run stands at {offset}: the checkpoint is "
+                "of another log; choose another output_dir"
+            )
+        self._reader.seek(on, max(offset, begin))
+
+    def next(self, timeout_s: float) -> Group | None:
+        """The next batch with its episodes, or None. Raises PositionGone."""
+        return self._thread.call(self._next(timeout_s))
+
+    def ended(self) -> bool:
+        """Whether a run that is to stop at the end is there."""
+        return self._ends and self._at_end
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._thread.call(self._close())
+
+    async def _close(self) -> None:
+        for reader in self._episodes.values():
+            await reader.close()
+        if self._reader is not None:
+            await self._reader.stop()
+
+    async def _next(self, timeout_s: float) -> Group | None:
+        assert self._reader is not None
+        assert self._on is not None
+        if self._records.empty():
+            found = await self._reader.getmany(timeout_ms=int(timeout_s * 1000))
+            for message in (message for messages in found.values() for message in messages):
+                self._records.put_nowait(message)
+            if self._records.empty():
+                end = (await self._reader.end_offsets([self._on]))[self._on]
+                self._at_end = await self._reader.position(self._on) >= end
+                return None
+        message = self._records.get_nowait()
+        try:
+            batch = codec.decode(message.value, Batch)
+        except InvalidRecord as error:
+            # Whoever wrote it, it names no group: it is passed, and the ledger says so.
+            log.warning("%s@%d is no batch: %s", self._topic, message.offset, error.reason)
+            batch = Batch(task_id="unreadable", group_size=1, empty=error.reason)
+        return await self._follow(message.offset, batch)
+
+    async def _follow(self, offset: int, batch: Batch) -> Group:
+        if why_not(batch):
+            return Group(offset, batch)
+        episodes: list[tuple[Pointer, Episode]] = []
+        refused: list[Refusal] = []
+        for pointer in batch.episodes:
+            try:
+                reader = await self._reader_of(pointer.topic)
+                episode = await reader.resolve(pointer)
+            except (MissingRecord, WrongDigest) as error:
+                log.warning("batch %d: %s", offset, error)
+                refused.append(
+                    Refusal(offset=offset, reason=error.reason, episode_id=pointer.episode_id)
+                )
+            else:
+                episodes.append((pointer, episode))
+        return Group(offset, batch, tuple(episodes), tuple(refused))
+
+    async def _reader_of(self, topic: str) -> EpisodeReader:
+        if topic not in self._episodes:
+            reader = EpisodeReader(self._bus, topic)
+            await reader.open()
+            self._episodes[topic] = reader
+        return self._episodes[topic]
+
+
+async def read_all(bus: BusSettings, topic: str, kind: Any) -> list[Any]:
+    """Every event of a topic as it stands now; what cannot be decoded is left out."""
+    found = []
+    async for record in records(topic, since="beginning", follow=False, bus=bus):
+        try:
+            found.append(codec.decode(record.value, kind))
+        except InvalidRecord:
+            continue
+    return found

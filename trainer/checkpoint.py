@@ -1,0 +1,147 @@
+"""Checkpoints that are either whole or not there.
+
+A checkpoint is a folder `checkpoint-<step>` whose `manifest.json` names every file with its size
+and sha256. It is written under a temporary name: files, fsync, manifest last, fsync, rename, fsync
+of the parent. Whoever dies on the way leaves a folder that no reader looks at.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from odradek.trainer.errors import BrokenCheckpoint, NoRoom
+
+MANIFEST: Final = "manifest.json"
+POSITION: Final = "position.json"
+NAME: Final = re.compile(r"checkpoint-(\d+)")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync(path: Path) -> None:
+    """Make a file or a folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Tell a full or read-only disk in one line. Raises NoRoom."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}:
+            raise NoRoom(f"{path} cannot be written: {os.strerror(error.errno)}") from error
+        raise
+
+
+def write(
+    root: Path, step: int, fill: Callable[[Path], None], *, keep: int, position: dict[str, Any]
+) -> str:
+    """Write `checkpoint-<step>` under `root` and rotate; return the sha256 of its manifest.
+
+    Args:
+        root: Folder of all checkpoints of a run; made if it is not there.
+        step: Optimizer steps done.
+        fill: Writes the files of the checkpoint into the folder it is given.
+        keep: How many whole checkpoints stay.
+        position: Where the run stands, stored inside as JSON.
+
+    Raises:
+        NoRoom: The disk is full or may not be written to. Nothing half-written counts.
+    """
+    final = root / f"checkpoint-{step}"
+    with room(root):
+        root.mkdir(parents=True, exist_ok=True)
+        partial = root / f".partial-{step}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        fill(partial)
+        (partial / POSITION).write_text(json.dumps(position, sort_keys=True) + "\n")
+        files = {}
+        for path in sorted(p for p in partial.rglob("*") if p.is_file()):
+            fsync(path)
+            name = path.relative_to(partial).as_posix()
+            files[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        # The manifest is last: files without one are no checkpoint, so dying above loses only
+        # this step. It is durable before the rename, so a folder under the final name has it.
+        manifest = partial / MANIFEST
+        manifest.write_text(json.dumps({"step": step, "files": files}, sort_keys=True) + "\n")
+        fsync(manifest)
+        fsync(partial)
+        if final.exists():  # the same step once more, after a crash behind the rename
+            shutil.rmtree(final)
+        partial.rename(final)
+        fsync(root)
+    # Only now may older ones go: dying above leaves them, dying below leaves one too many.
+    for _, old in whole(root)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    for leftover in root.glob(".partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return sha256_of(final / MANIFEST)
+
+
+def whole(root: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of everything that has the name of a checkpoint, newest first."""
+    if not root.is_dir():
+        return []
+    found = [
+        (int(match[1]), path)
+        for path in root.iterdir()
+        if path.is_dir() and (match := NAME.fullmatch(path.name))
+    ]
+    return sorted(found, reverse=True)
+
+
+def verify(folder: Path) -> str:
+    """Hold a checkpoint against its manifest; return the manifest's sha256.
+
+    Raises BrokenCheckpoint, naming the first file that differs.
+    """
+    manifest = folder / MANIFEST
+    try:
+        files = json.loads(manifest.read_text())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BrokenCheckpoint(f"{folder} has no readable manifest") from error
+    for name, about in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != about["bytes"]:
+            raise BrokenCheckpoint(f"{path} is missing or has another size than the manifest says")
+        if sha256_of(path) != about["sha256"]:
+            raise BrokenCheckpoint(f"{path} differs from its manifest")
+    return sha256_of(manifest)
+
+
+def newest(root: Path, *, warn: Callable[[str], None] = lambda _: None) -> Path | None:
+    """The newest checkpoint whose files are what its manifest says, or None."""
+    for _, folder in whole(root):
+        try:
+            verify(folder)
+        except BrokenCheckpoint as error:
+            warn(str(error))
+            continue
+        return folder
+    return None
+
+
+def position_of(folder: Path) -> dict[str, Any]:
+    """What `write` was given as the position. Raises BrokenCheckpoint."""
+    try:
+        found: dict[str, Any] = json.loads((folder / POSITION).read_text())
+    except (OSError, ValueError) as error:
+        raise BrokenCheckpoint(f"{folder} has no readable position") from error
+    return found

@@ -1,0 +1,211 @@
+"""What the trainer has taken from the log: which rows it uses in which step, and where it stands.
+
+A pure core. Rows are counted in the order of batches on the topic, and the i-th accepted row is
+used in step i // rows_per_step: so staleness can be decided when a row is read, however far ahead
+of its step that is, and a resumed or replayed run decides the same.
+"""
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from odradek.schemas import codec
+from odradek.schemas.events import Batch, Refusal, Used
+from odradek.trainer.advantages import Baseline, zero_variance
+from odradek.trainer.lineage import Lineage
+from odradek.trainer.rows import Group, Row, rows_of
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a line of steps stands: the first row it has not used."""
+
+    offset: int = 0
+    row: int = 0
+    """Rows of the batch at `offset`, counted before refusals, that are behind us."""
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides which rows are used.
+
+    Attributes:
+        rows_per_step: Accepted rows in each optimizer step.
+        max_staleness: Steps that a row's oldest tokens may lie behind.
+        max_row_tokens: Longer rows are refused; 0 for no bound.
+        baseline: Of the advantage.
+        scale: Whether advantages are divided by the group's standard deviation.
+    """
+
+    rows_per_step: int = 64
+    max_staleness: int = 4
+    max_row_tokens: int = 0
+    baseline: Baseline = "mean"
+    scale: bool = True
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What lies behind after a step, or after batches that no step used."""
+
+    position: int
+    used: tuple[Used, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    batches: int = 0
+    rewards: tuple[float, ...] = ()
+    """Of every sample of the training batches that were passed, equal groups included."""
+
+
+def batch_digest(batch: Batch) -> str:
+    """sha256 of the pointers' digests, in order: equal for equal training data."""
+    return codec.digest("".join(pointer.digest for pointer in batch.episodes).encode())
+
+
+def why_not(batch: Batch) -> str:
+    """Why a batch is passed without a look at its episodes, or ""."""
+    if batch.purpose != "train":
+        return "eval"
+    if not batch.episodes:
+        return f"empty:{batch.empty}" if batch.empty else "empty"
+    rewards = np.array([pointer.reward for pointer in batch.episodes], dtype=np.float64)
+    return "zero_variance" if batch.zero_variance or zero_variance(rewards) else ""
+
+
+class Consumption:
+    """Turns groups into accepted rows and steps into positions."""
+
+    def __init__(self, rules: Rules, lineage: Lineage, position: Position = Position()) -> None:
+        self._rules = rules
+        self._lineage = lineage
+        self._start = position
+        self._accepted = position.step * rules.rows_per_step
+        self._at = position
+        """The first row that no finished step has used."""
+        self._read = position.offset
+        """The first batch that has not been read."""
+        self._waiting: deque[Row | Refusal | Group] = deque()
+        """Behind `_at`, in order. A Group stands where its batch ends."""
+        self._told = 0
+        """How many of the waiting refusals an idle report has already named."""
+
+    @property
+    def position(self) -> Position:
+        """What a checkpoint stores: the exact place of the next row to use."""
+        return self._at
+
+    @property
+    def read(self) -> int:
+        """Offset of the first batch that has not been read."""
+        return self._read
+
+    @property
+    def waiting(self) -> int:
+        """Accepted rows that no step has used yet."""
+        return sum(isinstance(entry, Row) for entry in self._waiting)
+
+    def feed(self, group: Group) -> list[Row]:
+        """The rows of a group that will be trained on; the others are noted as refused."""
+        self._read = group.offset + 1
+        why = why_not(group.batch)
+        if why:
+            rows, refusals = [], [Refusal(offset=group.offset, reason=why)]
+        else:
+            rows, refusals = self._choose(group)
+        self._waiting += refusals
+        self._waiting += rows
+        self._waiting.append(replace(group, episodes=()))
+        if self._nothing_waits():
+            self._at = replace(self._at, offset=self._read, row=0)
+        return rows
+
+    def _nothing_waits(self) -> bool:
+        """Whether nothing but passed batches lies between the position and the next batch."""
+        return not any(isinstance(entry, Row) for entry in self._waiting)
+
+    def _choose(self, group: Group) -> tuple[list[Row], list[Refusal]]:
+        rows: list[Row] = []
+        refusals = list(group.refused)
+        candidates = rows_of(group, baseline=self._rules.baseline, scale=self._rules.scale)
+        with_rows = {row.episode_id for row in candidates}
+        refusals += [
+            Refusal(offset=group.offset, reason="no_tokens", episode_id=pointer.episode_id)
+            for pointer, _ in group.episodes
+            if pointer.episode_id not in with_rows
+        ]
+        skip = self._start.row if group.offset == self._start.offset else 0
+        for row in candidates:
+            if row.index < skip:
+                continue
+            step = self._accepted // self._rules.rows_per_step
+            staleness = self._lineage.staleness(row.oldest, step)
+            reason = ""
+            if staleness > self._rules.max_staleness:
+                reason = "stale"
+            elif self._rules.max_row_tokens and len(row.ids) > self._rules.max_row_tokens:
+                reason = "too_long"
+            if reason:
+                refusals.append(
+                    Refusal(offset=group.offset, reason=reason, episode_id=row.episode_id)
+                )
+                continue
+            rows.append(replace(row, staleness=staleness))
+            self._accepted += 1
+        return rows, refusals
+
+    def finish_step(self) -> Passed:
+        """Count one step's rows as used; return what it used and what else lies behind now.
+
+        Raises IndexError if fewer rows than a step takes are waiting.
+        """
+        left = self._rules.rows_per_step
+        counts: dict[int, int] = {}
+        digests: dict[int, str] = {}
+        refused: list[Refusal] = []
+        rewards: list[float] = []
+        batches = 0
+        last = self._at
+        while left or (self._waiting and not isinstance(self._waiting[0], Row)):
+            entry = self._waiting.popleft()
+            if isinstance(entry, Row):
+                left -= 1
+                counts[entry.offset] = counts.get(entry.offset, 0) + 1
+                last = replace(last, offset=entry.offset, row=entry.index + 1)
+            elif isinstance(entry, Refusal):
+                if self._told:
+                    self._told -= 1
+                else:
+                    refused.append(entry)
+            else:
+                batches += 1
+                digests[entry.offset] = batch_digest(entry.batch)
+                if entry.batch.purpose == "train":
+                    rewards += [pointer.reward for pointer in entry.batch.episodes]
+                last = replace(last, offset=entry.offset + 1, row=0)
+        for entry in self._waiting:
+            if isinstance(entry, Group) and entry.offset in counts:
+                digests.setdefault(entry.offset, batch_digest(entry.batch))
+        self._at = replace(last, step=last.step + 1)
+        used = tuple(
+            Used(offset=offset, rows=rows, digest=digests.get(offset, ""))
+            for offset, rows in counts.items()
+        )
+        return Passed(self._at.offset, used, tuple(refused), batches, tuple(rewards))
+
+    def passed_idle(self) -> Passed:
+        """What lies behind while the trainer waits for rows.
+
+        Rows that wait for the rest of their step count as passed here: they are taken, and the
+        dispatcher must send more for the step ever to be complete. A checkpoint's position knows
+        better, and a later step's position is never before this one.
+        """
+        refused = [entry for entry in self._waiting if isinstance(entry, Refusal)]
+        fresh = refused[self._told :]
+        self._told = len(refused)
+        return Passed(self._read, refused=tuple(fresh))
+
+
+def describe(position: Position) -> str:
+    """A position for people."""
+    return f"step {position.step}, batch {position.offset}, row {position.row}"

@@ -1,0 +1,151 @@
+"""Requests that come one by one are sampled together: the micro-batches of the small engine.
+
+torch runs in one worker thread, so the event loop stays free. Weights change only between two
+micro-batches, in that same thread: every reply is of one version, and its single span says which.
+Pausing keeps requests (vLLM's `mode=keep`): those being sampled are finished, the others wait.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from odradek.trainer.engine.decode import Sampled, Sampler, Wanted
+from odradek.trainer.errors import BadRequest, EngineDown
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came out for a request, and which version of the weights sampled it."""
+
+    sampled: Sampled
+    version: int
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    wanted: Wanted
+    answer: "asyncio.Future[Answer]"
+
+
+class Batcher:
+    """Owns the sampler and the version of its weights."""
+
+    def __init__(
+        self, sampler: Sampler, *, max_batch: int, gather_s: float, max_queue: int
+    ) -> None:
+        self.version = 0
+        self.batches = 0
+        self._sampler = sampler
+        self._max_batch = max_batch
+        self._gather_s = gather_s
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(max_queue)
+        self._going = asyncio.Event()
+        self._going.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sampler")
+
+    @property
+    def paused(self) -> bool:
+        """Whether requests are kept waiting."""
+        return not self._going.is_set()
+
+    async def sample(self, wanted: Wanted) -> Answer:
+        """Sample one request. Raises EngineDown if too many wait."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait(_Waiting(wanted, answer))
+        except asyncio.QueueFull:
+            raise EngineDown("too many requests wait: try again later") from None
+        return await answer
+
+    async def pause(self) -> None:
+        """Start no more batches; return when the one under way is done."""
+        self._going.clear()
+        await self._idle.wait()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._going.set()
+
+    async def load(self, folder: Path, version: int | None = None) -> None:
+        """Take the weights of a folder. Raises BadRequest; the old weights stay then.
+
+        Args:
+            folder: Holds safetensors of the same architecture.
+            version: What they are called from then on; None leaves that to `rename`.
+        """
+        await self._in_thread(self._load, folder, version)
+
+    async def rename(self, version: int) -> None:
+        """Call the weights in force `version`."""
+        await self._in_thread(setattr, self, "version", version)
+
+    async def run(self) -> None:
+        """Sample for ever; ends when cancelled."""
+        try:
+            while True:
+                batch = [await self._queue.get()]
+                # Company saves more than the wait costs, unless enough wait already.
+                if self._gather_s and self._queue.qsize() < self._max_batch - 1:
+                    await asyncio.sleep(self._gather_s)
+                await self._going.wait()
+                while len(batch) < self._max_batch and not self._queue.empty():
+                    batch.append(self._queue.get_nowait())
+                # Callers that have gone away need no tokens.
+                batch = [waiting for waiting in batch if not waiting.answer.done()]
+                if batch:
+                    await self._answer(batch)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        self._idle.clear()
+        try:
+            found = await self._in_thread(self._sample, [waiting.wanted for waiting in batch])
+        except (RuntimeError, ValueError, IndexError) as error:
+            # A batch that torch refuses (memory, an id beyond the vocabulary) fails alone.
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(BadRequest(f"sampling failed: {error}"))
+        else:
+            for waiting, answer in zip(batch, found, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+        finally:
+            self._idle.set()
+
+    def _sample(self, rows: list[Wanted]) -> list[Answer]:
+        self.batches += 1
+        version = self.version
+        return [Answer(sampled, version) for sampled in self._sampler.sample(rows)]
+
+    def _load(self, folder: Path, version: int | None) -> None:
+        files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+        if not files:
+            raise BadRequest(f"{folder} holds no safetensors")
+        try:
+            weights = {k: v for file in files for k, v in load_file(file).items()}
+        except (OSError, SafetensorError) as error:
+            raise BadRequest(f"the weights in {folder} cannot be read: {error}") from error
+        model = self._sampler.model
+        own = model.state_dict()
+        tied = set(getattr(model, "_tied_weights_keys", None) or ())
+        absent = [name for name in own if name not in weights and name not in tied]
+        alien = [name for name in weights if name not in own]
+        unequal = [n for n in weights if n in own and weights[n].shape != own[n].shape]
+        if absent or alien or unequal:
+            first = (absent + alien + unequal)[0]
+            raise BadRequest(f"the weights in {folder} are of another model ({first})")
+        model.load_state_dict(weights, strict=False)
+        model.tie_weights()
+        if version is not None:
+            self.version = version
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

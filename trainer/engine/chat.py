@@ -1,0 +1,217 @@
+"""The shapes of the chat completions API, as vLLM answers them. Pure: no I/O, no clock."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from odradek.trainer.engine.batcher import Answer
+from odradek.trainer.engine.decode import Wanted
+from odradek.trainer.errors import BadRequest
+
+NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
+    "top_p": (None, 1, 1.0),
+    "top_k": (None, 0, -1),
+    "min_p": (None, 0, 0.0),
+    "frequency_penalty": (None, 0, 0.0),
+    "presence_penalty": (None, 0, 0.0),
+    "repetition_penalty": (None, 1, 1.0),
+    "stop": (None, [], ""),
+    "logit_bias": (None, {}),
+}
+"""Fields that would change the sampling, and the values at which they do not."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A chat completion that was asked for."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    tools: list[Any] | None
+    temperature: float
+    max_tokens: int | None
+    n: int
+    stream: bool
+    usage_in_stream: bool
+    logprobs: bool
+    token_ids: bool
+    weight_versions: bool
+
+
+def parse(body: Any, default_model: str) -> Request:
+    """Read a request. Raises BadRequest for what the small engine cannot do."""
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("`messages` must be a list with at least one message")
+    for field, neutral in NEUTRAL.items():
+        if body.get(field) not in neutral:
+            raise BadRequest(f"the small engine samples from the whole distribution: no `{field}`")
+    limit = body.get("max_completion_tokens", body.get("max_tokens"))
+    temperature = body.get("temperature")
+    options = body.get("stream_options") or {}
+    return Request(
+        model=str(body.get("model") or default_model),
+        messages=[_message(message) for message in messages],
+        tools=body.get("tools") or None,
+        temperature=_number(1.0 if temperature is None else temperature, "temperature", 0, 100),
+        max_tokens=None if limit is None else int(_number(limit, "max_tokens", 1, 1 << 20)),
+        n=int(_number(body.get("n") or 1, "n", 1, 128)),
+        stream=bool(body.get("stream")),
+        usage_in_stream=bool(options.get("include_usage")) if isinstance(options, dict) else False,
+        logprobs=bool(body.get("logprobs")),
+        token_ids=bool(body.get("return_token_ids")),
+        weight_versions=bool(body.get("return_weight_versions")),
+    )
+
+
+def _number(value: Any, name: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise BadRequest(f"`{name}` must be a number from {low:g} to {high:g}")
+    return value
+
+
+def _message(message: Any) -> dict[str, Any]:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise BadRequest("each message needs a `role`")
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        if len(parts) != len(content) or not all(isinstance(part, str) for part in parts):
+            raise BadRequest("the small engine reads text parts only")
+        content = "".join(parts)
+    if content is not None and not isinstance(content, str):
+        raise BadRequest("`content` must be text")
+    return {**message, "content": content or ""}
+
+
+class Writer:
+    """Turns answers into JSON."""
+
+    def __init__(
+        self, request: Request, *, reply_id: str, created: int, prompt: list[int], tokenizer: Any
+    ) -> None:
+        self._request = request
+        self._id = reply_id
+        self._created = created
+        self._prompt = prompt
+        self._tokenizer = tokenizer
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _logprobs(self, ids: list[int], logprobs: list[float]) -> dict[str, Any] | None:
+        if not self._request.logprobs:
+            return None
+        content = []
+        for token, logprob in zip(ids, logprobs, strict=True):
+            text = str(self._tokenizer.decode([token]))
+            content.append(
+                {
+                    "token": text,
+                    "logprob": logprob,
+                    "bytes": list(text.encode()),
+                    "top_logprobs": [],
+                }
+            )
+        return {"content": content}
+
+    def _usage(self, answers: list[Answer]) -> dict[str, int]:
+        sampled = sum(len(answer.sampled.ids) for answer in answers)
+        return {
+            "prompt_tokens": len(self._prompt),
+            "total_tokens": len(self._prompt) + sampled,
+            "completion_tokens": sampled,
+        }
+
+    def _versions(self, answer: Answer, start: int, end: int) -> dict[str, Any]:
+        if not self._request.weight_versions:
+            return {}
+        span = {"version": answer.version, "start": start, "end": end}
+        return {"weight_versions": [span]}
+
+    def whole(self, answers: list[Answer]) -> dict[str, Any]:
+        """The reply that is not streamed."""
+        choices = []
+        for index, answer in enumerate(answers):
+            ids = answer.sampled.ids
+            choice: dict[str, Any] = {
+                "index": index,
+                "message": {"role": "assistant", "content": self._text(ids)},
+                "logprobs": self._logprobs(ids, answer.sampled.logprobs),
+                "finish_reason": answer.sampled.finish_reason,
+                "stop_reason": None,
+            }
+            if self._request.token_ids:
+                choice["token_ids"] = ids
+            choices.append(choice | self._versions(answer, 0, len(ids)))
+        reply: dict[str, Any] = {
+            "id": self._id,
+            "object": "chat.completion",
+            "created": self._created,
+            "model": self._request.model,
+            "choices": choices,
+            "usage": self._usage(answers),
+        }
+        if self._request.token_ids:
+            reply["prompt_token_ids"] = self._prompt
+        return reply
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._request.model,
+            "choices": choices,
+        }
+
+    def chunks(self, answers: list[Answer]) -> Iterator[dict[str, Any]]:
+        """The reply as a stream: a role, one chunk a token, the last with the finish reason."""
+        first = self._chunk(
+            [
+                {
+                    "index": index,
+                    "delta": {"role": "assistant", "content": ""},
+                    "logprobs": None,
+                    "finish_reason": None,
+                }
+                for index in range(len(answers))
+            ]
+        )
+        if self._request.token_ids:
+            first["prompt_token_ids"] = self._prompt
+        yield first
+        for index, answer in enumerate(answers):
+            yield from self._tokens(index, answer)
+        if self._request.usage_in_stream:
+            yield self._chunk([]) | {"usage": self._usage(answers)}
+
+    def _tokens(self, index: int, answer: Answer) -> Iterator[dict[str, Any]]:
+        sampled = answer.sampled
+        said = ""
+        for at, (token, logprob) in enumerate(zip(sampled.ids, sampled.logprobs, strict=True)):
+            last = at == len(sampled.ids) - 1
+            text = self._text(sampled.ids[: at + 1])
+            choice: dict[str, Any] = {
+                "index": index,
+                "delta": {"content": text[len(said) :]},
+                "logprobs": self._logprobs([token], [logprob]),
+                "finish_reason": sampled.finish_reason if last else None,
+            }
+            if self._request.token_ids:
+                choice["token_ids"] = [token]
+            said = text
+            yield self._chunk([choice | self._versions(answer, at, at + 1)])
+
+
+def wanted_of(request: Request, prompt: list[int], *, default: int, longest: int) -> Wanted:
+    """What to sample. Raises BadRequest where prompt and reply do not fit the model."""
+    room = longest - len(prompt)
+    if room < 1 or (request.max_tokens or 0) > room:
+        raise BadRequest(
+            f"this model's maximum context length is {longest} tokens, but the request has "
+            f"{len(prompt)} prompt tokens and asks for {request.max_tokens or 1} more"
+        )
+    return Wanted(prompt, request.temperature, request.max_tokens or min(default, room))

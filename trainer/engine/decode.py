@@ -1,0 +1,157 @@
+"""Sampling from a causal language model: one batch, one key-value cache, one loop.
+
+Rows are padded on the left and carry their own positions, so a row's log probabilities do not
+depend on who shares the batch with it (up to the order of floating-point sums). `generate()` of
+transformers costs several milliseconds a token on a tiny model; this loop is the part of it that
+is needed here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils import logging as transformers_logging
+
+from odradek.trainer.errors import NoModel, NoTokenizer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One row to sample.
+
+    Attributes:
+        ids: Prompt token ids, at least one.
+        temperature: 0 takes the likeliest token.
+        max_tokens: Sampled tokens at most, the end token included.
+    """
+
+    ids: Sequence[int]
+    temperature: float = 1.0
+    max_tokens: int = 64
+
+
+@dataclass
+class Sampled:
+    """What came out for one row.
+
+    Attributes:
+        ids: Sampled token ids, with the end token if there was one.
+        logprobs: Of each, in nats, after the temperature (at temperature 0: of the raw logits).
+        finish_reason: "stop" or "length".
+    """
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str = "length"
+
+
+def load_tokenizer(path: Path | str) -> Any:
+    """The tokenizer of a model folder.
+
+    Raises:
+        NoModel: The folder is not there.
+        NoTokenizer: It holds no tokenizer that can be read.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise NoModel(f"{folder} is no model folder: it has no config.json")
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    if not any((folder / name).is_file() for name in names):
+        raise NoTokenizer(
+            f"{folder} has no tokenizer: save it there with tokenizer.save_pretrained()"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise NoTokenizer(f"the tokenizer in {folder} cannot be read: {error}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "float32") -> Any:
+    """The model of a folder, from safetensors only, ready to sample. Raises NoModel."""
+    transformers_logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            Path(path),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=getattr(torch, dtype),
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise NoModel(f"the model in {path} cannot be loaded: {error}") from error
+    return model.to(device).eval()
+
+
+class Sampler:
+    """Samples batches from one model with one seeded generator."""
+
+    def __init__(self, model: Any, *, pad_id: int, end_ids: Sequence[int], seed: int) -> None:
+        self.model = model
+        self._pad = pad_id
+        self._ends = torch.tensor(sorted(end_ids), device=model.device)
+        self._generator = torch.Generator(device=model.device).manual_seed(seed)
+
+    @torch.inference_mode()
+    def sample(self, rows: Sequence[Wanted]) -> list[Sampled]:
+        """Sample every row to its end token or its limit; results in the order of the rows."""
+        out = [Sampled() for _ in rows]
+        device = self.model.device
+        lengths = torch.tensor([len(row.ids) for row in rows], device=device)
+        width = int(lengths.max())
+        ids = torch.full((len(rows), width), self._pad, device=device)
+        for i, row in enumerate(rows):
+            ids[i, width - len(row.ids) :] = torch.tensor(list(row.ids), device=device)
+        mask = torch.arange(width, device=device)[None] >= width - lengths[:, None]
+        positions = (torch.arange(width, device=device)[None] - (width - lengths)[:, None]).clamp(0)
+        temperature = torch.tensor([row.temperature for row in rows], device=device)
+        limits = torch.tensor([row.max_tokens for row in rows], device=device)
+        alive = torch.arange(len(rows), device=device)
+        cache = DynamicCache(config=self.model.config)
+        done = 0
+        while True:
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=mask.long(),
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            chosen, logprobs = self._choose(logits.float(), temperature)
+            done += 1
+            stopped = torch.isin(chosen, self._ends)
+            for row, token, logprob, stop in zip(
+                alive.tolist(), chosen.tolist(), logprobs.tolist(), stopped.tolist(), strict=True
+            ):
+                out[row].ids.append(token)
+                out[row].logprobs.append(logprob)
+                if stop:
+                    out[row].finish_reason = "stop"
+            going = ~stopped & (limits > done)
+            if not bool(going.any()):
+                return out
+            ids, positions = chosen[:, None], positions[:, -1:] + 1
+            mask = torch.nn.functional.pad(mask, (0, 1), value=True)
+            if int(going.sum()) < len(going):
+                keep = going.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                ids, positions, mask = ids[keep], positions[keep], mask[keep]
+                temperature, limits, alive = temperature[keep], limits[keep], alive[keep]
+
+    def _choose(
+        self, logits: torch.Tensor, temperature: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A token a row, and its log probability under the distribution it was drawn from."""
+        greedy = temperature <= 0
+        scale = torch.where(greedy, torch.ones_like(temperature), temperature)
+        logprobs = torch.log_softmax(logits / scale[:, None], dim=-1)
+        drawn = torch.multinomial(logprobs.exp(), 1, generator=self._generator)[:, 0]
+        chosen = torch.where(greedy, logits.argmax(-1), drawn)
+        return chosen, logprobs.gather(1, chosen[:, None])[:, 0]

@@ -1,0 +1,121 @@
+"""`odradek engine`: the small engine as a process, and how it follows a policy."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from aiohttp import web
+
+from odradek.infra import telemetry
+from odradek.infra.bus import BusSettings
+from odradek.infra.client import subscribe
+from odradek.schemas.events import Policy
+from odradek.schemas.topics import POLICIES
+from odradek.trainer.checkpoint import sha256_of
+from odradek.trainer.engine.server import SmallEngine
+from odradek.trainer.engine.settings import EngineSettings
+from odradek.trainer.errors import BadRequest, BadSettings, TrainerError
+from odradek.trainer.weights.directory import FILE
+
+log = logging.getLogger("odradek")
+
+
+def folder_of(policy: Policy) -> Path:
+    """The folder that a policy's uri names, its weights held against the digest.
+
+    Raises BadRequest: no file uri, gone (rotated away), or other weights.
+    """
+    parts = urlsplit(policy.uri)
+    if parts.scheme not in {"file", ""} or parts.netloc not in {"", "localhost"}:
+        raise BadRequest(f"policy {policy.name} v{policy.version} is no folder: {policy.uri}")
+    folder = Path(unquote(parts.path))
+    file = folder / FILE
+    if not file.is_file():
+        raise BadRequest(f"policy {policy.name} v{policy.version}: {file} is not there")
+    if policy.digest and sha256_of(file) != policy.digest:
+        raise BadRequest(f"policy {policy.name} v{policy.version}: {file} has another digest")
+    return folder
+
+
+async def newest_policy(bus: BusSettings, name: str) -> Policy | None:
+    """The last policy announced under a name, or None."""
+    found = None
+    async for policy in subscribe(
+        POLICIES.name, since="beginning", follow=False, bus=bus, where={"name": name}
+    ):
+        found = policy
+    return found
+
+
+async def _take(engine: SmallEngine, policy: Policy) -> None:
+    """Serve a policy's weights, if they are newer than those in force and can be had."""
+    if policy.version <= engine.batcher.version:
+        return
+    try:
+        folder = await asyncio.to_thread(folder_of, policy)
+        await engine.batcher.load(folder, policy.version)
+    except BadRequest as error:
+        log.warning("%s", error)
+        return
+    log.info("serving version %d (step %d), from the log", policy.version, policy.step)
+
+
+async def _follow(engine: SmallEngine, bus: BusSettings) -> None:
+    """Take what is announced while we run, in case the trainer asked an engine that died."""
+    async for policy in subscribe(
+        POLICIES.name, since="-5m", bus=bus, where={"name": engine.settings.policy}
+    ):
+        await _take(engine, policy)
+
+
+async def serve(settings: EngineSettings, bus: BusSettings | None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: Which model, where.
+        bus: Where Kafka is; without it (or without `settings.policy`) no policy is followed.
+
+    Raises:
+        NoModel, NoTokenizer, BadSettings: In one line what to do.
+        KafkaUnreachable: A policy is to be followed and there is no Kafka.
+    """
+    telemetry.setup("engine")
+    engine = SmallEngine(settings)
+    following = bus is not None and bool(settings.policy) and bool(bus.bootstrap_servers)
+    if following and bus is not None:
+        policy = await newest_policy(bus, settings.policy)
+        if policy is not None:
+            await _take(engine, policy)
+    runner = web.AppRunner(engine.app(), access_log=None, shutdown_timeout=5)
+    await runner.setup()
+    site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        if error.errno == errno.EADDRINUSE:
+            raise BadSettings(f"port {settings.port} is in use: choose another --port") from error
+        raise BadSettings(f"cannot listen on {settings.host}: {error}") from error
+    port = runner.addresses[0][1]
+    log.info("ready: engine on http://%s:%d/v1", settings.host, port)
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, done.set)
+    follower = asyncio.create_task(_follow(engine, bus)) if following and bus else None
+    try:
+        waits = {asyncio.create_task(done.wait())} | ({follower} if follower else set())
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if follower is not None and follower.done():
+            follower.result()
+    finally:
+        if follower is not None:
+            follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError, TrainerError):
+                await follower
+        await runner.cleanup()
+        telemetry.shutdown()

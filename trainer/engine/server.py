@@ -1,0 +1,213 @@
+"""The small engine: vLLM's HTTP surface, as far as we use it, over a Hugging Face model.
+
+For two cores and for tests. What it leaves out on purpose: continuous batching (a batch ends with
+its longest row), prefix caching, sampling other than by temperature, and authentication.
+"""
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import torch
+from aiohttp import web
+
+from odradek.trainer.engine import chat
+from odradek.trainer.engine.batcher import Batcher
+from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
+from odradek.trainer.engine.settings import EngineSettings
+from odradek.trainer.errors import BadRequest, BadSettings, EngineDown
+
+log = logging.getLogger("odradek")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+MAX_BODY: Final = 8 * 1024 * 1024
+
+
+def _error(status: int, message: str, kind: str) -> web.Response:
+    body = {"error": {"message": message, "type": kind, "param": None, "code": status}}
+    retry = {"Retry-After": "1"} if status == 503 else None
+    return web.json_response(body, status=status, headers=retry)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Mistakes in the shape that OpenAI's clients read."""
+    try:
+        return await handler(request)
+    except BadRequest as error:
+        return _error(400, str(error), "BadRequestError")
+    except EngineDown as error:
+        return _error(503, str(error), "ServiceUnavailableError")
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _error(error.status, error.reason, "NotFoundError")
+
+
+class SmallEngine:
+    """Routes over one batcher."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """Load tokenizer and model. Raises NoModel, NoTokenizer, BadSettings."""
+        if not settings.model:
+            raise BadSettings("no model is named: give --model FOLDER or ODRADEK_ENGINE_MODEL")
+        torch.set_num_threads(1)
+        self.settings = settings
+        self._created = int(time.time())
+        self._tokenizer = load_tokenizer(settings.model)
+        model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
+        self._longest = int(model.config.get_text_config().max_position_embeddings)
+        self.batcher = Batcher(
+            Sampler(
+                model,
+                pad_id=self._tokenizer.pad_token_id or 0,
+                end_ids=_end_ids(model, self._tokenizer),
+                seed=settings.seed,
+            ),
+            max_batch=settings.max_batch,
+            gather_s=settings.gather_ms / 1000,
+            max_queue=settings.max_queue,
+        )
+        self._sampling: asyncio.Task[None] | None = None
+
+    def app(self) -> web.Application:
+        """The application; sampling runs as long as it does."""
+        app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
+        app.add_routes(
+            [
+                web.post("/v1/chat/completions", self._chat),
+                web.get("/v1/models", self._models),
+                web.get("/health", self._health),
+                web.post("/pause", self._pause),
+                web.post("/resume", self._resume),
+                web.get("/is_paused", self._is_paused),
+                web.post("/collective_rpc", self._collective_rpc),
+                web.post("/update_weight_version", self._update_weight_version),
+                web.post("/reset_prefix_cache", self._reset_prefix_cache),
+            ]
+        )
+        app.on_startup.append(self._start)
+        app.on_cleanup.append(self._stop)
+        return app
+
+    async def _start(self, _: web.Application) -> None:
+        self._sampling = asyncio.create_task(self.batcher.run())
+
+    async def _stop(self, _: web.Application) -> None:
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
+
+    async def _chat(self, http: web.Request) -> web.StreamResponse:
+        request = chat.parse(await _json(http), self.settings.name)
+        prompt = self._render(request)
+        wanted = chat.wanted_of(
+            request, prompt, default=self.settings.max_tokens, longest=self._longest
+        )
+        writer = chat.Writer(
+            request,
+            reply_id=f"chatcmpl-{uuid.uuid4().hex}",
+            created=int(time.time()),
+            prompt=prompt,
+            tokenizer=self._tokenizer,
+        )
+        # One `n` after the other in the queue: they mostly meet in one batch.
+        answers = list(
+            await asyncio.gather(*(self.batcher.sample(wanted) for _ in range(request.n)))
+        )
+        if not request.stream:
+            return _reply(writer.whole(answers))
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(http)
+        for chunk in writer.chunks(answers):
+            await response.write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    def _render(self, request: chat.Request) -> list[int]:
+        try:
+            ids = self._tokenizer.apply_chat_template(
+                request.messages,
+                tools=request.tools,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadRequest(f"the chat template refuses these messages: {error}") from error
+        return [int(token) for token in ids]
+
+    async def _models(self, _: web.Request) -> web.Response:
+        card = {
+            "id": self.settings.name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "odradek",
+            "root": self.settings.name,
+            "max_model_len": self._longest,
+        }
+        return web.json_response({"object": "list", "data": [card]})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        alive = self._sampling is not None and not self._sampling.done()
+        return web.Response(status=200 if alive else 503)
+
+    async def _pause(self, _: web.Request) -> web.Response:
+        await self.batcher.pause()
+        return web.json_response({"status": "paused"})
+
+    async def _resume(self, _: web.Request) -> web.Response:
+        self.batcher.resume()
+        return web.json_response({"status": "resumed"})
+
+    async def _is_paused(self, _: web.Request) -> web.Response:
+        return web.json_response({"is_paused": self.batcher.paused})
+
+    async def _collective_rpc(self, http: web.Request) -> web.Response:
+        body = await _json(http)
+        if not isinstance(body, dict) or body.get("method") != "reload_weights":
+            raise BadRequest("the small engine knows the method `reload_weights` only")
+        path = (body.get("kwargs") or {}).get("weights_path")
+        if not isinstance(path, str) or "\0" in path:
+            raise BadRequest("`kwargs.weights_path` must be a folder")
+        await self.batcher.load(Path(path))
+        return web.json_response({"results": [None]})
+
+    async def _update_weight_version(self, http: web.Request) -> web.Response:
+        body = await _json(http)
+        version = body.get("weight_version") if isinstance(body, dict) else None
+        if isinstance(version, str) and version.isdecimal():
+            version = int(version)
+        if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+            raise BadRequest("`weight_version` must be a whole number")
+        await self.batcher.rename(version)
+        log.info("serving version %d", version)
+        return web.json_response({"weight_version": version})
+
+    async def _reset_prefix_cache(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "no prefix is cached"})
+
+
+def _end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Every id at which a reply ends."""
+    told = model.generation_config.eos_token_id
+    found = set(told if isinstance(told, list) else [told])
+    return sorted(token for token in found | {tokenizer.eos_token_id} if token is not None)
+
+
+async def _json(http: web.Request) -> Any:
+    try:
+        return await http.json(loads=json.loads)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON") from None
+
+
+def _reply(body: dict[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

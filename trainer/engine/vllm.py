@@ -1,0 +1,144 @@
+"""`odradek engine vllm`: the user's vLLM, in its own environment, started so that it can train."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import requests
+
+from odradek.infra.bus import BusSettings
+from odradek.trainer.engine.process import folder_of, newest_policy
+from odradek.trainer.engine.settings import EngineSettings
+from odradek.trainer.errors import BadSettings, EngineDown
+from odradek.trainer.weights.engines import Engines
+
+log = logging.getLogger("odradek")
+
+LOOK_S: Final = 1.0
+TELL_S: Final = 10.0
+
+
+def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> list[str]:
+    """The command line of vLLM's OpenAI server.
+
+    `processed_logprobs`: log probabilities after the temperature, which are those of the
+    distribution that was sampled from. `generation-config vllm`: no top_p or temperature of the
+    model's own slips in. `enable-scale-out`: the token-exact routes.
+    """
+    ours = {
+        "--model": settings.model,
+        "--served-model-name": settings.name,
+        "--host": settings.host,
+        "--port": str(settings.port),
+        "--dtype": settings.dtype,
+        "--seed": str(settings.seed),
+        "--logprobs-mode": "processed_logprobs",
+        "--generation-config": "vllm",
+    }
+    named = {flag.split("=")[0] for flag in flags}
+    pairs = [part for name, value in ours.items() if name not in named for part in (name, value)]
+    return [
+        python,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        *pairs,
+        "--enable-scale-out",
+        *flags,
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Ours, plus what opens the weight routes; nothing of our Python's own paths."""
+    found = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return found | {"VLLM_SERVER_DEV_MODE": "1"}
+
+
+def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Sequence[str]) -> None:
+    """Start vLLM, wait until it serves, stay with it until SIGTERM.
+
+    Raises:
+        BadSettings: No model, no such Python, or a Python without vLLM.
+        EngineDown: It ended by itself, or was not ready in time.
+    """
+    if not settings.model:
+        raise BadSettings("no model is named: give --model")
+    found = shutil.which(python)
+    if found is None:
+        raise BadSettings(f"there is no {python}: name the Python of vLLM's environment")
+    probe = subprocess.run(
+        [found, "-c", "import vllm"], capture_output=True, env=environment(), check=False
+    )
+    if probe.returncode:
+        raise BadSettings(
+            f"{python} has no vLLM: make an environment of its own (python -m venv vllm && "
+            "vllm/bin/pip install vllm) and name its Python with --python"
+        )
+    child = subprocess.Popen(
+        command_of(settings, found, flags), env=environment(), start_new_session=True
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _end(child))
+    url = f"http://{settings.host}:{settings.port}"
+    try:
+        wait(url, child, settings.ready_s)
+        if settings.policy and bus.bootstrap_servers:
+            _newest(settings, bus, url)
+        log.info("ready: engine on %s/v1 (vLLM)", url)
+        code = child.wait()
+    finally:
+        _end(child)
+    if code and code not in {-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM}:
+        raise EngineDown(f"vLLM ended with exit code {code}: its own lines above say why")
+
+
+def wait(url: str, child: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Wait until /health answers, with a line of progress. Raises EngineDown."""
+    began = told = time.monotonic()
+    while True:
+        if child.poll() is not None:
+            raise EngineDown(
+                f"vLLM ended with exit code {child.returncode} before it served: its own lines "
+                "above say why"
+            )
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(url + "/health", timeout=5).ok:
+                return
+        now = time.monotonic()
+        if now - began > seconds:
+            raise EngineDown(f"vLLM did not serve within {seconds:g} s (ODRADEK_ENGINE_READY_S)")
+        if now - told > TELL_S:
+            told = now
+            log.info("waiting for vLLM: %.0f s", now - began)
+        time.sleep(LOOK_S)
+
+
+def _newest(settings: EngineSettings, bus: BusSettings, url: str) -> None:
+    """Load what the policy's trainer announced last: a restarted engine begins where it was."""
+    policy = asyncio.run(newest_policy(bus, settings.policy))
+    if policy is not None:
+        folder: Path = folder_of(policy)
+        Engines([url]).swap(folder, policy.version)
+        log.info("serving version %d, from the log", policy.version)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """End vLLM and its workers: the whole process group."""
+    if child.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    try:
+        child.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        sys.stderr.write("vLLM does not end: killing it\n")
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)

@@ -1,0 +1,119 @@
+"""Following pointers: episodes by partition and offset, read forward and a little ahead."""
+
+import time
+from collections import OrderedDict
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from odradek.infra.bus import BusSettings, consumer, partitions_of, start
+from odradek.schemas import codec
+from odradek.schemas.codec import header
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Episode, Pointer
+from odradek.trainer.errors import MissingRecord, PositionGone, WrongDigest
+
+EPISODE: Final = "odradek.episode.v1"
+KEEP_BYTES: Final = 256 * 1024 * 1024
+"""Records kept that no batch has named yet; more are read again when they are named."""
+LATEST_S: Final = 10.0
+"""How long a record may be behind a pointer to it."""
+
+
+class EpisodeReader:
+    """Records of one topic by (partition, offset). Reads by `assign`, so nothing is committed."""
+
+    def __init__(self, bus: BusSettings, topic: str) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._reader: AIOKafkaConsumer | None = None
+        self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._read: dict[int, int] = {}
+        """Per partition the first offset that has not been read since the last seek."""
+        self._from: dict[int, int] = {}
+        """Per partition where that reading began."""
+
+    async def open(self) -> None:
+        """Connect. Raises KafkaUnreachable, TopicMissing."""
+        self._reader = consumer(self._bus)
+        await start(self._reader, self._bus)
+        wanted = await partitions_of(self._reader, self._bus.topic(self._topic))
+        self._reader.assign(wanted)
+        self._reader.pause(*wanted)  # only what pointers ask for is fetched
+        for partition, offset in (await self._reader.beginning_offsets(wanted)).items():
+            self._reader.seek(partition, offset)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._reader is not None:
+            await self._reader.stop()
+
+    async def resolve(self, pointer: Pointer) -> Episode:
+        """The episode that a pointer points at.
+
+        Raises:
+            PositionGone: Retention has deleted it.
+            MissingRecord: Nothing stands there.
+            WrongDigest: Something else stands there, or nothing that can be decoded.
+        """
+        value = await self._value(pointer.partition, pointer.offset)
+        if codec.digest(value) != pointer.digest:
+            raise WrongDigest(f"{_place(self._topic, pointer)} has another digest than the pointer")
+        try:
+            return codec.decode(value, Episode)
+        except InvalidRecord as error:
+            raise WrongDigest(f"{_place(self._topic, pointer)}: {error.reason}") from error
+
+    async def _value(self, partition: int, offset: int) -> bytes:
+        at = (partition, offset)
+        if at not in self._kept:
+            await self._reach(partition, offset)
+        if at not in self._kept:
+            raise MissingRecord(f"{self._topic}[{partition}] holds no record at {offset}")
+        value = self._kept.pop(at)
+        self._bytes -= len(value)
+        return value
+
+    async def _reach(self, partition: int, offset: int) -> None:
+        """Read `partition` until `offset` is behind, from where we are or from `offset`."""
+        assert self._reader is not None
+        on = TopicPartition(self._bus.topic(self._topic), partition)
+        if on not in self._reader.assignment():
+            raise MissingRecord(f"{self._topic} has no partition {partition}")
+        if not self._from.get(partition, 1 << 62) <= offset or offset < self._read[partition]:
+            # Behind us and not kept, or the first pointer into this partition.
+            begin = (await self._reader.beginning_offsets([on]))[on]
+            if offset < begin:
+                raise PositionGone(
+                    f"{self._topic}[{partition}] begins at {begin}: retention has deleted the "
+                    f"episode at {offset}"
+                )
+            self._reader.seek(on, offset)
+            self._from[partition] = self._read[partition] = offset
+        deadline = time.monotonic() + LATEST_S
+        self._reader.resume(on)
+        try:
+            while self._read[partition] <= offset and time.monotonic() < deadline:
+                for messages in (await self._reader.getmany(timeout_ms=100)).values():
+                    for message in messages:
+                        self._keep(message)
+                # Markers and aborted records move the position without showing anything.
+                reached = await self._reader.position(on)
+                self._read[partition] = max(self._read[partition], reached)
+        finally:
+            self._reader.pause(on)
+
+    def _keep(self, message: Any) -> None:
+        self._read[message.partition] = message.offset + 1
+        if message.value is None or header(message.headers, "ce_type") not in {EPISODE, None}:
+            return
+        self._kept[message.partition, message.offset] = message.value
+        self._bytes += len(message.value)
+        while self._bytes > KEEP_BYTES and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= len(dropped)
+
+
+def _place(topic: str, pointer: Pointer) -> str:
+    return f"{topic}[{pointer.partition}]@{pointer.offset}"

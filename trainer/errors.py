@@ -1,0 +1,105 @@
+"""What can go wrong around the trainer and the engine.
+
+TrainerError
+├── BadSettings             settings that contradict each other: a mistake, exit code 2
+├── ModelError
+│   ├── NoModel             the folder is no model: a mistake, exit code 2
+│   └── NoTokenizer         the model has no tokenizer: a mistake, exit code 2
+├── BatchError
+│   ├── PositionGone        retention has deleted what a batch or a position points at: crash
+│   ├── MissingRecord       nothing stands where a pointer points: refused, with the reason
+│   ├── WrongDigest         something else stands there: refused, with the reason
+│   └── RowsEnded           a replay has no more rows: the run ends
+├── CheckpointError
+│   ├── BrokenCheckpoint    a file differs from the manifest: the one before is taken
+│   └── NoRoom              the disk is full or not writable: crash, nothing half-written counts
+└── EngineError
+    ├── EngineDown          no answer: retried until `engine_timeout_s`, then crash
+    ├── EngineRefused       it answered, but not with success: crash
+    └── BadRequest          a request that the small engine cannot serve: HTTP 400
+"""
+
+from typing import ClassVar
+
+
+class TrainerError(Exception):
+    """Something around the trainer or the engine does not work."""
+
+    retriable: ClassVar[bool] = False
+
+
+class BadSettings(TrainerError):
+    """Settings that cannot hold together."""
+
+
+class ModelError(TrainerError):
+    """A model cannot be used."""
+
+
+class NoModel(ModelError):
+    """A path that is no model folder."""
+
+
+class NoTokenizer(ModelError):
+    """A model folder without a tokenizer."""
+
+
+class BatchError(TrainerError):
+    """A batch cannot be turned into rows."""
+
+    reason: ClassVar[str] = "batch_error"
+    """How a refusal in the ledger names it."""
+
+
+class PositionGone(BatchError):
+    """A position on a topic that retention has deleted."""
+
+    reason = "position_gone"
+
+
+class MissingRecord(BatchError):
+    """A pointer to a record that is not there."""
+
+    reason = "missing_record"
+
+
+class WrongDigest(BatchError):
+    """A pointer whose record holds something else."""
+
+    reason = "wrong_digest"
+
+
+class RowsEnded(BatchError):
+    """The topic is at its end and the run was asked to stop there."""
+
+    reason = "rows_ended"
+
+
+class CheckpointError(TrainerError):
+    """A checkpoint cannot be written or read."""
+
+
+class BrokenCheckpoint(CheckpointError):
+    """A checkpoint whose files differ from its manifest, or which has none."""
+
+
+class NoRoom(CheckpointError):
+    """A folder that cannot be written to."""
+
+
+class EngineError(TrainerError):
+    """The engine cannot do what it was asked."""
+
+
+class EngineDown(EngineError):
+    """No engine answers at its address."""
+
+    retriable: ClassVar[bool] = True
+
+
+class EngineRefused(EngineError):
+    """The engine answered with an error."""
+
+
+class BadRequest(EngineError):
+    """A request that the small engine does not serve."""

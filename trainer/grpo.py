@@ -1,0 +1,480 @@
+"""TRL's asynchronous GRPO trainer, fed from the log.
+
+What is TRL's: loading, packing rows into a prefix tree, the fused head, gradient accumulation, the
+optimizer loop. What is ours: where rows come from and which are used (`feed`, `consumption`), the
+attention kernel (`attention`), the loss and its normalisation over the whole optimizer step
+(`losses`), and the order in which a finished step becomes durable and known.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer, async_grpo_trainer
+from trl.experimental.async_grpo.async_grpo_trainer import (
+    DataCollatorForRollout,
+    FixedCountBatcher,
+    RolloutQueueDataset,
+)
+from trl.trainer.utils import add_fused_lm_head, create_model_from_path
+
+from odradek.schemas.events import Policy, Refusal, Step, Used
+from odradek.trainer import attention, checkpoint, optimizer_state
+from odradek.trainer.announce import Announcer
+from odradek.trainer.consumption import Passed
+from odradek.trainer.engine.decode import load_tokenizer
+from odradek.trainer.errors import RowsEnded
+from odradek.trainer.feed import POLL_S, LogFeed
+from odradek.trainer.lineage import Lineage
+from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
+from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.standing import Standing
+from odradek.trainer.step_metrics import StepMetrics
+from odradek.trainer.weights.directory import DirectoryTransfer
+
+log = logging.getLogger("odradek")
+
+OUT_OF_REACH: Final = 10**9
+"""For bounds of TRL that we decide ourselves."""
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What the trainer works with: all that is not torch."""
+
+    feed: LogFeed
+    transfer: DirectoryTransfer
+    announcer: Announcer
+    lineage: Lineage
+    standing: Standing = field(default_factory=Standing)
+
+
+class _FromLog(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+    """TRL's batches of rows, ending where the feed says so instead of blocking for ever."""
+
+    def __init__(self, inner: FixedCountBatcher) -> None:
+        self._inner = inner
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._inner
+        except RowsEnded:
+            return
+
+
+class _Collator(DataCollatorForRollout):
+    """TRL's packer, which also says which rows are on-policy."""
+
+    def torch_call(self, examples: list[Any]) -> dict[str, Any]:
+        batch: dict[str, Any] = super().torch_call(examples)
+        (rows,) = examples
+        width = max(len(row.samples) for row in rows)
+        batch["row_facts"] = torch.tensor(
+            [
+                [[s["metrics"]["staleness"], s["metrics"]["reward"]] for s in row.samples]
+                + [[-1.0, 0.0]] * (width - len(row.samples))
+                for row in rows
+            ]
+        )
+        return batch
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, trainer: "LogTrainer") -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args
+        self._trainer.finish_step(state.global_step)
+        if self._trainer.hands.feed.stopping.is_set():
+            control.should_training_stop = True
+
+
+@contextmanager
+def _without_cuda(cpu: bool) -> Iterator[None]:
+    """Let TRL's constructor, which asks the GPU for its peak speed, run on a CPU."""
+    ask = async_grpo_trainer.get_peak_flops_per_device
+    if cpu:
+        async_grpo_trainer.get_peak_flops_per_device = lambda *_: None
+    try:
+        yield
+    finally:
+        async_grpo_trainer.get_peak_flops_per_device = ask
+
+
+def on_cpu(settings: TrainerSettings) -> bool:
+    """Whether a run with these settings trains on the CPU."""
+    return settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available())
+
+
+def config_of(settings: TrainerSettings) -> AsyncGRPOConfig:
+    """TRL's configuration for these settings."""
+    return AsyncGRPOConfig(
+        output_dir=str(settings.output_dir),
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.micro_rows,
+        gradient_accumulation_steps=settings.rows_per_step // settings.micro_rows,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
+        max_grad_norm=settings.max_grad_norm,
+        epsilon=settings.epsilon_low,
+        epsilon_high=settings.epsilon_high,
+        temperature=settings.temperature,
+        router_aux_loss_coef=0.0,
+        dtype=settings.dtype,
+        bf16=False,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        use_cpu=on_cpu(settings),
+        seed=settings.seed,
+        save_strategy="no",  # checkpoints are ours: whole or not there
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        ignore_data_skip=True,
+        token_budget=0,  # a fixed number of rows a step, so that a step is the same every time
+        max_staleness=OUT_OF_REACH,
+        weight_sync_steps=OUT_OF_REACH,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+
+
+class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
+    """Trains on rows from the log until `max_steps`, the end of a replay, or `stop()`."""
+
+    def __init__(self, settings: TrainerSettings, hands: Hands) -> None:
+        """Load the model. Raises NoModel or NoTokenizer."""
+        self.settings = settings
+        self.hands = hands
+        self.version = hands.standing.version
+        self.measured = StepMetrics()
+        self._whole = Whole(0, 0)
+        self._saved_step = -1
+        self._saved_digest = ""
+        tokenizer = load_tokenizer(settings.model)
+        with _without_cuda(on_cpu(settings)):
+            super().__init__(
+                model=settings.model,
+                args=config_of(settings),
+                train_dataset=Dataset.from_dict({"prompt": ["from the log"]}),
+                processing_class=tokenizer,
+                rollout_worker=hands.feed,
+                weight_transfer=hands.transfer,
+            )
+        attention.register()
+        self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
+        self._shape = Shape(
+            epsilon_low=settings.epsilon_low,
+            epsilon_high=settings.epsilon_high,
+            kl=settings.kl,
+            tis=settings.tis,
+            fixed_length=settings.fixed_length,
+        )
+        self._reference = self._load_reference() if settings.kl > 0 else None
+        hands.feed.on_idle = self.tell_idle
+        self.add_callback(_Steps(self))
+
+    def _load_reference(self) -> Any:
+        model = create_model_from_path(
+            self.settings.model,
+            device_map=None,
+            attn_implementation=attention.NAME,
+            dtype=self.settings.dtype,
+        )
+        add_fused_lm_head(model, temperature=self.settings.temperature, outputs=("log_probs",))
+        return model.to(self.args.device).requires_grad_(requires_grad=False).eval()
+
+    def run(self) -> int:
+        """Train to the end; returns the number of optimizer steps done in all starts."""
+        folder = self.hands.standing.folder
+        self.train(resume_from_checkpoint=str(folder) if folder else None)
+        step = int(self.state.global_step)
+        if self._saved_step != step and step > self._begun_at:
+            digest = self._checkpoint(step, self._entry(step, Passed(self._position.offset)))
+            self.hands.announcer.step(
+                self._entry(step, Passed(self._position.offset), checkpoint=digest)
+            )
+        return step
+
+    # Rows in
+
+    def get_train_dataloader(self) -> Any:
+        """TRL's pipeline without reading a batch ahead, which would cost a step of staleness."""
+        if self.accelerator.num_processes > 1:
+            return super().get_train_dataloader()
+        rows = RolloutQueueDataset(
+            rollout_queue=self.rollout_queue,
+            model_version_fn=lambda: 0,
+            check_health_fn=self.hands.feed.check_health,
+            stale_after_s=self.args.heartbeat_stale_after_s,
+            metrics=self._metrics["train"],
+            max_staleness=OUT_OF_REACH,
+            poll_interval_s=POLL_S,
+        )
+        self._rollout_dataset = rows
+        return torch.utils.data.DataLoader(
+            _FromLog(FixedCountBatcher(rows, 1, self.settings.micro_rows)),
+            batch_size=1,
+            collate_fn=_Collator(self.processing_class.pad_token_id, 1),
+            num_workers=0,
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
+    ) -> tuple[list[Any], int | None]:
+        """All micro-batches of a step; none at all where rows end in the middle of one.
+
+        A remainder is left alone on purpose: a run that had gone on would have filled it up.
+        """
+        began = time.perf_counter()
+        found, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.measured.wait_s = time.perf_counter() - began
+        if len(found) < num_batches:
+            return [], None
+        trained = int(sum(float(batch["global_n_tokens"][0]) for batch in found))
+        self._whole = Whole(tokens=trained, rows=self.settings.rows_per_step)
+        self.measured.forwarded = int(
+            sum(float(batch["global_n_forward_tokens"][0]) for batch in found)
+        )
+        self._step_began = time.perf_counter()
+        return found, trained
+
+    # The loss
+
+    def _score(self, model: Any, inputs: dict[str, torch.Tensor]) -> Any:
+        real = inputs["attention_mask"].bool()
+        tree = {
+            key: inputs[key][inputs[key] >= 0]
+            for key in ("tree_kv_index", "tree_cu_seqlens_q", "tree_cu_seqlens_k")
+        }
+        return model(
+            input_ids=inputs["input_ids"][real].unsqueeze(0),
+            position_ids=inputs["position_ids"][real].unsqueeze(0),
+            shift_labels=inputs["shift_labels"][real].unsqueeze(0),
+            fused_lm_head=True,
+            tree_mask=attention.mask_for(tree, inputs["input_ids"].device),
+        )
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """This micro-batch's share of the step's loss: shares add up, they are not averaged."""
+        del num_items_in_batch
+        began = time.time()
+        outputs = self._score(model, inputs)
+        self._last_forward_time_s = time.time() - began
+        at = inputs["token_index"][inputs["token_index"] >= 0]
+        n = len(at)
+        reference = None
+        if self._reference is not None:
+            with torch.no_grad():
+                reference = self._score(self._reference, inputs).log_probs.flatten()[at]
+        terms = Terms(
+            logprobs=outputs.log_probs.flatten()[at],
+            old_logprobs=inputs["old_log_probs"][:, :n].flatten(),
+            advantages=inputs["advantages"][:, :n].flatten(),
+            row=inputs["segment_id"][:, :n].flatten(),
+            n_rows=int((inputs["row_facts"][..., 0] >= 0).sum())
+            if "row_facts" in inputs
+            else int(inputs["segment_id"].max()) + 1,
+            reference=reference,
+        )
+        loss = policy_loss(self.settings.loss, terms, self._whole, self._shape)
+        self.measured.add(
+            terms, loss, outputs.entropy.flatten()[at], inputs.get("row_facts"), self._shape
+        )
+        loss = loss * self.accelerator.num_processes  # data parallelism averages gradients
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.measured.grad_norm = float(norm) if norm is not None else 0.0
+        return norm
+
+    def _log_step_metrics(self) -> None:
+        """TRL's own accounting is not read by anybody: only reset what it sums up."""
+        self._metrics["train"].clear()
+        self._trained_groups.clear()
+        self._current_train_step_time = 0.0
+        self._rollout_dataset.wait_s = 0.0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Nothing: a step's metrics stand in the ledger."""
+
+    # Steps out
+
+    @property
+    def _position(self) -> Any:
+        return self.hands.feed.consumption.position
+
+    def finish_step(self, step: int) -> None:
+        """Make a finished optimizer step durable, then known. The order is the guarantee."""
+        feed, hands = self.hands.feed, self.hands
+        with feed.lock:
+            passed = feed.consumption.finish_step()
+        feed.busy()
+        self.measured.train_s = time.perf_counter() - self._step_began
+        metrics = self.measured.finish(passed, self.settings.success_reward)
+        entry = self._entry(step, passed, optimized=True, metrics=metrics)
+        began = time.perf_counter()
+        digest = ""
+        # 1. The checkpoint. Dying above: the step never was, its batches are trained on again.
+        #    Dying below: the step is done; the next start tells the ledger what we did not.
+        if step % self.settings.save_every == 0 or feed.stopping.is_set():
+            digest = self._checkpoint(step, entry)
+        saved = time.perf_counter()
+        # 2. The engine. Dying below: it samples under a version that no Policy tells; the next
+        #    start reads the last told one and goes above it, and the engine's own version spans
+        #    say which weights sampled what.
+        if step % self.settings.sync_every == 0:
+            self._sync_weight()
+        metrics["checkpoint_s"] = saved - began
+        metrics["sync_s"] = time.perf_counter() - saved
+        # 3. The log: the policy first, so that a reader of the ledger finds the version known.
+        if step % self.settings.sync_every == 0:
+            self._announce_policy(step, digest)
+        hands.announcer.step(
+            self._entry(step, passed, optimized=True, metrics=metrics, checkpoint=digest)
+        )
+        feed.told(passed.position)
+        log.info(
+            "step %d: version %d, success %.3f, loss %.4f, staleness %.1f, batch %d",
+            step,
+            self.version,
+            metrics.get("success", 0.0),
+            metrics["loss"],
+            metrics["staleness_mean"],
+            passed.position,
+        )
+
+    def tell_idle(self, passed: Passed) -> None:
+        """Tell the ledger about batches that were passed without an optimizer step."""
+        self.hands.announcer.step(self._entry(int(self.state.global_step), passed))
+
+    def _sync_weight(self) -> None:
+        """Publish the current weights to the engines under a version that nobody had."""
+        step = int(self.state.global_step)
+        self.version += 1
+        # Before the engine can sample with it: rows of this version may come back at once.
+        self.hands.lineage.publish(self.version, step)
+        self.hands.transfer.version = self.version
+        began = not hasattr(self, "_begun_at")
+        super()._sync_weight()
+        if began:
+            self._begun_at = step
+            self._saved_step = step
+            self._begin(step)
+
+    def _begin(self, step: int) -> None:
+        """The first entry of a start: which version the resumed weights have now."""
+        swallowed = self.hands.standing.swallowed
+        self._announce_policy(step, swallowed.checkpoint if swallowed else "")
+        entry = self._entry(step, Passed(self._position.offset))
+        if swallowed is not None:
+            entry = self._entry(
+                step,
+                Passed(swallowed.position, swallowed.used, swallowed.refused),
+                optimized=True,
+                metrics=swallowed.metrics,
+                checkpoint=swallowed.checkpoint,
+            )
+        self.hands.announcer.step(entry)
+        log.info("ready: trainer (step %d, version %d)", step, self.version)
+
+    def _announce_policy(self, step: int, digest: str) -> None:
+        transfer = self.hands.transfer
+        self.hands.announcer.policy(
+            Policy(
+                name=self.settings.policy_name,
+                version=self.version,
+                uri=transfer.folder.as_uri(),
+                digest=transfer.digest,
+                step=step,
+                run=self.settings.run,
+                checkpoint=digest,
+            )
+        )
+
+    def _entry(
+        self,
+        step: int,
+        passed: Passed,
+        *,
+        optimized: bool = False,
+        metrics: dict[str, float] | None = None,
+        checkpoint: str = "",
+    ) -> Step:
+        used: tuple[Used, ...] = passed.used
+        refused: tuple[Refusal, ...] = passed.refused
+        return Step(
+            run=self.settings.run,
+            incarnation=self.hands.standing.incarnation,
+            step=step,
+            position=passed.position,
+            topic=self.settings.batches_topic,
+            optimized=optimized,
+            used=used,
+            refused=refused,
+            version=self.version,
+            checkpoint=checkpoint,
+            weights=self.hands.transfer.digest,
+            metrics=dict(metrics or {}),
+        )
+
+    def _checkpoint(self, step: int, entry: Step) -> str:
+        import msgspec
+
+        position = self._position
+        with self.hands.feed.lock:
+            versions = {str(k): v for k, v in sorted(self.hands.lineage.steps.items())[-64:]}
+        self._saved_digest = checkpoint.write(
+            self.settings.output_dir,
+            step,
+            self._fill,
+            keep=self.settings.keep,
+            position={
+                "offset": position.offset,
+                "row": position.row,
+                "step": position.step,
+                "version": self.version,
+                "versions": versions,
+                "run": self.settings.run,
+                "topic": self.settings.batches_topic,
+                "entry": msgspec.to_builtins(entry),
+            },
+        )
+        self._saved_step = step
+        return self._saved_digest
+
+    def _fill(self, folder: Path) -> None:
+        """Everything that a resumed run needs, none of it pickled."""
+        model = self.accelerator.unwrap_model(self.model)
+        model.save_pretrained(folder, state_dict=self.accelerator.get_state_dict(self.model))
+        self.processing_class.save_pretrained(folder)
+        optimizer_state.save(self._inner_optimizer, self.lr_scheduler, folder)
+        self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    @property
+    def _inner_optimizer(self) -> torch.optim.Optimizer:
+        inner: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return inner
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            optimizer_state.load(self._inner_optimizer, self.lr_scheduler, Path(checkpoint))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing: a step of ours draws no random numbers."""

@@ -1,0 +1,196 @@
+"""Policy losses, each one small function with its formula and its paper.
+
+Notation: t counts sampled tokens, i rows (one row per linear run of tokens), r_t is
+exp(log p(t) - log q(t)) with the trained policy p and the sampler q, A_i the advantage, e and E
+the lower and upper clip. A function returns what one micro-batch adds to the loss of the whole
+optimizer step: its sums are divided by the step's tokens or rows, not by its own, so micro-batches
+of unequal size weigh what they should.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import torch
+
+Tensor = torch.Tensor
+LossName = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The sampled tokens of a micro-batch; per-token tensors have the shape (m,).
+
+    Attributes:
+        logprobs: Under the trained policy, with gradient.
+        old_logprobs: Under the sampler, as the engine told them.
+        advantages: Of each token's row.
+        row: Which row each token is of, 0 to n_rows - 1.
+        n_rows: Rows in the micro-batch.
+        reference: Under the reference policy, for the KL term; None without.
+    """
+
+    logprobs: Tensor
+    old_logprobs: Tensor
+    advantages: Tensor
+    row: Tensor
+    n_rows: int
+    reference: Tensor | None = None
+
+    def row_mean(self, values: Tensor) -> Tensor:
+        """The mean of per-token values over each row, shape (n_rows,)."""
+        ones = torch.zeros(self.n_rows, dtype=values.dtype, device=values.device)
+        length = ones.index_add(0, self.row, torch.ones_like(values)).clamp(min=1)
+        return ones.index_add(0, self.row, values) / length
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The optimizer step that a micro-batch is a part of."""
+
+    tokens: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all losses can be told.
+
+    Attributes:
+        epsilon_low: e, how far below 1 a ratio counts.
+        epsilon_high: E, how far above 1.
+        kl: Weight of the KL term against the reference; 0 leaves it out.
+        tis: Cap of truncated importance sampling; 0 leaves it out.
+        fixed_length: The constant L of dr_grpo, in tokens.
+    """
+
+    epsilon_low: float = 0.2
+    epsilon_high: float = 0.2
+    kl: float = 0.0
+    tis: float = 0.0
+    fixed_length: int = 256
+
+
+def _clipped(terms: Terms, shape: Shape, ratio: Tensor) -> Tensor:
+    """-min(r A, clip(r, 1 - e, 1 + E) A), per token. PPO, arXiv 1707.06347, equation 7."""
+    near = torch.clamp(ratio, 1 - shape.epsilon_low, 1 + shape.epsilon_high)
+    return -torch.min(ratio * terms.advantages, near * terms.advantages)
+
+
+def _ratio(terms: Terms) -> Tensor:
+    return torch.exp(terms.logprobs - terms.old_logprobs)
+
+
+def _by_token(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
+    del terms, shape
+    return values.sum() / max(whole.tokens, 1)
+
+
+def _by_row(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
+    del shape
+    return terms.row_mean(values).sum() / max(whole.rows, 1)
+
+
+def _by_length(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
+    del terms
+    return values.sum() / (max(whole.rows, 1) * shape.fixed_length)
+
+
+def grpo(terms: Terms, shape: Shape) -> Tensor:
+    """Mean over rows of the mean over their tokens of the clipped objective.
+
+    L = 1/N sum_i 1/|o_i| sum_t -min(r_t A_i, clip(r_t) A_i).
+    DeepSeekMath, arXiv 2402.03300, equation 3; with row = output.
+    """
+    return _clipped(terms, shape, _ratio(terms))
+
+
+def dapo(terms: Terms, shape: Shape) -> Tensor:
+    """Mean over all tokens of the step, with its own upper clip.
+
+    L = 1/(sum_i |o_i|) sum_i sum_t -min(r_t A_i, clip(r_t, 1 - e, 1 + E) A_i).
+    DAPO, arXiv 2503.14476, equation 8. Its overlong shaping is left out on purpose: rewards are
+    the judges' business.
+    """
+    return _clipped(terms, shape, _ratio(terms))
+
+
+def dr_grpo(terms: Terms, shape: Shape) -> Tensor:
+    """Sum over tokens divided by a constant, so that length earns nothing.
+
+    L = 1/(N L) sum_i sum_t -min(r_t A_i, clip(r_t) A_i), meant for advantages without std.
+    Understanding R1-Zero-Like Training, arXiv 2503.20783, section 3.2.
+    """
+    return _clipped(terms, shape, _ratio(terms))
+
+
+def gspo(terms: Terms, shape: Shape) -> Tensor:
+    """One ratio per row: the geometric mean of its tokens' ratios.
+
+    L = 1/N sum_i -min(s_i A_i, clip(s_i) A_i), s_i = exp(1/|o_i| sum_t log r_t).
+    GSPO, arXiv 2507.18071, equations 5 and 7.
+    """
+    whole_row = torch.exp(terms.row_mean(terms.logprobs - terms.old_logprobs))
+    return _clipped(terms, shape, whole_row[terms.row])
+
+
+def cispo(terms: Terms, shape: Shape) -> Tensor:
+    """Clip the weight, not the gradient: every token keeps teaching.
+
+    L = 1/(sum_i |o_i|) sum_i sum_t -sg(min(r_t, 1 + E)) A_i log p(t), with sg = stop gradient.
+    MiniMax-M1, arXiv 2506.13585, equations 4 and 5.
+    """
+    weight = torch.clamp(_ratio(terms), max=1 + shape.epsilon_high).detach()
+    return -weight * terms.advantages * terms.logprobs
+
+
+def kl_to_reference(terms: Terms) -> Tensor:
+    """exp(d) - d - 1 with d = log p_ref(t) - log p(t), per token: unbiased and never negative.
+
+    The k3 estimator, http://joschu.net/blog/kl-approx.html; GRPO's equation 4.
+    """
+    assert terms.reference is not None
+    distance = terms.reference - terms.logprobs
+    return torch.exp(distance) - distance - 1
+
+
+def truncated_importance(terms: Terms, shape: Shape) -> Tensor:
+    """min(p_now(t) / q(t), C), per token and without gradient.
+
+    Corrects for an engine that computes other probabilities than the trainer and for policies that
+    have moved on: the clip then compares with the trainer's own policy at the start of the step,
+    and this factor says how likely that policy was to sample the token. With one optimizer step
+    per batch the policy at the start of the step is the current one.
+    TIS, fengyao.notion.site/off-policy-rl; decoupled PPO, AReaL, arXiv 2505.24298, equation 5.
+    """
+    return torch.exp(terms.logprobs.detach() - terms.old_logprobs).clamp(max=shape.tis)
+
+
+Aggregate = Callable[[Tensor, Terms, Whole, Shape], Tensor]
+LOSSES: Final[dict[str, tuple[Callable[[Terms, Shape], Tensor], Aggregate]]] = {
+    "grpo": (grpo, _by_row),
+    "dapo": (dapo, _by_token),
+    "dr_grpo": (dr_grpo, _by_length),
+    "gspo": (gspo, _by_row),
+    "cispo": (cispo, _by_token),
+}
+
+
+def policy_loss(name: str, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
+    """What this micro-batch adds to the step's loss, a scalar with gradient.
+
+    Args:
+        name: One of LOSSES.
+        terms: The micro-batch.
+        whole: The step's size, for the division.
+        shape: Clips, KL, TIS.
+    """
+    each, aggregate = LOSSES[name]
+    if shape.tis > 0:
+        weight = truncated_importance(terms, shape)
+        values = weight * each(replace(terms, old_logprobs=terms.logprobs.detach()), shape)
+    else:
+        values = each(terms, shape)
+    if shape.kl > 0:
+        values = values + shape.kl * kl_to_reference(terms)
+    return aggregate(values, terms, whole, shape)

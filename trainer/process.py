@@ -1,0 +1,85 @@
+"""`odradek train`: the trainer as a process."""
+
+import logging
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from odradek.infra import telemetry
+from odradek.infra.bus import BusSettings
+from odradek.trainer.announce_kafka import KafkaAnnouncer
+from odradek.trainer.batches import LogGroups
+from odradek.trainer.bus_thread import BusThread
+from odradek.trainer.consumption import Consumption, describe
+from odradek.trainer.errors import BadSettings
+from odradek.trainer.feed import LogFeed
+from odradek.trainer.grpo import Hands, LogTrainer
+from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.standing import lineage_of, read_log, stand
+from odradek.trainer.weights.directory import DirectoryTransfer
+from odradek.trainer.weights.engines import Engines
+
+log = logging.getLogger("odradek")
+
+
+def run(settings: TrainerSettings, bus: BusSettings) -> int:
+    """Train until `max_steps`, the end of a replay, or SIGTERM; returns the steps done in all.
+
+    Raises:
+        TrainerError: In one line what to do; see `errors`.
+        InfraError: Kafka cannot be used.
+    """
+    if not settings.model:
+        raise BadSettings("no model is named: give --model FOLDER or ODRADEK_TRAINER_MODEL")
+    telemetry.setup("trainer")
+    quiet()
+    torch.set_num_threads(settings.threads)
+    thread = BusThread()
+    try:
+        return _run(settings, bus, thread)
+    finally:
+        thread.close()
+        telemetry.shutdown()
+
+
+def quiet() -> None:
+    """Leave the talking to us."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("trl").setLevel(logging.WARNING)
+
+
+def _run(settings: TrainerSettings, bus: BusSettings, thread: BusThread) -> int:
+    ledger, policies = thread.call(read_log(bus))
+    standing = stand(settings, ledger, policies)
+    lineage = lineage_of(settings, ledger, standing)
+    log.info("run %s goes on at %s", settings.run, describe(standing.position))
+    source = LogGroups(thread, bus, settings.batches_topic, ends=settings.until_end)
+    source.open(standing.position.offset)
+    feed = LogFeed(
+        source,
+        Consumption(settings.rules, lineage, standing.position),
+        ahead=settings.rows_per_step,
+    )
+    engines = Engines(settings.engines, timeout_s=settings.engine_timeout_s, tell=log.warning)
+    transfer = DirectoryTransfer(
+        settings.output_dir / "weights",
+        engines,
+        config=Path(settings.model) / "config.json",
+        keep=settings.keep_weights,
+    )
+    announcer = KafkaAnnouncer(thread, bus)
+    try:
+        trainer = LogTrainer(settings, Hands(feed, transfer, announcer, lineage, standing))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: feed.stopping.set())
+        steps = trainer.run()
+        log.info("trained %d steps; last version %d", steps, trainer.version)
+        return steps
+    finally:
+        announcer.close()

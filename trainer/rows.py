@@ -1,0 +1,165 @@
+"""Sequences of an episode become training rows. Pure numpy, no torch, no I/O.
+
+A row is one linear run of tokens with a mask over those that the policy sampled. The assembler has
+merged turns that continue each other, so a row usually holds a whole episode; where continuity
+broke there are several rows, and every sampled token stands in exactly one of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from odradek.schemas.arrays import unpack_floats, unpack_ids
+from odradek.schemas.events import Batch, Episode, Pointer, Refusal
+from odradek.schemas.events import Sequence as Tokens
+from odradek.trainer.advantages import Baseline, advantages
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row of a training batch; all arrays have the shape (n,).
+
+    Attributes:
+        ids: Token ids, int64.
+        mask: Where `ids` was sampled by the policy, bool.
+        logprobs: The engine's log probability (nats) where `mask`, 0 elsewhere, float32.
+        advantage: Of the row's sample, the same for each of its tokens.
+        reward: Of the row's sample.
+        oldest: The oldest policy version that sampled a token of it, None if nobody said.
+        newest: The newest one.
+        offset: Of the row's batch.
+        index: Of the row within its batch, counted before anything is refused.
+        episode_id: Which episode it is from.
+        staleness: Optimizer steps between sampling and use; set when the row is accepted.
+    """
+
+    ids: npt.NDArray[np.int64]
+    mask: npt.NDArray[np.bool_]
+    logprobs: npt.NDArray[np.float32]
+    advantage: float
+    reward: float
+    oldest: int | None
+    newest: int | None
+    offset: int
+    index: int
+    episode_id: str
+    task_id: str = ""
+    staleness: int = 0
+
+    @property
+    def sampled(self) -> int:
+        """How many tokens are trained on."""
+        return int(self.mask.sum())
+
+
+@dataclass(frozen=True)
+class Group:
+    """A batch whose pointers have been followed.
+
+    Attributes:
+        offset: Of the batch.
+        batch: The batch itself.
+        episodes: Pointer and episode of each sample that was found.
+        refused: Pointers that led nowhere or elsewhere, with the reason.
+    """
+
+    offset: int
+    batch: Batch
+    episodes: tuple[tuple[Pointer, Episode], ...] = ()
+    refused: tuple[Refusal, ...] = field(default=())
+
+
+def arrays_of(
+    sequence: Tokens,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Ids, mask and log probabilities of a sequence, each of shape (n,).
+
+    Raises InvalidRecord where the wire's arrays are damaged (checked when the episode was decoded).
+    """
+    ids = unpack_ids(sequence.ids).astype(np.int64)
+    mask = np.zeros(len(ids), dtype=np.bool_)
+    for span in sequence.spans:
+        mask[span.start : span.end] = True
+    logprobs = np.zeros(len(ids), dtype=np.float32)
+    logprobs[mask] = unpack_floats(sequence.logprobs)
+    return ids, mask, logprobs
+
+
+def rows_of(group: Group, *, baseline: Baseline = "mean", scale: bool = True) -> list[Row]:
+    """Every row of a group, in the order of its pointers and of their sequences.
+
+    Advantages compare the rewards that the batch states (re-scoring changes those, not the
+    episodes) over all of the batch's samples, whether or not a sample's tokens could be read: what
+    a sample is worth does not depend on what we refuse. The first token of a row has no
+    prediction, so a mask there is cleared.
+    """
+    rewards = np.array([pointer.reward for pointer in group.batch.episodes], dtype=np.float64)
+    worth = dict(
+        zip(
+            (pointer.episode_id for pointer in group.batch.episodes),
+            advantages(rewards, baseline=baseline, scale=scale).tolist(),
+            strict=True,
+        )
+    )
+    rows: list[Row] = []
+    for pointer, episode in group.episodes:
+        for sequence in episode.sequences:
+            ids, mask, logprobs = arrays_of(sequence)
+            if len(mask):
+                mask[0] = False
+            if not mask.any():
+                continue
+            versions = [
+                span.version
+                for span in sequence.versions
+                if bool(mask[span.start : span.end].any())
+            ]
+            rows.append(
+                Row(
+                    ids=ids,
+                    mask=mask,
+                    logprobs=logprobs,
+                    advantage=float(worth[pointer.episode_id]),
+                    reward=pointer.reward,
+                    oldest=min(versions, default=None),
+                    newest=max(versions, default=None),
+                    offset=group.offset,
+                    index=len(rows),
+                    episode_id=pointer.episode_id,
+                    task_id=group.batch.task_id,
+                )
+            )
+    return rows
+
+
+def spans_of(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Each run of True in a mask as (start, end)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def per_turn(row: Row) -> list[Row]:
+    """A merged row as what it was merged from: for each sampled span its prompt and itself.
+
+    What training costs without merging: the measure of `odradek bench trainer`.
+    """
+    single = []
+    for start, end in spans_of(row.mask):
+        mask = np.zeros(end, dtype=np.bool_)
+        mask[start:] = True
+        single.append(
+            replace(
+                row,
+                ids=row.ids[:end],
+                mask=mask,
+                logprobs=np.where(mask, row.logprobs[:end], 0).astype(np.float32),
+            )
+        )
+    return single
+
+
+def tokens(rows: Sequence[Row]) -> int:
+    """Tokens that a forward pass over these rows reads."""
+    return sum(len(row.ids) for row in rows)

@@ -1,0 +1,136 @@
+"""What the trainer can be told, from `ODRADEK_TRAINER_*`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from odradek.schemas.topics import BATCHES
+from odradek.trainer.advantages import Baseline
+from odradek.trainer.consumption import Rules
+
+
+class TrainerSettings(BaseSettings):
+    """Settings of `odradek train`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ODRADEK_TRAINER_",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+    model: str = ""
+    """Folder of the model to start from (safetensors and a tokenizer)."""
+    output_dir: Path = Path("runs/policy")
+    """Where checkpoints and weights go; a run that finds its own checkpoint there goes on."""
+    run: str = "main"
+    """Name of this run in the ledger (`rl.steps.v1`)."""
+    policy: str = "policy"
+    """Name under which weights are announced on `rl.policies.v1`."""
+    engine_urls: str = ""
+    """Addresses of the engines to reload, comma separated; none: nobody is reloaded."""
+    engine_timeout_s: float = Field(default=120.0, gt=0)
+    """How long an engine may be away (it may be restarting) before the trainer gives up."""
+    batches_topic: str = BATCHES.name
+    """Topic of batches to train on; another one than the default is a replay."""
+    replay_of: str = ""
+    """Run whose ledger tells what the policy versions of a replay's episodes were."""
+    until_end: bool = False
+    """Stop when the topic of batches is at its end, instead of waiting for more."""
+
+    loss: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"] = "dapo"
+    """Policy loss; see docs/train-on-a-gpu.md."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Of AdamW, constant."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW."""
+    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
+    """Of AdamW: how long it remembers squared gradients."""
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Gradients longer than this are shortened to it; 0 for no bound."""
+    epsilon_low: float = Field(default=0.2, ge=0)
+    """How far below 1 a probability ratio counts."""
+    epsilon_high: float = Field(default=0.28, ge=0)
+    """How far above 1 a probability ratio counts."""
+    kl: float = Field(default=0.0, ge=0)
+    """Weight of the KL term against the model that the run started from."""
+    tis: float = Field(default=0.0, ge=0)
+    """Cap of truncated importance sampling; 0 leaves it out, 2 is usual."""
+    baseline: Baseline = "mean"
+    """What a sample's reward is compared with."""
+    scale_advantages: bool = True
+    """Whether advantages are divided by the group's standard deviation."""
+    fixed_length: int = Field(default=256, ge=1)
+    """The constant length of dr_grpo, in tokens."""
+    temperature: float = Field(default=1.0, gt=0)
+    """At which the engine samples; log probabilities are compared at it."""
+    success_reward: float = 1.0
+    """Reward from which on a sample counts as a success in the metrics."""
+
+    rows_per_step: int = Field(default=64, ge=1)
+    """Rows of each optimizer step."""
+    micro_rows: int = Field(default=16, ge=1)
+    """Rows packed into one forward pass; divides `rows_per_step`."""
+    max_row_tokens: int = Field(default=0, ge=0)
+    """Longer rows are refused; 0 for no bound."""
+    max_staleness: int = Field(default=4, ge=0)
+    """Optimizer steps that a row's oldest token may lie behind."""
+    max_steps: int = Field(default=1000, ge=1)
+    """Optimizer steps in all, over all starts of this run."""
+    sync_every: int = Field(default=1, ge=1)
+    """Steps between two transfers of weights to the engines."""
+    save_every: int = Field(default=1, ge=1)
+    """Steps between two checkpoints; what lies between is trained again after a crash."""
+    keep: int = Field(default=3, ge=1)
+    """Checkpoints to keep."""
+    keep_weights: int = Field(default=6, ge=2)
+    """Versions of transferred weights to keep."""
+
+    seed: int = 0
+    """Of everything random."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to save memory."""
+    threads: int = Field(default=1, ge=1)
+    """Threads of torch on the CPU; 1 where other processes share it."""
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> "TrainerSettings":
+        if self.rows_per_step % self.micro_rows:
+            raise ValueError(
+                f"micro_rows ({self.micro_rows}) must divide rows_per_step ({self.rows_per_step})"
+            )
+        return self
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the batches are those of a run before."""
+        return self.batches_topic != BATCHES.name
+
+    @property
+    def policy_name(self) -> str:
+        """The name that this run's weights go by: a replay must not move the live policy."""
+        return f"{self.policy}.{self.run}" if self.is_replay else self.policy
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Addresses of the engines, without a slash or /v1 at the end."""
+        urls = (url.strip().rstrip("/") for url in self.engine_urls.split(","))
+        return tuple(url.removesuffix("/v1") for url in urls if url)
+
+    @property
+    def rules(self) -> Rules:
+        """What decides which rows are used."""
+        return Rules(
+            rows_per_step=self.rows_per_step,
+            max_staleness=self.max_staleness,
+            max_row_tokens=self.max_row_tokens,
+            baseline=self.baseline,
+            scale=self.scale_advantages,
+        )

@@ -1,0 +1,108 @@
+"""What a step was like: sums over its micro-batches, turned into the ledger's metrics."""
+
+import math
+
+import numpy as np
+import torch
+
+from odradek.trainer.consumption import Passed
+from odradek.trainer.losses import Shape, Terms
+
+
+class StepMetrics:
+    """Sums of one optimizer step; `finish` reads and clears them.
+
+    The difference between engine and trainer is measured on rows whose weights were still in force
+    (staleness 0): there every difference is one of computation. k3 = exp(d) - d - 1.
+    """
+
+    def __init__(self) -> None:
+        self.wait_s = 0.0
+        self.train_s = 0.0
+        self.grad_norm = 0.0
+        self.forwarded = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._staleness: list[float] = []
+        self._mismatch_max = 0.0
+
+    @torch.no_grad()
+    def add(
+        self,
+        terms: Terms,
+        loss: torch.Tensor,
+        entropy: torch.Tensor,
+        facts: torch.Tensor | None,
+        shape: Shape,
+    ) -> None:
+        """Add a micro-batch.
+
+        Args:
+            terms: Its sampled tokens.
+            loss: Its share of the step's loss.
+            entropy: Of the policy at each of them, in nats, shape (m,).
+            facts: Staleness and reward of each row, shape (1, n_rows, 2), staleness -1 for none.
+            shape: The clips in force.
+        """
+        distance = (terms.logprobs - terms.old_logprobs).float()
+        ratio = distance.exp()
+        k3 = ratio - 1 - distance
+        low = (ratio < 1 - shape.epsilon_low) & (terms.advantages < 0)
+        high = (ratio > 1 + shape.epsilon_high) & (terms.advantages > 0)
+        found = {
+            "loss": loss,
+            "sampled": torch.tensor(float(len(distance))),
+            "ratio": ratio.sum(),
+            "kl": k3.sum(),
+            "entropy": entropy.sum(),
+            "low": low.sum(),
+            "high": high.sum(),
+        }
+        if facts is not None:
+            of_rows = facts[0]
+            self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
+            fresh = (of_rows[:, 0] == 0)[terms.row]
+            found["fresh"] = fresh.sum()
+            found["mismatch"] = k3[fresh].sum()
+            found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
+            if bool(fresh.any()):
+                self._mismatch_max = max(
+                    self._mismatch_max, float(distance[fresh].abs().max().item())
+                )
+        for name, value in found.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+    def finish(self, passed: Passed, success_reward: float) -> dict[str, float]:
+        """The metrics of the step, all finite, and everything cleared for the next one."""
+        sums = self._sums
+        sampled = max(sums.get("sampled", 0.0), 1.0)
+        rows = max(len(self._staleness), 1)
+        rewards = np.array(passed.rewards, dtype=np.float64)
+        found = {
+            "loss": sums.get("loss", 0.0),
+            "grad_norm": self.grad_norm,
+            "rows": float(len(self._staleness)),
+            "tokens": float(self.forwarded),
+            "sampled_tokens": sums.get("sampled", 0.0),
+            "row_reward_mean": sums.get("reward", 0.0) / rows,
+            "staleness_mean": float(np.mean(self._staleness)) if self._staleness else 0.0,
+            "staleness_max": max(self._staleness, default=0.0),
+            "ratio_mean": sums.get("ratio", 0.0) / sampled,
+            "kl": sums.get("kl", 0.0) / sampled,
+            "entropy": sums.get("entropy", 0.0) / sampled,
+            "clip_low": sums.get("low", 0.0) / sampled,
+            "clip_high": sums.get("high", 0.0) / sampled,
+            "mismatch_k3": sums.get("mismatch", 0.0) / max(sums.get("fresh", 0.0), 1.0),
+            "mismatch_max": self._mismatch_max,
+            "batches": float(passed.batches),
+            "samples": float(len(rewards)),
+            "wait_s": self.wait_s,
+            "train_s": self.train_s,
+        }
+        if len(rewards):
+            found["reward_mean"] = float(rewards.mean())
+            found["success"] = float((rewards >= success_reward).mean())
+        self._clear()
+        return {name: value for name, value in found.items() if math.isfinite(value)}

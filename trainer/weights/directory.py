@@ -1,0 +1,83 @@
+"""Weights travel as a folder of safetensors, under a new name for every version.
+
+A file is never changed once it has its name, so an engine that reads it late reads what was meant.
+Implements TRL's `WeightTransferProtocol`: the trainer streams its parameters, this writes them and
+asks the engines to load them.
+"""
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import save_file
+
+from odradek.trainer.checkpoint import fsync, room, sha256_of
+from odradek.trainer.weights.engines import Engines
+
+FILE: Final = "model.safetensors"
+_VERSION: Final = re.compile(r"v(\d+)")
+
+
+class DirectoryTransfer:
+    """Writes `<root>/v<version>/model.safetensors` and reloads engines from it.
+
+    Attributes:
+        version: What the next weights are called; set by the trainer before each transfer.
+        folder: Where the last written weights are.
+        digest: sha256 of their file.
+    """
+
+    def __init__(self, root: Path, engines: Engines, *, config: Path | None, keep: int) -> None:
+        self.version = 0
+        self.folder = root
+        self.digest = ""
+        self._root = root.absolute()
+        self._engines = engines
+        self._config = config
+        self._keep = keep
+
+    def init_weight_transfer(self) -> None:
+        """Make the folder. Raises NoRoom."""
+        with room(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
+
+    def pause(self) -> None:
+        """Nothing yet: engines go on sampling while the file is written."""
+
+    def send_weights(self, iterator: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Write the parameters under the next version's name. Raises NoRoom."""
+        folder = self._root / f"v{self.version}"
+        partial = self._root / f".partial-v{self.version}"
+        with room(self._root):
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # never announced, or it had another number
+            partial.mkdir(parents=True)
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in iterator}
+            save_file(tensors, partial / FILE, metadata={"format": "pt"})
+            if self._config is not None and self._config.is_file():
+                shutil.copyfile(self._config, partial / "config.json")
+            fsync(partial / FILE)
+            partial.rename(folder)
+            fsync(self._root)
+        self.folder = folder
+        self.digest = sha256_of(folder / FILE)
+
+    def resume(self) -> None:
+        """Have every engine load what was written. Raises EngineDown, EngineRefused."""
+        self._engines.swap(self.folder, self.version)
+        self._rotate()
+
+    def destroy(self) -> None:
+        """Nothing is held."""
+
+    def _rotate(self) -> None:
+        versions = sorted(
+            (int(match[1]), path)
+            for path in self._root.iterdir()
+            if (match := _VERSION.fullmatch(path.name))
+        )
+        for _, path in versions[: -self._keep]:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,304 @@
+"""The proxy's routes, and the process around them."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+import uvloop
+from aiohttp import web
+
+from odradek.infra import telemetry
+from odradek.infra.bus import Appender, BusSettings, KafkaAppender, admin, require_topics, running
+from odradek.infra.errors import BusError
+from odradek.infra.tokens import TokenSettings
+from odradek.proxy.access import Gate
+from odradek.proxy.call import LEFT
+from odradek.proxy.calls import Calls, Versions, error_answer
+from odradek.proxy.errors import EngineError, LogLost, NoSuchRoute, ProxyError, ProxyMisconfigured
+from odradek.proxy.policies import PolicyVersions
+from odradek.proxy.recorder import Recorder
+from odradek.proxy.seal import Seals, read
+from odradek.proxy.settings import ProxySettings
+from odradek.proxy.story import Stage, Stories
+from odradek.proxy.upstream import Engine
+from odradek.schemas.topics import POLICIES, TURNS
+
+log = logging.getLogger("odradek")
+SWEEP_S: Final = 1.0
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Probe = Callable[[], Awaitable[None]]
+
+
+class Proxy:
+    """All parts of a proxy, put together over a log.
+
+    Args:
+        settings: Checked already.
+        appender: The log.
+        keys: What tokens are signed with.
+        versions: What is known of the policy in force.
+        log_probe: Raises BusError while the log cannot be reached.
+    """
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        appender: Appender,
+        *,
+        keys: Sequence[str] = (),
+        versions: Versions | None = None,
+        log_probe: Probe | None = None,
+    ) -> None:
+        clock = time.monotonic
+        self.settings = settings
+        self.writer = secrets.token_hex(6)
+        self.engine = Engine(settings.engine_url, key=settings.engine_key.get_secret_value())
+        self.recorder = Recorder(appender, self.writer, clock)
+        self.stories = Stories(clock, idle_s=settings.idle_s, keep_s=settings.sealed_s)
+        self.gate = Gate(keys, unattributed=settings.unattributed)
+        self.calls = Calls(
+            settings,
+            self.engine,
+            self.recorder,
+            self.stories,
+            versions or PolicyVersions(settings.policy),
+            clock,
+        )
+        self.seals = Seals(
+            self.recorder, self.stories, wait_s=settings.seal_wait_s, log_s=settings.log_timeout_s
+        )
+        self._clock = clock
+        self._log_probe = log_probe
+
+    def application(self) -> web.Application:
+        """The routes."""
+        app = web.Application(client_max_size=self.settings.max_body_bytes)
+        routes: list[tuple[str, str, Handler]] = [
+            ("GET", "/healthz", self.healthz),
+            ("GET", "/readyz", self.readyz),
+            ("POST", "/e/{episode}/v1/chat/completions", self.chat),
+            ("POST", "/e/{episode}/chat/completions", self.chat),
+            ("POST", "/v1/chat/completions", self.chat),
+            ("GET", "/e/{episode}/v1/models", self.models),
+            ("GET", "/e/{episode}/models", self.models),
+            ("GET", "/v1/models", self.models),
+            ("POST", "/e/{episode}/seal", self.seal),
+            ("*", "/{rest:.*}", self.missing),
+        ]
+        for method, path, handler in routes:
+            app.router.add_route(method, path, guarded(handler))
+        app.cleanup_ctx.append(self._life)
+        return app
+
+    async def _life(self, _: web.Application) -> AsyncIterator[None]:
+        await self.engine.start()
+        sweeper = asyncio.create_task(self._sweep())
+        yield
+        sweeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweeper
+        await self.engine.aclose()
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """POST chat/completions."""
+        permit = self.gate.enter(request, request.match_info.get("episode"), "call")
+        return await self.calls.complete(request, permit)
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        """GET models: the engine's answer."""
+        self.gate.enter(request, request.match_info.get("episode"), "call")
+        status, headers, body = await self.engine.get("/v1/models")
+        return web.Response(status=status, headers=headers, body=body)
+
+    async def seal(self, request: web.Request) -> web.StreamResponse:
+        """POST seal, with a host's token."""
+        permit = self.gate.enter(request, request.match_info["episode"], "host")
+        sealing = await self.seals.seal(permit.episode_id, read(await request.read()))
+        return _json(200, msgspec.to_builtins(sealing))
+
+    async def healthz(self, _: web.Request) -> web.StreamResponse:
+        """GET healthz: the process lives."""
+        told = {
+            "status": "ok", "writer": self.writer, "turns": self.recorder.turns,
+            "episodes": len(self.stories), "lost": self.calls.lost,
+        }  # fmt: skip
+        return _json(200, told)
+
+    async def readyz(self, _: web.Request) -> web.StreamResponse:
+        """GET readyz: the log and the engine answer."""
+        wrong: dict[str, str] = {}
+        if self._log_probe is not None:
+            try:
+                await self._log_probe()
+            except BusError as error:
+                wrong["log"] = str(error)
+        try:
+            status, _headers, _body = await self.engine.get("/health", timeout_s=5.0)
+            if status >= 400:
+                wrong["engine"] = f"the engine's /health answers {status}"
+        except EngineError as error:
+            wrong["engine"] = str(error)
+        return _json(503 if wrong else 200, {"status": "not ready" if wrong else "ready", **wrong})
+
+    async def missing(self, request: web.Request) -> web.StreamResponse:
+        """Every other address."""
+        raise NoSuchRoute(
+            f"the proxy has no {request.method} {request.path[:200]}: "
+            "base URLs look like /e/EPISODE/v1"
+        )
+
+    def check_log(self) -> None:
+        """Raise LogLost if the log has taken nothing for too long."""
+        since = self.recorder.failing_since
+        if since is not None and self._clock() - since > self.settings.log_patience_s:
+            raise LogLost(
+                f"the log has acknowledged nothing for {self.settings.log_patience_s:g} s"
+            )
+
+    async def _sweep(self) -> None:
+        """Free memory, and end calls whose clients have left and sent no retry."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.stories.sweep()
+            now = self._clock()
+            for story in self.stories:
+                for call in story.calls:
+                    if not call.gone or call.follows:
+                        call.gone_since = None
+                        continue
+                    call.gone_since = call.gone_since or now
+                    waited = now - call.gone_since
+                    if story.stage is not Stage.OPEN or waited >= self.settings.orphan_s:
+                        call.stop(LEFT, in_s=0)
+
+
+def guarded(handler: Handler) -> Handler:
+    """A handler whose errors become answers in the shape of OpenAI's."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ProxyError as error:
+            told = error_answer(error)
+        except web.HTTPException as error:
+            told = error_answer(_of_http(error))
+        # The one place: a bug in one call must not end the calls of all other episodes. The type
+        # is logged and no text, since that may hold what an agent said.
+        except Exception as error:  # noqa: BLE001
+            log.error("a bug answered 500: %s", _where(error))  # noqa: TRY400 - no content in logs
+            told = error_answer(ProxyError("the proxy failed on this call"))
+        return web.Response(status=told.status, headers=told.headers, body=b"".join(told.chunks))
+
+    return answer
+
+
+def _where(error: Exception) -> str:
+    """Type and innermost place of an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(error).__name__} at {place}"
+
+
+def _of_http(error: web.HTTPException) -> ProxyError:
+    class Http(ProxyError):
+        status = error.status
+        kind = "invalid_request_error"
+        code = "bad_request"
+
+    return Http(error.reason)
+
+
+def _json(status: int, value: object) -> web.Response:
+    return web.Response(
+        status=status, body=msgspec.json.encode(value), content_type="application/json"
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(proxy: Proxy) -> AsyncIterator[str]:
+    """Serve until the block ends; gives the address. Raises ProxyMisconfigured for a used port."""
+    settings = proxy.settings
+    runner = web.AppRunner(
+        proxy.application(),
+        access_log=None,
+        shutdown_timeout=settings.shutdown_s,
+        keepalive_timeout=75.0,
+        # A call whose client leaves goes on: it is recorded, and a retry may join it.
+        handler_cancellation=False,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ProxyMisconfigured(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
+                "choose another with ODRADEK_PROXY_PORT"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def serve(settings: ProxySettings, bus: BusSettings, keys: Sequence[str]) -> None:
+    """Run a proxy over Kafka until SIGTERM or SIGINT.
+
+    Raises BusError, ProxyMisconfigured, or LogLost.
+    """
+    await require_topics(bus, [TURNS.name, POLICIES.name])
+    appender = await KafkaAppender.connect(bus, timeout_s=settings.log_timeout_s)
+    versions = PolicyVersions(settings.policy)
+
+    async def probe() -> None:
+        async with running(admin(bus), bus):
+            pass
+
+    proxy = Proxy(settings, appender, keys=keys, versions=versions, log_probe=probe)
+    following = asyncio.create_task(versions.follow(bus))
+    ended = _signals()
+    try:
+        async with serving(proxy) as url:
+            log.info("proxy %s listens on %s, engine %s", proxy.writer, url, settings.engine_url)
+            log.info("ready: proxy")
+            while not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), SWEEP_S)
+                proxy.check_log()
+                if following.done():
+                    following.result()
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await appender.aclose()
+        telemetry.shutdown()
+
+
+def _signals() -> asyncio.Event:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    return ended
+
+
+def run(
+    settings: ProxySettings | None = None,
+    bus: BusSettings | None = None,
+    token_settings: TokenSettings | None = None,
+) -> None:
+    """Run the proxy as a process of its own; settings come from the environment."""
+    settings = settings or ProxySettings()
+    settings.check()
+    keys = [] if settings.auth == "none" else (token_settings or TokenSettings()).secrets()
+    telemetry.setup("proxy")
+    uvloop.run(serve(settings, bus or BusSettings(), keys))

@@ -1,0 +1,97 @@
+"""A call in flight: whose it is, how long it may take, and who waits for its reply."""
+
+import asyncio
+import time
+from typing import Final
+
+from aiohttp import web
+
+from odradek.proxy import retries
+from odradek.proxy.access import Permit
+from odradek.proxy.dialects import chat
+from odradek.proxy.errors import EngineError, EngineSlow, EpisodeSealed, ProxyError
+from odradek.proxy.retries import Result
+from odradek.proxy.story import Story
+
+SEALED: Final = "sealed while in flight"
+LEFT: Final = "the client left"
+
+
+class Call:
+    """A call in flight."""
+
+    def __init__(self, client: web.Request, ask: chat.Ask, story: Story, permit: Permit) -> None:
+        self.client = client
+        self.ask = ask
+        self.story = story
+        self.permit = permit
+        self.retries = retries.count(client)
+        self.supersedes = ""
+        self.follows = False
+        """It waits for another call's reply."""
+        self.ended_by = ""
+        self.gone_since: float | None = None
+        self.started_at = time.time()
+        self.begun = time.perf_counter()
+        self.ttft_ms: float | None = None
+        self.limit = asyncio.timeout(None)
+        self.version: int | None = None
+        self.traceparent: str | None = None
+        self._waiter: asyncio.Future[Result] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for this call's reply."""
+        return retries.gone(self.client)
+
+    @property
+    def joined(self) -> bool:
+        """Whether a retry waits for this call's reply."""
+        return self._waiter is not None
+
+    def join(self, other: "Call") -> "asyncio.Future[Result]":
+        """Hand this call's reply to a retry of its client."""
+        self.client = other.client
+        self.retries = other.retries
+        self.gone_since = None
+        other.follows = True
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
+    def resolve(self, result: Result) -> None:
+        """The reply is there."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """No reply will come."""
+        if self._waiter is not None and not self._waiter.done():
+            told = error if isinstance(error, ProxyError) else EngineSlow("the call was given up")
+            self._waiter.set_exception(told)
+
+    def stop(self, why: str, *, in_s: float) -> None:
+        """Give the engine that many seconds more."""
+        self.ended_by = self.ended_by or why
+        at = asyncio.get_running_loop().time() + in_s
+        try:
+            self.limit.reschedule(min(at, self.limit.when() or at))
+        except RuntimeError:
+            return  # the engine's part has not begun or is over already
+
+    def ms(self) -> float:
+        """Milliseconds since it began."""
+        return (time.perf_counter() - self.begun) * 1000
+
+
+def told(raised: Exception, call: Call) -> ProxyError:
+    """What went wrong between us and the engine, for the agent."""
+    if not isinstance(raised, TimeoutError):
+        return raised if isinstance(raised, ProxyError) else EngineError(str(raised))
+    if call.ended_by == SEALED:
+        return EpisodeSealed("the episode was sealed while this call was in flight")
+    return EngineSlow("the engine gave no answer within the call's deadline")
+
+
+def why(error: ProxyError, call: Call) -> str:
+    """The same for the turn, where our own reason for ending the call comes first."""
+    return call.ended_by or f"{error.code}: {error}"[:500]

@@ -1,0 +1,308 @@
+"""One model call: to the engine, into the log, and only then its end to the agent."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+from aiohttp import web
+
+from odradek.infra import telemetry
+from odradek.proxy import capture, retries, sse
+from odradek.proxy.access import Permit
+from odradek.proxy.call import Call, told, why
+from odradek.proxy.dialects import chat
+from odradek.proxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    EngineError,
+    LogRefused,
+    ProxyError,
+    StreamGarbled,
+    TurnTooLarge,
+)
+from odradek.proxy.recorder import Draft, Recorder
+from odradek.proxy.relay import Relay
+from odradek.proxy.retries import Answer, Result
+from odradek.proxy.settings import ProxySettings
+from odradek.proxy.story import Stories
+from odradek.proxy.upstream import Engine, passed
+from odradek.schemas.events import Opened, Outcome, Sealed, Timing
+
+log = logging.getLogger("odradek.proxy")
+JSON: Final = {"Content-Type": "application/json"}
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Versions(Protocol):
+    """What is known of the policy in force."""
+
+    @property
+    def current(self) -> int | None:
+        """Its version, None while unknown."""
+        ...
+
+
+class Calls:
+    """Serves chat completions."""
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        engine: Engine,
+        recorder: Recorder,
+        stories: Stories,
+        versions: Versions,
+        clock: Callable[[], float],
+    ) -> None:
+        self.lost = 0
+        """Turns served although the log did not take them."""
+        self._settings = settings
+        self._engine = engine
+        self._recorder = recorder
+        self._stories = stories
+        self._versions = versions
+        self._clock = clock
+
+    async def complete(self, client: web.Request, permit: Permit) -> web.StreamResponse:
+        """Answer a chat completion. Raises ProxyError."""
+        ask = chat.ask(await _body(client), sampling=permit.sampling, model=permit.model)
+        story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
+        call = Call(client, ask, story, permit)
+        story.enter(call, self._settings.calls_per_episode)
+        try:
+            with telemetry.span(
+                "proxy.turn",
+                parent=_parent(client),
+                episode_id=permit.episode_id,
+            ) as call.traceparent:
+                return await self._serve(call)
+        except BaseException as error:
+            call.fail(error)
+            raise
+        finally:
+            story.leave(call, self._clock())
+            if permit.unattributed:
+                self._stories.drop(story)
+
+    async def _serve(self, call: Call) -> web.StreamResponse:
+        if call.retries and (result := await self._again(call)) is not None:
+            return await self._release(call, result)
+        call.supersedes = retries.superseded(call.story, call.ask.digest)
+        if call.permit.unattributed:
+            await self._open(call)
+        call.version = self._versions.current
+        return await (self._stream(call) if call.ask.stream else self._whole(call))
+
+    async def _again(self, call: Call) -> Result | None:
+        """The reply that a retry's client did not wait for, if there is one."""
+        story = call.story
+        for other in story.calls:
+            same = other is not call and other.ask.digest == call.ask.digest
+            if same and other.gone and not other.follows:
+                return await self._redeem(call, await other.join(call))
+        result = retries.take(story, call.ask.digest)
+        return None if result is None else await self._redeem(call, result)
+
+    async def _redeem(self, call: Call, result: Result) -> Result:
+        """Make sure that the log has this reply as one that was released."""
+        story, draft = call.story, result.draft
+        try:
+            await self._recorder.settle(story)
+            if draft.cut or not draft.turn_id:
+                # The log has this reply as cut, or not at all. Now that it is released it is
+                # written again, and the cut one stays as superseded.
+                draft.supersedes, draft.turn_id = draft.turn_id or draft.supersedes, ""
+                draft.cut, draft.retries = False, call.retries
+                await self._recorder.turn(story, draft)
+        except LogRefused:
+            retries.keep(story, result)
+            raise
+        return result
+
+    async def _whole(self, call: Call) -> web.StreamResponse:
+        status, headers, body = 0, JSON, b""
+        try:
+            async with (
+                self._limited(call),
+                self._engine.chat(call.ask.body, call.traceparent) as upstream,
+            ):
+                status, headers, body = upstream.status, passed(upstream), await upstream.read()
+        except (EngineError, TimeoutError) as raised:
+            return await self._failed(call, raised, status)
+        return await self._answered(call, status, headers, body)
+
+    async def _stream(self, call: Call) -> web.StreamResponse:
+        relay = Relay(call)
+        status = 0
+        try:
+            async with (
+                self._limited(call),
+                self._engine.chat(call.ask.body, call.traceparent) as upstream,
+            ):
+                status = upstream.status
+                relay.headers = passed(upstream)
+                if status != 200 or upstream.content_type != "text/event-stream":
+                    body: bytes | None = await upstream.read()
+                else:
+                    body = None
+                    async for chunk in upstream.content.iter_any():
+                        await relay.feed(chunk)
+                    await relay.feed(b"\n\n" if relay.parser.rest else b"")
+        except (EngineError, StreamGarbled, TimeoutError) as raised:
+            if not relay.begun:
+                return await self._failed(call, raised, status)
+            body = None
+            relay.broke(told(raised, call))
+        if body is not None:  # an error, as a rule
+            return await self._answered(call, status, relay.headers, body)
+        relay.finish()
+        answer = Answer(
+            status=status, headers=relay.headers, chunks=tuple(relay.pieces), streamed=True
+        )
+        result = Result(draft=self._draft(call, relay.captured(), status), answer=answer)
+        try:
+            await self._record(call, result)
+        except (LogRefused, TurnTooLarge) as refused:
+            if not relay.begun:
+                raise
+            call.fail(refused)
+            return await relay.end(sse.event(refused.body()))
+        if call.joined or not relay.begun:
+            return await self._release(call, result)
+        # The turn is acknowledged: the end may go out. If we die between these two lines, the
+        # agent has seen no finish reason and repeats the call, with another writer.
+        response = await relay.end(b"".join(relay.held))
+        if call.gone:
+            retries.keep(call.story, result)
+        return response
+
+    async def _answered(
+        self, call: Call, status: int, headers: dict[str, str], body: bytes
+    ) -> web.StreamResponse:
+        """The engine answered in one piece."""
+        captured = _captured(status, body)
+        if not captured.error:
+            body = _trimmed(body, call.ask)
+        answer = Answer(status=status, headers=headers, chunks=(body,))
+        result = Result(draft=self._draft(call, captured, status), answer=answer)
+        await self._record(call, result)
+        return await self._release(call, result)
+
+    async def _failed(self, call: Call, raised: Exception, status: int) -> web.StreamResponse:
+        """The engine gave no answer: a turn with the error, and an error for the agent."""
+        error = told(raised, call)
+        captured = capture.Captured(error=why(error, call))
+        answer = error_answer(error)
+        result = Result(draft=self._draft(call, captured, status), answer=answer)
+        await self._record(call, result)
+        return await self._release(call, result)
+
+    def _limited(self, call: Call) -> asyncio.Timeout:
+        limit_s = min(call.permit.call_s or self._settings.call_s, self._settings.call_s)
+        call.limit = asyncio.timeout(0 if call.ended_by else limit_s)
+        return call.limit
+
+    def _draft(self, call: Call, captured: capture.Captured, status: int) -> Draft:
+        first, last = call.version, self._versions.current
+        return Draft(
+            ask=call.ask,
+            captured=captured,
+            status=status,
+            agent=call.permit.agent,
+            timing=Timing(started_at=call.started_at, ttft_ms=call.ttft_ms, total_ms=call.ms()),
+            retries=call.retries,
+            cut=call.gone,
+            supersedes=call.supersedes,
+            inferred=None if first is None or last is None else min(first, last),
+            traceparent=call.traceparent,
+        )
+
+    async def _record(self, call: Call, result: Result) -> None:
+        """The commit: when this returns, the agent may see the end of its reply."""
+        story = call.story
+        try:
+            await self._recorder.turn(story, result.draft)
+            if call.permit.unattributed:
+                await self._close(call, result)
+        except (LogRefused, TurnTooLarge) as error:
+            if self._settings.durability == "required":
+                if isinstance(error, LogRefused):
+                    retries.keep(story, result)
+                raise
+            # Served all the same: the number is used up, so readers see a gap, and the seal says
+            # that the episode is incomplete.
+            story.unsure.clear()
+            story.lost += 1
+            self.lost += 1
+            log.warning("a turn of episode %s is not in the log", story.episode_id)
+
+    async def _release(self, call: Call, result: Result) -> web.StreamResponse:
+        """Hand the reply to the client, to its retry, or keep it for one."""
+        if call.joined:
+            call.resolve(result)
+            return web.Response(status=499)
+        if call.gone:
+            retries.keep(call.story, result)
+            return web.Response(status=499)
+        answer = result.answer
+        return web.Response(
+            status=answer.status, headers=answer.headers, body=b"".join(answer.chunks)
+        )
+
+    async def _open(self, call: Call) -> None:
+        name = call.story.episode_id
+        await self._recorder.opened(
+            Opened(
+                episode_id=name,
+                task_id=name,
+                agent=call.permit.agent or "unattributed",
+                sample=0,
+                group_size=1,
+                unattributed=True,
+            )
+        )
+
+    async def _close(self, call: Call, result: Result) -> None:
+        error = result.draft.captured.error
+        outcome = Outcome.UPSTREAM_FAILED if error else Outcome.COMPLETED
+        sealed = Sealed(
+            episode_id=call.story.episode_id, writer=self._recorder.writer, outcome=outcome
+        )
+        await self._recorder.sealed(call.story, sealed)
+
+
+def _parent(client: web.Request) -> str | None:
+    """The trace that the agent's call belongs to, where its header is one (W3C Trace Context)."""
+    said = client.headers.get("traceparent")
+    return said if said is not None and TRACEPARENT.fullmatch(said) else None
+
+
+async def _body(client: web.Request) -> bytes:
+    try:
+        return await client.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise BodyTooLarge("the request's body is beyond the limit") from None
+    except web.HTTPException as error:
+        raise BadRequest(error.reason) from None
+
+
+def _captured(status: int, body: bytes) -> capture.Captured:
+    if status >= 400 or status < 200:
+        return capture.Captured(error=capture.error_of(body, status))
+    return capture.whole(body)
+
+
+def _trimmed(body: bytes, ask: chat.Ask) -> bytes:
+    try:
+        return chat.trim(body, ask)
+    except msgspec.DecodeError:
+        return body
+
+
+def error_answer(error: ProxyError) -> Answer:
+    """An error as an answer, with Retry-After where trying again may help."""
+    headers = {**JSON, "Retry-After": str(error.retry_after_s)} if error.retriable else JSON
+    return Answer(status=error.status, headers=headers, chunks=(error.body(),))

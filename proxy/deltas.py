@@ -1,0 +1,110 @@
+"""What is new in a turn: the rest after the longest prefix that an acked turn already holds.
+
+An episode's turns form a tree, since sub-agents branch off. Kept are its leaves: a turn whose
+whole history another one continues cannot have the longer common prefix, so it is dropped. What a
+long episode writes grows with its length, and what we remember with its number of branches.
+"""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+from msgspec import Raw, Struct
+
+MAX_LEAVES: Final = 16
+MAX_BYTES: Final = 8 * 1024 * 1024
+
+
+class Leaf(Struct, frozen=True, kw_only=True):
+    """An acked turn that later ones may build on."""
+
+    turn_id: str
+    messages: list[Raw]
+    reply: Raw
+    ids: bytes
+    """Prompt and completion, little-endian u32."""
+    size: int
+    """Bytes that it holds in memory."""
+
+
+class Branches:
+    """The leaves of an episode, newest last, bounded in number and in bytes."""
+
+    def __init__(self, *, max_leaves: int = MAX_LEAVES, max_bytes: int = MAX_BYTES) -> None:
+        self._leaves: list[Leaf] = []
+        self._max_leaves = max_leaves
+        self._max_bytes = max_bytes
+
+    def __len__(self) -> int:
+        return len(self._leaves)
+
+    def messages(self, messages: list[Raw]) -> tuple[str, int]:
+        """(turn_id, number of messages of its history that come first); ("", 0) for none."""
+        best, kept = "", 0
+        for leaf in reversed(self._leaves):
+            n = common_messages(leaf, messages)
+            if n > kept:
+                best, kept = leaf.turn_id, n
+        return best, kept
+
+    def prompt(self, ids: bytes) -> tuple[str, int]:
+        """(turn_id, number of its ids that come first); ("", 0) for none."""
+        best, length = "", 0
+        for leaf in reversed(self._leaves):
+            n = common_ids(leaf.ids, ids)
+            if n > length:
+                best, length = leaf.turn_id, n
+        return best, length
+
+    def add(self, leaf: Leaf) -> None:
+        """Remember a turn that the log has acknowledged; forget what it continues."""
+        self._leaves = [old for old in self._leaves if not _continues(leaf, old)]
+        self._leaves.append(leaf)
+        size = sum(old.size for old in self._leaves)
+        while self._leaves and (len(self._leaves) > self._max_leaves or size > self._max_bytes):
+            size -= self._leaves.pop(0).size
+
+    def clear(self) -> None:
+        """Forget everything: the next turn is written whole."""
+        self._leaves.clear()
+
+
+def common_messages(leaf: Leaf, messages: list[Raw]) -> int:
+    """How many of `messages` are the leaf's history: its messages and then its reply."""
+    n = 0
+    for ours, theirs in zip(leaf.messages, messages, strict=False):
+        if ours != theirs:
+            return n
+        n += 1
+    if n == len(leaf.messages) < len(messages) and same(leaf.reply, messages[n]):
+        n += 1
+    return n
+
+
+def same(one: Raw, other: Raw) -> bool:
+    """Whether two messages are equal as JSON: clients write a reply back in their own spacing."""
+    if one == other:
+        return True
+    if one == Raw(b"null"):
+        return False
+    try:
+        return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def common_ids(one: bytes, other: bytes) -> int:
+    """Length of the common prefix of two id arrays, in ids."""
+    if other.startswith(one):
+        return len(one) // 4
+    n = min(len(one), len(other)) // 4
+    differ = np.frombuffer(one, np.uint32, n) != np.frombuffer(other, np.uint32, n)
+    return int(differ.argmax()) if differ.any() else n
+
+
+def _continues(new: Leaf, old: Leaf) -> bool:
+    return (
+        new.ids.startswith(old.ids)
+        and len(new.messages) > len(old.messages)
+        and common_messages(old, new.messages) >= len(old.messages)
+    )

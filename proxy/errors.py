@@ -1,0 +1,151 @@
+"""What can go wrong between an agent, the engine and the log.
+
+ProxyError
+├── Refused                      the caller must change something; not retriable
+│   ├── BadRequest          400  the body is no chat completion
+│   ├── Unauthorized        401  no token, or none of ours
+│   ├── Forbidden           403  a good token, for something else
+│   ├── NoSuchRoute         404  no such address
+│   ├── EpisodeSealed       409  the episode has ended
+│   ├── BodyTooLarge        413  the request is beyond the limits
+│   └── TooManyCalls        429  retriable: the episode has its bound of calls in flight
+├── EngineError                  the engine's doing, retriable
+│   ├── EngineUnreachable   503  nobody answers at the engine's address
+│   ├── EngineBroke         502  the connection ended in the middle of an answer
+│   └── EngineSlow          504  no answer within the call's deadline
+├── LogRefused              503  retriable: the log did not take the turn, so its end is withheld
+├── TurnTooLarge            500  the log can never take a turn of this size
+├── LogLost                      crash: the log has taken nothing for long; a restart may help
+├── StreamGarbled                the engine's event stream cannot be read
+└── ProxyMisconfigured           settings that contradict each other: a person must act
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+
+class ProxyError(Exception):
+    """Base; those with a status become an answer in the shape of OpenAI's errors."""
+
+    retriable: ClassVar[bool] = False
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    kind: ClassVar[str] = "api_error"
+    retry_after_s: ClassVar[int] = 1
+
+    def body(self) -> bytes:
+        """The error as OpenAI's clients expect it."""
+        return msgspec.json.encode(
+            {"error": {"message": str(self), "type": self.kind, "param": None, "code": self.code}}
+        )
+
+
+class Refused(ProxyError):
+    """The caller's doing."""
+
+    status = 400
+    kind = "invalid_request_error"
+
+
+class BadRequest(Refused):
+    """The body cannot be understood."""
+
+    code = "bad_request"
+
+
+class Unauthorized(Refused):
+    """No credential, or one that we did not sign."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class Forbidden(Refused):
+    """A credential for something else."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NoSuchRoute(Refused):
+    """An address that the proxy does not have."""
+
+    status = 404
+    code = "not_found"
+
+
+class EpisodeSealed(Refused):
+    """The episode has ended: no further call."""
+
+    status = 409
+    code = "episode_sealed"
+
+
+class BodyTooLarge(Refused):
+    """Beyond the bound on a request's size."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class TooManyCalls(Refused):
+    """Beyond the bound on calls in flight of one episode."""
+
+    retriable = True
+    status = 429
+    code = "too_many_calls"
+
+
+class EngineError(ProxyError):
+    """The engine's doing."""
+
+    retriable = True
+    status = 502
+    code = "engine_error"
+
+
+class EngineUnreachable(EngineError):
+    """Nobody answers at the engine's address."""
+
+    status = 503
+    code = "engine_unreachable"
+
+
+class EngineBroke(EngineError):
+    """The connection ended before the answer did."""
+
+    code = "engine_broke"
+
+
+class EngineSlow(EngineError):
+    """No answer within the deadline."""
+
+    status = 504
+    code = "engine_slow"
+
+
+class LogRefused(ProxyError):
+    """The turn is not known to be in the log, so the agent must not see its end."""
+
+    retriable = True
+    status = 503
+    code = "log_unavailable"
+
+
+class TurnTooLarge(ProxyError):
+    """The turn is beyond what the topic takes."""
+
+    code = "turn_too_large"
+
+
+class LogLost(ProxyError):
+    """Nothing was acknowledged for so long that only a new producer may help."""
+
+
+class StreamGarbled(ProxyError):
+    """An event of the engine's stream is beyond any bound."""
+
+
+class ProxyMisconfigured(ProxyError):
+    """Settings that contradict each other."""

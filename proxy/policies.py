@@ -1,0 +1,55 @@
+"""The policy version in force, told by the log: for engines that do not name it themselves."""
+
+import asyncio
+import logging
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from odradek.infra.bus import BusSettings, consumer, partitions_of, record_of, running
+from odradek.infra.errors import BusError
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Policy
+from odradek.schemas.topics import POLICIES
+
+AGAIN_S: Final = 2.0
+log = logging.getLogger("odradek.proxy")
+
+
+class PolicyVersions:
+    """Follows one policy's versions."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self.current: int | None = None
+        """The newest version, None until the log has one."""
+
+    def take(self, value: bytes | None) -> None:
+        """Read a record of the topic; what is no Policy of ours changes nothing."""
+        try:
+            found = codec.decode(value, Policy)
+        except InvalidRecord:
+            return
+        if found.name == self.policy:
+            self.current = max(found.version, self.current or 0)
+
+    async def follow(self, bus: BusSettings) -> None:
+        """Read the topic for ever; a broker that is away is asked again."""
+        while True:
+            try:
+                async with running(consumer(bus), bus) as reader:
+                    await self._read(reader, bus)
+            except (BusError, KafkaError) as error:
+                log.warning("policy versions cannot be read, trying again: %s", error)
+                await asyncio.sleep(AGAIN_S)
+
+    async def _read(self, reader: AIOKafkaConsumer, bus: BusSettings) -> None:
+        partitions = await partitions_of(reader, bus.topic(POLICIES.name))
+        reader.assign(partitions)
+        await reader.seek_to_beginning(*partitions)
+        while True:
+            for messages in (await reader.getmany(timeout_ms=1000)).values():
+                for message in messages:
+                    self.take(record_of(message, bus).value)

@@ -1,0 +1,270 @@
+"""Writing turns: the commit point. What is not acknowledged here, no agent sees the end of."""
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from odradek.infra.bus import Appender
+from odradek.infra.errors import BusError, LogUnavailable
+from odradek.proxy.capture import Captured
+from odradek.proxy.deltas import Leaf
+from odradek.proxy.dialects.chat import Ask
+from odradek.proxy.errors import LogRefused, TurnTooLarge
+from odradek.proxy.story import Pending, Story
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import (
+    Completion,
+    Event,
+    Opened,
+    Prompt,
+    Reply,
+    Request,
+    Sealed,
+    Timing,
+    Turn,
+    Upstream,
+    VersionSpan,
+)
+from odradek.schemas.topics import TURNS
+
+log = logging.getLogger("odradek.proxy")
+
+
+class Draft(msgspec.Struct, kw_only=True):
+    """A turn before it has a place in the log."""
+
+    ask: Ask
+    captured: Captured
+    status: int = 0
+    agent: str = ""
+    timing: Timing = Timing()
+    retries: int = 0
+    cut: bool = False
+    supersedes: str = ""
+    inferred: int | None = None
+    """The older of the versions known at the call's start and end."""
+    traceparent: str | None = None
+    turn_id: str = ""
+    """Set once the turn has its number; "" means that the log never saw it."""
+
+
+class Recorder:
+    """Appends this writer's events to the episodes' stories.
+
+    Args:
+        appender: The log.
+        writer: The boot id, new with every process.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, appender: Appender, writer: str, clock: Callable[[], float]) -> None:
+        self.writer = writer
+        self.turns = 0
+        self.failing_since: float | None = None
+        """When the log stopped taking records; None while it takes them."""
+        self._appender = appender
+        self._clock = clock
+        self._source: Final = f"/proxy/{writer}"
+        self._ids = itertools.count()
+
+    async def turn(self, story: Story, draft: Draft) -> Turn:
+        """Append a turn; return once the broker has acknowledged it.
+
+        Raises:
+            LogRefused: The log did not acknowledge it. It may still land: the story keeps it as
+                unsure, and it is sent again, unchanged, before anything that follows.
+            TurnTooLarge: The topic never takes it; a turn without content stands in its place.
+        """
+        async with story.lock:
+            await self.settle_locked(story)
+            pending = self._compose(story, draft)
+            # The number is taken before the send, under the lock. If we die here it was never
+            # used by anyone: the next process is another writer, and starts at 0.
+            story.next_seq += 1
+            try:
+                await self._append(story.episode_id, pending.value, pending.headers)
+            except LogRefused:
+                # Unknown: in the log or not. Giving its number to another turn could make two of
+                # one number, skipping it could leave a gap. So it keeps both, and goes first.
+                story.unsure.append(pending)
+                raise
+            except TurnTooLarge:
+                await self._slim(story, pending)
+                raise
+            # From here on the turn is durable. If we die before the agent has it, the agent's
+            # retry reaches another writer, and readers see an equal digest with a retry count.
+            self._learn(story, draft, pending.turn)
+            return pending.turn
+
+    async def settle(self, story: Story) -> None:
+        """Make sure of what was sent and not acknowledged. Raises LogRefused."""
+        async with story.lock:
+            await self.settle_locked(story)
+
+    async def settle_locked(self, story: Story) -> None:
+        """The same, for who holds the story's lock."""
+        while story.unsure:
+            first = story.unsure[0]
+            # The same bytes, number and id: where the first send landed after all, readers drop
+            # the second by (writer, seq).
+            await self._append(story.episode_id, first.value, first.headers)
+            del story.unsure[0]
+
+    async def opened(self, event: Opened) -> None:
+        """Append the Opened of an unattributed call. Raises LogRefused."""
+        await self._event(event.episode_id, event, f"{event.episode_id}/opened")
+
+    async def sealed(self, story: Story, event: Sealed) -> None:
+        """Append Sealed behind every turn. Raises LogRefused.
+
+        The caller has refused new calls and waited for those in flight; the lock and `settle`
+        put every number below `n_turns` on the wire before it.
+        """
+        async with story.lock:
+            await self.settle_locked(story)
+            sealed = msgspec.structs.replace(event, n_turns=story.next_seq)
+            await self._event(story.episode_id, sealed, f"{story.episode_id}/sealed/{self.writer}")
+
+    async def _event(self, key: str, event: Event, event_id: str) -> None:
+        headers = codec.headers(event, source=self._source, subject=key, event_id=event_id)
+        await self._append(key, codec.encode(event), headers)
+
+    async def _append(self, key: str, value: bytes, headers: codec.Headers) -> None:
+        try:
+            await self._appender.append(TURNS.name, key=key, value=value, headers=headers)
+        except LogUnavailable as error:
+            if self.failing_since is None:
+                self.failing_since = self._clock()
+                log.warning("the log takes no turns: %s", error)
+            raise LogRefused(
+                "the log did not acknowledge this call, so its reply is withheld: try again"
+            ) from error
+        except BusError as error:
+            raise TurnTooLarge("the log cannot take a turn of this size") from error
+        if self.failing_since is not None:
+            self.failing_since = None
+            log.info("the log takes turns again")
+
+    def _compose(self, story: Story, draft: Draft) -> Pending:
+        turn = self._turn(story, draft)
+        draft.turn_id = turn.turn_id
+        try:
+            value = codec.encode(turn)
+        except InvalidRecord as error:
+            turn = msgspec.structs.replace(
+                turn, prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
+                untrainable="bad_tokens",
+            )  # fmt: skip
+            log.warning("turn %s has tokens that no reader accepts: %s", turn.turn_id, error.reason)
+            value = codec.encode(turn)
+        return self._pending(story, turn, value, draft.traceparent)
+
+    def _pending(self, story: Story, turn: Turn, value: bytes, traceparent: str | None) -> Pending:
+        headers = codec.headers(
+            turn,
+            source=self._source,
+            subject=story.episode_id,
+            event_id=turn.turn_id,
+            traceparent=traceparent,
+        )
+        return Pending(turn, value, headers)
+
+    def _turn(self, story: Story, draft: Draft) -> Turn:
+        captured, asked = draft.captured, draft.ask
+        n = len(captured.completion.ids) // 4
+        versions, versions_from = captured.versions, "engine" if captured.versions else ""
+        if n and not versions and draft.inferred is not None:
+            versions, versions_from = (VersionSpan(draft.inferred, 0, n),), "inferred"
+        return Turn(
+            episode_id=story.episode_id,
+            turn_id=f"{self.writer}-{next(self._ids)}",
+            writer=self.writer,
+            seq=story.next_seq,
+            agent=draft.agent,
+            model=asked.model,
+            request=_request(story, asked),
+            reply=Reply(message=captured.message, finish_reason=captured.finish_reason),
+            prompt=_prompt(story, captured.prompt),
+            completion=captured.completion,
+            versions=versions,
+            versions_from=versions_from,  # type: ignore[arg-type]
+            usage=captured.usage,
+            timing=draft.timing,
+            upstream=Upstream(status=draft.status, id=captured.id),
+            retries=draft.retries,
+            streamed=asked.stream,
+            cut=draft.cut,
+            supersedes=draft.supersedes,
+            error=captured.error,
+            untrainable=captured.untrainable,
+        )
+
+    async def _slim(self, story: Story, pending: Pending) -> None:
+        """Put a turn without content in the place of one that is too large, against a gap."""
+        turn = msgspec.structs.replace(
+            pending.turn, request=Request(digest=pending.turn.request.digest), reply=Reply(),
+            prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
+            error="turn_too_large",
+        )  # fmt: skip
+        slim = self._pending(story, turn, codec.encode(turn), None)
+        story.unsure.append(slim)
+        await self.settle_locked(story)
+
+    def _learn(self, story: Story, draft: Draft, turn: Turn) -> None:
+        self.turns += 1
+        if turn.request.tools_digest:
+            story.learn_tools(turn.request.tools_digest)
+        if turn.error or turn.cut:
+            return
+        captured = draft.captured
+        ids = (
+            captured.prompt + captured.completion.ids
+            if turn.prompt.ids or turn.prompt.base
+            else b""
+        )
+        story.branches.add(
+            Leaf(
+                turn_id=turn.turn_id,
+                messages=draft.ask.messages,
+                reply=captured.message,
+                ids=ids,
+                size=len(draft.ask.body) + len(captured.message) + len(ids),
+            )
+        )
+
+
+def _request(story: Story, asked: Ask) -> Request:
+    base, kept = story.branches.messages(asked.messages)
+    tools: tuple[Raw, ...] = ()
+    digest = ""
+    if asked.tools is not None:
+        digest = hashlib.sha256(asked.tools).hexdigest()
+        tools = () if story.knows_tools(digest) else _list(asked.tools)
+    return Request(
+        base=base,
+        kept=kept,
+        messages=tuple(asked.messages[kept:]),
+        tools=tools,
+        tools_digest=digest,
+        sampling=asked.sampling,
+        digest=asked.digest,
+    )
+
+
+def _list(tools: Raw) -> tuple[Raw, ...]:
+    """The tools one by one; what is no list stands as the only one."""
+    try:
+        return msgspec.json.decode(tools, type=tuple[Raw, ...])
+    except msgspec.ValidationError:
+        return (tools,)
+
+
+def _prompt(story: Story, ids: bytes) -> Prompt:
+    base, length = story.branches.prompt(ids)
+    return Prompt(base=base, prefix_len=length, ids=ids[4 * length :])

@@ -1,0 +1,83 @@
+"""Retries of clients must not sample again, and no reply is handed out twice.
+
+OpenAI's clients repeat a request by themselves and say so (`x-stainless-retry-count`), without a
+key that would tell two equal requests apart. So a retry joins, or takes the reply of, a call of
+its episode with the same digest *whose client has gone*; a call whose client is there is another
+sample.
+"""
+
+from typing import Final
+
+from aiohttp import web
+from msgspec import Struct
+
+from odradek.proxy.recorder import Draft
+from odradek.proxy.story import Story
+
+MAX_ORPHANS: Final = 8
+MAX_BYTES: Final = 8 * 1024 * 1024
+HEADER: Final = "x-stainless-retry-count"
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What an agent gets, once the log has the turn."""
+
+    status: int
+    headers: dict[str, str]
+    chunks: tuple[bytes, ...]
+    streamed: bool = False
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return sum(map(len, self.chunks))
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """A reply and the turn that it became; kept where its client did not get it."""
+
+    draft: Draft
+    answer: Answer
+
+
+def gone(client: web.Request) -> bool:
+    """Whether a client has closed its connection."""
+    transport = client.transport
+    return transport is None or transport.is_closing()
+
+
+def count(client: web.Request) -> int:
+    """How often the client has repeated this request, as it says itself."""
+    said = client.headers.get(HEADER, "")
+    return min(int(said), 1000) if said.isascii() and said.isdigit() and len(said) < 10 else 0
+
+
+def keep(story: Story, result: Result) -> None:
+    """Keep a reply for the retry of its client, within the bounds of an episode."""
+    if result.answer.status >= 400 or result.draft.captured.error:
+        return
+    story.orphans.append(result)
+    size = sum(one.answer.size for one in story.orphans)
+    while len(story.orphans) > MAX_ORPHANS or size > MAX_BYTES:
+        size -= story.orphans.pop(0).answer.size
+
+
+def take(story: Story, digest: str) -> Result | None:
+    """Take the oldest reply to this request out of those kept."""
+    for index, result in enumerate(story.orphans):
+        if result.draft.ask.digest == digest:
+            return story.orphans.pop(index)
+    return None
+
+
+def superseded(story: Story, digest: str) -> str:
+    """The turn that a new sample of the same request stands in for, or "".
+
+    That is one which counts in the log although no client got it. A cut turn does not count.
+    """
+    for index, result in enumerate(story.orphans):
+        draft = result.draft
+        if draft.ask.digest == digest and draft.turn_id and not draft.cut:
+            del story.orphans[index]
+            return draft.turn_id
+    return ""

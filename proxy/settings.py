@@ -1,0 +1,83 @@
+"""Settings of the proxy."""
+
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from odradek.proxy.errors import ProxyMisconfigured
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ProxySettings(BaseSettings):
+    """Settings of the proxy, from `ODRADEK_PROXY_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ODRADEK_PROXY_",
+        frozen=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Where to listen."""
+    port: int = Field(default=8400, ge=0, le=65535)
+    """On which port; 0 takes a free one."""
+    engine_url: str = Field(
+        default="http://127.0.0.1:8000",
+        validation_alias=AliasChoices("engine_url", "ODRADEK_ENGINE_URL"),
+    )
+    """The inference engine, without /v1."""
+    engine_key: SecretStr = SecretStr("")
+    """The engine's own key, where it wants one; agents never see it."""
+    policy: str = Field(default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY"))
+    """Whose versions on rl.policies.v1 hold for replies in which the engine names none."""
+    auth: Literal["required", "none"] = "required"
+    """Whether calls need a signed token; "none" is for one's own machine, on loopback only."""
+    unattributed: bool = False
+    """Whether calls without token and episode are let through and recorded (loopback only)."""
+    durability: Literal["required", "best_effort"] = "required"
+    """What a turn that the log does not take becomes: a 503, or an incomplete episode."""
+    log_timeout_s: float = Field(default=10.0, gt=0)
+    """How long to wait for the log's acknowledgement of one turn."""
+    log_patience_s: float = Field(default=120.0, gt=0)
+    """How long the log may take nothing at all before the proxy ends, to start afresh."""
+    call_s: float = Field(default=120.0, gt=0)
+    """A call's deadline, where its token sets no shorter one."""
+    seal_wait_s: float = Field(default=30.0, ge=0)
+    """How long a seal waits for calls in flight."""
+    orphan_s: float = Field(default=15.0, ge=0)
+    """How long a call goes on whose client has left, for a retry to join it."""
+    idle_s: float = Field(default=900.0, gt=0)
+    """After how long without a call an episode's history leaves the memory."""
+    sealed_s: float = Field(default=7200.0, gt=0)
+    """How long sealed episodes are remembered, and how long unsealed ones at least."""
+    calls_per_episode: int = Field(default=256, ge=1)
+    """Calls of one episode in flight at once; more are refused."""
+    max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
+    """Largest request body, after decompression."""
+    shutdown_s: float = Field(default=5.0, ge=0)
+    """How long calls in flight may go on after SIGTERM."""
+
+    @field_validator("engine_url")
+    @classmethod
+    def _root(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/").removesuffix("/v1")
+
+    def check(self) -> None:
+        """Hold the settings against each other. Raises ProxyMisconfigured."""
+        if self.host in LOOPBACK:
+            return
+        if self.auth == "none":
+            raise ProxyMisconfigured(
+                f"refusing to listen on {self.host} without tokens: set ODRADEK_TOKEN_KEYS and "
+                "ODRADEK_PROXY_AUTH=required, or listen on 127.0.0.1"
+            )
+        if self.unattributed:
+            raise ProxyMisconfigured(
+                f"refusing unattributed calls on {self.host}: they carry no token, so they are "
+                "for loopback only (ODRADEK_PROXY_UNATTRIBUTED=false)"
+            )

@@ -1,0 +1,85 @@
+"""Server-sent events out of bytes, however they were split on the way.
+
+Follows the WHATWG HTML standard, section 9.2.6: lines end with LF, CR LF or CR, an empty line ends
+an event, lines that begin with a colon are comments. Works on bytes, so a character of UTF-8 may
+be split anywhere. The raw bytes of every event are kept: in order, they are the input again.
+"""
+
+import re
+from typing import Final
+
+from msgspec import Struct
+
+from odradek.proxy.errors import StreamGarbled
+
+MAX_EVENT: Final = 16 * 1024 * 1024
+_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_LINE: Final = re.compile(rb"\r\n|\n|\r")
+_BOM: Final = b"\xef\xbb\xbf"
+DONE: Final = b"[DONE]"
+
+
+class ServerEvent(Struct, frozen=True):
+    """One event, or a run of comments."""
+
+    raw: bytes
+    """As it came, with the empty line that ends it."""
+    data: bytes | None
+    """Its data lines joined; None where it has none."""
+
+
+class Parser:
+    """Feeds on chunks and gives the events that they complete."""
+
+    def __init__(self, *, max_event: int = MAX_EVENT) -> None:
+        self._buffer = b""
+        self._scanned = 0
+        self._first = True
+        self._max_event = max_event
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """Events that end in `chunk`. Raises StreamGarbled for an event beyond the bound."""
+        buffer = self._buffer + chunk if self._buffer else chunk
+        found: list[ServerEvent] = []
+        start = 0
+        scan = self._scanned
+        while match := _END.search(buffer, scan):
+            found.append(self._event(buffer[start : match.end()]))
+            start = scan = match.end()
+        self._buffer = buffer[start:]
+        if len(self._buffer) > self._max_event:
+            raise StreamGarbled(f"an event of the engine's stream exceeds {self._max_event} bytes")
+        # An ending has four bytes at most, so the last three may be the beginning of one.
+        self._scanned = max(0, len(self._buffer) - 3)
+        return found
+
+    @property
+    def rest(self) -> bytes:
+        """Bytes of an event that has not ended."""
+        return self._buffer
+
+    def _event(self, raw: bytes) -> ServerEvent:
+        body = raw
+        if self._first:
+            self._first = False
+            body = raw.removeprefix(_BOM)
+        if body.startswith(b"data: ") and body.endswith(b"\n\n") and b"\r" not in body:
+            data = body[6:-2]
+            if b"\n" not in data:
+                return ServerEvent(raw, data)
+        return ServerEvent(raw, _data(body))
+
+
+def _data(body: bytes) -> bytes | None:
+    lines = []
+    for line in _LINE.split(body):
+        if line.startswith(b"data:"):
+            lines.append(line[5:].removeprefix(b" "))
+        elif line == b"data":
+            lines.append(b"")
+    return b"\n".join(lines) if lines else None
+
+
+def event(data: bytes) -> bytes:
+    """An event that carries `data`, which has no line ends, as JSON of ours has none."""
+    return b"data: " + data + b"\n\n"

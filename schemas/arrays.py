@@ -5,11 +5,16 @@ language and four times cheaper than a list of JSON numbers. These functions are
 and out of them.
 """
 
+import math
+import struct
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from odradek.schemas.errors import InvalidRecord
+
+SHORT: Final = 64
 
 type_ids = np.dtype("<u4")
 type_floats = np.dtype("<f4")
@@ -53,6 +58,28 @@ def unpack_floats(data: bytes) -> Floats:
     if array.size and not np.isfinite(array).all():
         raise InvalidRecord("bad_array", "a log probability is not finite")
     return array
+
+
+def check_ids(data: bytes) -> int:
+    """How many token ids an array holds. Raises InvalidRecord where it is no whole number."""
+    n, rest = divmod(len(data), 4)
+    if rest:
+        raise InvalidRecord("bad_array", f"{len(data)} bytes are no whole number of token ids")
+    return n
+
+
+def check_floats(data: bytes) -> int:
+    """How many finite floats an array holds. Raises InvalidRecord if one is not finite.
+
+    Of a short array the sum is looked at: it is finite exactly if all are (doubles cannot
+    overflow by adding a few floats), and numpy would take longer to begin.
+    """
+    n, rest = divmod(len(data), 4)
+    if rest or n > SHORT:
+        return len(unpack_floats(data))
+    if not math.isfinite(sum(struct.unpack(f"<{n}f", data))):
+        raise InvalidRecord("bad_array", "a log probability is not finite")
+    return n
 
 
 def count(data: bytes) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 from odradek.schemas import events
-from odradek.schemas.arrays import count, unpack_floats, unpack_ids
+from odradek.schemas.arrays import check_floats, check_ids
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.topics import Topic
 
@@ -110,9 +110,9 @@ def _finite(name: str, value: float | None) -> None:
 
 
 def _check_turn(turn: events.Turn) -> None:
-    unpack_ids(turn.prompt.ids)
-    n = len(unpack_ids(turn.completion.ids))
-    logprobs = len(unpack_floats(turn.completion.logprobs))
+    check_ids(turn.prompt.ids)
+    n = check_ids(turn.completion.ids)
+    logprobs = check_floats(turn.completion.logprobs)
     if logprobs not in {0, n}:
         raise InvalidRecord("bad_array", f"{n} sampled ids, but {logprobs} log probabilities")
     _check_versions(turn.versions, n)
@@ -131,15 +131,14 @@ def _check_episode(episode: events.Episode) -> None:
     for name, value in episode.components.items():
         _finite(name, value)
     for sequence in episode.sequences:
-        n = len(unpack_ids(sequence.ids))
+        n = check_ids(sequence.ids)
         at = sampled = 0
         for span in sequence.spans:
             if not at <= span.start <= span.end <= n:
                 raise InvalidRecord("bad_array", "sampled spans overlap or leave the tokens")
             at = span.end
             sampled += span.end - span.start
-        unpack_floats(sequence.logprobs)
-        if count(sequence.logprobs) != sampled:
+        if check_floats(sequence.logprobs) != sampled:
             raise InvalidRecord(
                 "bad_array", "sampled tokens and log probabilities differ in number"
             )

@@ -264,10 +264,9 @@ async def serve(settings: ProxySettings, bus: BusSettings, keys: Sequence[str]) 
             pass
 
     proxy = Proxy(settings, appender, keys=keys, versions=versions, log_probe=probe)
-    following = asyncio.create_task(versions.follow(bus))
     ended = _signals()
     try:
-        async with serving(proxy) as url:
+        async with serving(proxy) as url, _following(versions, bus) as following:
             log.info("proxy %s listens on %s, engine %s", proxy.writer, url, settings.engine_url)
             log.info("ready: proxy")
             while not ended.is_set():
@@ -277,10 +276,21 @@ async def serve(settings: ProxySettings, bus: BusSettings, keys: Sequence[str]) 
                 if following.done():
                     following.result()
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
         await appender.aclose()
         telemetry.shutdown()
+
+
+@contextlib.asynccontextmanager
+async def _following(
+    versions: PolicyVersions, bus: BusSettings
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Reads policies beside the block."""
+    task = asyncio.create_task(versions.follow(bus))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _signals() -> asyncio.Event:

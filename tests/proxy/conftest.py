@@ -58,12 +58,13 @@ class StubEngine:
         return web.json_response({"object": "list", "data": [{"id": "policy"}]})
 
     def text(self, asked):
-        seed = json.dumps([asked["messages"], len(self.calls)]).encode()
+        seed = json.dumps([asked["messages"], asked["call"]]).encode()
         return f"né {hashlib.sha256(seed).hexdigest()[:9]}"
 
     async def chat(self, request):
         asked = await request.json()
-        self.calls.append(asked)
+        self.calls.append(dict(asked))
+        asked["call"] = len(self.calls)
         self.headers.append(request.headers)
         self.entered.set()
         if self.mode == "error":
@@ -109,7 +110,7 @@ class StubEngine:
             choices.append(choice)
         extra = 3 if self.mode == "mismatch" else 0
         return {
-            "id": f"chat-{len(self.calls)}",
+            "id": f"chat-{asked['call']}",
             "object": "chat.completion",
             "created": 1,
             "model": asked.get("model"),
@@ -133,7 +134,7 @@ class StubEngine:
         text, ids, logprobs = self.parts(asked)
         prompt = prompt_ids(asked["messages"])
         tokens = asked.get("return_token_ids") and self.mode != "no_ids"
-        head = {"id": f"chat-{len(self.calls)}", "object": "chat.completion.chunk", "created": 1}
+        head = {"id": f"chat-{asked['call']}", "object": "chat.completion.chunk", "created": 1}
 
         def chunk(delta, finish=None, at=None):
             choice = {

@@ -1,0 +1,179 @@
+"""No agent sees the end of a reply before the log has it."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import ClientSession
+from openai import InternalServerError
+
+from odradek.infra.bus import MemoryAppender
+from odradek.infra.errors import BusError
+from odradek.schemas.codec import decode
+from odradek.schemas.events import Outcome, Turn
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+
+
+class SlowLog(MemoryAppender):
+    """A log whose acknowledgement waits until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.go = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def append(self, topic, **record):
+        self.asked.set()
+        await self.go.wait()
+        return await super().append(topic, **record)
+
+
+async def test_a_whole_reply_waits_for_the_ack(make):
+    """Not a byte of it is there before."""
+    log = SlowLog()
+    async with make(log) as bench:
+        asking = asyncio.create_task(bench.ask())
+        await log.asked.wait()
+        await asyncio.sleep(0.02)
+        assert not asking.done()
+        log.go.set()
+        assert (await asking).choices[0].finish_reason == "stop"
+
+
+async def test_a_stream_passes_at_once_until_its_end_which_waits_for_the_ack(make):
+    """Every chunk before the first finish reason is there; that one and all behind it are not."""
+    log = SlowLog()
+    async with make(log) as bench, ClientSession() as session:
+        headers = {"Authorization": f"Bearer {bench.token()}"}
+        url = f"{bench.url}/e/e1/v1/chat/completions"
+        async with session.post(url, json={**BODY, "stream": True}, headers=headers) as answer:
+            seen = b""
+            while seen.count(b"data:") < 14:
+                seen += await answer.content.readany()
+            await log.asked.wait()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(answer.content.readany(), 0.05)
+            assert b'"stop"' not in seen
+            log.go.set()
+            rest = await answer.content.read()
+    assert b'"stop"' in rest
+    assert rest.endswith(b"data: [DONE]\n\n")
+
+
+async def test_chunks_arrive_while_the_engine_is_still_sampling(bench, engine):
+    """The proxy adds no buffering of its own."""
+    engine.gate.clear()
+    stream = await bench.ask(stream=True)
+    first = await anext(stream)
+    assert first.choices[0].delta.role == "assistant"
+    engine.gate.set()
+    assert [c async for c in stream][-1].choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_log_that_refuses_is_a_503_and_the_end_is_never_seen(make, stream):
+    """With Retry-After, and for a stream that has begun an error event in place of its end."""
+    async with make() as bench:
+        bench.log.failing = True
+        body = {**BODY, "stream": stream}
+        status, headers, answer = await bench.post(
+            "/e/e1/v1/chat/completions", body, token=bench.token()
+        )
+        assert b'"finish_reason": "stop"' not in answer
+        assert b'"finish_reason":"stop"' not in answer
+        assert b"[DONE]" not in answer
+        assert b"log_unavailable" in answer
+        if not stream:
+            assert (status, headers["Retry-After"]) == (503, "1")
+            with pytest.raises(InternalServerError, match="withheld"):
+                await bench.ask()
+
+
+async def test_the_turn_of_a_503_keeps_its_number_and_goes_first(make, engine):
+    """It may have landed: the same bytes are sent again, before the next turn."""
+    async with make() as bench:
+        bench.log.failing = True
+        with pytest.raises(InternalServerError):
+            await bench.ask("one")
+        bench.log.failing = False
+        await bench.ask("two")
+        assert [0, 1] == [turn.seq for turn in bench.turns()]
+        assert len(engine.calls) == 2
+
+
+async def test_a_retry_after_a_503_gets_the_reply_without_sampling_again(make, engine):
+    """The OpenAI client repeats by itself; the log is back; the engine is asked once."""
+    async with make() as bench:
+        bench.log.failing = True
+        agent = bench.agent(max_retries=3)
+        messages = [{"role": "user", "content": "x"}]
+        asking = asyncio.create_task(
+            agent.chat.completions.create(model="policy", messages=messages)
+        )
+        await bench.until(lambda: bench.proxy.recorder.failing_since is not None)
+        bench.log.failing = False
+        await asking
+        assert len(engine.calls) == 1
+        assert [0] == [turn.seq for turn in bench.turns()]
+
+
+async def test_best_effort_serves_counts_and_marks_the_episode_incomplete(make):
+    """The gap in seq shows the loss, and so does the seal's outcome."""
+    async with make(durability="best_effort") as bench:
+        bench.log.failing = True
+        assert (await bench.ask("one")).choices[0].finish_reason == "stop"
+        bench.log.failing = False
+        await bench.ask("two")
+        assert [1] == [turn.seq for turn in bench.turns()]
+        assert (await bench.seal(outcome="completed"))[1]["outcome"] == "incomplete"
+        assert bench.sealed()[0].n_turns == 2
+        assert bench.sealed()[0].outcome is Outcome.INCOMPLETE
+        async with ClientSession() as session, session.get(f"{bench.url}/healthz") as answer:
+            assert (await answer.json())["lost"] == 1
+
+
+class SmallLog(MemoryAppender):
+    """A log that takes no large record."""
+
+    async def append(self, topic, *, value, **record):
+        if len(value) > 1500:
+            raise BusError("too large")
+        return await super().append(topic, value=value, **record)
+
+
+async def test_a_turn_that_no_log_takes_leaves_an_empty_one_in_its_place(make):
+    """The agent gets a 500 that says why; the numbering has no gap."""
+    async with make(SmallLog()) as bench:
+        body = {"model": "m", "messages": [{"role": "user", "content": "y" * 3000}]}
+        status, _, answer = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+        assert (status, json.loads(answer)["error"]["code"]) == (500, "turn_too_large")
+        await bench.ask("small")
+        assert [(0, "turn_too_large"), (1, "")] == [(t.seq, t.error) for t in bench.turns()]
+
+
+async def test_turns_of_one_episode_are_on_the_wire_in_the_order_of_their_numbers(bench):
+    """However many are in flight at once."""
+    await asyncio.gather(*(bench.ask(f"question {n}") for n in range(20)))
+    assert list(range(20)) == [turn.seq for turn in bench.turns()]
+    assert len({turn.turn_id for turn in bench.turns()}) == 20
+
+
+async def test_an_unattributed_call_is_an_episode_of_its_own(make):
+    """Opened, Turn and Sealed, written by the proxy; only where the setting lets it in."""
+    async with make(unattributed=True) as bench:
+        assert (await bench.post("/v1/chat/completions", BODY))[0] == 200
+        records = bench.log.on("rl.turns.v1")
+        kinds = [dict(record.headers)["ce_type"] for record in records]
+        assert [b"odradek.opened.v1", b"odradek.turn.v1", b"odradek.sealed.v1"] == kinds
+        assert len({record.key for record in records}) == 1
+        assert decode(records[1].value, Turn).seq == 0
+        assert len(bench.proxy.stories) == 0
+    async with make() as bench:
+        assert (await bench.post("/v1/chat/completions", BODY))[0] == 401
+
+
+async def test_a_token_attributes_a_call_whose_path_names_no_episode(bench):
+    """Who calls is in the token."""
+    assert (await bench.post("/v1/chat/completions", BODY, token=bench.token("e7")))[0] == 200
+    assert len(bench.turns("e7")) == 1

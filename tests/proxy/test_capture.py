@@ -1,0 +1,110 @@
+"""What a reply becomes: pure, and never an exception, whatever an engine says."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from odradek.proxy.capture import Streamed, merge, whole
+from odradek.proxy.dialects import chat
+from odradek.schemas.events import VersionSpan
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-10, 10)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+ENGINE = {
+    "id": st.text(max_size=3), "choices": st.lists(JSON, max_size=2) | JSON, "usage": JSON,
+    "prompt_token_ids": st.lists(st.integers(-5, 2**33)) | JSON,
+}  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100) | st.fixed_dictionaries({}, optional=ENGINE).map(json.dumps))
+def test_any_reply_is_captured_or_named_an_error(reply):
+    """The engine cannot make the proxy fail."""
+    data = reply if isinstance(reply, bytes) else reply.encode()
+    found = whole(data)
+    streamed = Streamed()
+    streamed.feed(data)
+    assert found.error or found.message is not None
+    assert streamed.captured() is not None
+
+
+CHOICE = st.fixed_dictionaries(
+    {"index": st.just(0), "message": JSON},
+    optional={
+        "logprobs": JSON, "token_ids": JSON, "weight_versions": JSON, "finish_reason": JSON,
+        "other": JSON,
+    },
+)  # fmt: skip
+REPLY = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICE, max_size=3)},
+    optional={"prompt_token_ids": JSON, "usage": JSON, "id": JSON},
+)
+FLAGS = ("logprobs", "return_token_ids", "return_weight_versions")
+
+
+@settings(max_examples=60, deadline=None)
+@given(REPLY, st.fixed_dictionaries({}, optional={flag: st.booleans() for flag in FLAGS}))
+def test_a_trimmed_reply_equals_the_reply_without_the_injected_fields(reply, asked):
+    """Field by field: null where vLLM writes null, gone where it writes nothing, else untouched."""
+    body = json.dumps({"messages": [], **asked}).encode()
+    trimmed = json.loads(chat.trim(json.dumps(reply).encode(), chat.ask(body, sampling={})))
+    expected = json.loads(json.dumps(reply))
+    if "prompt_token_ids" in expected and not asked.get("return_token_ids"):
+        expected["prompt_token_ids"] = None
+    for choice in expected["choices"]:
+        if "logprobs" in choice and not asked.get("logprobs"):
+            choice["logprobs"] = None
+        if "token_ids" in choice and not asked.get("return_token_ids"):
+            choice["token_ids"] = None
+        if not asked.get("return_weight_versions"):
+            choice.pop("weight_versions", None)
+    assert expected == trimmed
+    assert list(expected) == list(trimmed)
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([{"version": 3, "start": 0, "end": 1}, {"version": "4", "start": 1, "end": 2}],
+         (VersionSpan(3, 0, 1), VersionSpan(4, 1, 2))),
+        ([{"version": "v8", "start": 0, "end": 2}], ()),
+        ([{"version": 3, "start": 0, "end": 9}], ()),
+        ([{"version": 3, "start": 1, "end": 2}, {"version": 3, "start": 0, "end": 1}], ()),
+        (None, ()),
+    ],
+)  # fmt: skip
+def test_version_spans_are_taken_only_if_they_make_sense(spans, expected):
+    """Whole numbers, in order, within the sampled tokens; else the version is inferred."""
+    choice = {
+        "index": 0, "message": {}, "token_ids": [1, 2],
+        "logprobs": {"content": [{"logprob": -1}] * 2}, "weight_versions": spans,
+    }  # fmt: skip
+    found = whole(json.dumps({"choices": [choice], "prompt_token_ids": [5]}).encode())
+    assert expected == found.versions
+    assert not found.untrainable
+
+
+def test_tool_calls_of_a_stream_become_whole_ones():
+    """Arguments come in pieces, by index."""
+    message = {}
+    for delta in (
+        {"role": "assistant", "content": None},
+        {"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f"}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"x"'}}]},
+        {"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]},
+    ):
+        merge(message, delta)
+    first = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    second = {"id": "b", "function": {"name": "g", "arguments": "{}"}}
+    expected = {"role": "assistant", "content": None, "tool_calls": [first, second]}
+    assert expected == message

@@ -1,0 +1,155 @@
+"""What turns write is what is new, and puts the whole together again."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from odradek.infra.bus import MemoryAppender
+from odradek.proxy.capture import whole
+from odradek.proxy.deltas import Branches, Leaf, common_ids, common_messages
+from odradek.proxy.dialects import chat
+from odradek.proxy.recorder import Draft, Recorder
+from odradek.proxy.story import Story
+from odradek.schemas import codec
+from odradek.schemas.arrays import pack_ids, unpack_ids
+from odradek.schemas.events import Turn
+
+from .conftest import END, prompt_ids, whole_messages, whole_prompts
+
+TEXT = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=6)
+
+
+@st.composite
+def conversations(draw):
+    """Requests of an episode: each goes on from, branches off or edits an earlier history."""
+    histories, requests = [[]], []
+    for n in range(draw(st.integers(1, 8))):
+        before = draw(st.sampled_from(histories))
+        kept = draw(st.integers(0, len(before)))
+        messages = [*before[: draw(st.sampled_from([kept, len(before)]))]]
+        messages += [{"role": "user", "content": text} for text in draw(st.lists(TEXT, max_size=2))]
+        if draw(st.booleans()) and messages:
+            messages[0] = {"role": "system", "content": draw(TEXT)}
+        reply = {"role": "assistant", "content": f"r{n}{draw(TEXT)}"}
+        requests.append((messages, reply))
+        histories.append([*messages, reply])
+    return requests
+
+
+def reply_to(messages, message):
+    """The engine's answer, with ids of the stub's chat template."""
+    ids = [*message["content"].encode(), END]
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": "stop",
+        "token_ids": ids,
+        "logprobs": {"content": [{"logprob": -0.5}] * len(ids)},
+    }
+    return json.dumps({"choices": [choice], "prompt_token_ids": prompt_ids(messages)}).encode()
+
+
+async def record(requests, tools=None):
+    """The turns that these requests become in one episode."""
+    log = MemoryAppender()
+    recorder, story = Recorder(log, "w", lambda: 0.0), Story("e", 0.0)
+    for messages, reply in requests:
+        body = json.dumps({"messages": messages, **({"tools": tools} if tools else {})}).encode()
+        draft = Draft(ask=chat.ask(body, sampling={}), captured=whole(reply_to(messages, reply)))
+        await recorder.turn(story, draft)
+    return [codec.decode(found.value, Turn) for found in log.records], story
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=80)
+@given(conversations())
+def test_deltas_reassemble_to_every_prompt_and_every_message(requests):
+    """Whatever branches, edits and repeats an episode has."""
+    turns, _ = asyncio.run(record(requests))
+    messages, prompts = whole_messages(turns), whole_prompts(turns)
+    for turn, (asked, _) in zip(turns, requests, strict=True):
+        assert asked == messages[turn.turn_id]
+        assert prompt_ids(asked) == unpack_ids(prompts[turn.turn_id]).tolist()
+
+
+async def test_an_episode_writes_as_much_as_is_new():
+    """Fifty turns write each message and each prompt id once."""
+    history, requests = [], []
+    for n in range(50):
+        history = [*history, {"role": "user", "content": f"question {n}"}]
+        reply = {"role": "assistant", "content": f"answer {n}"}
+        requests.append((history, reply))
+        history = [*history, reply]
+    turns, story = await record(requests)
+    assert all(len(turn.request.messages) == 1 for turn in turns)
+    written = sum(len(turn.prompt.ids + turn.completion.ids) // 4 for turn in turns)
+    assert written == len(prompt_ids(history)) - 1
+    assert len(story.branches) == 1
+
+
+async def test_a_sub_agents_calls_build_on_their_own_branch():
+    """Interleaved calls of two agents compare with every open branch, not only with the last."""
+    main, sub, requests = [], [], []
+    for n in range(4):
+        for who, history in (("main", main), ("sub", sub)):
+            history.append({"role": "user", "content": f"{who} {n}"})
+            reply = {"role": "assistant", "content": f"to {who} {n}"}
+            requests.append((list(history), reply))
+            history.append(reply)
+    turns, story = await record(requests)
+    bases = [turn.request.base for turn in turns]
+    assert ["", "", *(turn.turn_id for turn in turns[:-2])] == bases
+    assert len(story.branches) == 2
+
+
+async def test_tools_are_written_once():
+    """Then their digest stands for them."""
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    requests = [([{"role": "user", "content": c}], {"content": c}) for c in "ab"]
+    for messages, reply in requests:
+        reply["role"] = "assistant"
+        assert messages
+    turns, _ = await record(requests, tools)
+    assert [1, 0] == [len(turn.request.tools) for turn in turns]
+    assert turns[0].request.tools_digest == turns[1].request.tools_digest != ""
+
+
+def test_memory_is_bounded_in_branches_and_bytes():
+    """Old branches are forgotten first; the next turn of one is written whole."""
+    branches = Branches(max_leaves=3, max_bytes=100)
+    for n in range(10):
+        leaf = Leaf(turn_id=str(n), messages=[], reply=Raw(b"{}"), ids=pack_ids([n, 1]), size=10)
+        branches.add(leaf)
+    assert len(branches) == 3
+    assert ("", 0) == branches.prompt(pack_ids([0, 1, 2]))
+    assert ("9", 2) == branches.prompt(pack_ids([9, 1, 2]))
+    branches.add(Leaf(turn_id="x", messages=[], reply=Raw(b"{}"), ids=b"", size=200))
+    assert len(branches) == 0
+
+
+@given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))
+def test_the_common_prefix_is_the_longest_one(one, other):
+    """As comparing id by id finds it."""
+    expected = 0
+    while expected < min(len(one), len(other)) and one[expected] == other[expected]:
+        expected += 1
+    assert expected == common_ids(pack_ids(one), pack_ids(other))
+
+
+@pytest.mark.parametrize(
+    ("echo", "kept"),
+    [
+        (b'{"role":"assistant","content":"r"}', 2),
+        (b'{"content": "r",  "role": "assistant"}', 2),
+        (b'{"role":"assistant","content":"edited"}', 1),
+        (b'{"role":"assistant","content":"r","refusal":null}', 1),
+    ],
+)
+def test_a_reply_counts_as_kept_only_if_it_is_equal_as_json(echo, kept):
+    """Spacing and key order are the client's; content is never guessed."""
+    reply = Raw(b'{"role":"assistant","content":"r"}')
+    leaf = Leaf(turn_id="t", messages=[Raw(b"1")], reply=reply, ids=b"", size=1)
+    assert kept == common_messages(leaf, [Raw(b"1"), Raw(echo), Raw(b"3")])

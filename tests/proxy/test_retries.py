@@ -1,0 +1,142 @@
+"""A client's retry does not sample again, and no reply is handed out twice."""
+
+import asyncio
+
+import pytest
+from aiohttp import ClientSession
+
+from odradek.proxy.retries import HEADER
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+PATH = "/e/e1/v1/chat/completions"
+
+
+async def leave(bench, engine, body):
+    """A client that asks and goes before the answer comes."""
+    engine.entered.clear()
+    before = set(next(iter(bench.proxy.stories)).calls) if len(bench.proxy.stories) else set()
+    async with ClientSession() as session:
+        headers = {"Authorization": f"Bearer {bench.token()}"}
+        asking = asyncio.create_task(session.post(bench.url + PATH, json=body, headers=headers))
+        await engine.entered.wait()
+        if body.get("stream"):
+            answer = await asking
+            await answer.content.readany()
+            answer.close()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    (story,) = bench.proxy.stories
+    (call,) = story.calls - before
+    await bench.until(lambda: call.gone)
+    return call
+
+
+def retry(bench, body, count=1):
+    import json
+
+    return bench.post(
+        PATH, json.dumps(body).encode(), token=bench.token(), headers={HEADER: str(count)}
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_retry_joins_the_call_whose_client_has_gone(bench, engine, stream):
+    """One sample, one turn, not cut, with the client's retry count."""
+    engine.gate.clear()
+    body = {**BODY, "stream": stream}
+    call = await leave(bench, engine, body)
+    again = asyncio.create_task(retry(bench, body, 2))
+    await bench.until(lambda: call.joined)
+    engine.gate.set()
+    status, headers, answer = await again
+    assert status == 200
+    assert len(engine.calls) == 1
+    (turn,) = bench.turns()
+    assert (False, 2, "") == (turn.cut, turn.retries, turn.error)
+    if stream:
+        assert headers["Content-Type"] == "text/event-stream"
+        assert answer.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_retry_takes_the_reply_that_nobody_got_exactly_once(bench, engine, stream):
+    """The cut turn stays, superseded by the one that was released; the next retry samples."""
+    engine.gate.clear()
+    body = {**BODY, "stream": stream}
+    await leave(bench, engine, body)
+    engine.gate.set()
+    await bench.until(lambda: len(bench.turns()) == 1)
+    assert bench.turns()[0].cut
+    assert (await retry(bench, body))[0] == 200
+    assert len(engine.calls) == 1
+    cut, released = bench.turns()
+    assert (False, cut.turn_id, 1) == (released.cut, released.supersedes, released.retries)
+    assert cut.completion == released.completion
+    assert (await retry(bench, body))[0] == 200
+    assert len(engine.calls) == 2
+
+
+async def test_two_equal_requests_at_once_are_two_samples(bench, engine):
+    """A digest alone joins nothing, nor does a retry count while the client is there."""
+    engine.gate.clear()
+    first = asyncio.create_task(bench.post(PATH, BODY, token=bench.token()))
+    await engine.entered.wait()
+    second = asyncio.create_task(retry(bench, BODY))
+    await bench.until(lambda: len(engine.calls) == 2)
+    engine.gate.set()
+    assert [200, 200] == [answer[0] for answer in await asyncio.gather(first, second)]
+    assert len(bench.turns()) == 2
+
+
+async def test_an_equal_request_that_is_no_retry_samples_anew(bench, engine):
+    """The cut turn's reply waits for its own client."""
+    engine.gate.clear()
+    await leave(bench, engine, BODY)
+    engine.gate.set()
+    await bench.until(lambda: len(bench.turns()) == 1)
+    await bench.post(PATH, BODY, token=bench.token())
+    assert len(engine.calls) == 2
+
+
+async def test_two_retries_of_one_lost_call_get_two_replies(bench, engine):
+    """The first joins, the second samples."""
+    engine.gate.clear()
+    call = await leave(bench, engine, BODY)
+    first = asyncio.create_task(retry(bench, BODY))
+    await bench.until(lambda: call.joined)
+    second = asyncio.create_task(retry(bench, BODY))
+    await bench.until(lambda: len(engine.calls) == 2)
+    engine.gate.set()
+    answers = await asyncio.gather(first, second)
+    assert answers[0][2] != answers[1][2]
+    assert len(bench.turns()) == 2
+
+
+async def test_an_engines_error_is_not_taken_for_a_reply(bench, engine):
+    """A retry after a 4xx or 5xx of the engine asks it again."""
+    engine.mode = "error"
+    assert (await bench.post(PATH, BODY, token=bench.token()))[0] == 400
+    engine.mode = "ok"
+    assert (await retry(bench, BODY))[0] == 200
+    assert len(engine.calls) == 2
+
+
+async def test_a_new_sample_supersedes_a_turn_that_was_never_released(make, engine):
+    """The client of the first was told 503, so that turn counts no more."""
+    async with make() as bench:
+        bench.log.failing = True
+        assert (await bench.post(PATH, BODY, token=bench.token()))[0] == 503
+        bench.log.failing = False
+        assert (await bench.post(PATH, BODY, token=bench.token()))[0] == 200
+        first, second = bench.turns()
+        assert first.turn_id == second.supersedes
+
+
+async def test_a_call_whose_client_left_for_good_ends(make, engine):
+    """After a while without a retry the engine is let go, and the turn is cut."""
+    engine.gate.clear()
+    async with make(orphan_s=0.0) as bench:
+        await leave(bench, engine, BODY)
+        await bench.until(lambda: len(bench.turns()) == 1)
+        (turn,) = bench.turns()
+        assert (True, "the client left") == (turn.cut, turn.error)

@@ -1,0 +1,126 @@
+"""Sealing an episode: Sealed stands behind every turn, once, and nothing follows."""
+
+import asyncio
+import json
+
+import pytest
+from openai import ConflictError
+
+from odradek.infra.tokens import Claims, mint
+from odradek.schemas.events import Outcome, Sealed
+
+from .conftest import KEY
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+
+
+async def test_a_seal_counts_the_turns_and_refuses_what_follows(bench):
+    """409 in OpenAI's shape; no turn behind Sealed."""
+    await bench.ask("one")
+    await bench.ask("two")
+    status, answer = await bench.seal(outcome="failed", error="it gave up")
+    assert (200, {"writer": bench.proxy.writer, "n_turns": 2, "outcome": "failed"}) == (
+        status,
+        answer,
+    )
+    with pytest.raises(ConflictError):
+        await bench.ask("three")
+    last = bench.events()[-1]
+    assert isinstance(last, Sealed)
+    assert (2, Outcome.FAILED, "it gave up") == (last.n_turns, last.outcome, last.error)
+
+
+async def test_a_second_seal_says_what_the_first_one_wrote(bench):
+    """Also when both come at once, and when the second asks for another outcome."""
+    await bench.ask()
+    first, second = await asyncio.gather(bench.seal(outcome="completed"), bench.seal())
+    third = await bench.seal(outcome="failed")
+    assert first == second == third
+    assert len(bench.sealed()) == 1
+
+
+async def test_an_episode_without_calls_can_be_sealed(bench):
+    """An agent that never called a model has an end as well."""
+    assert (await bench.seal())[1]["n_turns"] == 0
+    assert len(bench.sealed()) == 1
+
+
+async def test_a_seal_waits_for_calls_in_flight(bench, engine):
+    """What finishes in time is an ordinary turn, before Sealed; meanwhile new calls are refused."""
+    engine.gate.clear()
+    asking = asyncio.create_task(bench.ask())
+    await engine.entered.wait()
+    sealing = asyncio.create_task(bench.seal())
+    await bench.until(lambda: [s.stage.value for s in bench.proxy.stories] == ["sealing"])
+    with pytest.raises(ConflictError):
+        await bench.ask("late")
+    engine.gate.set()
+    await asking
+    assert (await sealing)[1]["n_turns"] == 1
+    assert not bench.turns()[0].error
+    assert isinstance(bench.events()[-1], Sealed)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_that_outlasts_the_wait_is_recorded_as_an_error(make, engine, stream):
+    """The agent gets 409 (or an error event), the turn says why, Sealed stands behind it."""
+    engine.gate.clear()
+    async with make(seal_wait_s=0.05) as bench:
+        asking = asyncio.create_task(
+            bench.post("/e/e1/v1/chat/completions", {**BODY, "stream": stream}, token=bench.token())
+        )
+        await engine.entered.wait()
+        status, answer = await bench.seal()
+        assert (200, 1) == (status, answer["n_turns"])
+        status, _, body = await asking
+        assert status == (200 if stream else 409)
+        assert b"episode_sealed" in body
+        assert bench.turns()[0].error == "sealed while in flight"
+        assert isinstance(bench.events()[-1], Sealed)
+
+
+async def test_a_seal_does_not_wait_for_calls_whose_client_has_gone(bench, engine):
+    """A killed agent's calls are cut at once."""
+    engine.gate.clear()
+    asking = asyncio.create_task(bench.ask())
+    await engine.entered.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    (story,) = bench.proxy.stories
+    await bench.until(lambda: all(call.gone for call in story.calls))
+    status, _ = await asyncio.wait_for(bench.seal(outcome="timed_out"), 3)
+    assert status == 200
+    (turn,) = bench.turns()
+    assert (True, "the client left") == (turn.cut, turn.error)
+
+
+async def test_a_seal_that_the_log_refuses_is_a_503_and_can_be_repeated(bench):
+    """The episode takes no call in between."""
+    await bench.ask()
+    bench.log.failing = True
+    assert (await bench.seal())[0] == 503
+    with pytest.raises(ConflictError):
+        await bench.ask()
+    bench.log.failing = False
+    assert (await bench.seal())[1]["n_turns"] == 1
+    assert len(bench.sealed()) == 1
+
+
+async def test_only_a_host_may_seal(bench):
+    """An agent cannot end its own episode; another episode's host cannot either."""
+    for token, status in (
+        (bench.token(), 403),
+        (None, 401),
+        (mint(Claims(sub="other", scope="host"), [KEY]), 403),
+        (mint(Claims(sub="*", scope="host"), [KEY]), 200),
+    ):
+        assert status == (await bench.post("/e/e1/seal", {}, token=token))[0]
+
+
+async def test_a_seal_that_cannot_be_read_is_a_400(bench):
+    """An unknown outcome ends nothing."""
+    token = mint(Claims(sub="e1", scope="host"), [KEY])
+    for body in ({"outcome": "won"}, b"{", []):
+        status, _, answer = await bench.post("/e/e1/seal", body, token=token)
+        assert (status, json.loads(answer)["error"]["code"]) == (400, "bad_request")
+    assert not bench.events()

@@ -108,9 +108,9 @@ class Consumption:
     def feed(self, group: Group) -> list[Row]:
         """The rows of a group that will be trained on; the others are noted as refused."""
         self._read = group.offset + 1
-        why = why_not(group.batch)
-        if why:
-            rows, refusals = [], [Refusal(offset=group.offset, reason=why)]
+        rows: list[Row] = []
+        if why := why_not(group.batch):
+            refusals = [Refusal(offset=group.offset, reason=why)]
         else:
             rows, refusals = self._choose(group)
         self._waiting += refusals

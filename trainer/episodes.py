@@ -61,9 +61,10 @@ class EpisodeReader:
         if codec.digest(value) != pointer.digest:
             raise WrongDigest(f"{_place(self._topic, pointer)} has another digest than the pointer")
         try:
-            return codec.decode(value, Episode)
+            episode: Episode = codec.decode(value, Episode)
         except InvalidRecord as error:
             raise WrongDigest(f"{_place(self._topic, pointer)}: {error.reason}") from error
+        return episode
 
     async def _value(self, partition: int, offset: int) -> bytes:
         at = (partition, offset)

@@ -9,20 +9,15 @@ attention kernel (`attention`), the loss and its normalisation over the whole op
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+import msgspec
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer, async_grpo_trainer
-from trl.experimental.async_grpo.async_grpo_trainer import (
-    DataCollatorForRollout,
-    FixedCountBatcher,
-    RolloutQueueDataset,
-)
+from trl.experimental.async_grpo import AsyncGRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, create_model_from_path
 
 from odradek.schemas.events import Policy, Refusal, Step, Used
@@ -30,19 +25,17 @@ from odradek.trainer import attention, checkpoint, optimizer_state
 from odradek.trainer.announce import Announcer
 from odradek.trainer.consumption import Passed
 from odradek.trainer.engine.decode import load_tokenizer
-from odradek.trainer.errors import RowsEnded
-from odradek.trainer.feed import POLL_S, LogFeed
+from odradek.trainer.feed import LogFeed
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
+from odradek.trainer.packing import packed
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.standing import Standing
 from odradek.trainer.step_metrics import StepMetrics
+from odradek.trainer.trl_config import config_of, on_cpu, without_cuda
 from odradek.trainer.weights.directory import DirectoryTransfer
 
 log = logging.getLogger("odradek")
-
-OUT_OF_REACH: Final = 10**9
-"""For bounds of TRL that we decide ourselves."""
 
 
 @dataclass(frozen=True)
@@ -56,36 +49,6 @@ class Hands:
     standing: Standing = field(default_factory=Standing)
 
 
-class _FromLog(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
-    """TRL's batches of rows, ending where the feed says so instead of blocking for ever."""
-
-    def __init__(self, inner: FixedCountBatcher) -> None:
-        self._inner = inner
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            yield from self._inner
-        except RowsEnded:
-            return
-
-
-class _Collator(DataCollatorForRollout):
-    """TRL's packer, which also says which rows are on-policy."""
-
-    def torch_call(self, examples: list[Any]) -> dict[str, Any]:
-        batch: dict[str, Any] = super().torch_call(examples)
-        (rows,) = examples
-        width = max(len(row.samples) for row in rows)
-        batch["row_facts"] = torch.tensor(
-            [
-                [[s["metrics"]["staleness"], s["metrics"]["reward"]] for s in row.samples]
-                + [[-1.0, 0.0]] * (width - len(row.samples))
-                for row in rows
-            ]
-        )
-        return batch
-
-
 class _Steps(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: "LogTrainer") -> None:
         self._trainer = trainer
@@ -95,57 +58,6 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         self._trainer.finish_step(state.global_step)
         if self._trainer.hands.feed.stopping.is_set():
             control.should_training_stop = True
-
-
-@contextmanager
-def _without_cuda(cpu: bool) -> Iterator[None]:
-    """Let TRL's constructor, which asks the GPU for its peak speed, run on a CPU."""
-    ask = async_grpo_trainer.get_peak_flops_per_device
-    if cpu:
-        async_grpo_trainer.get_peak_flops_per_device = lambda *_: None
-    try:
-        yield
-    finally:
-        async_grpo_trainer.get_peak_flops_per_device = ask
-
-
-def on_cpu(settings: TrainerSettings) -> bool:
-    """Whether a run with these settings trains on the CPU."""
-    return settings.device == "cpu" or (settings.device == "auto" and not torch.cuda.is_available())
-
-
-def config_of(settings: TrainerSettings) -> AsyncGRPOConfig:
-    """TRL's configuration for these settings."""
-    return AsyncGRPOConfig(
-        output_dir=str(settings.output_dir),
-        max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.micro_rows,
-        gradient_accumulation_steps=settings.rows_per_step // settings.micro_rows,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",
-        weight_decay=settings.weight_decay,
-        adam_beta2=settings.adam_beta2,
-        max_grad_norm=settings.max_grad_norm,
-        epsilon=settings.epsilon_low,
-        epsilon_high=settings.epsilon_high,
-        temperature=settings.temperature,
-        router_aux_loss_coef=0.0,
-        dtype=settings.dtype,
-        bf16=False,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        use_cpu=on_cpu(settings),
-        seed=settings.seed,
-        save_strategy="no",  # checkpoints are ours: whole or not there
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        ignore_data_skip=True,
-        token_budget=0,  # a fixed number of rows a step, so that a step is the same every time
-        max_staleness=OUT_OF_REACH,
-        weight_sync_steps=OUT_OF_REACH,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-    )
 
 
 class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
@@ -161,7 +73,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         self._saved_step = -1
         self._saved_digest = ""
         tokenizer = load_tokenizer(settings.model)
-        with _without_cuda(on_cpu(settings)):
+        with without_cuda(on_cpu(settings)):
             super().__init__(
                 model=settings.model,
                 args=config_of(settings),
@@ -211,22 +123,13 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         """TRL's pipeline without reading a batch ahead, which would cost a step of staleness."""
         if self.accelerator.num_processes > 1:
             return super().get_train_dataloader()
-        rows = RolloutQueueDataset(
-            rollout_queue=self.rollout_queue,
-            model_version_fn=lambda: 0,
-            check_health_fn=self.hands.feed.check_health,
-            stale_after_s=self.args.heartbeat_stale_after_s,
+        self._rollout_dataset, loader = packed(
+            self.hands.feed,
+            micro_rows=self.settings.micro_rows,
+            pad_id=self.processing_class.pad_token_id,
             metrics=self._metrics["train"],
-            max_staleness=OUT_OF_REACH,
-            poll_interval_s=POLL_S,
         )
-        self._rollout_dataset = rows
-        return torch.utils.data.DataLoader(
-            _FromLog(FixedCountBatcher(rows, 1, self.settings.micro_rows)),
-            batch_size=1,
-            collate_fn=_Collator(self.processing_class.pad_token_id, 1),
-            num_workers=0,
-        )
+        return loader
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
@@ -435,8 +338,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         )
 
     def _checkpoint(self, step: int, entry: Step) -> str:
-        import msgspec
-
         position = self._position
         with self.hands.feed.lock:
             versions = {str(k): v for k, v in sorted(self.hands.lineage.steps.items())[-64:]}
@@ -469,7 +370,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
 
     @property
     def _inner_optimizer(self) -> torch.optim.Optimizer:
-        inner: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        inner: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)  # type: ignore[assignment]
         return inner
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

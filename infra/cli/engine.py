@@ -54,7 +54,7 @@ def serve(**given: Any) -> None:
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def vllm(python: str, flags: tuple[str, ...], **given: Any) -> None:
-    """Start vLLM so that it can be trained on, and wait until it serves.
+    r"""Start vLLM so that it can be trained on, and wait until it serves.
 
     FLAGS go to vLLM as they are, for instance --max-model-len 4096 --tensor-parallel-size 2.
 

@@ -19,7 +19,7 @@ import click
 @click.option("--learning-rate", type=float, help="Of AdamW, constant.")
 @click.option("--seed", type=int, help="Of everything random.")
 def command(**given: Any) -> None:
-    """Run the trainer: rl.batches.v1 becomes weights, rl.policies.v1 and rl.steps.v1.
+    r"""Run the trainer: rl.batches.v1 becomes weights, rl.policies.v1 and rl.steps.v1.
 
     It goes on from the newest whole checkpoint in --output-dir. SIGTERM ends it after the step
     under way, with a checkpoint. Every setting is ODRADEK_TRAINER_<NAME>; an option overrides its

@@ -77,10 +77,10 @@ def _message(message: Any) -> dict[str, Any]:
         raise BadRequest("each message needs a `role`")
     content = message.get("content")
     if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        if len(parts) != len(content) or not all(isinstance(part, str) for part in parts):
+        parts = [part.get("text") if isinstance(part, dict) else None for part in content]
+        if not all(isinstance(part, str) for part in parts):
             raise BadRequest("the small engine reads text parts only")
-        content = "".join(parts)
+        content = "".join(map(str, parts))
     if content is not None and not isinstance(content, str):
         raise BadRequest("`content` must be text")
     return {**message, "content": content or ""}

@@ -1,0 +1,127 @@
+"""A tiny model, made once; trainers on lists of groups; an engine on a free port."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from hilo import random_play
+from plays import group_of, play
+from transformers.utils import logging as transformers_logging
+
+from odradek.trainer.announce import ListedAnnouncements
+from odradek.trainer.consumption import Consumption, Position
+from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
+from odradek.trainer.engine.tiny import make_tiny
+from odradek.trainer.feed import LogFeed, ListedGroups
+from odradek.trainer.grpo import Hands, LogTrainer
+from odradek.trainer.lineage import Lineage
+from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.standing import Standing
+from odradek.trainer.weights.directory import DirectoryTransfer
+from odradek.trainer.weights.engines import Engines
+
+torch.set_num_threads(1)
+transformers_logging.set_verbosity_error()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """The folder of a warmed-up tiny model."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    make_tiny(folder, random_play(256, 0), seed=0, steps=40)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny):
+    """Its tokenizer."""
+    return load_tokenizer(tiny)
+
+
+@pytest.fixture
+def sampler(tiny, tokenizer) -> Sampler:
+    """A fresh sampler over it."""
+    model = load_model(tiny)
+    return Sampler(
+        model, pad_id=tokenizer.pad_token_id, end_ids=[tokenizer.eos_token_id], seed=0
+    )
+
+
+@pytest.fixture(scope="session")
+def groups(tiny, tokenizer):
+    """Forty groups of eight games, sampled by version 1; some of them are all equal."""
+    sampler = Sampler(
+        load_model(tiny), pad_id=tokenizer.pad_token_id, end_ids=[tokenizer.eos_token_id], seed=0
+    )
+    games = play(sampler, tokenizer, [1 + n // 8 % 3 for n in range(40 * 8)])
+    return [group_of(games[n * 8 : n * 8 + 8], offset=n, version=1) for n in range(40)]
+
+
+@dataclass
+class Bench:
+    """A trainer with what it works with."""
+
+    trainer: LogTrainer
+    announced: ListedAnnouncements
+    consumption: Consumption
+    settings: TrainerSettings
+
+    def weights(self):
+        """Every parameter, by name."""
+        return {n: p.detach().clone() for n, p in self.trainer.model.named_parameters()}
+
+
+@pytest.fixture
+def bench(tiny, tmp_path):
+    """Make a trainer: `bench(groups, max_steps=3, ...)`."""
+
+    def make(groups, *, standing=None, name="run", lineage=None, urls=(), **settings) -> Bench:
+        told = {
+            "model": str(tiny),
+            "output_dir": tmp_path / name,
+            "device": "cpu",
+            "learning_rate": 2e-3,
+            "rows_per_step": 16,
+            "micro_rows": 8,
+            "max_staleness": 1000,
+            "save_every": 1000,
+        } | settings
+        found = TrainerSettings(**told)
+        standing = standing or Standing()
+        lineage = lineage or Lineage()
+        position = standing.position
+        consumption = Consumption(found.rules, lineage, position)
+        feed = LogFeed(
+            ListedGroups([g for g in groups if g.offset >= position.offset]), consumption, ahead=16
+        )
+        transfer = DirectoryTransfer(
+            found.output_dir / "weights", Engines(urls, timeout_s=2), config=None, keep=3
+        )
+        announced = ListedAnnouncements()
+        trainer = LogTrainer(found, Hands(feed, transfer, announced, lineage, standing))
+        return Bench(trainer, announced, consumption, found)
+
+    return make
+
+
+def standing_of(folder: Path, incarnation: int = 2) -> Standing:
+    """Where the run of a checkpoint stands, without a log."""
+    from odradek.trainer import checkpoint
+
+    stored = checkpoint.position_of(folder)
+    return Standing(
+        incarnation=incarnation,
+        version=stored["version"],
+        folder=folder,
+        position=Position(stored["offset"], stored["row"], stored["step"]),
+    )
+
+
+@pytest.fixture
+def resume():
+    """`resume(folder)`: see `standing_of`."""
+    return standing_of

@@ -1,0 +1,135 @@
+"""Losses against plain padded torch, packed training against TRL, engine against trainer."""
+
+import pytest
+import torch
+from plays import prompt_of
+
+from odradek.trainer.engine.decode import Wanted
+from odradek.trainer.losses import LOSSES, Shape, Terms, Whole, policy_loss
+from odradek.trainer.rows import rows_of
+
+pytestmark = pytest.mark.torch
+
+LENGTHS = (5, 1, 9, 3)
+
+
+def case(seed=0):
+    """Four rows of unequal length, off-policy."""
+    generator = torch.Generator().manual_seed(seed)
+    n = sum(LENGTHS)
+    old = -torch.rand(n, generator=generator)
+    new = (old + 0.4 * torch.randn(n, generator=generator)).requires_grad_()
+    row = torch.repeat_interleave(torch.arange(4), torch.tensor(LENGTHS))
+    worth = torch.tensor([1.2, -0.7, 0.4, -1.0])
+    reference = old + 0.1 * torch.randn(n, generator=generator)
+    return new, old, row, worth, reference
+
+
+def padded(values, fill=0.0):
+    return torch.nn.utils.rnn.pad_sequence(values.split(LENGTHS), batch_first=True,
+                                           padding_value=fill)  # fmt: skip
+
+
+def plain(name, new, old, worth, low, high):
+    """The textbook line of each loss, over a padded matrix."""
+    mask = padded(torch.ones_like(new))
+    r = padded(new - old).exp()
+    a = worth[:, None]
+    clip = -torch.min(r * a, r.clamp(1 - low, 1 + high) * a) * mask
+    lengths = mask.sum(1)
+    if name == "grpo":
+        return (clip.sum(1) / lengths).mean()
+    if name == "dapo":
+        return clip.sum() / mask.sum()
+    if name == "dr_grpo":
+        return clip.sum() / (4 * 256)
+    if name == "cispo":
+        return (-r.clamp(max=1 + high).detach() * a * padded(new) * mask).sum() / mask.sum()
+    s = ((padded(new - old) * mask).sum(1) / lengths).exp()
+    return -torch.min(s * worth, s.clamp(1 - low, 1 + high) * worth).mean()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_loss_is_its_plain_line_and_so_is_its_gradient(name):
+    """Packed terms give what a padded matrix gives."""
+    new, old, row, worth, _ = case()
+    expected = plain(name, new, old, worth, 0.2, 0.28)
+    (wanted,) = torch.autograd.grad(expected, new)
+    terms = Terms(new, old, worth[row], row, 4)
+    found = policy_loss(name, terms, Whole(len(old), 4), Shape(0.2, 0.28))
+    (gradient,) = torch.autograd.grad(found, new)
+    assert expected.item() == pytest.approx(found.item(), abs=1e-7)
+    assert torch.allclose(wanted, gradient, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_micro_batches_add_up_to_the_step(name):
+    """Rows cut into unequal micro-batches weigh what they weigh together."""
+    new, old, row, worth, _ = case(1)
+    whole, shape = Whole(len(old), 4), Shape()
+    together = policy_loss(name, Terms(new, old, worth[row], row, 4), whole, shape)
+    cut = sum(LENGTHS[:1])
+    first = Terms(new[:cut], old[:cut], worth[row[:cut]], row[:cut], 1)
+    rest = Terms(new[cut:], old[cut:], worth[row[cut:]], row[cut:] - 1, 3)
+    apart = policy_loss(name, first, whole, shape) + policy_loss(name, rest, whole, shape)
+    assert together.item() == pytest.approx(apart.item(), abs=1e-6)
+
+
+def test_kl_is_zero_at_the_reference_and_positive_elsewhere():
+    """k3, weighted into the loss."""
+    new, old, row, worth, reference = case()
+    nothing = torch.zeros(len(old))
+    whole, shape = Whole(len(old), 4), Shape(kl=1.0)
+    at = policy_loss("dapo", Terms(new, new.detach(), nothing, row, 4, new.detach()), whole, shape)
+    off = policy_loss("dapo", Terms(new, new.detach(), nothing, row, 4, reference), whole, shape)
+    d = reference - new
+    assert at.item() == pytest.approx(0, abs=1e-7)
+    assert ((d.exp() - d - 1).sum() / len(old)).item() == pytest.approx(off.item(), abs=1e-6)
+
+
+def test_truncated_importance_sampling_caps_the_weight_and_starts_from_ratio_one():
+    """L = -min(p/q, C) A at ratio 1, token mean."""
+    new, old, row, worth, _ = case()
+    terms = Terms(new, old, worth[row], row, 4)
+    found = policy_loss("dapo", terms, Whole(len(old), 4), Shape(tis=1.1))
+    expected = -((new - old).exp().clamp(max=1.1) * worth[row]).mean()
+    assert expected.item() == pytest.approx(found.item(), abs=1e-6)
+
+
+def test_the_engine_and_a_forward_pass_on_merged_rows_agree(groups, sampler):
+    """Number 2: fp32 log probabilities within 1e-4, k3 below 1e-8."""
+    worst, k3, n = 0.0, 0.0, 0
+    for group in groups[:6]:
+        for row in rows_of(group):
+            with torch.inference_mode():
+                logits = sampler.model(input_ids=torch.tensor(row.ids)[None]).logits[0, :-1]
+            told = torch.tensor(row.logprobs)[1:][torch.tensor(row.mask[1:])]
+            mine = logits.log_softmax(-1).gather(1, torch.tensor(row.ids)[1:, None])[:, 0]
+            distance = mine[torch.tensor(row.mask[1:])] - told
+            worst = max(worst, distance.abs().max().item())
+            k3 += (distance.exp() - 1 - distance).sum().item()
+            n += len(distance)
+    assert worst < 1e-4
+    assert abs(k3 / n) < 1e-8
+
+
+def test_greedy_takes_the_likeliest_and_company_changes_nothing(sampler, tokenizer):
+    """A row's tokens do not depend on who shares its batch."""
+    short = prompt_of(tokenizer, [{"role": "user", "content": "Guess"}])
+    long = prompt_of(tokenizer, [{"role": "user", "content": "Guess a number from 1 to 3."}])
+    (alone,) = sampler.sample([Wanted(short, 0.0, 6)])
+    together = sampler.sample([Wanted(long, 1.0, 6), Wanted(short, 0.0, 6), Wanted(long, 0.0, 2)])
+    assert alone.ids == together[1].ids
+    assert alone.logprobs == pytest.approx(together[1].logprobs, abs=1e-5)
+
+
+def test_temperature_and_limit_are_each_rows_own(sampler, tokenizer):
+    """The log probability is that of the distribution that was drawn from."""
+    ids = prompt_of(tokenizer, [{"role": "user", "content": "Guess a number from 1 to 3."}])
+    cold, hot = sampler.sample([Wanted(ids, 0.5, 1), Wanted(ids, 2.0, 1)])
+    with torch.inference_mode():
+        logits = sampler.model(input_ids=torch.tensor([ids])).logits[0, -1]
+    for found, temperature in ((cold, 0.5), (hot, 2.0)):
+        expected = (logits / temperature).log_softmax(-1)[found.ids[0]].item()
+        assert expected == pytest.approx(found.logprobs[0], abs=1e-5)
+        assert (1, "length") == (len(found.ids), found.finish_reason)

@@ -1,0 +1,126 @@
+"""Rows, masks, advantages: pure arrays."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odradek.schemas import arrays
+from odradek.schemas.events import Batch, Episode, Pointer, Sequence, Span, VersionSpan
+from odradek.trainer.advantages import advantages, zero_variance
+from odradek.trainer.rows import Group, Row, per_turn, rows_of, spans_of, tokens
+
+
+def episode_of(*sequences, name="e0", reward=1.0):
+    return Episode(
+        episode_id=name, task_id="t", agent="a", sample=0, group_size=2, reward=reward,
+        sequences=sequences,
+    )  # fmt: skip
+
+
+def pointer_of(episode, reward):
+    return Pointer(
+        episode_id=episode.episode_id, sample=0, topic="rl.episodes.v1", partition=0, offset=0,
+        digest="d", reward=reward,
+    )  # fmt: skip
+
+
+def group_with(*pairs, offset=0):
+    pointers = tuple(pointer_of(episode, reward) for episode, reward in pairs)
+    batch = Batch(task_id="t", group_size=len(pairs), episodes=pointers)
+    return Group(offset, batch, tuple(zip(pointers, (e for e, _ in pairs), strict=True)))
+
+
+def conversation(turns):
+    """Turns (environment tokens, sampled tokens) as one sequence, and what it must be."""
+    ids, spans, logprobs = [], [], []
+    for environment, sampled in turns:
+        ids += environment
+        spans.append(Span(len(ids), len(ids) + len(sampled)))
+        ids += sampled
+        logprobs += [-0.5] * len(sampled)
+    return Sequence(
+        ids=arrays.pack_ids(ids), spans=tuple(spans), logprobs=arrays.pack_floats(logprobs),
+        versions=(VersionSpan(3, 0, len(ids)),),
+    ), ids  # fmt: skip
+
+
+words = st.lists(st.integers(0, 200), min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=6))
+def test_a_merged_row_is_its_turns_in_a_row_and_its_mask_counts_what_was_sampled(turns):
+    """Ids concatenate, the mask's sum is the sampled tokens, and each has its log probability."""
+    sequence, ids = conversation(turns)
+    other = episode_of(conversation([([1], [2])])[0], name="e1")
+    row = rows_of(group_with((episode_of(sequence), 1.0), (other, 0.0)))[0]
+    assert ids == row.ids.tolist()
+    assert sum(len(sampled) for _, sampled in turns) == row.sampled == row.mask.sum()
+    assert [token for _, sampled in turns for token in sampled] == row.ids[row.mask].tolist()
+    assert (row.logprobs[row.mask] == -0.5).all()
+    assert not row.logprobs[~row.mask].any()
+
+
+def test_a_rewritten_history_makes_two_rows_of_one_sample_with_equal_worth():
+    """Continuity that broke is kept apart: nothing is trained in the wrong context."""
+    first, _ = conversation([([1, 2], [3])])
+    second, _ = conversation([([9, 9], [4, 5])])
+    lost = episode_of(conversation([([1], [2])])[0], name="e1")
+    rows = rows_of(group_with((episode_of(first, second), 1.0), (lost, 0.0)))
+    assert ["e0", "e0", "e1"] == [row.episode_id for row in rows]
+    assert [0, 1, 2] == [row.index for row in rows]
+    assert rows[0].advantage == rows[1].advantage == pytest.approx(-rows[2].advantage)
+
+
+def test_the_same_offsets_give_the_same_rows(groups):
+    """Rows are a function of the log."""
+    again = [row for group in groups for row in rows_of(group)]
+    for one, two in zip((row for group in groups for row in rows_of(group)), again, strict=True):
+        assert one.ids.tolist() == two.ids.tolist()
+        assert one.logprobs.tobytes() == two.logprobs.tobytes()
+        assert (one.advantage, one.offset, one.index) == (two.advantage, two.offset, two.index)
+
+
+def test_a_row_without_sampled_tokens_is_none():
+    """The first token of a row has no prediction, so it alone is nothing to train on."""
+    only = Sequence(
+        ids=arrays.pack_ids([7]), spans=(Span(0, 1),), logprobs=arrays.pack_floats([-1.0])
+    )
+    assert [] == rows_of(group_with((episode_of(only), 1.0)))
+
+
+def test_merging_ten_turns_costs_a_sixth():
+    """58,800 tokens as single turns, 9,120 merged, 7,020 without the shared beginning."""
+    ids = np.arange(300 + 10 * 30 + 9 * 60)
+    mask = np.zeros(len(ids), dtype=bool)
+    for turn in range(10):
+        mask[300 + 90 * turn : 330 + 90 * turn] = True
+    row = Row(ids, mask, np.zeros(len(ids), np.float32), 0.0, 0.0, 1, 1, 0, 0, "e")
+    assert 10 == len(list(spans_of(mask)))
+    assert 58_800 == 8 * tokens(per_turn(row))
+    assert 9_120 == tokens([row] * 8)
+    assert 7_020 == 300 + 8 * (len(ids) - 300)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [("mean", [0.75, -0.25, -0.25, -0.25]), ("median", [1, 0, 0, 0]),
+     ("leave_one_out", [1.0, -1 / 3, -1 / 3, -1 / 3])],
+)  # fmt: skip
+def test_baselines(baseline, expected):
+    """Mean, median and the mean of the others."""
+    rewards = np.array([1.0, 0, 0, 0])
+    assert expected == pytest.approx(advantages(rewards, baseline=baseline, scale=False))
+    scaled = advantages(rewards, baseline=baseline)
+    assert np.array(expected) / (0.5 + 1e-4) == pytest.approx(scaled)
+
+
+@given(st.lists(st.floats(-10, 10), max_size=9))
+def test_advantages_are_finite_and_centred(rewards):
+    """No group, however small or equal, makes a number that is none."""
+    for baseline in ("mean", "median", "leave_one_out"):
+        found = advantages(np.array(rewards), baseline=baseline)
+        assert np.isfinite(found).all()
+        if zero_variance(np.array(rewards)):
+            assert found == pytest.approx(np.zeros(len(rewards)), abs=1e-6)
+    assert advantages(np.array(rewards)).sum() == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,147 @@
+"""The reserved headers of the binding: lower case, prefix `a2a-`, each at most once."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from odradek.agents.binding import VERSION
+from odradek.agents.errors import BadRequestHeader
+from odradek.schemas.codec import Headers
+
+PREFIX: Final = "a2a-"
+VERSION_HEADER: Final = "a2a-version"
+EXTENSIONS: Final = "a2a-extensions"
+OPERATION: Final = "a2a-operation"
+CORRELATION: Final = "a2a-correlation-id"
+REPLY_TOPIC: Final = "a2a-reply-topic"
+REPLY_PARTITION: Final = "a2a-reply-partition"
+DEADLINE: Final = "a2a-deadline"
+TENANT: Final = "a2a-tenant"
+STATUS: Final = "a2a-status"
+SEQ: Final = "a2a-seq"
+END: Final = "a2a-end"
+TASK_ID: Final = "a2a-task-id"
+CONTEXT_ID: Final = "a2a-context-id"
+EVENT: Final = "a2a-event"
+STATE: Final = "a2a-state"
+GENERATION: Final = "a2a-generation"
+MESSAGE_ID: Final = "a2a-message-id"
+REQUEST_OFFSET: Final = "a2a-request-offset"
+ATTEMPT: Final = "a2a-attempt"
+RETRY: Final = "a2a-retry"
+ENDING: Final = "a2a-ending"
+CONTENT_TYPE: Final = "content-type"
+TRACEPARENT: Final = "traceparent"
+JSON: Final = b"application/json"
+
+SINGLE: Final = frozenset({CONTENT_TYPE, TRACEPARENT, "authorization"})
+"""Headers without the prefix that must not be doubled either."""
+
+
+class Called(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request's headers say."""
+
+    operation: str
+    version: str = VERSION
+    extensions: tuple[str, ...] = ()
+    correlation_id: str = ""
+    reply_topic: str = ""
+    reply_partition: int = 0
+    deadline: float | None = None
+    """Unix seconds after which nobody waits for the answer."""
+    tenant: str = ""
+    traceparent: str | None = None
+
+    def expired(self, now: float) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and now >= self.deadline
+
+
+def reserved(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """The reserved headers of a record, each once.
+
+    Raises BadRequestHeader for one that is doubled or is no UTF-8: whoever reads the first and
+    whoever reads the last must not understand different things.
+    """
+    found: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if not (lower.startswith(PREFIX) or lower in SINGLE):
+            continue
+        if lower in found:
+            raise BadRequestHeader("duplicate_header", f"{lower} stands there twice")
+        try:
+            found[lower] = (value or b"").decode()
+        except UnicodeDecodeError:
+            raise BadRequestHeader("bad_header", f"{lower} is no UTF-8") from None
+    return found
+
+
+def read(headers: Iterable[tuple[str, bytes | None]]) -> Called:
+    """What a request's headers say. Raises BadRequestHeader."""
+    found = reserved(headers)
+    operation = found.get(OPERATION, "")
+    if not operation:
+        raise BadRequestHeader("no_operation", f"{OPERATION} is missing")
+    version = found.get(VERSION_HEADER, "")
+    if version.split(".")[0] != VERSION.split(".", maxsplit=1)[0]:
+        # An absent version means 0.3 (A2A section 3.6.2), which this binding does not speak.
+        raise BadRequestHeader("bad_version", f"A2A version {version or '0.3'!r}, not {VERSION}")
+    return Called(
+        operation=operation,
+        version=version,
+        extensions=tuple(part.strip() for part in found.get(EXTENSIONS, "").split(",") if part),
+        correlation_id=found.get(CORRELATION, ""),
+        reply_topic=found.get(REPLY_TOPIC, ""),
+        reply_partition=_number(found, REPLY_PARTITION),
+        deadline=_moment(found[DEADLINE]) if DEADLINE in found else None,
+        tenant=found.get(TENANT, ""),
+        traceparent=found.get(TRACEPARENT),
+    )
+
+
+def write(called: Called) -> Headers:
+    """The headers of a request."""
+    told = {
+        OPERATION: called.operation,
+        VERSION_HEADER: called.version,
+        EXTENSIONS: ",".join(called.extensions),
+        CORRELATION: called.correlation_id,
+        REPLY_TOPIC: called.reply_topic,
+        REPLY_PARTITION: str(called.reply_partition) if called.reply_topic else "",
+        DEADLINE: stamp(called.deadline) if called.deadline is not None else "",
+        TENANT: called.tenant,
+        TRACEPARENT: called.traceparent or "",
+    }
+    pairs = tuple((name, text.encode()) for name, text in told.items() if text)
+    return (*pairs, (CONTENT_TYPE, JSON))
+
+
+def stamp(moment: float) -> str:
+    """Unix seconds as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
+
+
+def now() -> str:
+    """The present as RFC 3339 in UTC."""
+    return stamp(time.time())
+
+
+def _moment(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequestHeader("bad_header", f"{DEADLINE} is no RFC 3339 time") from None
+    if moment.tzinfo is None:
+        raise BadRequestHeader("bad_header", f"{DEADLINE} names no time zone")
+    return moment.timestamp()
+
+
+def _number(found: dict[str, str], name: str) -> int:
+    text = found.get(name, "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise BadRequestHeader("bad_header", f"{name} is no number")
+    return int(text)

@@ -1,0 +1,201 @@
+"""Requests of the binding: SendMessage and CancelTask, there and back."""
+
+import uuid
+from typing import Any, Final
+
+import msgspec
+from a2a.types import CancelTaskRequest, SendMessageRequest
+from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from msgspec import Raw, Struct
+
+from odradek.agents.binding import EXTENSION
+from odradek.agents.binding.headers import Called, read, write
+from odradek.agents.errors import BadRequestBody
+from odradek.infra.bus import Record
+from odradek.schemas.codec import Headers, check_depth
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Count, Name, Purpose, Timeouts
+from odradek.schemas.topics import MB
+
+SEND: Final = "SendMessage"
+CANCEL: Final = "CancelTask"
+OPERATIONS: Final = {SEND: SendMessageRequest, CANCEL: CancelTaskRequest}
+KNOWN: Final = frozenset(
+    {
+        "SendMessage",
+        "SendStreamingMessage",
+        "GetTask",
+        "ListTasks",
+        "CancelTask",
+        "SubscribeToTask",
+        "CreateTaskPushNotificationConfig",
+        "GetTaskPushNotificationConfig",
+        "ListTaskPushNotificationConfigs",
+        "DeleteTaskPushNotificationConfig",
+        "GetExtendedAgentCard",
+    }
+)
+"""All operations of A2A 1.0; those outside OPERATIONS are answered `unsupported operation`."""
+LARGEST: Final = 1 * MB
+
+
+class Sample(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The extension's metadata: which sample of which task a message asks for."""
+
+    task_id: Name
+    sample: Count = 0
+    group_size: Count = 1
+    attempt: Count = 1
+    max_attempts: Count = 0
+    """0: as the host is set."""
+    purpose: Purpose = "train"
+    item: str = ""
+    rewards: dict[str, float] = {}
+    failure_reward: float = 0.0
+    timeouts: Timeouts = Timeouts()
+    sampling: dict[str, Any] = {}
+    model: str = ""
+
+
+class _Part(Struct, frozen=True):
+    data: Raw = Raw(b"null")
+    text: str | None = None
+
+
+class _Metadata(Struct, frozen=True):
+    rollout: Sample | None = msgspec.field(default=None, name=EXTENSION)
+
+
+class _Message(Struct, frozen=True, rename="camel"):
+    message_id: Name
+    parts: list[_Part] = []
+    metadata: _Metadata = _Metadata()
+    task_id: str = ""
+    context_id: str = ""
+
+
+class _Send(Struct, frozen=True):
+    message: _Message
+
+
+_send_decoder: Final = msgspec.json.Decoder(_Send)
+
+
+class Send(Struct, frozen=True, kw_only=True):
+    """A SendMessage request as a host works with it."""
+
+    message_id: str
+    sample: Sample | None
+    """None: a message that belongs to no task."""
+    input: Raw
+    value: bytes
+    """The request as it came; `proto()` parses it afresh, since the SDK writes into it."""
+    task_id: str = ""
+    context_id: str = ""
+
+    def proto(self) -> SendMessageRequest:
+        """The SDK's message. Raises BadRequestBody."""
+        return _parse(self.value, SendMessageRequest)
+
+
+def send(
+    record: Record,
+) -> Send:
+    """The SendMessage request in a record's value.
+
+    The task's input is taken from the JSON itself: protobuf's Struct would turn every number into
+    a float, and 2**53 + 1 into another number.
+
+    Raises BadRequestBody.
+    """
+    value = _bounded(record)
+    try:
+        found = _send_decoder.decode(value)
+    except msgspec.ValidationError as error:
+        raise BadRequestBody("bad_schema", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequestBody("not_json", str(error)[:200]) from None
+    message = found.message
+    part = message.parts[0] if message.parts else _Part()
+    return Send(
+        message_id=message.message_id,
+        sample=message.metadata.rollout,
+        input=part.data if part.text is None else Raw(msgspec.json.encode(part.text)),
+        value=value,
+        task_id=message.task_id,
+        context_id=message.context_id,
+    )
+
+
+def cancel(record: Record) -> CancelTaskRequest:
+    """The CancelTask request in a record's value. Raises BadRequestBody."""
+    found = _parse(_bounded(record), CancelTaskRequest)
+    if not found.id:
+        raise BadRequestBody("bad_schema", "no task id")
+    return found
+
+
+def called(record: Record) -> Called:
+    """What a request's headers say. Raises BadRequestHeader."""
+    return read(record.headers)
+
+
+def send_value(message_id: str, given: Raw, sample: Sample, context_id: str = "") -> bytes:
+    """A SendMessage request with a task's input, as ProtoJSON.
+
+    Written by msgspec, so that the input passes as it stands; a test holds it against the SDK.
+    """
+    message: dict[str, Any] = {
+        "messageId": message_id,
+        "role": "ROLE_USER",
+        "parts": [{"data": given}],
+        "extensions": [EXTENSION],
+        "metadata": {EXTENSION: sample},
+    }
+    if context_id:
+        message["contextId"] = context_id
+    return msgspec.json.encode({"message": message, "configuration": {"returnImmediately": True}})
+
+
+def send_headers(*, deadline: float | None, traceparent: str | None) -> Headers:
+    """The headers of a SendMessage request that asks for no reply."""
+    return write(
+        Called(
+            operation=SEND,
+            extensions=(EXTENSION,),
+            correlation_id=str(uuid.uuid4()),
+            deadline=deadline,
+            traceparent=traceparent,
+        )
+    )
+
+
+def cancel_value(task_id: str) -> bytes:
+    """A CancelTask request."""
+    return dump(CancelTaskRequest(id=task_id))
+
+
+def dump(message: Any) -> bytes:
+    """A protobuf message as ProtoJSON."""
+    text: str = MessageToJson(message, indent=None, ensure_ascii=False)
+    return text.encode()
+
+
+def _bounded(record: Record) -> bytes:
+    value = record.value
+    if value is None:
+        raise BadRequestBody("tombstone", "the record has no value")
+    if len(value) > LARGEST:
+        raise BadRequestBody("too_large", f"{len(value)} bytes, at most {LARGEST}")
+    try:
+        check_depth(value)
+    except InvalidRecord as error:
+        raise BadRequestBody(error.reason, error.detail) from None
+    return value
+
+
+def _parse(value: bytes, kind: Any) -> Any:
+    try:
+        return Parse(value, kind(), ignore_unknown_fields=True)
+    except (ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequestBody("bad_schema", str(error)[:200]) from None

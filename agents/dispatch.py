@@ -1,0 +1,360 @@
+"""The dispatcher: tasks become A2A requests, as many as the trainer keeps up with."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+
+from odradek.agents.credit import Credit
+from odradek.agents.errors import RequestRefused
+from odradek.agents.ledger import Entry, FencedLedger
+from odradek.agents.lot import Lot
+from odradek.agents.marks import Marks, Standing
+from odradek.agents.membership import Membership
+from odradek.agents.order import Order, check_size, records_of
+from odradek.agents.process import serve
+from odradek.agents.settings import DispatchSettings
+from odradek.agents.span import span
+from odradek.infra import telemetry
+from odradek.infra.bus import (
+    BusSettings,
+    KafkaAppender,
+    Record,
+    admin,
+    check_position,
+    consumer,
+    dead_letter,
+    partitions_of,
+    record_of,
+    require_topics,
+    running,
+    start,
+)
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord, UnknownTopic
+from odradek.schemas.events import Batch, Purpose, Step, Task
+from odradek.schemas.topics import (
+    A2A_REQUESTS,
+    BATCHES,
+    EPISODES,
+    STEPS,
+    TASKS,
+    agent_topic,
+)
+
+logger = logging.getLogger("odradek")
+
+GROUP: Final = "dispatcher"
+SOURCE: Final = "/dispatcher"
+POLL_MS: Final = 100
+COMMIT_S: Final = 1.0
+TOGETHER: Final = 16
+"""Most groups of one transaction."""
+
+
+class Dispatcher:
+    """Sends groups out while credit lasts.
+
+    Args:
+        settings: The dispatcher's.
+        bus: Where Kafka is.
+    """
+
+    def __init__(self, settings: DispatchSettings, bus: BusSettings) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._topic = bus.topic(TASKS.name)
+        self._reader = consumer(bus, group=GROUP, instance=settings.instance, sticky=True)
+        self._member = Membership(self._reader, self._topic, self, self.fail)
+        self.ready = self._member.settled
+        self.credit = Credit(
+            open_groups=settings.open_groups,
+            open_evals=settings.open_evals,
+            trainer=settings.trainer,
+        )
+        self._lots: dict[int, Lot] = {}
+        self._waiting: dict[Purpose, deque[Order]] = {"train": deque(), "eval": deque()}
+        self._agents: set[str] = set()
+        self._batches = 0
+        self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    def stop(self) -> None:
+        """End in good order."""
+        self._stop.set()
+        self._changed.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End the process: what happened leaves us not knowing what the log holds."""
+        if self._failure is None:
+            self._failure = error
+        self.stop()
+
+    async def run(self) -> None:
+        """Dispatch until `stop()`. Raises what ended it otherwise."""
+        await require_topics(self._bus, [TASKS.name, EPISODES.name, BATCHES.name, STEPS.name])
+        self._appender = await KafkaAppender.connect(self._bus)
+        closed = consumer(self._bus)
+        try:
+            async with running(closed, self._bus):
+                await self._follow(closed)
+                self._member.subscribe()
+                await start(self._reader, self._bus)
+                await self._work(closed)
+        finally:
+            await self._appender.aclose()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _work(self, closed: Any) -> None:
+        work = [
+            asyncio.create_task(part)
+            for part in (self._read(), self._listen(closed), self._send(), self._commit_often())
+        ]
+        for task in work:
+            task.add_done_callback(self._ended)
+        try:
+            await self._stop.wait()
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, self._member.aclose(), return_exceptions=True)
+            try:
+                if self._stop.is_set() and self._failure is None:
+                    await self.commit()
+            finally:
+                for lot in self._lots.values():
+                    await lot.ledger.aclose()
+                await self._reader.stop()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    # -- what comes back: batches and steps
+
+    async def _follow(self, closed: Any) -> None:
+        batches = await partitions_of(closed, self._bus.topic(BATCHES.name))
+        steps = await partitions_of(closed, self._bus.topic(STEPS.name))
+        closed.assign([*batches, *steps])
+        # New batches from here on; older ones are read where a partition is taken over. All
+        # steps: they are few, and only their last position counts.
+        ends = await closed.end_offsets(batches)
+        self._batches = ends[batches[0]]
+        closed.seek(batches[0], self._batches)
+        await closed.seek_to_beginning(*steps)
+
+    async def _listen(self, closed: Any) -> None:
+        while True:
+            for messages in (await closed.getmany(timeout_ms=POLL_MS)).values():
+                for message in messages:
+                    self._hear(record_of(message, self._bus))
+
+    def _hear(self, record: Record) -> None:
+        """Feed the credit; what is no batch or step of ours counts for nothing."""
+        try:
+            if record.topic == BATCHES.name:
+                batch = codec.decode(record.value, Batch)
+                self._batches = max(self._batches, record.offset + 1)
+                passed = self.credit.batch(record.offset, batch.task_id)
+            else:
+                step = codec.decode(record.value, Step)
+                passed = self.credit.step(step.position) if step.topic == BATCHES.name else []
+        except InvalidRecord as error:
+            logger.warning("%s at %d: %s", record.topic, record.offset, error.reason)
+            return
+        if passed:
+            self._pass(passed)
+
+    def _pass(self, task_ids: Iterable[str]) -> None:
+        for task_id in task_ids:
+            for lot in self._lots.values():
+                lot.done(task_id)
+        self._changed.set()
+
+    # -- tasks
+
+    async def _read(self) -> None:
+        while True:
+            batches = await self._reader.getmany(timeout_ms=POLL_MS)
+            for where, messages in batches.items():
+                for message in messages:
+                    lot = self._lots.get(where.partition)
+                    # What was fetched before the partition was ours, or before a seek, comes
+                    # again.
+                    if lot is None or message.offset < lot.marks.next:
+                        continue
+                    await self._take_in(lot, record_of(message, self._bus))
+            self._throttle()
+
+    def _throttle(self) -> None:
+        """Read no further ahead than the metadata of a commit can tell."""
+        assigned = self._reader.assignment()
+        for number, lot in self._lots.items():
+            where = TopicPartition(self._topic, number)
+            if where not in assigned:
+                continue
+            if lot.marks.full and not lot.paused:
+                self._reader.pause(where)
+                lot.paused = True
+            elif lot.paused and not lot.marks.full:
+                self._reader.resume(where)
+                lot.paused = False
+
+    async def _take_in(self, lot: Lot, record: Record) -> None:
+        """Queue a task, or whatever its standing was when the offset was committed."""
+        standing = lot.marks.take(record.offset)
+        if standing is Standing.DONE:
+            return
+        try:
+            task = codec.decode(record.value, Task, max_bytes=TASKS.max_bytes)
+            if standing is Standing.WAITING:
+                check_size(task)
+                self._check_new(task)
+                await self._check_agent(task)
+        except (InvalidRecord, RequestRefused) as error:
+            await dead_letter(self._appender, record, error.reason, error.detail, consumer=GROUP)
+            lot.marks.put(record.offset, Standing.DONE)
+            return
+        order = Order(
+            task=task,
+            partition=lot.number,
+            offset=record.offset,
+            traceparent=telemetry.parent_of(record.headers),
+        )
+        lot.orders[task.task_id] = order
+        if standing is Standing.SENT:
+            self.credit.sent(task.task_id, task.purpose)
+        else:
+            self._waiting[task.purpose].append(order)
+            self._changed.set()
+
+    def _check_new(self, task: Task) -> None:
+        if any(task.task_id in lot.orders for lot in self._lots.values()):
+            raise RequestRefused("duplicate_task", "a task of this id is open")
+
+    async def _check_agent(self, task: Task) -> None:
+        """Raise RequestRefused unless the agent has a topic of requests."""
+        try:
+            name = self._bus.topic(agent_topic(A2A_REQUESTS, task.agent))
+        except UnknownTopic as error:
+            raise RequestRefused("unknown_agent", str(error)) from None
+        if name not in self._agents:
+            # One question for each task of an absent agent: a topic may appear at any moment.
+            metadata = await self._reader._client.fetch_all_metadata()  # noqa: SLF001
+            self._agents.update(metadata.topics())
+        if name not in self._agents:
+            raise RequestRefused(
+                "unknown_agent", f"no topic {name}: start `odradek agent --name {task.agent}`"
+            )
+
+    # -- sending
+
+    async def _send(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for purpose in ("eval", "train"):
+                await self._send_kind(purpose)
+
+    async def _send_kind(self, purpose: Purpose) -> None:
+        """Send what credit allows, in the order of arrival, a transaction for each partition."""
+        waiting = self._waiting[purpose]
+        chosen: dict[int, list[Order]] = {}
+        while waiting and self.credit.free(purpose):
+            order = waiting.popleft()
+            lot = self._lots.get(order.partition)
+            if lot is None or lot.orders.get(order.task.task_id) is not order:
+                continue  # its partition went to another dispatcher
+            self.credit.sent(order.task.task_id, purpose)
+            chosen.setdefault(order.partition, []).append(order)
+        await asyncio.gather(
+            *(self._send_orders(self._lots[number], orders) for number, orders in chosen.items())
+        )
+
+    async def _send_orders(self, lot: Lot, orders: list[Order]) -> None:
+        for at in range(0, len(orders), TOGETHER):
+            entries: list[Entry] = []
+            for order in orders[at : at + TOGETHER]:
+                entries += records_of(order, self._settings.max_attempts)
+                lot.marks.put(order.offset, Standing.SENT)
+            await lot.commit(self.credit, self._batches, entries)
+
+    # -- partitions
+
+    def position(self, number: int) -> int | None:
+        """See `Tenant`."""
+        lot = self._lots.get(number)
+        if lot is None:
+            return None
+        lot.paused = False  # a new assignment begins unpaused
+        return lot.marks.next
+
+    async def take(self, number: int) -> int:
+        """See `Tenant`: fence the predecessor, then read again what it had under way."""
+        where = TopicPartition(self._topic, number)
+        ledger = FencedLedger(self._bus, GROUP, number)
+        await ledger.start()
+        try:
+            beginning = (await self._reader.beginning_offsets([where]))[where]
+            async with running(admin(self._bus), self._bus) as client:
+                found = await client.list_consumer_group_offsets(
+                    self._bus.group(GROUP), partitions=[where]
+                )
+            told = found.get(where)
+            committed = told.offset if told is not None and told.offset >= 0 else None
+            check_position(where, committed, beginning)
+            first = beginning if committed is None else committed
+            marks = Marks(
+                first, told.metadata if told is not None and committed is not None else ""
+            )
+            lot = Lot(number, where, ledger, marks)
+            async for record in _stretch(self._bus, number, first, first + marks.told):
+                await self._take_in(lot, record)
+            # Registered before the older batches are read: those that come now are heard, too.
+            self._lots[number] = lot
+            if lot.orders and marks.batches < self._batches:
+                async for record in span(
+                    self._bus, BATCHES.name, 0, start=marks.batches, end=self._batches
+                ):
+                    self._hear(record)
+        except BaseException:
+            self._lots.pop(number, None)
+            await ledger.aclose()
+            raise
+        return lot.marks.next
+
+    def lose(self, number: int) -> None:
+        """See `Tenant`."""
+        lot = self._lots.pop(number)
+        for task_id in lot.orders:
+            self.credit.forget(task_id)
+        closing = asyncio.create_task(lot.ledger.aclose())
+        closing.add_done_callback(self._ended)
+        self._changed.set()
+
+    async def commit(self) -> None:
+        """See `Tenant`: commit what moved since the last time."""
+        await asyncio.gather(
+            *(lot.commit(self.credit, self._batches) for lot in list(self._lots.values()))
+        )
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_S)
+            await self.commit()
+
+
+async def _stretch(bus: BusSettings, partition: int, first: int, end: int) -> AsyncIterator[Record]:
+    if end > first:
+        async for record in span(bus, TASKS.name, partition, start=first, end=end):
+            yield record
+
+
+async def run(settings: DispatchSettings, bus: BusSettings) -> None:
+    """Dispatch until SIGTERM or SIGINT."""
+    await serve(Dispatcher(settings, bus), "dispatcher")

@@ -1,0 +1,69 @@
+"""What can go wrong around agents.
+
+AgentsError
+├── RequestRefused           a request that no attempt will be made at: dead letter or error reply
+│   ├── BadRequestHeader     reserved headers that are doubled, absent or make no sense
+│   └── BadRequestBody       a value that is no A2A request
+├── SealError                the proxy did not end an episode
+│   ├── SealUnavailable      retriable: it did not answer in time
+│   └── SealRefused          it answered no: credentials or addresses are wrong
+├── PartitionLost            another host owns the partition: give it up
+├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
+└── RunnerError              an agent that cannot be started as it was named
+"""
+
+from typing import ClassVar
+
+
+class AgentsError(Exception):
+    """Something around agents; its text is one line that says what to do."""
+
+    retriable: ClassVar[bool] = False
+
+
+class RequestRefused(AgentsError):
+    """A request that is not carried out.
+
+    Attributes:
+        reason: A short word, fit for a header and for counting.
+        detail: What exactly is wrong, for people.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class BadRequestHeader(RequestRefused):
+    """Reserved headers that are doubled, absent or make no sense."""
+
+
+class BadRequestBody(RequestRefused):
+    """A value that is no A2A request."""
+
+
+class SealError(AgentsError):
+    """The proxy did not end an episode."""
+
+
+class SealUnavailable(SealError):
+    """The proxy did not answer, or could not reach the log, within the wait."""
+
+    retriable = True
+
+
+class SealRefused(SealError):
+    """The proxy answered no; asking again would not help."""
+
+
+class PartitionLost(AgentsError):
+    """Another host has taken a partition over, so what we would write is refused."""
+
+
+class IllegalTransition(AgentsError):
+    """A run was to go where its state does not lead."""
+
+
+class RunnerError(AgentsError):
+    """An agent that cannot be started as it was named."""

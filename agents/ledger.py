@@ -1,0 +1,144 @@
+"""Writing for one request partition in transactions, so that a host that lost it cannot.
+
+`Ledger` is what runs ask for, `FencedLedger` the real one, `PlainLedger` the one for tests and
+for logs without transactions.
+"""
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from odradek.agents.errors import PartitionLost
+from odradek.infra.bus import Appender, BusSettings, producer, start
+from odradek.infra.errors import LogUnavailable
+from odradek.schemas.codec import Headers
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One record to be written."""
+
+    topic: str
+    """Without prefix."""
+    key: str
+    value: bytes | None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+class Ledger(Protocol):
+    """Writes entries together, as the owner of a request partition."""
+
+    async def write(self, *entries: Entry) -> None:
+        """Return once the log has them all, in this order. Raises PartitionLost."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go."""
+        ...
+
+
+class FencedLedger:
+    """One transactional producer for one request partition; starting it fences the last owner.
+
+    Entries that come while a transaction is under way share the next one.
+    """
+
+    def __init__(self, bus: BusSettings, group: str, partition: int) -> None:
+        self._bus = bus
+        self._group = bus.group(group)
+        self._client = producer(bus, transactional_id=f"{group}.{partition}")
+        self._name = f"{group}[{partition}]"
+        self._waiting: list[tuple[tuple[Entry, ...], asyncio.Future[None]]] = []
+        self._offsets: dict[TopicPartition, OffsetAndMetadata] = {}
+        self._writer: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take the partition over: whoever held its producer before is refused from now on."""
+        await start(self._client, self._bus)
+
+    async def commit(
+        self, where: TopicPartition, offset: int, metadata: str, *entries: Entry
+    ) -> None:
+        """Write entries and commit the group's offset, together."""
+        self._offsets[where] = OffsetAndMetadata(offset, metadata)
+        await self.write(*entries)
+
+    async def write(self, *entries: Entry) -> None:
+        """See `Ledger`."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entries, done))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._drain())
+        await asyncio.shield(done)
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            offsets, self._offsets = self._offsets, {}
+            problem: Exception | None = None
+            try:
+                await self._transaction(
+                    [entry for entries, _ in batch for entry in entries], offsets
+                )
+            except ProducerFenced:
+                problem = PartitionLost(f"another host has taken {self._name} over")
+            except (KafkaError, TimeoutError) as error:
+                problem = LogUnavailable(f"{self._name} could not write a transaction: {error!r}")
+            for _, done in batch:
+                if done.cancelled():
+                    continue
+                if problem is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(problem)
+                    done.exception()  # whoever waits gets it; nobody may wait any more
+
+    async def _transaction(
+        self, entries: list[Entry], offsets: dict[TopicPartition, OffsetAndMetadata]
+    ) -> None:
+        async with asyncio.timeout(30):
+            await self._client.begin_transaction()
+            for entry in entries:
+                await self._client.send(
+                    self._bus.topic(entry.topic),
+                    key=entry.key.encode(),
+                    value=entry.value,
+                    headers=list(entry.headers),
+                    partition=entry.partition,
+                )
+            if offsets:
+                await self._client.send_offsets_to_transaction(offsets, self._group)
+            # Dying above this line leaves an open transaction, which the next owner's start
+            # aborts: nobody has seen the entries. Below it they all stand.
+            await self._client.commit_transaction()
+
+    async def aclose(self) -> None:
+        """See `Ledger`."""
+        if self._writer is not None and not self._writer.done():
+            await asyncio.wait({self._writer}, timeout=5)
+        await self._client.stop()
+
+
+class PlainLedger:
+    """Writes through an Appender, one after the other, with no fence."""
+
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
+
+    async def write(self, *entries: Entry) -> None:
+        """See `Ledger`."""
+        for entry in entries:
+            await self._appender.append(
+                entry.topic,
+                key=entry.key,
+                value=entry.value,
+                headers=entry.headers,
+                partition=entry.partition,
+            )
+
+    async def aclose(self) -> None:
+        """See `Ledger`."""

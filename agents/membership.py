@@ -1,0 +1,112 @@
+"""Being a member of a consumer group without losing or doubling a record."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+
+
+class Tenant(Protocol):
+    """What owns partitions."""
+
+    async def take(self, number: int) -> int:
+        """Take a partition over; return the offset at which reading begins."""
+        ...
+
+    def lose(self, number: int) -> None:
+        """Another member owns a partition now."""
+        ...
+
+    def position(self, number: int) -> int | None:
+        """Where reading of an owned partition goes on; None if it is not owned."""
+        ...
+
+    async def commit(self) -> None:
+        """Commit what is done."""
+        ...
+
+
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Follows the assignments of one topic and hands partitions to their tenant.
+
+    Args:
+        reader: The consumer, not yet subscribed.
+        topic: Its topic, with prefix.
+        tenant: Owns the partitions.
+        fail: Told what ends the process.
+    """
+
+    def __init__(
+        self,
+        reader: AIOKafkaConsumer,
+        topic: str,
+        tenant: Tenant,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._reader = reader
+        self._topic = topic
+        self._tenant = tenant
+        self._fail = fail
+        self._taking: dict[int, asyncio.Task[None]] = {}
+        self._owned: set[int] = set()
+        self.settled = asyncio.Event()
+        """Set while every assigned partition is taken over."""
+
+    def subscribe(self) -> None:
+        """Join the group once the consumer starts."""
+        self._reader.subscribe([self._topic], listener=self)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """A rebalance begins. Most partitions come back, so what goes on with them goes on."""
+        del revoked
+        await self._tenant.commit()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """A rebalance ended. aiokafka swallows what is raised here, so all work is elsewhere."""
+        numbers = {where.partition for where in assigned}
+        for number in self._owned - numbers:
+            self._owned.discard(number)
+            self._tenant.lose(number)
+        for number in set(self._taking) - numbers:
+            self._taking.pop(number).cancel()
+        for number in numbers:
+            where = TopicPartition(self._topic, number)
+            position = self._tenant.position(number)
+            if position is not None:
+                self._reader.seek(where, position)
+                continue
+            # No record may come before the predecessor is fenced and the position is known: the
+            # partition stands still until `_take` is through.
+            self._reader.seek(where, 0)
+            self._reader.pause(where)
+            if number not in self._taking:
+                self._taking[number] = asyncio.create_task(self._take(number))
+                self._taking[number].add_done_callback(self._taken)
+        self._tell()
+
+    async def _take(self, number: int) -> None:
+        position = await self._tenant.take(number)
+        # From the tenant's last wait to here nothing waits, so no rebalance comes between.
+        self._taking.pop(number, None)
+        self._owned.add(number)
+        where = TopicPartition(self._topic, number)
+        self._reader.seek(where, position)
+        self._reader.resume(where)
+        self._tell()
+
+    def _taken(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _tell(self) -> None:
+        if self._taking:
+            self.settled.clear()
+        else:
+            self.settled.set()
+
+    async def aclose(self) -> None:
+        """Take over nothing more."""
+        for task in self._taking.values():
+            task.cancel()
+        await asyncio.gather(*self._taking.values(), return_exceptions=True)

@@ -1,0 +1,18 @@
+"""What A2A executors of people's own get from this host."""
+
+from typing import Any
+
+from odradek.agents.episode import ROLLOUT
+from odradek.agents.rollout import Rollout
+
+
+def rollout_of(context: Any) -> Rollout:
+    """The Rollout of an A2A `RequestContext`: task, base URL, key, and where rewards go.
+
+    Raises LookupError outside a host of ours.
+    """
+    try:
+        found: Rollout = context.call_context.state[ROLLOUT]
+    except KeyError:
+        raise LookupError("this executor runs outside an Odradek agent host") from None
+    return found

@@ -1,0 +1,62 @@
+"""Settings of the agent host and of the dispatcher."""
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class AgentSettings(BaseSettings):
+    """Settings of an agent host, from `ODRADEK_AGENT_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ODRADEK_AGENT_",
+        frozen=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    name: str = "agent"
+    """The agent's name: tasks say it, and topics carry it."""
+    concurrency: int = Field(default=8, ge=1)
+    """How many runs go on at once."""
+    queue: int = Field(default=1000, ge=1)
+    """How many requests of a partition may wait before that partition is paused."""
+    instance: str | None = None
+    """A name that outlives restarts, unlike that of any other replica: with it, a restarted host
+    comes back to its partitions at once instead of after the session timeout."""
+    proxy_url: str = Field(
+        default="http://127.0.0.1:8400",
+        validation_alias=AliasChoices("proxy_url", "ODRADEK_PROXY_URL"),
+    )
+    """Where agents and hosts reach the proxy."""
+    policy: str = Field(default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY"))
+    """The model name that agents are told where the task names none."""
+    max_attempts: int = Field(default=2, ge=1)
+    """Attempts at a sample whose runs we lost, where the request does not say."""
+    grace_s: float = Field(default=5.0, ge=0)
+    """How long runs may go on after SIGTERM before they are given up for another attempt."""
+    fenced: bool = True
+    """Begin runs in transactions, so that a host that lost a partition without noticing cannot."""
+    reply_prefix: str = "a2a.replies."
+    """Reply addresses must be topics that begin so."""
+
+
+class DispatchSettings(BaseSettings):
+    """Settings of the dispatcher, from `ODRADEK_DISPATCH_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ODRADEK_DISPATCH_",
+        frozen=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    open_groups: int = Field(default=32, ge=1, le=2048)
+    """How many training groups may be out that no training step has passed yet."""
+    open_evals: int = Field(default=64, ge=1, le=2048)
+    """How many evaluation groups may be out that are not closed yet."""
+    trainer: bool = True
+    """False: no trainer runs, so training groups are counted until they are closed."""
+    max_attempts: int = Field(default=2, ge=1)
+    """Attempts at a sample whose runs are lost through no fault of the agent."""
+    instance: str | None = None
+    """A name that outlives restarts; see the agent host."""

@@ -1,0 +1,281 @@
+"""Task snapshots on `a2a.tasks.<agent>`: what a host's successor must know."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from a2a.server.cluster.event_stream import TaskEventStream, VersionedEvent
+from a2a.server.cluster.task_store import (
+    ConcurrentTaskModificationError,
+    StoredTask,
+    VersionedTaskStore,
+)
+from a2a.server.cluster.version import TaskVersion
+from a2a.types import ListTasksResponse, Task
+from a2a.utils.errors import UnsupportedOperationError
+
+from odradek.agents.binding.responses import (
+    TERMINAL,
+    Mark,
+    event_headers,
+    read_mark,
+    snapshot_headers,
+    snapshot_value,
+    state_of,
+    stream_value,
+)
+from odradek.agents.errors import BadRequestHeader
+from odradek.agents.ledger import Entry
+from odradek.agents.run import Run
+from odradek.agents.span import span
+from odradek.infra.bus import Appender, BusSettings
+from odradek.infra.errors import BusError
+from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
+
+
+class Kept:
+    """A task that this host runs, as its store holds it."""
+
+    def __init__(self, run: Run, task: Task, mark: Mark) -> None:
+        self.run = run
+        self.task = task
+        self.mark = mark
+        self.published = asyncio.Event()
+        """Set when subscribers have the terminal status."""
+
+
+class Snapshots(VersionedTaskStore, TaskEventStream):
+    """The SDK's store and event stream of the tasks that this host runs.
+
+    A snapshot is written where the state changes, not at each save: 300 streamed chunks make 303
+    saves. Events are written one by one, in the order in which they were applied.
+
+    Args:
+        appender: Writes snapshots and events of tasks that are open.
+        agent: The agent's name.
+        source: Of the events, for CloudEvents.
+        fail: Told what ends the process: a log that takes no record.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        agent: str,
+        *,
+        source: str,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._appender = appender
+        self._tasks_topic = agent_topic(A2A_TASKS, agent)
+        self._events_topic = agent_topic(A2A_EVENTS, agent)
+        self._source = source
+        self._fail = fail
+        self._kept: dict[str, Kept] = {}
+
+    def open(self, run: Run, task: Task) -> tuple[Entry, Entry]:
+        """Keep a new task; return the records of its first snapshot and of its first event."""
+        mark = Mark(
+            task_id=run.episode_id,
+            message_id=run.send.message_id,
+            attempt=run.attempt,
+            offset=run.offset,
+            state=task.status.state,
+        )
+        self._kept[run.episode_id] = Kept(run, task, mark)
+        return self.snapshot(mark, task, run.partition), self.event(run, task, mark.generation)
+
+    def adopt(self, run: Run, task: Task, mark: Mark) -> None:
+        """Keep a task that a predecessor left."""
+        self._kept[run.episode_id] = Kept(run, task, mark)
+
+    def snapshot(self, mark: Mark, task: Task, partition: int) -> Entry:
+        """The record of a snapshot."""
+        return Entry(
+            topic=self._tasks_topic,
+            key=mark.task_id,
+            value=snapshot_value(task),
+            headers=snapshot_headers(mark),
+            partition=partition,
+        )
+
+    def event(self, run: Run, event: Any, generation: int) -> Entry:
+        """The record of an event."""
+        return Entry(
+            topic=self._events_topic,
+            key=run.episode_id,
+            value=stream_value(event),
+            headers=event_headers(
+                event,
+                task_id=run.episode_id,
+                generation=generation,
+                source=self._source,
+                traceparent=run.called.traceparent,
+            ),
+            partition=run.partition,
+        )
+
+    async def ending(self, run: Run, outcome: str) -> None:
+        """Write down that a run is being sealed with an outcome.
+
+        Without it, a host that dies between seal and terminal status would leave its successor
+        no way to tell a finished episode from a lost one.
+        """
+        kept = self._kept[run.episode_id]
+        kept.mark = msgspec.structs.replace(kept.mark, ending=outcome)
+        await self._append(self.snapshot(kept.mark, kept.task, run.partition))
+
+    def forget(self, task_id: str) -> Mark | None:
+        """Let a task go; return its last mark."""
+        kept = self._kept.pop(task_id, None)
+        return kept.mark if kept else None
+
+    async def published(self, task_id: str) -> None:
+        """Return once subscribers have the terminal status."""
+        await self._kept[task_id].published.wait()
+
+    def task(self, task_id: str) -> Task | None:
+        """The task as it stands, if this host runs it."""
+        kept = self._kept.get(task_id)
+        return kept.task if kept else None
+
+    async def save(
+        self,
+        task: Task,
+        *,
+        event: Any,
+        prev: Task | None,
+        prev_version: TaskVersion,
+        context: Any,
+    ) -> TaskVersion:
+        """See the SDK. Versions are A2A's generations: one more with each change."""
+        del event, prev, context
+        kept = self._kept.get(task.id)
+        if kept is None or TaskVersion(kept.mark.generation) != prev_version:
+            raise ConcurrentTaskModificationError(task.id)
+        changed = kept.task.status.state != task.status.state
+        kept.task = Task()
+        kept.task.CopyFrom(task)
+        kept.mark = msgspec.structs.replace(
+            kept.mark,
+            generation=kept.mark.generation + 1,
+            state=task.status.state,
+            retry=kept.run.retry,
+        )
+        if changed and not kept.run.lost:
+            # Dying above this line, the task is unfinished and its ending is done again; below
+            # it, a repeat of the request finds a terminal snapshot and changes nothing.
+            await self._append(self.snapshot(kept.mark, kept.task, kept.run.partition))
+        return TaskVersion(kept.mark.generation)
+
+    async def get(self, task_id: str, context: Any) -> StoredTask | None:
+        """See the SDK."""
+        del context
+        kept = self._kept.get(task_id)
+        if kept is None:
+            return None
+        task = Task()
+        task.CopyFrom(kept.task)
+        return StoredTask(task, TaskVersion(kept.mark.generation))
+
+    async def list(self, params: Any, context: Any) -> ListTasksResponse:
+        """See the SDK. Needs all partitions of all hosts: a view of the topic, not this store."""
+        del params, context
+        raise UnsupportedOperationError
+
+    async def delete(self, task_id: str, context: Any) -> None:
+        """See the SDK."""
+        del context
+        self.forget(task_id)
+
+    async def publish(self, task_id: str, event: VersionedEvent) -> None:
+        """See the SDK: one record on `a2a.events.<agent>`."""
+        kept = self._kept.get(task_id)
+        if kept is None:
+            return
+        try:
+            if not kept.run.lost:
+                await self._append(self.event(kept.run, event.event, kept.mark.generation))
+        finally:
+            if state_of(event.event) in TERMINAL:
+                kept.published.set()
+
+    def subscribe(self, task_id: str, *, after: TaskVersion) -> Any:
+        """See the SDK. Clients tail the events topic themselves."""
+        del task_id, after
+        raise UnsupportedOperationError
+
+    async def destroy(self, task_id: str) -> None:
+        """See the SDK."""
+
+    async def _append(self, entry: Entry) -> None:
+        try:
+            await self._appender.append(
+                entry.topic,
+                key=entry.key,
+                value=entry.value,
+                headers=entry.headers,
+                partition=entry.partition,
+            )
+        except BusError as error:
+            kept = self._kept.get(entry.key)
+            if kept is not None:
+                kept.run.lose()
+                kept.published.set()
+            # The SDK would turn this into a failed task. It is the log that failed: the process
+            # ends, and the next owner takes the run for lost.
+            self._fail(error)
+            raise
+
+
+class Memory:
+    """What snapshots of one partition say about requests: the newest attempt at each message."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Mark] = {}
+        self._messages: dict[str, Mark] = {}
+        self._values: dict[str, bytes] = {}
+
+    def put(self, mark: Mark, value: bytes | None = None) -> None:
+        """Remember a mark; values are kept of unfinished tasks only."""
+        self._tasks[mark.task_id] = mark
+        known = self._messages.get(mark.message_id)
+        if known is None or known.attempt <= mark.attempt:
+            self._messages[mark.message_id] = mark
+        if mark.terminal or value is None:
+            self._values.pop(mark.task_id, None)
+        else:
+            self._values[mark.task_id] = value
+
+    def of_task(self, task_id: str) -> Mark | None:
+        """The newest mark of a task."""
+        return self._tasks.get(task_id)
+
+    def of_message(self, message_id: str) -> Mark | None:
+        """The newest mark of the last attempt at a message."""
+        return self._messages.get(message_id)
+
+    def value(self, task_id: str) -> bytes | None:
+        """The snapshot of an unfinished task."""
+        return self._values.get(task_id)
+
+    def unfinished(self) -> tuple[Mark, ...]:
+        """Tasks that a predecessor left."""
+        return tuple(mark for mark in self._tasks.values() if not mark.terminal)
+
+
+async def recall(bus: BusSettings, agent: str, partition: int) -> Memory:
+    """What all snapshots of a partition say; the fenced ledger must be started before.
+
+    Then no transaction of a predecessor is open, and the end that a committed reader sees is the
+    end of the log.
+    """
+    memory = Memory()
+    async for record in span(bus, agent_topic(A2A_TASKS, agent), partition):
+        if record.value is None:
+            continue
+        try:
+            memory.put(read_mark(record.headers), record.value)
+        except (BadRequestHeader, KeyError, ValueError):
+            continue  # no snapshot of ours; nothing can be recovered from it
+    return memory

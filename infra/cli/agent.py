@@ -1,0 +1,54 @@
+"""`odradek agent`: host an agent."""
+
+import asyncio
+
+import click
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.option("--name", help="The agent's name, as tasks say it.  [ODRADEK_AGENT_NAME]")
+@click.option("--command", "program", help="A program in place of TARGET; {task_file} is replaced.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Runs at once.  [8]")
+@click.option(
+    "--instance",
+    help="A name of this replica that outlives restarts, so that it comes back to its partitions.",
+)
+def command(
+    target: str | None,
+    name: str | None,
+    program: str | None,
+    concurrency: int | None,
+    instance: str | None,
+) -> None:
+    """Host an agent: play the samples that its topic asks for.
+
+    TARGET is an async function or an A2A AgentExecutor, as module:name; the module may stand in
+    this folder. With --command, any program is the agent: it finds its model through
+    OPENAI_BASE_URL and OPENAI_API_KEY (and their ANTHROPIC_ kin), its task in the file
+    {task_file} and in ODRADEK_TASK_FILE, and may leave rewards in ODRADEK_REWARD_FILE as
+    {"component": value}. Exit code 0 means completed.
+
+    \b
+    odradek agent agent:play --name hilo --concurrency 32
+    odradek agent --name coder --command "python solve.py {task_file}"
+
+    Needs ODRADEK_KAFKA_BOOTSTRAP_SERVERS, ODRADEK_PROXY_URL, and the proxy's ODRADEK_TOKEN_KEYS.
+    More replicas share the work; give each an --instance of its own.
+    """
+    from odradek.agents.host import run
+    from odradek.agents.process import loop_factory
+    from odradek.agents.runners import load
+    from odradek.agents.settings import AgentSettings
+    from odradek.infra import telemetry
+    from odradek.infra.bus import BusSettings
+
+    given = {"name": name, "concurrency": concurrency, "instance": instance}
+    settings = AgentSettings(**{key: value for key, value in given.items() if value is not None})
+    executor = load(target, program)
+    telemetry.setup("agent")
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(run(settings, BusSettings(), executor))
+    finally:
+        telemetry.shutdown()

@@ -1,0 +1,193 @@
+"""The dispatcher over the real broker."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from odradek.schemas import codec, ids
+from odradek.schemas.events import Batch, Expected, Step, Task, Timeouts
+
+pytestmark = pytest.mark.broker
+
+
+class Ring:
+    """A dispatcher, and the parts of grouper and trainer that it hears."""
+
+    def __init__(self, stage):
+        self.stage = stage
+        self.running = {}
+
+    async def start(self, **given):
+        from odradek.agents.dispatch import Dispatcher
+        from odradek.agents.settings import DispatchSettings
+
+        dispatcher = Dispatcher(DispatchSettings(**given), self.stage.bus)
+        self.running[dispatcher] = asyncio.create_task(dispatcher.run())
+        await asyncio.wait_for(dispatcher.ready.wait(), 30)
+        return dispatcher
+
+    async def stop(self, dispatcher):
+        dispatcher.stop()
+        await self.running.pop(dispatcher)
+
+    async def publish(self, *names, partition=0, **given):
+        for name in names:
+            task = Task(**{"task_id": name, "agent": "player", "group_size": 2, **given})
+            await self.append("rl.tasks.v1", name, codec.encode(task), partition)
+
+    async def append(self, topic, key, value, partition=None):
+        await self.stage.appender.append(topic, key=key, value=value, partition=partition)
+
+    async def close(self, *names):
+        for name in names:
+            batch = Batch(task_id=name, group_size=2)
+            await self.append("rl.batches.v1", name, codec.encode(batch), 0)
+
+    async def step(self, position):
+        step = Step(run="r", incarnation=0, step=1, position=position)
+        await self.append("rl.steps.v1", "r", codec.encode(step), 0)
+
+    async def expected(self):
+        return [
+            codec.decode(r.value, Expected).task_id
+            for r in sorted(
+                await self.stage.read("rl.episodes.v1"), key=lambda r: (r.timestamp, r.offset)
+            )
+        ]
+
+    async def requests(self):
+        return await self.stage.read("a2a.requests.player")
+
+    async def out(self, *names):
+        """Return once exactly these groups are out, in all."""
+
+        async def there():
+            return sorted(await self.expected()) == sorted(names)
+
+        await self.stage.until(there)
+
+    async def letters(self, count=1):
+        async def there():
+            letters = await self.stage.read("rl.dlq.v1")
+            return letters if len(letters) >= count else None
+
+        letters = await self.stage.until(there)
+        return [dict(letter.headers)["dlq-reason"].decode() for letter in letters]
+
+
+@pytest.fixture
+async def ring(stage):
+    """A ring that stops its dispatchers."""
+    ring = Ring(stage)
+    yield ring
+    for dispatcher in list(ring.running):
+        with contextlib.suppress(Exception):
+            await ring.stop(dispatcher)
+
+
+async def test_a_group_goes_out_whole_and_says_what_is_wanted(ring):
+    """One Expected and a request per sample, with derived message ids and the extension."""
+    from odradek.agents.binding import requests
+
+    await ring.start()
+    await ring.publish(
+        "t1", group_size=3, rewards={"game": 1.0}, sampling={"temperature": 0},
+        timeouts=Timeouts(run_s=7.0), item="i", input=codec.msgspec.Raw(b'{"n":9007199254740993}'),
+    )
+    await ring.out("t1")
+    found = await ring.stage.until(ring.requests)
+    assert {ids.message_id("t1", sample) for sample in range(3)} == {r.key for r in found}
+    sends = [requests.send(record) for record in found]
+    assert {0, 1, 2} == {send.sample.sample for send in sends}
+    one = sends[0]
+    assert (b'{"n":9007199254740993}', "i") == (bytes(one.input), one.sample.item)
+    assert (3, 7.0, {"game": 1.0}) == (
+        one.sample.group_size, one.sample.timeouts.run_s, one.sample.rewards,
+    )
+    called = requests.called(found[0])
+    assert (called.operation, called.reply_topic) == ("SendMessage", "")
+    assert called.deadline is not None
+
+
+async def test_a_stopped_trainer_stops_the_groups_and_a_step_lets_them_go(ring):
+    """Closed batches give no credit; the step that passes them does."""
+    await ring.start(open_groups=2)
+    await ring.publish("t1", "t2", "t3", "t4")
+    await ring.out("t1", "t2")
+    await ring.close("t1", "t2")
+    await ring.publish("e1", purpose="eval")
+    await ring.out("t1", "t2", "e1")
+    await ring.step(1)
+    await ring.out("t1", "t2", "e1", "t3")
+    await ring.step(2)
+    await ring.out("t1", "t2", "e1", "t3", "t4")
+
+
+async def test_evaluation_does_not_starve_behind_training(ring):
+    """A waiting queue of training groups is read past."""
+    await ring.start(open_groups=1)
+    await ring.publish(*(f"t{number}" for number in range(20)))
+    await ring.out("t0")
+    await ring.publish("e1", purpose="eval")
+    await ring.out("t0", "e1")
+
+
+async def test_without_a_trainer_closed_batches_give_credit(ring):
+    """`--no-trainer`."""
+    await ring.start(open_groups=1, trainer=False)
+    await ring.publish("t1", "t2")
+    await ring.out("t1")
+    await ring.close("t1")
+    await ring.out("t1", "t2")
+
+
+async def test_a_restart_sends_nothing_twice_and_forgets_nothing(ring):
+    """Open groups are counted again, waiting ones are sent in their turn, evals are not re-sent."""
+    first = await ring.start(open_groups=2)
+    await ring.publish("t1", "t2", "t3", "t4")
+    await ring.publish("e1", purpose="eval")
+    await ring.out("t1", "t2", "e1")
+    await ring.close("t2", "e1")
+    await ring.stage.until(lambda: first.credit.batch_of("t2") is not None)
+    await ring.stop(first)
+    await ring.close("t1")
+    second = await ring.start(open_groups=2)
+    await ring.stage.until(lambda: second.credit.batch_of("t1") == 2)
+    assert (2, 0) == (second.credit.out("train"), second.credit.out("eval"))
+    await ring.step(1)
+    await ring.out("t1", "t2", "e1", "t3")
+    await ring.step(3)
+    await ring.out("t1", "t2", "e1", "t3", "t4")
+    assert 10 == len(await ring.requests())
+
+
+async def test_a_killed_dispatcher_sends_nothing_twice(ring):
+    """Requests, Expected and the memory of them stand in one transaction."""
+    first = await ring.start(open_groups=3, instance="d")
+    await ring.publish(*(f"t{number}" for number in range(6)))
+    await ring.out("t0", "t1", "t2")
+    ring.running.pop(first).cancel()
+    await ring.start(open_groups=3, instance="d")
+    await ring.close("t0", "t1", "t2")
+    await ring.step(3)
+    await ring.out(*(f"t{number}" for number in range(6)))
+    assert 12 == len(await ring.requests())
+
+
+async def test_tasks_that_cannot_be_sent_are_dead_letters_with_a_reason(ring):
+    """Each mistake gets its word, and the next task goes out."""
+    await ring.start()
+    await ring.append("rl.tasks.v1", "a", b"{", 0)
+    await ring.append("rl.tasks.v1", "b", b'{"type":"task","task_id":"b","agent":"player","group_size":0}', 0)
+    await ring.publish("c", agent="nobody")
+    await ring.publish("d", agent="../up")
+    await ring.publish("t1")
+    await ring.publish("t1")
+    await ring.publish("t2")
+    await ring.out("t1", "t2")
+    assert await ring.letters(5) == [
+        "not_json", "bad_schema", "unknown_agent", "unknown_agent", "duplicate_task",
+    ] or sorted(await ring.letters(5)) == sorted(
+        ["not_json", "bad_schema", "unknown_agent", "unknown_agent", "duplicate_task"]
+    )

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
@@ -73,6 +74,7 @@ def consumer(
     instance: str | None = None,
     committed: bool = True,
     max_poll_records: int | None = None,
+    sticky: bool = False,
 ) -> AIOKafkaConsumer:
     """A consumer that never skips silently, not started.
 
@@ -83,8 +85,13 @@ def consumer(
         instance: Static membership: the same name comes back to the same partitions.
         committed: Read only what transactions have committed.
         max_poll_records: Most records of one fetch.
+        sticky: In a rebalance, leave as many partitions as possible where they are.
     """
     extra: dict[str, Any] = {}
+    if sticky:
+        # The assignor keeps its memory on its class: each consumer gets a class of its own.
+        kind = type("Sticky", (StickyPartitionAssignor,), {})
+        extra["partition_assignment_strategy"] = (kind,)
     if group is not None:
         extra["group_id"] = bus.group(group)
         if instance is not None:

@@ -152,6 +152,27 @@ async def test_a_turn_that_no_log_takes_leaves_an_empty_one_in_its_place(make):
         assert [(0, "turn_too_large"), (1, "")] == [(t.seq, t.error) for t in bench.turns()]
 
 
+class UnevenLog(MemoryAppender):
+    """A log that takes ever less time for a record."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = 60
+
+    async def append(self, topic, **record):
+        self.left -= 3
+        for _ in range(self.left):
+            await asyncio.sleep(0)
+        return await super().append(topic, **record)
+
+
+async def test_a_slow_send_is_not_overtaken_by_a_later_number(make):
+    """The next turn of an episode is sent when the one before it is acknowledged."""
+    async with make(UnevenLog()) as bench:
+        await asyncio.gather(*(bench.ask(f"question {n}") for n in range(12)))
+        assert list(range(12)) == [turn.seq for turn in bench.turns()]
+
+
 async def test_turns_of_one_episode_are_on_the_wire_in_the_order_of_their_numbers(bench):
     """However many are in flight at once."""
     await asyncio.gather(*(bench.ask(f"question {n}") for n in range(20)))

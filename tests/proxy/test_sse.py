@@ -1,5 +1,7 @@
 """The parser of event streams, over any way of splitting the bytes."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ def test_splitting_changes_nothing(stream, cuts):
     data, expected = stream
     at = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     parser = Parser()
-    events = [e for a, b in zip(at, at[1:], strict=False) for e in parser.feed(data[a:b])]
+    events = [e for a, b in itertools.pairwise(at) for e in parser.feed(data[a:b])]
     assert expected == [event.data for event in events if event.data is not None]
     assert data == b"".join(event.raw for event in events) + parser.rest
 

@@ -1,0 +1,87 @@
+"""Processes under measurement: started, pinned to a core, read from /proc, ended."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from odradek.infra.errors import ProjectError
+
+TICK_MS: Final = 1000 / os.sysconf("SC_CLK_TCK")
+
+
+class Measured:
+    """A child process whose CPU time is of interest."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.child = child
+        self.log = log
+
+    def cpu_ms(self) -> float:
+        """CPU milliseconds, user and system, since it began (proc(5), fields 14 and 15)."""
+        stat = Path(f"/proc/{self.child.pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * TICK_MS
+
+    def wait_for(self, text: str, timeout_s: float = 30.0) -> str:
+        """Its output up to `text`. Raises ProjectError with that output if it never comes."""
+        end = time.monotonic() + timeout_s
+        while True:
+            said = self.log.read_text(errors="replace")
+            if text in said:
+                return said
+            if self.child.poll() is not None or time.monotonic() > end:
+                raise ProjectError(f"a process of the benchmark did not start: {said[-500:]}")
+            time.sleep(0.05)
+
+
+@contextmanager
+def started(
+    *module_and_args: str, folder: Path, core: int | None, env: Mapping[str, str] | None = None
+) -> Iterator[Measured]:
+    """`python -m MODULE ARGS` on one core (None: any); ended when the block ends."""
+    log = folder / f"{module_and_args[0]}-{time.monotonic_ns()}.log"
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *module_and_args],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+        )
+    pin(core, child.pid)
+    try:
+        yield Measured(child, log)
+    finally:
+        child.terminate()
+        try:
+            child.wait(15)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def pin(core: int | None, pid: int = 0) -> None:
+    """Keep a process (0: this one) on one core."""
+    if core is not None:
+        os.sched_setaffinity(pid, {core})
+
+
+@contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """Keep this process on one core until the block ends."""
+    before = os.sched_getaffinity(0)
+    pin(core)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def two_cores() -> tuple[int | None, int | None]:
+    """(core under test, core of the load); nothing is pinned where there is only one core."""
+    cores = sorted(os.sched_getaffinity(0))
+    return (cores[0], cores[1]) if len(cores) > 1 else (None, None)

@@ -88,7 +88,7 @@ def specs(project: Project, places: Places) -> list[Spec]:
 def _engine(project: Project, places: Places, base: dict[str, str]) -> Spec:
     return Spec(
         name="engine",
-        command=odradek("engine"),
+        command=odradek("engine", "serve"),
         env={
             **base,
             **project.environment("engine"),
@@ -171,7 +171,6 @@ def _trainer(project: Project, places: Places, base: dict[str, str]) -> Spec:
             "ODRADEK_TRAINER_POLICY": base["ODRADEK_POLICY"],
         },
         cwd=project.folder,
-        after=() if project.engine.url else ("engine",),
         finishes=True,
     )
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from odradek.schemas.arrays import count, type_ids
+from odradek.schemas.arrays import type_ids
 from odradek.schemas.events import Break, Sequence, Span, Turn, VersionSpan
 
 WIDTH = 4
@@ -37,15 +37,14 @@ class Run:
 
     def grow(self, prompt: bytes, turn: Turn) -> None:
         """Take a turn whose prompt begins with all ids of this run."""
-        start = count(prompt)
-        self.ids = prompt + turn.completion.ids
+        completion = turn.completion
+        self.ids = prompt + completion.ids
         self.ends.append(len(self.ids))
-        self.spans.append(Span(start, start + count(turn.completion.ids)))
-        self.logprobs.append(turn.completion.logprobs)
-        self.versions.extend(
-            VersionSpan(span.version, start + span.start, start + span.end)
-            for span in turn.versions
-        )
+        start = len(prompt) // WIDTH
+        self.spans.append(Span(start, len(self.ids) // WIDTH))
+        self.logprobs.append(completion.logprobs)
+        for version, first, last in map(_fields, turn.versions):
+            self.versions.append(VersionSpan(version, start + first, start + last))
         self.turn_ids.append(turn.turn_id)
 
     def sequence(self) -> Sequence:
@@ -57,6 +56,10 @@ class Run:
             versions=tuple(self.versions),
             turn_ids=tuple(self.turn_ids),
         )
+
+
+def _fields(span: VersionSpan) -> tuple[int, int, int]:
+    return span.version, span.start, span.end
 
 
 class Continuity:
@@ -115,9 +118,12 @@ class Continuity:
 
     def _place(self, turn: Turn, prompt: bytes) -> tuple[Run, Verdict]:
         """The run that the turn grows, a new one if it continues none."""
-        tips = [run for run in self.runs if prompt.startswith(run.ids)]
-        if tips:
-            return max(tips, key=lambda run: len(run.ids)), "append"
+        tip: Run | None = None
+        for run in self.runs:
+            if prompt.startswith(run.ids) and (tip is None or len(run.ids) > len(tip.ids)):
+                tip = run
+        if tip is not None:
+            return tip, "append"
         verdict: Verdict = "first"
         if self.runs:
             reason, index = self._difference(turn, prompt)

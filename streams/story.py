@@ -53,6 +53,7 @@ class Story:
         self.rewards: dict[str, Reward] = {}
         self.end: End | None = None
         self._seats: dict[tuple[str, int], str] = {}
+        self._order: list[Turn] | None = None
 
     @property
     def wanted(self) -> dict[str, float]:
@@ -139,15 +140,15 @@ class Story:
 
         Writer by writer, in the order of their first calls; a writer's turns by seq.
         """
+        if self._order is not None and len(self._order) == len(self.turns):
+            return self._order
         turns = self.turns.values()
-        writers = {turn.writer for turn in turns}
-        if len(writers) == 1:
-            return sorted(turns, key=_seq)
-        began = {
-            writer: min(turn.timing.started_at for turn in turns if turn.writer == writer)
-            for writer in writers
-        }
-        return sorted(turns, key=lambda turn: (began[turn.writer], turn.writer, turn.seq))
+        began: dict[str, float] = {}
+        for turn in turns:
+            at = turn.timing.started_at
+            began[turn.writer] = min(began.get(turn.writer, at), at)
+        self._order = sorted(turns, key=lambda turn: (began[turn.writer], turn.writer, turn.seq))
+        return self._order
 
     def superseded(self, turns: list[Turn]) -> set[str]:
         """Turns that were acked but never released: their retry stands for them.
@@ -155,8 +156,10 @@ class Story:
         The proxy says so where it knows. Where it died between ack and release, the retry reaches
         another writer with the same digest.
         """
-        found = {turn.supersedes for turn in turns if turn.supersedes}
+        found: set[str] = set()
         for at, turn in enumerate(turns):
+            if turn.supersedes:
+                found.add(turn.supersedes)
             if not turn.retries or not turn.request.digest:
                 continue
             for older in reversed(turns[:at]):
@@ -170,11 +173,9 @@ class Story:
         opened, end = self.opened, self._ended()
         turns = self.ordered()
         unseen = self.superseded(turns) | {turn.turn_id for turn in turns if turn.cut}
-        size = sum(
-            len(bytes(message)) for turn in turns for message in turn.request.messages
-        ) + sum(len(bytes(turn.reply.message)) for turn in turns)
         said = tuple(_said(turn, unseen=turn.turn_id in unseen) for turn in turns)
-        fits = size + 1024 * len(said) < CONVERSATIONS.max_bytes
+        size = sum(_size(turn) for turn in turns) + 512 * len(turns)
+        fits = size < CONVERSATIONS.max_bytes
         return Conversation(
             episode_id=opened.episode_id,
             task_id=opened.task_id,
@@ -243,10 +244,6 @@ class Story:
         return self.end or End(Outcome.INCOMPLETE, self.at, "not ended")
 
 
-def _seq(turn: Turn) -> int:
-    return turn.seq
-
-
 def _said(turn: Turn, *, unseen: bool) -> Said:
     """A turn in words. Messages stay raw JSON: they are written, not read, here."""
     request, message = turn.request, turn.reply.message
@@ -260,6 +257,14 @@ def _said(turn: Turn, *, unseen: bool) -> Said:
         finish_reason=turn.reply.finish_reason,
         error=turn.error or ("the agent never saw this reply" if unseen else ""),
     )
+
+
+def _size(turn: Turn) -> int:
+    """Bytes of a turn's words."""
+    size = len(memoryview(turn.reply.message))
+    for message in turn.request.messages:
+        size += len(memoryview(message))
+    return size
 
 
 def _usage(turns: list[Turn]) -> Usage:

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from stories import turn
+
 from odradek.schemas.arrays import pack_ids, unpack_floats, unpack_ids
 from odradek.schemas.events import Request
 from odradek.streams.continuity import Continuity, common
-from stories import turn
 
 
 def place(*turns, left_out=()):
@@ -78,7 +79,9 @@ def test_prompts_are_resolved_as_deltas_on_their_base():
     assert [1, 2, 3, 9, 4] == ids(found.sequences()[0])
 
 
-@pytest.mark.parametrize("delta", [{"base": "nobody", "prefix": 1}, {"base": "e1/w1/0", "prefix": 9}])
+@pytest.mark.parametrize(
+    "delta", [{"base": "nobody", "prefix": 1}, {"base": "e1/w1/0", "prefix": 9}]
+)
 def test_an_unknown_base_leaves_a_turn_out(delta):
     """Nothing is guessed: a base that is missing, or shorter than the delta says."""
     verdicts, found = place(turn(seq=0), turn(seq=1, **delta))

@@ -5,13 +5,14 @@ from collections import Counter
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stories import Log, aborted, episode, expected, opened, reward, sealed, tell, turn
+
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Conversation, Episode, Expected, Opened, Outcome, Tick
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES
 from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.grouper import GROUP
 from odradek.streams.lane import Lane
-from stories import Log, aborted, episode, expected, opened, reward, sealed, tell, turn
 
 TURNS_OF = {
     "w1": [turn(seq=n, base=f"e1/w1/{n - 1}" if n else "", prefix=3 * n) for n in range(4)],
@@ -66,7 +67,9 @@ group_events = st.sampled_from(["t1", "t2"]).flatmap(
 
 def history(events):
     """Events with times that do not run back, Ticks among them."""
-    steps = st.tuples(st.one_of(events, events, events, st.just(Tick())), st.sampled_from([0, 1, 9]))
+    steps = st.tuples(
+        st.one_of(events, events, events, st.just(Tick())), st.sampled_from([0, 1, 9])
+    )
     return st.lists(steps, max_size=40)
 
 
@@ -115,9 +118,7 @@ def test_every_episode_that_opens_ends_once(told):
     records = logged(ASSEMBLE, [*told, (Tick(), 1000)])
     lane = Lane(ASSEMBLE, 0)
     out = lane.feed(records)
-    episodes = [
-        codec.decode(one.value, Episode) for one in out if one.topic == EPISODES.name
-    ]
+    episodes = [codec.decode(one.value, Episode) for one in out if one.topic == EPISODES.name]
     open_now: set[str] = set()
     # A model with a set: an episode is open from its first Opened until its Episode is written.
     openings = 0
@@ -141,7 +142,7 @@ def test_every_episode_that_opens_ends_once(told):
 @settings(max_examples=200, deadline=None)
 @given(history(group_events))
 def test_every_group_closes_once_and_names_each_sample_once(told):
-    """samples asked for = episodes in batches + exclusions, whatever came."""
+    """Samples asked for = episodes in batches + exclusions, whatever came."""
     records = logged(GROUP, [*told, (Tick(), 1000)])
     out = Lane(GROUP, 0).feed(records)
     batches = [codec.decode(one.value, Batch) for one in out if one.topic == BATCHES.name]

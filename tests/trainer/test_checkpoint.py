@@ -1,0 +1,107 @@
+"""A checkpoint is whole or not there, wherever its writer dies."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from odradek.trainer import checkpoint
+from odradek.trainer.errors import BrokenCheckpoint, NoRoom
+
+
+class Died(BaseException):
+    """kill -9, as far as Python can play it."""
+
+
+def fill(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"weights" * 100)
+    (folder / "deep").mkdir()
+    (folder / "deep" / "more.json").write_text("{}")
+
+
+def write(root, step, keep=3):
+    return checkpoint.write(root, step, fill, keep=keep, position={"offset": step})
+
+
+def test_what_was_written_is_found_verified_and_rotated(tmp_path):
+    """The newest of those that are kept, with its position inside."""
+    digests = [write(tmp_path, step, keep=2) for step in (1, 2, 10)]
+    newest = checkpoint.newest(tmp_path)
+    assert tmp_path / "checkpoint-10" == newest
+    assert {"offset": 10} == checkpoint.position_of(newest)
+    assert digests[-1] == checkpoint.verify(newest)
+    assert [10, 2] == [step for step, _ in checkpoint.whole(tmp_path)]
+
+
+KILLS = ("fill", "fsync", "mkdir", "write_text", "rename", "rmtree")
+
+
+@pytest.mark.parametrize("at", range(12))
+@pytest.mark.parametrize("call", KILLS)
+def test_dying_at_any_call_leaves_a_whole_checkpoint(tmp_path, monkeypatch, call, at):
+    """Whatever call it dies in, the newest whole checkpoint is the old one or the new one."""
+    write(tmp_path, 1, keep=1)
+    left = [at]
+
+    def deadly(real):
+        def called(*arguments, **named):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Died
+            return real(*arguments, **named)
+
+        return called
+
+    with monkeypatch.context() as patch:
+        if call in {"mkdir", "write_text", "rename"}:
+            patch.setattr(Path, call, deadly(getattr(Path, call)))
+        elif call == "rmtree":
+            patch.setattr(checkpoint.shutil, "rmtree", deadly(checkpoint.shutil.rmtree))
+        elif call == "fsync":
+            patch.setattr(checkpoint, "fsync", deadly(checkpoint.fsync))
+        try:
+            checkpoint.write(
+                tmp_path, 2, deadly(fill) if call == "fill" else fill, keep=1, position={"offset": 2}
+            )
+        except Died:
+            pass
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found.name in {"checkpoint-1", "checkpoint-2"}
+    write(tmp_path, 2, keep=1)
+    assert tmp_path / "checkpoint-2" == checkpoint.newest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "position.json", "manifest.json"])
+@pytest.mark.parametrize("how", ["cut", "changed", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, name, how):
+    """Each file counts; the reason is told."""
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    file = tmp_path / "checkpoint-2" / name
+    if how == "gone":
+        file.unlink()
+    elif how == "cut":
+        file.write_bytes(file.read_bytes()[:-1] if name != "manifest.json" else b"{")
+    else:
+        file.write_bytes(b"x" + file.read_bytes()[1:])
+    told = []
+    assert tmp_path / "checkpoint-1" == checkpoint.newest(tmp_path, warn=told.append)
+    assert 1 == len(told)
+    assert "checkpoint-2" in told[0]
+    with pytest.raises(BrokenCheckpoint):
+        checkpoint.verify(tmp_path / "checkpoint-2")
+
+
+def test_a_full_disk_is_one_clear_line_and_harms_nothing(tmp_path):
+    """NoRoom, and the checkpoint before is still the newest."""
+    write(tmp_path, 1)
+
+    def full(folder: Path) -> None:
+        (folder / "part").write_text("x")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(NoRoom, match="No space left"):
+        checkpoint.write(tmp_path, 2, full, keep=3, position={})
+    assert tmp_path / "checkpoint-1" == checkpoint.newest(tmp_path)

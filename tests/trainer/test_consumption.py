@@ -1,0 +1,129 @@
+"""Which rows are used when, and where that leaves the trainer."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plays import group_with_rewards
+
+from odradek.schemas.events import Step
+from odradek.trainer.consumption import Consumption, Position, Rules
+from odradek.trainer.lineage import Lineage
+
+
+def steps_of(groups, rules, lineage=None, position=None, until=None):
+    """Run to the end; yield (rows of the step, what it passed, position after it)."""
+    consumption = Consumption(rules, lineage or Lineage(), position or Position())
+    found, waiting = [], []
+    for group in groups:
+        if position and group.offset < position.offset:
+            continue
+        waiting += consumption.feed(group)
+        while len(waiting) >= rules.rows_per_step and (until is None or len(found) < until):
+            rows, waiting = waiting[: rules.rows_per_step], waiting[rules.rows_per_step :]
+            found.append((rows, consumption.finish_step(), consumption.position))
+    return found, consumption
+
+
+RULES = Rules(rows_per_step=4, max_staleness=1000)
+shapes = st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=6), max_size=25)
+
+
+@settings(max_examples=60)
+@given(shapes, st.integers(1, 6))
+def test_a_run_resumed_after_any_step_uses_the_same_rows(rewards, cut):
+    """The position after step n is all that step n + 1 needs."""
+    groups = [group_with_rewards(offset, worth) for offset, worth in enumerate(rewards)]
+    whole, _ = steps_of(groups, RULES)
+    first, _ = steps_of(groups, RULES, until=cut)
+    if not first:
+        return
+    position = first[-1][2]
+    assert len(first) == position.step
+    rest, _ = steps_of(groups, RULES, position=position)
+    for (ours, _, _), (theirs, _, _) in zip(first + rest, whole, strict=True):
+        assert [(r.offset, r.index, r.staleness) for r in theirs] == [
+            (r.offset, r.index, r.staleness) for r in ours
+        ]
+
+
+@settings(max_examples=60)
+@given(shapes)
+def test_every_batch_is_passed_once_and_every_row_is_used_or_refused_once(rewards):
+    """Conservation, as the ledger tells it."""
+    groups = [group_with_rewards(offset, worth) for offset, worth in enumerate(rewards)]
+    found, consumption = steps_of(groups, RULES)
+    last = consumption.passed_idle()
+    refused = [r for _, passed, _ in found for r in passed.refused] + list(last.refused)
+    equal = [n for n, worth in enumerate(rewards) if len(set(worth)) == 1]
+    assert equal == sorted(r.offset for r in refused if r.reason == "zero_variance")
+    used = {}
+    for rows, passed, _ in found:
+        assert len(rows) == sum(use.rows for use in passed.used) == RULES.rows_per_step
+        for use in passed.used:
+            used[use.offset] = used.get(use.offset, 0) + use.rows
+            assert use.digest
+    for n, worth in enumerate(rewards):
+        assert used.get(n, 0) <= (0 if n in equal else len(worth))
+    assert sum(used.values()) + consumption.waiting == sum(
+        len(worth) for n, worth in enumerate(rewards) if n not in equal
+    )
+    positions = [passed.position for _, passed, _ in found]
+    assert positions == sorted(positions)
+    assert last.position == len(rewards) >= (positions or [0])[-1]
+
+
+def test_equal_groups_and_evaluations_are_passed_without_a_row():
+    """Nothing can be learned from them, so they never make a step."""
+    groups = [
+        group_with_rewards(0, [1.0, 1.0]),
+        group_with_rewards(1, [1.0, 0.0], purpose="eval"),
+        group_with_rewards(2, []),
+    ]
+    consumption = Consumption(RULES, Lineage())
+    assert [[], [], []] == [consumption.feed(group) for group in groups]
+    passed = consumption.passed_idle()
+    assert ["zero_variance", "eval", "empty:too_few"] == [r.reason for r in passed.refused]
+    assert (3, 3) == (passed.position, consumption.position.offset)
+    assert () == consumption.passed_idle().refused
+
+
+def test_rows_that_wait_count_as_passed_while_idle_but_not_in_a_checkpoint():
+    """Else the dispatcher would wait for the trainer, which waits for rows."""
+    consumption = Consumption(RULES, Lineage())
+    consumption.feed(group_with_rewards(0, [1.0, 0.0]))
+    consumption.feed(group_with_rewards(1, [1.0, 1.0]))
+    assert 2 == consumption.passed_idle().position
+    assert Position(0, 0, 0) == consumption.position
+    consumption.feed(group_with_rewards(2, [1.0, 0.0, 1.0]))
+    passed = consumption.finish_step()
+    assert {0: 2, 2: 2} == {use.offset: use.rows for use in passed.used}
+    assert () == passed.refused  # told before
+    assert Position(2, 2, 1) == consumption.position
+
+
+def test_staleness_counts_steps_not_versions():
+    """A restart skips version numbers; what was fresh stays fresh."""
+    rules = Rules(rows_per_step=2, max_staleness=1)
+    lineage = Lineage({1: 0, 2: 1, 3: 2, 7: 2})  # killed at step 2, published again as 7
+    consumption = Consumption(rules, lineage, Position(5, 0, 2))
+    fresh = consumption.feed(group_with_rewards(5, [1.0, 0.0], version=7))
+    before = consumption.feed(group_with_rewards(6, [1.0, 0.0], version=3))
+    assert [0, 0] == [row.staleness for row in fresh]
+    assert [1, 1] == [row.staleness for row in before]
+    assert [] == consumption.feed(group_with_rewards(7, [1.0, 0.0], version=2))
+    consumption.finish_step()
+    assert ["stale", "stale"] == [r.reason for r in consumption.finish_step().refused]
+
+
+def test_the_ledger_tells_a_replay_what_versions_were():
+    """Versions of the run that is replayed, not of the one that replays."""
+    entries = [
+        Step(run="a", incarnation=1, step=0, position=0, version=1),
+        Step(run="a", incarnation=1, step=1, position=1, version=2),
+        Step(run="a", incarnation=2, step=1, position=1, version=5),
+    ]
+    lineage = Lineage.from_ledger(entries)
+    lineage.fixed = True
+    lineage.publish(1, 9)
+    assert [0, 1, 1, 1] == [lineage.step_of(version) for version in (1, 2, 3, 5)]
+    assert 2 == Lineage().step_of(3)
+    assert 0 == lineage.staleness(None, 7)

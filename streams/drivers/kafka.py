@@ -90,7 +90,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         self.bus = bus
         self.stage = stage
         self.ready = asyncio.Event()
-        """Set once partitions are ours for the first time."""
+        """Set once the group has given us partitions, or told us that there are none for us."""
         self._clock = clock
         self._at = at
         self._max_records = max_records
@@ -262,11 +262,27 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         await self._close(self._lanes.values())
         self._lanes.clear()
         if not assigned:
+            self.ready.set()
             return
         # Producers first: once they have started, no commit of a previous owner can follow, so
         # the marks that are read next are the last ones.
         clients = [self._producer(partition) for partition in assigned]
-        await asyncio.gather(*(start(client, self.bus) for client in clients))
+        try:
+            await asyncio.gather(*(start(client, self.bus) for client in clients))
+            await self._begin(assigned, clients)
+        finally:
+            owned = [held.client for held in self._lanes.values()]
+            left = [client for client in clients if client not in owned]
+            await asyncio.gather(*(client.stop() for client in left), return_exceptions=True)
+        log.info(
+            "%s: owns partitions %s", self.stage.name, sorted(one.partition for one in assigned)
+        )
+        self.ready.set()
+
+    async def _begin(
+        self, assigned: list[TopicPartition], clients: list[AIOKafkaProducer]
+    ) -> None:
+        """Put each partition on its low-water mark, silent up to its done mark."""
         marks = await self._admin.list_consumer_group_offsets(
             self.bus.group(self.stage.name), partitions=assigned
         )
@@ -280,10 +296,6 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
             lane = Lane(self.stage, partition.partition, position, done)
             self._lanes[partition] = Held(lane, client, committed=max(position, done))
             self._reader.seek(partition, position)
-        log.info(
-            "%s: owns partitions %s", self.stage.name, sorted(one.partition for one in assigned)
-        )
-        self.ready.set()
 
     def _producer(self, partition: TopicPartition) -> AIOKafkaProducer:
         return producer(self.bus, transactional_id=f"{self.stage.name}.{partition.partition}")

@@ -1,0 +1,111 @@
+"""What makes the Kafka driver exactly once: both sides of every commit, and who may commit."""
+
+import asyncio
+import time
+
+import pytest
+from odradek.infra.bus import BusSettings, producer
+from odradek.infra.errors import PositionLost, TopicMissing
+from odradek.schemas import codec
+from odradek.schemas.events import Episode
+from odradek.schemas.topics import CONVERSATIONS, DLQ, EPISODES, TURNS
+from odradek.streams.assembler import ASSEMBLE
+from odradek.streams.drivers.crash import POINTS
+from odradek.streams.drivers.kafka import KafkaDriver
+from odradek.streams.errors import LaneLost
+from stories import opened, reward, sealed, turn
+from worlds import Crashed, KafkaWorld
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_crash_at_any_point_of_a_commit_writes_everything_once(bus, point):
+    """Episodes, conversations and dead letters: all there, none twice."""
+    world = KafkaWorld(bus)
+    crashed = asyncio.Event()
+
+    def at(name: str) -> None:
+        if name == point and not crashed.is_set() and armed:
+            crashed.set()
+            raise Crashed(name)
+
+    armed = False
+    await world.run(ASSEMBLE, at=at)
+    names = [f"e{number}" for number in range(12)]
+    for name in names:
+        for event in (opened(name), turn(name), reward(name)):
+            await world.write(event)
+    armed = True
+    for name in names:
+        await world.write(sealed(name))
+        await world.write(turn(name, seq=9))
+    _, task = world.running.pop(ASSEMBLE.name)
+    with pytest.raises(Crashed):
+        await task
+    await world.run(ASSEMBLE)
+    letters = await world.until(DLQ, 12)
+    found = await world.until(EPISODES, 12)
+    assert sorted(names) == sorted(codec.decode(one.value, Episode).episode_id for one in found)
+    assert 12 == len(await world.until(CONVERSATIONS, 12)) == len(letters)
+    await world.end()
+
+
+async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus):
+    """Who holds the partition's transactional id now is its owner; a zombie must not take it back."""
+    world = KafkaWorld(bus)
+    shift = 0.0
+    await world.run(ASSEMBLE, clock=lambda: time.time() + shift)
+    owners = [
+        producer(bus, transactional_id=f"assemble.{partition}") for partition in range(3)
+    ]
+    for owner in owners:
+        await owner.start()
+    for event in (opened(), turn(), reward(), sealed()):
+        await world.write(event)
+    driver, task = world.running.pop(ASSEMBLE.name)
+    while not any(held.fenced_at for held in driver._lanes.values()):
+        await asyncio.sleep(0.02)
+    assert [] == await world.until(EPISODES, 0)
+    shift = 60.0
+    with pytest.raises(LaneLost):
+        await task
+    for owner in owners:
+        await owner.begin_transaction()
+        await owner.abort_transaction()
+        await owner.stop()
+    await world.run(ASSEMBLE)
+    assert 1 == len(await world.until(EPISODES, 1))
+    await world.end()
+
+
+async def test_a_position_that_retention_deleted_is_an_error(bus):
+    """Never a silent skip."""
+    from odradek.streams.deadletter import drop
+
+    world = KafkaWorld(bus)
+    await world.run(ASSEMBLE)
+    for number in range(6):
+        await world.write(opened(f"e{number}"))
+    driver, task = world.running.pop(ASSEMBLE.name)
+    while sum(lane.records for lane in driver.lanes) < 6:
+        await asyncio.sleep(0.02)
+    marks = {}
+    while len(marks) < 2:
+        offsets = await driver._admin.list_consumer_group_offsets(bus.group(ASSEMBLE.name))
+        marks = {tp.partition: one.offset for tp, one in offsets.items()}
+        await asyncio.sleep(0.1)
+    driver.stop()
+    await task
+    await drop(bus, dict.fromkeys(marks, 1), dlq=TURNS.name)
+    again = KafkaDriver(bus, ASSEMBLE)
+    with pytest.raises(PositionLost):
+        await again.run()
+    await world.end()
+
+
+async def test_missing_topics_are_told_at_start(broker):
+    """With what to do about it."""
+    bus = BusSettings(bootstrap_servers=broker, topic_prefix="nowhere.")
+    with pytest.raises(TopicMissing, match="odradek topics apply"):
+        await KafkaDriver(bus, ASSEMBLE).run()

@@ -11,22 +11,28 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 PATH = "/e/e1/v1/chat/completions"
 
 
-async def leave(bench, engine, body):
-    """A client that asks and goes before the answer comes."""
+async def leave(bench, engine, body, count=0):
+    """A client that asks (for the count-th time again) and goes before the answer comes."""
     engine.entered.clear()
-    before = set(next(iter(bench.proxy.stories)).calls) if len(bench.proxy.stories) else set()
+    if count:
+        engine.entered.set()  # it joins a call that is with the engine already
+
+    def calls():
+        return {call for story in bench.proxy.stories for call in story.calls}
+
+    before = calls()
     async with ClientSession() as session:
-        headers = {"Authorization": f"Bearer {bench.token()}"}
+        headers = {"Authorization": f"Bearer {bench.token()}", HEADER: str(count)}
         asking = asyncio.create_task(session.post(bench.url + PATH, json=body, headers=headers))
         await engine.entered.wait()
+        await bench.until(lambda: bool(calls() - before))
         if body.get("stream"):
             answer = await asking
             await answer.content.readany()
             answer.close()
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-    (story,) = bench.proxy.stories
-    (call,) = story.calls - before
+    (call,) = calls() - before
     await bench.until(lambda: call.gone)
     return call
 
@@ -108,6 +114,23 @@ async def test_two_retries_of_one_lost_call_get_two_replies(bench, engine):
     await bench.until(lambda: len(engine.calls) == 2)
     engine.gate.set()
     answers = await asyncio.gather(first, second)
+    assert answers[0][2] != answers[1][2]
+    assert len(bench.turns()) == 2
+
+
+async def test_a_retry_that_leaves_as_well_hands_its_place_to_one_other(bench, engine):
+    """The third try joins what the second had joined; the fourth samples."""
+    engine.gate.clear()
+    await leave(bench, engine, BODY)
+    await leave(bench, engine, BODY, 1)
+    (call,) = [c for story in bench.proxy.stories for c in story.calls if not c.follows]
+    third = asyncio.create_task(retry(bench, BODY, 2))
+    await bench.until(lambda: call.retries == 2)
+    fourth = asyncio.create_task(retry(bench, BODY, 3))
+    await bench.until(lambda: len(engine.calls) == 2)
+    engine.gate.set()
+    answers = await asyncio.gather(third, fourth)
+    assert [200, 200] == [answer[0] for answer in answers]
     assert answers[0][2] != answers[1][2]
     assert len(bench.turns()) == 2
 

@@ -18,9 +18,9 @@ from odradek.schemas.events import Task
 
 AHEAD: Final = 8
 """Training tasks that stand in the log beyond those that the dispatcher may have out."""
-SURE: Final = 2
+SURE: Final = 3
 """Greedy rounds in a row that must reach the target."""
-SAMPLES: Final = 16
+SAMPLES: Final = 32
 """Episodes per secret of a sampled round."""
 STUCK_S: Final = 120.0
 """How long nothing may happen before the demo gives up."""

@@ -10,7 +10,7 @@ from odradek.infra.project.tally import Played
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WINDOW: Final = 64
+WINDOW: Final = 192
 """Episodes of a moving mean."""
 BLUE, ORANGE, GREY, GREEN = "#2b6cb0", "#dd6b20", "#a0aec0", "#2f855a"
 

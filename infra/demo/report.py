@@ -64,17 +64,24 @@ def cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def rows(conservation: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The conservation table."""
-    found: list[tuple[str, str]] = []
+def rows(conservation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The conservation table: what was counted, in training and in evaluation."""
+    other = conservation.get("eval", {})
+    found: list[tuple[str, str, str]] = []
     for name, value in conservation.items():
-        if name == "closed":
-            found.append(("the sums close", "yes" if value else "NO"))
-        elif isinstance(value, Mapping):
-            found += [(f"{name}: {inner}", str(n)) for inner, n in value.items()] or [(name, "0")]
+        if name in {"closed", "eval"}:
+            continue
+        if isinstance(value, Mapping):
+            reasons = sorted({*value, *other.get(name, {})})
+            found += [
+                (f"{name}: {reason}", str(value.get(reason, 0)),
+                 str(other.get(name, {}).get(reason, 0)))
+                for reason in reasons
+            ] or [(name, "0", "0")]  # fmt: skip
         else:
-            found.append((name, str(value)))
-    return found
+            found.append((name, str(value), str(other.get(name, ""))))
+    closed = "yes" if conservation.get("closed") else "NO"
+    return [*found, ("the sums close", closed, "")]
 
 
 def closing(conservation: Mapping[str, Any]) -> str:

@@ -124,8 +124,8 @@ def tell(figures: Mapping[str, Any], page: Path, console: Console) -> None:
         last = figures["greedy_success" if name == "greedy" else "sampled_success_last"]
         table.add_row(f"{name} success", f"{first:.2f} → {last:.2f}")
     table.add_row("steps", str(figures["steps"]))
-    for row in rows(figures["conservation"]):
-        table.add_row(*row)
+    for name, train, other in rows(figures["conservation"]):
+        table.add_row(name, f"{train} (and {other} in evaluation)" if other else train)
     table.add_row("process restarts", str(figures["process_restarts"]))
     for name, seconds in figures["phases"].items():
         table.add_row(f"time: {name}", f"{seconds:.1f} s")

@@ -153,8 +153,10 @@ class Streamed:
     def _take(self, choice: Choice) -> None:
         merge(self._message, choice.delta)
         self._choice.finish_reason = choice.finish_reason or self._choice.finish_reason
-        if choice.weight_versions is not None:
-            self._choice.weight_versions = choice.weight_versions
+        if choice.weight_versions:
+            self._choice.weight_versions = joined(
+                self._choice.weight_versions or [], choice.weight_versions
+            )
         if choice.token_ids is not None:
             self._ids = (self._ids or []) + choice.token_ids
         if choice.logprobs is not None and choice.logprobs.content is not None:
@@ -173,6 +175,20 @@ class Streamed:
         )
         found.error = self.error
         return found
+
+
+def joined(known: list[Weights], new: list[Weights]) -> list[Weights]:
+    """Spans of a stream: vLLM tells all of them at the end, other engines those of each chunk."""
+    if not known or new[0].start < known[-1].end:
+        return new
+    spans = list(known)
+    for span in new:
+        last = spans[-1]
+        if (last.version, last.end) == (span.version, span.start):
+            spans[-1] = Weights(last.version, last.start, span.end)
+        else:
+            spans.append(span)
+    return spans
 
 
 def merge(message: dict[str, Any], delta: dict[str, Any]) -> None:

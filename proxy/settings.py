@@ -38,15 +38,16 @@ class ProxySettings(BaseSettings):
     unattributed: bool = False
     """Whether calls without token and episode are let through and recorded (loopback only)."""
     durability: Literal["required", "best_effort"] = "required"
-    """What a turn that the log does not take becomes: a 503, or an incomplete episode."""
+    """What a turn that the log does not take becomes: a 503, or (best_effort) a reply all the same,
+    with a gap in seq and a seal that calls the episode incomplete."""
     log_timeout_s: float = Field(default=10.0, gt=0)
     """How long to wait for the log's acknowledgement of one turn."""
     log_patience_s: float = Field(default=120.0, gt=0)
     """How long the log may take nothing at all before the proxy ends, to start afresh."""
     call_s: float = Field(default=120.0, gt=0)
     """A call's deadline, where its token sets no shorter one."""
-    seal_wait_s: float = Field(default=30.0, ge=0)
-    """How long a seal waits for calls in flight."""
+    seal_wait_s: float = Field(default=20.0, ge=0)
+    """How long a seal waits for calls in flight; shorter than hosts wait for the seal (30 s)."""
     orphan_s: float = Field(default=15.0, ge=0)
     """How long a call goes on whose client has left, for a retry to join it."""
     idle_s: float = Field(default=900.0, gt=0)

@@ -93,6 +93,31 @@ def test_version_spans_are_taken_only_if_they_make_sense(spans, expected):
     assert not found.untrainable
 
 
+def chunk(ids, spans, finish=None):
+    choice = {
+        "index": 0, "delta": {}, "token_ids": ids, "finish_reason": finish,
+        "logprobs": {"content": [{"logprob": -1}] * len(ids)},
+        "weight_versions": [{"version": v, "start": a, "end": b} for v, a, b in spans],
+    }  # fmt: skip
+    return json.dumps({"choices": [choice], "prompt_token_ids": [1]}).encode()
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chunk([1], []), chunk([2, 3], [(4, 0, 2), (5, 2, 3)], "stop")],
+        [chunk([1], [(4, 0, 1)]), chunk([2], [(4, 1, 2)]), chunk([3], [(5, 2, 3)], "stop")],
+        [chunk([1], [(4, 0, 1)]), chunk([2, 3], [(4, 0, 2), (5, 2, 3)], "stop")],
+    ],
+)
+def test_version_spans_of_a_stream_come_at_its_end_or_with_each_chunk(chunks):
+    """vLLM tells all of them with the finish reason; the small engine those of each token."""
+    streamed = Streamed()
+    for data in chunks:
+        streamed.feed(data)
+    assert (VersionSpan(4, 0, 2), VersionSpan(5, 2, 3)) == streamed.captured().versions
+
+
 def test_tool_calls_of_a_stream_become_whole_ones():
     """Arguments come in pieces, by index."""
     message = {}

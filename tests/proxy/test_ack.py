@@ -9,6 +9,7 @@ from openai import InternalServerError
 
 from odradek.infra.bus import MemoryAppender
 from odradek.infra.errors import BusError
+from odradek.proxy.errors import LogLost
 from odradek.schemas.codec import decode
 from odradek.schemas.events import Outcome, Turn
 
@@ -198,3 +199,17 @@ async def test_a_token_attributes_a_call_whose_path_names_no_episode(bench):
     """Who calls is in the token."""
     assert (await bench.post("/v1/chat/completions", BODY, token=bench.token("e7")))[0] == 200
     assert len(bench.turns("e7")) == 1
+
+
+async def test_a_log_that_takes_nothing_for_long_ends_the_process(make):
+    """A new producer may help, and the supervisor starts one; a short outage ends nothing."""
+    async with make(log_patience_s=1000) as bench:
+        bench.log.failing = True
+        assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=bench.token()))[0] == 503
+        bench.proxy.check_log()
+        bench.proxy.recorder.failing_since -= 2000
+        with pytest.raises(LogLost, match="1000 s"):
+            bench.proxy.check_log()
+        bench.log.failing = False
+        await bench.ask()
+        bench.proxy.check_log()

@@ -111,7 +111,7 @@ def chunk(ids, spans, finish=None):
     ],
 )
 def test_version_spans_of_a_stream_come_at_its_end_or_with_each_chunk(chunks):
-    """vLLM tells all of them with the finish reason; the small engine those of each token."""
+    """At the end vLLM tells all of them; the small engine those of each token."""
     streamed = Streamed()
     for data in chunks:
         streamed.feed(data)

@@ -86,9 +86,12 @@ def specs(project: Project, places: Places) -> list[Spec]:
 
 
 def _engine(project: Project, places: Places, base: dict[str, str]) -> Spec:
+    vllm = project.engine.vllm
+    flags = shlex.split(project.engine.vllm_flags)
+    what = ("vllm", "--python", vllm, *flags) if vllm else ("serve",)
     return Spec(
         name="engine",
-        command=odradek("engine", "serve"),
+        command=odradek("engine", *what),
         env={
             **base,
             **project.environment("engine"),
@@ -100,6 +103,7 @@ def _engine(project: Project, places: Places, base: dict[str, str]) -> Spec:
         },
         cwd=project.folder,
         health=f"http://{HOST}:{places.engine_port}/health",
+        ready_s=900.0 if vllm else 120.0,
     )
 
 

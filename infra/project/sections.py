@@ -21,6 +21,11 @@ class EngineSection(Section):
     """A folder or a Hugging Face name; or `tiny`: a model of 150,000 weights made on the spot."""
     url: str = ""
     """An engine that runs already, such as http://gpu-box:8000/v1; none is started then."""
+    vllm: str = ""
+    """Python of an environment that has vLLM, which serves the model then; else the small engine
+    does."""
+    vllm_flags: str = ""
+    """Handed to vLLM as they are, such as "--max-model-len 4096"."""
     warm_up: str = ""
     """`module:function` that returns conversations to teach `tiny` the form of the task."""
     warm_up_steps: int = Field(default=40, ge=0)

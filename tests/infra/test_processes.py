@@ -89,3 +89,10 @@ def test_the_driver_reaches_the_streams(tmp_path: Path, driver: str) -> None:
 
     for name in ("intake", "assembler", "grouper"):
         assert found[name].env["ODRADEK_STREAMS_DRIVER"] == driver
+
+
+def test_a_vllm_of_the_users_own_serves_the_model(tmp_path):
+    """`engine.vllm` names the Python of its environment, and the flags reach it."""
+    text = "[engine]\nmodel = 'm'\nvllm = 'v/bin/python'\nvllm_flags = '--enforce-eager'\n"
+    engine = made(tmp_path, text)["engine"]
+    assert ("engine", "vllm", "--python", "v/bin/python", "--enforce-eager") == engine.command[3:]

@@ -158,7 +158,7 @@ async def test_weights_swapped_in_flight_are_told_by_version(engine, client, tin
         reload = {"method": "reload_weights",
                   "kwargs": {"weights_path": str(shifted(tiny, tmp_path / "w"))}}  # fmt: skip
         assert 200 == (await http.post("/collective_rpc", json=reload)).status
-        assert 200 == (await http.post("/update_weight_version", json={"weight_version": 7})).status
+        assert 200 == (await http.post("/update_weight_version", json={"new_version": "7"})).status
         assert 200 == (await http.post("/reset_prefix_cache")).status
         assert not any(task.done() for task in kept)
         assert 200 == (await http.post("/resume")).status
@@ -180,7 +180,7 @@ async def test_weights_of_another_model_are_refused_and_the_old_ones_stay(engine
             assert 400 == (await http.post("/collective_rpc", json=body)).status
         assert 400 == (await http.post("/collective_rpc", json={"method": "exec"})).status
         for version in (-1, "x", None, True):
-            answer = await http.post("/update_weight_version", json={"weight_version": version})
+            answer = await http.post("/update_weight_version", json={"new_version": version})
             assert 400 == answer.status
         good = await http.post("/v1/chat/completions", json={"messages": ASK, "temperature": 0})
         assert 200 == good.status

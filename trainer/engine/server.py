@@ -182,14 +182,14 @@ class SmallEngine:
 
     async def _update_weight_version(self, http: web.Request) -> web.Response:
         body = await _json(http)
-        version = body.get("weight_version") if isinstance(body, dict) else None
+        version = body.get("new_version") if isinstance(body, dict) else None
         if isinstance(version, str) and version.isdecimal():
             version = int(version)
         if not isinstance(version, int) or isinstance(version, bool) or version < 0:
-            raise BadRequest("`weight_version` must be a whole number")
+            raise BadRequest("`new_version` must be a whole number")
         await self.batcher.rename(version)
         log.info("serving version %d", version)
-        return web.json_response({"weight_version": version})
+        return web.json_response({"success": True, "new_version": str(version)})
 
     async def _reset_prefix_cache(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "no prefix is cached"})

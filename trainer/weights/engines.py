@@ -71,7 +71,7 @@ class Engines:
                 "/collective_rpc",
                 json={"method": "reload_weights", "kwargs": {"weights_path": str(folder)}},
             )
-            self._post(url, "/update_weight_version", json={"weight_version": version})
+            self._post(url, "/update_weight_version", json={"new_version": str(version)})
             self._post(url, "/reset_prefix_cache")
         finally:
             self._post(url, "/resume")

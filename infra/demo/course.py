@@ -20,8 +20,8 @@ AHEAD: Final = 8
 """Training tasks that stand in the log beyond those that the dispatcher may have out."""
 SURE: Final = 3
 """Greedy rounds in a row that must reach the target."""
-SAMPLES: Final = 32
-"""Episodes per secret of a sampled round."""
+SAMPLES: Final = 96
+"""Episodes of a sampled round."""
 STUCK_S: Final = 120.0
 """How long nothing may happen before the demo gives up."""
 

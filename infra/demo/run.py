@@ -16,6 +16,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from odradek.infra.bus import delete_topics
 from odradek.infra.demo.course import Aims, DemoCourse
 from odradek.infra.demo.outcome import outcome, succeeded
 from odradek.infra.demo.report import closing, problem, rows, write
@@ -87,6 +88,8 @@ async def demo(options: Options, console: Console) -> dict[str, Any]:
         async with running(project, teller(console), keep=False, seed=options.seed) as session:
             course = await _learn(session, options.aims, console)
             conservation = await count(session)
+            if "ODRADEK_TOPIC_PREFIX" in told:  # somebody's cluster: leave nothing there
+                await delete_topics(session.bus)
             figures = outcome(course, conservation, wall_s=time.monotonic() - began)
     page = await asyncio.to_thread(write, course, figures, options.out)
     tell(figures, page, console)

@@ -9,8 +9,9 @@ sdk = AsyncOpenAI(base_url="http://localhost", api_key="-")  # one pool of conne
 
 
 async def play(rollout: Rollout) -> None:
-    """Play one game and reward what it scored."""
-    game = HiLo(rollout.task.input["secret"])
+    """Play one game and reward what it scored; a group's samples meet the secrets in turn."""
+    secrets = rollout.task.input["secrets"]
+    game = HiLo(secrets[rollout.sample % len(secrets)])
     llm = sdk.with_options(base_url=rollout.base_url, api_key=rollout.api_key)
     messages = game.opening()
     while not game.over:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sys
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -31,7 +32,7 @@ def ask(connection: HTTPConnection, path: str, messages: list[dict[str, str]]) -
 def main(task_file: str) -> None:
     """Play the game of the task file; the score is the reward."""
     with open(task_file) as file:
-        game = HiLo(json.load(file)["secret"])
+        game = HiLo(random.choice(json.load(file)["secrets"]))
     base = urlsplit(os.environ["OPENAI_BASE_URL"])
     connection = HTTPConnection(base.netloc, timeout=60)
     messages = game.opening()

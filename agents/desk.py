@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ from odradek.agents.owned import Owned
 from odradek.agents.recovery import Recovery
 from odradek.agents.replies import Replies
 from odradek.agents.rollout import GivenTask, Rollout
-from odradek.agents.run import Run, State
+from odradek.agents.run import Fail, Run, State
 from odradek.agents.settings import AgentSettings
 from odradek.agents.snapshots import Snapshots
 from odradek.infra import telemetry
@@ -92,7 +92,7 @@ class Desk:
         replies: Answers.
         keys: Sign the agents' tokens.
         source: Of the events, for CloudEvents.
-        fail: Told what ends the process.
+        fail: Told what went wrong with the log.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Desk:
         replies: Replies,
         keys: list[str],
         source: str,
-        fail: Callable[[BaseException], None],
+        fail: Fail,
     ) -> None:
         self._settings = settings
         self._handler = handler
@@ -150,7 +150,7 @@ class Desk:
                 # Nobody waits for an answer, so people shall at least be able to see it.
                 await self._replies.dead_letter(record, _reason(error), str(error))
         except (BusError, PartitionLost) as error:
-            self._fail(error)
+            self._fail(error, owned.number)
             return
         if finished and not owned.lost:
             # Dying above this line, the request comes again and finds its snapshots; below it,

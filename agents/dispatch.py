@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 
 from odradek.agents.credit import Credit
-from odradek.agents.errors import RequestRefused
+from odradek.agents.errors import PartitionLost, RequestRefused
 from odradek.agents.ledger import Entry, FencedLedger
 from odradek.agents.lot import Lot
 from odradek.agents.marks import Marks, Standing
@@ -282,7 +282,7 @@ class Dispatcher:
             for order in orders[at : at + TOGETHER]:
                 entries += records_of(order, self._settings.max_attempts)
                 lot.marks.put(order.offset, Standing.SENT)
-            await lot.commit(self.credit, self._batches, entries)
+            await self._commit_lot(lot, entries)
 
     # -- partitions
 
@@ -339,9 +339,16 @@ class Dispatcher:
 
     async def commit(self) -> None:
         """See `Tenant`: commit what moved since the last time."""
-        await asyncio.gather(
-            *(lot.commit(self.credit, self._batches) for lot in list(self._lots.values()))
-        )
+        await asyncio.gather(*(self._commit_lot(lot) for lot in list(self._lots.values())))
+
+    async def _commit_lot(self, lot: Lot, entries: Iterable[Entry] = ()) -> None:
+        try:
+            await lot.commit(self.credit, self._batches, entries)
+        except PartitionLost as error:
+            # Nothing was sent. The new owner has what we read from the log.
+            if self._lots.get(lot.number) is lot:
+                self.lose(lot.number)
+                self._member.doubt(lot.number, error)
 
     async def _commit_often(self) -> None:
         while True:

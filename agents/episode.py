@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from a2a.server.agent_execution import AgentExecutor
@@ -11,7 +11,7 @@ from odradek.agents import records
 from odradek.agents.errors import PartitionLost, SealError
 from odradek.agents.gate import Gate
 from odradek.agents.rollout import Given, finite
-from odradek.agents.run import Run, State, Verdict
+from odradek.agents.run import Fail, Run, State, Verdict
 from odradek.agents.seal import Sealer
 from odradek.agents.snapshots import Snapshots
 from odradek.agents.verdict import judge
@@ -38,7 +38,7 @@ class EpisodeExecutor(AgentExecutor):
         sealer: Ends episodes.
         agent: The agent's name.
         source: Of the events, for CloudEvents.
-        fail: Told what ends the process.
+        fail: Told what went wrong with the log.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class EpisodeExecutor(AgentExecutor):
         sealer: Sealer,
         agent: str,
         source: str,
-        fail: Callable[[BaseException], None],
+        fail: Fail,
     ) -> None:
         self._inner = inner
         self._runs = runs
@@ -76,8 +76,8 @@ class EpisodeExecutor(AgentExecutor):
         except (BusError, PartitionLost) as error:
             # Nothing can be written, so nothing is known: the next owner takes the run for lost.
             run.lose()
-            self._fail(error)
-            raise
+            self._fail(error, run.partition)
+            await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
         finally:
             run.over.set()
 

@@ -15,6 +15,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from odradek.agents.binding.requests import dump
 from odradek.agents.card import card
+from odradek.agents.errors import PartitionLost
 from odradek.agents.ledger import FencedLedger, Ledger, PlainLedger
 from odradek.agents.membership import Membership
 from odradek.agents.owned import Owned
@@ -95,8 +96,16 @@ class Host:
         """End in good order: no new runs, a short grace for those that go on."""
         self._stop.set()
 
-    def fail(self, error: BaseException) -> None:
-        """End the process: what happened leaves us not knowing what the log holds."""
+    def fail(self, error: BaseException, partition: int | None = None) -> None:
+        """Give a partition up that went to another host; else end the process.
+
+        What else goes wrong with the log leaves us not knowing what it holds.
+        """
+        if isinstance(error, PartitionLost) and partition is not None:
+            if partition in self._owned:
+                self.lose(partition)
+                self._member.doubt(partition, error)
+            return
         if self._failure is None:
             self._failure = error
         self._stop.set()

@@ -103,13 +103,14 @@ class FencedLedger:
         async with asyncio.timeout(30):
             await self._client.begin_transaction()
             for entry in entries:
-                await self._client.send(
+                sent = await self._client.send(
                     self._bus.topic(entry.topic),
                     key=entry.key.encode(),
                     value=entry.value,
                     headers=list(entry.headers),
                     partition=entry.partition,
                 )
+                sent.add_done_callback(_seen)
             if offsets:
                 await self._client.send_offsets_to_transaction(offsets, self._group)
             # Dying above this line leaves an open transaction, which the next owner's start
@@ -121,6 +122,12 @@ class FencedLedger:
         if self._writer is not None and not self._writer.done():
             await asyncio.wait({self._writer}, timeout=5)
         await self._client.stop()
+
+
+def _seen(sent: "asyncio.Future[object]") -> None:
+    """What went wrong with one record is told by the commit."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 class PlainLedger:

@@ -2,9 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+
+from odradek.agents.errors import PartitionLost
+
+DOUBT_S: Final = 15.0
+"""How long a new assignment may take to explain that we were fenced."""
 
 
 class Tenant(Protocol):
@@ -50,6 +55,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._fail = fail
         self._taking: dict[int, asyncio.Task[None]] = {}
         self._owned: set[int] = set()
+        self._assigned: set[int] = set()
+        self._doubts: list[asyncio.TimerHandle] = []
         self.settled = asyncio.Event()
         """Set while every assigned partition is taken over."""
 
@@ -65,6 +72,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """A rebalance ended. aiokafka swallows what is raised here, so all work is elsewhere."""
         numbers = {where.partition for where in assigned}
+        self._assigned = numbers
+        for doubt in self._doubts:
+            doubt.cancel()
+        self._doubts.clear()
         for number in self._owned - numbers:
             self._owned.discard(number)
             self._tenant.lose(number)
@@ -95,6 +106,22 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._reader.resume(where)
         self._tell()
 
+    def doubt(self, number: int, error: PartitionLost) -> None:
+        """Another member has fenced us off a partition: we give it up.
+
+        Mostly its assignment is just quicker than ours, which must come soon. If none comes, the
+        group has forgotten us, or somebody else uses our transactional ids: the process ends.
+        To start a new producer for the partition would fence its rightful owner.
+        """
+        self._owned.discard(number)
+        self._doubts.append(
+            asyncio.get_running_loop().call_later(DOUBT_S, self._settle, number, error)
+        )
+
+    def _settle(self, number: int, error: PartitionLost) -> None:
+        if number in self._assigned - self._owned - set(self._taking):
+            self._fail(error)
+
     def _taken(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
@@ -107,6 +134,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def aclose(self) -> None:
         """Take over nothing more."""
+        for doubt in self._doubts:
+            doubt.cancel()
         for task in self._taking.values():
             task.cancel()
         await asyncio.gather(*self._taking.values(), return_exceptions=True)

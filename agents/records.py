@@ -76,6 +76,7 @@ def claims(run: Run, agent: str, model: str) -> Claims:
     """What the agent's token says; it ends a minute after the run must have ended."""
     timeouts = run.sample.timeouts
     return Claims(
+        trace=run.called.traceparent or "",
         sub=run.episode_id,
         scope="call",
         agent=agent,

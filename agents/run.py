@@ -2,7 +2,7 @@
 
 import asyncio
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -12,6 +12,14 @@ from odradek.agents.errors import IllegalTransition
 from odradek.agents.ledger import Ledger
 from odradek.agents.rollout import Rollout
 from odradek.schemas.events import Outcome
+
+
+class Fail(Protocol):
+    """Told what went wrong with the log, and with which partition: it is lost, or all is."""
+
+    def __call__(self, error: BaseException, partition: int | None = None) -> None:
+        """Give the partition up, or end the process."""
+        ...
 
 
 class State(StrEnum):

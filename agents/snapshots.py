@@ -1,7 +1,6 @@
 """Task snapshots on `a2a.tasks.<agent>`: what a host's successor must know."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -27,7 +26,7 @@ from odradek.agents.binding.responses import (
 )
 from odradek.agents.errors import BadRequestHeader
 from odradek.agents.ledger import Entry
-from odradek.agents.run import Run
+from odradek.agents.run import Fail, Run
 from odradek.agents.span import span
 from odradek.infra.bus import Appender, BusSettings
 from odradek.infra.errors import BusError
@@ -55,7 +54,7 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
         appender: Writes snapshots and events of tasks that are open.
         agent: The agent's name.
         source: Of the events, for CloudEvents.
-        fail: Told what ends the process: a log that takes no record.
+        fail: Told what went wrong with the log.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
         agent: str,
         *,
         source: str,
-        fail: Callable[[BaseException], None],
+        fail: Fail,
     ) -> None:
         self._appender = appender
         self._tasks_topic = agent_topic(A2A_TASKS, agent)

@@ -78,7 +78,8 @@ class _Send(Struct, frozen=True):
     message: _Message
 
 
-_send_decoder: Final = msgspec.json.Decoder(_Send)
+# Not strict: clients that write by protobuf's Struct write every number as a float, 2 as 2.0.
+_send_decoder: Final = msgspec.json.Decoder(_Send, strict=False)
 
 
 class Send(Struct, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ def command(
 
     Needs ODRADEK_KAFKA_BOOTSTRAP_SERVERS, ODRADEK_PROXY_URL, and the proxy's ODRADEK_TOKEN_KEYS.
     More replicas share the work; give each an --instance of its own.
-    """
+    """  # noqa: D301 - click reads the backslash
     from odradek.agents.host import run
     from odradek.agents.process import loop_factory
     from odradek.agents.runners import load

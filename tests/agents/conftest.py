@@ -79,7 +79,7 @@ class Stage:
         self.hosts[host] = asyncio.create_task(host.run())
         ready = asyncio.create_task(host.ready.wait())
         await asyncio.wait(
-            {ready, self.hosts[host]}, return_when=asyncio.FIRST_COMPLETED, timeout=30
+            {ready, self.hosts[host]}, return_when=asyncio.FIRST_COMPLETED, timeout=60
         )
         ready.cancel()
         if self.hosts[host].done():
@@ -162,7 +162,7 @@ class Stage:
             for record in await self.read("rl.turns.v1")
         ]
 
-    async def until(self, condition: Callable[[], Any], timeout: float = 20.0) -> Any:
+    async def until(self, condition: Callable[[], Any], timeout: float = 60.0) -> Any:
         """Return what a condition (a function, or one that is awaited) gives once it is true."""
         async with asyncio.timeout(timeout):
             while True:

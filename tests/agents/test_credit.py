@@ -73,7 +73,9 @@ def test_any_order_of_batches_and_steps_passes_the_same_groups(data):
 
 
 steps = st.lists(
-    st.tuples(st.sampled_from(["take", "skip", "sent", "done", "settle", "crash"]), st.integers(0, 9)),
+    st.tuples(
+        st.sampled_from(["take", "skip", "sent", "done", "settle", "crash"]), st.integers(0, 9)
+    ),
     max_size=60,
 )
 

@@ -92,8 +92,13 @@ async def test_a_group_goes_out_whole_and_says_what_is_wanted(ring):
 
     await ring.start()
     await ring.publish(
-        "t1", group_size=3, rewards={"game": 1.0}, sampling={"temperature": 0},
-        timeouts=Timeouts(run_s=7.0), item="i", input=codec.msgspec.Raw(b'{"n":9007199254740993}'),
+        "t1",
+        group_size=3,
+        rewards={"game": 1.0},
+        sampling={"temperature": 0},
+        timeouts=Timeouts(run_s=7.0),
+        item="i",
+        input=codec.msgspec.Raw(b'{"n":9007199254740993}'),
     )
     await ring.out("t1")
     found = await ring.stage.until(ring.requests)
@@ -103,7 +108,9 @@ async def test_a_group_goes_out_whole_and_says_what_is_wanted(ring):
     one = sends[0]
     assert (b'{"n":9007199254740993}', "i") == (bytes(one.input), one.sample.item)
     assert (3, 7.0, {"game": 1.0}) == (
-        one.sample.group_size, one.sample.timeouts.run_s, one.sample.rewards,
+        one.sample.group_size,
+        one.sample.timeouts.run_s,
+        one.sample.rewards,
     )
     called = requests.called(found[0])
     assert (called.operation, called.reply_topic) == ("SendMessage", "")
@@ -179,7 +186,9 @@ async def test_tasks_that_cannot_be_sent_are_dead_letters_with_a_reason(ring):
     """Each mistake gets its word, and the next task goes out."""
     await ring.start()
     await ring.append("rl.tasks.v1", "a", b"{", 0)
-    await ring.append("rl.tasks.v1", "b", b'{"type":"task","task_id":"b","agent":"player","group_size":0}', 0)
+    await ring.append(
+        "rl.tasks.v1", "b", b'{"type":"task","task_id":"b","agent":"player","group_size":0}', 0
+    )
     await ring.publish("c", agent="nobody")
     await ring.publish("d", agent="../up")
     await ring.publish("t1")
@@ -187,7 +196,11 @@ async def test_tasks_that_cannot_be_sent_are_dead_letters_with_a_reason(ring):
     await ring.publish("t2")
     await ring.out("t1", "t2")
     assert await ring.letters(5) == [
-        "not_json", "bad_schema", "unknown_agent", "unknown_agent", "duplicate_task",
+        "not_json",
+        "bad_schema",
+        "unknown_agent",
+        "unknown_agent",
+        "duplicate_task",
     ] or sorted(await ring.letters(5)) == sorted(
         ["not_json", "bad_schema", "unknown_agent", "unknown_agent", "duplicate_task"]
     )

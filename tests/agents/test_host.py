@@ -221,7 +221,7 @@ async def test_runs_of_a_killed_host_are_begun_again_elsewhere(stage):
     began = time.monotonic()
     await stage.host(play, instance="a")
     await stage.ended("m1", "m2", "m3", attempt=2)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     story = await stage.story()
     aborted = [e for e in story if type(e).__name__ == "Aborted"]
     assert {e.episode_id for e in aborted} == {stage.episode(m) for m in ("m1", "m2", "m3")}
@@ -251,7 +251,7 @@ async def test_a_host_that_died_while_sealing_is_completed_by_its_successor(stag
     stage.proxy.on_seal = never
     dead = await stage.host(play, instance="a")
     await stage.send("m1")
-    await asyncio.wait_for(sealing.wait(), 20)
+    await asyncio.wait_for(sealing.wait(), 60)
     for owned in dead._owned.values():
         for run in owned.runs.values():
             run.lose()
@@ -382,7 +382,7 @@ async def test_two_hosts_share_the_work_and_a_lost_partition_kills_its_runs(stag
     await stage.host(player("b", gate), concurrency=20)
     await stage.until(lambda: len(where["b"]) in {3, 6})
     gate.set()
-    await stage.until(lambda: len(stage.proxy.seals) == 9, timeout=30)
+    await stage.until(lambda: len(stage.proxy.seals) == 9)
     assert 9 == len({episode for episode, _, _ in stage.proxy.seals})
     story = await stage.story()
     moved = len(where["b"])

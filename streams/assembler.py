@@ -28,6 +28,7 @@ from odradek.schemas.events import (
 )
 from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS, Topic
 from odradek.streams.fold import NOTHING, Emit, Letter, Output, Stage
+from odradek.streams.lowwater import LowWater
 from odradek.streams.story import Story
 
 CLOSED = (Letter("closed_or_unknown", "no Opened stands before it, or its episode is closed"),)
@@ -42,6 +43,7 @@ class Assembler:
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
         self._open: dict[str, Story] = {}
+        self._marks = LowWater()
         self._rules: dict[type, Callable[[Record, Any], Sequence[Output]]] = {
             Turn: self._turn,
             Opened: self._opened,
@@ -61,8 +63,8 @@ class Assembler:
     def low_water(self, position: int) -> int:
         """See `Fold`. Stories stand in the order of their Opened, so the first is the oldest."""
         for story in self._open.values():
-            return story.offset
-        return position
+            return self._marks.mark(story.offset)
+        return self._marks.mark(position)
 
     def overdue(self, now: float) -> bool:
         """See `Fold`."""
@@ -78,7 +80,9 @@ class Assembler:
             self._open[opened.episode_id] = Story(
                 opened, record.offset, record.timestamp, parent_of(record.headers)
             )
-        elif story.opened.unattributed and not opened.unattributed and story.end is None:
+            return NOTHING
+        story.repeat = record.offset
+        if story.opened.unattributed and not opened.unattributed and story.end is None:
             story.opened, story.at = opened, record.timestamp
         else:
             self.dropped["opened"] += 1
@@ -136,6 +140,7 @@ class Assembler:
 
     def _close(self, story: Story, record: Record) -> Emit:
         del self._open[story.opened.episode_id]
+        self._marks.closed(story.offset, story.repeat)
         return self._emit(story, record, EPISODES, story.episode())
 
     def _emit(self, story: Story, record: Record, topic: Topic, event: Event) -> Emit:

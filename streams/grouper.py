@@ -23,6 +23,7 @@ from odradek.schemas.events import (
 )
 from odradek.schemas.topics import BATCHES, EPISODES
 from odradek.streams.fold import NOTHING, Emit, Letter, Output, Stage
+from odradek.streams.lowwater import LowWater
 from odradek.streams.story import LONGEST_S
 
 LATE_SAMPLE = (Letter("late_sample", "its group is closed or unknown"),)
@@ -36,6 +37,8 @@ class Group:
         self.expected = expected
         self.offset = record.offset
         """Of Expected: a new owner must read from here."""
+        self.repeat = -1
+        """Offset of the last repeat of Expected."""
         self.deadline = record.timestamp + min(expected.group_s, LONGEST_S)
         self.trace = parent_of(record.headers)
         self.retries = 0
@@ -106,6 +109,7 @@ class Grouper:
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
         self._open: dict[str, Group] = {}
+        self._marks = LowWater()
 
     def feed(self, record: Record, event: GroupsEvent) -> Sequence[Output]:
         """See `Fold`."""
@@ -121,8 +125,8 @@ class Grouper:
     def low_water(self, position: int) -> int:
         """See `Fold`. Groups stand in the order of their Expected, so the first is the oldest."""
         for group in self._open.values():
-            return group.offset
-        return position
+            return self._marks.mark(group.offset)
+        return self._marks.mark(position)
 
     def overdue(self, now: float) -> bool:
         """See `Fold`."""
@@ -133,7 +137,8 @@ class Grouper:
         return len(self._open)
 
     def _expected(self, record: Record, expected: Expected) -> Sequence[Output]:
-        if expected.task_id in self._open:
+        if (group := self._open.get(expected.task_id)) is not None:
+            group.repeat = record.offset
             return (Letter("duplicate_task", "its group is still open"),)
         self._open[expected.task_id] = Group(expected, record)
         return NOTHING
@@ -157,6 +162,7 @@ class Grouper:
     def _close(self, group: Group, record: Record) -> Emit:
         expected = group.expected
         del self._open[expected.task_id]
+        self._marks.closed(group.offset, group.repeat)
         return Emit(
             topic=BATCHES,
             key=expected.task_id,

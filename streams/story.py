@@ -47,6 +47,8 @@ class Story:
         self.opened = opened
         self.offset = offset
         """Of Opened: a new owner must read from here."""
+        self.repeat = -1
+        """Offset of the last repeat of Opened."""
         self.at = at
         self.trace = trace
         self.turns: dict[str, Turn] = {}

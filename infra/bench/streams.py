@@ -89,9 +89,7 @@ async def measure(
         records per second of CPU that the stage itself used; `turns_per_s` is by the clock.
     """
     extra = {"bootstrap_servers": bootstrap_servers} if bootstrap_servers else {}
-    bus = BusSettings(
-        topic_prefix=f"bench{uuid4().hex[:8]}.", topic_partitions=partitions, **extra
-    )
+    bus = BusSettings(topic_prefix=f"bench{uuid4().hex[:8]}.", topic_partitions=partitions, **extra)
     groups = max(1, round(turns / turns_per_episode / group_size))
     shape = (groups, group_size, turns_per_episode)
     stories = Stories(shape, prompt, sampled)

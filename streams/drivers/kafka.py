@@ -202,6 +202,10 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         sent = [await self._send(client, outgoing) for outgoing in out]
         if tick is not None:
             sent.append(await self._send(client, tick, partition.partition))
+        # aiokafka commits a transaction although the broker refused one of its records: look.
+        await client.flush()
+        for future in sent:
+            future.result()
         # If we die above this line nothing was written: the transaction times out or is fenced,
         # and the next owner folds the same records into the same results.
         self._at("after_produce_before_offsets")
@@ -213,19 +217,19 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         await client.commit_transaction()
         # If we die below this line everything was written, and the done mark says so.
         self._at("after_commit")
-        for future in sent:
-            future.result()
 
     async def _send(
         self, client: AIOKafkaProducer, outgoing: Outgoing, partition: int | None = None
     ) -> Any:
-        return await client.send(
+        sent = await client.send(
             self.bus.topic(outgoing.topic),
             key=outgoing.key.encode() if outgoing.key is not None else None,
             value=outgoing.value,
             headers=list(outgoing.headers),
             partition=partition,
         )
+        sent.add_done_callback(_seen)
+        return sent
 
     def _tick(self, held: Held, now: float) -> Outgoing | None:
         """A Tick if one is due: at most one a second, and ever fewer while they change nothing."""
@@ -279,9 +283,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         )
         self.ready.set()
 
-    async def _begin(
-        self, assigned: list[TopicPartition], clients: list[AIOKafkaProducer]
-    ) -> None:
+    async def _begin(self, assigned: list[TopicPartition], clients: list[AIOKafkaProducer]) -> None:
         """Put each partition on its low-water mark, silent up to its done mark."""
         marks = await self._admin.list_consumer_group_offsets(
             self.bus.group(self.stage.name), partitions=assigned
@@ -302,6 +304,12 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
 
     async def _close(self, doomed: Iterable[Held]) -> None:
         await asyncio.gather(*(held.client.stop() for held in doomed), return_exceptions=True)
+
+
+def _seen(sent: "asyncio.Future[Any]") -> None:
+    """Take note of an exception that nobody will ask for where another one came first."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 def _done(metadata: str) -> int:

@@ -112,6 +112,21 @@ def test_duplicates_change_nothing():
     assert episodes(once) == episodes([*twice, reward(), reward(), sealed(n=2)])
 
 
+def test_a_turn_that_comes_back_under_another_number_is_no_new_turn():
+    """Repeats are known by turn id as well as by writer and seq."""
+    told = [opened(), turn(seq=0), turn(seq=1, turn_id="e1/w1/0"), reward(), sealed(n=1)]
+    (episode,), _ = episodes(told)
+    assert (Outcome.COMPLETED, 1) == (episode.outcome, episode.n_turns)
+
+
+def test_another_turn_under_a_taken_number_is_a_dead_letter():
+    """The first one in the log stays."""
+    told = [opened(), turn(seq=0), turn(seq=0, turn_id="other"), reward(), sealed(n=1)]
+    (episode,), letters = episodes(told)
+    assert [("e1/w1/0",)] == [run.turn_ids for run in episode.sequences]
+    assert ["conflicting_seq"] == letters
+
+
 def test_every_order_of_five_turns_gives_one_result():
     """R8: all orders of one writer's turns before the seal, a duplicate among them."""
     turns = [

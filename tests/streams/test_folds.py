@@ -93,7 +93,7 @@ def crashing(stage, records, cuts):
     return out
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(history(turn_events), st.lists(st.integers(0, 40), max_size=4))
 def test_crashes_change_nothing_that_the_assembler_writes(told, cuts):
     """A new owner, from the low-water mark and silent below the done mark, goes on unseen."""
@@ -102,13 +102,45 @@ def test_crashes_change_nothing_that_the_assembler_writes(told, cuts):
     assert whole == crashing(ASSEMBLE, records, [cut for cut in cuts if cut <= len(records)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(history(group_events), st.lists(st.integers(0, 40), max_size=4))
 def test_crashes_change_nothing_that_the_grouper_writes(told, cuts):
     """The same for groups."""
     records = logged(GROUP, told)
     whole = Lane(GROUP, 0).feed(records)
     assert whole == crashing(GROUP, records, [cut for cut in cuts if cut <= len(records)])
+
+
+def test_a_repeated_opening_raises_no_ghost_after_a_crash():
+    """A new owner never begins between an opening and its repeat while another story is open."""
+    told = [
+        (opened("c"), 0),
+        (opened("a"), 9),
+        (opened("c"), 0),
+        (Tick(), 9),
+        (turn("c"), 0),
+        (Tick(), 100),
+    ]
+    records = logged(ASSEMBLE, told)
+    whole = Lane(ASSEMBLE, 0).feed(records)
+    for cut in range(len(records) + 1):
+        assert whole == crashing(ASSEMBLE, records, [cut])
+
+
+def test_a_repeated_task_raises_no_ghost_after_a_crash():
+    """The same for a task that is announced twice."""
+    told = [
+        (expected("t1", size=1), 0),
+        (expected("t2"), 9),
+        (expected("t1", size=1), 0),
+        (episode(0), 9),
+        (episode(0, "late"), 0),
+        (Tick(), 100),
+    ]
+    records = logged(GROUP, told)
+    whole = Lane(GROUP, 0).feed(records)
+    for cut in range(len(records) + 1):
+        assert whole == crashing(GROUP, records, [cut])
 
 
 @settings(max_examples=200, deadline=None)

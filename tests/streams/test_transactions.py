@@ -4,7 +4,11 @@ import asyncio
 import time
 
 import pytest
-from odradek.infra.bus import BusSettings, producer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from stories import opened, reward, sealed, turn
+from worlds import Crashed, KafkaWorld
+
+from odradek.infra.bus import BusSettings, admin, producer, running
 from odradek.infra.errors import PositionLost, TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.events import Episode
@@ -12,9 +16,7 @@ from odradek.schemas.topics import CONVERSATIONS, DLQ, EPISODES, TURNS
 from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.crash import POINTS
 from odradek.streams.drivers.kafka import KafkaDriver
-from odradek.streams.errors import LaneLost
-from stories import opened, reward, sealed, turn
-from worlds import Crashed, KafkaWorld
+from odradek.streams.errors import LaneLost, TransactionFailed
 
 pytestmark = pytest.mark.broker
 
@@ -51,14 +53,35 @@ async def test_a_crash_at_any_point_of_a_commit_writes_everything_once(bus, poin
     await world.end()
 
 
+async def test_what_was_fetched_before_a_rebalance_is_read_again(bus):
+    """Partitions that came or went between fetch and fold put every lane back to where it is."""
+    world = KafkaWorld(bus)
+    await world.run(ASSEMBLE)
+    driver, _ = world.running[ASSEMBLE.name]
+    fetch, dropped = driver._reader.getmany, []
+
+    async def and_rebalance(**more):
+        fetched = await fetch(**more)
+        if fetched and len(dropped) < 3:
+            dropped.append(fetched)
+            driver._generation += 1
+        return fetched
+
+    driver._reader.getmany = and_rebalance
+    for event in (opened(), turn(), reward(), sealed()):
+        await world.write(event)
+    assert 1 == len(await world.until(EPISODES, 1))
+    assert [] == await world.until(DLQ, 0)
+    assert dropped
+    await world.end()
+
+
 async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus):
     """Who holds the partition's transactional id now is its owner; a zombie must not take it back."""
     world = KafkaWorld(bus)
     shift = 0.0
     await world.run(ASSEMBLE, clock=lambda: time.time() + shift)
-    owners = [
-        producer(bus, transactional_id=f"assemble.{partition}") for partition in range(3)
-    ]
+    owners = [producer(bus, transactional_id=f"assemble.{partition}") for partition in range(3)]
     for owner in owners:
         await owner.start()
     for event in (opened(), turn(), reward(), sealed()):
@@ -77,6 +100,35 @@ async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus)
     await world.run(ASSEMBLE)
     assert 1 == len(await world.until(EPISODES, 1))
     await world.end()
+
+
+async def test_a_record_that_the_broker_refuses_fails_its_transaction(bus):
+    """Nothing of it is committed; the process ends, and a later one writes it."""
+    world = KafkaWorld(bus)
+    await world.run(ASSEMBLE)
+    for event in (opened(), turn(), reward()):
+        await world.write(event)
+    await limit(bus, EPISODES.name, 60)
+    await world.write(sealed())
+    _, task = world.running.pop(ASSEMBLE.name)
+    with pytest.raises(TransactionFailed, match="MessageSizeTooLarge"):
+        await task
+    await limit(bus, EPISODES.name, 1_000_000)
+    await world.run(ASSEMBLE)
+    assert 1 == len(await world.until(EPISODES, 1)) == len(await world.until(CONVERSATIONS, 1))
+    await world.end()
+
+
+async def limit(bus, name, size):
+    """Set the largest record that the broker takes on a topic."""
+    async with running(admin(bus), bus) as client:
+        await client.alter_configs(
+            [
+                ConfigResource(
+                    ConfigResourceType.TOPIC, bus.topic(name), {"max.message.bytes": str(size)}
+                )
+            ]
+        )
 
 
 async def test_a_position_that_retention_deleted_is_an_error(bus):

@@ -1,0 +1,42 @@
+"""The page on agents: its examples load, and its tables hold what the code has."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from a2a.server.agent_execution import AgentExecutor
+
+from odradek.agents import Rollout
+from odradek.agents.rollout import GivenTask
+from odradek.agents.runners import program
+from odradek.agents.runners.load import as_executor
+from odradek.schemas.events import Outcome
+
+PAGE = (Path(__file__).parents[2] / "docs" / "write-an-agent.md").read_text()
+
+
+def test_the_examples_are_agents():
+    """Each Python block is something that `odradek agent` takes."""
+    pytest.importorskip("openai")
+    function, executor = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    for code, name in ((function, "play"), (executor, "Executor")):
+        space: dict[str, object] = {}
+        exec(compile(code, name, "exec"), space)
+        assert isinstance(as_executor(space[name], name), AgentExecutor)
+
+
+def test_every_variable_of_programs_stands_in_the_page():
+    """What a program is told is documented."""
+    rollout = Rollout(
+        task=GivenTask(), base_url="u", api_key="k", model="m", episode_id="e", traceparent="t"
+    )
+    told = program._told(rollout, Path("/tmp"))
+    assert [] == [name for name in told if name != "TMPDIR" and f"`{name}`" not in PAGE]
+
+
+def test_every_outcome_and_every_public_name_of_a_rollout_stands_in_the_page():
+    """The tables are complete."""
+    assert [] == [outcome for outcome in Outcome if f"`{outcome}`" not in PAGE]
+    names = [name for name, _ in inspect.getmembers(Rollout) if not name.startswith("_")]
+    assert [] == [name for name in names if name not in PAGE]

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import uuid4
 
 from msgspec import Raw
@@ -88,8 +88,12 @@ async def measure(
         The keys of `odradek bench streams --json` (design.md, section 7). `stages` are input
         records per second of CPU that the stage itself used; `turns_per_s` is by the clock.
     """
-    extra = {"bootstrap_servers": bootstrap_servers} if bootstrap_servers else {}
-    bus = BusSettings(topic_prefix=f"bench{uuid4().hex[:8]}.", topic_partitions=partitions, **extra)
+    servers = bootstrap_servers or BusSettings().bootstrap_servers
+    bus = BusSettings(
+        bootstrap_servers=servers,
+        topic_prefix=f"bench{uuid4().hex[:8]}.",
+        topic_partitions=partitions,
+    )
     groups = max(1, round(turns / turns_per_episode / group_size))
     shape = (groups, group_size, turns_per_episode)
     stories = Stories(shape, prompt, sampled)
@@ -264,7 +268,7 @@ class Stage:
         self._reading: asyncio.Task[None] | None = None
         self._cpu_at_start = 0.0
 
-    async def __aenter__(self) -> "Stage":
+    async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "odradek.infra.cli", self._verb, "--driver", self._driver,
             env=self._env, stderr=asyncio.subprocess.PIPE,

@@ -39,7 +39,11 @@ class LogGroups:
 
         Raises KafkaUnreachable, TopicMissing, PositionGone, BadSettings.
         """
-        self._thread.call(self._open(offset))
+        try:
+            self._thread.call(self._open(offset))
+        except BaseException:
+            self.close()
+            raise
 
     async def _open(self, offset: int) -> None:
         self._reader = consumer(self._bus, max_poll_records=100)
@@ -80,14 +84,15 @@ class LogGroups:
         self._thread.call(self._close())
 
     async def _close(self) -> None:
-        for reader in self._episodes.values():
-            await reader.close()
+        while self._episodes:
+            await self._episodes.popitem()[1].close()
         if self._reader is not None:
             await self._reader.stop()
+            self._reader = None
 
     async def _next(self, timeout_s: float) -> Group | None:
-        assert self._reader is not None
-        assert self._on is not None
+        if self._reader is None or self._on is None:
+            return None
         if self._records.empty():
             found = await self._reader.getmany(timeout_ms=int(timeout_s * 1000))
             for message in (message for messages in found.values() for message in messages):

@@ -16,8 +16,9 @@ from odradek.trainer.consumption import Consumption, describe
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed import LogFeed
 from odradek.trainer.grpo import Hands, LogTrainer
+from odradek.trainer.lineage import Lineage
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import lineage_of, read_log, stand
+from odradek.trainer.standing import Standing, lineage_of, read_log, stand
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -61,25 +62,37 @@ def _run(settings: TrainerSettings, bus: BusSettings, thread: BusThread) -> int:
     log.info("run %s goes on at %s", settings.run, describe(standing.position))
     source = LogGroups(thread, bus, settings.batches_topic, ends=settings.until_end)
     source.open(standing.position.offset)
+    try:
+        announcer = KafkaAnnouncer(thread, bus)
+        try:
+            return _train(settings, standing, lineage, source, announcer)
+        finally:
+            announcer.close()
+    finally:
+        source.close()
+
+
+def _train(
+    settings: TrainerSettings,
+    standing: Standing,
+    lineage: Lineage,
+    source: LogGroups,
+    announcer: KafkaAnnouncer,
+) -> int:
     feed = LogFeed(
         source,
         Consumption(settings.rules, lineage, standing.position),
         ahead=settings.rows_per_step,
     )
-    engines = Engines(settings.engines, timeout_s=settings.engine_timeout_s, tell=log.warning)
     transfer = DirectoryTransfer(
         settings.output_dir / "weights",
-        engines,
+        Engines(settings.engines, timeout_s=settings.engine_timeout_s, tell=log.warning),
         config=Path(settings.model) / "config.json",
         keep=settings.keep_weights,
     )
-    announcer = KafkaAnnouncer(thread, bus)
-    try:
-        trainer = LogTrainer(settings, Hands(feed, transfer, announcer, lineage, standing))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: feed.stopping.set())
-        steps = trainer.run()
-        log.info("trained %d steps; last version %d", steps, trainer.version)
-        return steps
-    finally:
-        announcer.close()
+    trainer = LogTrainer(settings, Hands(feed, transfer, announcer, lineage, standing))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: feed.stopping.set())
+    steps = trainer.run()
+    log.info("trained %d steps; last version %d", steps, trainer.version)
+    return steps

@@ -1,0 +1,239 @@
+"""The trainer on a real log: pointers, refusals, resuming, replaying, a restarted engine."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from odradek.infra.bus import BusSettings, KafkaAppender, ensure_topics, rows
+from odradek.infra.client import subscribe
+from odradek.schemas import codec
+from odradek.schemas.events import Expected, Pointer
+from odradek.schemas.topics import BATCHES, EPISODES, POLICIES, STEPS
+from odradek.trainer import checkpoint
+from odradek.trainer.batches import LogGroups
+from odradek.trainer.bus_thread import BusThread
+from odradek.trainer.engine.process import newest_policy
+from odradek.trainer.errors import BadSettings
+from odradek.trainer.process import run
+from odradek.trainer.rows import rows_of
+from odradek.trainer.settings import TrainerSettings
+
+pytestmark = [pytest.mark.broker, pytest.mark.torch]
+
+
+@pytest.fixture
+def log_bus(broker):
+    """A bus of this test's own, with its topics."""
+    bus = BusSettings(
+        bootstrap_servers=broker, topic_prefix=f"t{uuid4().hex[:10]}.", topic_partitions=2
+    )
+    asyncio.run(ensure_topics(bus, rows()))
+    return bus
+
+
+async def append(appender, topic, key, event):
+    return await appender.append(
+        topic, key=key, value=codec.encode(event),
+        headers=codec.headers(event, source="/test", subject=key, event_id=uuid4().hex),
+    )  # fmt: skip
+
+
+async def publish(bus, groups, *, spoil=None, topic=BATCHES.name):
+    """Groups onto the log: episodes as the assembler, batches as the grouper would."""
+    appender = await KafkaAppender.connect(bus)
+    batches = []
+    for group in groups:
+        task = group.batch.task_id
+        await append(appender, EPISODES.name, task, Expected(task_id=task, group_size=8))
+        pointers = []
+        for pointer, episode in group.episodes:
+            at = await append(appender, EPISODES.name, task, episode)
+            pointers.append(
+                msgspec.structs.replace(
+                    pointer, partition=at.partition, offset=at.offset,
+                    digest=codec.digest(codec.encode(episode)),
+                )  # fmt: skip
+            )
+        batches.append(msgspec.structs.replace(group.batch, episodes=tuple(pointers)))
+    if spoil:
+        batches = spoil(batches)
+    for batch in batches:
+        await append(appender, topic, batch.task_id, batch)
+    await appender.aclose()
+    return batches
+
+
+def told(bus, topic, **where):
+    async def read():
+        return [
+            event
+            async for event in subscribe(topic, since="beginning", follow=False, bus=bus,
+                                         where=where)
+        ]  # fmt: skip
+
+    return asyncio.run(read())
+
+
+def settings_of(tiny, tmp_path, name="run", **more):
+    return TrainerSettings(
+        **{
+            "model": str(tiny), "output_dir": tmp_path / name, "device": "cpu", "run": name,
+            "learning_rate": 2e-3, "rows_per_step": 16, "micro_rows": 8, "max_staleness": 1000,
+            "until_end": True,
+        } | more
+    )  # fmt: skip
+
+
+def groups_from(bus, offset=0, topic=BATCHES.name):
+    thread = BusThread()
+    try:
+        source = LogGroups(thread, bus, topic, ends=True)
+        source.open(offset)
+        found = []
+        while not source.ended():
+            if group := source.next(0.2):
+                found.append(group)
+        source.close()
+        return found
+    finally:
+        thread.close()
+
+
+def test_pointers_lead_to_the_rows_that_were_written(log_bus, groups):
+    """Read back in the order of batches, whatever the order of episodes; twice the same."""
+    asyncio.run(publish(log_bus, groups[:6], spoil=lambda batches: batches[::-1]))
+    found = groups_from(log_bus)
+    assert [f"t{n}" for n in (5, 4, 3, 2, 1, 0)] == [group.batch.task_id for group in found]
+    for one, two in zip(found, groups[5::-1], strict=True):
+        if one.batch.zero_variance:
+            continue
+        assert [r.ids.tolist() for r in rows_of(two)] == [r.ids.tolist() for r in rows_of(one)]
+        assert [r.advantage for r in rows_of(two)] == [r.advantage for r in rows_of(one)]
+    again = groups_from(log_bus, offset=3)
+    assert [group.offset for group in found[3:]] == [group.offset for group in again]
+
+
+def test_pointers_that_lie_are_refused_and_the_others_are_used(log_bus, groups):
+    """Another digest, no record there, an Expected there, an unreadable batch: each has a reason."""
+    varied = [group for group in groups if not group.batch.zero_variance][:2]
+
+    def spoil(batches):
+        first, second = batches
+        wrong: list[Pointer] = list(first.episodes)
+        wrong[0] = msgspec.structs.replace(wrong[0], digest="0" * 64)
+        wrong[1] = msgspec.structs.replace(wrong[1], offset=wrong[1].offset + 10_000)
+        wrong[2] = msgspec.structs.replace(wrong[2], offset=0, digest=wrong[2].digest)
+        wrong[3] = msgspec.structs.replace(wrong[3], partition=77)
+        return [msgspec.structs.replace(first, episodes=tuple(wrong)), second]
+
+    from odradek.trainer import episodes
+
+    patience, episodes.LATEST_S = episodes.LATEST_S, 0.5
+    try:
+        asyncio.run(publish(log_bus, varied, spoil=spoil))
+        first, second = groups_from(log_bus)
+    finally:
+        episodes.LATEST_S = patience
+    assert {"wrong_digest", "missing_record"} == {r.reason for r in first.refused}
+    assert 4 == len(first.refused) == len(first.episodes)
+    assert 8 == len(second.episodes)
+
+
+def test_a_run_that_is_stopped_and_started_again_ends_as_if_it_had_not_been(
+    log_bus, groups, tiny, tmp_path
+):
+    """Same weights, versions never used twice, every entry in the ledger once."""
+    asyncio.run(publish(log_bus, groups))
+    steps = run(settings_of(tiny, tmp_path, "whole", max_steps=5, policy="a"), log_bus)
+    assert 5 == steps
+    run(settings_of(tiny, tmp_path, "cut", max_steps=2, policy="b"), log_bus)
+    run(settings_of(tiny, tmp_path, "cut", max_steps=5, policy="b"), log_bus)
+    whole = [s for s in told(log_bus, STEPS.name, run="whole") if s.optimized]
+    cut = [s for s in told(log_bus, STEPS.name, run="cut") if s.optimized]
+    assert [s.used for s in whole] == [s.used for s in cut]
+    assert whole[-1].weights == cut[-1].weights != ""
+    assert [1, 1, 2, 2, 2] == [s.incarnation for s in cut]
+    versions = [s.version for s in told(log_bus, STEPS.name, run="cut")]
+    assert versions == sorted(versions)
+    assert 7 == asyncio.run(newest_policy(log_bus, "b")).version  # 1 2 3, then 4 5 6 7
+    assert told(log_bus, POLICIES.name, name="a")[-1].digest == whole[-1].weights
+
+
+def test_a_replay_of_the_same_batches_ends_with_the_same_weights(log_bus, groups, tiny, tmp_path):
+    """The basic form: the batches again on another topic, a fresh trainer, equal digests."""
+    batches = asyncio.run(publish(log_bus, groups[:20]))
+    run(settings_of(tiny, tmp_path, "main", max_steps=1000, max_staleness=2), log_bus)
+    again = msgspec.structs.replace(BATCHES, name="again")
+
+    async def copy():
+        await ensure_topics(log_bus, [("again", again)])
+        appender = await KafkaAppender.connect(log_bus)
+        for batch in batches:
+            await append(appender, "again", batch.task_id, batch)
+        await appender.aclose()
+
+    asyncio.run(copy())
+    run(
+        settings_of(tiny, tmp_path, "again", max_steps=1000, max_staleness=2,
+                    batches_topic="again", replay_of="main"),
+        log_bus,
+    )  # fmt: skip
+    first = [s for s in told(log_bus, STEPS.name, run="main") if s.optimized]
+    second = [s for s in told(log_bus, STEPS.name, run="again") if s.optimized]
+    assert first
+    assert [[u.digest for u in s.used] for s in first] == [
+        [u.digest for u in s.used] for s in second
+    ]
+    assert [s.weights for s in first] == [s.weights for s in second]
+    assert told(log_bus, POLICIES.name, name="policy")[-1].run == "main"
+    with pytest.raises(BadSettings, match="no run 'nobody'"):
+        run(
+            settings_of(tiny, tmp_path, "x", batches_topic="again", replay_of="nobody"), log_bus
+        )
+
+
+def test_sigterm_ends_a_waiting_trainer_cleanly(log_bus, groups, tiny, tmp_path):
+    """Saved, told, returned: nothing is killed in the middle; idle batches are told as passed."""
+    equal = [group for group in groups if group.batch.zero_variance]
+    asyncio.run(publish(log_bus, groups[:4] + equal[:2]))
+    settings = settings_of(tiny, tmp_path, until_end=False, max_steps=1000)
+
+    def stop_when_idle():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            seen[:] = told(log_bus, STEPS.name, run="run")
+            if seen and seen[-1].position == 4 + len(equal[:2]):
+                break
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    seen = []
+    watcher = threading.Thread(target=stop_when_idle)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    watcher.start()
+    try:
+        steps = run(settings, log_bus)
+    finally:
+        watcher.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert steps >= 1
+    assert 4 + len(equal[:2]) == seen[-1].position
+    assert steps == checkpoint.position_of(checkpoint.newest(settings.output_dir))["step"]
+
+
+def test_a_folder_of_another_run_or_log_is_one_clear_line(log_bus, groups, tiny, tmp_path):
+    """Nothing is overwritten, nothing skipped."""
+    asyncio.run(publish(log_bus, groups[:8]))
+    run(settings_of(tiny, tmp_path, "one", max_steps=1), log_bus)
+    with pytest.raises(BadSettings, match="holds run 'one'"):
+        run(settings_of(tiny, tmp_path, "one", run="two"), log_bus)
+    with pytest.raises(BadSettings, match="another log"):
+        groups_from(log_bus, offset=999)
+    with pytest.raises(BadSettings, match="no model is named"):
+        run(TrainerSettings(), log_bus)

@@ -45,6 +45,7 @@ class Lane:
         self.position = position
         self.done = done
         self.fold: Fold = stage.fold()
+        self._read = codec.reader(stage.kind, max_bytes=stage.source.max_bytes)
         self.letters = 0
         self.records = 0
 
@@ -56,15 +57,14 @@ class Lane:
     def feed(self, records: Iterable[Record]) -> list[Outgoing]:
         """Fold the next records, in order; return what they cause to be written."""
         out: list[Outgoing] = []
-        decode, kind, limit = codec.decode, self.stage.kind, self.stage.source.max_bytes
-        feed = self.fold.feed
+        read, feed = self._read, self.fold.feed
         for record in records:
             if record.offset < self.position:
                 continue
             self.position = record.offset + 1
             self.records += 1
             try:
-                outputs = feed(record, decode(record.value, kind, max_bytes=limit))
+                outputs = feed(record, read(record.value))
             except InvalidRecord as error:
                 outputs = (Letter(error.reason, error.detail),)
             if outputs and record.offset >= self.done:

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings
-from odradek.schemas.events import Timeouts
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.fold import Stage
 from odradek.streams.settings import StreamsSettings, check_deadlines
@@ -49,7 +48,7 @@ async def run_stage(bus: BusSettings, stage: Stage, settings: StreamsSettings) -
         StreamError: See the driver.
         InfraError: Kafka cannot be reached or used.
     """
-    check_deadlines(settings.timeouts or Timeouts(), settings.max_attempts)
+    check_deadlines(settings.deadlines, settings.max_attempts)
     await supervised(stage.name, driver_of(bus, stage, settings))
 
 

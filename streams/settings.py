@@ -28,8 +28,17 @@ class StreamsSettings(BaseSettings):
     """How many conversations a reward service judges at once."""
     max_attempts: int = Field(default=2, ge=1)
     """Attempts at a sample that deadlines must leave room for; as the agent hosts have it."""
-    timeouts: Timeouts | None = None
-    """Deadlines to check at start, where tasks use others than the defaults."""
+    timeouts: dict[str, float] = {}
+    """Deadlines of tasks that differ from the defaults, such as {"run_s": 60}: checked at start."""
+
+    @property
+    def deadlines(self) -> Timeouts:
+        """Deadlines as tasks have them. Raises DeadlinesRefused for a name that is none."""
+        unknown = sorted(self.timeouts.keys() - set(Timeouts.__struct_fields__))
+        if unknown:
+            known = ", ".join(Timeouts.__struct_fields__)
+            raise DeadlinesRefused(f"no deadline is called {unknown[0]!r}; there are {known}")
+        return Timeouts(**self.timeouts)
 
 
 def check_deadlines(

@@ -26,6 +26,14 @@ def test_deadlines_that_contradict_each_other_are_refused(timeouts, attempts, wh
         check_deadlines(timeouts, attempts)
 
 
+def test_deadlines_come_from_the_environment(monkeypatch):
+    """As JSON; a name that is no deadline is refused."""
+    monkeypatch.setenv("ODRADEK_STREAMS_TIMEOUTS", '{"run_s": 60}')
+    assert 60 == StreamsSettings().deadlines.run_s
+    with pytest.raises(DeadlinesRefused, match="runs_s"):
+        _ = StreamsSettings(timeouts={"runs_s": 1}).deadlines
+
+
 def test_an_unknown_setting_is_refused(monkeypatch):
     """A driver that does not exist is no driver."""
     monkeypatch.setenv("ODRADEK_STREAMS_DRIVER", "pigeon")

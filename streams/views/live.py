@@ -1,0 +1,56 @@
+"""A Faust app that shows `Rates` once a second: `python -m odradek.streams.views.live`."""
+
+import asyncio
+import logging
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from odradek.infra.bus import BusSettings, Record
+from odradek.schemas.events import EpisodeHead, GroupsEvent
+from odradek.schemas.topics import EPISODES
+from odradek.streams.fold import NOTHING, Output, Stage
+from odradek.streams.grouper import Grouper
+from odradek.streams.process import driver_of, supervised
+from odradek.streams.settings import StreamsSettings
+from odradek.streams.views.rates import Rates
+
+
+class Viewing(Grouper):
+    """A fold that keeps nothing open and writes nothing: it only counts."""
+
+    rates = Rates()
+
+    def feed(self, record: Record, event: Any) -> tuple[Output, ...]:
+        """See `Fold`."""
+        if isinstance(event, EpisodeHead):
+            self.rates.add(record.timestamp, event)
+        return NOTHING
+
+
+VIEW = Stage(name="views", source=EPISODES, kind=GroupsEvent, sinks=(), fold=Viewing, ticks=False)
+
+
+async def show() -> None:
+    """Print a line of JSON a second until a signal."""
+    driver = driver_of(BusSettings(), VIEW, StreamsSettings(driver="faust"))
+    printing = asyncio.create_task(_print())
+    try:
+        await supervised(VIEW.name, driver)
+    finally:
+        printing.cancel()
+
+
+async def _print() -> None:
+    while True:
+        await asyncio.sleep(1)
+        line = msgspec.json.encode(Viewing.rates.snapshot(time.time()))
+        sys.stdout.write(line.decode() + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    asyncio.run(show())

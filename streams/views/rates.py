@@ -1,0 +1,36 @@
+"""What goes on now: episodes a second and mean reward by agent. Counting, no I/O."""
+
+from collections import Counter, deque
+from typing import Any
+
+from odradek.schemas.events import EpisodeHead
+
+
+class Rates:
+    """The last `window_s` seconds of `rl.episodes.v1`, by append time."""
+
+    def __init__(self, window_s: float = 60.0) -> None:
+        self.window_s = window_s
+        self._seen: deque[tuple[float, EpisodeHead]] = deque()
+
+    def add(self, at: float, head: EpisodeHead) -> None:
+        """Count an episode that was appended at Unix time `at`."""
+        self._seen.append((at, head))
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Per agent: episodes a second, mean reward of those that count, outcomes."""
+        while self._seen and self._seen[0][0] <= now - self.window_s:
+            self._seen.popleft()
+        agents: dict[str, dict[str, Any]] = {}
+        for name in sorted({head.agent for _, head in self._seen}):
+            heads = [head for _, head in self._seen if head.agent == name]
+            rewards = [
+                head.reward for head in heads if head.outcome.counts and head.reward is not None
+            ]
+            outcomes: Counter[str] = Counter(head.outcome.value for head in heads)
+            agents[name] = {
+                "episodes_per_s": len(heads) / self.window_s,
+                "reward_mean": sum(rewards) / len(rewards) if rewards else None,
+                "outcomes": dict(sorted(outcomes.items())),
+            }
+        return {"window_s": self.window_s, "agents": agents}

@@ -58,6 +58,8 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     sampling: dict[str, Any] = {}
     """Request fields that the proxy sets on each call."""
     call_s: float = 120.0
+    trace: str = ""
+    """W3C traceparent of the run: calls of an SDK that knows of no traces join it."""
     exp: float = 0.0
     """Unix time of its end."""
 

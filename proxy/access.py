@@ -35,6 +35,8 @@ class Permit(Struct, frozen=True, kw_only=True):
     lasts_s: float = 0.0
     """How long its token is still good."""
     unattributed: bool = False
+    trace: str = ""
+    """W3C traceparent of the run that the token was minted for."""
 
 
 class Gate:
@@ -88,6 +90,7 @@ class Gate:
             sampling=claims.sampling,
             call_s=claims.call_s,
             lasts_s=max(0.0, claims.exp - now),
+            trace=claims.trace,
         )
 
     def _claims(self, token: str) -> Claims:

@@ -75,7 +75,7 @@ class Calls:
         try:
             with telemetry.span(
                 "proxy.turn",
-                parent=_parent(client),
+                parent=_parent(client, permit),
                 episode_id=permit.episode_id,
             ) as call.traceparent:
                 return await self._serve(call)
@@ -274,10 +274,10 @@ class Calls:
         await self._recorder.sealed(call.story, sealed)
 
 
-def _parent(client: web.Request) -> str | None:
-    """The trace that the agent's call belongs to, where its header is one (W3C Trace Context)."""
+def _parent(client: web.Request, permit: Permit) -> str | None:
+    """The trace that the agent's call belongs to: its header's (W3C Trace Context), or the run's."""
     said = client.headers.get("traceparent")
-    return said if said is not None and TRACEPARENT.fullmatch(said) else None
+    return said if said is not None and TRACEPARENT.fullmatch(said) else permit.trace or None
 
 
 async def _body(client: web.Request) -> bytes:

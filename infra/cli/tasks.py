@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings, KafkaAppender, require_topics
 from odradek.infra.client import publish_task
 from odradek.infra.project.tasks import epochs as repeated
@@ -44,7 +45,11 @@ def publish(file: Path, epochs: int, keep_ids: bool, as_json: bool) -> None:
         raise click.UsageError("--keep-ids and --epochs exclude each other: ids must be unique")
     tasks = read(file, keep_ids=keep_ids)
     chosen = tasks if keep_ids else repeated(tasks, epochs)
-    asyncio.run(_publish(chosen, quiet=as_json))
+    telemetry.setup("tasks")
+    try:
+        asyncio.run(_publish(chosen, quiet=as_json))
+    finally:
+        telemetry.shutdown()
     if as_json:
         answer = {"published": len(chosen), "task_ids": [task.task_id for task in chosen]}
         click.echo(json.dumps(answer))

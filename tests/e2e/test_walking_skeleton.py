@@ -1,16 +1,16 @@
 """The whole path once: one task, one agent, one turn, one batch, one optimizer step."""
 
 import asyncio
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from odradek.infra.bus import BusSettings
-from odradek.infra.client import fresh
 from odradek.infra.project import load
 from odradek.infra.project.session import running
 from odradek.infra.project.training import Course
-from odradek.schemas.events import Task
 from odradek.streams.verify import verify
 
 AGENT = """
@@ -37,24 +37,43 @@ max_steps = 1
 """
 
 
+TASK = """{"agent": "one", "group_size": 2, "rewards": {"game": 1.0}}\n"""
+
+
+async def publish(folder: Path) -> None:
+    """Publish a task as a user does."""
+    (folder / "tasks.jsonl").write_text(TASK)
+    command = (sys.executable, "-m", "odradek.infra.cli", "tasks", "publish", "tasks.jsonl")
+    publishing = await asyncio.create_subprocess_exec(*command, cwd=folder)
+    assert 0 == await publishing.wait()
+
+
+def traces(file: Path) -> dict[str, set[str]]:
+    """Trace id -> names of its spans."""
+    found: dict[str, set[str]] = {}
+    for line in file.read_text().splitlines():
+        span = json.loads(line)
+        found.setdefault(span["context"]["trace_id"], set()).add(span["name"])
+    return found
+
+
 @pytest.mark.broker
 @pytest.mark.torch
 @pytest.mark.slow
 async def test_one_task_becomes_one_step(
     bus: BusSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task's two samples become one batch, and the batch moves the weights once."""
+    """A task's two samples become one batch, the batch moves the weights once, all in one trace."""
+    monkeypatch.setenv("ODRADEK_TRACE_FILE", str(tmp_path / "spans.jsonl"))
     monkeypatch.setenv("ODRADEK_KAFKA_BOOTSTRAP_SERVERS", bus.bootstrap_servers)
     monkeypatch.setenv("ODRADEK_TOPIC_PREFIX", bus.topic_prefix)
     monkeypatch.setenv("ODRADEK_TOPIC_PARTITIONS", "2")
     (tmp_path / "agent.py").write_text(AGENT)
     (tmp_path / "odradek.toml").write_text(PROJECT)
-    task = Task(task_id="-", agent="one", group_size=2, rewards={"game": 1.0})
 
     async with running(load(tmp_path), print) as session:
         course = Course(session)
-        async with course.appender() as appender:
-            await course.publish(appender, fresh([task]))
+        await publish(tmp_path)
         async with asyncio.timeout(60):
             while not session.tally.steps:
                 await course.changed()
@@ -66,3 +85,6 @@ async def test_one_task_becomes_one_step(
     wanted = {"tasks": 1, "samples": 2, "turns": 2, "episodes": 2, "batches": 1, "exclusions": {}}
     assert {name: report.conservation[name] for name in wanted} == wanted
     assert report.closed
+    (spans,) = traces(tmp_path / "spans.jsonl").values()
+    path = {"task.publish", "dispatch.group", "agent.run", "proxy.turn", "assemble.emit", "group.emit"}
+    assert path <= spans

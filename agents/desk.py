@@ -11,7 +11,7 @@ from a2a.server.agent_execution import RequestContext, RequestContextBuilder
 from a2a.server.context import ServerCallContext
 from a2a.server.id_generator import IDGenerator
 from a2a.server.request_handlers import RequestHandler
-from a2a.types import Message, Task, TaskState, TaskStatus
+from a2a.types import Message, SendMessageRequest, Task, TaskState, TaskStatus
 from a2a.utils.errors import (
     A2AError,
     InvalidRequestError,
@@ -194,7 +194,8 @@ class Desk:
         send = requests.send(record)
         if send.task_id:
             raise UnsupportedOperationError("follow-ups are not served over Kafka yet")
-        validate_proto_required_fields(send.proto())
+        if not send.plain:
+            validate_proto_required_fields(send.proto())
         if send.message_id in owned.messages:
             return True
         owned.messages.add(send.message_id)
@@ -259,17 +260,18 @@ class Desk:
                     "agent.run", parent=run.called.traceparent, episode_id=run.episode_id
                 ) as traceparent:
                     run.called = msgspec.structs.replace(run.called, traceparent=traceparent)
-                    await self._open(run)
-                    await self._play(owned, run)
+                    request = run.send.proto()
+                    await self._open(run, request)
+                    await self._play(owned, run, request)
         finally:
             owned.runs.pop(run.episode_id, None)
             run.closed.set()
 
-    async def _open(self, run: Run) -> None:
+    async def _open(self, run: Run, request: SendMessageRequest) -> None:
         run.go(State.OPENING)
         run.rollout = self._rollout(run)
         message = Message()
-        message.CopyFrom(run.send.proto().message)
+        message.CopyFrom(request.message)
         message.task_id, message.context_id = run.episode_id, run.context_id
         status = TaskStatus(state=TaskState.TASK_STATE_WORKING)
         status.timestamp.GetCurrentTime()
@@ -280,9 +282,8 @@ class Desk:
         # line nothing has begun; below it the successor finds the snapshot and gives up.
         await run.ledger.write(snapshot, opened, event)
 
-    async def _play(self, owned: Owned, run: Run) -> None:
+    async def _play(self, owned: Owned, run: Run, request: SendMessageRequest) -> None:
         self._runs[run.episode_id] = run
-        request = run.send.proto()
         request.message.context_id = run.context_id
         try:
             await self._handler.on_message_send(

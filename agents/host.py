@@ -220,7 +220,8 @@ class Host:
     def _throttle(self) -> None:
         """Pause partitions whose queue is full; their control operations wait that long, too."""
         for number, owned in self._owned.items():
-            waiting = owned.waiting if owned.paused or owned.backlog.unfinished else 0
+            busy = owned.paused or owned.backlog.unfinished >= self._settings.queue
+            waiting = owned.waiting if busy else 0
             full = waiting >= self._settings.queue
             where = TopicPartition(self._topic, number)
             try:

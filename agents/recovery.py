@@ -7,7 +7,7 @@ from a2a.types import Task, TaskState
 
 from odradek.agents.binding.headers import Called
 from odradek.agents.binding.requests import SEND, Sample, Send
-from odradek.agents.binding.responses import Mark, read_snapshot
+from odradek.agents.binding.responses import Mark, read_snapshot, snapshot_value
 from odradek.agents.episode import EpisodeExecutor
 from odradek.agents.gate import STATES, status_update
 from odradek.agents.owned import Owned
@@ -103,7 +103,7 @@ class Recovery:
         # Dying above this line, the next owner finds the task unfinished and ends it again: a
         # second Aborted or seal changes nothing. Below it, the task is closed for good.
         await owned.ledger.write(
-            self._snapshots.snapshot(closed, task, owned.number),
+            self._snapshots.snapshot(closed, snapshot_value(task), owned.number),
             self._snapshots.event(run, update, closed.generation),
         )
         owned.memory.put(closed)

@@ -40,6 +40,8 @@ class Kept:
         self.run = run
         self.task = task
         self.mark = mark
+        self.value = snapshot_value(task)
+        """The task as ProtoJSON, as it was written last."""
         self.published = asyncio.Event()
         """Set when subscribers have the terminal status."""
 
@@ -81,29 +83,32 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
             offset=run.offset,
             state=task.status.state,
         )
-        self._kept[run.episode_id] = Kept(run, task, mark)
-        return self.snapshot(mark, task, run.partition), self.event(run, task, mark.generation)
+        kept = self._kept[run.episode_id] = Kept(run, task, mark)
+        return (
+            self.snapshot(mark, kept.value, run.partition),
+            self.event(run, task, mark.generation, kept.value),
+        )
 
     def adopt(self, run: Run, task: Task, mark: Mark) -> None:
         """Keep a task that a predecessor left."""
         self._kept[run.episode_id] = Kept(run, task, mark)
 
-    def snapshot(self, mark: Mark, task: Task, partition: int) -> Entry:
+    def snapshot(self, mark: Mark, value: bytes, partition: int) -> Entry:
         """The record of a snapshot."""
         return Entry(
             topic=self._tasks_topic,
             key=mark.task_id,
-            value=snapshot_value(task),
+            value=value,
             headers=snapshot_headers(mark),
             partition=partition,
         )
 
-    def event(self, run: Run, event: Any, generation: int) -> Entry:
-        """The record of an event."""
+    def event(self, run: Run, event: Any, generation: int, value: bytes | None = None) -> Entry:
+        """The record of an event; `value` is the ProtoJSON of a Task, where it is at hand."""
         return Entry(
             topic=self._events_topic,
             key=run.episode_id,
-            value=stream_value(event),
+            value=stream_value(event) if value is None else b'{"task": ' + value + b"}",
             headers=event_headers(
                 event,
                 task_id=run.episode_id,
@@ -122,7 +127,7 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
         """
         kept = self._kept[run.episode_id]
         kept.mark = msgspec.structs.replace(kept.mark, ending=outcome)
-        await self._append(self.snapshot(kept.mark, kept.task, run.partition))
+        await self._append(self.snapshot(kept.mark, kept.value, run.partition))
 
     def forget(self, task_id: str) -> Mark | None:
         """Let a task go; return its last mark."""
@@ -164,7 +169,8 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
         if changed and not kept.run.lost:
             # Dying above this line, the task is unfinished and its ending is done again; below
             # it, a repeat of the request finds a terminal snapshot and changes nothing.
-            await self._append(self.snapshot(kept.mark, kept.task, kept.run.partition))
+            kept.value = snapshot_value(kept.task)
+            await self._append(self.snapshot(kept.mark, kept.value, kept.run.partition))
         return TaskVersion(kept.mark.generation)
 
     async def get(self, task_id: str, context: Any) -> StoredTask | None:

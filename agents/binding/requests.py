@@ -37,6 +37,9 @@ KNOWN: Final = frozenset(
 )
 """All operations of A2A 1.0; those outside OPERATIONS are answered `unsupported operation`."""
 LARGEST: Final = 1 * MB
+ROLES: Final = frozenset({"ROLE_USER", "ROLE_AGENT"})
+PLAIN: Final = frozenset({"returnImmediately", "historyLength", "acceptedOutputModes"})
+"""Parts of a request's configuration that have no required parts of their own."""
 
 
 class Sample(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,12 +73,14 @@ class _Message(Struct, frozen=True, rename="camel"):
     message_id: Name
     parts: list[_Part] = []
     metadata: _Metadata = _Metadata()
+    role: str = ""
     task_id: str = ""
     context_id: str = ""
 
 
 class _Send(Struct, frozen=True):
     message: _Message
+    configuration: dict[str, Raw] = {}
 
 
 # Not strict: clients that write by protobuf's Struct write every number as a float, 2 as 2.0.
@@ -93,6 +98,8 @@ class Send(Struct, frozen=True, kw_only=True):
     """The request as it came; `proto()` parses it afresh, since the SDK writes into it."""
     task_id: str = ""
     context_id: str = ""
+    plain: bool = False
+    """Whether everything that A2A requires was seen to be there."""
 
     def proto(self) -> SendMessageRequest:
         """The SDK's message. Raises BadRequestBody."""
@@ -125,6 +132,7 @@ def send(
         value=value,
         task_id=message.task_id,
         context_id=message.context_id,
+        plain=message.role in ROLES and bool(message.parts) and PLAIN >= set(found.configuration),
     )
 
 

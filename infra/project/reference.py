@@ -14,7 +14,8 @@ CLASSES: Final = {
     "[dispatch]": ("odradek.agents.settings", "DispatchSettings"),
     "[streams]": ("odradek.streams.settings", "StreamsSettings"),
     "[trainer]": ("odradek.trainer.settings", "TrainerSettings"),
-    "proxy": ("odradek.proxy.settings", "ProxySettings"),
+    "[engine]": ("odradek.trainer.engine.settings", "EngineSettings"),
+    "[proxy]": ("odradek.proxy.settings", "ProxySettings"),
     "tokens": ("odradek.infra.tokens", "TokenSettings"),
 }
 """Where each part of the page comes from; names in brackets are sections of odradek.toml."""

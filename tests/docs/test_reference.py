@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_settings_page_is_what_the_command_prints():
     """`odradek config --reference > docs/settings.md` brings it up to date."""
-    pytest.importorskip("torch")
     from odradek.infra.project.reference import page
 
     assert page() == (ROOT / "docs" / "settings.md").read_text()

@@ -5,6 +5,7 @@ import random
 RANGE = (1, 2, 3)
 GUESSES = 2
 QUESTION = "1-3?"
+HINTS = LOW, HIGH = "low", "high"
 
 
 class HiLo:
@@ -29,12 +30,16 @@ class HiLo:
         spoken = [{"role": "assistant", "content": reply}]
         if guess is None or self.over:
             return spoken
-        hint = "high" if self.secret > guess else "low"
+        hint = HIGH if self.secret > guess else LOW
         return [*spoken, {"role": "user", "content": hint}]
 
 
 def conversations(n: int = 512, seed: int = 0) -> list[list[dict[str, str]]]:
-    """Games of random valid guesses: they teach a new model the form, not the play."""
+    """What a new model is taught: the form of a game and the look of a hint, not the play.
+
+    Games of random valid guesses, and lessons that want a hint's first letter: a model that cannot
+    read has nothing to learn from. It still wins as often as chance, 5 of 9.
+    """
     chance = random.Random(seed)
     found = []
     for _ in range(n):
@@ -43,4 +48,7 @@ def conversations(n: int = 512, seed: int = 0) -> list[list[dict[str, str]]]:
         while not game.over:
             messages += game.answer(str(chance.choice(RANGE)))
         found.append(messages)
+    for hint in HINTS:
+        lesson = [{"role": "user", "content": hint}, {"role": "assistant", "content": hint[0]}]
+        found += [lesson] * (n // 4)
     return found

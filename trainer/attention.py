@@ -2,10 +2,14 @@
 
 TRL lays several rows out as one prefix tree in depth-first order, so that shared beginnings are
 computed once. In that order a token's descendants directly follow it: token q may look at token k
-exactly if k <= q < end(k), where end(k) is where k's subtree ends. On a CPU this is a mask for
-SDPA, on a GPU a mask function for FlexAttention, which skips what is masked block by block.
+exactly if k <= q < end(k), where end(k) is where k's subtree ends. On a CPU this is one mask for
+SDPA where the tree is small, and one call for each segment where it is large; on a GPU a mask
+function for FlexAttention, which skips what is masked block by block.
 """
 
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -39,23 +43,59 @@ def dense_mask(ends: Tensor) -> Tensor:
     return ((at[:, None] >= at[None, :]) & (at[:, None] < ends[None, :]))[None, None]
 
 
+def seen(ends: Tensor) -> Callable[[Any, Any, Any, Any], Tensor]:
+    """Who may look at whom, as FlexAttention asks."""
+
+    def allowed(_batch: Any, _head: Any, q: Any, k: Any) -> Tensor:
+        found: Tensor = (q >= k) & (q < ends[k])
+        return found
+
+    return allowed
+
+
 def block_mask(ends: Tensor) -> Any:
     """The same as a FlexAttention block mask."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    def seen(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return (q >= k) & (q < ends[k])
-
     n = len(ends)
-    return create_block_mask(seen, None, None, n, n, device=str(ends.device))
+    return create_block_mask(seen(ends), None, None, n, n, device=str(ends.device))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of the row without branches: its queries, and the positions on its path."""
+
+    start: int
+    end: int
+    path: Tensor
+    mask: Tensor
+    """Who of the path each query may look at, bool, shape (end - start, len(path))."""
+
+
+WORTHWHILE: Final = 64
+"""Mean tokens of a segment from which on a call of its own costs less than masking."""
+
+
+def segments(kv_index: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> list[Segment]:
+    """The tree's segments. The end of a segment's path is the segment itself."""
+    q, k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
+    found = []
+    for index, (start, end) in enumerate(itertools.pairwise(q)):
+        path = kv_index[k[index] : k[index + 1]].long()
+        own = torch.ones(end - start, len(path), dtype=torch.bool, device=kv_index.device)
+        found.append(Segment(start, end, path, own.tril(len(path) - (end - start))))
+    return found
 
 
 def mask_for(inputs: dict[str, Tensor], device: torch.device) -> Any:
     """The mask of a packed row, made once and used by every layer."""
-    ends = subtree_ends(
-        inputs["tree_kv_index"], inputs["tree_cu_seqlens_q"], inputs["tree_cu_seqlens_k"]
-    ).to(device)
-    return dense_mask(ends) if device.type == "cpu" else block_mask(ends)
+    tree = (inputs["tree_kv_index"], inputs["tree_cu_seqlens_q"], inputs["tree_cu_seqlens_k"])
+    if device.type != "cpu":
+        return block_mask(subtree_ends(*tree).to(device))
+    many = len(inputs["tree_cu_seqlens_q"]) - 1
+    if int(inputs["tree_cu_seqlens_q"][-1]) >= many * WORTHWHILE:
+        return segments(*tree)
+    return dense_mask(subtree_ends(*tree))
 
 
 _compiled: dict[str, Any] = {}
@@ -70,6 +110,20 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float |
         query, key, value, block_mask=mask, scale=scaling, enable_gqa=query.size(1) != key.size(1)
     )
     return out
+
+
+def _along(
+    query: Tensor, key: Tensor, value: Tensor, segment: Segment, scaling: float | None
+) -> Tensor:
+    """Attention of one segment's queries to its path."""
+    return torch.nn.functional.scaled_dot_product_attention(
+        query[:, :, segment.start : segment.end],
+        key.index_select(2, segment.path),
+        value.index_select(2, segment.path),
+        attn_mask=segment.mask,
+        scale=scaling,
+        enable_gqa=query.size(1) != key.size(1),
+    )
 
 
 def tree_attention(
@@ -91,7 +145,9 @@ def tree_attention(
     del module, attention_mask
     if sliding_window is not None:
         raise NotImplementedError("tree attention knows no sliding window")
-    if isinstance(tree_mask, Tensor):
+    if isinstance(tree_mask, list):
+        out = torch.cat([_along(query, key, value, one, scaling) for one in tree_mask], dim=2)
+    elif isinstance(tree_mask, Tensor):
         out = torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=tree_mask, scale=scaling,
             enable_gqa=query.size(1) != key.size(1),

@@ -88,3 +88,33 @@ def group_of(games, *, offset: int, version: int) -> Group:
         zero_variance=bool(np.ptp(rewards) == 0),
     )
     return Group(offset, batch, tuple(episodes))
+
+
+def group_with_rewards(offset, rewards, *, version=1, purpose="train") -> Group:
+    """A group of one-turn episodes, one for each reward."""
+    episodes = []
+    for sample, reward in enumerate(rewards):
+        sequence = Sequence(
+            ids=arrays.pack_ids([5, 6, 10 + sample, 3]),
+            spans=(Span(2, 4),),
+            logprobs=arrays.pack_floats([-0.5, -0.1]),
+            versions=(VersionSpan(version, 2, 4),),
+        )
+        episode = Episode(
+            episode_id=f"e{offset}-{sample}", task_id=f"t{offset}", agent="a", sample=sample,
+            group_size=len(rewards), reward=reward, sequences=(sequence,), purpose=purpose,
+        )  # fmt: skip
+        pointer = Pointer(
+            episode_id=episode.episode_id, sample=sample, topic="rl.episodes.v1", partition=0,
+            offset=offset * 10 + sample, digest=f"{offset}-{sample}", reward=reward,
+        )  # fmt: skip
+        episodes.append((pointer, episode))
+    batch = Batch(
+        task_id=f"t{offset}",
+        group_size=max(len(rewards), 1),
+        purpose=purpose,
+        episodes=tuple(pointer for pointer, _ in episodes),
+        zero_variance=len(set(rewards)) == 1,
+        empty="" if rewards else "too_few",
+    )
+    return Group(offset, batch, tuple(episodes))

@@ -39,8 +39,8 @@ from odradek.infra.bus import Record
 from odradek.infra.errors import BusError
 from odradek.infra.tokens import mint
 from odradek.schemas import ids
-from odradek.schemas.errors import SchemaError
-from odradek.schemas.events import Outcome, parsed
+from odradek.schemas.errors import InvalidRecord, SchemaError
+from odradek.schemas.events import Outcome
 
 TASK_ID = "odradek.task_id"
 """Where the SDK's hook finds the id of the task that a message is to become."""
@@ -277,7 +277,11 @@ class Desk:
         status.timestamp.GetCurrentTime()
         task = Task(id=run.episode_id, context_id=run.context_id, status=status, history=[message])
         snapshot, event = self._snapshots.open(run, task)
-        opened = records.opened(run, self._settings.name, source=self._source)
+        try:
+            opened = records.opened(run, self._settings.name, source=self._source)
+        except InvalidRecord as error:
+            self._snapshots.forget(run.episode_id)
+            raise RequestRefused(error.reason, error.detail) from None
         # One transaction: whoever has lost the partition can open nothing. Dying above this
         # line nothing has begun; below it the successor finds the snapshot and gives up.
         await run.ledger.write(snapshot, opened, event)
@@ -309,7 +313,7 @@ class Desk:
             task=GivenTask(
                 task_id=sample.task_id,
                 agent=self._settings.name,
-                input=parsed(run.send.input),
+                input=run.send.given,
                 item=sample.item,
                 purpose=sample.purpose,
                 group_size=sample.group_size,

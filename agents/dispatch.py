@@ -14,7 +14,7 @@ from odradek.agents.ledger import Entry, FencedLedger
 from odradek.agents.lot import Lot
 from odradek.agents.marks import Marks, Standing
 from odradek.agents.membership import Membership
-from odradek.agents.order import Order, check_size, records_of
+from odradek.agents.order import Order, check, records_of
 from odradek.agents.process import serve
 from odradek.agents.settings import DispatchSettings
 from odradek.agents.span import span
@@ -213,7 +213,7 @@ class Dispatcher:
         try:
             task = codec.decode(record.value, Task, max_bytes=TASKS.max_bytes)
             if standing is Standing.WAITING:
-                check_size(task)
+                check(task)
                 self._check_new(task)
                 await self._check_agent(task)
         except (InvalidRecord, RequestRefused) as error:

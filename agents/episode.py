@@ -78,6 +78,13 @@ class EpisodeExecutor(AgentExecutor):
             run.lose()
             self._fail(error, run.partition)
             await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
+        except Exception as error:  # noqa: BLE001
+            # Where exceptions end in a host: what has no name here is a mistake of ours, and what
+            # the SDK would make of it, a failed task without a seal, would be a lie. The process
+            # ends; its successor gives the attempt up, and the last attempt for good.
+            run.lose()
+            self._fail(error)
+            await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
         finally:
             run.over.set()
 

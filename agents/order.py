@@ -27,8 +27,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-def check_size(task: Task) -> None:
+def check(task: Task) -> None:
     """Raise RequestRefused if the task makes requests that no host would read."""
+    try:
+        msgspec.json.decode(task.input)  # passes through unread until here
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestRefused("not_json", f"input: {error}") from None
     size = len(bytes(task.input)) + len(msgspec.json.encode(task.sampling))
     if size > LARGEST - ENVELOPE:
         raise RequestRefused("too_large", f"an input of {size} bytes fits no request")

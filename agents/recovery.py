@@ -48,7 +48,11 @@ class Recovery:
         strays = [mark for mark in owned.memory.unfinished() if mark.offset < position]
         for mark in strays:
             send = Send(
-                message_id=mark.message_id, sample=None, input=msgspec.Raw(b"null"), value=b""
+                message_id=mark.message_id,
+                sample=None,
+                input=msgspec.Raw(b"null"),
+                given=None,
+                value=b"",
             )
             sample = Sample(task_id=mark.message_id)
             await self._end(owned, mark, send, Called(operation=SEND), sample, mark.attempt)

@@ -37,6 +37,7 @@ KNOWN: Final = frozenset(
 )
 """All operations of A2A 1.0; those outside OPERATIONS are answered `unsupported operation`."""
 LARGEST: Final = 1 * MB
+LONGEST_S: Final = 366 * 24 * 3600.0
 ROLES: Final = frozenset({"ROLE_USER", "ROLE_AGENT"})
 PLAIN: Final = frozenset({"returnImmediately", "historyLength", "acceptedOutputModes"})
 """Parts of a request's configuration that have no required parts of their own."""
@@ -94,6 +95,8 @@ class Send(Struct, frozen=True, kw_only=True):
     sample: Sample | None
     """None: a message that belongs to no task."""
     input: Raw
+    given: Any
+    """The input as Python values."""
     value: bytes
     """The request as it came; `proto()` parses it afresh, since the SDK writes into it."""
     task_id: str = ""
@@ -119,21 +122,34 @@ def send(
     value = _bounded(record)
     try:
         found = _send_decoder.decode(value)
+        part = found.message.parts[0] if found.message.parts else _Part()
+        # A Raw field is not looked into while it is decoded, so its text may still be none.
+        given = msgspec.json.decode(part.data) if part.text is None else part.text
     except msgspec.ValidationError as error:
         raise BadRequestBody("bad_schema", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequestBody("not_json", str(error)[:200]) from None
     message = found.message
-    part = message.parts[0] if message.parts else _Part()
+    _check_times(message.metadata.rollout)
     return Send(
         message_id=message.message_id,
         sample=message.metadata.rollout,
+        given=given,
         input=part.data if part.text is None else Raw(msgspec.json.encode(part.text)),
         value=value,
         task_id=message.task_id,
         context_id=message.context_id,
         plain=message.role in ROLES and bool(message.parts) and PLAIN >= set(found.configuration),
     )
+
+
+def _check_times(sample: Sample | None) -> None:
+    """Raise BadRequestBody for timeouts that no clock can count to."""
+    if sample is None:
+        return
+    for name in sample.timeouts.__struct_fields__:
+        if getattr(sample.timeouts, name) > LONGEST_S:
+            raise BadRequestBody("bad_schema", f"timeouts.{name} is more than a year")
 
 
 def cancel(record: Record) -> CancelTaskRequest:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from typing import Protocol
 
 logger = logging.getLogger("odradek")
@@ -36,7 +37,7 @@ async def serve(server: Server, name: str) -> None:
     await serving
 
 
-def loop_factory() -> object:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Uvloop where it is there, for less overhead per episode; else asyncio's own loop."""
     try:
         from uvloop import new_event_loop

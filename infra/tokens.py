@@ -10,9 +10,10 @@ from typing import Any, Final, Literal
 
 import jwt
 import msgspec
-from odradek.infra.errors import ProjectError, TokenError
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from odradek.infra.errors import ProjectError, TokenError
 
 AUDIENCE: Final = "odradek-proxy"
 ALGORITHM: Final = "HS256"

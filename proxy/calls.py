@@ -275,7 +275,7 @@ class Calls:
 
 
 def _parent(client: web.Request, permit: Permit) -> str | None:
-    """The trace that the agent's call belongs to: its header's (W3C Trace Context), or the run's."""
+    """The trace of the agent's call: its header's (W3C Trace Context), or the run's."""
     said = client.headers.get("traceparent")
     return said if said is not None and TRACEPARENT.fullmatch(said) else permit.trace or None
 

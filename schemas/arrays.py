@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
 from odradek.schemas.errors import InvalidRecord
 
 SHORT: Final = 64

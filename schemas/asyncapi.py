@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 import msgspec
+
 from odradek.schemas import events
 from odradek.schemas.topics import AGENT_TOPICS, CLIENT_TOPICS, TOPICS, Topic
 

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 import msgspec
+
 from odradek.schemas import events
 from odradek.schemas.arrays import check_floats, check_ids
 from odradek.schemas.errors import InvalidRecord

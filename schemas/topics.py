@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+
 from odradek.schemas import events
 from odradek.schemas.errors import UnknownTopic
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
 from odradek.infra.bus.clients import admin, running
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, TopicMismatch, TopicMissing

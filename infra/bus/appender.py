@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
 from odradek.infra.bus.clients import producer, start
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, LogUnavailable

@@ -16,6 +16,7 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     UnknownTopicOrPartitionError,
 )
+
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import (
     BusError,

@@ -4,10 +4,11 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from aiokafka.helpers import create_ssl_context
-from odradek.infra.errors import ProjectError
-from odradek.schemas.topics import Topic
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from odradek.infra.errors import ProjectError
+from odradek.schemas.topics import Topic
 
 
 class BusSettings(BaseSettings):

@@ -4,6 +4,8 @@ import asyncio
 
 import click
 
+from odradek.infra.cli.options import given
+
 
 @click.command()
 @click.argument("target", required=False)
@@ -43,8 +45,7 @@ def command(
     from odradek.infra import telemetry
     from odradek.infra.bus import BusSettings
 
-    given = {"name": name, "concurrency": concurrency, "instance": instance}
-    settings = AgentSettings(**{key: value for key, value in given.items() if value is not None})
+    settings = AgentSettings(**given(name=name, concurrency=concurrency, instance=instance))
     executor = load(target, program)
     telemetry.setup("agent")
     try:

@@ -4,6 +4,8 @@ import asyncio
 
 import click
 
+from odradek.infra.cli.options import given
+
 DRIVER = click.option(
     "--driver",
     type=click.Choice(["kafka", "faust"]),
@@ -27,5 +29,5 @@ def command(driver: str | None) -> None:
     from odradek.streams.process import run_stage
     from odradek.streams.settings import StreamsSettings
 
-    settings = StreamsSettings(**({"driver": driver} if driver else {}))
+    settings = StreamsSettings(**given(driver=driver))
     asyncio.run(run_stage(BusSettings(), ASSEMBLE, settings))

@@ -4,6 +4,8 @@ import asyncio
 
 import click
 
+from odradek.infra.cli.options import given
+
 
 @click.command()
 @click.option(
@@ -34,13 +36,17 @@ def command(
     from odradek.infra import telemetry
     from odradek.infra.bus import BusSettings
 
-    given = {"open_groups": open_groups, "open_evals": open_evals, "instance": instance}
-    chosen: dict[str, object] = {key: value for key, value in given.items() if value is not None}
-    if no_trainer:
-        chosen["trainer"] = False
+    settings = DispatchSettings(
+        **given(
+            open_groups=open_groups,
+            open_evals=open_evals,
+            instance=instance,
+            trainer=False if no_trainer else None,
+        )
+    )
     telemetry.setup("dispatcher")
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(run(DispatchSettings(**chosen), BusSettings()))
+            runner.run(run(settings, BusSettings()))
     finally:
         telemetry.shutdown()

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from odradek.infra.cli.options import given
+
 
 class _Default(click.Group):
     """Runs `serve` where no other subcommand is named."""
@@ -31,13 +33,13 @@ def command() -> None:
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [8000]")
 @click.option("--policy", help="Serve the newest weights of this policy (rl.policies.v1).")
 @click.option("--seed", type=int, help="Of the sampling.")
-def serve(**given: Any) -> None:
+def serve(**options: Any) -> None:
     """Serve a model over vLLM's HTTP surface. Settings: ODRADEK_ENGINE_*."""
     from odradek.infra.bus import BusSettings
     from odradek.trainer.engine.process import serve as run
     from odradek.trainer.engine.settings import EngineSettings
 
-    told = {name: value for name, value in given.items() if value is not None}
+    told = given(**options)
     asyncio.run(run(EngineSettings(**told), BusSettings()))
 
 
@@ -53,7 +55,7 @@ def serve(**given: Any) -> None:
     help="Python of the environment in which vLLM is installed: it needs another torch than ours.",
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def vllm(python: str, flags: tuple[str, ...], **given: Any) -> None:
+def vllm(python: str, flags: tuple[str, ...], **options: Any) -> None:
     r"""Start vLLM so that it can be trained on, and wait until it serves.
 
     FLAGS go to vLLM as they are, for instance --max-model-len 4096 --tensor-parallel-size 2.
@@ -66,5 +68,5 @@ def vllm(python: str, flags: tuple[str, ...], **given: Any) -> None:
     from odradek.trainer.engine.settings import EngineSettings
     from odradek.trainer.engine.vllm import run
 
-    told = {name: value for name, value in given.items() if value is not None}
+    told = given(**options)
     run(EngineSettings(**told), BusSettings(), python=python, flags=flags)

@@ -5,6 +5,7 @@ import asyncio
 import click
 
 from odradek.infra.cli.assemble import DRIVER
+from odradek.infra.cli.options import given
 
 
 @click.command()
@@ -22,5 +23,5 @@ def command(driver: str | None) -> None:
     from odradek.streams.process import run_stage
     from odradek.streams.settings import StreamsSettings
 
-    settings = StreamsSettings(**({"driver": driver} if driver else {}))
+    settings = StreamsSettings(**given(driver=driver))
     asyncio.run(run_stage(BusSettings(), GROUP, settings))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import msgspec
+
 from odradek.infra.local import daemon
 from odradek.infra.local.jars import KAFKA_VERSION, Progress, fetch_jars, jars_dir, missing
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from odradek.infra.cli.options import given
+
 
 @click.command()
 @click.option("--host", help="Where to listen.  [default: 127.0.0.1]")
@@ -25,7 +27,7 @@ import click
     default=None,
     help="Let calls in that name no episode, and record them apart; loopback only.",
 )
-def command(**given: Any) -> None:
+def command(**options: Any) -> None:
     """Run the proxy: agents call it in place of the engine, and each call becomes a turn in Kafka.
 
     \b
@@ -39,4 +41,4 @@ def command(**given: Any) -> None:
     from odradek.proxy.app import run
     from odradek.proxy.settings import ProxySettings
 
-    run(ProxySettings(**{name: value for name, value in given.items() if value is not None}))
+    run(ProxySettings(**given(**options)))

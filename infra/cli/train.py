@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from odradek.infra.cli.options import given
+
 
 @click.command()
 @click.option("--model", help="Folder of the model to start from.")
@@ -18,7 +20,7 @@ import click
 @click.option("--loss", help="grpo, dapo, dr_grpo, gspo or cispo.")
 @click.option("--learning-rate", type=float, help="Of AdamW, constant.")
 @click.option("--seed", type=int, help="Of everything random.")
-def command(**given: Any) -> None:
+def command(**options: Any) -> None:
     r"""Run the trainer: rl.batches.v1 becomes weights, rl.policies.v1 and rl.steps.v1.
 
     It goes on from the newest whole checkpoint in --output-dir. SIGTERM ends it after the step
@@ -35,5 +37,5 @@ def command(**given: Any) -> None:
     from odradek.trainer.process import run
     from odradek.trainer.settings import TrainerSettings
 
-    told = {name: value for name, value in given.items() if value is not None}
+    told = given(**options)
     run(TrainerSettings(**told), BusSettings())

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Sequence
 
 import msgspec
+
 from odradek.infra.bus import BusSettings, KafkaAppender
 from odradek.infra.client.publish import publish_task
 from odradek.infra.client.subscribe import records

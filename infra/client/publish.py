@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable
 
 import msgspec
+
 from odradek.infra import telemetry
 from odradek.infra.bus import Address, Appender, BusSettings, KafkaAppender
 from odradek.schemas import codec, ids

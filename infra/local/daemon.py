@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+
 from odradek.infra.local.broker import READY_S, STOP_S
 from odradek.infra.local.errors import BrokerSilent, NoDisk, NotOurBroker, PortInUse
 from odradek.infra.local.jars import Progress, cache_dir

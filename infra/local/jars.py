@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+
 from odradek.infra.local.errors import JarDiffers, JarsUnavailable, NoDisk
 
 KAFKA_VERSION: Final = "4.3.1"

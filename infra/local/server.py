@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+
 from odradek.infra.local.errors import BrokerDied, BrokerSilent, NoDisk, PortInUse
 from odradek.infra.local.jars import Progress, fetch_jars
 from odradek.infra.local.java import find_java

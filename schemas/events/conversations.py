@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from msgspec import Meta
+
 from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose
 
 

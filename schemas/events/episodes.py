@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+
 from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose, Seconds
 from odradek.schemas.events.turns import Usage, VersionSpan
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw
+
 from odradek.schemas.events.event import Event, Name, Purpose, Seconds, null
 
 

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from msgspec import Meta
+
 from odradek.schemas.events.event import Count, Event, Name, Purpose
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
+
 from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose, null
 from odradek.schemas.events.task import Timeouts
 

@@ -50,6 +50,7 @@ async def test_bring_your_own_kafka(bus):
     assert "other" not in await run(read, bus)
     await run(judge, bus, "episode-1")
     (reward,) = [
-        event async for event in subscribe("rl.rewards.v1", since="beginning", follow=False, bus=bus)
+        event
+        async for event in subscribe("rl.rewards.v1", since="beginning", follow=False, bus=bus)
     ]
     assert ("episode-1", "taste", 0.5) == (reward.episode_id, reward.component, reward.value)

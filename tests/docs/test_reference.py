@@ -20,7 +20,9 @@ def test_the_settings_page_is_what_the_command_prints():
 def test_every_setting_has_a_meaning():
     """A knob that cannot be explained in a line should not exist."""
     text = (ROOT / "docs" / "settings.md").read_text()
-    assert [] == [line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")]
+    assert [] == [
+        line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")
+    ]
 
 
 def pages() -> list[Path]:

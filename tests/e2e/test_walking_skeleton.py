@@ -86,5 +86,12 @@ async def test_one_task_becomes_one_step(
     assert {name: report.conservation[name] for name in wanted} == wanted
     assert report.closed
     (spans,) = traces(tmp_path / "spans.jsonl").values()
-    path = {"task.publish", "dispatch.group", "agent.run", "proxy.turn", "assemble.emit", "group.emit"}
+    path = {
+        "task.publish",
+        "dispatch.group",
+        "agent.run",
+        "proxy.turn",
+        "assemble.emit",
+        "group.emit",
+    }
     assert path <= spans

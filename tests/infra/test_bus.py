@@ -1,6 +1,7 @@
 """The bus: one suite over the real and the in-memory appender, topics, dead letters, errors."""
 
 import pytest
+
 from odradek.infra.bus import (
     BusSettings,
     KafkaAppender,

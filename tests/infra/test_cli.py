@@ -7,11 +7,12 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
+
 from odradek.infra import cli
 from odradek.infra.bus import BusSettings
 from odradek.infra.errors import KafkaUnreachable
 from odradek.infra.local.jars import Jar
-from pydantic import ValidationError
 
 HEAVY = ("torch", "transformers", "faust", "aiokafka", "pydantic", "msgspec", "a2a", "aiohttp")
 

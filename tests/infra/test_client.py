@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from odradek.infra.bus import KafkaAppender, ensure_topics, letter_headers, rows
 from odradek.infra.client import deploy, fresh, publish_tasks, records, subscribe
 from odradek.infra.errors import ProjectError

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from odradek.infra.local import jars
 from odradek.infra.local.errors import JarDiffers, JarsUnavailable, NoDisk
 from odradek.infra.local.jars import Jar, cache_dir, fetch_jars, missing, pinned

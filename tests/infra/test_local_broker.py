@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from odradek.infra.bus import (
     admin,
     consumer,

@@ -4,6 +4,7 @@ import time
 
 import jwt
 import pytest
+
 from odradek.infra import tokens
 from odradek.infra.errors import ProjectError, TokenError
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from odradek.schemas import codec, events
 from odradek.schemas.arrays import pack_floats, pack_ids, unpack_floats, unpack_ids
 from odradek.schemas.errors import InvalidRecord

@@ -3,6 +3,7 @@
 from aiokafka.partitioner import murmur2 as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from odradek.schemas import ids
 
 

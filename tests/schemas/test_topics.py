@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from odradek.schemas import asyncapi
 from odradek.schemas.errors import UnknownTopic
 from odradek.schemas.topics import (

@@ -1,6 +1,7 @@
 """One event of every type, with every field set: what the golden bytes are made of."""
 
 from msgspec import Raw
+
 from odradek.schemas import events
 from odradek.schemas.arrays import pack_floats, pack_ids
 

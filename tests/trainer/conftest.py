@@ -16,7 +16,7 @@ from odradek.trainer.announce import ListedAnnouncements
 from odradek.trainer.consumption import Consumption, Position
 from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
 from odradek.trainer.engine.tiny import make_tiny
-from odradek.trainer.feed import LogFeed, ListedGroups
+from odradek.trainer.feed import ListedGroups, LogFeed
 from odradek.trainer.grpo import Hands, LogTrainer
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.settings import TrainerSettings
@@ -46,9 +46,7 @@ def tokenizer(tiny):
 def sampler(tiny, tokenizer) -> Sampler:
     """A fresh sampler over it."""
     model = load_model(tiny)
-    return Sampler(
-        model, pad_id=tokenizer.pad_token_id, end_ids=[tokenizer.eos_token_id], seed=0
-    )
+    return Sampler(model, pad_id=tokenizer.pad_token_id, end_ids=[tokenizer.eos_token_id], seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,9 @@ def test_a_trees_hidden_states_are_those_of_its_rows(kind):
 
 def test_the_measure_has_the_keys_that_programs_rely_on():
     """A small one, for its shape."""
-    found = measure(group=2, turns=2, prompt=8, sampled=2, between=3, hidden=32, layers=1, repeats=1)
+    found = measure(
+        group=2, turns=2, prompt=8, sampled=2, between=3, hidden=32, layers=1, repeats=1
+    )
     assert {"per_turn", "merged", "tree"} == set(found["tokens_per_s"])
     assert found["speedup"] > 0
     assert {"per_turn": 50, "merged": 30, "tree": 22} == found["forwarded_tokens"]

@@ -1,5 +1,6 @@
 """A checkpoint is whole or not there, wherever its writer dies."""
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -60,12 +61,14 @@ def test_dying_at_any_call_leaves_a_whole_checkpoint(tmp_path, monkeypatch, call
             patch.setattr(checkpoint.shutil, "rmtree", deadly(checkpoint.shutil.rmtree))
         elif call == "fsync":
             patch.setattr(checkpoint, "fsync", deadly(checkpoint.fsync))
-        try:
+        with contextlib.suppress(Died):
             checkpoint.write(
-                tmp_path, 2, deadly(fill) if call == "fill" else fill, keep=1, position={"offset": 2}
+                tmp_path,
+                2,
+                deadly(fill) if call == "fill" else fill,
+                keep=1,
+                position={"offset": 2},
             )
-        except Died:
-            pass
     found = checkpoint.newest(tmp_path)
     assert found is not None
     assert found.name in {"checkpoint-1", "checkpoint-2"}

@@ -1,6 +1,7 @@
 """The small engine's surface, as OpenAI's client and the trainer see it."""
 
 import asyncio
+import itertools
 import json
 import socket
 
@@ -117,9 +118,7 @@ async def test_many_requests_share_batches_and_the_loop_stays_free(engine, clien
 async def test_what_it_cannot_do_is_a_400_that_says_so(client, mistake):
     """In the shape that OpenAI's clients read."""
     with pytest.raises(BadRequestError) as caught:
-        await client.chat.completions.create(
-            **{"model": "m", "messages": ASK}, extra_body=mistake
-        )
+        await client.chat.completions.create(model="m", messages=ASK, extra_body=mistake)
     assert caught.value.body["message"]
 
 
@@ -262,7 +261,7 @@ def test_vllm_is_started_with_what_training_needs():
 
     settings = EngineSettings(model="Qwen/Qwen3-0.6B", port=9)
     line = command_of(settings, "py", ["--dtype", "bfloat16", "--max-model-len", "64"])
-    pairs = dict(zip(line, line[1:], strict=False))
+    pairs = dict(itertools.pairwise(line))
     assert ("processed_logprobs", "policy") == (
         pairs["--logprobs-mode"], pairs["--served-model-name"],
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import threading
 import time
 from uuid import uuid4
@@ -56,9 +57,11 @@ async def publish(bus, groups, *, spoil=None, topic=BATCHES.name):
             at = await append(appender, EPISODES.name, task, episode)
             pointers.append(
                 msgspec.structs.replace(
-                    pointer, partition=at.partition, offset=at.offset,
+                    pointer,
+                    partition=at.partition,
+                    offset=at.offset,
                     digest=codec.digest(codec.encode(episode)),
-                )  # fmt: skip
+                )
             )
         batches.append(msgspec.structs.replace(group.batch, episodes=tuple(pointers)))
     if spoil:
@@ -193,9 +196,7 @@ def test_a_replay_of_the_same_batches_ends_with_the_same_weights(log_bus, groups
     assert [s.weights for s in first] == [s.weights for s in second]
     assert told(log_bus, POLICIES.name, name="policy")[-1].run == "main"
     with pytest.raises(BadSettings, match="no run 'nobody'"):
-        run(
-            settings_of(tiny, tmp_path, "x", batches_topic="again", replay_of="nobody"), log_bus
-        )
+        run(settings_of(tiny, tmp_path, "x", batches_topic="again", replay_of="nobody"), log_bus)
 
 
 def test_sigterm_ends_a_waiting_trainer_cleanly(log_bus, groups, tiny, tmp_path):
@@ -237,3 +238,64 @@ def test_a_folder_of_another_run_or_log_is_one_clear_line(log_bus, groups, tiny,
         groups_from(log_bus, offset=999)
     with pytest.raises(BadSettings, match="no model is named"):
         run(TrainerSettings(), log_bus)
+
+
+async def test_an_engine_begins_with_the_newest_policy_and_follows_it(broker, tiny, tmp_path):
+    """A restarted engine serves what the trainer announced, not the folder it was started from."""
+    import aiohttp
+    from safetensors.torch import load_file
+
+    from odradek.schemas.events import Policy
+    from odradek.trainer.checkpoint import sha256_of
+    from odradek.trainer.engine.process import serve
+    from odradek.trainer.engine.settings import EngineSettings
+    from odradek.trainer.weights.directory import DirectoryTransfer
+    from odradek.trainer.weights.engines import Engines
+
+    bus = BusSettings(bootstrap_servers=broker, topic_prefix=f"t{uuid4().hex[:10]}.",
+                      topic_partitions=1)  # fmt: skip
+    await ensure_topics(bus, rows())
+    appender = await KafkaAppender.connect(bus)
+    transfer = DirectoryTransfer(tmp_path / "w", Engines([]), config=None, keep=9)
+
+    async def announce(version):
+        transfer.version = version
+        transfer.send_weights(load_file(tiny / "model.safetensors").items())
+        digest = sha256_of(transfer.folder / "model.safetensors")
+        policy = Policy(name="p", version=version, uri=transfer.folder.as_uri(), digest=digest)
+        await append(appender, POLICIES.name, "p", policy)
+
+    await announce(3)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    serving = asyncio.create_task(
+        serve(EngineSettings(model=str(tiny), port=port, policy="p"), bus)
+    )
+    body = {"messages": [{"role": "user", "content": "1-3?"}], "max_tokens": 1,
+            "return_weight_versions": True}  # fmt: skip
+
+    async def version(http):
+        try:
+            async with http.post(
+                f"http://127.0.0.1:{port}/v1/chat/completions", json=body
+            ) as answer:
+                return (await answer.json())["choices"][0]["weight_versions"][0]["version"]
+        except aiohttp.ClientConnectionError:
+            return None
+
+    async def until(http, wanted):
+        async with asyncio.timeout(60):
+            while (seen := await version(http)) != wanted:
+                assert seen in {None, wanted - 1}
+                await asyncio.sleep(0.05)
+
+    try:
+        async with aiohttp.ClientSession() as http:
+            await until(http, 3)
+            await announce(4)
+            await until(http, 4)
+    finally:
+        await appender.aclose()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)

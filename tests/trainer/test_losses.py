@@ -77,7 +77,7 @@ def test_micro_batches_add_up_to_the_step(name):
 
 def test_kl_is_zero_at_the_reference_and_positive_elsewhere():
     """k3, weighted into the loss."""
-    new, old, row, worth, reference = case()
+    new, old, row, _worth, reference = case()
     nothing = torch.zeros(len(old))
     whole, shape = Whole(len(old), 4), Shape(kl=1.0)
     at = policy_loss("dapo", Terms(new, new.detach(), nothing, row, 4, new.detach()), whole, shape)

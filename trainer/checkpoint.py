@@ -20,6 +20,8 @@ from odradek.trainer.errors import BrokenCheckpoint, NoRoom
 
 MANIFEST: Final = "manifest.json"
 POSITION: Final = "position.json"
+WEIGHTS: Final = "model.safetensors"
+"""Where transferred weights stand in their folder."""
 NAME: Final = re.compile(r"checkpoint-(\d+)")
 
 

@@ -12,7 +12,8 @@ from openai import AsyncOpenAI, BadRequestError
 from safetensors.torch import load_file, save_file
 
 from odradek.trainer.engine.decode import load_model
-from odradek.trainer.engine.process import folder_of, serve
+from odradek.trainer.engine.policies import folder_of
+from odradek.trainer.engine.process import serve
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadRequest, BadSettings, EngineDown, NoTokenizer

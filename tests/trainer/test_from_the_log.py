@@ -19,7 +19,7 @@ from odradek.schemas.topics import BATCHES, EPISODES, POLICIES, STEPS
 from odradek.trainer import checkpoint
 from odradek.trainer.batches import LogGroups
 from odradek.trainer.bus_thread import BusThread
-from odradek.trainer.engine.process import newest_policy
+from odradek.trainer.engine.policies import newest_policy
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.process import run
 from odradek.trainer.rows import rows_of

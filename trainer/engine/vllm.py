@@ -16,7 +16,7 @@ from typing import Final
 import requests
 
 from odradek.infra.bus import BusSettings
-from odradek.trainer.engine.process import folder_of, newest_policy
+from odradek.trainer.engine.policies import folder_of, newest_policy
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadSettings, EngineDown
 from odradek.trainer.weights.engines import Engines

@@ -14,10 +14,9 @@ from typing import Final
 import torch
 from safetensors.torch import save_file
 
-from odradek.trainer.checkpoint import fsync, room, sha256_of
+from odradek.trainer.checkpoint import WEIGHTS, fsync, room, sha256_of
 from odradek.trainer.weights.engines import Engines
 
-FILE: Final = "model.safetensors"
 _VERSION: Final = re.compile(r"v(\d+)")
 
 
@@ -56,14 +55,14 @@ class DirectoryTransfer:
             shutil.rmtree(folder, ignore_errors=True)  # never announced, or it had another number
             partial.mkdir(parents=True)
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in iterator}
-            save_file(tensors, partial / FILE, metadata={"format": "pt"})
+            save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
             if self._config is not None and self._config.is_file():
                 shutil.copyfile(self._config, partial / "config.json")
-            fsync(partial / FILE)
+            fsync(partial / WEIGHTS)
             partial.rename(folder)
             fsync(self._root)
         self.folder = folder
-        self.digest = sha256_of(folder / FILE)
+        self.digest = sha256_of(folder / WEIGHTS)
 
     def resume(self) -> None:
         """Have every engine load what was written. Raises EngineDown, EngineRefused."""

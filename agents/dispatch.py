@@ -96,6 +96,12 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Dispatch until `stop()`. Raises what ended it otherwise."""
+        try:
+            await self._run()
+        finally:
+            await self._reader.stop()
+
+    async def _run(self) -> None:
         await require_topics(self._bus, [TASKS.name, EPISODES.name, BATCHES.name, STEPS.name])
         self._appender = await KafkaAppender.connect(self._bus)
         closed = consumer(self._bus)

@@ -112,6 +112,13 @@ class Host:
 
     async def run(self) -> None:
         """Serve until `stop()`. Raises what ended it otherwise."""
+        try:
+            await self._run()
+        finally:
+            await self._sealer.aclose()
+            await self._reader.stop()
+
+    async def _run(self) -> None:
         await self._prepare()
         self._appender = await KafkaAppender.connect(self._bus)
         try:
@@ -124,9 +131,7 @@ class Host:
                 await self._wind_down()
             finally:
                 await self._let_all_go()
-                await self._reader.stop()
         finally:
-            await self._sealer.aclose()
             await self._appender.aclose()
         if self._failure is not None:
             raise self._failure

@@ -77,6 +77,7 @@ def specs(project: Project, places: Places) -> list[Spec]:
             env={
                 **base,
                 **project.environment("dispatch"),
+                "ODRADEK_DISPATCH_INSTANCE": "dispatcher",
                 "ODRADEK_DISPATCH_TRAINER": "true" if trains else "false",
             },
             cwd=project.folder,

@@ -133,3 +133,21 @@ def test_temperature_and_limit_are_each_rows_own(sampler, tokenizer):
         expected = (logits / temperature).log_softmax(-1)[found.ids[0]].item()
         assert expected == pytest.approx(found.logprobs[0], abs=1e-5)
         assert (1, "length") == (len(found.ids), found.finish_reason)
+
+
+def test_long_replies_of_a_random_model_agree_with_a_forward_pass(tokenizer):
+    """Positions, padding and rows that leave the batch early: every token within 1e-4."""
+    from odradek.trainer.engine.decode import Sampler
+    from odradek.trainer.engine.tiny import random_model
+
+    model = random_model(1, tokenizer).eval()
+    sampler = Sampler(model, pad_id=0, end_ids=[tokenizer.eos_token_id], seed=1)
+    prompts = [list(range(5, 5 + n)) for n in (3, 17, 30)]
+    limits = (24, 5, 16)
+    found = sampler.sample([Wanted(ids, 1.0, n) for ids, n in zip(prompts, limits, strict=True)])
+    for ids, sampled in zip(prompts, found, strict=True):
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids + sampled.ids])).logits[0, len(ids) - 1 : -1]
+        expected = logits.log_softmax(-1).gather(1, torch.tensor(sampled.ids)[:, None])[:, 0]
+        assert expected.tolist() == pytest.approx(sampled.logprobs, abs=1e-4)
+    assert 5 == len(found[1].ids)

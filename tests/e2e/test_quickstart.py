@@ -29,7 +29,7 @@ def test_the_section_holds_the_files_of_a_project() -> None:
     """What the page tells to write is what a project consists of."""
     names = [
         text.split("\n")[0]
-        for kind, text in FENCE.findall(section("Your own agent.*"))
+        for kind, text in FENCE.findall(section("Your own agent in ten minutes"))
         if kind != "sh"
     ]
 
@@ -54,7 +54,7 @@ def test_your_own_agent(tmp_path: Path, broker: str) -> None:
     background: list[subprocess.Popen[bytes]] = []
     said: dict[str, str] = {}
     try:
-        for kind, text in FENCE.findall(section("Your own agent.*")):
+        for kind, text in FENCE.findall(section("Your own agent in ten minutes")):
             if kind != "sh":
                 first, _, rest = text.partition("\n")
                 (folder / first.removeprefix("# ")).write_text(rest)
@@ -89,6 +89,19 @@ def test_your_own_agent(tmp_path: Path, broker: str) -> None:
         for process in background:
             process.send_signal(signal.SIGINT)
             assert process.wait(30) in {0, 130}
+    assert left_behind(environment["ODRADEK_TOPIC_PREFIX"]) == []
+
+
+def left_behind(mark: str) -> list[str]:
+    """Processes whose environment holds a mark; zombies have none."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in path.read_bytes():
+                found.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
 
 
 def run(line: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

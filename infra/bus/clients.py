@@ -124,16 +124,26 @@ async def start(client: Client, bus: BusSettings, *, timeout_s: float = 30.0) ->
             await client.start()
     except (KafkaConnectionError, KafkaTimeoutError, TimeoutError, OSError) as error:
         await _close(client)
-        raise KafkaUnreachable(
-            f"no Kafka answers at {bus.bootstrap_servers}: is it running? "
-            "(`odradek kafka start` starts a local one)"
-        ) from error
+        raise KafkaUnreachable(_unreachable(bus)) from error
     except (AuthenticationFailedError, AuthenticationMethodNotSupported) as error:
         await _close(client)
         raise KafkaRefused(f"Kafka at {bus.bootstrap_servers} refuses us: {error}") from error
     except KafkaError as error:
         await _close(client)
         raise BusError(f"Kafka at {bus.bootstrap_servers}: {error!r}") from error
+
+
+def _unreachable(bus: BusSettings) -> str:
+    # aiokafka tells a refused login from a dead address only in its own log.
+    if bus.security_protocol != "PLAINTEXT":
+        return (
+            f"no Kafka at {bus.bootstrap_servers} lets us in: it is not running, or refuses our "
+            f"{bus.security_protocol} login or certificate (ODRADEK_KAFKA_SASL_*, _SSL_*)"
+        )
+    return (
+        f"no Kafka answers at {bus.bootstrap_servers}: is it running? "
+        "(`odradek kafka start` starts a local one)"
+    )
 
 
 async def _close(client: Any) -> None:

@@ -137,8 +137,6 @@ async def test_a_port_in_use(tmp_path, bus):
 )
 async def test_arguments_that_mean_nothing(tmp_path, arguments, expected):
     """The line names what is wrong."""
-    code, line = await run(
-        tmp_path, *arguments, ODRADEK_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1"
-    )
+    code, line = await run(tmp_path, *arguments, ODRADEK_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert 2 == code
     assert expected in line

@@ -1,6 +1,6 @@
 """Settings of TLS and of SASL PLAIN and SCRAM open a real broker that demands them."""
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
 import subprocess
@@ -28,15 +28,15 @@ def certificate(folder):
     """A self-signed certificate for 127.0.0.1: key and certificate in one file, and alone."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kafka of a test")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,

@@ -24,6 +24,7 @@ from odradek.infra.errors import ProjectError
 from odradek.infra.project import load
 from odradek.infra.project.progress import View, show, teller
 from odradek.infra.project.session import Session, guard, running
+from odradek.infra.supervisor import UnknownProcess
 
 log = logging.getLogger("odradek")
 
@@ -97,6 +98,11 @@ async def demo(options: Options, console: Console) -> dict[str, Any]:
 
 
 async def _learn(session: Session, aims: Aims, console: Console) -> DemoCourse:
+    for name in aims.kill:
+        if name not in session.supervisor.children:
+            raise UnknownProcess(
+                f"--kill {name}: there are {', '.join(session.supervisor.children)}"
+            )
     course = DemoCourse(session, aims=aims)
     course.view = View(session, course.rounds, aims.max_steps)
     shown = asyncio.create_task(show(course.view, console))

@@ -91,7 +91,12 @@ class KafkaWorld:
             driver = self.driver(stage, **more)
             task = asyncio.create_task(driver.run())
             self.running[stage.name] = (driver, task)
-        await asyncio.gather(*(driver.ready.wait() for driver, _ in self.running.values()))
+        for driver, task in self.running.values():
+            waiting = asyncio.create_task(driver.ready.wait())
+            await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                waiting.cancel()
+                task.result()
 
     async def crash(self, stage: Stage) -> None:
         """End a stage without letting it commit."""

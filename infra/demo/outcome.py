@@ -35,7 +35,7 @@ def outcome(
         "restarts_by_process": {name: n for name, n in restarts.items() if n},
         "kills": [{"process": name, "step": step} for name, step, _ in course.kills],
         "episodes_per_s": round(_rate(course), 1),
-        "phases": {p.name: round(p.ended - p.began, 1) for p in _merged(course)},
+        "phases": _phases(course, wall_s),
         "cpu_s": {name: round(seconds, 1) for name, seconds in course.costs.seconds.items()},
         "trainer_s": _trainer_seconds(course),
         "dead_letters": dict(tally.letters),
@@ -46,6 +46,12 @@ def succeeded(figures: Mapping[str, Any]) -> bool:
     """Whether the model has learned and every count closes."""
     closed = bool(figures["conservation"].get("closed"))
     return closed and figures["greedy_success"] >= figures["target"]
+
+
+def _phases(course: DemoCourse, wall_s: float) -> dict[str, float]:
+    """Seconds of each part of the run; what is left went into starting and ending."""
+    found = {phase.name: round(phase.ended - phase.began, 1) for phase in _merged(course)}
+    return {"starting and counting": round(max(0.0, wall_s - sum(found.values())), 1), **found}
 
 
 def _merged(course: DemoCourse) -> list[Any]:

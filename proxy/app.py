@@ -188,6 +188,8 @@ def guarded(handler: Handler) -> Handler:
             told = error_answer(error)
         except web.HTTPException as error:
             told = error_answer(_of_http(error))
+        except ConnectionError:
+            raise  # the client has left: nobody reads an answer
         # The one place: a bug in one call must not end the calls of all other episodes. The type
         # is logged and no text, since that may hold what an agent said.
         except Exception as error:  # noqa: BLE001

@@ -1,5 +1,6 @@
 """Chat completions through the proxy, with the unmodified OpenAI client."""
 
+import asyncio
 import json
 
 import pytest
@@ -292,3 +293,19 @@ def codec_header(record):
     from odradek.schemas.codec import header
 
     return header(record.headers, "traceparent")
+
+
+async def test_a_client_that_leaves_within_its_request_is_no_bug_of_ours(bench, caplog):
+    """Half a body and then nothing: no turn, no alarm, and the next call is served."""
+    host, port = bench.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = (
+        f"POST /e/e1/v1/chat/completions HTTP/1.1\r\nHost: {host}\r\n"
+        f"Authorization: Bearer {bench.token()}\r\nContent-Length: 1000\r\n\r\n" + "{"
+    )
+    writer.write(head.encode())
+    await writer.drain()
+    writer.transport.abort()
+    await bench.ask("hi")
+    assert 1 == len(bench.turns())
+    assert "a bug" not in caplog.text

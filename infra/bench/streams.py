@@ -13,14 +13,17 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 from uuid import uuid4
 
+import click
 from msgspec import Raw
 
 from odradek.infra.bus import BusSettings, delete_topics, ensure_topics, producer, start
 from odradek.infra.errors import BusError
+from odradek.infra.local.broker import LocalBroker
 from odradek.schemas import codec
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.events import (
@@ -44,12 +47,43 @@ from odradek.streams.verify import verify
 
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CHUNK: Final = 50
+"""Groups that are played at once."""
+
 SLOW: Final = Timeouts(call_s=100, run_s=3000, seal_s=30, reward_s=3000, group_s=9000)
 
 
+OPTIONS: Final = (
+    click.Option(["--repeats"], type=click.IntRange(1), default=3, show_default=True,
+                 help="Runs; the one with the median throughput is told."),
+    click.Option(["--turns"], type=click.IntRange(100), default=100_000, show_default=True,
+                 help="Turns of a run."),
+    click.Option(["--turns-per-episode"], type=click.IntRange(1), default=10, show_default=True),
+    click.Option(["--sampled"], type=click.IntRange(1), default=2, show_default=True,
+                 help="Token ids that a turn samples; 2 makes small turns of some 390 bytes."),
+    click.Option(["--prompt"], type=click.IntRange(1), default=4, show_default=True,
+                 help="Token ids that a turn's prompt adds."),
+    click.Option(["--partitions"], type=click.IntRange(1), default=4, show_default=True),
+    click.Option(["--assemblers"], type=click.IntRange(1), default=2, show_default=True,
+                 help="Processes that share the partitions."),
+    click.Option(["--driver"], type=click.Choice(["kafka", "faust"]), default="kafka",
+                 show_default=True),
+)  # fmt: skip
+
+
 def run(**options: Any) -> dict[str, Any]:
-    """Measure; see `measure` for what can be chosen."""
-    return asyncio.run(repeated(**options))
+    """Measure turns to episodes to batches, through the broker, in transactions.
+
+    Stories are written first; the clock runs from the moment the first stage owns its partitions
+    until the last batch stands on its topic. What is lost is counted from the topics.
+
+    Without ODRADEK_KAFKA_BOOTSTRAP_SERVERS a local broker is started for the measurement.
+    """
+    servers = options.pop("bootstrap_servers", "") or BusSettings().bootstrap_servers
+    with ExitStack() as stack:
+        if not servers:
+            servers = stack.enter_context(LocalBroker()).bootstrap_servers
+        return asyncio.run(repeated(bootstrap_servers=servers, **options))
 
 
 async def repeated(*, repeats: int = 1, **options: Any) -> dict[str, Any]:
@@ -69,8 +103,9 @@ async def measure(
     partitions: int = 4,
     sampled: int = 2,
     prompt: int = 4,
+    assemblers: int = 2,
     driver: str = "kafka",
-    bootstrap_servers: str = "",
+    bootstrap_servers: str,
 ) -> dict[str, Any]:
     """One run.
 
@@ -81,16 +116,16 @@ async def measure(
         partitions: Of each topic but the batches.
         sampled: Token ids that a turn samples.
         prompt: Token ids that a turn's prompt adds.
+        assemblers: How many processes assemble; they share the partitions.
         driver: `kafka` or `faust`.
-        bootstrap_servers: Where Kafka is; ODRADEK_KAFKA_BOOTSTRAP_SERVERS if not given.
+        bootstrap_servers: Where Kafka is.
 
     Returns:
         The keys of `odradek bench streams --json` (design.md, section 7). `stages` are input
         records per second of CPU that the stage itself used; `turns_per_s` is by the clock.
     """
-    servers = bootstrap_servers or BusSettings().bootstrap_servers
     bus = BusSettings(
-        bootstrap_servers=servers,
+        bootstrap_servers=bootstrap_servers,
         topic_prefix=f"bench{uuid4().hex[:8]}.",
         topic_partitions=partitions,
     )
@@ -99,12 +134,14 @@ async def measure(
     stories = Stories(shape, prompt, sampled)
     await ensure_topics(bus)
     try:
-        return await _drain(bus, stories, driver)
+        return await _drain(bus, stories, driver, assemblers)
     finally:
         await delete_topics(bus)
 
 
-async def _drain(bus: BusSettings, stories: "Stories", driver: str) -> dict[str, Any]:
+async def _drain(
+    bus: BusSettings, stories: "Stories", driver: str, assemblers: int
+) -> dict[str, Any]:
     groups, size, length = stories.shape
     async with Stage(bus, "intake", driver) as intake:
         await intake.ready()
@@ -113,11 +150,14 @@ async def _drain(bus: BusSettings, stories: "Stories", driver: str) -> dict[str,
         load_s = time.time() - began
         await _await_count(bus, TURNS, stories.records)
         intake_cpu = intake.cpu_s()
-    async with Stage(bus, "assemble", driver) as assemble, Stage(bus, "group", driver) as group:
-        first = min(await asyncio.gather(assemble.ready(), group.ready()))
+    async with AsyncExitStack() as running:
+        verbs = ["group", *["assemble"] * assemblers]
+        stages = [await running.enter_async_context(Stage(bus, verb, driver)) for verb in verbs]
+        first = min(await asyncio.gather(*(stage.ready() for stage in stages)))
         last = await _await_count(bus, BATCHES, groups)
-        cpu = {"assemble": assemble.cpu_s(), "group": group.cpu_s()}
-        rss = assemble.rss_mb() + group.rss_mb()
+        group_cpu, *assemble_cpu = [stage.cpu_s() for stage in stages]
+        cpu = {"assemble": sum(assemble_cpu), "group": group_cpu}
+        rss = sum(stage.rss_mb() for stage in stages)
     wall = last - first
     n = groups * size * length
     report = await verify(bus)
@@ -139,6 +179,7 @@ async def _drain(bus: BusSettings, stories: "Stories", driver: str) -> dict[str,
         "wall_s": round(wall, 3),
         "load_per_s": round(n / load_s, 1),
         "driver": driver,
+        "assemblers": assemblers,
         "partitions": bus.topic_partitions,
         "durability": "acks=all, transactions, read_committed" if driver == "kafka" else "acks=all",
     }
@@ -158,24 +199,38 @@ class Stories:
         """On `rl.turns.v1`: Opened, turns, the forwarded reward, Sealed."""
         self.turn_bytes = len(codec.encode(self._turn("e000000", 1)))
 
-    def __iter__(self) -> Iterator[tuple[Topic, str, Event]]:
-        groups, size, length = self.shape
-        for group in range(groups):
-            task = f"t{group:06d}"
-            yield EPISODES, task, Expected(task_id=task, group_size=size, group_s=SLOW.group_s)
-            episodes = [f"e{group * size + sample:06d}" for sample in range(size)]
-            for sample, episode in enumerate(episodes):
-                yield TURNS, episode, self._opened(episode, task, sample)
-            for seq in range(length):
-                for episode in episodes:
-                    yield TURNS, episode, self._turn(episode, seq)
-            for sample, episode in enumerate(episodes):
-                reward = Reward(
-                    episode_id=episode, component="game", value=float(sample), source="/agent/b"
-                )
-                yield REWARDS, episode, reward
+    def __iter__(self) -> Iterator[tuple[Topic, str, Event] | None]:
+        """Records by topic and key; None where all before must be acked, as hosts wait for it."""
+        groups = self.shape[0]
+        for first in range(0, groups, CHUNK):
+            chunk = range(first, min(first + CHUNK, groups))
+            for group in chunk:
+                yield from self._played(group)
+            yield None
+            for group in chunk:
+                yield from self._ended(group)
+
+    def _episodes(self, group: int) -> list[str]:
+        size = self.shape[1]
+        return [f"e{group * size + sample:06d}" for sample in range(size)]
+
+    def _played(self, group: int) -> Iterator[tuple[Topic, str, Event]]:
+        _, size, length = self.shape
+        task, episodes = f"t{group:06d}", self._episodes(group)
+        yield EPISODES, task, Expected(task_id=task, group_size=size, group_s=SLOW.group_s)
+        for sample, episode in enumerate(episodes):
+            yield TURNS, episode, self._opened(episode, task, sample)
+        for seq in range(length):
             for episode in episodes:
-                yield TURNS, episode, Sealed(episode_id=episode, writer="w", n_turns=length)
+                yield TURNS, episode, self._turn(episode, seq)
+
+    def _ended(self, group: int) -> Iterator[tuple[Topic, str, Event]]:
+        for sample, episode in enumerate(self._episodes(group)):
+            reward = Reward(
+                episode_id=episode, component="game", value=float(sample), source="/agent/b"
+            )
+            yield REWARDS, episode, reward
+            yield TURNS, episode, Sealed(episode_id=episode, writer="w", n_turns=self.shape[2])
 
     def _opened(self, episode: str, task: str, sample: int) -> Opened:
         return Opened(
@@ -212,7 +267,11 @@ async def _load(bus: BusSettings, stories: Stories) -> None:
     headers: dict[type, list[tuple[str, bytes]]] = {}
     sent = []
     try:
-        for number, (topic, key, event) in enumerate(stories):
+        for number, story in enumerate(stories):
+            if story is None:
+                await client.flush()
+                continue
+            topic, key, event = story
             if type(event) not in headers:
                 headers[type(event)] = list(
                     codec.headers(
@@ -236,7 +295,7 @@ async def _load(bus: BusSettings, stories: Stories) -> None:
         await client.stop()
 
 
-async def _await_count(bus: BusSettings, topic: Topic, n: int, timeout_s: float = 300.0) -> float:
+async def _await_count(bus: BusSettings, topic: Topic, n: int, timeout_s: float = 120.0) -> float:
     """Wait until a topic holds n committed records; return the last one's time."""
     deadline = time.monotonic() + timeout_s
     seen, last = 0, 0.0

@@ -122,13 +122,19 @@ def sourced(path: Path) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
+def hears_ctrl_c() -> None:
+    """As in a terminal: a shell that runs the tests in the background lets it be ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def up(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start `odradek up`; return once the other terminal's file is there and all is ready."""
     log = folder / "up.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["odradek", "up"], cwd=folder, env=environment, stdout=out, stderr=out
-        )
+            ["odradek", "up"], cwd=folder, env=environment, stdout=out, stderr=out,
+            preexec_fn=hears_ctrl_c,  # noqa: PLW1509 - no threads run here
+        )  # fmt: skip
     until = time.monotonic() + TIMEOUT_S
     while b"is up" not in log.read_bytes():
         assert process.poll() is None, log.read_text()

@@ -38,7 +38,20 @@ def outcome(
         "phases": _phases(course, wall_s),
         "cpu_s": {name: round(seconds, 1) for name, seconds in course.costs.seconds.items()},
         "trainer_s": _trainer_seconds(course),
+        "mismatch": _mismatch(course),
         "dead_letters": dict(tally.letters),
+    }
+
+
+def _mismatch(course: DemoCourse) -> dict[str, float]:
+    """Engine against trainer, over tokens that were sampled by the weights of their own step.
+
+    `max_logprob` in nats, the largest of all steps; `k3`, the KL estimate of the worst step.
+    """
+    told = [step.metrics for step in course.session.tally.steps.values()]
+    return {
+        "max_logprob": max((one.get("mismatch_max", 0.0) for one in told), default=0.0),
+        "k3": max((one.get("mismatch_k3", 0.0) for one in told), default=0.0),
     }
 
 

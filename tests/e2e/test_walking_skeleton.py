@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from odradek.infra.bus import BusSettings
+from odradek.infra.client import deploy
 from odradek.infra.project import load
 from odradek.infra.project.session import running
 from odradek.infra.project.training import Course
+from odradek.schemas.events import Task
 from odradek.streams.verify import verify
 
 AGENT = """
@@ -39,6 +41,9 @@ max_steps = 1
 
 TASK = """{"agent": "one", "group_size": 2, "rewards": {"game": 1.0}}\n"""
 
+ASKED = Task(task_id="asked", agent="one", group_size=2, purpose="eval", rewards={"game": 1.0})
+NOBODYS = Task(task_id="nobodys", agent="nobody", purpose="eval")
+
 
 async def publish(folder: Path) -> None:
     """Publish a task as a user does."""
@@ -63,7 +68,10 @@ def traces(file: Path) -> dict[str, set[str]]:
 async def test_one_task_becomes_one_step(
     bus: BusSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task's two samples become one batch, the batch moves the weights once, all in one trace."""
+    """A task's two samples become one batch, the batch moves the weights once, all in one trace.
+
+    And `deploy` returns what becomes of tasks, one result each, whatever that is.
+    """
     monkeypatch.setenv("ODRADEK_TRACE_FILE", str(tmp_path / "spans.jsonl"))
     monkeypatch.setenv("ODRADEK_KAFKA_BOOTSTRAP_SERVERS", bus.bootstrap_servers)
     monkeypatch.setenv("ODRADEK_TOPIC_PREFIX", bus.topic_prefix)
@@ -78,6 +86,7 @@ async def test_one_task_becomes_one_step(
             while not session.tally.steps:
                 await course.changed()
         report = await verify(session.bus)
+        deployed = await deploy([ASKED, NOBODYS], 60, bus=session.bus)
 
     assert list(session.tally.steps) == [1]
     assert session.tally.steps[1].metrics["rows"] == 2
@@ -85,7 +94,12 @@ async def test_one_task_becomes_one_step(
     wanted = {"tasks": 1, "samples": 2, "turns": 2, "episodes": 2, "batches": 1, "exclusions": {}}
     assert {name: report.conservation[name] for name in wanted} == wanted
     assert report.closed
-    (spans,) = traces(tmp_path / "spans.jsonl").values()
+    assert ["completed", "refused"] == [result.outcome for result in deployed]
+    assert [0.0, 1.0] == [episode.reward for episode in deployed[0].episodes]
+    assert deployed[0].episode.sequences
+    spans = next(
+        names for names in traces(tmp_path / "spans.jsonl").values() if "task.publish" in names
+    )
     path = {
         "task.publish",
         "dispatch.group",

@@ -58,7 +58,7 @@ def gradient_of(model):
 def test_one_batch_of_64_off_policy_rows_has_one_loss_and_one_gradient(
     rows, tiny, tokenizer, bench, tmp_path
 ):
-    """Loss within 1e-6, gradients within 5e-7 of each other, relatively."""
+    """Loss within 1e-6, gradients within 2e-6 of the plain line, relatively (fp32; 1.1e-6 seen)."""
     left, ids, real, mask, old, worth = padded(rows, tokenizer.pad_token_id)
 
     model = load_model(tiny)
@@ -115,5 +115,5 @@ def test_one_batch_of_64_off_policy_rows_has_one_loss_and_one_gradient(
     assert plain.item() == pytest.approx(loss.item(), abs=1e-6)
     assert plain.item() == pytest.approx(total, abs=1e-6)
     scale = plain_gradient.norm()
-    assert (their_gradient - plain_gradient).norm() / scale < 5e-6
-    assert (our_gradient - plain_gradient).norm() / scale < 5e-6
+    assert (their_gradient - plain_gradient).norm() / scale < 2e-6
+    assert (our_gradient - plain_gradient).norm() / scale < 2e-6

@@ -6,18 +6,13 @@ from typing import Any
 
 import click
 
+from odradek.infra.cli.options import PROJECT
 from odradek.infra.project import Project, load
 from odradek.infra.project.reference import page
 
 
 @click.command()
-@click.option(
-    "--project",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=Path(),
-    help="The project's folder or its odradek.toml. Default: here.",
-)
+@PROJECT
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 @click.option("--changed", is_flag=True, help="Only what is no default.")
 @click.option("--reference", is_flag=True, help="Print the page of all settings and stop.")

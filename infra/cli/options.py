@@ -1,6 +1,18 @@
-"""Options of a verb that are settings of its process: those that were given win over the rest."""
+"""Options that verbs share, and those that are settings of a process."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+PROJECT: Final = click.option(
+    "--project",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="The project's folder or its odradek.toml. Default: here.",
+)
+"""Which project a verb is about."""
 
 
 def given(**options: Any) -> dict[str, Any]:

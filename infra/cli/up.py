@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from odradek.infra.cli.options import PROJECT
 from odradek.infra.project import Project, load
 from odradek.infra.project.progress import View, show, teller
 from odradek.infra.project.session import guard, running
@@ -15,13 +16,7 @@ from odradek.infra.project.training import Course
 
 
 @click.command()
-@click.option(
-    "--project",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=Path(),
-    help="The project's folder or its odradek.toml. Default: here.",
-)
+@PROJECT
 @click.option("--tasks", type=click.Path(dir_okay=False, path_type=Path), help="Publish this file.")
 @click.option(
     "--epochs", type=click.IntRange(min=1), default=1, help="The file, so many times over."

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
@@ -85,9 +85,9 @@ async def deploy(
     return waiting.results()
 
 
-async def _all_or_error(goal: object, readers: list[asyncio.Task[None]]) -> None:
+async def _all_or_error(goal: Awaitable[object], readers: list[asyncio.Task[None]]) -> None:
     """Wait for the goal; a reader that dies first raises its error here."""
-    wanted = asyncio.ensure_future(goal)  # type: ignore[call-overload]
+    wanted = asyncio.ensure_future(goal)
     try:
         await asyncio.wait({wanted, *readers}, return_when=asyncio.FIRST_COMPLETED)
         if not wanted.done():
@@ -157,13 +157,11 @@ async def _batches(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) -
             batch = codec.decode(record.value, Batch)
         except InvalidRecord:
             continue
-        waiting.closed.add(batch.task_id)
         # The batch may overtake its last episodes on the way to us, so it only counts as the end
         # for groups that had to close without all of their samples.
         if any(exclusion.reason == "missing" for exclusion in batch.exclusions):
+            waiting.closed.add(batch.task_id)
             waiting.check()
-        else:
-            waiting.closed.discard(batch.task_id)
 
 
 async def _refusals(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) -> None:

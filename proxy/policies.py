@@ -7,7 +7,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from odradek.infra.bus import BusSettings, consumer, partitions_of, record_of, start
+from odradek.infra.bus import BusSettings, consumer, partitions_of, record_of, running
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -38,15 +38,12 @@ class PolicyVersions:
     async def follow(self, bus: BusSettings) -> None:
         """Read the topic for ever; a broker that is away is asked again."""
         while True:
-            reader = consumer(bus)
             try:
-                await start(reader, bus)
-                await self._read(reader, bus)
+                async with running(consumer(bus), bus) as reader:
+                    await self._read(reader, bus)
             except (BusError, KafkaError) as error:
                 log.warning("policy versions cannot be read, trying again: %s", error)
                 await asyncio.sleep(AGAIN_S)
-            finally:
-                await reader.stop()
 
     async def _read(self, reader: AIOKafkaConsumer, bus: BusSettings) -> None:
         partitions = await partitions_of(reader, bus.topic(POLICIES.name))

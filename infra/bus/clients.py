@@ -120,17 +120,22 @@ async def start(client: Client, bus: BusSettings, *, timeout_s: float = 30.0) ->
     Raises KafkaUnreachable, KafkaRefused or BusError; the client is closed then.
     """
     try:
-        async with asyncio.timeout(timeout_s):
-            await client.start()
+        await _open(client, timeout_s)
     except (KafkaConnectionError, KafkaTimeoutError, TimeoutError, OSError) as error:
-        await _close(client)
         raise KafkaUnreachable(_unreachable(bus)) from error
     except (AuthenticationFailedError, AuthenticationMethodNotSupported) as error:
-        await _close(client)
         raise KafkaRefused(f"Kafka at {bus.bootstrap_servers} refuses us: {error}") from error
     except KafkaError as error:
-        await _close(client)
         raise BusError(f"Kafka at {bus.bootstrap_servers}: {error!r}") from error
+
+
+async def _open(client: Client, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await client.start()
+    except BaseException:  # cancelled as well: half a client would linger, and say so later
+        await _close(client)
+        raise
 
 
 def _unreachable(bus: BusSettings) -> str:

@@ -34,9 +34,9 @@ from odradek.infra.bus import (
     running,
     start,
 )
+from odradek.infra.crash import crash_point
 from odradek.infra.errors import PositionLost
 from odradek.schemas.topics import DLQ
-from odradek.streams.drivers.crash import crash_point
 from odradek.streams.errors import LaneLost, TransactionFailed
 from odradek.streams.fold import Stage
 from odradek.streams.lane import Lane, Outgoing

@@ -10,19 +10,19 @@ from stories import opened, reward, sealed, turn
 from worlds import Crashed, KafkaWorld
 
 from odradek.infra.bus import BusSettings, admin, producer, running
+from odradek.infra.crash import TRANSACTION
 from odradek.infra.errors import BusError, PositionLost, TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.events import Episode
 from odradek.schemas.topics import CONVERSATIONS, DLQ, EPISODES, TURNS
 from odradek.streams.assembler import ASSEMBLE
-from odradek.streams.drivers.crash import POINTS
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import LaneLost, TransactionFailed
 
 pytestmark = pytest.mark.broker
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", TRANSACTION)
 async def test_a_crash_at_any_point_of_a_commit_writes_everything_once(bus, point):
     """Episodes, conversations and dead letters: all there, none twice."""
     world = KafkaWorld(bus)

@@ -1,0 +1,78 @@
+"""Named crash points: where chaos tests kill a process, on both sides of every commit and ack.
+
+`ODRADEK_CRASH_AT=name` kills the process with SIGKILL as it first passes the point, and
+`ODRADEK_CRASH_AT=name:n` as it passes it for the nth time. Without the variable a point costs one
+comparison.
+"""
+
+import os
+import signal
+from collections import Counter
+from typing import Final
+
+TRANSACTION: Final = (
+    "after_begin",
+    "after_produce_before_offsets",
+    "after_offsets_before_commit",
+    "after_commit",
+)
+"""Of a consume-process-produce transaction, in their order. The first three are within it."""
+
+POINTS: Final[dict[str, tuple[str, ...]]] = {
+    "proxy": (
+        "turn_before_send",
+        "turn_sent_before_ack",
+        "turn_acked_before_release",
+        "turn_released",
+        "seal_before_sealed",
+        "sealed_before_answer",
+    ),
+    "agent": (
+        "snapshot_before_opened",
+        "opened_before_run",
+        "run_before_rewards",
+        "rewards_before_seal",
+        "sealed_before_status",
+        "status_before_commit",
+        "after_commit",
+    ),
+    "dispatch": TRANSACTION,
+    "intake": TRANSACTION,
+    "assemble": TRANSACTION,
+    "group": TRANSACTION,
+    "train": (
+        "optimizer_before_checkpoint",
+        "files_before_manifest",
+        "manifest_before_rename",
+        "renamed_before_rotate",
+        "checkpoint_before_engine",
+        "engine_before_policy",
+        "policy_before_step",
+        "step_told",
+    ),
+}
+"""Per console verb, in the order in which one piece of work passes them."""
+
+_passed: Counter[str] = Counter()
+_armed: dict[str, int] = {}
+
+
+def arm(spec: str) -> None:
+    """Die at `name` or `name:n`; nothing is armed by an empty text."""
+    _armed.clear()
+    _passed.clear()
+    if spec:
+        name, _, nth = spec.partition(":")
+        _armed[name] = int(nth or 1)
+
+
+def crash_point(name: str) -> None:
+    """Kill this process with SIGKILL if this is the point, and the passing, that was armed."""
+    if name not in _armed:
+        return
+    _passed[name] += 1
+    if _passed[name] == _armed[name]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+arm(os.environ.get("ODRADEK_CRASH_AT", ""))

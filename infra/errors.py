@@ -8,6 +8,7 @@ InfraError
 │   ├── TopicMissing         a topic is not there: `odradek topics apply`
 │   ├── TopicMismatch        a topic has other partitions than the table says
 │   └── PositionLost         retention has deleted what we had not read
+├── NoSuchName               `module:function` names nothing that is there
 ├── TokenError               a credential is missing, forged, expired or for something else
 └── ProjectError             odradek.toml or a setting cannot be used
 """
@@ -51,6 +52,10 @@ class TopicMismatch(BusError):
 
 class PositionLost(BusError):
     """The log no longer holds the offset at which a reader must go on."""
+
+
+class NoSuchName(InfraError):
+    """`module:function` names nothing that is there."""
 
 
 class TokenError(InfraError):

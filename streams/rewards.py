@@ -6,12 +6,9 @@ letter `reward_failed`, never a number; its episode stays unrewarded when the de
 """
 
 import asyncio
-import importlib
 import inspect
 import logging
 import math
-import os
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -30,6 +27,7 @@ from odradek.infra.bus import (
     start,
 )
 from odradek.infra.errors import BusError, InfraError
+from odradek.infra.named import find
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Conversation, Outcome, Reward
@@ -44,21 +42,14 @@ Judge = Callable[[Conversation], float | Awaitable[float]]
 def load(path: str) -> Judge:
     """The function that `module:function` names; modules of the working folder are found.
 
-    Raises RewardRefused, saying what is wrong.
+    Raises:
+        NoSuchName: There is no such thing.
+        RewardRefused: It is no function.
     """
-    module_name, _, name = path.partition(":")
-    if not module_name or not name:
-        raise RewardRefused(f"{path!r} names no function: write module:function")
-    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds text
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise RewardRefused(f"no module {error.name!r} to import from {here}") from error
-    function = getattr(module, name, None)
+    function = find(path)
     if not callable(function):
-        raise RewardRefused(f"{module_name} has no function {name!r}")
-    return function  # type: ignore[no-any-return]
+        raise RewardRefused(f"{path} is not a function")
+    return function  # type: ignore[no-any-return] # what a person's module holds has no types
 
 
 async def judge(function: Judge, conversation: Conversation, timeout_s: float) -> float:

@@ -14,6 +14,7 @@ from odradek.agents.errors import RunnerError
 from odradek.agents.rollout import GivenTask
 from odradek.agents.runners import FunctionRunner, ProgramRunner, load, rollout_of
 from odradek.agents.verdict import Ended, judge
+from odradek.infra.errors import NoSuchName
 from odradek.schemas.events import Outcome
 
 
@@ -197,7 +198,7 @@ def test_agents_are_found_by_name(tmp_path, monkeypatch):
         "no_such_module_here:play": "no module",
         "some_agent_module": "module:function",
     }.items():
-        with pytest.raises(RunnerError, match=told):
+        with pytest.raises((RunnerError, NoSuchName), match=told):
             load(target, None)
     with pytest.raises(RunnerError, match="either"):
         load(None, None)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from odradek.infra.bus import KafkaAppender, ensure_topics
+from odradek.infra.errors import NoSuchName
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation, Outcome, Reward
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
@@ -49,8 +50,14 @@ async def test_raising_is_an_error_and_not_a_zero(function, what):
 @pytest.mark.parametrize("path", ["rewards", ":f", "no_such_module_of_ours:f", "json:nothing"])
 def test_a_path_that_names_no_function_is_refused(path):
     """In one line."""
-    with pytest.raises(RewardRefused):
+    with pytest.raises(NoSuchName):
         load(path)
+
+
+def test_what_cannot_be_called_is_no_reward():
+    """A constant has no opinion."""
+    with pytest.raises(RewardRefused):
+        load("math:pi")
 
 
 @pytest.mark.broker

@@ -1,0 +1,36 @@
+"""What `module:name` names: a function or class of a person's own module."""
+
+import difflib
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from odradek.infra.errors import NoSuchName
+
+
+def find(target: str) -> Any:
+    """Import `module` and return its `name`; modules of the working folder are found.
+
+    What the module itself raises as it is imported is passed on.
+
+    Raises:
+        NoSuchName: The text has another form, or there is no such module or name.
+    """
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise NoSuchName(f"{target!r} is not of the form module:function")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and module_name.split(".")[0] == error.name:
+            raise NoSuchName(f"there is no module {module_name!r} here ({here})") from None
+        raise
+    if not hasattr(module, name):
+        near = difflib.get_close_matches(name, vars(module), n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise NoSuchName(f"module {module_name} has no {name!r}{hint}")
+    return getattr(module, name)

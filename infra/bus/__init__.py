@@ -5,6 +5,7 @@ from odradek.infra.bus.appender import Address, Appender, KafkaAppender, MemoryA
 from odradek.infra.bus.clients import (
     admin,
     check_position,
+    close,
     consumer,
     partitions_of,
     producer,
@@ -24,6 +25,7 @@ __all__ = [
     "Record",
     "admin",
     "check_position",
+    "close",
     "consumer",
     "dead_letter",
     "delete_topics",

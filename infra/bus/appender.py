@@ -5,18 +5,22 @@ tests; both pass the same suite.
 """
 
 import asyncio
+import logging
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from odradek.infra.bus.clients import producer, start
+from odradek.infra.bus.clients import close, producer, start
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, LogUnavailable
 from odradek.schemas.codec import Headers
 from odradek.schemas.ids import partition_for
+
+RENEW_S: Final = 1.0
+log = logging.getLogger("odradek")
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -68,12 +72,23 @@ class Appender(Protocol):
 
 
 class KafkaAppender:
-    """Appends through an idempotent producer with acks=all."""
+    """Appends through an idempotent producer with acks=all.
 
-    def __init__(self, client: AIOKafkaProducer, bus: BusSettings, timeout_s: float) -> None:
+    A broker that is away is waited for by the producer itself. What it cannot get over is an answer
+    that is no reason to try again: aiokafka has counted the refused batch's sequence numbers
+    already, so the broker takes nothing more from it on that partition. It is replaced then.
+    """
+
+    def __init__(
+        self, client: AIOKafkaProducer, bus: BusSettings, timeout_s: float, linger_ms: int = 0
+    ) -> None:
+        self.renewed = 0
+        """How often the producer was replaced."""
         self._client = client
         self._bus = bus
         self._timeout_s = timeout_s
+        self._linger_ms = linger_ms
+        self._renewal: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(
@@ -82,7 +97,7 @@ class KafkaAppender:
         """Connect. Raises KafkaUnreachable."""
         client = producer(bus, linger_ms=linger_ms)
         await start(client, bus)
-        return cls(client, bus, timeout_s)
+        return cls(client, bus, timeout_s, linger_ms)
 
     async def append(
         self,
@@ -94,9 +109,13 @@ class KafkaAppender:
         partition: int | None = None,
     ) -> Address:
         """See `Appender`."""
+        client = self._client
         try:
             async with asyncio.timeout(self._timeout_s):
-                sent = await self._client.send(
+                if self._renewal is not None:
+                    await asyncio.shield(self._renewal)
+                client = self._client
+                sent = await client.send(
                     self._bus.topic(topic),
                     key=key.encode() if key is not None else None,
                     value=value,
@@ -106,16 +125,46 @@ class KafkaAppender:
                 # Shielded: giving up waiting must not cancel a batch that may still land.
                 done = await asyncio.shield(sent)
         except MessageSizeTooLargeError as error:
+            self._replace(client)
             raise BusError(f"a record of {len(value or b'')} bytes is too large for {topic}") from (
                 error
             )
-        except (KafkaError, TimeoutError) as error:
+        except TimeoutError as error:
             raise LogUnavailable(f"{topic} took no record within {self._timeout_s:g} s") from error
+        except KafkaError as error:
+            if not error.retriable:
+                self._replace(client)
+            raise LogUnavailable(f"{topic} took no record: {error!r}") from error
         return Address(topic, done.partition, done.offset)
+
+    def _replace(self, worn: AIOKafkaProducer) -> None:
+        if worn is self._client and self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew(worn))
+
+    async def _renew(self, worn: AIOKafkaProducer) -> None:
+        """Put a new producer in the place of one that the broker takes nothing more from.
+
+        What the old one still has under way fails with it, or lands: nobody was told that it did,
+        and whoever sends it again sends the same bytes.
+        """
+        while True:
+            client = producer(self._bus, linger_ms=self._linger_ms)
+            try:
+                await start(client, self._bus)
+            except BusError as error:
+                log.warning("no new producer yet: %s", error)
+                await asyncio.sleep(RENEW_S)
+            else:
+                break
+        self._client, self._renewal = client, None
+        self.renewed += 1
+        await close(worn)
 
     async def aclose(self) -> None:
         """See `Appender`."""
-        await self._client.stop()
+        if self._renewal is not None:
+            self._renewal.cancel()
+        await close(self._client)
 
 
 class MemoryAppender:

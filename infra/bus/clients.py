@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -29,6 +29,10 @@ from odradek.schemas.topics import MB
 
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 """An open transaction stalls every read_committed reader, so a dead writer's ends soon."""
+
+
+CLOSE_S: Final = 5.0
+"""How long a client may take to end in good order."""
 
 
 class Client(Protocol):
@@ -134,7 +138,7 @@ async def _open(client: Client, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             await client.start()
     except BaseException:  # cancelled as well: half a client would linger, and say so later
-        await _close(client)
+        await close(client)
         raise
 
 
@@ -151,12 +155,24 @@ def _unreachable(bus: BusSettings) -> str:
     )
 
 
-async def _close(client: Any) -> None:
-    close = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
-    try:
-        await asyncio.wait_for(close(), 5)
-    except (KafkaError, TimeoutError, OSError, AttributeError):
+async def close(client: Any) -> None:
+    """Stop a client: in good order where the broker answers, else by force after `CLOSE_S`.
+
+    aiokafka's own stop waits for the broker, for ever if need be: an idempotent producer never
+    gives a batch up, and a member of a group says goodbye. A process that is to end would hang.
+    What is let go here nobody was told to be in the log.
+    """
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    with suppress(KafkaError, TimeoutError, OSError, AttributeError):
+        await asyncio.wait_for(stop(), CLOSE_S)
         return
+    sender = getattr(getattr(client, "_sender", None), "sender_task", None)
+    if sender is not None:
+        sender.cancel()
+    connections = getattr(client, "client", None) or getattr(client, "_client", None)
+    if connections is not None:
+        with suppress(KafkaError, TimeoutError, OSError, AttributeError):
+            await asyncio.wait_for(connections.close(), CLOSE_S)
 
 
 @asynccontextmanager
@@ -166,7 +182,7 @@ async def running(client: Any, bus: BusSettings) -> AsyncIterator[Any]:
     try:
         yield client
     finally:
-        await _close(client) if isinstance(client, AIOKafkaAdminClient) else await client.stop()
+        await close(client)
 
 
 def admin(bus: BusSettings) -> AIOKafkaAdminClient:

@@ -1,7 +1,7 @@
 """What can go wrong with the processes that we keep running.
 
 SupervisorError
-├── ProcessRefused     a process ended at once with code 2: a mistake that a restart cannot mend
+├── ProcessRefused     a process ended at its first start with code 2: a restart cannot mend that
 ├── ProcessNotReady    a process did not say in time that it is ready
 └── UnknownProcess     no process has that name
 """
@@ -14,7 +14,7 @@ class SupervisorError(InfraError):
 
 
 class ProcessRefused(SupervisorError):
-    """A process ended with code 2 at its start: its settings or its input are wrong."""
+    """A process ended with code 2 at its first start: its settings or its input are wrong."""
 
 
 class ProcessNotReady(SupervisorError):

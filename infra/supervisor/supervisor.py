@@ -170,7 +170,9 @@ class Supervisor:
                 child.become(State.FINISHED)
                 log.info("%s has finished", child.spec.name)
                 return
-            if code == USAGE and child.state is State.STARTING:
+            # Once it was ready its settings are right, whatever it says now: a broker that is away
+            # at a restart must not end the others, which wait for it.
+            if code == USAGE and child.state is State.STARTING and not child.ready.is_set():
                 child.become(State.REFUSED)
                 self._fail(ProcessRefused(f"{child.spec.name}: {child.last_line()} ({child.log})"))
                 return

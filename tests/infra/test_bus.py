@@ -1,5 +1,7 @@
 """The bus: one suite over the real and the in-memory appender, topics, dead letters, errors."""
 
+import random
+
 import pytest
 
 from odradek.infra.bus import (
@@ -98,12 +100,25 @@ async def test_a_record_over_the_limit_is_an_error_not_a_hang(bus):
 
 
 @pytest.mark.broker
+async def test_a_record_that_the_broker_refuses_takes_no_later_one_with_it(bus):
+    """Aiokafka's producer is out of order on that partition from then on; ours is replaced."""
+    await ensure_topics(bus, [(TASKS.name, TASKS)])
+    appender = await KafkaAppender.connect(bus)
+    value = random.Random(0).randbytes(2 * TASKS.max_bytes)
+    await appender.append(TASKS.name, key="k", value=b"first")
+    with pytest.raises(BusError, match="too large"):
+        await appender.append(TASKS.name, key="k", value=value)
+    sent = [await appender.append(TASKS.name, key="k", value=b"%d" % n) for n in range(3)]
+    await appender.aclose()
+    assert [1, 2, 3] == [address.offset for address in sent]
+    assert 1 == appender.renewed
+
+
+@pytest.mark.broker
 async def test_the_largest_allowed_record_passes(bus):
     """The client's, the topic's and the broker's limits agree, even if nothing compresses."""
     await ensure_topics(bus, [(DLQ.name, DLQ)])
     appender = await KafkaAppender.connect(bus)
-    import random
-
     value = random.Random(0).randbytes(DLQ.max_bytes)
     await appender.append(DLQ.name, key="k", value=value)
     await appender.aclose()

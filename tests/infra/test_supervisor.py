@@ -85,6 +85,25 @@ async def test_code_two_at_the_start_is_not_restarted(tmp_path: Path) -> None:
         assert supervisor.restarts == {"a": 0}
 
 
+async def test_code_two_of_a_process_that_was_ready_once_is_restarted(tmp_path: Path) -> None:
+    """Its settings are right: what it needs is away for a while, and is waited for."""
+    code = (
+        "import pathlib, sys, time\n"
+        f"starts = pathlib.Path({str(tmp_path / 'starts')!r})\n"
+        "n = len(starts.read_text()) if starts.exists() else 0\n"
+        "starts.write_text('x' * (n + 1))\n"
+        "if n in (1, 2): print('no Kafka answers'); sys.exit(2)\n"
+        "print('ready: a', flush=True)\n"
+        "if n == 0: time.sleep(0.5); sys.exit(2)\n"
+        "time.sleep(60)\n"
+    )
+    async with Supervisor([spec("a", code)], tmp_path, backoff=QUICK) as supervisor:
+        await supervisor.ready()
+        await until(lambda: supervisor.restarts["a"] == 3)
+        await until(lambda: supervisor.states["a"] is State.READY)
+        assert "xxxx" == (tmp_path / "starts").read_text()
+
+
 async def test_a_process_that_never_gets_ready_is_told(tmp_path: Path) -> None:
     """Dying again and again at the start ends in one clear error."""
     dying = spec("a", "print('no engine at 127.0.0.1:9'); raise SystemExit(1)", ready_s=0.3)

@@ -1,4 +1,4 @@
-"""A mock engine that answers at once: 1000 prompt ids, 64 sampled ids with logprobs.
+"""A mock engine that answers at once, whole or as a stream, with ids and logprobs.
 
 `python -m odradek.infra.bench.engine PROMPT_IDS SAMPLED` prints the port that it listens on.
 """
@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import json
 import random
+import re
 import sys
 from typing import Final
 
@@ -16,6 +17,7 @@ from odradek.infra.bench import wire
 
 VARIANTS: Final = 64
 VOCABULARY: Final = 150_000
+STREAM: Final = re.compile(rb'"stream": ?true')
 
 
 def reply(number: int, prompt_ids: int, sampled: int) -> bytes:
@@ -57,15 +59,42 @@ def reply(number: int, prompt_ids: int, sampled: int) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
+def chunks(number: int, prompt_ids: int, sampled: int) -> list[bytes]:
+    """The same reply as a stream, a token a chunk, as vLLM writes it."""
+    whole = json.loads(reply(number, prompt_ids, sampled))
+    choice = whole["choices"][0]
+    head = {"id": whole["id"], "object": "chat.completion.chunk", "created": whole["created"],
+            "model": whole["model"]}  # fmt: skip
+    first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None,
+             "finish_reason": None}  # fmt: skip
+    found = [{**head, "choices": [first], "prompt_token_ids": whole["prompt_token_ids"]}]
+    words = choice["message"]["content"].split(" ")
+    for at, (word, token) in enumerate(zip(words, choice["token_ids"], strict=True)):
+        last = at == sampled - 1
+        piece = {
+            "index": 0,
+            "delta": {"content": word if at == 0 else f" {word}"},
+            "logprobs": {"content": [choice["logprobs"]["content"][at]]},
+            "finish_reason": "stop" if last else None,
+            "token_ids": [token],
+        }
+        if last:
+            piece["weight_versions"] = choice["weight_versions"]
+        found.append({**head, "choices": [piece]})
+    return [json.dumps(one, separators=(",", ":")).encode() for one in found]
+
+
 async def serve(prompt_ids: int, sampled: int) -> None:
     """Listen on loopback for ever."""
-    answers = itertools.cycle(
-        [wire.response(reply(number, prompt_ids, sampled)) for number in range(VARIANTS)]
-    )
-    empty = wire.response(b"{}")
+    numbers = range(VARIANTS)
+    answers = itertools.cycle([[wire.response(reply(n, prompt_ids, sampled))] for n in numbers])
+    streams = itertools.cycle([wire.streamed(chunks(n, prompt_ids, sampled)) for n in numbers])
+    empty = [wire.response(b"{}")]
 
-    def answer(head: bytes, _: bytes) -> bytes:
-        return next(answers) if head.startswith(b"POST /v1/chat/completions") else empty
+    def answer(head: bytes, body: bytes) -> list[bytes]:
+        if not head.startswith(b"POST /v1/chat/completions"):
+            return empty
+        return next(streams if STREAM.search(body) else answers)
 
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: wire.Server(answer), "127.0.0.1", 0)

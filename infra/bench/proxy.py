@@ -1,18 +1,15 @@
 """What the proxy costs: CPU of an acked turn, and the time that it adds to a call.
 
-The proxy has one core, load and mock engine the other; direct calls and calls through the proxy
-alternate, so that a noisy machine is noisy for both. Every call is an episode's new turn with
-other messages and other token ids: deltas save nothing here.
+The process under test has one core, load and mock engine the other. Direct calls, calls through a
+bare capture loop (`bare.py`) and calls through the proxy alternate, so that a noisy machine is
+noisy for all. Every call is an episode's new turn with other messages and other token ids: deltas
+save nothing here.
 """
 
-import asyncio
-import json
 import os
 import secrets
-import statistics
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -21,8 +18,8 @@ import click
 import msgspec
 import uvloop
 
-from odradek.infra.bench import wire
-from odradek.infra.bench.processes import Measured, pin, pinned, started, two_cores
+from odradek.infra.bench.load import CHAT, WORKLOADS, Load, Target, Workload
+from odradek.infra.bench.processes import pin, pinned, started, two_cores
 from odradek.infra.bus import (
     BusSettings,
     consumer,
@@ -31,15 +28,11 @@ from odradek.infra.bus import (
     partitions_of,
     running,
 )
-from odradek.infra.errors import ProjectError
 from odradek.infra.local.broker import LocalBroker
 from odradek.infra.tokens import Claims, mint, new_key
 from odradek.schemas.topics import TURNS
 
-PROMPT_IDS: Final = 1000
-SAMPLED: Final = 64
 EPISODE_TURNS: Final = 10
-WARM_UP: Final = 300
 
 OPTIONS: Final = (
     click.Option(["--repeats"], type=click.IntRange(1), default=5, show_default=True,
@@ -48,6 +41,12 @@ OPTIONS: Final = (
                  help="Calls of a measurement at 32 in flight; a quarter as many at one."),
     click.Option(["--durability"], type=click.Choice(["required", "best_effort"]),
                  default="required", show_default=True, help="The proxy's own setting."),
+    click.Option(["--workload", "workloads"], type=click.Choice(list(WORKLOADS)), multiple=True,
+                 default=["chat"], show_default=True,
+                 help="chat: 1,000 ids and 64 sampled; stream: the same in 65 chunks; "
+                      "long: 16,000 ids. May be given several times; chat is always measured."),
+    click.Option(["--peers"], is_flag=True,
+                 help="Other proxies beside ours: those that scripts/bench-peers installed."),
 )  # fmt: skip
 
 
@@ -61,27 +60,47 @@ class Seen(msgspec.Struct):
     untrainable: str = ""
 
 
-class Sample(msgspec.Struct):
-    """One measurement."""
+class Place(msgspec.Struct, frozen=True):
+    """Where a benchmark runs."""
 
-    p50_ms: float
-    p99_ms: float
-    per_s: float
-    cpu_ms: float
-    """Of the process under test, a call."""
+    bus: BusSettings
+    folder: Path
+    tested: int | None
+    """Core of the process under test."""
+    load: int | None
+    """Core of everything else."""
 
 
-def run(*, repeats: int = 5, calls: int = 2000, durability: str = "required") -> dict[str, Any]:
+def run(
+    *,
+    repeats: int = 5,
+    calls: int = 2000,
+    durability: str = "required",
+    workloads: tuple[str, ...] = ("chat",),
+    peers: bool = False,
+) -> dict[str, Any]:
     """Measure the proxy: CPU per acked turn and added latency, with a mock engine.
 
-    Without ODRADEK_KAFKA_BOOTSTRAP_SERVERS a local broker is started for the measurement.
+    Beside it a bare capture loop, and with --peers other proxies, in the same run. Without
+    ODRADEK_KAFKA_BOOTSTRAP_SERVERS a local broker is started for the measurement.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="odradek-bench-")))
         tested, load = two_cores()
-        bus = stack.enter_context(_bus(load))
+        place = Place(stack.enter_context(_bus(load)), folder, tested, load)
         stack.enter_context(pinned(load))
-        return uvloop.run(_measure(bus, folder, (tested, load), repeats, calls, durability))
+        found = uvloop.run(_measure(place, CHAT, repeats, calls, durability))
+        more = [WORKLOADS[name] for name in dict.fromkeys(workloads) if name != CHAT.name]
+        # Longer replies cost more: the same time for each workload, roughly.
+        found["workloads"] = {
+            one.name: uvloop.run(_measure(place, one, repeats, max(50, calls // 4), durability))
+            for one in more
+        }
+        if peers:
+            from odradek.infra.bench.peers import measure
+
+            found["peers"] = uvloop.run(measure(place, repeats, calls))
+        return found
 
 
 @contextmanager
@@ -99,158 +118,120 @@ def _bus(core: int | None) -> Iterator[BusSettings]:
 
 
 async def _measure(
-    bus: BusSettings,
-    folder: Path,
-    cores: tuple[int | None, int | None],
-    repeats: int,
-    calls: int,
-    durability: str,
+    place: Place, workload: Workload, repeats: int, calls: int, durability: str
 ) -> dict[str, Any]:
-    tested, load = cores
-    key = new_key()
-    await ensure_topics(bus)
+    """One workload on the engine itself, the bare loop and the proxy."""
+    await ensure_topics(place.bus)
+    bare_bus = place.bus.model_copy(update={"topic_prefix": f"{place.bus.topic_prefix}bare."})
+    await ensure_topics(bare_bus)
     try:
-        with started(
-            "odradek.infra.bench.engine", str(PROMPT_IDS), str(SAMPLED), folder=folder, core=load
-        ) as engine:
-            engine_port = int(engine.wait_for("\n"))
-            env = _environment(bus, key, engine_port, durability)
-            with started(
-                "odradek.infra.cli", "proxy", "--port", "0", folder=folder, core=tested, env=env
-            ) as proxy:
-                said = proxy.wait_for("ready: proxy")
-                port = int(said.split("listens on http://127.0.0.1:")[1].split(",")[0])
-                run_ = Run(key, Target(engine, engine_port), Target(proxy, port))
-                await run_.all(repeats, calls)
-        return {**run_.figures(durability), **await _count(bus, run_.acked)}
+        with ExitStack() as stack:
+            engine = stack.enter_context(mock_engine(place, workload))
+            targets = [engine]
+            if not workload.stream:  # the bare loop knows no streams
+                targets.append(stack.enter_context(_bare(place, bare_bus, engine.port)))
+            proxy = stack.enter_context(our_proxy(place, engine.port, durability))
+            load = Load(workload, [*targets, proxy])
+            await load.all(repeats, calls)
+        return {
+            **_figures(load, workload, durability),
+            **await count(place.bus, proxy.answered),
+            "cores": os.cpu_count(),
+        }
     finally:
-        await delete_topics(bus)
+        await delete_topics(place.bus)
+        await delete_topics(bare_bus)
 
 
-def _environment(bus: BusSettings, key: str, engine_port: int, durability: str) -> dict[str, str]:
-    return {
-        "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
-        "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
+def _figures(load: Load, workload: Workload, durability: str) -> dict[str, Any]:
+    figures = load.figures()
+    found: dict[str, Any] = {
+        "payload": {"prompt_ids": workload.prompt_ids, "sampled": workload.sampled},
+        "durability": durability,
+        **figures,
+        "added_p50_ms": round(
+            figures["proxy"]["c1"]["p50_ms"] - figures["direct"]["c1"]["p50_ms"], 4
+        ),
+    }
+    if "bare" in figures:
+        found["times_bare"] = {
+            load: round(figures["proxy"][load]["cpu_ms"] / figures["bare"][load]["cpu_ms"], 3)
+            for load in figures["bare"]
+        }
+    return found
+
+
+def _alone(figures: dict[str, dict[str, Any]], name: str) -> float:
+    return float(figures[name]["c1"]["p50_ms"])
+
+
+@contextmanager
+def mock_engine(place: Place, workload: Workload) -> Iterator[Target]:
+    """The mock engine, as the target of direct calls."""
+    sizes = (str(workload.prompt_ids), str(workload.sampled))
+    with started(
+        "odradek.infra.bench.engine", *sizes, folder=place.folder, core=place.load
+    ) as engine:
+        port = int(engine.wait_for("\n"))
+        yield Target("direct", engine, port, _plain)
+
+
+@contextmanager
+def _bare(place: Place, bus: BusSettings, engine_port: int) -> Iterator[Target]:
+    with started(
+        "odradek.infra.bench.bare", str(engine_port), folder=place.folder, core=place.tested,
+        env=_kafka(bus),
+    ) as bare:  # fmt: skip
+        yield Target("bare", bare, int(bare.wait_for("\n")), _plain)
+
+
+@contextmanager
+def our_proxy(place: Place, engine_port: int, durability: str = "required") -> Iterator[Target]:
+    """The proxy, with tokens of access."""
+    key = new_key()
+    env = {
+        **_kafka(place.bus),
         "ODRADEK_TOKEN_KEYS": key,
         "ODRADEK_ENGINE_URL": f"http://127.0.0.1:{engine_port}",
         "ODRADEK_PROXY_DURABILITY": durability,
         "ODRADEK_PROXY_AUTH": "required",
     }
+    with started(
+        "odradek.infra.cli", "proxy", "--port", "0", folder=place.folder, core=place.tested, env=env
+    ) as proxy:
+        said = proxy.wait_for("ready: proxy")
+        port = int(said.split("listens on http://127.0.0.1:")[1].split(",")[0])
+        yield Target("proxy", proxy, port, _episodes(key))
 
 
-class Target(msgspec.Struct):
-    """Where calls go, and whose CPU time counts."""
-
-    process: Measured
-    port: int
-
-
-class Run:
-    """Loads both targets in turns, and keeps what it measured."""
-
-    def __init__(self, key: str, direct: Target, proxy: Target) -> None:
-        self.acked = 0
-        """Calls that the proxy answered with 200."""
-        self._key = key
-        self._targets = {"direct": direct, "proxy": proxy}
-        self._samples: dict[tuple[str, int], list[Sample]] = {}
-        self._made = 0
-
-    async def all(self, repeats: int, calls: int) -> None:
-        """Warm up, then measure both, in alternating order."""
-        for name in self._targets:
-            await self._one(name, 32, WARM_UP)
-        for repeat in range(repeats):
-            names = list(self._targets)[:: 1 if repeat % 2 == 0 else -1]
-            for in_flight, n in ((1, max(50, calls // 4)), (32, calls)):
-                for name in names:
-                    sample = await self._one(name, in_flight, n)
-                    self._samples.setdefault((name, in_flight), []).append(sample)
-
-    async def _one(self, name: str, in_flight: int, calls: int) -> Sample:
-        target = self._targets[name]
-        requests = iter([self._request(name, target.port) for _ in range(calls)])
-        times: list[float] = []
-        async with _connections(target.port, in_flight) as clients:
-            cpu, begun = target.process.cpu_ms(), time.perf_counter()
-            await asyncio.gather(*(self._worker(client, requests, times) for client in clients))
-            wall = time.perf_counter() - begun
-            used = target.process.cpu_ms() - cpu
-        if name == "proxy":
-            self.acked += calls
-        times.sort()
-        return Sample(
-            p50_ms=statistics.median(times),
-            p99_ms=times[min(len(times) - 1, int(len(times) * 0.99))],
-            per_s=calls / wall,
-            cpu_ms=used / calls,
-        )
-
-    async def _worker(
-        self, client: wire.Client, requests: Iterator[bytes], times: list[float]
-    ) -> None:
-        for request in requests:
-            begun = time.perf_counter()
-            status, body = await client.ask(request)
-            times.append((time.perf_counter() - begun) * 1000)
-            if status != 200:
-                raise ProjectError(f"a call of the benchmark was answered {status}: {body[:300]!r}")
-
-    def _request(self, name: str, port: int) -> bytes:
-        """A call with messages of its own; every tenth opens an episode."""
-        number, self._made = self._made, self._made + 1
-        words = " ".join(f"{number * 7919 + n * 31:x}" for n in range(600))
-        body = json.dumps(
-            {
-                "model": "policy",
-                "messages": [
-                    {"role": "system", "content": "You are a player."},
-                    {"role": "user", "content": words},
-                ],
-                "temperature": 1.0,
-                "max_tokens": SAMPLED,
-            }
-        ).encode()
-        if name == "direct":
-            return wire.request("/v1/chat/completions", f"127.0.0.1:{port}", body)
-        if number % EPISODE_TURNS == 0 or not hasattr(self, "_token"):
-            self._episode = f"bench-{number}"
-            self._token = mint(Claims(sub=self._episode, agent="bench"), [self._key])
-        path = f"/e/{self._episode}/v1/chat/completions"
-        return wire.request(path, f"127.0.0.1:{port}", body, token=self._token)
-
-    def figures(self, durability: str) -> dict[str, Any]:
-        """Medians of the repeats, and their spread."""
-        found: dict[str, Any] = {
-            "payload": {"prompt_ids": PROMPT_IDS, "sampled": SAMPLED},
-            "durability": durability,
-        }
-        for (name, in_flight), samples in self._samples.items():
-            columns = {
-                field: [getattr(sample, field) for sample in samples]
-                for field in Sample.__struct_fields__
-            }
-            found.setdefault(name, {})[f"c{in_flight}"] = {
-                **{field: round(statistics.median(v), 4) for field, v in columns.items()},
-                "repeats": columns,
-            }
-        found["added_p50_ms"] = round(
-            found["proxy"]["c1"]["p50_ms"] - found["direct"]["c1"]["p50_ms"], 4
-        )
-        return found
+def _kafka(bus: BusSettings) -> dict[str, str]:
+    return {
+        "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
+        "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
+    }
 
 
-@asynccontextmanager
-async def _connections(port: int, n: int) -> AsyncIterator[list[wire.Client]]:
-    clients = [await wire.connect("127.0.0.1", port) for _ in range(n)]
-    try:
-        yield clients
-    finally:
-        for client in clients:
-            client.close()
+def _plain(_: int) -> tuple[str, str]:
+    return "/v1/chat/completions", ""
 
 
-async def _count(bus: BusSettings, acked: int) -> dict[str, Any]:
+def _episodes(key: str) -> Callable[[int], tuple[str, str]]:
+    """Addresses of episodes with ten turns each."""
+    known: dict[int, tuple[str, str]] = {}
+
+    def address(number: int) -> tuple[str, str]:
+        first = number - number % EPISODE_TURNS
+        if first not in known:
+            known.clear()
+            episode = f"bench-{first}"
+            token = mint(Claims(sub=episode, agent="bench"), [key])
+            known[first] = (f"/e/{episode}/v1/chat/completions", token)
+        return known[first]
+
+    return address
+
+
+async def count(bus: BusSettings, acked: int) -> dict[str, Any]:
     """Hold the topic against what was acknowledged."""
     decode = msgspec.json.Decoder(Seen).decode
     seen: list[tuple[str, str, int]] = []
@@ -274,5 +255,4 @@ async def _count(bus: BusSettings, acked: int) -> dict[str, Any]:
         "lost": acked - distinct,
         "duplicated": len(seen) - distinct,
         "spoiled": spoiled,
-        "cores": os.cpu_count(),
     }

@@ -1,11 +1,14 @@
 """The thinnest HTTP/1.1 that a benchmark can do with: its cost must not hide what it measures."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 END: Final = b"\r\n\r\n"
 LENGTH: Final = b"content-length:"
+CHUNKED: Final = b"transfer-encoding: chunked"
+LAST: Final = b"0\r\n\r\n"
+"""The chunk that ends a chunked body."""
 
 
 def message(buffer: bytes | bytearray) -> tuple[bytes, bytes, int] | None:
@@ -14,9 +17,13 @@ def message(buffer: bytes | bytearray) -> tuple[bytes, bytes, int] | None:
     if end < 0:
         return None
     head = bytes(buffer[:end])
-    at = head.lower().find(LENGTH)
-    size = int(head[at + len(LENGTH) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
     start = end + len(END)
+    told = head.lower()
+    if CHUNKED in told:
+        last = start if buffer.startswith(LAST, start) else buffer.find(b"\r\n" + LAST, start) + 2
+        return None if last < start else (head, bytes(buffer[start:last]), last + len(LAST))
+    at = told.find(LENGTH)
+    size = int(head[at + len(LENGTH) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
     if len(buffer) < start + size:
         return None
     return head, bytes(buffer[start : start + size]), start + size
@@ -67,9 +74,9 @@ async def connect(host: str, port: int) -> Client:
 
 
 class Server(asyncio.Protocol):
-    """Answers each request at once with what `answer(head, body)` gives."""
+    """Answers each request at once with the pieces of `answer(head, body)`, each on its own."""
 
-    def __init__(self, answer: Callable[[bytes, bytes], bytes]) -> None:
+    def __init__(self, answer: Callable[[bytes, bytes], Sequence[bytes]]) -> None:
         self._answer = answer
         self._buffer = bytearray()
         self._transport: Any = None  # uvloop's transports are no asyncio.Transport
@@ -84,7 +91,13 @@ class Server(asyncio.Protocol):
         while (found := message(self._buffer)) is not None:
             head, body, length = found
             del self._buffer[:length]
-            self._transport.write(self._answer(head, body))
+            self._write(self._answer(head, body), 0)
+
+    def _write(self, pieces: Sequence[bytes], at: int) -> None:
+        """Write a piece; the next one in the loop's next round, as an engine's tokens come."""
+        self._transport.write(pieces[at])
+        if at + 1 < len(pieces):
+            asyncio.get_running_loop().call_soon(self._write, pieces, at + 1)
 
 
 def request(path: str, host: str, body: bytes, *, token: str = "") -> bytes:
@@ -104,3 +117,11 @@ def response(body: bytes) -> bytes:
     """A 200 with JSON, ready to be written."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + END + body
+
+
+def streamed(chunks: Sequence[bytes]) -> list[bytes]:
+    """A 200 with server-sent events, one piece an event, ready to be written."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked"
+    events = [b"data: " + chunk + b"\n\n" for chunk in (*chunks, b"[DONE]")]
+    framed = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
+    return [head + END, *framed[:-1], framed[-1] + LAST]

@@ -5,8 +5,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odradek.infra.bench import wire
-from odradek.infra.bench.engine import reply
-from odradek.proxy.capture import whole
+from odradek.infra.bench.engine import chunks, reply
+from odradek.proxy.capture import Streamed, whole
+
+
+def test_the_wire_waits_for_the_last_chunk():
+    """Of a chunked answer, whatever number of them has come."""
+    pieces = wire.streamed([b'{"a":1}', b'{"b":0}'])
+    whole = b"".join(pieces)
+    for size in range(len(whole)):
+        assert wire.message(whole[:size]) is None
+    head, body, length = wire.message(whole + b"next")
+    assert (len(whole), 3) == (length, body.count(b"data: "))
+    assert b"chunked" in head
+
+
+def test_the_mock_engines_stream_is_the_same_turn():
+    """A token a chunk, with the same ids and words as the whole reply."""
+    streamed = Streamed()
+    ends = [streamed.feed(chunk) for chunk in chunks(1, 1000, 64)]
+    found, same = streamed.captured(), whole(reply(1, 1000, 64))
+    assert [False] * 64 + [True] == ends
+    assert (same.prompt, same.completion, same.versions) == (
+        found.prompt,
+        found.completion,
+        found.versions,
+    )
 
 
 @given(st.binary(max_size=50), st.binary(max_size=20))
@@ -32,13 +56,15 @@ def test_the_figures_have_the_promised_keys(broker, monkeypatch):
     from odradek.infra.bench import proxy
 
     monkeypatch.setenv("ODRADEK_KAFKA_BOOTSTRAP_SERVERS", broker)
-    monkeypatch.setattr(proxy, "WARM_UP", 20)
-    figures = proxy.run(repeats=1, calls=100)
+
+    figures = proxy.run(repeats=1, calls=100, workloads=("stream",))
     assert {"prompt_ids": 1000, "sampled": 64} == figures["payload"]
     assert figures["durability"] == "required"
-    for name in ("direct", "proxy"):
+    assert figures["times_bare"]["c32"] > 0
+    for name in ("direct", "bare", "proxy"):
         for load in ("c1", "c32"):
             assert {"p50_ms", "p99_ms", "per_s", "cpu_ms"} <= set(figures[name][load])
     assert figures["proxy"]["c32"]["cpu_ms"] > 0
     assert figures["added_p50_ms"] > 0
-    assert (0, 0, 0) == (figures["lost"], figures["duplicated"], figures["spoiled"])
+    for found in (figures, figures["workloads"]["stream"]):
+        assert (0, 0, 0) == (found["lost"], found["duplicated"], found["spoiled"])

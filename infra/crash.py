@@ -7,6 +7,7 @@ comparison.
 
 import os
 import signal
+import threading
 from collections import Counter
 from typing import Final
 
@@ -16,7 +17,8 @@ TRANSACTION: Final = (
     "after_offsets_before_commit",
     "after_commit",
 )
-"""Of a consume-process-produce transaction, in their order. The first three are within it."""
+"""Of a transaction, in their order. The first three are within it; where it commits no offsets, as
+a host's, the second and the third are one place."""
 
 POINTS: Final[dict[str, tuple[str, ...]]] = {
     "proxy": (
@@ -28,13 +30,15 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
         "sealed_before_answer",
     ),
     "agent": (
-        "snapshot_before_opened",
+        *TRANSACTION,
         "opened_before_run",
         "run_before_rewards",
-        "rewards_before_seal",
+        "rewards_before_ending",
+        "ending_before_seal",
         "sealed_before_status",
-        "status_before_commit",
-        "after_commit",
+        "status_before_finish",
+        "offsets_before_commit",
+        "offsets_committed",
     ),
     "dispatch": TRANSACTION,
     "intake": TRANSACTION,
@@ -42,10 +46,15 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
     "group": TRANSACTION,
     "train": (
         "optimizer_before_checkpoint",
+        "between_files",
         "files_before_manifest",
         "manifest_before_rename",
+        "renamed_before_durable",
         "renamed_before_rotate",
         "checkpoint_before_engine",
+        "version_before_weights",
+        "weights_before_engine",
+        "reloaded_before_version",
         "engine_before_policy",
         "policy_before_step",
         "step_told",
@@ -66,13 +75,22 @@ def arm(spec: str) -> None:
         _armed[name] = int(nth or 1)
 
 
-def crash_point(name: str) -> None:
-    """Kill this process with SIGKILL if this is the point, and the passing, that was armed."""
+def crash_point(name: str, *, in_s: float = 0.0) -> None:
+    """Kill this process with SIGKILL if this is the point, and the passing, that was armed.
+
+    Args:
+        name: One of `POINTS`.
+        in_s: Die so many seconds later, while what follows is under way: between a send and its
+            ack stands no line of ours.
+    """
     if name not in _armed:
         return
     _passed[name] += 1
     if _passed[name] == _armed[name]:
-        os.kill(os.getpid(), signal.SIGKILL)
+        if in_s:
+            threading.Timer(in_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 arm(os.environ.get("ODRADEK_CRASH_AT", ""))

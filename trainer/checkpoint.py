@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from odradek.infra.crash import crash_point
 from odradek.trainer.errors import BrokenCheckpoint, NoRoom
 
 MANIFEST: Final = "manifest.json"
@@ -51,8 +52,23 @@ def room(path: Path) -> Iterator[None]:
         raise
 
 
+def make_durably(folder: Path) -> None:
+    """Make a folder and those above it; each is there after a power cut."""
+    if folder.is_dir():
+        return
+    make_durably(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync(folder.parent)
+
+
 def write(
-    root: Path, step: int, fill: Callable[[Path], None], *, keep: int, position: dict[str, Any]
+    root: Path,
+    step: int,
+    fill: Callable[[Path], None],
+    *,
+    keep: int,
+    position: dict[str, Any],
+    at: Callable[[str], None] = crash_point,
 ) -> str:
     """Write `checkpoint-<step>` under `root` and rotate; return the sha256 of its manifest.
 
@@ -62,13 +78,14 @@ def write(
         fill: Writes the files of the checkpoint into the folder it is given.
         keep: How many whole checkpoints stay.
         position: Where the run stands, stored inside as JSON.
+        at: Called at each crash point.
 
     Raises:
         NoRoom: The disk is full or may not be written to. Nothing half-written counts.
     """
     final = root / f"checkpoint-{step}"
     with room(root):
-        root.mkdir(parents=True, exist_ok=True)
+        make_durably(root)
         partial = root / f".partial-{step}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -77,8 +94,12 @@ def write(
         files = {}
         for path in sorted(p for p in partial.rglob("*") if p.is_file()):
             fsync(path)
+            at("between_files")
             name = path.relative_to(partial).as_posix()
             files[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in (p for p in partial.rglob("*") if p.is_dir()):
+            fsync(path)
+        at("files_before_manifest")
         # The manifest is last: files without one are no checkpoint, so dying above loses only
         # this step. It is durable before the rename, so a folder under the final name has it.
         manifest = partial / MANIFEST
@@ -87,8 +108,11 @@ def write(
         fsync(partial)
         if final.exists():  # the same step once more, after a crash behind the rename
             shutil.rmtree(final)
+        at("manifest_before_rename")
         partial.rename(final)
+        at("renamed_before_durable")
         fsync(root)
+    at("renamed_before_rotate")
     # Only now may older ones go: dying above leaves them, dying below leaves one too many.
     for _, old in whole(root)[keep:]:
         shutil.rmtree(old, ignore_errors=True)

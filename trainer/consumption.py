@@ -51,6 +51,7 @@ class Passed:
     """What lies behind after a step, or after batches that no step used."""
 
     position: int
+    row: int = 0
     used: tuple[Used, ...] = ()
     refused: tuple[Refusal, ...] = ()
     batches: int = 0
@@ -191,7 +192,8 @@ class Consumption:
             Used(offset=offset, rows=rows, digest=digests.get(offset, ""))
             for offset, rows in counts.items()
         )
-        return Passed(self._at.offset, used, tuple(refused), batches, tuple(rewards))
+        at = self._at
+        return Passed(at.offset, at.row, used, tuple(refused), batches, tuple(rewards))
 
     def passed_idle(self) -> Passed:
         """What lies behind while the trainer waits for rows.

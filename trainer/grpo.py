@@ -8,7 +8,7 @@ attention kernel (`attention`), the loss and its normalisation over the whole op
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from trl.experimental.async_grpo import AsyncGRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, create_model_from_path
 
+from odradek.infra.crash import crash_point
 from odradek.schemas.events import Policy, Refusal, Step, Used
 from odradek.trainer import attention, checkpoint, optimizer_state
 from odradek.trainer.announce import Announcer
@@ -47,6 +48,8 @@ class Hands:
     announcer: Announcer
     lineage: Lineage
     standing: Standing = field(default_factory=Standing)
+    at: Callable[[str], None] = crash_point
+    """Called at each crash point."""
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc]
@@ -111,10 +114,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         self.train(resume_from_checkpoint=str(folder) if folder else None)
         step = int(self.state.global_step)
         if self._saved_step != step and step > self._begun_at:
-            digest = self._checkpoint(step, self._entry(step, Passed(self._position.offset)))
-            self.hands.announcer.step(
-                self._entry(step, Passed(self._position.offset), checkpoint=digest)
-            )
+            digest = self._checkpoint(step, self._entry(step, self._standing))
+            self.hands.announcer.step(self._entry(step, self._standing, checkpoint=digest))
         return step
 
     # Rows in
@@ -138,6 +139,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
 
         A remainder is left alone on purpose: a run that had gone on would have filled it up.
         """
+        if self.state.global_step >= self.settings.max_steps:
+            return [], None  # resumed from the last checkpoint: the loop would make one step more
         began = time.perf_counter()
         found, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.measured.wait_s = time.perf_counter() - began
@@ -223,6 +226,11 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
     def _position(self) -> Any:
         return self.hands.feed.consumption.position
 
+    @property
+    def _standing(self) -> Passed:
+        """The position, and nothing new behind it."""
+        return Passed(self._position.offset, self._position.row)
+
     def finish_step(self, step: int) -> None:
         """Make a finished optimizer step durable, then known. The order is the guarantee."""
         feed, hands = self.hands.feed, self.hands
@@ -234,24 +242,29 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         entry = self._entry(step, passed, optimized=True, metrics=metrics)
         began = time.perf_counter()
         digest = ""
+        hands.at("optimizer_before_checkpoint")
         # 1. The checkpoint. Dying above: the step never was, its batches are trained on again.
         #    Dying below: the step is done; the next start tells the ledger what we did not.
         if step % self.settings.save_every == 0 or feed.stopping.is_set():
             digest = self._checkpoint(step, entry)
         saved = time.perf_counter()
-        # 2. The engine. Dying below: it samples under a version that no Policy tells; the next
-        #    start reads the last told one and goes above it, and the engine's own version spans
-        #    say which weights sampled what.
+        hands.at("checkpoint_before_engine")
+        # 2. The engine, under a version that the ledger has taken first. Dying below: it samples
+        #    under a version that no Policy tells; the next start goes above it, and the ledger
+        #    says which weights it was.
         if step % self.settings.sync_every == 0:
             self._sync_weight()
         metrics["checkpoint_s"] = saved - began
         metrics["sync_s"] = time.perf_counter() - saved
         # 3. The log: the policy first, so that a reader of the ledger finds the version known.
         if step % self.settings.sync_every == 0:
+            hands.at("engine_before_policy")
             self._announce_policy(step, digest)
+        hands.at("policy_before_step")
         hands.announcer.step(
             self._entry(step, passed, optimized=True, metrics=metrics, checkpoint=digest)
         )
+        hands.at("step_told")
         feed.told(passed.position)
         log.info(
             "step %d: version %d, success %.3f, loss %.4f, staleness %.1f, batch %d",
@@ -271,6 +284,12 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         """Publish the current weights to the engines under a version that nobody had."""
         step = int(self.state.global_step)
         self.version += 1
+        # The log knows the number before an engine can sample with it. Dying above, nobody had it;
+        # dying below, nobody will have it again, whatever became of these weights.
+        self.hands.announcer.step(
+            msgspec.structs.replace(self._entry(step, self._standing), weights="")
+        )
+        self.hands.at("version_before_weights")
         # Before the engine can sample with it: rows of this version may come back at once.
         self.hands.lineage.publish(self.version, step)
         self.hands.transfer.version = self.version
@@ -284,17 +303,20 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
     def _begin(self, step: int) -> None:
         """The first entry of a start: which version the resumed weights have now."""
         swallowed = self.hands.standing.swallowed
+        self.hands.at("engine_before_policy")
         self._announce_policy(step, swallowed.checkpoint if swallowed else "")
-        entry = self._entry(step, Passed(self._position.offset))
+        entry = self._entry(step, self._standing)
         if swallowed is not None:
             entry = self._entry(
                 step,
-                Passed(swallowed.position, swallowed.used, swallowed.refused),
+                Passed(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
                 optimized=True,
                 metrics=swallowed.metrics,
                 checkpoint=swallowed.checkpoint,
             )
+        self.hands.at("policy_before_step")
         self.hands.announcer.step(entry)
+        self.hands.at("step_told")
         log.info("ready: trainer (step %d, version %d)", step, self.version)
 
     def _announce_policy(self, step: int, digest: str) -> None:
@@ -327,12 +349,15 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
             incarnation=self.hands.standing.incarnation,
             step=step,
             position=passed.position,
+            row=passed.row,
             topic=self.settings.batches_topic,
             optimized=optimized,
             used=used,
             refused=refused,
             version=self.version,
+            policy=self.settings.policy_name,
             checkpoint=checkpoint,
+            resumed="" if hasattr(self, "_begun_at") else self.hands.standing.resumed,
             weights=self.hands.transfer.digest,
             metrics=dict(metrics or {}),
         )
@@ -340,7 +365,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
     def _checkpoint(self, step: int, entry: Step) -> str:
         position = self._position
         with self.hands.feed.lock:
-            versions = {str(k): v for k, v in sorted(self.hands.lineage.steps.items())[-64:]}
+            lineage = self.hands.lineage
+            versions = {str(v): lineage.step_of(v) for v in sorted(lineage.steps)[-64:]}
         self._saved_digest = checkpoint.write(
             self.settings.output_dir,
             step,
@@ -356,6 +382,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
                 "topic": self.settings.batches_topic,
                 "entry": msgspec.to_builtins(entry),
             },
+            at=self.hands.at,
         )
         self._saved_step = step
         return self._saved_digest
@@ -364,7 +391,9 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         """Everything that a resumed run needs, none of it pickled."""
         model = self.accelerator.unwrap_model(self.model)
         model.save_pretrained(folder, state_dict=self.accelerator.get_state_dict(self.model))
+        self.hands.at("between_files")
         self.processing_class.save_pretrained(folder)
+        self.hands.at("between_files")
         optimizer_state.save(self._inner_optimizer, self.lr_scheduler, folder)
         self.state.save_to_json(str(folder / "trainer_state.json"))
 

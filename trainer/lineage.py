@@ -20,12 +20,28 @@ class Lineage:
     steps: dict[int, int] = field(default_factory=dict)
     fixed: bool = False
     """Of a replay: its own versions are not those that its episodes were sampled with."""
+    _cut: dict[int, int] = field(default_factory=dict, repr=False)
+    """By version, the lowest step that a later start went on from."""
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     @classmethod
     def from_ledger(cls, steps: Iterable[Step]) -> "Lineage":
         """What a run's own ledger entries say, in the order in which they were written."""
-        return cls({step.version: step.step for step in steps if step.version})
+        lineage = cls()
+        incarnation = 0
+        for entry in steps:
+            if entry.incarnation > incarnation:
+                incarnation = entry.incarnation
+                lineage.cut_off(entry.step)
+            if entry.version:  # the first to name a version takes it, later ones have it in force
+                lineage.steps.setdefault(entry.version, entry.step)
+        return lineage
+
+    def cut_off(self, step: int) -> None:
+        """Note that a start went on from `step`: what was published beyond it is another line."""
+        with self._lock:
+            for version in self.steps:
+                self._cut[version] = min(self._cut.get(version, step), step)
 
     def publish(self, version: int, step: int) -> None:
         """Note that the weights after `step` steps are about to be called `version`."""
@@ -35,7 +51,10 @@ class Lineage:
             self.steps[version] = step
 
     def step_of(self, version: int) -> int:
-        """The step whose weights a version is.
+        """The step whose weights a version is as far away as.
+
+        Weights n steps beyond where the line was cut off are 2n steps away from those n steps
+        further on the new line: they count as if they lay n steps before the cut, never as fresh.
 
         A version that nobody noted lies between those that were: it counts as the nearest older
         one. Below the oldest it is counted down one by one, and with nothing noted at all version
@@ -43,20 +62,25 @@ class Lineage:
         """
         with self._lock:
             if version in self.steps:
-                return self.steps[version]
+                return self._mirrored(version)
             if not self.steps:
                 return version - 1
             older = [known for known in self.steps if known < version]
             if older:
-                return self.steps[max(older)]
+                return self._mirrored(max(older))
             first = min(self.steps)
             return self.steps[first] - (first - version)
+
+    def _mirrored(self, version: int) -> int:
+        step = self.steps[version]
+        cut = self._cut.get(version, step)
+        return step if step <= cut else 2 * cut - step
 
     def staleness(self, version: int | None, at_step: int) -> int:
         """Optimizer steps between the weights of `version` and a step that starts at `at_step`.
 
-        Never negative: weights of a line that a crash cut off are as far ahead as they are behind,
-        but they lie within the same bound. None (nobody told the version) counts as fresh.
+        Never negative: a row can be sampled before the step before it has been counted. None
+        (nobody told the version) counts as fresh.
         """
         if version is None:
             return 0

@@ -12,6 +12,7 @@ from odradek.infra.bus import BusSettings
 from odradek.trainer.announce_kafka import KafkaAnnouncer
 from odradek.trainer.batches import LogGroups
 from odradek.trainer.bus_thread import BusThread
+from odradek.trainer.claim import claimed
 from odradek.trainer.consumption import Consumption, describe
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed import LogFeed
@@ -39,7 +40,8 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
     torch.set_num_threads(settings.threads)
     thread = BusThread()
     try:
-        return _run(settings, bus, thread)
+        with claimed(settings.output_dir):
+            return _run(settings, bus, thread)
     finally:
         thread.close()
         telemetry.shutdown()

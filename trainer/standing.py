@@ -30,6 +30,7 @@ class Standing:
         version: The last version anybody published under the policy's name.
         folder: The checkpoint to go on from, None for a new run.
         position: Of the first row to use.
+        resumed: sha256 of that checkpoint's manifest.
         swallowed: The ledger entry of that checkpoint's step, where a crash came between writing
             the checkpoint and telling the log.
     """
@@ -38,6 +39,7 @@ class Standing:
     version: int = 0
     folder: Path | None = None
     position: Position = field(default_factory=Position)
+    resumed: str = ""
     swallowed: Step | None = None
 
 
@@ -57,6 +59,8 @@ def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], found: Standin
     elif found.folder is not None:
         stored: dict[str, int] = checkpoint.position_of(found.folder).get("versions", {})
         lineage.steps = {int(v): step for v, step in stored.items()} | lineage.steps
+    if not lineage.fixed:
+        lineage.cut_off(found.position.step)
     return lineage
 
 
@@ -66,8 +70,10 @@ def stand(
     """Find out where a run stands. Raises BadSettings for a folder of another run."""
     own = [step for step in ledger if step.run == settings.run]
     incarnation = max((step.incarnation for step in own), default=0) + 1
-    # The ledger knows versions that compaction took from the policies, and the other way round.
+    # The ledger knows versions that compaction took from the policies, and those that were taken
+    # and perhaps reached an engine, but were never announced.
     versions = [policy.version for policy in policies if policy.name == settings.policy_name]
+    versions += [step.version for step in ledger if step.policy == settings.policy_name]
     versions += [step.version for step in own]
     folder = checkpoint.newest(settings.output_dir, warn=log.warning)
     found = Standing(incarnation, max(versions, default=0), folder)
@@ -81,16 +87,16 @@ def stand(
         )
     found.version = max(found.version, int(stored["version"]))
     found.position = Position(stored["offset"], stored["row"], stored["step"])
-    found.swallowed = _swallowed(own, folder, stored)
+    found.resumed = checkpoint.sha256_of(folder / checkpoint.MANIFEST)
+    found.swallowed = _swallowed(own, found.resumed, stored)
     return found
 
 
-def _swallowed(own: Sequence[Step], folder: Path, stored: dict[str, Any]) -> Step | None:
+def _swallowed(own: Sequence[Step], digest: str, stored: dict[str, Any]) -> Step | None:
     """The checkpoint's own ledger entry, if the ledger does not have it."""
     entry: Step = msgspec.convert(stored["entry"], Step)
     if not entry.optimized:
         return None
-    digest = checkpoint.sha256_of(folder / checkpoint.MANIFEST)
     if any(step.checkpoint == digest for step in own):
         return None
     return msgspec.structs.replace(entry, checkpoint=digest)

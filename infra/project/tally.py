@@ -82,7 +82,8 @@ class Tally:
     def step(self, step: Step, at: float) -> None:
         """Note a ledger entry. A step that was done again after a crash replaces the first."""
         self.position = max(self.position, step.position)
-        self.version = max(self.version, step.version)
+        if step.weights:  # else the version is only taken, and no engine has it yet
+            self.version = max(self.version, step.version)
         if step.optimized:
             self.steps[step.step] = Stepped(at, step.step, step.version, step.metrics)
 

@@ -1,10 +1,6 @@
 """What the trainer reads and writes: batches, steps, policies."""
 
-from typing import Annotated
-
-from msgspec import Meta
-
-from odradek.schemas.events.event import Count, Event, Name, Purpose
+from odradek.schemas.events.event import Count, Event, Name, Purpose, Size
 
 
 class Pointer(Event, frozen=True, kw_only=True):
@@ -37,7 +33,7 @@ class Batch(Event, frozen=True, tag="batch", kw_only=True):
     agent: str = ""
     purpose: Purpose = "train"
     item: str = ""
-    group_size: Annotated[int, Meta(ge=1)]
+    group_size: Size
     episodes: tuple[Pointer, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     empty: str = ""
@@ -75,16 +71,24 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     step: Count
     position: Count
     """Offset of the first batch that has not been passed."""
+    row: Count = 0
+    """Rows of the batch at `position` that are passed."""
     topic: str = "rl.batches.v1"
     optimized: bool = True
     """False where batches were passed without an optimizer step."""
     used: tuple[Used, ...] = ()
     refused: tuple[Refusal, ...] = ()
     version: Count = 0
+    """Of the weights in force. The first entry that names a version takes it: an engine has it
+    later, and nobody else ever."""
+    policy: str = ""
+    """Name of the policy that `version` counts."""
     checkpoint: str = ""
     """sha256 of the checkpoint's manifest, where one was written."""
+    resumed: str = ""
+    """Of a start's first entry: sha256 of the manifest that it goes on from."""
     weights: str = ""
-    """sha256 of the weights' file."""
+    """sha256 of the weights' file; empty where the version is only taken."""
     metrics: dict[str, float] = {}
 
 

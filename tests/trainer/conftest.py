@@ -77,7 +77,10 @@ class Bench:
 def bench(tiny, tmp_path):
     """Make a trainer: `bench(groups, max_steps=3, ...)`."""
 
-    def make(groups, *, standing=None, name="run", lineage=None, urls=(), **settings) -> Bench:
+    def make(
+        groups, *, standing=None, name="run", lineage=None, urls=(), at=lambda _: None,
+        announced=None, engines=None, **settings,
+    ) -> Bench:  # fmt: skip
         told = {
             "model": str(tiny),
             "output_dir": tmp_path / name,
@@ -89,6 +92,8 @@ def bench(tiny, tmp_path):
             "save_every": 1000,
         } | settings
         found = TrainerSettings(**told)
+        if callable(standing):  # what a start finds depends on its settings
+            standing, lineage = standing(found)
         standing = standing or Standing()
         lineage = lineage or Lineage()
         position = standing.position
@@ -97,10 +102,11 @@ def bench(tiny, tmp_path):
             ListedGroups([g for g in groups if g.offset >= position.offset]), consumption, ahead=16
         )
         transfer = DirectoryTransfer(
-            found.output_dir / "weights", Engines(urls, timeout_s=2), config=None, keep=3
-        )
-        announced = ListedAnnouncements()
-        trainer = LogTrainer(found, Hands(feed, transfer, announced, lineage, standing))
+            found.output_dir / "weights", engines or Engines(urls, timeout_s=2), config=None,
+            keep=3, at=at,
+        )  # fmt: skip
+        announced = announced or ListedAnnouncements()
+        trainer = LogTrainer(found, Hands(feed, transfer, announced, lineage, standing, at))
         return Bench(trainer, announced, consumption, found)
 
     return make

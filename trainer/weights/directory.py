@@ -7,14 +7,15 @@ asks the engines to load them.
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 import torch
 from safetensors.torch import save_file
 
-from odradek.trainer.checkpoint import WEIGHTS, fsync, room, sha256_of
+from odradek.infra.crash import crash_point
+from odradek.trainer.checkpoint import WEIGHTS, fsync, make_durably, room, sha256_of
 from odradek.trainer.weights.engines import Engines
 
 _VERSION: Final = re.compile(r"v(\d+)")
@@ -29,7 +30,15 @@ class DirectoryTransfer:
         digest: sha256 of their file.
     """
 
-    def __init__(self, root: Path, engines: Engines, *, config: Path | None, keep: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        engines: Engines,
+        *,
+        config: Path | None,
+        keep: int,
+        at: Callable[[str], None] = crash_point,
+    ) -> None:
         self.version = 0
         self.folder = root
         self.digest = ""
@@ -37,11 +46,12 @@ class DirectoryTransfer:
         self._engines = engines
         self._config = config
         self._keep = keep
+        self._at = at
 
     def init_weight_transfer(self) -> None:
         """Make the folder. Raises NoRoom."""
         with room(self._root):
-            self._root.mkdir(parents=True, exist_ok=True)
+            make_durably(self._root)
 
     def pause(self) -> None:
         """Nothing yet: engines go on sampling while the file is written."""
@@ -58,7 +68,8 @@ class DirectoryTransfer:
             save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
             if self._config is not None and self._config.is_file():
                 shutil.copyfile(self._config, partial / "config.json")
-            fsync(partial / WEIGHTS)
+            for path in (*partial.iterdir(), partial):
+                fsync(path)
             partial.rename(folder)
             fsync(self._root)
         self.folder = folder
@@ -66,6 +77,7 @@ class DirectoryTransfer:
 
     def resume(self) -> None:
         """Have every engine load what was written. Raises EngineDown, EngineRefused."""
+        self._at("weights_before_engine")
         self._engines.swap(self.folder, self.version)
         self._rotate()
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import requests
 
+from odradek.infra.crash import crash_point
 from odradek.trainer.errors import EngineDown, EngineRefused
 
 CALL_S: Final = 600.0
@@ -22,10 +23,12 @@ class Engines:
         *,
         timeout_s: float = 120.0,
         tell: Callable[[str], None] = lambda _: None,
+        at: Callable[[str], None] = crash_point,
     ) -> None:
         self._urls = tuple(urls)
         self._timeout_s = timeout_s
         self._tell = tell
+        self._at = at
         self._session = requests.Session()
         self._session.trust_env = False  # engines are ours: no proxy of the environment between
 
@@ -65,16 +68,17 @@ class Engines:
         # version spans tell which token came from which. The prefix cache holds keys and values
         # of the old weights and pausing does not clear it.
         self._post(url, "/pause", params={"mode": "keep"})
-        try:
-            self._post(
-                url,
-                "/collective_rpc",
-                json={"method": "reload_weights", "kwargs": {"weights_path": str(folder)}},
-            )
-            self._post(url, "/update_weight_version", json={"new_version": str(version)})
-            self._post(url, "/reset_prefix_cache")
-        finally:
-            self._post(url, "/resume")
+        # From here on weights and version may disagree. Dying, or being refused, leaves the engine
+        # paused: nothing is sampled under a wrong version, and the next start does all of it again.
+        self._post(
+            url,
+            "/collective_rpc",
+            json={"method": "reload_weights", "kwargs": {"weights_path": str(folder)}},
+        )
+        self._at("reloaded_before_version")
+        self._post(url, "/update_weight_version", json={"new_version": str(version)})
+        self._post(url, "/reset_prefix_cache")
+        self._post(url, "/resume")
 
     def _post(self, url: str, path: str, **request: Any) -> None:
         try:

@@ -1,0 +1,170 @@
+"""A trainer that dies at any point goes on to the same weights; no version is ever used again.
+
+Death is played by an exception at a crash point; `tests/chaos/test_trainer_kills.py` does the same
+to real processes with SIGKILL.
+"""
+
+import contextlib
+
+import pytest
+from weight_engine import WeightEngine
+
+from odradek.infra.crash import POINTS
+from odradek.trainer.announce import ListedAnnouncements
+from odradek.trainer.lineage import Lineage
+from odradek.trainer.standing import lineage_of, stand
+from odradek.trainer.weights.engines import Engines
+
+pytestmark = pytest.mark.torch
+
+STEPS = 3
+EVERY_STEP_SAVED = ("manifest_before_rename", "checkpoint_before_engine", "engine_before_policy")
+CASES = [(point, 2) for point in POINTS["train"]] + [(point, 1) for point in EVERY_STEP_SAVED]
+
+
+class Died(BaseException):
+    """kill -9, as far as Python can play it."""
+
+
+def dying(point: str, nth: int):
+    """Die as `point` is passed for the nth time."""
+    left = [nth]
+
+    def at(name: str) -> None:
+        left[0] -= name == point
+        if not left[0]:
+            raise Died
+
+    return at
+
+
+class DirectEngines(Engines):
+    """Engines without HTTP between."""
+
+    def __init__(self, engine: WeightEngine, at) -> None:
+        super().__init__(["direct"], at=at)
+        self._engine = engine
+
+    def _post(self, url, path, **request):
+        self._engine.post(path, request.get("json", {}))
+
+
+class Life:
+    """A run over several starts: the log and the engine outlive each of them."""
+
+    def __init__(self, bench, groups, name, **settings) -> None:
+        self.bench, self.groups, self.name, self.settings = bench, groups, name, settings
+        self.log = ListedAnnouncements()
+        self.engine = WeightEngine()
+
+    def start(self, at=lambda _: None) -> bool:
+        """One start; whether it came to its end."""
+
+        def found(settings):
+            standing = stand(settings, self.log.steps, self.log.policies)
+            return standing, lineage_of(settings, self.log.steps, standing)
+
+        made = self.bench(
+            self.groups, name=self.name, standing=found, announced=self.log, at=at,
+            engines=DirectEngines(self.engine, at), **self.settings,
+        )  # fmt: skip
+        try:
+            with contextlib.suppress(Died):
+                made.trainer.run()
+                return True
+            return False
+        finally:
+            made.trainer.hands.feed.stop()
+
+    def line(self):
+        """Optimizer steps in the line that led to the end: a step done again replaces the first."""
+        found = {entry.step: entry for entry in self.log.steps if entry.optimized}
+        return [found[step] for step in sorted(found)]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """What runs that nobody killed came to, by `save_every`."""
+    return {}
+
+
+def undisturbed(whole, bench, groups, save_every):
+    if save_every not in whole:
+        whole[save_every] = life = Life(
+            bench, groups, f"whole-{save_every}", max_steps=STEPS, rows_per_step=8, save_every=save_every,
+        )  # fmt: skip
+        assert life.start()
+    return whole[save_every]
+
+
+@pytest.mark.parametrize("point,save_every", CASES)
+def test_a_trainer_killed_anywhere_ends_with_the_same_weights(bench, groups, whole, point, save_every):  # fmt: skip
+    """Killed at a point's second passing, killed again at its first, then left alone."""
+    undisturbed_life = undisturbed(whole, bench, groups, save_every)
+    life = Life(bench, groups, "killed", max_steps=STEPS, rows_per_step=8, save_every=save_every)
+    assert not life.start(dying(point, 2))
+    life.start(dying(point, 1))  # where the first death was behind the last step, it just ends
+    assert life.start()
+    line, expected = life.line(), undisturbed_life.line()
+    assert expected[-1].weights == line[-1].weights != ""
+    assert [entry.used for entry in expected] == [entry.used for entry in line]
+    assert [(e.position, e.row) for e in expected] == [(e.position, e.row) for e in line]
+    no_version_is_used_again(life)
+
+
+def test_a_start_that_finds_all_steps_done_makes_none(bench, groups):
+    """Killed behind the last checkpoint: the ledger is completed, the weights stay."""
+    life = Life(bench, groups, "done", max_steps=2, rows_per_step=8, save_every=1)
+    assert not life.start(dying("checkpoint_before_engine", 2))
+    assert life.start()
+    assert life.start()
+    assert [1, 2] == [entry.step for entry in life.log.steps if entry.optimized]
+    assert [2, 2, 2, 2] == [entry.step for entry in life.log.steps[-4:]]
+
+
+def no_version_is_used_again(life):
+    """One digest for each version, in the engine, among the policies and in the ledger."""
+    named: dict[int, set[str]] = {}
+    for version, weights in life.engine.served:
+        named.setdefault(version, set()).add(weights)
+    for policy in life.log.policies:
+        named.setdefault(policy.version, set()).add(policy.digest)
+    for entry in life.log.steps:
+        if entry.weights:
+            named.setdefault(entry.version, set()).add(entry.weights)
+    assert [] == [version for version, digests in named.items() if len(digests) > 1]
+    versions = [policy.version for policy in life.log.policies]
+    assert sorted(set(versions)) == versions
+    served = [version for version, _ in life.engine.served]
+    assert sorted(set(served)) == served, "an engine went back"
+    taken = {entry.version for entry in life.log.steps}
+    assert set(served[1:]) <= taken, "an engine had a version before the log knew of it"
+
+
+def test_weights_of_a_line_that_was_cut_off_are_as_far_behind_as_they_were_ahead():
+    """Two steps beyond the cut are two steps from it: never fresh, whatever they are called."""
+    lineage = Lineage({1: 0, 2: 8, 3: 10})
+    lineage.cut_off(8)
+    lineage.publish(4, 8)
+    assert [0, 2, 0] == [lineage.staleness(version, 8) for version in (2, 3, 4)]
+    assert [1, 3, 1] == [lineage.staleness(version, 9) for version in (2, 3, 4)]
+    lineage.cut_off(6)
+    assert 2 * 6 - 10 == lineage.step_of(3)
+
+
+def test_an_engine_that_refuses_in_the_middle_stays_paused():
+    """Weights and version disagree there: nothing may be sampled until the next start."""
+    from odradek.trainer.errors import EngineRefused
+
+    class Refusing(DirectEngines):
+        def _post(self, url, path, **request):
+            if path == "/update_weight_version":
+                raise EngineRefused("500")
+            if path != "/collective_rpc":
+                super()._post(url, path, **request)
+
+    engine = WeightEngine()
+    with pytest.raises(EngineRefused):
+        Refusing(engine, lambda _: None).swap("folder", 7)
+    assert engine.paused
+    assert [(0, "of the start")] == engine.served

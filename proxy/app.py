@@ -20,7 +20,14 @@ from odradek.infra.tokens import TokenSettings
 from odradek.proxy.access import Gate
 from odradek.proxy.call import LEFT
 from odradek.proxy.calls import Calls, Versions, error_answer
-from odradek.proxy.errors import EngineError, LogLost, NoSuchRoute, ProxyError, ProxyMisconfigured
+from odradek.proxy.errors import (
+    EngineError,
+    LogLost,
+    LogRefused,
+    NoSuchRoute,
+    ProxyError,
+    ProxyMisconfigured,
+)
 from odradek.proxy.policies import PolicyVersions
 from odradek.proxy.recorder import Recorder
 from odradek.proxy.seal import Seals, read
@@ -31,6 +38,7 @@ from odradek.schemas.topics import POLICIES, TURNS
 
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
+PROBE_S: Final = 3.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Probe = Callable[[], Awaitable[None]]
 
@@ -59,7 +67,7 @@ class Proxy:
         self.settings = settings
         self.writer = secrets.token_hex(6)
         self.engine = Engine(settings.engine_url, key=settings.engine_key.get_secret_value())
-        self.recorder = Recorder(appender, self.writer, clock)
+        self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
         self.stories = Stories(clock, idle_s=settings.idle_s, keep_s=settings.sealed_s)
         self.gate = Gate(keys, unattributed=settings.unattributed)
         self.calls = Calls(
@@ -98,11 +106,11 @@ class Proxy:
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
         await self.engine.start()
-        sweeper = asyncio.create_task(self._sweep())
+        chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._mend())]
         yield
-        sweeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweeper
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
         await self.engine.aclose()
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -133,11 +141,10 @@ class Proxy:
     async def readyz(self, _: web.Request) -> web.StreamResponse:
         """GET readyz: the log and the engine answer."""
         wrong: dict[str, str] = {}
-        if self._log_probe is not None:
-            try:
-                await self._log_probe()
-            except BusError as error:
-                wrong["log"] = str(error)
+        if self.recorder.health.failing_since is not None:
+            wrong["log"] = "the log takes no turns now"
+        elif problem := await self._ask_log():
+            wrong["log"] = problem
         try:
             status, _headers, _body = await self.engine.get("/health", timeout_s=5.0)
             if status >= 400:
@@ -153,13 +160,47 @@ class Proxy:
             "base URLs look like /e/EPISODE/v1"
         )
 
+    async def _ask_log(self) -> str:
+        """What is wrong with the brokers; "" if they answer."""
+        if self._log_probe is None:
+            return ""
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self._log_probe()
+        except TimeoutError:
+            return f"no Kafka answers within {PROBE_S:g} s"
+        except BusError as error:
+            return str(error)
+        return ""
+
     def check_log(self) -> None:
-        """Raise LogLost if the log has taken nothing for too long."""
-        since = self.recorder.failing_since
-        if since is not None and self._clock() - since > self.settings.log_patience_s:
+        """Raise LogLost if the brokers answer, and have taken nothing from us for too long.
+
+        While they are away no restart helps, and agents are better off with a proxy that tells them
+        when to come again than with none.
+        """
+        if self.recorder.health.lost(self.settings.log_patience_s):
             raise LogLost(
-                f"the log has acknowledged nothing for {self.settings.log_patience_s:g} s"
+                f"Kafka answers, and has taken nothing from us for {self.settings.log_patience_s:g}"
+                " s: beginning afresh"
             )
+
+    async def _mend(self) -> None:
+        """While the log takes nothing, try again what it did not take, though nobody calls."""
+        health = self.recorder.health
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            if health.failing_since is None:
+                continue
+            answers = not await self._ask_log()
+            health.answers(yes=answers)
+            unsure = [story for story in self.stories if story.unsure]
+            with contextlib.suppress(LogRefused):
+                for story in unsure if answers else ():
+                    await self.recorder.settle(story)
+            if answers and not unsure:
+                # What was refused stands for itself, such as a seal: let the next one try.
+                health.took()
 
     async def _sweep(self) -> None:
         """Free memory, and end calls whose clients have left and sent no retry."""

@@ -32,6 +32,7 @@ from odradek.proxy.upstream import Engine, passed
 from odradek.schemas.events import Opened, Outcome, Sealed, Timing
 
 log = logging.getLogger("odradek.proxy")
+AGAIN_S: Final = 0.1
 JSON: Final = {"Content-Type": "application/json"}
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -68,6 +69,8 @@ class Calls:
 
     async def complete(self, client: web.Request, permit: Permit) -> web.StreamResponse:
         """Answer a chat completion. Raises ProxyError."""
+        if self._settings.durability == "required":
+            await self._recorder.admit(self._stories.get(permit.episode_id))
         ask = chat.ask(await _body(client), sampling=permit.sampling, model=permit.model)
         story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         call = Call(client, ask, story, permit)
@@ -164,7 +167,7 @@ class Calls:
         )
         result = Result(draft=self._draft(call, relay.captured(), status), answer=answer)
         try:
-            await self._record(call, result)
+            await self._record(call, result, patient=relay.begun)
         except (LogRefused, TurnTooLarge) as refused:
             if not relay.begun:
                 raise
@@ -201,9 +204,11 @@ class Calls:
         return await self._release(call, result)
 
     def _limited(self, call: Call) -> asyncio.Timeout:
-        limit_s = min(call.permit.call_s or self._settings.call_s, self._settings.call_s)
-        call.limit = asyncio.timeout(0 if call.ended_by else limit_s)
+        call.limit = asyncio.timeout(0 if call.ended_by else self._limit_s(call))
         return call.limit
+
+    def _limit_s(self, call: Call) -> float:
+        return min(call.permit.call_s or self._settings.call_s, self._settings.call_s)
 
     def _draft(self, call: Call, captured: capture.Captured, status: int) -> Draft:
         first, last = call.version, self._versions.current
@@ -220,11 +225,11 @@ class Calls:
             traceparent=call.traceparent,
         )
 
-    async def _record(self, call: Call, result: Result) -> None:
+    async def _record(self, call: Call, result: Result, *, patient: bool = False) -> None:
         """The commit: when this returns, the agent may see the end of its reply."""
         story = call.story
         try:
-            await self._recorder.turn(story, result.draft)
+            await self._write(call, result, patient=patient)
             if call.permit.unattributed:
                 await self._close(call, result)
         except (LogRefused, TurnTooLarge) as error:
@@ -238,6 +243,22 @@ class Calls:
             story.lost += 1
             self.lost += 1
             log.warning("a turn of episode %s is not in the log", story.episode_id)
+
+    async def _write(self, call: Call, result: Result, *, patient: bool) -> None:
+        """Write the turn; patiently, that is as long as the call may last.
+
+        An agent whose stream has begun cannot be told to come again: SDKs repeat a refused request,
+        and give up on an error within a stream.
+        """
+        patient = patient and self._settings.durability == "required"
+        ends = 1000 * self._limit_s(call)
+        while True:
+            try:
+                return await self._recorder.ensure(call.story, result.draft)
+            except LogRefused:
+                if not patient or call.gone or call.ended_by or call.ms() >= ends:
+                    raise
+                await asyncio.sleep(AGAIN_S)
 
     async def _release(self, call: Call, result: Result) -> web.StreamResponse:
         """Hand the reply to the client, to its retry, or keep it for one."""

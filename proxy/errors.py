@@ -15,7 +15,7 @@ ProxyError
 │   └── EngineSlow          504  no answer within the call's deadline
 ├── LogRefused              503  retriable: the log did not take the turn, so its end is withheld
 ├── TurnTooLarge            500  the log can never take a turn of this size
-├── LogLost                      crash: the log has taken nothing for long; a restart may help
+├── LogLost                      crash: brokers answer, and take nothing for long; begin afresh
 ├── StreamGarbled                the engine's event stream cannot be read
 └── ProxyMisconfigured           settings that contradict each other: a person must act
 """
@@ -32,7 +32,7 @@ class ProxyError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     kind: ClassVar[str] = "api_error"
-    retry_after_s: ClassVar[int] = 1
+    retry_after_s: int = 1
 
     def body(self) -> bytes:
         """The error as OpenAI's clients expect it."""
@@ -132,6 +132,10 @@ class LogRefused(ProxyError):
     status = 503
     code = "log_unavailable"
 
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
 
 class TurnTooLarge(ProxyError):
     """The turn is beyond what the topic takes."""
@@ -140,7 +144,7 @@ class TurnTooLarge(ProxyError):
 
 
 class LogLost(ProxyError):
-    """Nothing was acknowledged for so long that only a new producer may help."""
+    """The brokers answer, and have taken nothing for so long that only a new process may help."""
 
 
 class StreamGarbled(ProxyError):

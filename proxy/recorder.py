@@ -1,9 +1,11 @@
 """Writing turns: the commit point. What is not acknowledged here, no agent sees the end of."""
 
+import asyncio
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -15,6 +17,7 @@ from odradek.proxy.capture import Captured
 from odradek.proxy.deltas import Leaf
 from odradek.proxy.dialects.chat import Ask
 from odradek.proxy.errors import LogRefused, TurnTooLarge
+from odradek.proxy.health import LogHealth
 from odradek.proxy.story import Pending, Story
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -61,13 +64,20 @@ class Recorder:
         appender: The log.
         writer: The boot id, new with every process.
         clock: Monotonic seconds.
+        wait_s: How long a caller waits for the log, whatever else waits for it, too.
     """
 
-    def __init__(self, appender: Appender, writer: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        appender: Appender,
+        writer: str,
+        clock: Callable[[], float],
+        *,
+        wait_s: float = 10.0,
+    ) -> None:
         self.writer = writer
         self.turns = 0
-        self.failing_since: float | None = None
-        """When the log stopped taking records; None while it takes them."""
+        self.health: Final = LogHealth(clock, wait_s=wait_s)
         self._appender = appender
         self._clock = clock
         self._source: Final = f"/proxy/{writer}"
@@ -81,31 +91,63 @@ class Recorder:
                 unsure, and it is sent again, unchanged, before anything that follows.
             TurnTooLarge: The topic never takes it; a turn without content stands in its place.
         """
-        async with story.lock:
+        async with self._turn_of(story):
             await self.settle_locked(story)
             pending = self._compose(story, draft)
             # The number is taken before the send, under the lock. If we die here it was never
             # used by anyone: the next process is another writer, and starts at 0.
             story.next_seq += 1
+            # Until it is acknowledged it is unknown: in the log or not. Giving its number to
+            # another turn could make two of one number, skipping it could leave a gap. So it keeps
+            # both, and goes first, however this send ends.
+            story.unsure.append(pending)
             try:
                 await self._append(story.episode_id, pending.value, pending.headers)
-            except LogRefused:
-                # Unknown: in the log or not. Giving its number to another turn could make two of
-                # one number, skipping it could leave a gap. So it keeps both, and goes first.
-                story.unsure.append(pending)
-                raise
             except TurnTooLarge:
                 await self._slim(story, pending)
                 raise
+            story.sure(pending)
             # From here on the turn is durable. If we die before the agent has it, the agent's
             # retry reaches another writer, and readers see an equal digest with a retry count.
             self._learn(story, draft, pending.turn)
             return pending.turn
 
+    async def ensure(self, story: Story, draft: Draft) -> None:
+        """Make sure of a turn that may have been sent already. Raises what `turn` raises."""
+        if draft.turn_id:
+            await self.settle(story)
+        else:
+            await self.turn(story, draft)
+
+    async def admit(self, story: Story | None) -> None:
+        """Return at once while the log takes turns, else once it does again. Raises LogRefused.
+
+        What cannot be recorded is not to be sampled: it would only fill our memory.
+        """
+        if self.health.failing_since is None:
+            return
+        if story is not None and story.unsure:
+            await self.settle(story)
+        else:
+            await self.health.taking()
+
     async def settle(self, story: Story) -> None:
         """Make sure of what was sent and not acknowledged. Raises LogRefused."""
-        async with story.lock:
+        async with self._turn_of(story):
             await self.settle_locked(story)
+
+    @asynccontextmanager
+    async def _turn_of(self, story: Story) -> AsyncIterator[None]:
+        """The story's lock, for a bounded time. Raises LogRefused after it.
+
+        Behind a log that takes nothing, calls of one episode would else wait one after the other.
+        """
+        began = self._clock()
+        try:
+            async with asyncio.timeout(self.health.wait_s), story.lock:
+                yield
+        except TimeoutError as error:
+            raise self._refused(error, began) from error
 
     async def settle_locked(self, story: Story) -> None:
         """The same, for who holds the story's lock."""
@@ -114,7 +156,7 @@ class Recorder:
             # The same bytes, number and id: where the first send landed after all, readers drop
             # the second by (writer, seq).
             await self._append(story.episode_id, first.value, first.headers)
-            del story.unsure[0]
+            story.sure(first)
 
     async def opened(self, event: Opened) -> None:
         """Append the Opened of an unattributed call. Raises LogRefused."""
@@ -126,7 +168,7 @@ class Recorder:
         The caller has refused new calls and waited for those in flight; the lock and `settle`
         put every number below `n_turns` on the wire before it.
         """
-        async with story.lock:
+        async with self._turn_of(story):
             await self.settle_locked(story)
             sealed = msgspec.structs.replace(event, n_turns=story.next_seq)
             await self._event(story.episode_id, sealed, f"{story.episode_id}/sealed/{self.writer}")
@@ -136,20 +178,18 @@ class Recorder:
         await self._append(key, codec.encode(event), headers)
 
     async def _append(self, key: str, value: bytes, headers: codec.Headers) -> None:
+        began = self._clock()
         try:
             await self._appender.append(TURNS.name, key=key, value=value, headers=headers)
         except LogUnavailable as error:
-            if self.failing_since is None:
-                self.failing_since = self._clock()
-                log.warning("the log takes no turns: %s", error)
-            raise LogRefused(
-                "the log did not acknowledge this call, so its reply is withheld: try again"
-            ) from error
+            raise self._refused(error, began) from error
         except BusError as error:
             raise TurnTooLarge("the log cannot take a turn of this size") from error
-        if self.failing_since is not None:
-            self.failing_since = None
-            log.info("the log takes turns again")
+        self.health.took()
+
+    def _refused(self, error: Exception, began: float) -> LogRefused:
+        self.health.failed(error, began)
+        return self.health.refusal("the log did not acknowledge this call, its reply is withheld")
 
     def _compose(self, story: Story, draft: Draft) -> Pending:
         turn = self._turn(story, draft)
@@ -213,7 +253,7 @@ class Recorder:
             error="turn_too_large",
         )  # fmt: skip
         slim = self._pending(story, turn, codec.encode(turn), None)
-        story.unsure.append(slim)
+        story.unsure[-1] = slim
         await self.settle_locked(story)
 
     def _learn(self, story: Story, draft: Draft, turn: Turn) -> None:

@@ -43,7 +43,8 @@ class ProxySettings(BaseSettings):
     log_timeout_s: float = Field(default=10.0, gt=0)
     """How long to wait for the log's acknowledgement of one turn."""
     log_patience_s: float = Field(default=120.0, gt=0)
-    """How long the log may take nothing at all before the proxy ends, to start afresh."""
+    """How long brokers may answer and take nothing before the proxy ends, to start afresh; while
+    they are away it waits."""
     call_s: float = Field(default=120.0, gt=0)
     """A call's deadline, where its token sets no shorter one."""
     seal_wait_s: float = Field(default=20.0, ge=0)

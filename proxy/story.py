@@ -102,6 +102,11 @@ class Story:
             self.tools.clear()
         self.tools.add(digest)
 
+    def sure(self, pending: Pending) -> None:
+        """The log has a turn that was unsure; `best_effort` may have given it up meanwhile."""
+        if pending in self.unsure:
+            self.unsure.remove(pending)
+
     def forget(self) -> None:
         """Give the history's memory back; the next turn is written whole."""
         self.branches.clear()
@@ -124,6 +129,10 @@ class Stories:
 
     def __iter__(self) -> Iterator[Story]:
         return iter(list(self._open.values()))
+
+    def get(self, episode_id: str) -> Story | None:
+        """The episode's story, if there is one."""
+        return self._open.get(episode_id)
 
     def sealed(self, episode_id: str) -> Sealing | None:
         """What an earlier seal wrote, while it is remembered."""

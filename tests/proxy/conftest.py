@@ -282,12 +282,12 @@ def make(engine):
     """Proxies with settings of the test's own, over a log in memory."""
 
     @asynccontextmanager
-    async def start(log=None, **settings):
+    async def start(log=None, probe=None, **settings):
         log = log or MemoryAppender()
         settings.setdefault("engine_url", engine.url)
         chosen = ProxySettings(port=0, shutdown_s=0.1, **settings)
         keys = [] if chosen.auth == "none" else [KEY]
-        proxy = Proxy(chosen, log, keys=keys)
+        proxy = Proxy(chosen, log, keys=keys, log_probe=probe)
         async with serving(proxy) as url:
             bench = Bench(engine, log, proxy, url)
             try:

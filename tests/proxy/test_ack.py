@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 from aiohttp import ClientSession
 from openai import InternalServerError
 
 from odradek.infra.bus import MemoryAppender
-from odradek.infra.errors import BusError
+from odradek.infra.errors import BusError, KafkaUnreachable
 from odradek.proxy.errors import LogLost
 from odradek.schemas.codec import decode
 from odradek.schemas.events import Outcome, Turn
@@ -75,7 +76,7 @@ async def test_chunks_arrive_while_the_engine_is_still_sampling(bench, engine):
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_log_that_refuses_is_a_503_and_the_end_is_never_seen(make, stream):
     """With Retry-After, and for a stream that has begun an error event in place of its end."""
-    async with make() as bench:
+    async with make(call_s=0.5) as bench:
         bench.log.failing = True
         body = {**BODY, "stream": stream}
         status, headers, answer = await bench.post(
@@ -112,7 +113,7 @@ async def test_a_retry_after_a_503_gets_the_reply_without_sampling_again(make, e
         asking = asyncio.create_task(
             agent.chat.completions.create(model="policy", messages=messages)
         )
-        await bench.until(lambda: bench.proxy.recorder.failing_since is not None)
+        await bench.until(lambda: bench.proxy.recorder.health.failing_since is not None)
         bench.log.failing = False
         await asking
         assert len(engine.calls) == 1
@@ -201,15 +202,103 @@ async def test_a_token_attributes_a_call_whose_path_names_no_episode(bench):
     assert len(bench.turns("e7")) == 1
 
 
-async def test_a_log_that_takes_nothing_for_long_ends_the_process(make):
-    """A new producer may help, and the supervisor starts one; a short outage ends nothing."""
+async def test_brokers_that_answer_and_take_nothing_for_long_end_the_process(make):
+    """A new process may help, and the supervisor starts one; a short outage ends nothing."""
     async with make(log_patience_s=1000) as bench:
         bench.log.failing = True
         assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=bench.token()))[0] == 503
+        health = bench.proxy.recorder.health
+        await bench.until(lambda: health.answering_since is not None)
         bench.proxy.check_log()
-        bench.proxy.recorder.failing_since -= 2000
+        health.answering_since -= 2000
         with pytest.raises(LogLost, match="1000 s"):
             bench.proxy.check_log()
         bench.log.failing = False
         await bench.ask()
         bench.proxy.check_log()
+
+
+async def test_brokers_that_are_away_end_nothing_however_long(make):
+    """No restart would help, and whoever asks is told when to come again."""
+    async with make(log_patience_s=1e-9, probe=away) as bench:
+        bench.log.failing = True
+        assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=bench.token()))[0] == 503
+        asked = away.times
+        await bench.until(lambda: away.times > asked)
+        bench.proxy.check_log()
+
+
+async def away():
+    """What the probe says of brokers that nobody can reach."""
+    away.times += 1
+    raise KafkaUnreachable("no Kafka answers")
+
+
+away.times = 0
+
+
+async def test_a_stream_that_has_begun_waits_for_the_log_as_long_as_the_call_may_last(make):
+    """Its client cannot be told to come again; when the log is back, the end comes."""
+    async with make() as bench:
+        bench.log.failing = True
+        stream = await bench.ask(stream=True)
+        seen = asyncio.create_task(collect(stream))
+        await bench.until(lambda: bench.proxy.recorder.health.failing_since is not None)
+        assert not seen.done()
+        bench.log.failing = False
+        assert "stop" == (await seen)[-1].choices[0].finish_reason
+        assert [0] == [turn.seq for turn in bench.turns()]
+
+
+async def collect(stream):
+    return [chunk async for chunk in stream]
+
+
+async def test_while_the_log_takes_nothing_the_engine_is_asked_nothing(make, engine):
+    """What cannot be recorded is not sampled: memory stays bounded, and nobody waits for long."""
+    async with make(log_timeout_s=0.05, probe=away) as bench:
+        bench.log.failing = True
+        for n in range(20):
+            status, headers, _ = await bench.post(
+                f"/e/e{n}/v1/chat/completions", BODY, token=bench.token(f"e{n}")
+            )
+            assert (503, "1") == (status, headers["Retry-After"])
+        assert 1 == len(engine.calls)
+        assert 1 == len(bench.proxy.stories)
+        bench.proxy.recorder.health.failing_since -= 1000
+        _, headers, _ = await bench.post("/e/e5/v1/chat/completions", BODY, token=bench.token("e5"))
+        assert "30" == headers["Retry-After"]
+
+
+async def test_a_log_that_is_back_is_found_out_though_nobody_calls(make):
+    """The turn that was withheld goes into it, and the proxy is ready again."""
+    async with make() as bench, ClientSession() as session:
+        bench.log.failing = True
+        assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=bench.token()))[0] == 503
+        async with session.get(f"{bench.url}/readyz") as answer:
+            assert (503, "the log takes no turns now") == (
+                answer.status, (await answer.json())["log"],
+            )  # fmt: skip
+        bench.log.failing = False
+        await bench.until(lambda: bench.proxy.recorder.health.failing_since is None)
+        assert [0] == [turn.seq for turn in bench.turns()]
+        async with session.get(f"{bench.url}/readyz") as answer:
+            assert 200 == answer.status
+
+
+async def test_calls_of_one_episode_do_not_wait_for_a_dead_log_one_after_the_other(make):
+    """Twenty at once are refused in the time of one."""
+    log = SlowLog()
+    async with make(log, log_timeout_s=0.3) as bench:
+        began = time.monotonic()
+        answers = await asyncio.gather(
+            *(bench.post("/e/e1/v1/chat/completions", BODY, token=bench.token()) for _ in range(20))
+        )
+        assert {503} == {status for status, _, _ in answers}
+        assert 20 * 0.3 > time.monotonic() - began
+        log.go.set()
+        await bench.until(lambda: bench.proxy.recorder.health.failing_since is None)
+        assert (await bench.seal(outcome="failed"))[0] == 200
+        assert list(range(bench.sealed()[0].n_turns)) == sorted(
+            {turn.seq for turn in bench.turns()}
+        )

@@ -33,6 +33,8 @@ from odradek.infra.tokens import Claims, mint, new_key
 from odradek.schemas.topics import TURNS
 
 EPISODE_TURNS: Final = 10
+EPISODES: Final = 32
+"""At once: an agent as a rule has one call in flight."""
 
 OPTIONS: Final = (
     click.Option(["--repeats"], type=click.IntRange(1), default=5, show_default=True,
@@ -216,17 +218,16 @@ def _plain(_: int) -> tuple[str, str]:
 
 
 def _episodes(key: str) -> Callable[[int], tuple[str, str]]:
-    """Addresses of episodes with ten turns each."""
-    known: dict[int, tuple[str, str]] = {}
+    """Addresses of episodes with ten turns each; as many of them at once as calls in flight."""
+    known: dict[str, tuple[str, str]] = {}
 
     def address(number: int) -> tuple[str, str]:
-        first = number - number % EPISODE_TURNS
-        if first not in known:
-            known.clear()
-            episode = f"bench-{first}"
+        wave, at = divmod(number, EPISODES * EPISODE_TURNS)
+        episode = f"bench-{wave}-{at % EPISODES}"
+        if episode not in known:
             token = mint(Claims(sub=episode, agent="bench"), [key])
-            known[first] = (f"/e/{episode}/v1/chat/completions", token)
-        return known[first]
+            known[episode] = (f"/e/{episode}/v1/chat/completions", token)
+        return known[episode]
 
     return address
 

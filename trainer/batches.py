@@ -98,8 +98,9 @@ class LogGroups:
             for message in (message for messages in found.values() for message in messages):
                 self._records.put_nowait(message)
             if self._records.empty():
-                end = (await self._reader.end_offsets([self._on]))[self._on]
-                self._at_end = await self._reader.position(self._on) >= end
+                if self._ends:
+                    end = (await self._reader.end_offsets([self._on]))[self._on]
+                    self._at_end = await self._reader.position(self._on) >= end
                 return None
         message = self._records.get_nowait()
         try:

@@ -1,10 +1,12 @@
 """Following pointers: episodes by partition and offset, read forward and a little ahead."""
 
+import logging
 import time
 from collections import OrderedDict
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from odradek.infra.bus import BusSettings, consumer, partitions_of, start
 from odradek.schemas import codec
@@ -17,7 +19,9 @@ EPISODE: Final = "odradek.episode.v1"
 KEEP_BYTES: Final = 256 * 1024 * 1024
 """Records kept that no batch has named yet; more are read again when they are named."""
 LATEST_S: Final = 10.0
-"""How long a record may be behind a pointer to it."""
+"""How long a record may be behind a pointer to it, on a log that says where it ends."""
+
+log = logging.getLogger("odradek")
 
 
 class EpisodeReader:
@@ -95,7 +99,11 @@ class EpisodeReader:
         deadline = time.monotonic() + LATEST_S
         self._reader.resume(on)
         try:
-            while self._read[partition] <= offset and time.monotonic() < deadline:
+            while self._read[partition] <= offset:
+                if time.monotonic() > deadline:
+                    if await self._ends_before(on, offset):
+                        return
+                    deadline = time.monotonic() + LATEST_S
                 for messages in (await self._reader.getmany(timeout_ms=100)).values():
                     for message in messages:
                         self._keep(message)
@@ -104,6 +112,20 @@ class EpisodeReader:
                 self._read[partition] = max(self._read[partition], reached)
         finally:
             self._reader.pause(on)
+
+    async def _ends_before(self, on: TopicPartition, offset: int) -> bool:
+        """Whether the log says that it holds no record at `offset`.
+
+        A broker that is away says nothing: its records are not missing, they are waited for. What a
+        run leaves out must not depend on when the broker was restarted.
+        """
+        assert self._reader is not None
+        try:
+            end: int = (await self._reader.end_offsets([on]))[on]
+        except KafkaError as error:
+            log.warning("waiting for %s@%d: %r", on.topic, offset, error)
+            return False
+        return end <= offset
 
     def _keep(self, message: Any) -> None:
         self._read[message.partition] = message.offset + 1

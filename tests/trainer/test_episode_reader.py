@@ -1,0 +1,89 @@
+"""Pointers to records that are late, or on a broker that is away."""
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
+from plays import group_of
+
+from odradek.infra.bus import BusSettings
+from odradek.schemas import codec
+from odradek.schemas.events import Pointer
+from odradek.trainer import episodes
+from odradek.trainer.episodes import EpisodeReader
+from odradek.trainer.errors import MissingRecord
+
+ON = TopicPartition("rl.episodes.v1", 0)
+
+
+class Away:
+    """A consumer of one record at offset 0, whose broker says nothing for the first `silent` asks."""
+
+    def __init__(self, value, *, silent=0, end=1):
+        self.value, self.silent, self.end = value, silent, end
+        self.read = 0
+
+    def assignment(self):
+        return {ON}
+
+    def seek(self, on, offset):
+        self.read = offset
+
+    def resume(self, on): ...
+
+    def pause(self, on): ...
+
+    async def beginning_offsets(self, partitions):
+        return {ON: 0}
+
+    async def end_offsets(self, partitions):
+        if self.silent:
+            self.silent -= 1
+            raise KafkaTimeoutError
+        return {ON: self.end}
+
+    async def position(self, on):
+        return self.read
+
+    async def getmany(self, timeout_ms):
+        if self.silent or self.read >= self.end:
+            return {}
+        self.read = 1
+        return {ON: [Message(self.value)]}
+
+
+class Message:
+    partition, offset, headers = 0, 0, ()
+
+    def __init__(self, value):
+        self.value = value
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(episodes, "LATEST_S", 0.0)
+
+
+def reader_of(consumer):
+    reader = EpisodeReader(BusSettings(bootstrap_servers="127.0.0.1:1"), ON.topic)
+    reader._reader = consumer
+    return reader
+
+
+async def test_an_episode_on_a_broker_that_is_away_is_waited_for(games, hasty):
+    """It is not missing: leaving it out would make the run depend on when a broker restarted."""
+    episode = group_of(games, offset=0, version=1).episodes[0][1]
+    value = codec.encode(episode)
+    pointer = Pointer(
+        episode_id=episode.episode_id, sample=0, topic=ON.topic, partition=0, offset=0,
+        digest=codec.digest(value),
+    )  # fmt: skip
+    consumer = Away(value, silent=5)
+    assert episode.episode_id == (await reader_of(consumer).resolve(pointer)).episode_id
+    assert 0 == consumer.silent
+
+
+async def test_a_record_behind_the_end_of_the_log_is_missing(hasty):
+    """The broker answers, and says that nothing stands there."""
+    pointer = Pointer(episode_id="e", sample=0, topic=ON.topic, partition=0, offset=7, digest="")
+    with pytest.raises(MissingRecord, match="no record at 7"):
+        await reader_of(Away(b"")).resolve(pointer)

@@ -3,11 +3,10 @@
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError
-from plays import group_of
 
 from odradek.infra.bus import BusSettings
 from odradek.schemas import codec
-from odradek.schemas.events import Pointer
+from odradek.schemas.events import Episode, Pointer
 from odradek.trainer import episodes
 from odradek.trainer.episodes import EpisodeReader
 from odradek.trainer.errors import MissingRecord
@@ -69,12 +68,12 @@ def reader_of(consumer):
     return reader
 
 
-async def test_an_episode_on_a_broker_that_is_away_is_waited_for(games, hasty):
+async def test_an_episode_on_a_broker_that_is_away_is_waited_for(hasty):
     """It is not missing: leaving it out would make the run depend on when a broker restarted."""
-    episode = group_of(games, offset=0, version=1).episodes[0][1]
+    episode = Episode(episode_id="e", task_id="t", agent="a", sample=0, group_size=1)
     value = codec.encode(episode)
     pointer = Pointer(
-        episode_id=episode.episode_id, sample=0, topic=ON.topic, partition=0, offset=0,
+        episode_id=episode.episode_id, sample=0, reward=1.0, topic=ON.topic, partition=0, offset=0,
         digest=codec.digest(value),
     )  # fmt: skip
     consumer = Away(value, silent=5)
@@ -84,6 +83,8 @@ async def test_an_episode_on_a_broker_that_is_away_is_waited_for(games, hasty):
 
 async def test_a_record_behind_the_end_of_the_log_is_missing(hasty):
     """The broker answers, and says that nothing stands there."""
-    pointer = Pointer(episode_id="e", sample=0, topic=ON.topic, partition=0, offset=7, digest="")
+    pointer = Pointer(
+        episode_id="e", sample=0, reward=1.0, topic=ON.topic, partition=0, offset=7, digest=""
+    )
     with pytest.raises(MissingRecord, match="no record at 7"):
         await reader_of(Away(b"")).resolve(pointer)

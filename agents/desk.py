@@ -34,8 +34,9 @@ from odradek.agents.rollout import GivenTask, Rollout
 from odradek.agents.run import Fail, Run, State
 from odradek.agents.settings import AgentSettings
 from odradek.agents.snapshots import Snapshots
-from odradek.infra import telemetry
-from odradek.infra.bus import Record
+from odradek.infra import telemetry, trust
+from odradek.infra.bus import Record, check_place
+from odradek.infra.crash import crash_point
 from odradek.infra.errors import BusError
 from odradek.infra.tokens import mint
 from odradek.schemas import ids
@@ -137,6 +138,7 @@ class Desk:
         try:
             called = requests.called(record)
             await self._check_address(called)
+            _check_place(record, owned.count)
             finished = await self._operate(owned, record, called)
         except RequestRefused as error:
             await self._replies.dead_letter(record, error.reason, error.detail)
@@ -171,7 +173,7 @@ class Desk:
             return True
         if called.operation in requests.KNOWN:
             raise UnsupportedOperationError(f"{called.operation} is not served over Kafka yet")
-        raise MethodNotFoundError(f"{called.operation!r} is no operation of A2A")
+        raise MethodNotFoundError("this is no operation of A2A")
 
     async def _cancel(self, owned: Owned, record: Record, called: Called) -> None:
         """Runs at once, however full the host is."""
@@ -197,6 +199,7 @@ class Desk:
         if not send.plain:
             validate_proto_required_fields(send.proto())
         if send.message_id in owned.messages:
+            trust.moved(trust.DUPLICATES, stage="agent")
             return True
         owned.messages.add(send.message_id)
         try:
@@ -209,6 +212,7 @@ class Desk:
         most = sample.max_attempts or self._settings.max_attempts
         attempt = await self._recovery.next_attempt(owned, send, called, sample, most)
         if attempt is None:
+            trust.moved(trust.DUPLICATES, stage="agent")
             await self._replies.answer(called, _known(owned, send.message_id))
         while attempt is not None:
             run = self._make(owned, record.offset, called, send, sample, attempt, most)
@@ -359,6 +363,16 @@ class Desk:
 
 def _known(owned: Owned, message_id: str) -> Task:
     """What is known of a finished task: that it is finished."""
+def _check_place(record: Record, partitions: int) -> None:
+    """Raise RequestRefused where a repeat, or a cancel, would reach another host."""
+    if record.key is None:
+        raise RequestRefused("wrong_key", "a request needs a key: its task, context or message id")
+    try:
+        check_place(record, partitions)
+    except InvalidRecord as error:
+        raise RequestRefused(error.reason, error.detail) from None
+
+
     mark = owned.memory.of_message(message_id)
     assert mark is not None
     return Task(id=mark.task_id, status=TaskStatus(state=mark.state))

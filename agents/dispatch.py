@@ -24,10 +24,12 @@ from odradek.infra.bus import (
     KafkaAppender,
     Record,
     admin,
+    check_place,
     check_position,
     consumer,
     dead_letter,
     partitions_of,
+    passed_over,
     record_of,
     require_topics,
     running,
@@ -171,7 +173,7 @@ class Dispatcher:
                 step = codec.decode(record.value, Step)
                 passed = self.credit.step(step.position) if step.topic == BATCHES.name else []
         except InvalidRecord as error:
-            logger.warning("%s at %d: %s", record.topic, record.offset, error.reason)
+            passed_over(record, error)
             return
         if passed:
             self._pass(passed)
@@ -218,6 +220,7 @@ class Dispatcher:
             return
         try:
             task = codec.decode(record.value, Task, max_bytes=TASKS.max_bytes)
+            self._check_key(record, task)
             if standing is Standing.WAITING:
                 check(task)
                 self._check_new(task)
@@ -239,6 +242,12 @@ class Dispatcher:
             self._waiting[task.purpose].append(order)
             self._changed.set()
 
+    def _check_key(self, record: Record, task: Task) -> None:
+        """Two dispatchers must never both take a task: its place is that of its id."""
+        check_place(record, len(self._reader.partitions_for_topic(self._topic) or ()))
+        if record.key != task.task_id:
+            raise RequestRefused("wrong_key", "the record's key is not its task_id")
+
     def _check_new(self, task: Task) -> None:
         if any(task.task_id in lot.orders for lot in self._lots.values()):
             raise RequestRefused("duplicate_task", "a task of this id is open")
@@ -248,7 +257,7 @@ class Dispatcher:
         try:
             name = self._bus.topic(agent_topic(A2A_REQUESTS, task.agent))
         except UnknownTopic as error:
-            raise RequestRefused("unknown_agent", str(error)) from None
+            raise RequestRefused("unknown_agent", codec.unquoted(error)) from None
         if name not in self._agents:
             # One question for each task of an absent agent: a topic may appear at any moment.
             metadata = await self._reader._client.fetch_all_metadata()  # noqa: SLF001

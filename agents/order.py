@@ -32,7 +32,7 @@ def check(task: Task) -> None:
     try:
         msgspec.json.decode(task.input)  # passes through unread until here
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RequestRefused("not_json", f"input: {error}") from None
+        raise RequestRefused("not_json", f"input: {codec.unquoted(error)}") from None
     size = len(bytes(task.input)) + len(msgspec.json.encode(task.sampling))
     if size > LARGEST - ENVELOPE:
         raise RequestRefused("too_large", f"an input of {size} bytes fits no request")

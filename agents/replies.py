@@ -9,7 +9,7 @@ from a2a.utils.errors import A2AError
 from odradek.agents.binding import responses
 from odradek.agents.binding.headers import Called
 from odradek.agents.errors import RequestRefused
-from odradek.infra.bus import Appender, BusSettings, Record, letter_headers
+from odradek.infra.bus import Appender, BusSettings, Record, letter
 from odradek.schemas.topics import A2A_DLQ, A2A_REPLIES, agent_topic, find
 
 FRESH_S: Final = 10.0
@@ -80,9 +80,5 @@ class Replies:
 
     async def dead_letter(self, record: Record, reason: str, detail: str) -> None:
         """Put a request aside for people."""
-        await self._appender.append(
-            self._dlq,
-            key=record.key,
-            value=record.value,
-            headers=letter_headers(record, reason, detail, consumer=f"agent.{self._agent}"),
-        )
+        value, headers = letter(record, reason, detail, consumer=f"agent.{self._agent}")
+        await self._appender.append(self._dlq, key=record.key, value=value, headers=headers)

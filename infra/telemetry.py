@@ -1,17 +1,24 @@
-"""Traces by opentelemetry-sdk, set up by the standard OTEL variables.
+"""Traces and metrics by opentelemetry-sdk, set up by the standard OTEL variables.
 
-With no `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_TRACES_EXPORTER`) nothing is exported and no span
-is recorded, so a run without a collector pays next to nothing. Across topics the context travels
-as the W3C `traceparent` header.
+With no `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`) nothing
+is exported and no span is recorded, so a run without a collector pays next to nothing. Across
+topics the context travels as the W3C `traceparent` header. What is counted stands in `trust`.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from opentelemetry import context, propagate, trace
+from opentelemetry import context, metrics, propagate, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    MetricExporter,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import (
@@ -21,6 +28,7 @@ from opentelemetry.sdk.trace.export import (
     SpanExporter,
 )
 
+from odradek.infra import trust
 from odradek.schemas.codec import header
 
 _state: dict[str, Any] = {"on": False}
@@ -28,7 +36,36 @@ _FILE: Final = "ODRADEK_TRACE_FILE"
 
 
 def setup(process: str, exporter: SpanExporter | None = None) -> None:
-    """Make this process trace, if the OTEL variables (or `exporter`) ask for it."""
+    """Make this process trace and export its counters, if the OTEL variables ask for it.
+
+    Args:
+        process: Names the service.
+        exporter: Of spans, where a test wants to see them.
+    """
+    resource = Resource.create({"service.name": f"odradek-{process}"})
+    _metrics(resource)
+    _traces(resource, exporter)
+
+
+def _metrics(resource: Resource) -> None:
+    kind = os.environ.get("OTEL_METRICS_EXPORTER", "")
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    )
+    sender: MetricExporter
+    if kind == "console":
+        sender = ConsoleMetricExporter(out=sys.stderr)
+    elif kind == "otlp" or (endpoint and not kind):
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        sender = OTLPMetricExporter()
+    else:
+        return
+    reader = PeriodicExportingMetricReader(sender)
+    metrics.set_meter_provider(MeterProvider([reader], resource=resource))
+
+
+def _traces(resource: Resource, exporter: SpanExporter | None) -> None:
     kind = os.environ.get("OTEL_TRACES_EXPORTER", "")
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -51,19 +88,18 @@ def setup(process: str, exporter: SpanExporter | None = None) -> None:
         processor = BatchSpanProcessor(OTLPSpanExporter())
     if processor is None:
         return
-    provider = TracerProvider(
-        resource=Resource.create({"service.name": f"odradek-{process}"}),
-    )
+    provider = TracerProvider(resource=resource)
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
     _state["on"] = True
 
 
 def shutdown() -> None:
-    """Send what spans are still held."""
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        provider.shutdown()
+    """Send what spans and counts are still held, and say what was counted and not said."""
+    trust.flush()
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
+        if isinstance(provider, TracerProvider | MeterProvider):
+            provider.shutdown()
 
 
 def enabled() -> bool:

@@ -9,8 +9,9 @@ from typing import Final, Protocol
 import msgspec
 from aiohttp import web
 
-from odradek.infra import telemetry
-from odradek.proxy import capture, retries, sse
+from odradek.infra import telemetry, trust
+from odradek.infra.crash import crash_point
+from odradek.proxy import capture, retries
 from odradek.proxy.access import Permit
 from odradek.proxy.call import Call, told, why
 from odradek.proxy.dialects import chat
@@ -300,6 +301,7 @@ def _parent(client: web.Request, permit: Permit) -> str | None:
     said = client.headers.get("traceparent")
     return said if said is not None and TRACEPARENT.fullmatch(said) else permit.trace or None
 
+            trust.moved(trust.CAPTURE_GAPS, where="proxy")
 
 async def _body(client: web.Request) -> bytes:
     try:

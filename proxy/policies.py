@@ -7,7 +7,15 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from odradek.infra.bus import BusSettings, consumer, partitions_of, record_of, running
+from odradek.infra.bus import (
+    BusSettings,
+    Record,
+    consumer,
+    partitions_of,
+    passed_over,
+    record_of,
+    running,
+)
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -26,11 +34,13 @@ class PolicyVersions:
         self.current: int | None = None
         """The newest version, None until the log has one."""
 
-    def take(self, value: bytes | None) -> None:
+    def take(self, record: Record) -> None:
         """Read a record of the topic; what is no Policy of ours changes nothing."""
         try:
-            found = codec.decode(value, Policy)
-        except InvalidRecord:
+            found = codec.decode(record.value, Policy)
+        except InvalidRecord as error:
+            if record.value is not None:  # a tombstone is compaction's business
+                passed_over(record, error)
             return
         if found.name == self.policy:
             self.current = max(found.version, self.current or 0)
@@ -52,4 +62,4 @@ class PolicyVersions:
         while True:
             for messages in (await reader.getmany(timeout_ms=1000)).values():
                 for message in messages:
-                    self.take(record_of(message, bus).value)
+                    self.take(record_of(message, bus))

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from odradek.infra import trust
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError, LogUnavailable
 from odradek.proxy.capture import Captured
@@ -260,6 +261,7 @@ class Recorder:
         self.turns += 1
         if turn.request.tools_digest:
             story.learn_tools(turn.request.tools_digest)
+        trust.moved(trust.CAPTURE_GAPS, where="proxy")
         if turn.error or turn.cut:
             return
         captured = draft.captured

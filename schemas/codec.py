@@ -6,6 +6,7 @@ mode: `ce_*` headers hold the context attributes, the value holds the data.
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -24,6 +25,8 @@ MAX_DEPTH: Final = 64
 """Deepest nesting of JSON that is parsed at all; agents' messages stay far below it."""
 
 _encoder: Final = msgspec.json.Encoder()
+_QUOTED: Final = re.compile(r"'.*'", re.DOTALL)
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @lru_cache(maxsize=64)
@@ -66,18 +69,42 @@ def _read(decoder: msgspec.json.Decoder[Any], max_bytes: int, value: bytes | Non
     if len(value) > max_bytes:
         raise InvalidRecord("too_large", f"{len(value)} bytes, at most {max_bytes}")
     check_depth(value)
+    check_text(value)
     try:
         event = decoder.decode(value)
     except msgspec.ValidationError as error:
-        message = str(error)
-        tag = "Invalid value" in message and "$.type" in message
+        message = unquoted(error)
+        tag = message.startswith("Invalid value") and "$.type" in message
         raise InvalidRecord("unknown_type" if tag else "bad_schema", message) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecord("not_json", str(error)[:200]) from None
+        raise InvalidRecord("not_json", unquoted(error)) from None
     except RecursionError:
         raise InvalidRecord("too_deep", "nested too deep") from None
     check(event)
     return event
+
+
+def unquoted(error: Exception) -> str:
+    """What a decoder says is wrong, without the content that it quotes."""
+    return _QUOTED.sub("'…'", str(error))[:200]
+
+
+def check_text(value: bytes) -> None:
+    """Refuse JSON that is no UTF-8, or that escapes half of a surrogate pair.
+
+    Decoders skip what they do not keep, and copy `Raw` fields as they stand: without this a bad
+    string inside one would pass here, and break a reader further down.
+    """
+    if not value.isascii():
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRecord("not_json", f"no UTF-8 at byte {error.start}") from None
+    if b"\\u" in value and _SURROGATE.search(value):
+        try:
+            msgspec.json.decode(value)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InvalidRecord("not_json", unquoted(error)) from None
 
 
 def check_depth(value: bytes, limit: int = MAX_DEPTH) -> None:

@@ -5,6 +5,7 @@ a send, or a broker that delivers twice, changes nothing downstream.
 """
 
 import uuid
+from functools import lru_cache
 
 NAMESPACE = uuid.UUID("6f64726a-6465-5b00-8000-6b61666b6131")
 """The UUIDv5 namespace of all ids that Odradek makes."""
@@ -32,9 +33,24 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
+def key_text(key: bytes | None) -> str | None:
+    """A record's key as text. Bytes that are no UTF-8 survive as lone surrogates (PEP 383).
+
+    No id inside an event holds a surrogate, so such a key equals none; `key_bytes` gives it back
+    bit for bit.
+    """
+    return None if key is None else key.decode(errors="surrogateescape")
+
+
+def key_bytes(key: str | None) -> bytes | None:
+    """The bytes of a key as it stood, or will stand, on the topic."""
+    return None if key is None else key.encode(errors="surrogateescape")
+
+
+@lru_cache(maxsize=16_384)
 def partition_for(key: str, partitions: int) -> int:
     """The partition that every client puts `key` on, of `partitions` in all."""
-    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+    return (murmur2(key.encode(errors="surrogateescape")) & 0x7FFFFFFF) % partitions
 
 
 def task_id(item: str, epoch: int, run: str) -> str:

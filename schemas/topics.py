@@ -182,6 +182,7 @@ A2A_DLQ: Final = Topic(
     name="a2a.dlq.{agent}",
     key="original key",
     retention_ms=30 * DAY_MS,
+    max_bytes=17 * MB,
     writers=("agent host",),
     readers=("people", "odradek dlq"),
     about="Requests that an agent could not read.",

@@ -40,7 +40,7 @@ class Intake:
             return (
                 Letter(
                     "source_not_allowed",
-                    f"{event.source} may not judge {event.component}; allowed: {list(allowed)}",
+                    f"its source may not judge its component; allowed: {list(allowed)}",
                 ),
             )
         return (

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from odradek.infra.bus import Record
+from odradek.infra.bus import Record, passed_over
 from odradek.infra.bus.deadletter import PREFIX
 from odradek.schemas import codec
 from odradek.schemas.codec import header
@@ -93,9 +93,10 @@ class Ledger:
                     self._batches.setdefault(batch.task_id, []).append(batch)
             elif record.topic == DLQ.name:
                 self._letter(record)
-        except InvalidRecord:
+        except InvalidRecord as error:
             # No event of ours; the stage that reads it makes it a dead letter.
-            return
+            if record.topic != DLQ.name:
+                passed_over(record, error)
 
     def _turn_story(self, record: Record) -> None:
         event: Any = codec.decode(record.value, TurnsEvent, max_bytes=TURNS.max_bytes)

@@ -10,6 +10,7 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
@@ -19,6 +20,7 @@ from odradek.infra.bus import (
     BusSettings,
     KafkaAppender,
     Record,
+    check_place,
     consumer,
     dead_letter,
     record_of,
@@ -69,10 +71,21 @@ async def judge(function: Judge, conversation: Conversation, timeout_s: float) -
     # What a user's function raises can be anything; it must neither end the service nor become
     # a number.
     except Exception as error:
-        raise RewardFailed(f"{type(error).__name__}: {error}"[:300]) from error
+        raise RewardFailed(told(error)) from error
     if not math.isfinite(number):
         raise RewardFailed(f"returned {number}")
     return number
+
+
+def told(error: BaseException) -> str:
+    """Type and innermost place of an error: its text may quote what an agent said."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    file = Path(trace.tb_frame.f_code.co_filename).name
+    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"
 
 
 class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
@@ -113,6 +126,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         self._fatal: BaseException | None = None
         self._reader: AIOKafkaConsumer = None
         self._appender: KafkaAppender | None = None
+        self._partitions = 0
 
     def stop(self) -> None:
         """End after what is under way."""
@@ -159,7 +173,12 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             assert self._appender is not None
             consumer_name = f"reward-{self._component}"
             try:
-                conversation: Conversation = codec.decode(record.value, Conversation)
+                conversation: Conversation = codec.decode(
+                    record.value, Conversation, max_bytes=CONVERSATIONS.max_bytes
+                )
+                check_place(record, self._partitions)
+                if record.key != conversation.episode_id:
+                    raise InvalidRecord("wrong_key", "the record's key is not its episode_id")  # noqa: TRY301
                 if not self._wants(conversation):
                     return
                 value = await judge(self._function, conversation, self._timeout_s)
@@ -207,6 +226,8 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         """Begin where the group stands, on a first start at the beginning."""
         try:
             await resume(self._reader, assigned)
+            found = self._reader.partitions_for_topic(self.bus.topic(CONVERSATIONS.name))
+            self._partitions = len(found or ())
             self.ready.set()
         # aiokafka logs and swallows what this raises; it must end the process.
         except (KafkaError, InfraError) as error:

@@ -4,6 +4,7 @@ import logging
 import time
 from typing import Final
 
+from odradek.infra import trust
 from odradek.infra.bus import BusSettings, KafkaAppender
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
@@ -31,7 +32,9 @@ class KafkaAnnouncer:
     def step(self, step: Step) -> None:
         """See `Announcer`."""
         what = f"{step.run}/{step.incarnation}/{step.step}/{step.position}/{step.version}"
+        what += "" if step.weights else "/taken"
         self._append(STEPS.name, step.run, step, what)
+        trust.moved(trust.STALE, sum(one.reason == "stale" for one in step.refused))
 
     def _append(self, topic: str, key: str, event: Event, event_id: str) -> None:
         value = codec.encode(event)

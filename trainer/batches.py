@@ -6,8 +6,17 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from odradek.infra.bus import BusSettings, consumer, partitions_of, start
+from odradek.infra import trust
+from odradek.infra.bus import (
+    BusSettings,
+    consumer,
+    partitions_of,
+    passed_over,
+    record_of,
+    start,
+)
 from odradek.infra.client import records
+from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
@@ -107,7 +116,7 @@ class LogGroups:
             batch = codec.decode(message.value, Batch)
         except InvalidRecord as error:
             # Whoever wrote it, it names no group: it is passed, and the ledger says so.
-            log.warning("%s@%d is no batch: %s", self._topic, message.offset, error.reason)
+            passed_over(record_of(message, self._bus), error)
             batch = Batch(task_id="unreadable", group_size=1, empty=error.reason)
         return await self._follow(message.offset, batch)
 
@@ -122,6 +131,7 @@ class LogGroups:
                 episode = await reader.resolve(pointer)
             except (MissingRecord, WrongDigest) as error:
                 log.warning("batch %d: %s", offset, error)
+                trust.moved(trust.SKIPPED, topic=self._topic, reason=error.reason)
                 refused.append(
                     Refusal(offset=offset, reason=error.reason, episode_id=pointer.episode_id)
                 )
@@ -132,7 +142,12 @@ class LogGroups:
     async def _reader_of(self, topic: str) -> EpisodeReader:
         if topic not in self._episodes:
             reader = EpisodeReader(self._bus, topic)
-            await reader.open()
+            try:
+                await reader.open()
+            except TopicMissing as error:
+                # A topic that a record names is that record's mistake, and no reason to end.
+                await reader.close()
+                raise MissingRecord(f"there is no topic {topic}") from error
             self._episodes[topic] = reader
         return self._episodes[topic]
 
@@ -143,6 +158,7 @@ async def read_all(bus: BusSettings, topic: str, kind: Any) -> list[Any]:
     async for record in records(topic, since="beginning", follow=False, bus=bus):
         try:
             found.append(codec.decode(record.value, kind))
-        except InvalidRecord:
-            continue
+        except InvalidRecord as error:
+            if record.value is not None:  # a tombstone is compaction's business
+                passed_over(record, error)
     return found

@@ -89,7 +89,7 @@ def read(headers: Iterable[tuple[str, bytes | None]]) -> Called:
     version = found.get(VERSION_HEADER, "")
     if version.split(".")[0] != VERSION.split(".", maxsplit=1)[0]:
         # An absent version means 0.3 (A2A section 3.6.2), which this binding does not speak.
-        raise BadRequestHeader("bad_version", f"A2A version {version or '0.3'!r}, not {VERSION}")
+        raise BadRequestHeader("bad_version", f"not A2A version {VERSION}")
     return Called(
         operation=operation,
         version=version,

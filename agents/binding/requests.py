@@ -12,7 +12,7 @@ from odradek.agents.binding import EXTENSION
 from odradek.agents.binding.headers import Called, read, write
 from odradek.agents.errors import BadRequestBody
 from odradek.infra.bus import Record
-from odradek.schemas.codec import Headers, check_depth
+from odradek.schemas.codec import Headers, check_depth, check_text, unquoted
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Count, Name, Purpose, Timeouts
 from odradek.schemas.topics import MB
@@ -126,9 +126,9 @@ def send(
         # A Raw field is not looked into while it is decoded, so its text may still be none.
         given = msgspec.json.decode(part.data) if part.text is None else part.text
     except msgspec.ValidationError as error:
-        raise BadRequestBody("bad_schema", str(error)) from None
+        raise BadRequestBody("bad_schema", unquoted(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestBody("not_json", str(error)[:200]) from None
+        raise BadRequestBody("not_json", unquoted(error)) from None
     message = found.message
     _check_times(message.metadata.rollout)
     return Send(
@@ -214,6 +214,7 @@ def _bounded(record: Record) -> bytes:
         raise BadRequestBody("too_large", f"{len(value)} bytes, at most {LARGEST}")
     try:
         check_depth(value)
+        check_text(value)
     except InvalidRecord as error:
         raise BadRequestBody(error.reason, error.detail) from None
     return value
@@ -222,5 +223,8 @@ def _bounded(record: Record) -> bytes:
 def _parse(value: bytes, kind: Any) -> Any:
     try:
         return Parse(value, kind(), ignore_unknown_fields=True)
-    except (ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestBody("bad_schema", str(error)[:200]) from None
+    # ValueError: a number beyond its type, or text that no UTF-8 can hold. Its words quote what
+    # was sent, so they are not handed on.
+    except (ParseError, ValueError, RecursionError):
+        name = kind.DESCRIPTOR.name
+        raise BadRequestBody("bad_schema", f"it is no {name} in ProtoJSON") from None

@@ -13,7 +13,7 @@ from odradek.infra.bus.clients import (
     running,
     start,
 )
-from odradek.infra.bus.deadletter import dead_letter, letter_headers, record_of
+from odradek.infra.bus.deadletter import check_place, dead_letter, letter, passed_over, record_of
 from odradek.infra.bus.settings import BusSettings
 
 __all__ = [
@@ -24,14 +24,16 @@ __all__ = [
     "MemoryAppender",
     "Record",
     "admin",
+    "check_place",
     "check_position",
     "close",
     "consumer",
     "dead_letter",
     "delete_topics",
     "ensure_topics",
-    "letter_headers",
+    "letter",
     "partitions_of",
+    "passed_over",
     "producer",
     "record_of",
     "require_topics",

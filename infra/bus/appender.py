@@ -17,7 +17,7 @@ from odradek.infra.bus.clients import close, producer, start
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, LogUnavailable
 from odradek.schemas.codec import Headers
-from odradek.schemas.ids import partition_for
+from odradek.schemas.ids import key_bytes, partition_for
 
 RENEW_S: Final = 1.0
 log = logging.getLogger("odradek")
@@ -40,6 +40,7 @@ class Record(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     key: str | None
+    """As `key_text` gives it: `key_bytes` has the bytes back, also of what is no UTF-8."""
     value: bytes | None
     headers: Headers = ()
     timestamp: float = 0.0
@@ -117,7 +118,7 @@ class KafkaAppender:
                 client = self._client
                 sent = await client.send(
                     self._bus.topic(topic),
-                    key=key.encode() if key is not None else None,
+                    key=key_bytes(key),
                     value=value,
                     headers=list(headers),
                     partition=partition,
@@ -173,7 +174,7 @@ class MemoryAppender:
     def __init__(self, partitions: int = 3) -> None:
         self.records: list[Record] = []
         self.failing = False
-        self._partitions = partitions
+        self.partitions = partitions
         self._ends: dict[tuple[str, int], int] = {}
 
     async def append(
@@ -189,7 +190,7 @@ class MemoryAppender:
         if self.failing:
             raise LogUnavailable(f"{topic} took no record: told to fail")
         if partition is None:
-            partition = partition_for(key, self._partitions) if key is not None else 0
+            partition = partition_for(key, self.partitions) if key is not None else 0
         offset = self._ends.get((topic, partition), 0)
         self._ends[topic, partition] = offset + 1
         self.records.append(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 
 import msgspec
 
-from odradek.infra.bus import BusSettings, KafkaAppender
+from odradek.infra.bus import BusSettings, KafkaAppender, passed_over
 from odradek.infra.client.publish import publish_task
 from odradek.infra.client.subscribe import records
 from odradek.schemas import codec
@@ -141,7 +141,8 @@ async def _episodes(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) 
             continue
         try:
             event: EpisodesEvent = codec.decode(record.value, EpisodesEvent)
-        except InvalidRecord:
+        except InvalidRecord as error:
+            passed_over(record, error)
             continue
         if isinstance(event, Episode) and not event.retry and not event.revision:
             waiting.found[event.task_id].setdefault(event.sample, event)
@@ -155,7 +156,8 @@ async def _batches(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) -
             continue
         try:
             batch = codec.decode(record.value, Batch)
-        except InvalidRecord:
+        except InvalidRecord as error:
+            passed_over(record, error)
             continue
         # The batch may overtake its last episodes on the way to us, so it only counts as the end
         # for groups that had to close without all of their samples.

@@ -12,6 +12,7 @@ from odradek.infra.bus import (
     Record,
     consumer,
     partitions_of,
+    passed_over,
     record_of,
     running,
 )
@@ -117,13 +118,15 @@ async def subscribe(
         bus: Where Kafka is.
         ready: Called once the position is fixed.
 
-    Records that are no valid event are passed over: they are the dead letters' business.
+    Records that are no valid event are passed over, counted and told: they are the dead letters'
+    business.
     """
     kind = codec.union(find(topic))
     async for record in records(topic, since=since, follow=follow, bus=bus, ready=ready):
         try:
             event = codec.decode(record.value, kind)
-        except InvalidRecord:
+        except InvalidRecord as error:
+            passed_over(record, error)
             continue
         if all(getattr(event, name, None) == value for name, value in (where or {}).items()):
             yield event

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose, Seconds
+from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose, Seconds, Size
 from odradek.schemas.events.turns import Usage, VersionSpan
 
 
@@ -20,7 +20,7 @@ class Expected(Event, frozen=True, tag="expected", kw_only=True):
 
     task_id: Name
     agent: str = ""
-    group_size: Annotated[int, Meta(ge=1)]
+    group_size: Size
     group_s: Seconds = 1800.0
     purpose: Purpose = "train"
     item: str = ""

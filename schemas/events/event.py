@@ -9,7 +9,12 @@ from msgspec import Meta, Raw, Struct
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 """An id or a name: it becomes a key, so it is never empty and never long."""
 
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""What every language's JSON reads exactly; more would not even be written again."""
+
+Size = Annotated[int, Meta(ge=1, le=4096)]
+"""Samples of a group: whoever closes it counts them one by one."""
+
 Seconds = Annotated[float, Meta(ge=0)]
 Purpose = Literal["train", "eval"]
 

@@ -1,11 +1,11 @@
 """What is asked for, and what judges say of it."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 
-from odradek.schemas.events.event import Event, Name, Purpose, Seconds, null
+from odradek.schemas.events.event import Event, Name, Purpose, Seconds, Size, null
 
 
 class Timeouts(Event, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class Task(Event, frozen=True, tag="task", kw_only=True):
     """Whatever the agent needs to know, as JSON."""
     item: str = ""
     """What the task was made from; the same in every epoch."""
-    group_size: Annotated[int, Meta(ge=1, le=4096)] = 8
+    group_size: Size = 8
     purpose: Purpose = "train"
     rewards: dict[str, float] = {}
     """Wanted components and their weights. Empty: any reward named "reward", weight 1."""

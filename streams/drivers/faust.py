@@ -23,6 +23,7 @@ import faust
 from faust.transport.drivers import aiokafka as transport
 
 from odradek.infra.bus import BusSettings, Record, require_topics
+from odradek.schemas.ids import key_bytes, key_text
 from odradek.schemas.topics import DLQ, MB
 from odradek.streams.fold import Stage
 from odradek.streams.lane import Lane, Outgoing
@@ -168,7 +169,12 @@ class FaustDriver:
         held = self._lanes.get(message.partition)
         if held is None or message.offset < held.lane.position:
             # A first event, or a rewind to the committed offset: fold from there anew.
-            lane = Lane(self.stage, message.partition, message.offset)
+            lane = Lane(
+                self.stage,
+                message.partition,
+                message.offset,
+                partitions=self.bus.partitions(self.stage.source),
+            )
             held = self._lanes[message.partition] = Held(lane)
         out = held.lane.feed([self._record(message)])
         held.waiting.append(event)
@@ -182,7 +188,7 @@ class FaustDriver:
     async def _send(self, out: list[Outgoing], partition: int | None = None) -> None:
         acks = [
             await self._sinks[one.topic].send(
-                key=one.key.encode() if one.key is not None else None,
+                key=key_bytes(one.key),
                 value=one.value,
                 headers=list(one.headers),
                 partition=partition,
@@ -207,16 +213,11 @@ class FaustDriver:
 
     def _record(self, message: Any) -> Record:
         headers = message.headers or ()
-        key = message.key
-        try:
-            text = key.decode() if key is not None else None
-        except UnicodeDecodeError:
-            text = None
         return Record(
             topic=self.bus.bare(message.topic),
             partition=message.partition,
             offset=message.offset,
-            key=text,
+            key=key_text(message.key),
             value=message.value,
             headers=tuple(headers.items() if isinstance(headers, dict) else headers),
             timestamp=message.timestamp or 0.0,

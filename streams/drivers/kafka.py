@@ -36,6 +36,7 @@ from odradek.infra.bus import (
 )
 from odradek.infra.crash import crash_point
 from odradek.infra.errors import PositionLost
+from odradek.schemas.ids import key_bytes, key_text
 from odradek.schemas.topics import DLQ
 from odradek.streams.errors import LaneLost, TransactionFailed
 from odradek.streams.fold import Stage
@@ -201,7 +202,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
                 topic,
                 message.partition,
                 message.offset,
-                _text(message.key),
+                key_text(message.key),
                 message.value,
                 message.headers or (),
                 message.timestamp / 1000,
@@ -239,7 +240,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
     ) -> Any:
         sent = await client.send(
             self.bus.topic(outgoing.topic),
-            key=outgoing.key.encode() if outgoing.key is not None else None,
+            key=key_bytes(outgoing.key),
             value=outgoing.value,
             headers=list(outgoing.headers),
             partition=partition,
@@ -309,9 +310,10 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
             mark = marks.get(partition)
             known = mark is not None and mark.offset >= 0
             check_position(partition, mark.offset if known else None, beginnings[partition])
+        count = len(self._reader.partitions_for_topic(self.bus.topic(self.stage.source.name)) or ())
             position = mark.offset if known else beginnings[partition]
             done = _done(mark.metadata) if known else 0
-            lane = Lane(self.stage, partition.partition, position, done)
+            lane = Lane(self.stage, partition.partition, position, done, partitions=count)
             self._lanes[partition] = Held(lane, client, committed=max(position, done))
             self._reader.seek(partition, position)
 
@@ -326,13 +328,6 @@ def _seen(sent: "asyncio.Future[Any]") -> None:
     """Take note of an exception that nobody will ask for where another one came first."""
     if not sent.cancelled():
         sent.exception()
-
-
-def _text(key: bytes | None) -> str | None:
-    try:
-        return key.decode() if key is not None else None
-    except UnicodeDecodeError:
-        return None
 
 
 def _done(metadata: str) -> int:

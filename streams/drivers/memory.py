@@ -47,7 +47,9 @@ class MemoryDriver:
         lane = self.lanes.get(record.partition)
         if lane is None:
             low, done = self.marks.get(record.partition, (0, 0))
-            lane = self.lanes[record.partition] = Lane(self.stage, record.partition, low, done)
+            lane = self.lanes[record.partition] = Lane(
+                self.stage, record.partition, low, done, partitions=self.log.partitions
+            )
         if record.offset < lane.position:
             return
         # Append time is given once: a fold after a crash sees the same times.

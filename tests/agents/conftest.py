@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -125,6 +126,14 @@ class Stage:
         await self.request(
             cancel_value(episode), [(k, v.encode()) for k, v in headers.items()], key=episode
         )
+
+    def named(self, partition: int, n: int) -> list[str]:
+        """The first n names m0, m1, … whose requests belong on a partition."""
+        from odradek.schemas.ids import partition_for
+
+        names = (f"m{number}" for number in range(1000))
+        mine = (one for one in names if partition_for(one, self.bus.topic_partitions) == partition)
+        return list(itertools.islice(mine, n))
 
     def episode(self, message: str, attempt: int = 1) -> str:
         from odradek.schemas import ids

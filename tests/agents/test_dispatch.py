@@ -11,6 +11,12 @@ from odradek.schemas.events import Batch, Expected, Step, Task, Timeouts
 pytestmark = pytest.mark.broker
 
 
+@pytest.fixture
+def bus(bus):
+    """One partition, on which tasks keep the order in which they are published."""
+    return bus.model_copy(update={"topic_partitions": 1})
+
+
 class Ring:
     """A dispatcher, and the parts of grouper and trainer that it hears."""
 
@@ -31,10 +37,10 @@ class Ring:
         dispatcher.stop()
         await self.running.pop(dispatcher)
 
-    async def publish(self, *names, partition=0, **given):
+    async def publish(self, *names, **given):
         for name in names:
             task = Task(**{"task_id": name, "agent": "player", "group_size": 2, **given})
-            await self.append("rl.tasks.v1", name, codec.encode(task), partition)
+            await self.append("rl.tasks.v1", name, codec.encode(task))
 
     async def append(self, topic, key, value, partition=None):
         await self.stage.appender.append(topic, key=key, value=value, partition=partition)

@@ -277,9 +277,10 @@ async def test_sigterm_gives_runs_up_for_another_attempt(stage):
         started.append(rollout.episode_id)
 
     host = await stage.host(hang, concurrency=1, instance="a")
-    await stage.send("m1", partition=0)
+    first, second = stage.named(0, 2)
+    await stage.send(first)
     await stage.until(lambda: started)
-    await stage.send("m2", partition=0)
+    await stage.send(second)
     await stage.until(lambda: sum(o.backlog.unfinished for o in host._owned.values()) == 2)
     await stage.stop(host)
     story = await stage.story()
@@ -356,10 +357,11 @@ async def test_offsets_are_committed_up_to_the_oldest_unfinished_request(stage):
             return await reader.committed(TopicPartition(stage.bus.topic("a2a.requests.player"), 1))
 
     await stage.host(play)
-    await stage.send("m1", partition=1)
+    first, second, third = stage.named(1, 3)
+    await stage.send(first)
     await stage.until(lambda: len(stage.proxy.seals) == 1)
-    await stage.send("m2", partition=1, given="long")
-    await stage.send("m3", partition=1)
+    await stage.send(second, given="long")
+    await stage.send(third)
     await stage.until(lambda: len(stage.proxy.seals) == 2)
 
     async def at(offset):
@@ -384,8 +386,9 @@ async def test_two_hosts_share_the_work_and_a_lost_partition_kills_its_runs(stag
 
     gate = asyncio.Event()
     await stage.host(player("a", gate), concurrency=20)
-    for number in range(9):
-        await stage.send(f"m{number}", partition=number % 3)
+    for partition in range(3):
+        for name in stage.named(partition, 3):
+            await stage.send(name)
     await stage.until(lambda: len(where["a"]) == 9)
     await stage.host(player("b", gate), concurrency=20)
     await stage.until(lambda: len(where["b"]) in {3, 6})

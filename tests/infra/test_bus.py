@@ -13,7 +13,7 @@ from odradek.infra.bus import (
     dead_letter,
     delete_topics,
     ensure_topics,
-    letter_headers,
+    letter,
     require_topics,
     rows,
 )
@@ -227,7 +227,7 @@ async def test_a_dead_letter_keeps_the_bytes_and_says_why():
 
 def test_a_letter_that_dies_again_counts_its_attempts():
     """A replayed dead letter is told from a first one."""
-    once = letter_headers(Record("t", 0, 0, "k", b""), "r")
-    twice = letter_headers(Record("t", 0, 1, "k", b"", once), "r")
+    _, once = letter(Record("t", 0, 0, "k", b""), "r")
+    _, twice = letter(Record("t", 0, 1, "k", b"", once), "r")
     assert "2" == codec.header(twice, "dlq-attempts")
     assert len(once) == len(twice)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from odradek.infra.bus import KafkaAppender, ensure_topics, letter_headers, rows
+from odradek.infra.bus import KafkaAppender, ensure_topics, letter, rows
 from odradek.infra.client import deploy, fresh, publish_tasks, records, subscribe
 from odradek.infra.errors import ProjectError
 from odradek.schemas import Batch, Episode, Outcome, Task, codec
@@ -81,7 +81,7 @@ async def test_deploy_returns_one_result_per_task_in_order(bus):
                     DLQ.name,
                     key="d",
                     value=record.value,
-                    headers=letter_headers(record, "unknown_agent", "no agent a"),
+                    headers=letter(record, "unknown_agent", "no agent a")[1],
                 )
             if len(seen) == len(tasks):
                 break

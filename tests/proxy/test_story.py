@@ -2,6 +2,7 @@
 
 import pytest
 
+from odradek.infra.bus import Record
 from odradek.proxy.errors import EpisodeSealed
 from odradek.proxy.policies import PolicyVersions
 from odradek.proxy.story import Sealing, Stage, Stories
@@ -75,7 +76,8 @@ def test_versions_never_go_back_and_other_policies_do_not_count():
     versions = PolicyVersions("mine")
     assert versions.current is None
     for name, version in (("mine", 2), ("other", 9), ("mine", 1)):
-        versions.take(codec.encode(Policy(name=name, version=version, uri="u")))
-    versions.take(b"poison")
-    versions.take(None)
+        value = codec.encode(Policy(name=name, version=version, uri="u"))
+        versions.take(Record("rl.policies.v1", 0, 0, name, value))
+    for value in (b"poison", None):
+        versions.take(Record("rl.policies.v1", 0, 0, None, value))
     assert versions.current == 2

@@ -1,0 +1,150 @@
+"""Counters of trust: what should stay at rest, counted, and told in one line when it moves.
+
+OpenTelemetry counters, exported where the standard variables ask for it (`telemetry.setup`); with
+none set, to count costs a few additions. The log line names the total and what to do about it, at
+most once in ten seconds for each counter, so a flood of poison is no flood of lines. Attributes
+are words from fixed sets (reasons, topics, stages): never ids, never content.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+from opentelemetry import metrics
+
+log = logging.getLogger("odradek")
+
+EVERY_S: Final = 10.0
+"""Least time between two lines about one counter."""
+
+
+class Metric(Struct, frozen=True):
+    """A counter: its name for OpenTelemetry, what it counts, and what to do when it moves."""
+
+    name: str
+    about: str
+    advice: str
+
+
+CAPTURE_GAPS: Final = Metric(
+    "odradek.capture.gaps",
+    "turns or episodes of which a part is not in the log",
+    "their episodes are excluded as incomplete; look for 503s of the proxy and turns over 16 MB",
+)
+EXPIRED: Final = Metric(
+    "odradek.episodes.expired",
+    "episodes and samples that were closed because their deadline had passed",
+    "is a host, a judge or the dispatcher down? `odradek verify` names what is open",
+)
+STATELESS: Final = Metric(
+    "odradek.records.stateless",
+    "records about an episode or a group that is closed or unknown, or that come second",
+    "a few after a crash are harmless; many mean that something writes late",
+)
+DEAD_LETTERS: Final = Metric(
+    "odradek.dead_letters", "records put aside", "`odradek dlq list` shows where and why"
+)
+STALE: Final = Metric(
+    "odradek.rows.stale",
+    "rows refused because their tokens are too old",
+    "fewer open groups, or a higher max_staleness",
+)
+DUPLICATES: Final = Metric(
+    "odradek.duplicates.dropped",
+    "repeats that changed nothing",
+    "harmless; a steady stream means that something sends everything twice",
+)
+SKIPPED: Final = Metric(
+    "odradek.records.skipped",
+    "records that a reader passed over because it could not use them",
+    "who writes to that topic? `odradek tail` shows them",
+)
+METRICS: Final = (CAPTURE_GAPS, EXPIRED, STATELESS, DEAD_LETTERS, STALE, DUPLICATES, SKIPPED)
+
+
+class Tally:
+    """One counter's sums, and when its next line is due. No clock, no I/O."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.sums: Counter[tuple[str, ...]] = Counter()
+        self._told = 0
+        self._again = 0.0
+
+    def add(self, n: int, words: tuple[str, ...], now: float) -> float:
+        """Count; return in how many seconds a line is due (0: now)."""
+        self.sums[words] += n
+        return max(0.0, self._again - now)
+
+    def line(self, now: float) -> str:
+        """The line that is due, or "" if nothing has moved since the last one."""
+        total = self.sums.total()
+        new, self._told = total - self._told, total
+        if not new:
+            return ""
+        self._again = now + EVERY_S
+        parts = ", ".join(
+            f"{' '.join(words)} {n}".strip() for words, n in self.sums.most_common(5) if any(words)
+        )
+        whole = f"{new} more, {total} in all" + (f" ({parts})" if parts else "")
+        return f"{self.metric.name}: {whole}: {self.metric.about}; {self.metric.advice}"
+
+
+class Board:
+    """All counters of a process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        meter = metrics.get_meter("odradek")
+        self.tallies = {metric.name: Tally(metric) for metric in METRICS}
+        self._counters = {
+            metric.name: meter.create_counter(metric.name, description=metric.about)
+            for metric in METRICS
+        }
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: set[str] = set()
+
+    def moved(self, metric: Metric, n: int = 1, **attributes: str) -> None:
+        """Count, and say so now or once the last line is ten seconds old."""
+        if n < 1:
+            return
+        self._counters[metric.name].add(n, attributes)
+        with self._lock:
+            tally = self.tallies[metric.name]
+            wait_s = tally.add(n, tuple(attributes.values()), self._clock())
+            if metric.name in self._waiting:
+                return
+            if wait_s:
+                self._waiting.add(metric.name)
+                later = threading.Timer(wait_s, self.tell, (metric.name,))
+                later.daemon = True
+                later.start()
+                return
+        self.tell(metric.name)
+
+    def tell(self, name: str) -> None:
+        """Log a counter's line if it has moved since the last one."""
+        with self._lock:
+            self._waiting.discard(name)
+            line = self.tallies[name].line(self._clock())
+        if line:
+            log.warning("%s", line)
+
+    def total(self, metric: Metric) -> int:
+        """What a counter stands at."""
+        return self.tallies[metric.name].sums.total()
+
+
+_board: Final = Board()
+moved: Final = _board.moved
+total: Final = _board.total
+
+
+def flush() -> None:
+    """Say what has moved and was not said: at the end of a process."""
+    for name in _board.tallies:
+        _board.tell(name)

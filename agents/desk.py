@@ -36,7 +36,6 @@ from odradek.agents.settings import AgentSettings
 from odradek.agents.snapshots import Snapshots
 from odradek.infra import telemetry, trust
 from odradek.infra.bus import Record, check_place
-from odradek.infra.crash import crash_point
 from odradek.infra.errors import BusError
 from odradek.infra.tokens import mint
 from odradek.schemas import ids
@@ -361,8 +360,6 @@ class Desk:
             self._places.release()
 
 
-def _known(owned: Owned, message_id: str) -> Task:
-    """What is known of a finished task: that it is finished."""
 def _check_place(record: Record, partitions: int) -> None:
     """Raise RequestRefused where a repeat, or a cancel, would reach another host."""
     if record.key is None:
@@ -373,6 +370,8 @@ def _check_place(record: Record, partitions: int) -> None:
         raise RequestRefused(error.reason, error.detail) from None
 
 
+def _known(owned: Owned, message_id: str) -> Task:
+    """What is known of a finished task: that it is finished."""
     mark = owned.memory.of_message(message_id)
     assert mark is not None
     return Task(id=mark.task_id, status=TaskStatus(state=mark.state))

@@ -10,8 +10,7 @@ import msgspec
 from aiohttp import web
 
 from odradek.infra import telemetry, trust
-from odradek.infra.crash import crash_point
-from odradek.proxy import capture, retries
+from odradek.proxy import capture, retries, sse
 from odradek.proxy.access import Permit
 from odradek.proxy.call import Call, told, why
 from odradek.proxy.dialects import chat
@@ -243,6 +242,7 @@ class Calls:
             story.unsure.clear()
             story.lost += 1
             self.lost += 1
+            trust.moved(trust.CAPTURE_GAPS, where="proxy")
             log.warning("a turn of episode %s is not in the log", story.episode_id)
 
     async def _write(self, call: Call, result: Result, *, patient: bool) -> None:
@@ -301,7 +301,6 @@ def _parent(client: web.Request, permit: Permit) -> str | None:
     said = client.headers.get("traceparent")
     return said if said is not None and TRACEPARENT.fullmatch(said) else permit.trace or None
 
-            trust.moved(trust.CAPTURE_GAPS, where="proxy")
 
 async def _body(client: web.Request) -> bytes:
     try:

@@ -255,13 +255,13 @@ class Recorder:
         )  # fmt: skip
         slim = self._pending(story, turn, codec.encode(turn), None)
         story.unsure[-1] = slim
+        trust.moved(trust.CAPTURE_GAPS, where="proxy")
         await self.settle_locked(story)
 
     def _learn(self, story: Story, draft: Draft, turn: Turn) -> None:
         self.turns += 1
         if turn.request.tools_digest:
             story.learn_tools(turn.request.tools_digest)
-        trust.moved(trust.CAPTURE_GAPS, where="proxy")
         if turn.error or turn.cut:
             return
         captured = draft.captured

@@ -306,11 +306,11 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
             self.bus.group(self.stage.name), partitions=assigned
         )
         beginnings = await self._reader.beginning_offsets(assigned)
+        count = len(self._reader.partitions_for_topic(self.bus.topic(self.stage.source.name)) or ())
         for partition, client in zip(assigned, clients, strict=True):
             mark = marks.get(partition)
             known = mark is not None and mark.offset >= 0
             check_position(partition, mark.offset if known else None, beginnings[partition])
-        count = len(self._reader.partitions_for_topic(self.bus.topic(self.stage.source.name)) or ())
             position = mark.offset if known else beginnings[partition]
             done = _done(mark.metadata) if known else 0
             lane = Lane(self.stage, partition.partition, position, done, partitions=count)

@@ -1,0 +1,92 @@
+"""`scripts/chaos`: kill processes on a seeded schedule, then count what the log holds."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from chaos.plan import PROCESSES
+from chaos.run import Asked, make_model, once, repeat
+from odradek.infra.local import LocalBroker
+
+console = Console(stderr=True)
+ALL = ",".join(PROCESSES)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--seed", type=int, default=0, show_default=True, help="Of tasks and schedule.")
+@click.option("--episodes", type=click.IntRange(4), default=400, show_default=True)
+@click.option("--kills", type=click.IntRange(0), default=4, show_default=True)
+@click.option("--targets", default=ALL, show_default=True, help="Whose processes are killed.")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Write the result there.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Folder of the logs; kept.")
+def main(
+    seed: int, episodes: int, kills: int, targets: str, out: Path | None, keep: Path | None
+) -> None:
+    """Kill real processes on a real broker, and hold the log against what the seed asks for."""
+    chosen = tuple(one.strip() for one in targets.split(",") if one.strip())
+    if unknown := sorted(set(chosen) - PROCESSES.keys()):
+        raise click.BadParameter(f"no target {unknown[0]!r}; there are {ALL}", param_hint="targets")
+    folder = keep or Path(tempfile.mkdtemp(prefix="odradek-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with LocalBroker() as broker:
+        asked = Asked(seed, episodes, kills, chosen, make_model(folder / "model"))
+        found = one(asked, broker.bootstrap_servers, folder / f"seed-{seed}")
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    show(found)
+    if not found["ok"]:
+        console.print(f"[red]failed[/]: logs in {folder}\nrepeat: {repeat(asked)}")
+    sys.exit(0 if found["ok"] else 1)
+
+
+def one(asked: Asked, servers: str, folder: Path) -> dict[str, Any]:
+    """One run under a progress bar."""
+    with Progress(
+        TextColumn("seed {task.fields[seed]} {task.fields[targets]}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} tasks, {task.fields[kills]} kills"),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        bar = progress.add_task(
+            "run", total=len(asked.tasks), seed=asked.seed, kills=0, targets=",".join(asked.targets)
+        )
+        return asyncio.run(
+            once(
+                asked,
+                servers,
+                folder,
+                lambda done, _, kills: progress.update(bar, completed=done, kills=kills),
+            )
+        )
+
+
+def show(found: dict[str, Any]) -> None:
+    """A result for people."""
+    told = {name: found[name] for name in ("lost", "duplicated", "wrong")}
+    console.print(
+        f"{found['episodes']} episodes, {found['kills']} kills "
+        f"({found['kills_in_transaction']} in a transaction): "
+        + ", ".join(f"{len(lines)} {name}" for name, lines in told.items())
+        + f"; recovery p50 {found['recovery_s']['p50']} s, p99 {found['recovery_s']['p99']} s; "
+        f"{found['wall_s']} s"
+    )
+    for name, lines in told.items():
+        for line in lines[:10]:
+            console.print(f"  {name}: {line}", markup=False)
+    if found["broke"]:
+        console.print(f"  broke: {found['broke']}", markup=False)
+    for name in ("exclusions", "dead_letters", "unasked_ends"):
+        if found[name]:
+            console.print(f"  {name}: {found[name]}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

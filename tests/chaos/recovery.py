@@ -1,0 +1,116 @@
+"""How long after a kill the first new result of the victim's work stands in the log, committed.
+
+| victim | its result | its work |
+|---|---|---|
+| dispatcher | Expected | tasks of its partitions |
+| agent host | Opened | requests of its partitions |
+| proxy | Turn of another writer | all calls |
+| intake | Reward | rewards of its partitions |
+| assembler | Episode | stories of its partitions |
+| grouper | Batch | tasks of its partitions |
+| trainer | an entry of a new incarnation | the run |
+
+Times are those of the broker's append where the topic has it, else the writer's, on one machine.
+A kill after which nothing was left to do is not measured.
+"""
+
+import bisect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from chaos.plan import VERB_OF
+from chaos.verifier import Log
+from chaos.world import Death
+from odradek.schemas import events
+from odradek.schemas.ids import partition_for
+
+Result = tuple[float, int]
+"""When, and on which input partition."""
+
+
+def results(log: Log, partitions: int) -> dict[str, list[Result]]:
+    """By console verb, every result in the order of time."""
+    turns, episodes = log.turns, log.episodes
+
+    def of(records: Iterable[Any], kind: type, name: Callable[[Any], str]) -> list[Result]:
+        found = [
+            (record.timestamp / 1000, partition_for(name(event), partitions))
+            for record, event in records
+            if isinstance(event, kind)
+        ]
+        return sorted(found)
+
+    return {
+        "dispatch": of(episodes, events.Expected, lambda event: event.task_id),
+        "agent": of(turns, events.Opened, lambda event: event.episode_id),
+        "intake": of(turns, events.Reward, lambda event: event.episode_id),
+        "assemble": of(episodes, events.Episode, lambda event: event.episode_id),
+        "group": of(log.batches, events.Batch, lambda event: event.task_id),
+    }
+
+
+def measure(log: Log, deaths: Sequence[Death], partitions: int) -> list[dict[str, Any]]:
+    """Each kill with its recovery in seconds, None where nothing was left to do."""
+    told = results(log, partitions)
+    writers = first_turns(log)
+    starts = incarnations(log)
+    found = []
+    for death in deaths:
+        verb = VERB_OF[death.process]
+        if verb == "proxy":
+            seconds = _first(writers, death.at)
+        elif verb == "train":
+            seconds = _first(starts, death.at)
+        else:
+            held = set(death.partitions) or set(range(partitions))
+            seconds = _after(told[verb], death.at, held)
+        found.append(
+            {
+                "process": death.process,
+                "at": round(death.at, 3),
+                "point": death.point,
+                "starting": not death.ready,
+                "recovery_s": None if seconds is None else round(seconds, 3),
+            }
+        )
+    return found
+
+
+def first_turns(log: Log) -> list[float]:
+    """When each writer's first turn was appended."""
+    first: dict[str, float] = {}
+    for record, event in log.turns:
+        if isinstance(event, events.Turn):
+            at = record.timestamp / 1000
+            first[event.writer] = min(first.get(event.writer, at), at)
+    return sorted(first.values())
+
+
+def incarnations(log: Log) -> list[float]:
+    """When each start of the trainer first told something."""
+    first: defaultdict[int, float] = defaultdict(lambda: float("inf"))
+    for record, step in log.steps:
+        first[step.incarnation] = min(first[step.incarnation], record.timestamp / 1000)
+    return sorted(first.values())
+
+
+def _first(times: Sequence[float], at: float) -> float | None:
+    index = bisect.bisect_right(times, at)
+    return times[index] - at if index < len(times) else None
+
+
+def _after(found: Sequence[Result], at: float, held: set[int]) -> float | None:
+    index = bisect.bisect_right(found, (at, 1 << 30))
+    for when, partition in found[index:]:
+        if partition in held:
+            return when - at
+    return None
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value that `share` of the values do not exceed (nearest rank)."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 100) * len(ordered) // 100) - 1))]

@@ -1,0 +1,295 @@
+"""One run: publish, kill by the plan, wait until all is passed, end, count."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from chaos import oracle, recovery, verifier
+from chaos.plan import IN_TRANSACTION, Plan, Round, plan
+from chaos.world import Broke, World
+from odradek.infra.bus import BusSettings, consumer, delete_topics, ensure_topics, partitions_of
+from odradek.infra.bus import running as opened
+from odradek.infra.client import publish_tasks
+from odradek.schemas import codec
+from odradek.schemas.events import Batch, Step, Task, Timeouts, raw
+from odradek.schemas.topics import BATCHES, STEPS
+
+GROUP_SIZE = 4
+PARTITIONS = 6
+OPEN_GROUPS = 240
+ROWS_PER_STEP = 256
+TIMEOUTS = Timeouts(call_s=20, run_s=60, seal_s=30, reward_s=60, group_s=900)
+POINT_S = 15.0
+"""How long an armed process may take to pass its point, before a kill by the clock stands in."""
+STALL_S = 90.0
+"""No batch and no step for so long: the run is stuck."""
+Tell = Callable[[int, int, int], None]
+"""Told batches closed, of how many, and kills so far."""
+
+
+@dataclass
+class Asked:
+    """What a run is asked for."""
+
+    seed: int = 0
+    episodes: int = 400
+    kills: int = 4
+    targets: tuple[str, ...] = ("proxy", "agent", "assemble", "group", "train")
+    model: Path = Path()
+    """Folder of the trainer's model."""
+    wrap: Callable[[str, tuple[str, ...]], tuple[str, ...]] = lambda _, command: command
+    env: Mapping[str, str] = field(default_factory=dict)
+    during: Callable[["Run"], Awaitable[None]] | None = None
+    """What happens beside the plan; the run waits for its end."""
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks, whose ids and inputs follow from the seed."""
+        n = -(-self.episodes // GROUP_SIZE)
+        return [
+            Task(
+                task_id=f"s{self.seed}-{number:05d}",
+                agent=oracle.AGENT,
+                input=raw({"seed": self.seed}),
+                item=str(number),
+                group_size=GROUP_SIZE,
+                rewards=oracle.REWARDS,
+                failure_reward=oracle.FAILURE,
+                timeouts=TIMEOUTS,
+            )
+            for number in range(n)
+        ]
+
+
+class Run:
+    """A run under way."""
+
+    def __init__(self, asked: Asked, servers: str, folder: Path, tell: Tell) -> None:
+        self.asked = asked
+        while folder.exists():  # a trainer would go on with what it finds there
+            folder = folder.with_name(f"{folder.name}+")
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.bus = BusSettings(
+            bootstrap_servers=servers,
+            topic_prefix=f"c{uuid4().hex[:8]}.",
+            topic_partitions=PARTITIONS,
+        )
+        self.world = World(
+            folder,
+            self.bus,
+            asked.model,
+            open_groups=OPEN_GROUPS,
+            rows_per_step=ROWS_PER_STEP,
+            wrap=asked.wrap,
+            env=asked.env,
+        )
+        self.plan: Plan = plan(asked.seed, asked.targets, asked.kills)
+        self.tasks = asked.tasks
+        self.batches = 0
+        self.passed = 0
+        """Offset of the first batch that the trainer has not passed."""
+        self.kills = 0
+        self._moved = time.monotonic()
+        self._tell = tell
+
+    @property
+    def share(self) -> float:
+        """Share of the tasks that are closed."""
+        return self.batches / len(self.tasks)
+
+    async def run(self) -> dict[str, Any]:
+        """All of it; the keys of `chaos --json`."""
+        started = time.monotonic()
+        await ensure_topics(self.bus)
+        broke = ""
+        codes: dict[str, int | None] = {}
+        try:
+            try:
+                for process, point in self.plan.first.items():
+                    self.world.processes[process].arms.append(point)
+                await self.world.start()
+                self.began = time.monotonic()
+                await self._load()
+                self.load_s = time.monotonic() - self.began
+            except (Broke, TimeoutError) as error:
+                broke = str(error) or "the processes did not start in time"
+            finally:
+                codes = await self.world.stop()
+            return await self._count(broke, codes, started)
+        finally:
+            with suppress(Exception):
+                await delete_topics(self.bus)
+
+    async def _load(self) -> None:
+        watching = asyncio.create_task(self._watch())
+        beside = asyncio.ensure_future(
+            self.asked.during(self) if self.asked.during else asyncio.sleep(0)
+        )
+        try:
+            await publish_tasks(self.tasks, bus=self.bus)
+            self._moved = time.monotonic()
+            for death in self.plan.first:
+                self.kills += 0
+                await self._point(death)
+            for one in self.plan.rounds:
+                await self._round(one)
+            await self._until(beside.done)
+            await beside
+            await self._until(self._finished)
+        finally:
+            for task in (watching, beside):
+                task.cancel()
+            await asyncio.gather(watching, beside, return_exceptions=True)
+
+    def _finished(self) -> bool:
+        return self.batches >= len(self.tasks) and self.passed >= self.batches
+
+    async def _watch(self) -> None:
+        """Follow batches and steps, as committed."""
+        reader = consumer(self.bus)
+        async with opened(reader, self.bus):
+            on = [
+                *await partitions_of(reader, self.bus.topic(BATCHES.name)),
+                *await partitions_of(reader, self.bus.topic(STEPS.name)),
+            ]
+            reader.assign(on)
+            await reader.seek_to_beginning(*on)
+            while True:
+                for where, messages in (await reader.getmany(timeout_ms=100)).items():
+                    for message in messages:
+                        self._moved = time.monotonic()
+                        if where.topic.endswith(STEPS.name):
+                            self.passed = max(
+                                self.passed, codec.decode(message.value, Step).position
+                            )
+                        else:
+                            codec.decode(message.value, Batch)
+                            self.batches += 1
+                self._tell(self.batches, len(self.tasks), len(self.world.deaths))
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        while not true():
+            self.world.check()
+            if time.monotonic() - self._moved > STALL_S:
+                raise Broke(
+                    f"nothing moves for {STALL_S:g} s: {self.batches} of {len(self.tasks)} "
+                    f"batches, the trainer has passed {self.passed}"
+                )
+            await asyncio.sleep(0.02)
+
+    async def _round(self, one: Round) -> None:
+        """Wait for its moment, kill, and see the armed restarts die at their points."""
+        await self._until(lambda: self.share >= one.at)
+        await asyncio.sleep(one.wait_s)
+        process = self.world.processes[one.process]
+        process.arms.extend(one.arms)
+        await self._kill(one.process)
+        for _ in one.arms:
+            await self._point(one.process)
+
+    async def _kill(self, name: str) -> None:
+        process = self.world.processes[name]
+        before = len(process.deaths)
+        await self._until(process.kill)
+        await self._until(lambda: len(process.deaths) > before)
+
+    async def _point(self, name: str) -> None:
+        """Wait for a death at a crash point; where it is not passed in time, kill by the clock."""
+        process = self.world.processes[name]
+        before = sum(1 for death in process.deaths if death.point)
+        ends = time.monotonic() + POINT_S
+        counted = self.kills
+        del counted
+
+        def over() -> bool:
+            return (
+                sum(1 for death in process.deaths if death.point) > before
+                or time.monotonic() > ends
+            )
+
+        await self._until(over)
+        if sum(1 for death in process.deaths if death.point) == before:
+            await self._kill(name)
+
+    async def _count(
+        self, broke: str, codes: dict[str, int | None], started: float
+    ) -> dict[str, Any]:
+        log = await verifier.read(self.bus.bootstrap_servers, self.bus.topic_prefix)
+        sizes = {task.task_id: task.group_size for task in self.tasks}
+        verdict = verifier.judge(log, self.world.seen, self.asked.seed, sizes, trained=not broke)
+        deaths = self.world.deaths
+        measured = recovery.measure(log, deaths, PARTITIONS)
+        seconds = [one["recovery_s"] for one in measured if one["recovery_s"] is not None]
+        unasked = {
+            process.name: process.unasked
+            for process in self.world.processes.values()
+            if process.unasked
+        }
+        dirty = {name: code for name, code in codes.items() if code != 0}
+        if dirty and not broke:
+            broke = f"these did not end in order: {dirty}"
+        found = {
+            "seed": self.asked.seed,
+            "episodes": sum(sizes.values()),
+            "kills": len(deaths),
+            "kills_in_transaction": sum(_within(death.point) for death in deaths),
+            "lost": sorted(verdict.lost),
+            "duplicated": sorted(verdict.duplicated),
+            "recovery_s": {
+                "p50": recovery.quantile(seconds, 0.5),
+                "p99": recovery.quantile(seconds, 0.99),
+                "n": len(seconds),
+            },
+            "targets": list(self.asked.targets),
+            "wrong": sorted(set(verdict.wrong)),
+            "broke": broke,
+            "counts": dict(verdict.counts),
+            "exclusions": dict(verdict.exclusions),
+            "dead_letters": dict(verdict.letters),
+            "unasked_ends": unasked,
+            "deaths": measured,
+            "load_s": round(getattr(self, "load_s", 0.0), 1),
+            "wall_s": round(time.monotonic() - started, 1),
+        }
+        found["ok"] = verdict.clean and not broke
+        (self.folder / "result.json").write_text(json.dumps(found, indent=1))
+        return found
+
+
+def _within(point: str) -> bool:
+    return point.partition(":")[0] in IN_TRANSACTION
+
+
+def make_model(folder: Path) -> Path:
+    """A tiny random model for the trainer, made in a process of its own: torch stays out of ours."""
+    if not (folder / "config.json").is_file():
+        code = (
+            "import sys; from odradek.trainer.engine.tiny import make_tiny; "
+            "make_tiny(sys.argv[1], [], steps=0)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
+    return folder
+
+
+async def once(
+    asked: Asked, servers: str, folder: Path, tell: Tell = lambda *_: None
+) -> dict[str, Any]:
+    """One run."""
+    return await Run(asked, servers, folder, tell).run()
+
+
+def repeat(asked: Asked) -> str:
+    """The command that repeats a run."""
+    return (
+        f"scripts/chaos --seed {asked.seed} --episodes {asked.episodes} --kills {asked.kills} "
+        f"--targets {','.join(asked.targets)}"
+    )

@@ -36,6 +36,7 @@ from odradek.agents.settings import AgentSettings
 from odradek.agents.snapshots import Snapshots
 from odradek.infra import telemetry, trust
 from odradek.infra.bus import Record, check_place
+from odradek.infra.crash import crash_point
 from odradek.infra.errors import BusError
 from odradek.infra.tokens import mint
 from odradek.schemas import ids
@@ -288,6 +289,7 @@ class Desk:
         # One transaction: whoever has lost the partition can open nothing. Dying above this
         # line nothing has begun; below it the successor finds the snapshot and gives up.
         await run.ledger.write(snapshot, opened, event)
+        crash_point("opened_before_run")
 
     async def _play(self, owned: Owned, run: Run, request: SendMessageRequest) -> None:
         self._runs[run.episode_id] = run
@@ -299,6 +301,7 @@ class Desk:
             await run.over.wait()
             if not run.lost:
                 await self._snapshots.published(run.episode_id)
+            crash_point("status_before_finish")
             if not run.lost:
                 run.go(State.ENDED)
         finally:

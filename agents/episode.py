@@ -16,6 +16,7 @@ from odradek.agents.seal import Sealer
 from odradek.agents.snapshots import Snapshots
 from odradek.agents.verdict import judge
 from odradek.infra.bus import Appender
+from odradek.infra.crash import crash_point
 from odradek.infra.errors import BusError
 from odradek.schemas.events import Outcome
 
@@ -144,16 +145,20 @@ class EpisodeExecutor(AgentExecutor):
         """
         if verdict.ours:
             return await self._give_up(run, verdict)
+        crash_point("run_before_rewards")
         problems = await self._publish_rewards(run)
+        crash_point("rewards_before_ending")
         if problems:
             told = "; ".join(filter(None, [verdict.error, *problems]))
             verdict = Verdict(outcome=verdict.outcome, error=told)
         await self._snapshots.ending(run, str(verdict.outcome))
+        crash_point("ending_before_seal")
         try:
             await self._sealer.seal(run.episode_id, verdict, wait_s=run.sample.timeouts.seal_s)
         except SealError as error:
             logger.warning("%s", error)
             return await self._give_up(run, Verdict(outcome=Outcome.INCOMPLETE, error=str(error)))
+        crash_point("sealed_before_status")
         return verdict
 
     async def _give_up(self, run: Run, verdict: Verdict) -> Verdict:

@@ -14,6 +14,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from odradek.agents.errors import PartitionLost
 from odradek.infra.bus import Appender, BusSettings, producer, start
+from odradek.infra.crash import crash_point
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas.codec import Headers
 
@@ -102,20 +103,31 @@ class FencedLedger:
     ) -> None:
         async with asyncio.timeout(30):
             await self._client.begin_transaction()
-            for entry in entries:
-                sent = await self._client.send(
-                    self._bus.topic(entry.topic),
-                    key=entry.key.encode(),
-                    value=entry.value,
-                    headers=list(entry.headers),
-                    partition=entry.partition,
-                )
-                sent.add_done_callback(_seen)
+            crash_point("after_begin")
+            sent = [await self._send(entry) for entry in entries]
+            # aiokafka commits a transaction although the broker refused one of its records: look.
+            await self._client.flush()
+            for future in sent:
+                future.result()
+            crash_point("after_produce_before_offsets")
             if offsets:
                 await self._client.send_offsets_to_transaction(offsets, self._group)
+            crash_point("after_offsets_before_commit")
             # Dying above this line leaves an open transaction, which the next owner's start
             # aborts: nobody has seen the entries. Below it they all stand.
             await self._client.commit_transaction()
+            crash_point("after_commit")
+
+    async def _send(self, entry: Entry) -> "asyncio.Future[object]":
+        sent: asyncio.Future[object] = await self._client.send(
+            self._bus.topic(entry.topic),
+            key=entry.key.encode(),
+            value=entry.value,
+            headers=list(entry.headers),
+            partition=entry.partition,
+        )
+        sent.add_done_callback(_seen)
+        return sent
 
     async def aclose(self) -> None:
         """See `Ledger`."""
@@ -125,7 +137,7 @@ class FencedLedger:
 
 
 def _seen(sent: "asyncio.Future[object]") -> None:
-    """What went wrong with one record is told by the commit."""
+    """Take note of an exception that nobody will ask for where another one came first."""
     if not sent.cancelled():
         sent.exception()
 

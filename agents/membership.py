@@ -1,12 +1,15 @@
 """Being a member of a consumer group without losing or doubling a record."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from odradek.agents.errors import PartitionLost
+
+logger = logging.getLogger("odradek")
 
 DOUBT_S: Final = 15.0
 """How long a new assignment may take to explain that we were fenced."""
@@ -130,6 +133,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._taking:
             self.settled.clear()
         else:
+            logger.info("%s: owns partitions %s", self._topic, sorted(self._owned))
             self.settled.set()
 
     async def aclose(self) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from odradek.infra import telemetry, trust
+from odradek.infra.crash import crash_point
 from odradek.proxy import capture, retries, sse
 from odradek.proxy.access import Permit
 from odradek.proxy.call import Call, told, why
@@ -86,6 +87,8 @@ class Calls:
             call.fail(error)
             raise
         finally:
+            # A reply in one piece is written after we return: die when it is under way.
+            crash_point("turn_released", in_s=0.001)
             story.leave(call, self._clock())
             if permit.unattributed:
                 self._stories.drop(story)

@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from odradek.infra import trust
 from odradek.infra.bus import Appender
+from odradek.infra.crash import crash_point
 from odradek.infra.errors import BusError, LogUnavailable
 from odradek.proxy.capture import Captured
 from odradek.proxy.deltas import Leaf
@@ -102,6 +103,8 @@ class Recorder:
             # another turn could make two of one number, skipping it could leave a gap. So it keeps
             # both, and goes first, however this send ends.
             story.unsure.append(pending)
+            crash_point("turn_before_send")
+            crash_point("turn_sent_before_ack", in_s=0.001)
             try:
                 await self._append(story.episode_id, pending.value, pending.headers)
             except TurnTooLarge:
@@ -110,6 +113,7 @@ class Recorder:
             story.sure(pending)
             # From here on the turn is durable. If we die before the agent has it, the agent's
             # retry reaches another writer, and readers see an equal digest with a retry count.
+            crash_point("turn_acked_before_release")
             self._learn(story, draft, pending.turn)
             return pending.turn
 

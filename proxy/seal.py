@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from odradek.infra.crash import crash_point
 from odradek.proxy.call import LEFT, SEALED
 from odradek.proxy.errors import BadRequest, LogRefused
 from odradek.proxy.recorder import Recorder
@@ -87,7 +88,9 @@ class Seals:
         # If we die on this line, the host repeats its seal at our successor, which has written
         # nothing and seals with 0 turns of its own. If we die on the next one, the repetition
         # writes a second Sealed, which readers drop: the first one ended the episode.
+        crash_point("seal_before_sealed")
         await self._recorder.sealed(story, event)
+        crash_point("sealed_before_answer")
         story.move(Stage.SEALED)
         sealing = Sealing(self._recorder.writer, story.next_seq, outcome)
         self._stories.close(story, sealing)

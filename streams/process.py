@@ -37,7 +37,7 @@ def driver_of(bus: BusSettings, stage: Stage, settings: StreamsSettings) -> Driv
         from odradek.streams.drivers.faust import FaustDriver
 
         return FaustDriver(bus, stage)
-    return KafkaDriver(bus, stage)
+    return KafkaDriver(bus, stage, instance=settings.instance)
 
 
 async def run_stage(bus: BusSettings, stage: Stage, settings: StreamsSettings) -> None:

@@ -22,6 +22,9 @@ class StreamsSettings(BaseSettings):
 
     driver: Literal["kafka", "faust"] = "kafka"
     """What carries a stage: Kafka transactions (exactly once), or Faust (at least once)."""
+    instance: str | None = None
+    """A name of this replica that outlives restarts, unlike that of any other replica: with it, a
+    restarted process comes back to its partitions at once, not after the session timeout."""
     sources: dict[str, list[str]] = {}
     """Component -> patterns of the sources that may judge it; others may be judged by anyone."""
     concurrency: int = Field(default=8, ge=1)

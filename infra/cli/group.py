@@ -4,13 +4,14 @@ import asyncio
 
 import click
 
-from odradek.infra.cli.assemble import DRIVER
+from odradek.infra.cli.assemble import DRIVER, INSTANCE
 from odradek.infra.cli.options import given
 
 
 @click.command()
 @DRIVER
-def command(driver: str | None) -> None:
+@INSTANCE
+def command(driver: str | None, instance: str | None) -> None:
     """Run the grouper: rl.episodes.v1 becomes rl.batches.v1, one batch for each task.
 
     A batch is written when every sample of the task has ended, or when the group's deadline has
@@ -23,5 +24,5 @@ def command(driver: str | None) -> None:
     from odradek.streams.process import run_stage
     from odradek.streams.settings import StreamsSettings
 
-    settings = StreamsSettings(**given(driver=driver))
+    settings = StreamsSettings(**given(driver=driver, instance=instance))
     asyncio.run(run_stage(BusSettings(), GROUP, settings))

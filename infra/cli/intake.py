@@ -4,13 +4,14 @@ import asyncio
 
 import click
 
-from odradek.infra.cli.assemble import DRIVER
+from odradek.infra.cli.assemble import DRIVER, INSTANCE
 from odradek.infra.cli.options import given
 
 
 @click.command()
 @DRIVER
-def command(driver: str | None) -> None:
+@INSTANCE
+def command(driver: str | None, instance: str | None) -> None:
     """Run the intake: rewards of rl.rewards.v1 are checked and copied to rl.turns.v1.
 
     Who may judge what: ODRADEK_STREAMS_SOURCES='{"game": ["/agent/*"]}' names, for a component,
@@ -21,5 +22,5 @@ def command(driver: str | None) -> None:
     from odradek.streams.process import run_stage
     from odradek.streams.settings import StreamsSettings
 
-    settings = StreamsSettings(**given(driver=driver))
+    settings = StreamsSettings(**given(driver=driver, instance=instance))
     asyncio.run(run_stage(BusSettings(), intake(settings.sources), settings))

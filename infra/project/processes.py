@@ -128,7 +128,12 @@ def _streams(project: Project, base: dict[str, str]) -> list[Spec]:
     verbs = {"intake": "intake", "assembler": "assemble", "grouper": "group"}
     env = {**base, **project.environment("streams")}
     return [
-        Spec(name=name, command=odradek(verb), env=env, cwd=project.folder)
+        Spec(
+            name=name,
+            command=odradek(verb),
+            env={**env, "ODRADEK_STREAMS_INSTANCE": name},
+            cwd=project.folder,
+        )
         for name, verb in verbs.items()
     ]
 

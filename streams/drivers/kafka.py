@@ -77,6 +77,8 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         stage: What folds.
         clock: Unix time; decides only when to append a Tick.
         at: Called at each crash point.
+        instance: A name that outlives restarts (static membership): a restarted process comes back
+            to its partitions without a rebalance, and nobody waits for its session to end.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         clock: Callable[[], float] = time.time,
         at: Callable[[str], None] = crash_point,
         max_records: int = MAX_RECORDS,
+        instance: str | None = None,
     ) -> None:
         self.bus = bus
         self.stage = stage
@@ -95,6 +98,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         self._clock = clock
         self._at = at
         self._max_records = max_records
+        self._instance = instance
         self._stop = asyncio.Event()
         self._lock = asyncio.Lock()
         self._lanes: dict[TopicPartition, Held] = {}
@@ -124,7 +128,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         names = [stage.source.name, *(sink.name for sink in stage.sinks), DLQ.name]
         await require_topics(self.bus, names)
         async with running(admin(self.bus), self.bus) as self._admin:
-            self._reader = consumer(self.bus, group=stage.name)
+            self._reader = consumer(self.bus, group=stage.name, instance=self._instance)
             self._reader.subscribe([self.bus.topic(stage.source.name)], listener=self)
             await start(self._reader, self.bus)
             try:

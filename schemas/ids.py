@@ -47,6 +47,12 @@ def key_bytes(key: str | None) -> bytes | None:
     return None if key is None else key.encode(errors="surrogateescape")
 
 
+def key_shown(key: str | None) -> str | None:
+    """A key for people and for JSON: what is no UTF-8 is escaped."""
+    raw = key_bytes(key)
+    return None if raw is None else raw.decode(errors="backslashreplace")
+
+
 @lru_cache(maxsize=16_384)
 def partition_for(key: str, partitions: int) -> int:
     """The partition that every client puts `key` on, of `partitions` in all."""

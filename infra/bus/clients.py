@@ -44,7 +44,11 @@ class Client(Protocol):
 
 
 def producer(
-    bus: BusSettings, *, linger_ms: int = 0, transactional_id: str | None = None
+    bus: BusSettings,
+    *,
+    linger_ms: int = 0,
+    transactional_id: str | None = None,
+    largest: int = 18 * MB,
 ) -> AIOKafkaProducer:
     """An idempotent producer, not started.
 
@@ -53,6 +57,7 @@ def producer(
         linger_ms: 0 where somebody waits for the ack, 5 for bulk.
         transactional_id: Without prefix; makes the producer transactional. One per (group, input
             partition): starting it fences whoever held it before.
+        largest: Bytes of the largest record before it is packed; brokers count the packed bytes.
     """
     extra: dict[str, Any] = {}
     if transactional_id is not None:
@@ -65,7 +70,7 @@ def producer(
         linger_ms=linger_ms,
         compression_type="zstd",
         max_batch_size=512 * 1024,
-        max_request_size=18 * MB,
+        max_request_size=largest,
         request_timeout_ms=30_000,
         metadata_max_age_ms=60_000,
         **extra,

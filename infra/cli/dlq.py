@@ -1,17 +1,37 @@
 """`odradek dlq`: dead letters."""
 
 import asyncio
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
-REASON = click.option("--reason", default="", help="Only with this reason, such as late_reward.")
-TOPIC = click.option("--topic", default="", help="Only from this topic.")
+if TYPE_CHECKING:
+    from odradek.infra.bus import Record
+    from odradek.streams.deadletter import Filter
+
 DLQ = click.option(
     "--dlq", default="rl.dlq.v1", show_default=True, help="Or an agent's: a2a.dlq.NAME."
 )
+REPLAY_S: Final = 60.0
+"""How long the broker may take for one record."""
+
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+TIME = "Such as 10m, 2h, 7d for that long ago, or 2026-01-31T12:00 (UTC)."
+
+
+def filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which letters are meant."""
+    for option in (
+        click.option("--until", default="", metavar="TIME", help=f"Only older ones. {TIME}"),
+        click.option("--since", default="", metavar="TIME", help=f"Only newer ones. {TIME}"),
+        click.option("--topic", default="", help="Only from this topic."),
+        click.option("--reason", default="", help="Only with this reason, such as late_reward."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -23,15 +43,14 @@ def command() -> None:
 
 
 @command.command("list")
-@REASON
-@TOPIC
+@filters
 @DLQ
 @AS_JSON
-def list_letters(reason: str, topic: str, dlq: str, as_json: bool) -> None:
+def list_letters(dlq: str, as_json: bool, **words: str) -> None:
     """List dead letters: place, origin and reason, without content."""
     from odradek.streams.deadletter import described
 
-    found = [described(letter) for letter in asyncio.run(_letters(reason, topic, dlq))]
+    found = [described(letter) for letter in asyncio.run(_letters(dlq, _filter(**words)))]
     if as_json:
         click.echo(msgspec.json.encode({"letters": found}))
         return
@@ -45,70 +64,131 @@ def list_letters(reason: str, topic: str, dlq: str, as_json: bool) -> None:
 @command.command()
 @click.argument("at", metavar="PARTITION:OFFSET")
 @DLQ
-def show(at: str, dlq: str) -> None:
-    """Show one dead letter whole: its headers, then its bytes as text."""
+@AS_JSON
+def show(at: str, dlq: str, as_json: bool) -> None:
+    """Show one dead letter whole: its headers, then its bytes as text.
+
+    In JSON the bytes are base64, so that nothing of them is lost.
+    """
     from odradek.infra.bus import BusSettings
-    from odradek.streams.deadletter import find
+    from odradek.streams.deadletter import described, find
 
     letter = asyncio.run(find(BusSettings(), at, dlq=dlq))
-    for name, value in letter.headers:
-        click.echo(f"{name}: {value.decode(errors='replace')}")
+    shown = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
+    if as_json:
+        told = {**described(letter), "headers": shown, "value": letter.value}
+        click.echo(msgspec.json.encode(told))
+        return
+    for name, text in shown.items():
+        click.echo(f"{name}: {text}")
     click.echo()
     click.echo((letter.value or b"").decode(errors="backslashreplace"))
 
 
 @command.command()
 @click.argument("places", nargs=-1, metavar="[PARTITION:OFFSET]…")
-@REASON
-@TOPIC
+@filters
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Leave what has been a dead letter so often; 0 for no bound.",
+)
 @DLQ
-def replay(places: tuple[str, ...], reason: str, topic: str, dlq: str) -> None:
+@AS_JSON
+def replay(
+    places: tuple[str, ...], max_attempts: int, dlq: str, as_json: bool, **words: str
+) -> None:
     """Send letters' original bytes again to the topic that they came from.
 
-    Name places, or say which by --reason or --topic. The letters stay where they are; what is
-    sent again counts its attempts.
+    Name places, or say which by --reason, --topic, --since or --until. Key and headers go along,
+    and a count of attempts. The letters stay where they are.
     """
-    if not places and not reason and not topic:
-        raise click.UsageError("name letters by PARTITION:OFFSET, or say --reason or --topic")
-    sent = asyncio.run(_replay(places, reason, topic, dlq))
-    click.echo(f"{sent} sent again")
+    if not places and not any(words.values()):
+        raise click.UsageError(
+            "name letters by PARTITION:OFFSET, or say --reason, --topic, --since or --until"
+        )
+    sent, left = asyncio.run(_replay(places, _filter(**words), max_attempts, dlq))
+    if as_json:
+        click.echo(msgspec.json.encode({"sent": sent, "left": left}))
+        return
+    more = f"; {left} left, after {max_attempts} attempts (--max-attempts)" if left else ""
+    click.echo(f"{sent} sent again{more}")
 
 
 @command.command()
-@click.argument("before", metavar="PARTITION:OFFSET")
+@click.argument("before", nargs=-1, metavar="[PARTITION:OFFSET]…")
+@click.option("--until", default="", metavar="TIME", help=f"All older ones. {TIME}")
 @DLQ
+@AS_JSON
 @click.confirmation_option(prompt="Delete these dead letters for good?")
-def drop(before: str, dlq: str) -> None:
-    """Delete all letters of a partition below an offset, for good."""
+def drop(before: tuple[str, ...], until: str, dlq: str, as_json: bool) -> None:
+    """Delete letters for good: all of a partition below an offset, or all older than a time.
+
+    A topic can only be cut at its old end, so there is no choice by reason here.
+    """
     from odradek.infra.bus import BusSettings
     from odradek.streams.deadletter import drop as delete
-    from odradek.streams.deadletter import place
+    from odradek.streams.deadletter import moment, older_than, place
 
-    partition, offset = place(before)
-    asyncio.run(delete(BusSettings(), {partition: offset}, dlq=dlq))
-    click.echo(f"dropped below {offset} of partition {partition}")
+    if bool(before) == bool(until):
+        raise click.UsageError("say PARTITION:OFFSET, or --until TIME")
+    bus = BusSettings()
+    below = dict(place(one) for one in before)
+    if until:
+        below = asyncio.run(older_than(bus, moment(until, time.time()), dlq=dlq))
+    if below:
+        asyncio.run(delete(bus, below, dlq=dlq))
+    if as_json:
+        click.echo(msgspec.json.encode({"below": {str(at): one for at, one in below.items()}}))
+        return
+    for partition, offset in below.items():
+        click.echo(f"dropped below {offset} of partition {partition}")
+    if not below:
+        click.echo("nothing to drop")
 
 
-async def _letters(reason: str, topic: str, dlq: str) -> list[Any]:
+def _filter(*, reason: str, topic: str, since: str, until: str) -> "Filter":
+    from odradek.streams.deadletter import Filter, moment
+
+    now = time.time()
+    return Filter(
+        reason=reason,
+        topic=topic,
+        since=moment(since, now) if since else None,
+        until=moment(until, now) if until else None,
+    )
+
+
+async def _letters(dlq: str, only: "Filter") -> "list[Record]":
     from odradek.infra.bus import BusSettings
     from odradek.streams.deadletter import letters
 
-    return [one async for one in letters(BusSettings(), reason=reason, topic=topic, dlq=dlq)]
+    return [one async for one in letters(BusSettings(), dlq=dlq, only=only)]
 
 
-async def _replay(places: tuple[str, ...], reason: str, topic: str, dlq: str) -> int:
-    from odradek.infra.bus import BusSettings, KafkaAppender
-    from odradek.streams.deadletter import find, send_again
+async def _replay(
+    places: tuple[str, ...], only: "Filter", max_attempts: int, dlq: str
+) -> tuple[int, int]:
+    from odradek.infra.bus import BusSettings, KafkaAppender, producer, start
+    from odradek.schemas.topics import MB
+    from odradek.streams.deadletter import described, find, send_again, worn
 
     bus = BusSettings()
     if places:
         chosen = [await find(bus, at, dlq=dlq) for at in places]
     else:
-        chosen = await _letters(reason, topic, dlq)
-    appender = await KafkaAppender.connect(bus)
+        chosen = await _letters(dlq, only)
+    fresh = [letter for letter in chosen if not worn(letter, max_attempts)]
+    # What was too large to put aside came packed, and goes back packed.
+    largest = max([18 * MB, *(described(letter)["bytes"] + MB for letter in fresh)])
+    client = producer(bus, largest=largest)
+    await start(client, bus)
+    appender = KafkaAppender(client, bus, REPLAY_S)
     try:
-        for letter in chosen:
-            await send_again(appender, letter)
+        for letter in fresh:
+            await send_again(appender, letter, bus)
     finally:
         await appender.aclose()
-    return len(chosen)
+    return len(fresh), len(chosen) - len(fresh)

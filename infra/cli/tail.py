@@ -11,7 +11,9 @@ import click
 from odradek.infra.bus import Record
 from odradek.infra.client import records
 from odradek.infra.client.subscribe import Since
-from odradek.schemas.codec import header
+from odradek.schemas.codec import check_depth, check_text, header
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.ids import key_shown
 
 ARRAYS: Final = {"ids": "ids", "logprobs": "logprobs"}
 """Fields that are base64 of 4-byte numbers."""
@@ -81,7 +83,12 @@ def as_line(record: Record) -> str:
         value.pop("type", None)
     text = json.dumps(short(value), ensure_ascii=False) if value is not None else "(no value)"
     reason = header(record.headers, "dlq-reason")
-    parts = [stamp, f"{record.partition}@{record.offset}", kind, record.key or "(no key)"]
+    parts = [
+        stamp,
+        f"{record.partition}@{record.offset}",
+        kind,
+        key_shown(record.key) or "(no key)",
+    ]
     return "  ".join(
         [part for part in parts if part] + ([f"[{reason}]"] if reason else []) + [text]
     )
@@ -95,7 +102,7 @@ def as_object(record: Record) -> str:
             "partition": record.partition,
             "offset": record.offset,
             "timestamp": record.timestamp,
-            "key": record.key,
+            "key": key_shown(record.key),
             "headers": {
                 name: "********" if SECRET.search(name) else value.decode(errors="replace")
                 for name, value in record.headers
@@ -113,8 +120,10 @@ def _value(record: Record) -> Any:
         return None
     text = record.value.decode(errors="replace")
     try:
+        check_depth(record.value)
+        check_text(record.value)
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, InvalidRecord):
         return text
 
 

@@ -24,6 +24,8 @@ POSITION: Final = "position.json"
 WEIGHTS: Final = "model.safetensors"
 """Where transferred weights stand in their folder."""
 NAME: Final = re.compile(r"checkpoint-(\d+)")
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
 def sha256_of(path: Path) -> str:
@@ -46,19 +48,29 @@ def room(path: Path) -> Iterator[None]:
     """Tell a full or read-only disk in one line. Raises NoRoom."""
     try:
         yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}:
-            raise NoRoom(f"{path} cannot be written: {os.strerror(error.errno)}") from error
-        raise
+    except Exception as error:
+        # safetensors and tokenizers write from Rust: a full disk is told in their words only, by
+        # the latter in a bare Exception. What is no error of the disk goes on as it came.
+        told = _OS_ERROR.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number not in _NO_ROOM:
+            raise
+        raise NoRoom(
+            f"{path} cannot be written: {os.strerror(number)}; once it can be, start the trainer "
+            "again: it goes on from the last whole checkpoint"
+        ) from error
 
 
 def make_durably(folder: Path) -> None:
-    """Make a folder and those above it; each is there after a power cut."""
-    if folder.is_dir():
-        return
-    make_durably(folder.parent)
-    folder.mkdir(exist_ok=True)
-    fsync(folder.parent)
+    """Make a folder and those above it; what we make is there after a power cut.
+
+    A folder that is there already may be just as new: its own name is made durable, too.
+    """
+    if not folder.is_dir():
+        make_durably(folder.parent)
+        folder.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # whoever may not read it did not make us in it
+        fsync(folder.parent)
 
 
 def write(

@@ -222,7 +222,9 @@ class Overload:
         return sum(at < self.seen.passed for at in self.seen.batches.values())
 
     def _all_passed(self) -> bool:
-        return len(self.seen.batches) == self.waiting == self._behind() and not self.seen.out["eval"]
+        return (
+            len(self.seen.batches) == self.waiting == self._behind() and not self.seen.out["eval"]
+        )
 
     async def _until(self, true: Any) -> None:
         async with asyncio.timeout(PATIENCE_S):

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from chaos.power import watched
 
+from chaos.power import watched
 from odradek.trainer import checkpoint
 from odradek.trainer.errors import BrokenCheckpoint
 
@@ -100,7 +100,7 @@ def test_a_dropped_fsync_of_one_file_is_caught(disk, tmp_path, monkeypatch):
         checkpoint, "fsync", lambda path: None if path.name == "model.safetensors" else real(path)
     )
     write(disk.root / ROOT, 1)
-    (_, folder), = checkpoint.whole(disk.after_a_cut(tmp_path / "left") / ROOT)
+    ((_, folder),) = checkpoint.whole(disk.after_a_cut(tmp_path / "left") / ROOT)
     with pytest.raises(BrokenCheckpoint, match=r"model\.safetensors"):
         checkpoint.verify(folder)
 

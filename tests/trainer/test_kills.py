@@ -7,9 +7,11 @@ to real processes with SIGKILL.
 import contextlib
 
 import pytest
+from chaos.power import watched
 from weight_engine import WeightEngine
 
 from odradek.infra.crash import POINTS
+from odradek.trainer import checkpoint
 from odradek.trainer.announce import ListedAnnouncements
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.standing import lineage_of, stand
@@ -139,6 +141,30 @@ def no_version_is_used_again(life):
     assert sorted(set(served)) == served, "an engine went back"
     taken = {entry.version for entry in life.log.steps}
     assert set(served[1:]) <= taken, "an engine had a version before the log knew of it"
+
+
+def test_every_announced_checkpoint_outlives_a_power_cut(bench, groups, tmp_path):
+    """The moment the log has its digest, it can be loaded from what was fsynced."""
+    (tmp_path / "disk").mkdir()
+    with watched(tmp_path / "disk") as disk:
+        life = Life(bench, groups, "disk/run", max_steps=2, rows_per_step=8, save_every=1)
+        told = life.log.step
+        loadable = []
+
+        def step(entry):
+            told(entry)
+            if entry.checkpoint:
+                left = disk.after_a_cut(tmp_path / "left")
+                newest = checkpoint.newest(left / "run")
+                assert newest is not None
+                assert entry.checkpoint == checkpoint.verify(newest)
+                weights = left / "run" / "weights" / f"v{entry.version}" / checkpoint.WEIGHTS
+                assert entry.weights == checkpoint.sha256_of(weights)
+                loadable.append(entry.step)
+
+        life.log.step = step
+        assert life.start()
+    assert [1, 2] == loadable
 
 
 def test_weights_of_a_line_that_was_cut_off_are_as_far_behind_as_they_were_ahead():

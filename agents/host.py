@@ -26,6 +26,7 @@ from odradek.agents.seal import ProxySealer, Sealer
 from odradek.agents.settings import AgentSettings
 from odradek.agents.snapshots import Snapshots, recall
 from odradek.infra.bus import (
+    PATIENT_S,
     BusSettings,
     KafkaAppender,
     check_position,
@@ -121,7 +122,7 @@ class Host:
 
     async def _run(self) -> None:
         await self._prepare()
-        self._appender = await KafkaAppender.connect(self._bus)
+        self._appender = await KafkaAppender.connect(self._bus, timeout_s=PATIENT_S)
         try:
             self._desk = self._furnish(self._appender)
             await self._announce(self._appender)

@@ -5,7 +5,7 @@ for logs without transactions.
 """
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from aiokafka import TopicPartition
@@ -17,6 +17,9 @@ from odradek.infra.bus import Appender, BusSettings, producer, start
 from odradek.infra.crash import crash_point
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas.codec import Headers
+
+WRITE_S: Final = 90.0
+"""How long a transaction may take: longer than a broker needs to come back."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +104,7 @@ class FencedLedger:
     async def _transaction(
         self, entries: list[Entry], offsets: dict[TopicPartition, OffsetAndMetadata]
     ) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WRITE_S):
             await self._client.begin_transaction()
             crash_point("after_begin")
             sent = [await self._send(entry) for entry in entries]

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from odradek.infra import telemetry
 from odradek.infra.bus import (
+    PATIENT_S,
     BusSettings,
     KafkaAppender,
     Record,
@@ -135,7 +136,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
     async def run(self) -> None:
         """Judge until `stop()`. Raises BusError if Kafka cannot be reached or used."""
         await require_topics(self.bus, [CONVERSATIONS.name, REWARDS.name, DLQ.name])
-        self._appender = await KafkaAppender.connect(self.bus)
+        self._appender = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
         self._reader = consumer(self.bus, group=f"reward-{self._component}")
         self._reader.subscribe([self.bus.topic(CONVERSATIONS.name)], listener=self)
         try:

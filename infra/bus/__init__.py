@@ -1,7 +1,14 @@
 """The bus: settings, clients, topics, appending, dead letters. Kafka is used only through here."""
 
 from odradek.infra.bus.admin import delete_topics, ensure_topics, require_topics, rows
-from odradek.infra.bus.appender import Address, Appender, KafkaAppender, MemoryAppender, Record
+from odradek.infra.bus.appender import (
+    PATIENT_S,
+    Address,
+    Appender,
+    KafkaAppender,
+    MemoryAppender,
+    Record,
+)
 from odradek.infra.bus.clients import (
     admin,
     check_position,
@@ -17,6 +24,7 @@ from odradek.infra.bus.deadletter import check_place, dead_letter, letter, passe
 from odradek.infra.bus.settings import BusSettings
 
 __all__ = [
+    "PATIENT_S",
     "Address",
     "Appender",
     "BusSettings",

@@ -19,6 +19,8 @@ from odradek.infra.errors import BusError, LogUnavailable
 from odradek.schemas.codec import Headers
 from odradek.schemas.ids import key_bytes, partition_for
 
+PATIENT_S: Final = 120.0
+"""How long to wait for the log where nobody waits for us: an outage costs time, and no work."""
 RENEW_S: Final = 1.0
 log = logging.getLogger("odradek")
 

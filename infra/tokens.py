@@ -58,6 +58,10 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     sampling: dict[str, Any] = {}
     """Request fields that the proxy sets on each call."""
+    max_calls: int = 0
+    """Calls that the episode may make; 0: as many as the proxy allows any episode."""
+    max_tokens: int = 0
+    """Tokens that it may use, prompts and replies; 0 as above."""
     call_s: float = 120.0
     trace: str = ""
     """W3C traceparent of the run: calls of an SDK that knows of no traces join it."""

@@ -30,10 +30,16 @@ class Permit(Struct, frozen=True, kw_only=True):
     agent: str = ""
     model: str = ""
     sampling: dict[str, Any] = {}
+    max_calls: int = 0
+    """The episode's budget of calls, by its token; 0 for none."""
+    max_tokens: int = 0
+    """The same of tokens."""
     call_s: float = 0.0
     """The token's deadline for a call; 0 for none."""
     lasts_s: float = 0.0
     """How long its token is still good."""
+    holder: int = 0
+    """Which token it was, among those of its episode."""
     unattributed: bool = False
     trace: str = ""
     """W3C traceparent of the run that the token was minted for."""
@@ -56,7 +62,8 @@ class Gate:
         """What this request may do. Raises Unauthorized, Forbidden or BadRequest."""
         if episode_id is not None and not _EPISODE.fullmatch(episode_id):
             raise BadRequest("an episode's name has 1 to 256 characters, no blanks and no slash")
-        token = _bearer(request)
+        # Clients send some key as a rule, be it a made-up one; without keys of ours it says nothing.
+        token = _token(request) if self._keys else None
         named = request.headers.get("X-Agent-ID", "")
         if len(named) > 256:
             raise BadRequest("X-Agent-ID has over 256 characters")
@@ -68,7 +75,10 @@ class Gate:
                 raise Unauthorized("call /e/EPISODE/v1/..., or let unattributed calls in")
             return Permit(episode_id=episode_id, agent=named)
         if token is None:
-            raise Unauthorized("no token: send the episode's token as `Authorization: Bearer ...`")
+            raise Unauthorized(
+                "no token: send the episode's token as `Authorization: Bearer TOKEN` or "
+                "`x-api-key: TOKEN`, or call /t/TOKEN/v1/..."
+            )
         return self._permit(token, episode_id, scope, named)
 
     def _permit(self, token: str, episode_id: str | None, scope: Scope, named: str) -> Permit:
@@ -88,8 +98,11 @@ class Gate:
             agent=claims.agent or named,
             model=claims.model,
             sampling=claims.sampling,
+            max_calls=claims.max_calls,
+            max_tokens=claims.max_tokens,
             call_s=claims.call_s,
             lasts_s=max(0.0, claims.exp - now),
+            holder=hash(token),
             trace=claims.trace,
         )
 
@@ -104,12 +117,25 @@ class Gate:
         return claims
 
 
-def _bearer(request: web.Request) -> str | None:
-    """The one bearer token of a request, or None."""
-    found = request.headers.getall("Authorization", [])
-    if not found:
-        return None
-    scheme, _, token = found[0].partition(" ")
-    if len(found) > 1 or scheme.lower() != "bearer" or not token:
+def _token(request: web.Request) -> str | None:
+    """The one token of a request, or None.
+
+    A token in the path is the only one looked at: who needs it there cannot set headers, and sends
+    in them whatever its author has put there. Elsewhere nobody guesses which of two counts.
+    """
+    if (in_path := request.match_info.get("token")) is not None:
+        return in_path
+    bearers = request.headers.getall("Authorization", [])
+    keys = request.headers.getall("x-api-key", [])
+    found = {_bearer(said) for said in bearers} | {key.strip() for key in keys}
+    if max(len(found), len(bearers), len(keys)) > 1:
+        raise Unauthorized("send one token, and once: `Authorization: Bearer TOKEN`")
+    return found.pop() if found else None
+
+
+def _bearer(said: str) -> str:
+    """The token of an Authorization header. Raises Unauthorized."""
+    scheme, _, token = said.partition(" ")
+    if scheme.lower() != "bearer" or not token:
         raise Unauthorized("send one header `Authorization: Bearer TOKEN`")
     return token.strip()

@@ -140,16 +140,19 @@ class Story:
     def ordered(self) -> list[Turn]:
         """The turns in the order in which they were sent, whatever order they arrived in.
 
-        Writer by writer, in the order of their first calls; a writer's turns by seq.
+        A writer's turns by seq. Several writers (an episode that moves between replicas) are merged
+        by the times at which their calls ended: a wrong clock can cost breaks, never a token.
         """
         if self._order is not None and len(self._order) == len(self.turns):
             return self._order
-        turns = self.turns.values()
-        began: dict[str, float] = {}
-        for turn in turns:
-            at = turn.timing.started_at
-            began[turn.writer] = min(began.get(turn.writer, at), at)
-        self._order = sorted(turns, key=lambda turn: (began[turn.writer], turn.writer, turn.seq))
+        latest: dict[str, float] = {}
+        placed: list[tuple[float, str, int, Turn]] = []
+        for turn in sorted(self.turns.values(), key=lambda turn: turn.seq):
+            ended = turn.timing.started_at + turn.timing.total_ms / 1000
+            # Never before what the same writer sent before, whatever its clock did.
+            latest[turn.writer] = max(latest.get(turn.writer, ended), ended)
+            placed.append((latest[turn.writer], turn.writer, turn.seq, turn))
+        self._order = [turn for *_, turn in sorted(placed, key=lambda place: place[:3])]
         return self._order
 
     def superseded(self, turns: list[Turn]) -> set[str]:

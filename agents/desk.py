@@ -41,6 +41,7 @@ from odradek.infra.errors import BusError
 from odradek.infra.tokens import mint
 from odradek.schemas import ids
 from odradek.schemas.errors import InvalidRecord, SchemaError
+from odradek.schemas.ids import key_shown
 from odradek.schemas.events import Outcome
 
 TASK_ID = "odradek.task_id"
@@ -365,8 +366,8 @@ class Desk:
 
 def _check_place(record: Record, partitions: int) -> None:
     """Raise RequestRefused where a repeat, or a cancel, would reach another host."""
-    if record.key is None:
-        raise RequestRefused("wrong_key", "a request needs a key: its task, context or message id")
+    if key_shown(record.key) != record.key or record.key is None:
+        raise RequestRefused("wrong_key", "a request's key is its task, context or message id")
     try:
         check_place(record, partitions)
     except InvalidRecord as error:

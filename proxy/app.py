@@ -6,6 +6,7 @@ import logging
 import secrets
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
@@ -20,8 +21,13 @@ from odradek.infra.tokens import TokenSettings
 from odradek.proxy.access import Gate
 from odradek.proxy.call import LEFT
 from odradek.proxy.calls import Calls, Versions, error_answer
+from odradek.proxy.dialects import DIALECTS, ROOTS, models
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.dialect import Dialect
+from odradek.proxy.dialects.messages import MESSAGES
 from odradek.proxy.errors import (
     EngineError,
+    HeadersTooLarge,
     LogLost,
     LogRefused,
     NoSuchRoute,
@@ -81,6 +87,8 @@ class Proxy:
         self.seals = Seals(
             self.recorder, self.stories, wait_s=settings.seal_wait_s, log_s=settings.log_timeout_s
         )
+        self.refused: Counter[str] = Counter()
+        """Requests that were answered with a 4xx of ours, by its code."""
         self._clock = clock
         self._log_probe = log_probe
 
@@ -90,17 +98,17 @@ class Proxy:
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/healthz", self.healthz),
             ("GET", "/readyz", self.readyz),
-            ("POST", "/e/{episode}/v1/chat/completions", self.chat),
-            ("POST", "/e/{episode}/chat/completions", self.chat),
-            ("POST", "/v1/chat/completions", self.chat),
-            ("GET", "/e/{episode}/v1/models", self.models),
-            ("GET", "/e/{episode}/models", self.models),
-            ("GET", "/v1/models", self.models),
             ("POST", "/e/{episode}/seal", self.seal),
             ("*", "/{rest:.*}", self.missing),
         ]
+        for root in ROOTS:
+            for path, dialect in DIALECTS.items():
+                app.router.add_post(root + path, self.guarded(self._speaking(dialect), dialect))
+            app.router.add_post(f"{root}/messages/count_tokens", self.guarded(self.count, MESSAGES))
+            app.router.add_get(f"{root}/models", self.guarded(self.models))
+            app.router.add_get(root + "/models/{model:.+}", self.guarded(self.models))
         for method, path, handler in routes:
-            app.router.add_route(method, path, guarded(handler))
+            app.router.add_route(method, path, self.guarded(handler))
         app.cleanup_ctx.append(self._life)
         return app
 
@@ -113,15 +121,27 @@ class Proxy:
         await asyncio.gather(*chores, return_exceptions=True)
         await self.engine.aclose()
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        """POST chat/completions."""
+    def _speaking(self, dialect: Dialect) -> Handler:
+        """POST of a model call in one dialect."""
+
+        async def call(request: web.Request) -> web.StreamResponse:
+            permit = self.gate.enter(request, request.match_info.get("episode"), "call")
+            return await self.calls.complete(request, permit, dialect)
+
+        return call
+
+    async def count(self, request: web.Request) -> web.StreamResponse:
+        """POST messages/count_tokens: nothing is sampled, so nothing is recorded."""
         permit = self.gate.enter(request, request.match_info.get("episode"), "call")
-        return await self.calls.complete(request, permit)
+        return _json(200, {"input_tokens": await self.calls.count(request, permit, MESSAGES)})
 
     async def models(self, request: web.Request) -> web.StreamResponse:
-        """GET models: the engine's answer."""
+        """GET models: the engine's answer, or one of them, as the caller's dialect lists them."""
         self.gate.enter(request, request.match_info.get("episode"), "call")
         status, headers, body = await self.engine.get("/v1/models")
+        wanted = request.match_info.get("model")
+        if status == 200 and (wanted is not None or dialect_of(request) is MESSAGES):
+            body = models.told(body, wanted, anthropic=dialect_of(request) is MESSAGES)
         return web.Response(status=status, headers=headers, body=body)
 
     async def seal(self, request: web.Request) -> web.StreamResponse:
@@ -134,7 +154,7 @@ class Proxy:
         """GET healthz: the process lives."""
         told = {
             "status": "ok", "writer": self.writer, "turns": self.recorder.turns,
-            "episodes": len(self.stories), "lost": self.calls.lost,
+            "episodes": len(self.stories), "lost": self.calls.lost, "refused": self.refused,
         }  # fmt: skip
         return _json(200, told)
 
@@ -218,27 +238,46 @@ class Proxy:
                     if story.stage is not Stage.OPEN or waited >= self.settings.orphan_s:
                         call.stop(LEFT, in_s=0)
 
+    def guarded(self, handler: Handler, dialect: Dialect | None = None) -> Handler:
+        """A handler whose errors become answers in the words of its dialect, or the caller's."""
 
-def guarded(handler: Handler) -> Handler:
-    """A handler whose errors become answers in the shape of OpenAI's."""
+        async def answer(request: web.Request) -> web.StreamResponse:
+            wrong = await self._tried(handler, request)
+            if isinstance(wrong, web.StreamResponse):
+                return wrong
+            if wrong.status < 500:
+                self.refused[wrong.code] += 1
+            told = error_answer(wrong, dialect or dialect_of(request))
+            return web.Response(
+                status=told.status, headers=told.headers, body=b"".join(told.chunks)
+            )
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+        return answer
+
+    async def _tried(
+        self, handler: Handler, request: web.Request
+    ) -> web.StreamResponse | ProxyError:
+        limit = self.settings.max_header_bytes
+        if sum(len(name) + len(value) + 4 for name, value in request.raw_headers) > limit:
+            return HeadersTooLarge(f"the request's headers exceed {limit} bytes")
         try:
             return await handler(request)
         except ProxyError as error:
-            told = error_answer(error)
+            return error
         except web.HTTPException as error:
-            told = error_answer(_of_http(error))
+            return _of_http(error)
         except ConnectionError:
             raise  # the client has left: nobody reads an answer
         # The one place: a bug in one call must not end the calls of all other episodes. The type
         # is logged and no text, since that may hold what an agent said.
         except Exception as error:  # noqa: BLE001
             log.error("a bug answered 500: %s", _where(error))  # noqa: TRY400 - no content in logs
-            told = error_answer(ProxyError("the proxy failed on this call"))
-        return web.Response(status=told.status, headers=told.headers, body=b"".join(told.chunks))
+            return ProxyError("the proxy failed on this call")
 
-    return answer
+
+def dialect_of(request: web.Request) -> Dialect:
+    """The dialect of a caller at an address that several share: Anthropic's clients say so."""
+    return MESSAGES if "anthropic-version" in request.headers else CHAT
 
 
 def _where(error: Exception) -> str:

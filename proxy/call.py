@@ -8,7 +8,7 @@ from aiohttp import web
 
 from odradek.proxy import retries
 from odradek.proxy.access import Permit
-from odradek.proxy.dialects import chat
+from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.errors import EngineError, EngineSlow, EpisodeSealed, ProxyError
 from odradek.proxy.retries import Result
 from odradek.proxy.story import Story
@@ -20,13 +20,13 @@ LEFT: Final = "the client left"
 class Call:
     """A call in flight."""
 
-    def __init__(self, client: web.Request, ask: chat.Ask, story: Story, permit: Permit) -> None:
+    def __init__(self, client: web.Request, ask: Ask, story: Story, permit: Permit) -> None:
         self.client = client
         self.ask = ask
         self.story = story
         self.permit = permit
         self.retries = retries.count(client)
-        self.supersedes = ""
+        self.supersedes: tuple[str, ...] = ()
         self.follows = False
         """It waits for another call's reply."""
         self.ended_by = ""
@@ -38,6 +38,11 @@ class Call:
         self.version: int | None = None
         self.traceparent: str | None = None
         self._waiter: asyncio.Future[Result] | None = None
+
+    @property
+    def path(self) -> str:
+        """The engine's route for it."""
+        return self.ask.dialect.path
 
     @property
     def gone(self) -> bool:

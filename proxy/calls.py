@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -11,30 +11,35 @@ from aiohttp import web
 
 from odradek.infra import telemetry, trust
 from odradek.infra.crash import crash_point
-from odradek.proxy import capture, retries, sse
+from odradek.proxy import capture, retries
 from odradek.proxy.access import Permit
 from odradek.proxy.call import Call, told, why
-from odradek.proxy.dialects import chat
+from odradek.proxy.dialects.dialect import Ask, Dialect, Terms
 from odradek.proxy.errors import (
     BadRequest,
     BodyTooLarge,
+    BudgetSpent,
     EngineError,
     LogRefused,
     ProxyError,
     StreamGarbled,
+    TooManyStreams,
     TurnTooLarge,
+    Unsupported,
 )
 from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.relay import Relay
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.story import Stories
+from odradek.proxy.story import Stories, Story
 from odradek.proxy.upstream import Engine, passed
 from odradek.schemas.events import Opened, Outcome, Sealed, Timing
 
 log = logging.getLogger("odradek.proxy")
 AGAIN_S: Final = 0.1
 JSON: Final = {"Content-Type": "application/json"}
+FINAL: Final = {"x-should-retry": "false"}
+"""What the SDKs of OpenAI and Anthropic obey, who else repeat each 409 and 429."""
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -48,7 +53,7 @@ class Versions(Protocol):
 
 
 class Calls:
-    """Serves chat completions."""
+    """Serves model calls."""
 
     def __init__(
         self,
@@ -62,19 +67,23 @@ class Calls:
         self.lost = 0
         """Turns served although the log did not take them."""
         self._settings = settings
+        self._limits = settings.limits()
         self._engine = engine
         self._recorder = recorder
         self._stories = stories
         self._versions = versions
         self._clock = clock
 
-    async def complete(self, client: web.Request, permit: Permit) -> web.StreamResponse:
-        """Answer a chat completion. Raises ProxyError."""
+    async def complete(
+        self, client: web.Request, permit: Permit, dialect: Dialect
+    ) -> web.StreamResponse:
+        """Answer a model call. Raises ProxyError."""
         if self._settings.durability == "required":
             await self._recorder.admit(self._stories.get(permit.episode_id))
-        ask = chat.ask(await _body(client), sampling=permit.sampling, model=permit.model)
+        ask = dialect.ask(await _body(client), self._terms(permit))
         story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         call = Call(client, ask, story, permit)
+        self._afford(call)
         story.enter(call, self._settings.calls_per_episode)
         try:
             with telemetry.span(
@@ -92,6 +101,47 @@ class Calls:
             story.leave(call, self._clock())
             if permit.unattributed:
                 self._stories.drop(story)
+
+    def _afford(self, call: Call) -> None:
+        """Hold a call against what its episode may use, by the settings and by its token."""
+        story, permit, known = call.story, call.permit, self._settings
+        calls = min(known.max_episode_calls, permit.max_calls or known.max_episode_calls)
+        tokens = min(known.max_episode_tokens, permit.max_tokens or known.max_episode_tokens)
+        if story.asked >= calls:
+            raise BudgetSpent(f"the episode has made its {calls} calls")
+        if story.tokens >= tokens:
+            raise BudgetSpent(f"the episode has used its {tokens} tokens")
+        if call.ask.stream:
+            same = (one for one in story.calls if one.ask.stream)
+            open_now = sum(one.permit.holder == permit.holder for one in same)
+            if open_now >= known.streams_per_token:
+                raise TooManyStreams(f"the token has {open_now} streams open already")
+
+    def _terms(self, permit: Permit) -> Terms:
+        return Terms(
+            sampling=permit.sampling,
+            model=permit.model,
+            limits=self._limits,
+            memory=self._stories.memory(permit.episode_id),
+        )
+
+    async def count(self, client: web.Request, permit: Permit, dialect: Dialect) -> int:
+        """How many tokens a request's prompt has. Raises ProxyError."""
+        ask = dialect.ask(await _body(client), self._terms(permit))
+        wanted = {"model": ask.model, "messages": ask.messages, "add_generation_prompt": True}
+        body = msgspec.json.encode(wanted | ({"tools": ask.tools} if ask.tools else {}))
+        async with (
+            asyncio.timeout(self._settings.call_s),
+            self._engine.ask("/tokenize", body, None) as upstream,
+        ):
+            status, answer = upstream.status, await upstream.read()
+        if status >= 400:
+            told = capture.error_of(answer, status)
+            raise Unsupported(f"the engine cannot count these tokens: {told}")
+        try:
+            return msgspec.json.decode(answer, type=_Counted).count
+        except capture.UNREADABLE:
+            raise EngineError("the engine's count of tokens cannot be read") from None
 
     async def _serve(self, call: Call) -> web.StreamResponse:
         if call.retries and (result := await self._again(call)) is not None:
@@ -114,15 +164,18 @@ class Calls:
 
     async def _redeem(self, call: Call, result: Result) -> Result:
         """Make sure that the log has this reply as one that was released."""
-        story, draft = call.story, result.draft
+        story = call.story
         try:
             await self._recorder.settle(story)
-            if draft.cut or not draft.turn_id:
+            for draft in result.drafts:
+                if not draft.cut and draft.turn_id:
+                    continue
                 # The log has this reply as cut, or not at all. Now that it is released it is
                 # written again, and the cut one stays as superseded.
                 draft.supersedes, draft.turn_id = draft.turn_id or draft.supersedes, ""
                 draft.cut, draft.retries = False, call.retries
                 await self._recorder.turn(story, draft)
+            _remember(story, result)
         except LogRefused:
             retries.keep(story, result)
             raise
@@ -133,7 +186,7 @@ class Calls:
         try:
             async with (
                 self._limited(call),
-                self._engine.chat(call.ask.body, call.traceparent) as upstream,
+                self._engine.ask(call.path, call.ask.body, call.traceparent) as upstream,
             ):
                 status, headers, body = upstream.status, passed(upstream), await upstream.read()
         except (EngineError, TimeoutError) as raised:
@@ -146,7 +199,7 @@ class Calls:
         try:
             async with (
                 self._limited(call),
-                self._engine.chat(call.ask.body, call.traceparent) as upstream,
+                self._engine.ask(call.path, call.ask.body, call.traceparent) as upstream,
             ):
                 status = upstream.status
                 relay.headers = passed(upstream)
@@ -168,14 +221,14 @@ class Calls:
         answer = Answer(
             status=status, headers=relay.headers, chunks=tuple(relay.pieces), streamed=True
         )
-        result = Result(draft=self._draft(call, relay.captured(), status), answer=answer)
+        result = Result(drafts=self._drafts(call, relay.captured(), status), answer=answer)
         try:
             await self._record(call, result, patient=relay.begun)
         except (LogRefused, TurnTooLarge) as refused:
             if not relay.begun:
                 raise
             call.fail(refused)
-            return await relay.end(sse.event(refused.body()))
+            return await relay.end(relay.fail(refused))
         if call.joined or not relay.begun:
             return await self._release(call, result)
         # The turn is acknowledged: the end may go out. If we die between these two lines, the
@@ -189,20 +242,24 @@ class Calls:
         self, call: Call, status: int, headers: dict[str, str], body: bytes
     ) -> web.StreamResponse:
         """The engine answered in one piece."""
-        captured = _captured(status, body)
-        if not captured.error:
-            body = _trimmed(body, call.ask)
+        captured = _captured(status, body, call.ask)
+        if status >= 400 or status < 200:
+            body = call.ask.dialect.refusal(body, status)
+        elif not captured[0].error:
+            body = _said(body, call.ask)
+        elif call.ask.origin is not None:
+            status, body = 502, call.ask.dialect.refusal(body, 502)
         answer = Answer(status=status, headers=headers, chunks=(body,))
-        result = Result(draft=self._draft(call, captured, status), answer=answer)
+        result = Result(drafts=self._drafts(call, captured, status), answer=answer)
         await self._record(call, result)
         return await self._release(call, result)
 
     async def _failed(self, call: Call, raised: Exception, status: int) -> web.StreamResponse:
         """The engine gave no answer: a turn with the error, and an error for the agent."""
         error = told(raised, call)
-        captured = capture.Captured(error=why(error, call))
-        answer = error_answer(error)
-        result = Result(draft=self._draft(call, captured, status), answer=answer)
+        captured = [capture.Captured(error=why(error, call))]
+        answer = error_answer(error, call.ask.dialect)
+        result = Result(drafts=self._drafts(call, captured, status), answer=answer)
         await self._record(call, result)
         return await self._release(call, result)
 
@@ -213,28 +270,44 @@ class Calls:
     def _limit_s(self, call: Call) -> float:
         return min(call.permit.call_s or self._settings.call_s, self._settings.call_s)
 
-    def _draft(self, call: Call, captured: capture.Captured, status: int) -> Draft:
+    def _drafts(
+        self, call: Call, captured: list[capture.Captured], status: int
+    ) -> tuple[Draft, ...]:
+        """A turn for each choice of the reply."""
         first, last = call.version, self._versions.current
-        return Draft(
-            ask=call.ask,
-            captured=captured,
-            status=status,
-            agent=call.permit.agent,
-            timing=Timing(started_at=call.started_at, ttft_ms=call.ttft_ms, total_ms=call.ms()),
-            retries=call.retries,
-            cut=call.gone,
-            supersedes=call.supersedes,
-            inferred=None if first is None or last is None else min(first, last),
-            traceparent=call.traceparent,
+        timing = Timing(started_at=call.started_at, ttft_ms=call.ttft_ms, total_ms=call.ms())
+        cut = call.gone
+        return tuple(
+            Draft(
+                ask=call.ask.of(one.choice),
+                captured=one,
+                status=status,
+                agent=call.permit.agent,
+                timing=timing,
+                retries=call.retries,
+                cut=cut,
+                supersedes=call.supersedes[place] if place < len(call.supersedes) else "",
+                inferred=None if first is None or last is None else min(first, last),
+                traceparent=call.traceparent,
+            )
+            for place, one in enumerate(captured)
         )
 
     async def _record(self, call: Call, result: Result, *, patient: bool = False) -> None:
         """The commit: when this returns, the agent may see the end of its reply."""
+        for draft in result.drafts:
+            await self._durable(call, result, self._write(call, draft, patient=patient))
+        if call.permit.unattributed:
+            await self._durable(call, result, self._close(call, result))
+        _remember(call.story, result)
+        for draft in result.drafts:
+            used = draft.captured.usage
+            call.story.tokens += used.prompt_tokens + used.completion_tokens
+
+    async def _durable(self, call: Call, result: Result, write: Awaitable[object]) -> None:
         story = call.story
         try:
-            await self._write(call, result, patient=patient)
-            if call.permit.unattributed:
-                await self._close(call, result)
+            await write
         except (LogRefused, TurnTooLarge) as error:
             if self._settings.durability == "required":
                 if isinstance(error, LogRefused):
@@ -248,7 +321,7 @@ class Calls:
             trust.moved(trust.CAPTURE_GAPS, where="proxy")
             log.warning("a turn of episode %s is not in the log", story.episode_id)
 
-    async def _write(self, call: Call, result: Result, *, patient: bool) -> None:
+    async def _write(self, call: Call, draft: Draft, *, patient: bool) -> None:
         """Write the turn; patiently, that is as long as the call may last.
 
         An agent whose stream has begun cannot be told to come again: SDKs repeat a refused request,
@@ -258,7 +331,7 @@ class Calls:
         ends = 1000 * self._limit_s(call)
         while True:
             try:
-                return await self._recorder.ensure(call.story, result.draft)
+                return await self._recorder.ensure(call.story, draft)
             except LogRefused:
                 if not patient or call.gone or call.ended_by or call.ms() >= ends:
                     raise
@@ -291,8 +364,7 @@ class Calls:
         )
 
     async def _close(self, call: Call, result: Result) -> None:
-        error = result.draft.captured.error
-        outcome = Outcome.UPSTREAM_FAILED if error else Outcome.COMPLETED
+        outcome = Outcome.UPSTREAM_FAILED if result.error else Outcome.COMPLETED
         sealed = Sealed(
             episode_id=call.story.episode_id, writer=self._recorder.writer, outcome=outcome
         )
@@ -312,22 +384,35 @@ async def _body(client: web.Request) -> bytes:
         raise BodyTooLarge("the request's body is beyond the limit") from None
     except web.HTTPException as error:
         raise BadRequest(error.reason) from None
+    except web.RequestPayloadError:
+        raise BadRequest("the request's body is not what its headers say") from None
 
 
-def _captured(status: int, body: bytes) -> capture.Captured:
+def _captured(status: int, body: bytes, ask: Ask) -> list[capture.Captured]:
     if status >= 400 or status < 200:
-        return capture.Captured(error=capture.error_of(body, status))
-    return capture.whole(body)
+        return [capture.Captured(error=capture.error_of(body, status))]
+    return capture.whole(body, ask.dialect.read)
 
 
-def _trimmed(body: bytes, ask: chat.Ask) -> bytes:
+def _said(body: bytes, ask: Ask) -> bytes:
     try:
-        return chat.trim(body, ask)
-    except msgspec.DecodeError:
+        return ask.dialect.reply(body, ask)
+    except msgspec.MsgspecError:
         return body
 
 
-def error_answer(error: ProxyError) -> Answer:
+class _Counted(msgspec.Struct):
+    count: int
+
+
+def _remember(story: Story, result: Result) -> None:
+    """Note a reply that the log has, where its dialect can refer back to it."""
+    first = result.drafts[0]
+    if first.ask.origin is not None and not result.error:
+        first.ask.origin.remember(story.memory, first.ask, first.captured)
+
+
+def error_answer(error: ProxyError, dialect: Dialect) -> Answer:
     """An error as an answer, with Retry-After where trying again may help."""
-    headers = {**JSON, "Retry-After": str(error.retry_after_s)} if error.retriable else JSON
-    return Answer(status=error.status, headers=headers, chunks=(error.body(),))
+    again = {"Retry-After": str(error.retry_after_s)} if error.retriable else FINAL
+    return Answer(status=error.status, headers=JSON | again, chunks=(dialect.error(error),))

@@ -6,6 +6,7 @@ turn (`untrainable`) and never guessed.
 
 import sys
 from array import array
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -42,7 +43,10 @@ class Choice(Struct):
     message: Raw = Raw(b"null")
     delta: dict[str, Any] = {}
     finish_reason: str | None = None
+    stop_reason: Any = None
     token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+    """Of text completions, where each choice has a prompt of its own; of chats the body has it."""
     logprobs: Logprobs | None = None
     weight_versions: list[Weights] | None = None
 
@@ -65,6 +69,7 @@ class Body(Struct):
     """What we read of a reply, or of a chunk."""
 
     id: str = ""
+    created: Any = None
     choices: list[Choice] = []
     usage: EngineUsage | None = None
     prompt_token_ids: list[int] | None = None
@@ -72,8 +77,9 @@ class Body(Struct):
 
 
 class Captured(Struct, kw_only=True):
-    """A reply, as a turn records it."""
+    """One choice of a reply, as a turn records it."""
 
+    choice: int = 0
     message: Raw = Raw(b"null")
     finish_reason: str | None = None
     prompt: bytes = b""
@@ -87,93 +93,122 @@ class Captured(Struct, kw_only=True):
 
 
 NULL: Final = Raw(b"null")
+MAX_CHOICE: Final = 2**16
 _body: Final = msgspec.json.Decoder(Body)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def whole(reply: bytes) -> Captured:
-    """Capture a whole reply. One that cannot be read is an `error`, not an exception."""
+Reader = Callable[[bytes], Body]
+"""Reads a reply, or a chunk, of the engine. Raises what `UNREADABLE` lists."""
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+read: Final[Reader] = _body.decode
+
+
+def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
+    """Capture a whole reply, choice by choice; one that cannot be read is an `error`.
+
+    There is always at least one.
+    """
     try:
-        body = _body.decode(reply)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Captured(error=f"the engine's reply cannot be read: {str(error)[:200]}")
+        body = reader(reply)
+    except UNREADABLE as error:
+        return [Captured(error=f"the engine's reply cannot be read: {str(error)[:200]}")]
     if not body.choices:
-        return Captured(id=body.id, error=_error(body.error) or "the engine's reply is empty")
-    choice = body.choices[0]
-    return _captured(
-        body,
-        choice,
-        message=choice.message.copy(),  # else the turn's memory would hold the whole reply
-        prompt=body.prompt_token_ids,
-        ids=choice.token_ids,
-        logprobs=choice.logprobs.content if choice.logprobs else None,
-        several=len(body.choices) > 1,
-    )
+        return [Captured(id=body.id, error=error_text(body.error) or "the engine's reply is empty")]
+    # Copied, else the turn's memory would hold the whole reply.
+    taken = [
+        Taken(
+            choice=choice,
+            message=choice.message.copy(),
+            ids=choice.token_ids,
+            prompt=choice.prompt_token_ids,
+            logprobs=choice.logprobs.content if choice.logprobs else None,
+        )
+        for choice in body.choices
+    ]
+    return _captured(body, taken)
+
+
+class Taken(Struct):
+    """What is known of one choice."""
+
+    choice: Choice
+    message: Raw = NULL
+    said: dict[str, Any] = {}
+    """The message of a stream, so far."""
+    ids: list[int] | None = None
+    prompt: list[int] | None = None
+    logprobs: list[Logprob] | None = None
+
+    def add(self, chunk: Choice) -> None:
+        """Take in the choice of a chunk."""
+        merge(self.said, chunk.delta)
+        known = self.choice
+        known.finish_reason = chunk.finish_reason or known.finish_reason
+        if chunk.weight_versions:
+            known.weight_versions = joined(known.weight_versions or [], chunk.weight_versions)
+        if chunk.token_ids is not None:
+            self.ids = (self.ids or []) + chunk.token_ids
+        if chunk.prompt_token_ids is not None and self.prompt is None:
+            self.prompt = chunk.prompt_token_ids
+        if chunk.logprobs is not None and chunk.logprobs.content is not None:
+            self.logprobs = (self.logprobs or []) + chunk.logprobs.content
 
 
 class Streamed:
     """Captures a stream, chunk by chunk."""
 
-    def __init__(self) -> None:
-        self._body = Body()
-        self._choice = Choice()
-        self._message: dict[str, Any] = {}
-        self._prompt: list[int] | None = None
-        self._ids: list[int] | None = None
-        self._logprobs: list[Logprob] | None = None
-        self._several = False
-        self.ended = False
-        """Whether a chunk had a finish reason."""
+    def __init__(self, reader: Reader = read) -> None:
+        self._read = reader
+        self._whole = Body()
+        self._choices: dict[int, Taken] = {}
+        self.body = Body()
+        """The last chunk that could be read."""
+        self.bad = ""
+        """What is wrong with the last chunk."""
         self.error = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether each choice that began has its finish reason."""
+        choices = self._choices.values()
+        return bool(choices) and all(taken.choice.finish_reason is not None for taken in choices)
 
     def feed(self, data: bytes) -> bool:
         """Take in a chunk; tells whether the agent could take it for the end of the reply."""
+        self.bad = ""
         try:
-            body = _body.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            self.error = f"a chunk of the engine's stream cannot be read: {str(error)[:200]}"
+            body = self.body = self._read(data)
+        except UNREADABLE as error:
+            self.bad = self.error = (
+                f"a chunk of the engine's stream cannot be read: {str(error)[:200]}"
+            )
             return True
         if body.error != NULL:
-            self.error = _error(body.error)
+            self.bad = self.error = error_text(body.error)
             return True
-        self._body.id = body.id or self._body.id
-        self._body.usage = body.usage or self._body.usage
-        if body.prompt_token_ids is not None and self._prompt is None:
-            self._prompt = body.prompt_token_ids
+        known = self._whole
+        known.id = body.id or known.id
+        known.usage = body.usage or known.usage
+        if body.prompt_token_ids is not None and known.prompt_token_ids is None:
+            known.prompt_token_ids = body.prompt_token_ids
         ends = False
         for choice in body.choices:
             ends = ends or choice.finish_reason is not None
-            if choice.index == 0:
-                self._take(choice)
-            else:
-                self._several = True
-        self.ended = self.ended or ends
+            taken = self._choices.get(choice.index)
+            if taken is None:
+                taken = self._choices[choice.index] = Taken(Choice(index=choice.index))
+            taken.add(choice)
         return ends
 
-    def _take(self, choice: Choice) -> None:
-        merge(self._message, choice.delta)
-        self._choice.finish_reason = choice.finish_reason or self._choice.finish_reason
-        if choice.weight_versions:
-            self._choice.weight_versions = joined(
-                self._choice.weight_versions or [], choice.weight_versions
-            )
-        if choice.token_ids is not None:
-            self._ids = (self._ids or []) + choice.token_ids
-        if choice.logprobs is not None and choice.logprobs.content is not None:
-            self._logprobs = (self._logprobs or []) + choice.logprobs.content
-
-    def captured(self) -> Captured:
-        """All chunks as one reply."""
-        found = _captured(
-            self._body,
-            self._choice,
-            message=Raw(_encode(self._message)) if self._message else Raw(b"null"),
-            prompt=self._prompt,
-            ids=self._ids,
-            logprobs=self._logprobs,
-            several=self._several,
-        )
-        found.error = self.error
+    def captured(self) -> list[Captured]:
+        """All chunks as one reply, choice by choice."""
+        choices = [self._choices[index] for index in sorted(self._choices)] or [Taken(Choice())]
+        for taken in choices:
+            taken.message = Raw(_encode(taken.said)) if taken.said else NULL
+        found = _captured(self._whole, choices)
+        for one in found:
+            one.error = self.error
         return found
 
 
@@ -227,29 +262,44 @@ def _merge_calls(calls: list[Any], deltas: list[Any]) -> None:
         calls[index]["function"] = function
 
 
-def _captured(
-    body: Body,
-    choice: Choice,
-    *,
-    message: Raw,
-    prompt: list[int] | None,
-    ids: list[int] | None,
-    logprobs: list[Logprob] | None,
-    several: bool,
-) -> Captured:
+def _captured(body: Body, choices: list[Taken]) -> list[Captured]:
+    found = [_choice(body, taken) for taken in choices]
+    n = sum(len(taken.ids or ()) for taken in choices)
+    counted = body.usage.completion_tokens if body.usage else None
+    if counted is not None and counted != n:
+        for one in found:
+            one.untrainable = one.untrainable or "length_mismatch"
+    _share(_usage(body.usage), found)
+    return found
+
+
+def _share(usage: Usage, found: list[Captured]) -> None:
+    """The usage of a call, so that its choices add up to it: the first has the prompt."""
+    if len(found) == 1:
+        found[0].usage = usage
+        return
+    for one in found:
+        one.usage = Usage(completion_tokens=len(one.completion.ids) // 4)
+    rest = usage.completion_tokens - sum(one.usage.completion_tokens for one in found[1:])
+    found[0].usage = msgspec.structs.replace(usage, completion_tokens=max(0, rest))
+
+
+def _choice(body: Body, taken: Taken) -> Captured:
+    choice, ids = taken.choice, taken.ids
+    prompt = body.prompt_token_ids if taken.prompt is None else taken.prompt
     found = Captured(
-        message=message, finish_reason=choice.finish_reason, id=body.id, usage=_usage(body.usage)
+        choice=choice.index if 0 <= choice.index < MAX_CHOICE else 0,
+        message=taken.message,
+        finish_reason=choice.finish_reason,
+        id=body.id,
     )
-    if several:
-        found.untrainable = "several_choices"
-        return found
     if ids is None or prompt is None:
         found.untrainable = "no_token_ids"
         return found
     try:
         found.prompt = _ids(prompt)
         sampled = _ids(ids)
-        values = array("f", [entry.logprob for entry in logprobs or ()])
+        values = array("f", [entry.logprob for entry in taken.logprobs or ()])
     except (OverflowError, TypeError):
         found.untrainable = "bad_tokens"
         return found
@@ -259,9 +309,6 @@ def _captured(
     else:
         found.completion = Completion(ids=sampled)
         found.untrainable = "length_mismatch" if values else "no_logprobs"
-    counted = body.usage.completion_tokens if body.usage else None
-    if counted is not None and counted != len(ids):
-        found.untrainable = "length_mismatch"
     return found
 
 
@@ -304,17 +351,18 @@ def error_of(body: bytes, status: int) -> str:
     """One line on an answer that is an error."""
     try:
         found = _body.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         found = Body()
-    return _error(found.error) or f"the engine answered {status}"
+    return error_text(found.error) or f"the engine answered {status}"
 
 
-def _error(error: Raw) -> str:
+def error_text(error: Raw) -> str:
+    """One line on the error inside an answer, "" if there is none."""
     if error == NULL:
         return ""
     try:
         value = msgspec.json.decode(error)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         value = None
     text = value.get("message") if isinstance(value, dict) else value
     return str(text)[:500] if text else "the engine reported an error"

@@ -2,12 +2,19 @@
 
 ProxyError
 ├── Refused                      the caller must change something; not retriable
-│   ├── BadRequest          400  the body is no chat completion
+│   ├── BadRequest          400  the body is no request of its dialect
+│   │   ├── LimitExceeded   400  it asks for more than the limits allow
+│   │   ├── Unsupported     400  it asks for what the engine cannot do
+│   │   └── ReplyUnknown    400  it goes on from a reply that this proxy does not know
 │   ├── Unauthorized        401  no token, or none of ours
 │   ├── Forbidden           403  a good token, for something else
 │   ├── NoSuchRoute         404  no such address
+│   ├── NoSuchModel         404  the engine does not serve it
 │   ├── EpisodeSealed       409  the episode has ended
 │   ├── BodyTooLarge        413  the request is beyond the limits
+│   ├── HeadersTooLarge     431  the request's headers are
+│   ├── BudgetSpent         429  the episode has had all its calls or tokens
+│   ├── TooManyStreams      429  retriable: the token has its bound of streams open
 │   └── TooManyCalls        429  retriable: the episode has its bound of calls in flight
 ├── EngineError                  the engine's doing, retriable
 │   ├── EngineUnreachable   503  nobody answers at the engine's address
@@ -22,11 +29,9 @@ ProxyError
 
 from typing import ClassVar
 
-import msgspec
-
 
 class ProxyError(Exception):
-    """Base; those with a status become an answer in the shape of OpenAI's errors."""
+    """Base; those with a status become an answer in the words of the caller's dialect."""
 
     retriable: ClassVar[bool] = False
     status: ClassVar[int] = 500
@@ -34,11 +39,10 @@ class ProxyError(Exception):
     kind: ClassVar[str] = "api_error"
     retry_after_s: int = 1
 
-    def body(self) -> bytes:
-        """The error as OpenAI's clients expect it."""
-        return msgspec.json.encode(
-            {"error": {"message": str(self), "type": self.kind, "param": None, "code": self.code}}
-        )
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        """The field of the request that it is about."""
 
 
 class Refused(ProxyError):
@@ -52,6 +56,24 @@ class BadRequest(Refused):
     """The body cannot be understood."""
 
     code = "bad_request"
+
+
+class LimitExceeded(BadRequest):
+    """Beyond a bound on one request."""
+
+    code = "limit_exceeded"
+
+
+class Unsupported(BadRequest):
+    """Something that the engine cannot do."""
+
+    code = "unsupported_value"
+
+
+class ReplyUnknown(BadRequest):
+    """An earlier reply that was never here, or is forgotten."""
+
+    code = "previous_response_not_found"
 
 
 class Unauthorized(Refused):
@@ -75,6 +97,13 @@ class NoSuchRoute(Refused):
     code = "not_found"
 
 
+class NoSuchModel(Refused):
+    """A model that the engine does not serve."""
+
+    status = 404
+    code = "model_not_found"
+
+
 class EpisodeSealed(Refused):
     """The episode has ended: no further call."""
 
@@ -87,6 +116,28 @@ class BodyTooLarge(Refused):
 
     status = 413
     code = "body_too_large"
+
+
+class HeadersTooLarge(Refused):
+    """Beyond the bound on a request's headers."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class BudgetSpent(Refused):
+    """The episode may call no more; trying again does not help."""
+
+    status = 429
+    code = "budget_spent"
+
+
+class TooManyStreams(Refused):
+    """Beyond the bound on streams that one token has open."""
+
+    retriable = True
+    status = 429
+    code = "too_many_streams"
 
 
 class TooManyCalls(Refused):

@@ -17,7 +17,7 @@ from odradek.infra.crash import crash_point
 from odradek.infra.errors import BusError, LogUnavailable
 from odradek.proxy.capture import Captured
 from odradek.proxy.deltas import Leaf
-from odradek.proxy.dialects.chat import Ask
+from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.errors import LogRefused, TurnTooLarge
 from odradek.proxy.health import LogHealth
 from odradek.proxy.story import Pending, Story
@@ -231,6 +231,8 @@ class Recorder:
             turn_id=f"{self.writer}-{next(self._ids)}",
             writer=self.writer,
             seq=story.next_seq,
+            choice=captured.choice,
+            dialect=asked.dialect.name,
             agent=draft.agent,
             model=asked.model,
             request=_request(story, asked),

@@ -1,11 +1,14 @@
 """A stream on its way from the engine to an agent."""
 
+from typing import Final
+
 from aiohttp import web
 
 from odradek.proxy import capture, sse
 from odradek.proxy.call import Call, why
-from odradek.proxy.dialects import chat
 from odradek.proxy.errors import ProxyError
+
+NOTHING: Final = capture.Body()
 
 
 class Relay:
@@ -18,7 +21,9 @@ class Relay:
         self.pieces: list[bytes] = []
         """All that the agent gets, for a retry."""
         self._call = call
-        self._streamed = capture.Streamed()
+        dialect = call.ask.dialect
+        self._streamed = capture.Streamed(dialect.read)
+        self._stream = dialect.stream(call.ask)
         self._holding = False
         self._broken = ""
         self._response: web.StreamResponse | None = None
@@ -33,48 +38,54 @@ class Relay:
         ready: list[bytes] = []
         for event in self.parser.feed(chunk):
             piece = self._piece(event)
-            if piece is None:
+            if not piece:
                 continue
             self.pieces.append(piece)
             (self.held if self._holding else ready).append(piece)
         if ready:
             await self._write(b"".join(ready))
 
-    def _piece(self, event: sse.ServerEvent) -> bytes | None:
+    def _piece(self, event: sse.ServerEvent) -> bytes:
         data = event.data
-        if data is None:
-            return event.raw
-        if data == sse.DONE:
-            self._holding = True
-            return event.raw
+        if data is None or data == sse.DONE:
+            self._holding = self._holding or data is not None
+            return self._stream.feed(event, NOTHING)
         if self._call.ttft_ms is None:
             self._call.ttft_ms = self._call.ms()
         # From the first end on everything waits: many clients stop reading at a finish reason.
         self._holding = self._streamed.feed(data) or self._holding
-        if self._streamed.error:
-            return event.raw
-        trimmed = chat.trim_chunk(data, self._call.ask)
-        if trimmed is None:
-            return None
-        return event.raw if trimmed is data else sse.event(trimmed)
+        if self._streamed.bad:
+            return self._stream.garbled(event, self._streamed.bad)
+        return self._stream.feed(event, self._streamed.body)
 
     def broke(self, error: ProxyError) -> None:
         """The engine's stream ended in the middle: say so in the stream."""
         self._broken = why(error, self._call)
-        piece = sse.event(error.body())
-        self.held.append(piece)
-        self.pieces.append(piece)
+        self._hold(self._stream.fail(error))
+
+    def fail(self, error: ProxyError) -> bytes:
+        """What the agent gets in place of the end."""
+        return self._stream.fail(error)
 
     def finish(self) -> None:
         """The engine's stream is over."""
         streamed = self._streamed
-        if not (streamed.ended or streamed.error or self._broken):
+        if self._broken or streamed.error:
+            return
+        if not streamed.ended:
             self._broken = "the engine's stream ended without a finish reason"
+        self._hold(self._stream.end(self._broken))
 
-    def captured(self) -> capture.Captured:
-        """All of it as one reply."""
+    def _hold(self, piece: bytes) -> None:
+        if piece:
+            self.held.append(piece)
+            self.pieces.append(piece)
+
+    def captured(self) -> list[capture.Captured]:
+        """All of it as one reply, choice by choice."""
         found = self._streamed.captured()
-        found.error = self._broken or found.error
+        for one in found:
+            one.error = self._broken or one.error
         return found
 
     async def _write(self, data: bytes) -> None:

@@ -36,8 +36,19 @@ class Answer(Struct, frozen=True, kw_only=True):
 class Result(Struct, frozen=True, kw_only=True):
     """A reply and the turn that it became; kept where its client did not get it."""
 
-    draft: Draft
+    drafts: tuple[Draft, ...]
+    """One for each of its choices."""
     answer: Answer
+
+    @property
+    def digest(self) -> str:
+        """Of the request."""
+        return self.drafts[0].ask.digest
+
+    @property
+    def error(self) -> str:
+        """What went wrong with it."""
+        return self.drafts[0].captured.error
 
 
 def gone(client: web.Request) -> bool:
@@ -54,7 +65,7 @@ def count(client: web.Request) -> int:
 
 def keep(story: Story, result: Result) -> None:
     """Keep a reply for the retry of its client, within the bounds of an episode."""
-    if result.answer.status >= 400 or result.draft.captured.error:
+    if result.answer.status >= 400 or result.error:
         return
     story.orphans.append(result)
     size = sum(one.answer.size for one in story.orphans)
@@ -65,19 +76,19 @@ def keep(story: Story, result: Result) -> None:
 def take(story: Story, digest: str) -> Result | None:
     """Take the oldest reply to this request out of those kept."""
     for index, result in enumerate(story.orphans):
-        if result.draft.ask.digest == digest:
+        if result.digest == digest:
             return story.orphans.pop(index)
     return None
 
 
-def superseded(story: Story, digest: str) -> str:
-    """The turn that a new sample of the same request stands in for, or "".
+def superseded(story: Story, digest: str) -> tuple[str, ...]:
+    """The turns that a new sample of the same request stands in for, choice by choice.
 
-    That is one which counts in the log although no client got it. A cut turn does not count.
+    Those are turns which count in the log although no client got them. A cut turn does not count.
     """
     for index, result in enumerate(story.orphans):
-        draft = result.draft
-        if draft.ask.digest == digest and draft.turn_id and not draft.cut:
+        standing = tuple("" if draft.cut else draft.turn_id for draft in result.drafts)
+        if result.digest == digest and any(standing):
             del story.orphans[index]
-            return draft.turn_id
-    return ""
+            return standing
+    return ()

@@ -5,7 +5,9 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.errors import ProxyMisconfigured
+from odradek.schemas.codec import MAX_DEPTH
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -59,6 +61,22 @@ class ProxySettings(BaseSettings):
     """Calls of one episode in flight at once; more are refused."""
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Largest request body, after decompression."""
+    max_header_bytes: int = Field(default=32 * 1024, ge=1024)
+    """Largest headers of a request, all together."""
+    max_depth: int = Field(default=64, ge=8, le=MAX_DEPTH)
+    """Deepest nesting of a request's JSON; more would not fit into a turn."""
+    max_choices: int = Field(default=128, ge=1)
+    """Most choices (`n`) of one call."""
+    max_tokens: int = Field(default=262_144, ge=1)
+    """Most tokens that one call may ask for."""
+    max_tools: int = Field(default=512, ge=0)
+    """Most tools of one call."""
+    streams_per_token: int = Field(default=256, ge=1)
+    """Streams that one token may have open at once; more are refused."""
+    max_episode_calls: int = Field(default=100_000, ge=1)
+    """Calls of one episode, all in all; more are refused."""
+    max_episode_tokens: int = Field(default=1_000_000_000, ge=1)
+    """Tokens of one episode, prompts and replies, after which no further call is taken."""
     shutdown_s: float = Field(default=5.0, ge=0)
     """How long calls in flight may go on after SIGTERM."""
 
@@ -68,6 +86,15 @@ class ProxySettings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/").removesuffix("/v1")
+
+    def limits(self) -> Limits:
+        """The bounds on one request."""
+        return Limits(
+            n=self.max_choices,
+            max_tokens=self.max_tokens,
+            tools=self.max_tools,
+            depth=self.max_depth,
+        )
 
     def check(self) -> None:
         """Hold the settings against each other. Raises ProxyMisconfigured."""

@@ -83,3 +83,8 @@ def _data(body: bytes) -> bytes | None:
 def event(data: bytes) -> bytes:
     """An event that carries `data`, which has no line ends, as JSON of ours has none."""
     return b"data: " + data + b"\n\n"
+
+
+def named(name: str, data: bytes) -> bytes:
+    """The same with a name."""
+    return b"event: " + name.encode() + b"\n" + event(data)

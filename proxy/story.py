@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from odradek.proxy.deltas import Branches
+from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.errors import EpisodeSealed, TooManyCalls
 from odradek.schemas.codec import Headers
 from odradek.schemas.events import Outcome, Turn
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from odradek.proxy.retries import Result
 
 MAX_TOOLS: Final = 32
+NOTHING: Final = Memory()
 
 
 class Stage(Enum):
@@ -54,12 +56,17 @@ class Story:
         self.episode_id = episode_id
         self.stage = Stage.OPEN
         self.next_seq = 0
+        self.asked = 0
+        """Calls so far."""
+        self.tokens = 0
+        """Tokens so far, prompts and replies."""
         self.lost = 0
         """Turns served although the log did not take them (`best_effort`)."""
         self.lock = asyncio.Lock()
         """Held while a turn is sent: the order on the wire is the order of seq."""
         self.seal_lock = asyncio.Lock()
         self.branches = Branches()
+        self.memory = Memory()
         self.tools: set[str] = set()
         self.unsure: list[Pending] = []
         self.orphans: list[Result] = []
@@ -83,6 +90,7 @@ class Story:
         if len(self.calls) >= limit:
             raise TooManyCalls(f"the episode has {limit} calls in flight already")
         self.calls.add(call)
+        self.asked += 1
         self.quiet.clear()
 
     def leave(self, call: "Call", now: float) -> None:
@@ -110,6 +118,7 @@ class Story:
     def forget(self) -> None:
         """Give the history's memory back; the next turn is written whole."""
         self.branches.clear()
+        self.memory = Memory()
         self.tools.clear()
         self.orphans.clear()
 
@@ -151,6 +160,11 @@ class Stories:
             story = self._open[episode_id] = Story(episode_id, self._clock())
         story.until = max(story.until, until)
         return story
+
+    def memory(self, episode_id: str) -> Memory:
+        """What the episode's earlier replies were."""
+        story = self._open.get(episode_id)
+        return NOTHING if story is None else story.memory
 
     def close(self, story: Story, sealing: Sealing) -> None:
         """The log has Sealed: drop the story, remember that it ended."""

@@ -7,21 +7,35 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from odradek.proxy.errors import EngineBroke, EngineError, EngineUnreachable
+from odradek.proxy.errors import EngineBroke, EngineError, EngineSlow, EngineUnreachable
 
 KEEP_ALIVE_S: Final = 4.0
 """Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
 MAX_REPLY: Final = 64 * 1024 * 1024
 PASSED: Final = ("Content-Type", "Retry-After", "X-Request-Id")
 """Headers of the engine that agents get."""
+BUSY: Final = frozenset({429, 503})
+"""Statuses of an engine that takes no call just now."""
 
 
 class Engine:
-    """Sends requests to the engine. Its errors are EngineUnreachable and EngineBroke."""
+    """Sends requests to an engine.
 
-    def __init__(self, url: str, *, key: str = "") -> None:
+    Its errors are EngineUnreachable, EngineBroke and EngineSlow.
+
+    Args:
+        url: Its root.
+        key: Its own credential, where it wants one.
+        connect_s: How long a connection may take.
+        read_s: How long it may send nothing; None where only the call's deadline counts.
+    """
+
+    def __init__(
+        self, url: str, *, key: str = "", connect_s: float = 5.0, read_s: float | None = None
+    ) -> None:
         self.url = url
-        self._chat = URL(url + "/v1/chat/completions")
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)
+        self._routes: dict[str, URL] = {}
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
@@ -31,7 +45,7 @@ class Engine:
         """Open the pool; no connection is made yet."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+            timeout=self._timeout,
             auto_decompress=True,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=2**18,
@@ -51,16 +65,18 @@ class Engine:
         return self._session
 
     @asynccontextmanager
-    async def chat(
-        self, body: bytes, traceparent: str | None
+    async def ask(
+        self, path: str, body: bytes, traceparent: str | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Ask for a chat completion; the answer's head is there, its body to be read."""
+        """Post to one of the engine's routes; the answer's head is there, its body to be read."""
+        if (url := self._routes.get(path)) is None:
+            url = self._routes[path] = URL(self.url + path)
         headers = self._headers
         if traceparent:
             headers = {**headers, "traceparent": traceparent}
         with self._told():
             async with self._pool.post(
-                self._chat, data=body, headers=headers, allow_redirects=False
+                url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 yield response
 
@@ -87,6 +103,8 @@ class Engine:
             yield
         except EngineError:
             raise
+        except aiohttp.SocketTimeoutError:
+            raise EngineSlow(f"the engine at {self.url} sent nothing for too long") from None
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise EngineUnreachable(
                 f"no inference engine answers at {self.url}: is it running? "
@@ -99,5 +117,8 @@ class Engine:
 
 
 def passed(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """The headers of the engine that an agent gets."""
-    return {name: response.headers[name] for name in PASSED if name in response.headers}
+    """The headers of the engine that an agent gets: with Retry-After, which SDKs obey, if busy."""
+    found = {name: response.headers[name] for name in PASSED if name in response.headers}
+    if response.status in BUSY:
+        found.setdefault("Retry-After", "1")
+    return found

@@ -1,1 +1,16 @@
-"""What agents speak: each dialect reads a request and trims what it did not ask for."""
+"""What agents speak: each dialect reads a request, and says the engine's reply in its own words."""
+
+from typing import Final
+
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.completions import COMPLETIONS
+from odradek.proxy.dialects.dialect import Dialect
+from odradek.proxy.dialects.messages import MESSAGES
+
+ROOTS: Final = ("/e/{episode}/v1", "/e/{episode}", "/v1")
+"""Where each dialect's path begins: clients differ in whether they add /v1 themselves."""
+DIALECTS: Final[dict[str, Dialect]] = {
+    "/chat/completions": CHAT,
+    "/completions": COMPLETIONS,
+    "/messages": MESSAGES,
+}

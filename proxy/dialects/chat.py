@@ -8,13 +8,14 @@ import hashlib
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from odradek.proxy.errors import BadRequest
-from odradek.schemas.codec import check_depth
-from odradek.schemas.errors import InvalidRecord
+from odradek.proxy import capture, sse
+from odradek.proxy.capture import Body
+from odradek.proxy.dialects import wording
+from odradek.proxy.dialects.dialect import Ask, Terms, field, maybe, shallow, unreadable
+from odradek.proxy.errors import LimitExceeded, ProxyError
 
-NAME: Final = "chat"
 TRUE: Final = Raw(b"true")
 NULL: Final = Raw(b"null")
 FORCED: Final = ("logprobs", "return_token_ids", "return_weight_versions")
@@ -43,95 +44,136 @@ RECORDED: Final = (
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _choices: Final = msgspec.json.Decoder(list[dict[str, Raw]])
-_messages: Final = msgspec.json.Decoder(list[Raw])
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Ask(Struct, frozen=True, kw_only=True):
-    """A request, as far as the proxy needs to know it."""
+class Chat:
+    """Chat completions: the engine's own dialect."""
 
-    body: bytes
-    """What goes to the engine."""
-    digest: str
-    """sha256 of what the agent sent."""
-    model: str
-    stream: bool
-    n: int
-    messages: list[Raw]
-    tools: Raw | None
-    sampling: dict[str, Any]
-    logprobs: bool
-    """Whether the agent itself asked for these."""
-    token_ids: bool
-    weight_versions: bool
-    usage: bool
+    name: Final = "chat"
+    path: Final = "/v1/chat/completions"
 
-    @property
-    def wants_all(self) -> bool:
-        """Whether nothing has to be taken out of the reply."""
-        return self.logprobs and self.token_ids and self.weight_versions
+    def read(self, data: bytes) -> Body:
+        """As it is."""
+        return capture.read(data)
+
+    def ask(self, body: bytes, terms: Terms) -> Ask:
+        """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
+        shallow(body, terms.limits)
+        try:
+            fields = _fields.decode(body)
+            messages = field(fields, "messages", list[Raw])
+            logprobs = maybe(fields, "logprobs", bool) or False
+            flags = asked(fields, terms)
+        except capture.UNREADABLE as error:
+            raise unreadable(error) from None
+        for name in FORCED:
+            fields[name] = TRUE
+        return Ask(
+            dialect=self,
+            body=_encode(fields),
+            digest=hashlib.sha256(body).hexdigest(),
+            messages=messages,
+            logprobs=logprobs,
+            **flags,
+        )
+
+    def reply(self, reply: bytes, ask: Ask) -> bytes:
+        """The reply, trimmed."""
+        return trim(reply, ask)
+
+    def stream(self, ask: Ask) -> "Chunks":
+        """Chunks, trimmed."""
+        return Chunks(ask)
+
+    def error(self, error: ProxyError) -> bytes:
+        """OpenAI's shape."""
+        return wording.openai(error)
+
+    def refusal(self, body: bytes, status: int) -> bytes:  # noqa: ARG002
+        """The engine's own words."""
+        return body
 
 
-def ask(body: bytes, *, sampling: dict[str, Any], model: str = "") -> Ask:
-    """Read an agent's request and force into it what a turn needs.
+class Chunks:
+    """A stream of chunks: the engine's, less what the agent did not ask for."""
 
-    Args:
-        body: As the agent sent it.
-        sampling: Fields that the episode's token sets on each request.
-        model: The model that the token is for; "" leaves the agent's.
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
 
-    Raises BadRequest.
+    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:  # noqa: ARG002
+        """The event itself where nothing has to be taken out of it."""
+        data = event.data
+        if data is None or data == sse.DONE:
+            return event.raw
+        trimmed = trim_chunk(data, self._ask)
+        if trimmed is None:
+            return b""
+        return event.raw if trimmed is data else sse.event(trimmed)
+
+    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:  # noqa: ARG002
+        """As the engine sent it."""
+        return event.raw
+
+    def fail(self, error: ProxyError) -> bytes:
+        """An event with an error."""
+        return sse.event(wording.openai(error))
+
+    def end(self, why: str) -> bytes:  # noqa: ARG002
+        """Nothing: the engine's stream has an end of its own."""
+        return b""
+
+
+def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
+    """What an Ask holds of a request's fields, which get what the terms and a stream need.
+
+    Raises BadRequest, or what `capture.UNREADABLE` lists.
     """
-    try:
-        check_depth(body)
-        fields = _fields.decode(body)
-        messages = _messages.decode(fields["messages"])
-        stream = _of(fields, "stream", bool | None) or False
-        logprobs = _of(fields, "logprobs", bool | None) or False
-        token_ids = _of(fields, "return_token_ids", bool | None) or False
-        versions = _of(fields, "return_weight_versions", bool | None) or False
-        options = _of(fields, "stream_options", dict[str, Raw] | None) or {}
-        asked = _of(fields, "model", str | None) or ""
-        for name, value in sampling.items():
-            if name not in KEPT:
-                fields[name] = Raw(_encode(value))
-        n = _of(fields, "n", int | None) or 1
-        usage = _of(options, "include_usage", bool | None) or False
-    except KeyError:
-        raise BadRequest("the request has no messages") from None
-    except InvalidRecord as error:
-        raise BadRequest(f"the request is {error.reason.replace('_', ' ')}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the request cannot be read: {str(error)[:200]}") from None
-    if model and model != asked:
-        fields["model"] = Raw(_encode(model))
-    for name in FORCED:
-        fields[name] = TRUE
+    for name, value in terms.sampling.items():
+        if name not in KEPT:
+            fields[name] = Raw(_encode(value))
+    stream = maybe(fields, "stream", bool) or False
+    model = maybe(fields, "model", str) or ""
+    n = maybe(fields, "n", int) or 1
+    tools = fields.get("tools")
+    tools = None if tools == NULL else tools
+    _bound(fields, n, tools, terms)
+    if terms.model and terms.model != model:
+        fields["model"] = Raw(_encode(terms.model))
+    options = maybe(fields, "stream_options", dict[str, Raw]) or {}
+    usage = maybe(options, "include_usage", bool) or False
     if stream and not usage:
         # Without include_usage the engine ignores continuous_usage_stats; with ours it would not.
         options["include_usage"] = TRUE
         options.pop("continuous_usage_stats", None)
         fields["stream_options"] = Raw(_encode(options))
-    tools = fields.get("tools")
-    return Ask(
-        body=_encode(fields),
-        digest=hashlib.sha256(body).hexdigest(),
-        model=model or asked,
-        stream=stream,
-        n=n,
-        messages=messages,
-        tools=None if tools == NULL else tools,
-        sampling={name: msgspec.json.decode(fields[name]) for name in RECORDED if name in fields},
-        logprobs=logprobs,
-        token_ids=token_ids,
-        weight_versions=versions,
-        usage=usage,
-    )
+    return {
+        "model": terms.model or model,
+        "stream": stream,
+        "n": n,
+        "tools": tools,
+        "sampling": {
+            name: msgspec.json.decode(fields[name]) for name in RECORDED if name in fields
+        },
+        "token_ids": maybe(fields, "return_token_ids", bool) or False,
+        "weight_versions": maybe(fields, "return_weight_versions", bool) or False,
+        "usage": usage,
+    }
 
 
-def _of(fields: dict[str, Raw], name: str, kind: Any) -> Any:
-    value = fields.get(name)
-    return None if value is None else msgspec.json.decode(value, type=kind)
+def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: Terms) -> None:
+    """Hold a request against the limits. Raises LimitExceeded."""
+    limits = terms.limits
+    if n > limits.n:
+        raise LimitExceeded(f"n: at most {limits.n} choices", param="n")
+    for name in ("max_tokens", "max_completion_tokens"):
+        if name in fields and (maybe(fields, name, int) or 0) > limits.max_tokens:
+            raise LimitExceeded(f"{name}: at most {limits.max_tokens}", param=name)
+    if tools is not None and len(tools) > 2 * limits.tools:
+        # Each takes two bytes at least, and a comma: what is shorter needs no count.
+        count = len(msgspec.json.decode(tools, type=list[Raw]))
+        if count > limits.tools:
+            raise LimitExceeded(f"tools: at most {limits.tools}, not {count}", param="tools")
 
 
 def trim(reply: bytes, request: Ask) -> bytes:
@@ -174,6 +216,11 @@ def _trim(fields: dict[str, Raw], request: Ask) -> None:
             choice["logprobs"] = NULL
         if not request.token_ids and "token_ids" in choice:
             choice["token_ids"] = NULL
+            if "prompt_token_ids" in choice:
+                choice["prompt_token_ids"] = NULL
         if not request.weight_versions:
             choice.pop("weight_versions", None)
     fields["choices"] = Raw(_encode(choices))
+
+
+CHAT: Final = Chat()

@@ -123,6 +123,8 @@ class Turn(Event, frozen=True, tag="turn", kw_only=True):
     usage: Usage = Usage()
     timing: Timing = Timing()
     upstream: Upstream = Upstream()
+    choice: Count = 0
+    """Which of a call's parallel samples (`n` > 1) this is: each is a turn with the same digest."""
     retries: Count = 0
     """The client's own retry count."""
     streamed: bool = False

@@ -54,7 +54,10 @@ async def test_every_route_refuses_every_bad_token(bench, name):
             async with session.request(method, url, json=BODY, headers=headers) as answer:
                 # Without an episode in its path, a call belongs to its token's episode.
                 fits = "{episode}" not in path and expected == 403
-                assert answer.status == (200 if fits else expected), path
+                if fits:
+                    assert answer.status not in {401, 403}, path
+                else:
+                    assert expected == answer.status, path
                 if not fits:
                     assert (await answer.json())["error"]["message"]
 

@@ -24,7 +24,7 @@ def test_the_mock_engines_stream_is_the_same_turn():
     """A token a chunk, with the same ids and words as the whole reply."""
     streamed = Streamed()
     ends = [streamed.feed(chunk) for chunk in chunks(1, 1000, 64)]
-    found, same = streamed.captured(), whole(reply(1, 1000, 64))
+    (found,), (same,) = streamed.captured(), whole(reply(1, 1000, 64))
     assert [False] * 64 + [True] == ends
     assert (same.prompt, same.completion, same.versions) == (
         found.prompt,
@@ -44,7 +44,7 @@ def test_the_wire_waits_for_a_whole_message(body, rest):
 
 def test_the_mock_engines_reply_is_a_whole_turn():
     """With as many ids as it says, and all that training needs."""
-    found = whole(reply(1, 1000, 64))
+    (found,) = whole(reply(1, 1000, 64))
     assert (1000, 64) == (len(found.prompt) // 4, len(found.completion.ids) // 4)
     assert not found.untrainable
     assert len(found.versions) == 1

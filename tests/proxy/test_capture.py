@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from odradek.proxy.capture import Streamed, merge, whole
 from odradek.proxy.dialects import chat
+from odradek.proxy.dialects.dialect import Terms
 from odradek.schemas.events import VersionSpan
 
 JSON = st.recursive(
@@ -30,7 +31,7 @@ ENGINE = {
 def test_any_reply_is_captured_or_named_an_error(reply):
     """The engine cannot make the proxy fail."""
     data = reply if isinstance(reply, bytes) else reply.encode()
-    found = whole(data)
+    found = whole(data)[0]
     streamed = Streamed()
     streamed.feed(data)
     assert found.error or found.message is not None
@@ -56,7 +57,7 @@ FLAGS = ("logprobs", "return_token_ids", "return_weight_versions")
 def test_a_trimmed_reply_equals_the_reply_without_the_injected_fields(reply, asked):
     """Field by field: null where vLLM writes null, gone where it writes nothing, else untouched."""
     body = json.dumps({"messages": [], **asked}).encode()
-    trimmed = json.loads(chat.trim(json.dumps(reply).encode(), chat.ask(body, sampling={})))
+    trimmed = json.loads(chat.trim(json.dumps(reply).encode(), chat.CHAT.ask(body, Terms())))
     expected = json.loads(json.dumps(reply))
     if "prompt_token_ids" in expected and not asked.get("return_token_ids"):
         expected["prompt_token_ids"] = None
@@ -88,7 +89,7 @@ def test_version_spans_are_taken_only_if_they_make_sense(spans, expected):
         "index": 0, "message": {}, "token_ids": [1, 2],
         "logprobs": {"content": [{"logprob": -1}] * 2}, "weight_versions": spans,
     }  # fmt: skip
-    found = whole(json.dumps({"choices": [choice], "prompt_token_ids": [5]}).encode())
+    (found,) = whole(json.dumps({"choices": [choice], "prompt_token_ids": [5]}).encode())
     assert expected == found.versions
     assert not found.untrainable
 
@@ -115,7 +116,7 @@ def test_version_spans_of_a_stream_come_at_its_end_or_with_each_chunk(chunks):
     streamed = Streamed()
     for data in chunks:
         streamed.feed(data)
-    assert (VersionSpan(4, 0, 2), VersionSpan(5, 2, 3)) == streamed.captured().versions
+    assert (VersionSpan(4, 0, 2), VersionSpan(5, 2, 3)) == streamed.captured()[0].versions
 
 
 def test_tool_calls_of_a_stream_become_whole_ones():

@@ -12,6 +12,7 @@ from odradek.infra.bus import MemoryAppender
 from odradek.proxy.capture import whole
 from odradek.proxy.deltas import Branches, Leaf, common_ids, common_messages
 from odradek.proxy.dialects import chat
+from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.story import Story
 from odradek.schemas import codec
@@ -59,7 +60,9 @@ async def record(requests, tools=None):
     recorder, story = Recorder(log, "w", lambda: 0.0), Story("e", 0.0)
     for messages, reply in requests:
         body = json.dumps({"messages": messages, **({"tools": tools} if tools else {})}).encode()
-        draft = Draft(ask=chat.ask(body, sampling={}), captured=whole(reply_to(messages, reply)))
+        draft = Draft(
+            ask=chat.CHAT.ask(body, Terms()), captured=whole(reply_to(messages, reply))[0]
+        )
         await recorder.turn(story, draft)
     return [codec.decode(found.value, Turn) for found in log.records], story
 

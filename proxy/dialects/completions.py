@@ -1,0 +1,148 @@
+"""OpenAI's text completions, upstream of which is the engine's own route for them.
+
+Recorded in the form of chats: the prompt as a user's message, the text as the assistant's. Each
+choice is a turn; with several prompts each turn has its own.
+"""
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy import capture
+from odradek.proxy.capture import NULL, Body, Choice, EngineUsage, Logprob, Logprobs, Weights
+from odradek.proxy.dialects import chat, wording
+from odradek.proxy.dialects.chat import Chunks, asked, trim
+from odradek.proxy.dialects.dialect import Ask, Terms, field, shallow, unreadable
+from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError, Unsupported
+
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+PROMPT: Final = str | list[str | int | list[int]]
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class TextLogprobs(Struct):
+    """The engine's list of them; null stands where a token has none."""
+
+    token_logprobs: list[float | None] = []
+
+
+class TextChoice(Struct):
+    """One choice of a reply, or of a chunk."""
+
+    index: int = 0
+    text: str = ""
+    finish_reason: str | None = None
+    stop_reason: Any = None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+    logprobs: TextLogprobs | None = None
+    weight_versions: list[Weights] | None = None
+
+
+class TextBody(Struct):
+    """What we read of a reply, or of a chunk."""
+
+    id: str = ""
+    choices: list[TextChoice] = []
+    usage: EngineUsage | None = None
+    error: Raw = NULL
+
+
+_body: Final = msgspec.json.Decoder(TextBody)
+
+
+def read(data: bytes) -> Body:
+    """A reply, or a chunk, as one of a chat."""
+    body = _body.decode(data)
+    choices = [_choice(choice) for choice in body.choices]
+    return Body(id=body.id, choices=choices, usage=body.usage, error=body.error)
+
+
+def _choice(choice: TextChoice) -> Choice:
+    said = {"role": "assistant", "content": choice.text}
+    values = choice.logprobs.token_logprobs if choice.logprobs else None
+    # A token without a value, such as the first of an echoed prompt, spoils the count on purpose.
+    known = [Logprob(value) for value in values or () if value is not None]
+    return Choice(
+        index=choice.index,
+        message=Raw(_encode(said)),
+        delta=said,
+        finish_reason=choice.finish_reason,
+        stop_reason=choice.stop_reason,
+        token_ids=choice.token_ids,
+        prompt_token_ids=choice.prompt_token_ids,
+        logprobs=None if values is None else Logprobs(known),
+        weight_versions=choice.weight_versions,
+    )
+
+
+class Completions:
+    """Text completions."""
+
+    name: Final = "completions"
+    path: Final = "/v1/completions"
+
+    def read(self, data: bytes) -> Body:
+        """As one of a chat."""
+        return read(data)
+
+    def ask(self, body: bytes, terms: Terms) -> Ask:
+        """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
+        shallow(body, terms.limits)
+        try:
+            fields = _fields.decode(body)
+            prompts = _prompts(field(fields, "prompt", PROMPT))
+            logprobs = fields.get("logprobs", NULL) not in (NULL, Raw(b"false"))
+            flags = asked(fields, terms)
+        except capture.UNREADABLE as error:
+            raise unreadable(error) from None
+        if fields.get("prompt_embeds", NULL) != NULL:
+            raise Unsupported("prompt_embeds: tensors are not taken", param="prompt_embeds")
+        if flags["n"] * len(prompts) > terms.limits.n:
+            raise LimitExceeded(f"prompt: at most {terms.limits.n} choices in all", param="prompt")
+        if not logprobs:
+            fields["logprobs"] = Raw(b"0")
+        for name in ("return_token_ids", "return_weight_versions"):
+            fields[name] = chat.TRUE
+        messages = [Raw(_encode({"role": "user", "content": prompt})) for prompt in prompts]
+        return Ask(
+            dialect=self,
+            body=_encode(fields),
+            digest=hashlib.sha256(body).hexdigest(),
+            messages=messages[:1],
+            prompts=tuple(messages) if len(messages) > 1 else (),
+            logprobs=logprobs,
+            **flags,
+        )
+
+    def reply(self, reply: bytes, ask: Ask) -> bytes:
+        """The reply, trimmed."""
+        return trim(reply, ask)
+
+    def stream(self, ask: Ask) -> Chunks:
+        """Chunks, trimmed."""
+        return Chunks(ask)
+
+    def error(self, error: ProxyError) -> bytes:
+        """OpenAI's shape."""
+        return wording.openai(error)
+
+    def refusal(self, body: bytes, status: int) -> bytes:  # noqa: ARG002
+        """The engine's own words."""
+        return body
+
+
+def _prompts(prompt: str | list[str | int | list[int]]) -> list[Any]:
+    """Each prompt as a message's content; one of ids has its ids in the turn's prompt."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt or all(isinstance(entry, int) for entry in prompt):
+        return [None]
+    if any(isinstance(entry, int) for entry in prompt):
+        raise BadRequest("prompt: text, a list of texts, ids, or lists of ids", param="prompt")
+    return [entry if isinstance(entry, str) else None for entry in prompt]
+
+
+COMPLETIONS: Final = Completions()

@@ -1,0 +1,191 @@
+"""What a dialect is: how agents ask and are answered in it, and what the proxy must know of it.
+
+The engine speaks chat completions (and text completions). A dialect turns a request into one of
+the engine's and its answer back, purely: no I/O, no clock, no chance. So the same reply is the
+same bytes however often and in however many pieces it comes.
+"""
+
+import re
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy.capture import NULL, UNREADABLE, Body, Captured
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.errors import BadRequest, ProxyError
+from odradek.proxy.sse import ServerEvent
+from odradek.schemas.codec import check_depth
+from odradek.schemas.errors import InvalidRecord
+
+_PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Bounds on one request."""
+
+    n: int = 128
+    """Choices."""
+    max_tokens: int = 262_144
+    """Tokens of each."""
+    tools: int = 512
+    depth: int = 64
+    """Nesting of its JSON."""
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """On which terms a request is taken."""
+
+    sampling: dict[str, Any] = {}
+    """Fields that the episode's token sets on each request."""
+    model: str = ""
+    """The model that the token is for; "" leaves the agent's."""
+    limits: Limits = Limits()
+    memory: Memory = Memory()
+    """What the episode's earlier replies were."""
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """A request, as far as the proxy needs to know it."""
+
+    dialect: "Dialect"
+    body: bytes
+    """What goes to the engine."""
+    digest: str
+    """sha256 of what the agent sent."""
+    model: str
+    stream: bool
+    n: int
+    messages: list[Raw]
+    """In the form of chats."""
+    tools: Raw | None
+    sampling: dict[str, Any]
+    logprobs: bool = False
+    """Whether the agent itself asked for these."""
+    token_ids: bool = False
+    weight_versions: bool = False
+    usage: bool = False
+    prompts: tuple[Raw, ...] = ()
+    """Of a text completion with several prompts: each as a message, `n` choices apart."""
+    origin: "Origin | None" = None
+    """What a translated request must be answered with."""
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether nothing has to be taken out of the reply."""
+        return self.logprobs and self.token_ids and self.weight_versions
+
+    def of(self, choice: int) -> "Ask":
+        """The request that this choice answers."""
+        if not self.prompts:
+            return self
+        prompt = self.prompts[min(choice // self.n, len(self.prompts) - 1)]
+        return msgspec.structs.replace(self, messages=[prompt])
+
+
+class Origin(Protocol):
+    """A translated request, in the dialect's own terms."""
+
+    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
+        """Note a reply that the log has, for requests that will refer to it."""
+        ...
+
+
+class Stream(Protocol):
+    """Turns the events of the engine's stream into those of the dialect, one by one."""
+
+    def feed(self, event: ServerEvent, body: Body) -> bytes:
+        """What the agent gets for an event; `body` is its data, as it was captured."""
+        ...
+
+    def garbled(self, event: ServerEvent, why: str) -> bytes:
+        """The same for an event that is an error or cannot be read."""
+        ...
+
+    def fail(self, error: ProxyError) -> bytes:
+        """The stream ends with an error of ours."""
+        ...
+
+    def end(self, why: str) -> bytes:
+        """The engine's stream is over; `why` says what its end lacks, "" if nothing."""
+        ...
+
+
+class Dialect(Protocol):
+    """One way to ask and to be answered."""
+
+    @property
+    def name(self) -> str:
+        """As turns record it."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """The engine's route that takes what `ask` makes."""
+        ...
+
+    def read(self, data: bytes) -> Body:
+        """The engine's reply, or a chunk of it. Raises what `capture.UNREADABLE` lists."""
+        ...
+
+    def ask(self, body: bytes, terms: Terms) -> Ask:
+        """Read an agent's request. Raises BadRequest."""
+        ...
+
+    def reply(self, reply: bytes, ask: Ask) -> bytes:
+        """The engine's whole reply as the agent gets it. Raises msgspec.MsgspecError."""
+        ...
+
+    def stream(self, ask: Ask) -> Stream:
+        """A stream's beginning."""
+        ...
+
+    def error(self, error: ProxyError) -> bytes:
+        """An error's body."""
+        ...
+
+    def refusal(self, body: bytes, status: int) -> bytes:
+        """The body of an engine's answer that is an error."""
+        ...
+
+
+def shallow(body: bytes, limits: Limits) -> None:
+    """Refuse what nests too deep, before anything parses it. Raises BadRequest."""
+    try:
+        check_depth(body, limits.depth)
+    except InvalidRecord as error:
+        raise BadRequest(f"the request is {error.reason.replace('_', ' ')}") from None
+
+
+def unreadable(error: Exception, where: str = "") -> BadRequest:
+    """What msgspec says of a value, with the field's name in the dialect's own words."""
+    text = str(error)
+    found = _PLACE.search(text)
+    inner = found[1] if found else ""
+    joint = "." if where and inner and not inner.startswith("[") else ""
+    place = f"{where}{joint}{inner}"
+    text = _PLACE.sub("", text)[:200]
+    if not place:
+        return BadRequest(f"the request cannot be read: {text}")
+    return BadRequest(f"{place}: {text}", param=place)
+
+
+def field(fields: dict[str, Raw], name: str, kind: Any) -> Any:
+    """A field's value, null where it is absent. Raises BadRequest, which names it."""
+    try:
+        return msgspec.json.decode(fields.get(name, NULL), type=kind)
+    except UNREADABLE as error:
+        raise unreadable(error, name) from None
+
+
+def maybe(fields: dict[str, Raw], name: str, kind: Any) -> Any:
+    """A field's value, None where it is absent. Raises BadRequest, which names it."""
+    return field(fields, name, kind | None) if name in fields else None
+
+
+def taken(value: Any, kind: Any, where: str) -> Any:
+    """A value that has the shape of `kind`. Raises BadRequest, which names the field."""
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise unreadable(error, where) from None

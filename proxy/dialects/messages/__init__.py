@@ -1,0 +1,76 @@
+"""Anthropic's Messages, translated to chat completions and back."""
+
+import hashlib
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy import capture
+from odradek.proxy.capture import Body, Captured
+from odradek.proxy.dialects import wording
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.dialect import Ask, Terms, shallow, unreadable
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.messages import reply as replies
+from odradek.proxy.dialects.messages import request as requests
+from odradek.proxy.dialects.messages.stream import Events
+from odradek.proxy.errors import ProxyError
+
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Asked(Struct, frozen=True):
+    """What of a request its reply needs."""
+
+    thinking: bool
+    """Whether the agent wants to see the model's reasoning."""
+
+    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:  # noqa: ARG002
+        """Note how the reply spelt the arguments of its tool calls."""
+        memory.learn(reply.message)
+
+
+class Messages:
+    """Messages."""
+
+    name: Final = "messages"
+    path: Final = CHAT.path
+
+    def read(self, data: bytes) -> Body:
+        """The engine's, a chat's."""
+        return capture.read(data)
+
+    def ask(self, body: bytes, terms: Terms) -> Ask:
+        """Read an agent's request and make a chat completion of it. Raises BadRequest."""
+        shallow(body, terms.limits)
+        try:
+            fields = _fields.decode(body)
+        except capture.UNREADABLE as error:
+            raise unreadable(error) from None
+        chat, thinking = requests.chat(fields, terms.memory)
+        return msgspec.structs.replace(
+            CHAT.ask(msgspec.json.encode(chat), terms),
+            dialect=self,
+            digest=hashlib.sha256(body).hexdigest(),
+            origin=Asked(thinking),
+        )
+
+    def reply(self, reply: bytes, ask: Ask) -> bytes:
+        """The reply as a message."""
+        return msgspec.json.encode(replies.message(capture.read(reply), ask))
+
+    def stream(self, ask: Ask) -> Events:
+        """A stream as events of a message."""
+        return Events(ask)
+
+    def error(self, error: ProxyError) -> bytes:
+        """Anthropic's shape."""
+        return wording.anthropic(error)
+
+    def refusal(self, body: bytes, status: int) -> bytes:
+        """The engine's words in Anthropic's shape."""
+        return wording.anthropic_of(body, status)
+
+
+MESSAGES: Final = Messages()

@@ -1,0 +1,94 @@
+"""A chat completion as a message of Anthropic's."""
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+
+from odradek.proxy.capture import Body, Choice, EngineUsage
+from odradek.proxy.dialects import parts
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.memory import INVALID
+
+REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
+                  "function_call": "tool_use", "content_filter": "refusal"}  # fmt: skip
+SIGNATURE: Final = "unsigned"
+"""Clients hand a thinking block back only if it is signed; nobody checks ours."""
+
+
+def message(body: Body, ask: Ask) -> dict[str, Any]:
+    """A whole reply. Raises msgspec.MsgspecError where its message is no object."""
+    choice = parts.first(body) or Choice()
+    blocks: list[dict[str, Any]] = []
+    for part in parts.of_message(choice):
+        if part.kind == "reasoning":
+            if shows_thinking(ask):
+                blocks.append({"type": "thinking", "thinking": part.text, "signature": SIGNATURE})
+        elif part.kind == "tool":
+            blocks.append(tool_use(part, ask, body.id, given=arguments(part.text)))
+        else:
+            blocks.append({"type": "text", "text": part.text, "citations": None})
+    tools = any(block["type"] == "tool_use" for block in blocks)
+    return {**head(body, ask), "content": blocks, **ending(choice, tools=tools),
+            "usage": usage(body.usage)}  # fmt: skip
+
+
+def shows_thinking(ask: Ask) -> bool:
+    """Whether the agent wants to see the model's reasoning."""
+    return bool(getattr(ask.origin, "thinking", False))
+
+
+def head(body: Body, ask: Ask) -> dict[str, Any]:
+    """What a message begins with. Its id derives from the engine's, so a repeat has the same."""
+    return {
+        "id": f"msg_{identity(body.id, ask)}",
+        "type": "message",
+        "role": "assistant",
+        "model": ask.model,
+    }
+
+
+def identity(engine_id: str, ask: Ask) -> str:
+    """A name for a reply: the engine's, bound to the request, since engines may repeat theirs."""
+    return hashlib.sha256(f"{engine_id}:{ask.digest}".encode()).hexdigest()[:40]
+
+
+def ending(choice: Choice, *, tools: bool) -> dict[str, Any]:
+    """Why a message ended."""
+    stopped = choice.stop_reason
+    if choice.finish_reason == "stop" and isinstance(stopped, str):
+        return {"stop_reason": "stop_sequence", "stop_sequence": stopped}
+    reason = REASONS.get(choice.finish_reason or "", "end_turn")
+    if tools and reason == "end_turn":
+        reason = "tool_use"  # engines end a call that was forced with "stop"
+    return {"stop_reason": reason, "stop_sequence": None}
+
+
+def usage(told: EngineUsage | None) -> dict[str, Any]:
+    """Tokens in Anthropic's way of counting: what the cache had is not among the input."""
+    told = told or EngineUsage()
+    details = told.prompt_tokens_details
+    cached = max(0, (details.cached_tokens or 0) if details else 0)
+    return {
+        "input_tokens": max(0, told.prompt_tokens - cached),
+        "output_tokens": max(0, told.completion_tokens or 0),
+        "cache_read_input_tokens": cached,
+        "cache_creation_input_tokens": 0,
+    }
+
+
+def tool_use(
+    part: parts.Part, ask: Ask, engine_id: str, *, given: dict[str, Any]
+) -> dict[str, Any]:
+    """A call of a tool."""
+    named = part.id or f"toolu_{identity(engine_id, ask)}_{part.tool}"
+    return {"type": "tool_use", "id": named, "name": part.name, "input": given}
+
+
+def arguments(text: str) -> dict[str, Any]:
+    """A tool's input; where the model wrote no JSON object, its words under one key."""
+    try:
+        found = msgspec.json.decode(text or "{}")
+    except (msgspec.MsgspecError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {INVALID: text}

@@ -1,0 +1,326 @@
+"""A request for a message, as one for a chat completion.
+
+Follows Anthropic's Messages API (2023-06-01). What only Anthropic's own servers can do (hosted
+tools, files, containers, batches) is refused by name; hints that change no reply, such as
+`cache_control` and `service_tier`, are dropped.
+"""
+
+from typing import Any, Final, Literal
+
+from msgspec import Raw, Struct
+
+from odradek.proxy import capture
+from odradek.proxy.dialects.dialect import field, taken, unreadable
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.errors import BadRequest, Unsupported
+
+DROPPED: Final = frozenset({
+    "anthropic_beta", "betas", "cache_control", "context_management", "inference_geo",
+    "service_tier", "speed",
+})  # fmt: skip
+"""Fields that are for Anthropic's servers and change no reply of ours."""
+HOSTED: Final = ("container", "mcp_servers", "fallbacks")
+"""Fields that ask for what only they can do."""
+
+
+class Text(Struct, tag="text"):
+    """Text."""
+
+    text: str
+
+
+class Source(Struct):
+    """Where an image is."""
+
+    type: str
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+
+
+class Image(Struct, tag="image"):
+    """An image, by reference or inline."""
+
+    source: Source
+
+
+class Document(Struct, tag="document"):
+    """A document; text only."""
+
+    source: Source
+
+
+class ToolUse(Struct, tag="tool_use"):
+    """A call that the model made."""
+
+    id: str
+    name: str
+    input: dict[str, Any] = {}
+
+
+class ToolResult(Struct, tag="tool_result"):
+    """What came of it."""
+
+    tool_use_id: str
+    content: str | list[Text | Image | Document] | None = None
+
+
+class Thinking(Struct, tag="thinking"):
+    """The model's reasoning."""
+
+    thinking: str
+
+
+class Redacted(Struct, tag="redacted_thinking"):
+    """Reasoning that nobody here can read."""
+
+
+Block = Text | Image | Document | ToolUse | ToolResult | Thinking | Redacted
+
+
+class Message(Struct):
+    """A message of the history."""
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[Block]
+
+
+class Tool(Struct):
+    """A tool of the agent's own."""
+
+    name: str
+    type: str | None = None
+    description: str | None = None
+    input_schema: dict[str, Any] = {}
+    strict: bool | None = None
+
+
+class Choice(Struct):
+    """Which tools may be used."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str = ""
+    disable_parallel_tool_use: bool = False
+
+
+class Mode(Struct):
+    """Whether and how the model thinks."""
+
+    type: str = "disabled"
+
+
+class Metadata(Struct):
+    """Who asks."""
+
+    user_id: str | None = None
+
+
+class Format(Struct):
+    """The form of the reply."""
+
+    type: str
+    schema: dict[str, Any] = {}
+
+
+class Output(Struct):
+    """The form of the reply, and the effort for it."""
+
+    format: Format | None = None
+    effort: str | None = None
+
+
+def chat(fields: dict[str, Raw], memory: Memory) -> tuple[dict[str, Any], bool]:
+    """The same as a chat completion, and whether its reply may show reasoning.
+
+    Raises BadRequest.
+    """
+    try:
+        return _chat(dict(fields), memory)
+    except capture.UNREADABLE as error:
+        raise unreadable(error) from None
+
+
+def _chat(fields: dict[str, Raw], memory: Memory) -> tuple[dict[str, Any], bool]:
+    for name in HOSTED:
+        if fields.pop(name, EMPTY[0]) not in EMPTY:
+            raise Unsupported(f"{name}: the engine behind this proxy has none", param=name)
+    if "messages" not in fields:
+        raise BadRequest("messages: Field required", param="messages")
+    messages = _system(_field(fields, "system", str | list[Text] | None))
+    for place, message in enumerate(_field(fields, "messages", list[Any])):
+        where = f"messages.{place}"
+        messages += _message(taken(message, Message, where), memory, where)
+    made: dict[str, Any] = {"messages": messages}
+    _tools(fields, made)
+    thinking = _thinking(fields, made)
+    _output(fields, made)
+    if stop := _field(fields, "stop_sequences", list[str] | None):
+        made["stop"] = stop
+    user = _field(fields, "metadata", Metadata | None)
+    if user and user.user_id:
+        made["user"] = user.user_id
+    if messages and messages[-1]["role"] == "assistant":
+        # The agent has begun the reply: the model is to go on in the same message.
+        made |= {"continue_final_message": True, "add_generation_prompt": False}
+    rest = {name: value for name, value in fields.items() if name not in DROPPED}
+    return {**rest, **made}, thinking
+
+
+EMPTY: Final = (Raw(b"null"), Raw(b"[]"))
+
+
+def _field(fields: dict[str, Raw], name: str, kind: Any) -> Any:
+    """Take a field out. Raises BadRequest, which names it."""
+    value = field(fields, name, kind)
+    fields.pop(name, None)
+    return value
+
+
+def _system(system: str | list[Text] | None) -> list[dict[str, Any]]:
+    if not system:
+        return []
+    text = system if isinstance(system, str) else "\n".join(block.text for block in system)
+    return [{"role": "system", "content": text}]
+
+
+def _message(message: Message, memory: Memory, where: str) -> list[dict[str, Any]]:
+    role = "system" if message.role == "developer" else message.role
+    if isinstance(message.content, str):
+        return [{"role": role, "content": message.content}]
+    if role == "assistant":
+        return [_assistant(message.content, memory, where)]
+    return _user(message.content, role, where)
+
+
+def _assistant(blocks: list[Block], memory: Memory, where: str) -> dict[str, Any]:
+    texts: list[str] = []
+    thoughts: list[str] = []
+    calls = []
+    for place, block in enumerate(blocks):
+        if isinstance(block, Text):
+            texts.append(block.text)
+        elif isinstance(block, Thinking):
+            thoughts.append(block.thinking)
+        elif isinstance(block, ToolUse):
+            spelt = memory.arguments(block.id, block.input)
+            function = {"name": block.name, "arguments": spelt}
+            calls.append({"id": block.id, "type": "function", "function": function})
+        elif not isinstance(block, Redacted):
+            raise _misplaced(f"{where}.content.{place}", "assistant")
+    made: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None}
+    if thoughts:
+        made["reasoning"] = "".join(thoughts)
+    if calls:
+        made["tool_calls"] = calls
+    return made
+
+
+def _user(blocks: list[Block], role: str, where: str) -> list[dict[str, Any]]:
+    """A user's message: results of tools stand as messages of their own, in order."""
+    made: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
+    for place, block in enumerate(blocks):
+        at = f"{where}.content.{place}"
+        if isinstance(block, ToolResult):
+            made += _said(role, parts)
+            parts = []
+            made.append({
+                "role": "tool",
+                "tool_call_id": block.tool_use_id,
+                "content": _result(block.content, at),
+            })  # fmt: skip
+        elif isinstance(block, (Text, Image, Document)):
+            parts.append(_part(block, at))
+        else:
+            raise _misplaced(at, role)
+    return made + _said(role, parts)
+
+
+def _misplaced(where: str, role: str) -> BadRequest:
+    return BadRequest(f"{where}: no such block in a message of the {role}", param=where)
+
+
+def _said(role: str, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": _content(parts)}] if parts else []
+
+
+def _content(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """One text stands as it is: templates then see what a plain string gives."""
+    if len(parts) == 1 and parts[0]["type"] == "text":
+        return str(parts[0]["text"])
+    return parts
+
+
+def _result(content: str | list[Text | Image | Document] | None, where: str) -> Any:
+    if not isinstance(content, list):
+        return content or ""
+    return _content([_part(block, where) for block in content]) if content else ""
+
+
+def _part(block: Text | Image | Document, where: str) -> dict[str, Any]:
+    if isinstance(block, Text):
+        return {"type": "text", "text": block.text}
+    source = block.source
+    if isinstance(block, Document):
+        if source.type != "text":
+            raise Unsupported(
+                f"{where}.source.type: documents as text only", param=f"{where}.source.type"
+            )
+        return {"type": "text", "text": source.data}
+    if source.type == "url":
+        return {"type": "image_url", "image_url": {"url": source.url}}
+    if source.type == "base64":
+        url = f"data:{source.media_type};base64,{source.data}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    raise Unsupported(f"{where}.source.type: url or base64", param=f"{where}.source.type")
+
+
+def _tools(fields: dict[str, Raw], made: dict[str, Any]) -> None:
+    tools = []
+    for place, one in enumerate(_field(fields, "tools", list[Any] | None) or ()):
+        tool = taken(one, Tool, f"tools.{place}")
+        if tool.type not in {None, "custom"}:
+            where = f"tools.{place}.type"
+            raise Unsupported(f"{where}: only tools of your own (custom)", param=where)
+        function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema}
+        if tool.description is not None:
+            function["description"] = tool.description
+        if tool.strict is not None:
+            function["strict"] = tool.strict
+        tools.append({"type": "function", "function": function})
+    choice = _field(fields, "tool_choice", Choice | None)
+    if not tools:
+        return
+    made["tools"] = tools
+    if choice is None:
+        return
+    named = {"type": "function", "function": {"name": choice.name}}
+    made["tool_choice"] = {"any": "required", "tool": named}.get(choice.type, choice.type)
+    if choice.disable_parallel_tool_use:
+        made["parallel_tool_calls"] = False
+
+
+def _thinking(fields: dict[str, Raw], made: dict[str, Any]) -> bool:
+    """Whether the reply shows reasoning; templates that can switch it are told."""
+    mode = _field(fields, "thinking", Mode | None)
+    if mode is None:
+        return False
+    thinks = bool(mode.type != "disabled")
+    known = _field(fields, "chat_template_kwargs", dict[str, Any] | None) or {}
+    made["chat_template_kwargs"] = {"enable_thinking": thinks, **known}
+    return thinks
+
+
+def _output(fields: dict[str, Raw], made: dict[str, Any]) -> None:
+    output = _field(fields, "output_config", Output | None) or Output()
+    form = _field(fields, "output_format", Format | None) or output.format
+    if output.effort is not None:
+        made["reasoning_effort"] = output.effort
+    if form is None:
+        return
+    if form.type != "json_schema":
+        raise Unsupported("output_format.type: json_schema", param="output_format.type")
+    made["response_format"] = {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": form.schema, "strict": True},
+    }

@@ -1,0 +1,130 @@
+"""A chat completion's stream as the events of a message."""
+
+from typing import Any
+
+import msgspec
+
+from odradek.proxy import sse
+from odradek.proxy.capture import Body, Choice, EngineUsage
+from odradek.proxy.dialects import parts, wording
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.messages import reply as replies
+from odradek.proxy.errors import EngineError, ProxyError
+
+
+class Events:
+    """message_start, ping, blocks one after the other, message_delta, message_stop."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._begun = False
+        self._over = False
+        self._id = ""
+        self._blocks = 0
+        self._open = ""
+        """What the open block holds, "" if none is open."""
+        self._tools: dict[int, int] = {}
+        """Which block each tool call is."""
+        self._last = Choice()
+        self._usage: EngineUsage | None = None
+
+    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:  # noqa: ARG002
+        """The events of one chunk."""
+        if self._over:
+            return b""
+        told = [] if self._begun or not body.choices else self._start(body)
+        self._usage = body.usage or self._usage
+        choice = parts.first(body)
+        if choice is not None:
+            for part in parts.of(choice.delta):
+                told += self._part(part)
+            if choice.finish_reason is not None:
+                self._last = choice
+                told += self._close()
+        return b"".join(told)
+
+    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:  # noqa: ARG002
+        """An error of the engine's."""
+        return self.fail(EngineError(why))
+
+    def fail(self, error: ProxyError) -> bytes:
+        """An error event; nothing follows it."""
+        self._over = True
+        return sse.named("error", wording.anthropic(error))
+
+    def end(self, why: str) -> bytes:
+        """The end of the message, or of what there is of it."""
+        if self._over:
+            return b""
+        if why:
+            return self.fail(EngineError(why))
+        self._over = True
+        delta = replies.ending(self._last, tools=bool(self._tools))
+        usage = replies.usage(self._usage)
+        return b"".join([
+            *self._close(),
+            _event("message_delta", delta=delta, usage=usage),
+            _event("message_stop"),
+        ])  # fmt: skip
+
+    def _start(self, body: Body) -> list[bytes]:
+        self._begun = True
+        self._id = body.id
+        usage = replies.usage(EngineUsage(prompt_tokens=len(body.prompt_token_ids or ())))
+        message = {
+            **replies.head(body, self._ask),
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        return [_event("message_start", message=message), _event("ping")]
+
+    def _part(self, part: parts.Part) -> list[bytes]:
+        if part.kind == "reasoning":
+            if not replies.shows_thinking(self._ask):
+                return []
+            told = self._block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            return [*told, self._delta(type="thinking_delta", thinking=part.text)]
+        if part.kind == "tool":
+            return self._tool(part)
+        told = self._block("text", {"type": "text", "text": "", "citations": None})
+        return [*told, self._delta(type="text_delta", text=part.text)]
+
+    def _tool(self, part: parts.Part) -> list[bytes]:
+        told: list[bytes] = []
+        if part.tool not in self._tools:
+            block = replies.tool_use(part, self._ask, self._id, given={})
+            told = self._block(f"tool {part.tool}", block)
+            self._tools[part.tool] = self._blocks - 1
+        if part.text:
+            at = self._tools[part.tool]
+            told.append(self._delta(at, type="input_json_delta", partial_json=part.text))
+        return told
+
+    def _block(self, kind: str, block: dict[str, Any]) -> list[bytes]:
+        """Open a block, unless one of this kind is open."""
+        if kind == self._open:
+            return []
+        told = self._close()
+        self._open = kind
+        told.append(_event("content_block_start", index=self._blocks, content_block=block))
+        self._blocks += 1
+        return told
+
+    def _close(self) -> list[bytes]:
+        if not self._open:
+            return []
+        told = []
+        if self._open == "thinking":
+            told.append(self._delta(type="signature_delta", signature=replies.SIGNATURE))
+        self._open = ""
+        return [*told, _event("content_block_stop", index=self._blocks - 1)]
+
+    def _delta(self, at: int | None = None, **delta: Any) -> bytes:
+        index = self._blocks - 1 if at is None else at
+        return _event("content_block_delta", index=index, delta=delta)
+
+
+def _event(name: str, **fields: Any) -> bytes:
+    return sse.named(name, msgspec.json.encode({"type": name, **fields}))

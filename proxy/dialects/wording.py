@@ -1,0 +1,49 @@
+"""Errors in the words of OpenAI and of Anthropic."""
+
+from typing import Final
+
+import msgspec
+
+from odradek.proxy import capture
+from odradek.proxy.errors import ProxyError
+
+ANTHROPIC: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Their types by status; others are the caller's or theirs by the first digit."""
+
+
+def openai(error: ProxyError) -> bytes:
+    """The body that OpenAI's clients expect."""
+    told = {
+        "message": str(error),
+        "type": error.kind,
+        "param": error.param,
+        "code": error.code,
+    }
+    return msgspec.json.encode({"error": told})
+
+
+def anthropic(error: ProxyError) -> bytes:
+    """The body that Anthropic's clients expect."""
+    return _anthropic(error.status, str(error))
+
+
+def anthropic_of(body: bytes, status: int) -> bytes:
+    """The same from the engine's answer."""
+    return _anthropic(status, capture.error_of(body, status))
+
+
+def _anthropic(status: int, message: str) -> bytes:
+    rest = "invalid_request_error" if 400 <= status < 500 else "api_error"
+    kind = ANTHROPIC.get(status, rest)
+    return msgspec.json.encode(
+        {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
+    )

@@ -1,0 +1,160 @@
+"""Limits: what is too much is refused in the caller's own dialect, and counted."""
+
+import asyncio
+import gzip
+import json
+import zlib
+
+import pytest
+from aiohttp import ClientSession
+
+from odradek.infra.tokens import Claims, mint
+
+from .conftest import KEY
+
+CHAT = ("/e/e1/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]})
+TEXT = ("/e/e1/v1/completions", {"prompt": "x"})
+CLAUDE = ("/e/e1/v1/messages", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5})
+RESPONSES = ("/e/e1/v1/responses", {"input": "x"})
+ALL = {"chat": CHAT, "completions": TEXT, "messages": CLAUDE, "responses": RESPONSES}
+
+
+def told(dialect, status, answer):
+    """The error's type and message, from the dialect's own shape."""
+    body = json.loads(answer)
+    error = body["error"]
+    if dialect == "messages":
+        assert "error" == body["type"]
+        assert {"type", "message"} == set(error)
+    else:
+        assert {"message", "type", "param", "code"} == set(error)
+    assert 400 <= status < 500
+    return error
+
+
+def nested(depth):
+    return {"metadata": json.loads("[" * depth + "]" * depth)}
+
+
+TOOLS = {
+    "chat": {"type": "function", "function": {"name": "f", "parameters": {}}},
+    "messages": {"name": "f", "input_schema": {}},
+    "responses": {"type": "function", "name": "f", "parameters": {}},
+}
+
+
+@pytest.mark.parametrize("dialect", ALL)
+async def test_a_request_beyond_a_limit_is_the_dialects_own_400_and_counted(make, dialect):
+    """Nesting, choices, tokens, tools: no call of the engine, no turn."""
+    async with make(max_depth=20, max_choices=2, max_tokens=100, max_tools=3) as bench:
+        path, body = ALL[dialect]
+        limit = "max_output_tokens" if dialect == "responses" else "max_tokens"
+        cases = [("bad_request", nested(21)), ("limit_exceeded", {limit: 101})]
+        if dialect in {"chat", "completions"}:
+            cases.append(("limit_exceeded", {"n": 3}))
+        if dialect in TOOLS:
+            cases.append(("limit_exceeded", {"tools": [TOOLS[dialect]] * 4}))
+        for _code, more in cases:
+            status, headers, answer = await bench.post(path, {**body, **more}, token=bench.token())
+            error = told(dialect, status, answer)
+            assert (400, "invalid_request_error") == (status, error["type"])
+            assert "false" == headers["x-should-retry"]
+        exact = {limit: 100, **({"tools": [TOOLS[dialect]] * 3} if dialect in TOOLS else {})}
+        assert 1 == len(bench.proxy.stories) + 1
+        assert 200 == (await bench.post(path, {**body, **exact}, token=bench.token()))[0]
+        assert 1 == len(bench.engine.calls) == len(bench.turns())
+        codes = [code for code, _ in cases]
+        assert {code: codes.count(code) for code in codes} == dict(bench.proxy.refused)
+        async with ClientSession() as session, session.get(f"{bench.url}/healthz") as answer:
+            assert bench.proxy.refused == (await answer.json())["refused"]
+
+
+@pytest.mark.parametrize("dialect", ALL)
+async def test_headers_and_bodies_beyond_their_limits_are_refused(make, dialect):
+    """431 and 413, in the dialect's shape."""
+    async with make(max_header_bytes=1500, max_body_bytes=2000) as bench:
+        path, body = ALL[dialect]
+        for more, large, expected in (
+            ({"X-Long": "y" * 1500}, body, 431),
+            ({}, {**body, "user": "y" * 2000}, 413),
+        ):
+            status, _, answer = await bench.post(path, large, token=bench.token(), headers=more)
+            assert expected == status
+            told(dialect, status, answer)
+        assert {"headers_too_large": 1, "body_too_large": 1} == bench.proxy.refused
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_compressed_bomb_is_refused_before_it_is_unpacked(make, encoding):
+    """100 MB in 100 kB: the limit holds for what comes out, and memory does not grow with it."""
+    import resource
+
+    packer = gzip if encoding == "gzip" else zlib
+    bomb = packer.compress(b'{"messages": ["' + b"x" * 100_000_000 + b'"]}', 9)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with make(max_body_bytes=1_000_000) as bench:
+        status, _, answer = await bench.post(
+            "/e/e1/v1/messages", bomb, token=bench.token(), headers={"Content-Encoding": encoding}
+        )
+    assert 413 == status
+    assert "request_too_large" == json.loads(answer)["error"]["type"]
+    assert 60_000 > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", b"no gzip"),
+        ("gzip", gzip.compress(b"{}")[:-4]),
+        ("nonsense", b"{}"),
+    ],
+)
+async def test_a_body_that_cannot_be_unpacked_is_a_400(bench, encoding, body):
+    """In the dialect's shape, whatever the header says."""
+    status, _, answer = await bench.post(
+        "/e/e1/v1/messages", body, token=bench.token(), headers={"Content-Encoding": encoding}
+    )
+    assert 400 == status
+    assert "invalid_request_error" == told("messages", status, answer)["type"]
+
+
+@pytest.mark.parametrize("dialect", ALL)
+async def test_an_episode_has_a_bound_of_calls_and_tokens(make, dialect):
+    """By the settings or by the token, whichever is less; SDKs are told not to try again."""
+    path, body = ALL[dialect]
+    for settings, claims, allowed in (
+        ({"max_episode_calls": 2}, {}, 2),
+        ({"max_episode_calls": 9}, {"max_calls": 1}, 1),
+        ({"max_episode_tokens": 1}, {}, 1),
+        ({}, {"max_tokens": 1}, 1),
+    ):
+        async with make(**settings) as bench:
+            token = mint(Claims(sub="e1", **claims), [KEY])
+            found = [await bench.post(path, body, token=token) for _ in range(allowed + 1)]
+            assert [200] * allowed + [429] == [status for status, _, _ in found]
+            status, headers, answer = found[-1]
+            told(dialect, status, answer)
+            assert "false" == headers["x-should-retry"]
+            assert {"budget_spent": 1} == bench.proxy.refused
+            assert allowed == len(bench.turns())
+
+
+async def test_a_token_has_a_bound_of_open_streams(make, engine):
+    """Another token of the episode, and whole replies, go on; one that ends makes room."""
+    engine.gate.clear()
+    path, body = CHAT
+    async with make(streams_per_token=2) as bench:
+        tokens = [mint(Claims(sub="e1", agent=name), [KEY]) for name in ("a", "b")]
+        stream = {**body, "stream": True}
+        asking = [asyncio.create_task(bench.post(path, stream, token=tokens[0])) for _ in range(2)]
+        await bench.until(lambda: len(engine.calls) == 2)
+        status, headers, _ = await bench.post(path, stream, token=tokens[0])
+        assert (429, "1") == (status, headers["Retry-After"])
+        asking += [
+            asyncio.create_task(bench.post(path, stream, token=tokens[1])),
+            asyncio.create_task(bench.post(path, body, token=tokens[0])),
+        ]
+        await bench.until(lambda: len(engine.calls) == 4)
+        engine.gate.set()
+        assert [200] * 4 == [status for status, _, _ in await asyncio.gather(*asking)]
+        assert 200 == (await bench.post(path, stream, token=tokens[0]))[0]

@@ -1,4 +1,4 @@
-"""`scripts/chaos`: kill processes on a seeded schedule, then count what the log holds."""
+"""`scripts/chaos`: kill processes on a seeded schedule, then hold the log against the seed."""
 
 import asyncio
 import json
@@ -11,11 +11,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from chaos import matrix
 from chaos.plan import PROCESSES
 from chaos.run import Asked, make_model, once, repeat
 from odradek.infra.local import LocalBroker
 
-console = Console(stderr=True)
+console = Console(stderr=True, soft_wrap=True)
 ALL = ",".join(PROCESSES)
 
 
@@ -26,13 +27,37 @@ ALL = ",".join(PROCESSES)
 @click.option("--targets", default=ALL, show_default=True, help="Whose processes are killed.")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Write the result there.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder of the logs; kept.")
+@click.option(
+    "--matrix",
+    "many",
+    is_flag=True,
+    help="Each target by itself, with many seeds; --json names a folder, and what it holds already is not run again.",
+)
+@click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="Of --matrix.")
 def main(
-    seed: int, episodes: int, kills: int, targets: str, out: Path | None, keep: Path | None
+    seed: int,
+    episodes: int,
+    kills: int,
+    targets: str,
+    out: Path | None,
+    keep: Path | None,
+    many: bool,
+    seeds: int,
 ) -> None:
-    """Kill real processes on a real broker, and hold the log against what the seed asks for."""
+    r"""Kill real processes on a real broker, and hold the log against what the seed asks for.
+
+    \b
+    scripts/chaos --seed 7 --episodes 2000 --kills 10 --targets proxy
+    scripts/chaos --matrix --seeds 20 --targets proxy,agent,assemble,group,train \
+        --kills 10 --episodes 2000 --json runs/chaos
+
+    Exit code 0: nothing lost, nothing twice, nothing wrong.
+    """
     chosen = tuple(one.strip() for one in targets.split(",") if one.strip())
     if unknown := sorted(set(chosen) - PROCESSES.keys()):
         raise click.BadParameter(f"no target {unknown[0]!r}; there are {ALL}", param_hint="targets")
+    if many:
+        sys.exit(fill(out or Path("runs/chaos"), chosen, seeds, episodes, kills))
     folder = keep or Path(tempfile.mkdtemp(prefix="odradek-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     with LocalBroker() as broker:
@@ -44,6 +69,34 @@ def main(
     if not found["ok"]:
         console.print(f"[red]failed[/]: logs in {folder}\nrepeat: {repeat(asked)}")
     sys.exit(0 if found["ok"] else 1)
+
+
+def fill(folder: Path, targets: tuple[str, ...], seeds: int, episodes: int, kills: int) -> int:
+    """The matrix; returns the exit code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = make_model(folder / "model")
+
+    def run(cell: matrix.Cell, servers: str, logs: Path) -> dict[str, Any]:
+        return one(
+            Asked(cell.seed, cell.episodes, cell.kills, (cell.target,), model), servers, logs
+        )
+
+    wanted = matrix.cells(targets, seeds, episodes, kills)
+    for cell, found in matrix.fill(folder, wanted, run):
+        show(found)
+        if not found["ok"]:
+            asked = Asked(cell.seed, cell.episodes, cell.kills, (cell.target,))
+            console.print(f"failed: logs in {folder}/{cell.target}-{cell.seed}")
+            console.print(f"repeat: {repeat(asked)}")
+    lines = [line for line in matrix.lines_of(folder) if any(cell.named(line) for cell in wanted)]
+    told = matrix.totals(lines)
+    (folder / "totals.json").write_text(json.dumps(told, indent=1) + "\n")
+    console.print_json(json.dumps(told))
+    console.print(
+        f"{told['kills']} kills, {told['lost']} lost, {told['duplicated']} twice: with none lost, "
+        f"95 % bound {told['bound_95']} a kill"
+    )
+    return 1 if told["failed"] else 0
 
 
 def one(asked: Asked, servers: str, folder: Path) -> dict[str, Any]:
@@ -76,7 +129,7 @@ def show(found: dict[str, Any]) -> None:
         f"({found['kills_in_transaction']} in a transaction): "
         + ", ".join(f"{len(lines)} {name}" for name, lines in told.items())
         + f"; recovery p50 {found['recovery_s']['p50']} s, p99 {found['recovery_s']['p99']} s; "
-        f"{found['wall_s']} s"
+        f"load {found['load_s']} s, in all {found['wall_s']} s"
     )
     for name, lines in told.items():
         for line in lines[:10]:

@@ -257,6 +257,10 @@ class Run:
             "dead_letters": dict(verdict.letters),
             "unasked_ends": unasked,
             "deaths": measured,
+            "cpu_s": {
+                process.name: round(process.cpu_at_end, 1)
+                for process in (self.world.engine, *self.world.processes.values())
+            },
             "load_s": round(getattr(self, "load_s", 0.0), 1),
             "wall_s": round(time.monotonic() - started, 1),
         }

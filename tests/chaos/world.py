@@ -19,6 +19,7 @@ from odradek.infra.tokens import new_key
 TESTS = Path(__file__).parent.parent
 READY = b"ready:"
 STOP_S = 30.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CRASH_LOOP = 6
 """So many deaths in a row that nobody asked for, without getting ready, end the run."""
 
@@ -62,6 +63,7 @@ class Process:
         self.child: asyncio.subprocess.Process | None = None
         self.stopping = False
         self.failure: Broke | None = None
+        self.cpu_at_end = 0.0
         self._shot = False
         self._from = 0
         self._in_a_row = 0
@@ -155,9 +157,17 @@ class Process:
         os.kill(pid, signal.SIGKILL)
         return True
 
+    def cpu_s(self) -> float:
+        """CPU seconds of the process that runs now (proc(5), fields 14 and 15)."""
+        with suppress(OSError, IndexError):
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return 0.0
+
     async def stop(self) -> int | None:
         """SIGTERM, then SIGKILL; the exit code of an orderly end."""
         self.stopping = True
+        self.cpu_at_end = self.cpu_s()
         code: int | None = None
         if (pid := self.pid) is not None and self.child is not None:
             with suppress(ProcessLookupError):
@@ -226,7 +236,7 @@ class World:
             "ODRADEK_TRAINER_OUTPUT_DIR": str(folder / "runs"),
             "ODRADEK_TRAINER_ENGINE_URLS": engine,
             "ODRADEK_TRAINER_ROWS_PER_STEP": str(rows_per_step),
-            "ODRADEK_TRAINER_MICRO_ROWS": str(rows_per_step),
+            "ODRADEK_TRAINER_MICRO_ROWS": "32",
             "ODRADEK_TRAINER_MAX_STALENESS": "1000",
             "ODRADEK_TRAINER_MAX_STEPS": "100000",
             "ODRADEK_TRAINER_DEVICE": "cpu",
@@ -289,6 +299,12 @@ class World:
     async def stop(self) -> dict[str, int | None]:
         """End all in good order, readers last; exit codes by name."""
         names = list(self.processes)
+        with suppress(TimeoutError):
+            # One that is told to end before it hears signals ends by the signal.
+            async with asyncio.timeout(STOP_S):
+                for process in self.processes.values():
+                    if process.failure is None:
+                        await process.ready.wait()
         codes = await asyncio.gather(*(self.processes[name].stop() for name in names))
         await self.engine.stop()
         return dict(zip(names, codes, strict=True))

@@ -1,0 +1,132 @@
+"""Many runs, seeds x targets, one JSON line each; what was run before is not run again."""
+
+import json
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos.recovery import quantile
+from odradek.infra.local import LocalBroker
+
+LINES = "matrix.jsonl"
+RUNS_PER_BROKER = 10
+"""Topics that were deleted slow a broker down in the end."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the matrix."""
+
+    target: str
+    seed: int
+    episodes: int
+    kills: int
+
+    def named(self, line: dict[str, Any]) -> bool:
+        """Whether a line is this run's."""
+        told = (line["targets"], line["seed"], line["asked_episodes"], line["asked_kills"])
+        return told == ([self.target], self.seed, self.episodes, self.kills)
+
+
+def cells(targets: tuple[str, ...], seeds: int, episodes: int, kills: int) -> list[Cell]:
+    """Seed by seed, each with all targets, so that a matrix that was cut short is even."""
+    return [
+        Cell(target, 1000 * (at + 1) + seed, episodes, kills)
+        for seed in range(seeds)
+        for at, target in enumerate(targets)
+    ]
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    """The runs that a folder holds."""
+    path = folder / LINES
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def fill(
+    folder: Path, wanted: list[Cell], run: Callable[[Cell, str, Path], dict[str, Any]]
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Run what is missing; logs of runs that failed stay in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    there = lines_of(folder)
+    missing = [cell for cell in wanted if not any(cell.named(line) for line in there)]
+    for first in range(0, len(missing), RUNS_PER_BROKER):
+        with LocalBroker() as broker:
+            for cell in missing[first : first + RUNS_PER_BROKER]:
+                logs = folder / f"{cell.target}-{cell.seed}"
+                shutil.rmtree(logs, ignore_errors=True)
+                found = run(cell, broker.bootstrap_servers, logs)
+                found |= {
+                    "asked_episodes": cell.episodes,
+                    "asked_kills": cell.kills,
+                    "commit": commit(),
+                }
+                with (folder / LINES).open("a") as out:
+                    out.write(json.dumps(found) + "\n")
+                if found["ok"]:
+                    shutil.rmtree(logs, ignore_errors=True)
+                yield cell, found
+
+
+def commit() -> str:
+    """The commit that is checked out, with a plus sign where files differ from it."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    return told.stdout.strip() or "unknown"
+
+
+def totals(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """All runs together. With 0 failures in n kills, the 95 % bound of their share is 3/n."""
+    kills = sum(line["kills"] for line in lines)
+    seconds = [
+        death["recovery_s"]
+        for line in lines
+        for death in line["deaths"]
+        if death["recovery_s"] is not None
+    ]
+    exclusions: Counter[str] = Counter()
+    letters: Counter[str] = Counter()
+    for line in lines:
+        exclusions.update(line["exclusions"])
+        letters.update(line["dead_letters"])
+    return {
+        "runs": len(lines),
+        "failed": sum(not line["ok"] for line in lines),
+        "episodes": sum(line["episodes"] for line in lines),
+        "kills": kills,
+        "kills_in_transaction": sum(line["kills_in_transaction"] for line in lines),
+        "lost": sum(len(line["lost"]) for line in lines),
+        "duplicated": sum(len(line["duplicated"]) for line in lines),
+        "wrong": sum(len(line["wrong"]) for line in lines),
+        "bound_95": round(3 / kills, 5) if kills else None,
+        "recovery_s": {
+            "p50": quantile(seconds, 0.5),
+            "p99": quantile(seconds, 0.99),
+            "n": len(seconds),
+        },
+        "recovery_by_process_s": by_process(lines),
+        "turns": sum(line["counts"].get("turns", 0) for line in lines),
+        "exclusions": dict(exclusions),
+        "dead_letters": dict(letters),
+    }
+
+
+def by_process(lines: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Recovery by process."""
+    found: dict[str, list[float]] = {}
+    for line in lines:
+        for death in line["deaths"]:
+            if death["recovery_s"] is not None:
+                found.setdefault(death["process"], []).append(death["recovery_s"])
+    return {
+        name: {"p50": quantile(values, 0.5), "p99": quantile(values, 0.99), "n": len(values)}
+        for name, values in sorted(found.items())
+    }

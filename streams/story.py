@@ -159,7 +159,9 @@ class Story:
         """Turns that were acked but never released: their retry stands for them.
 
         The proxy says so where it knows. Where it died between ack and release, the retry reaches
-        another writer with the same digest.
+        another writer with the same digest; each retry stands for one turn. Two equal requests at
+        once, one of which was answered before the proxy died, cannot be told from a request and
+        its retry: then the answered one is left out, too, rather than one trained that nobody saw.
         """
         found: set[str] = set()
         for at, turn in enumerate(turns):
@@ -168,7 +170,9 @@ class Story:
             if not turn.retries or not turn.request.digest:
                 continue
             for older in reversed(turns[:at]):
-                if older.writer != turn.writer and older.request.digest == turn.request.digest:
+                if older.writer == turn.writer or older.turn_id in found:
+                    continue
+                if older.request.digest == turn.request.digest:
                     found.add(older.turn_id)
                     break
         return found & self.turns.keys()

@@ -195,6 +195,16 @@ def test_a_retry_at_another_writer_supersedes_what_the_dead_one_acked():
     assert {"e1/w0/0": "superseded"} == episode.left_out
 
 
+def test_each_retry_stands_for_one_turn_of_the_dead_writer():
+    """Two equal calls at once whose proxy died before their end: two turns count, not three."""
+    asked = turn().request
+    twin = type(asked)(messages=asked.messages, digest="same")
+    old = [turn(seq=seq, writer="w0", request=twin) for seq in (0, 1)]
+    new = [turn(seq=seq, writer="w1", request=twin, retries=1) for seq in (0, 1)]
+    (episode,), _ = episodes([opened(), *old, *new, reward(), sealed(n_turns=2)])
+    assert {"e1/w0/0": "superseded", "e1/w0/1": "superseded"} == episode.left_out
+
+
 def test_the_low_water_mark_is_the_oldest_open_episode():
     """Nothing but open episodes holds it back."""
     log = Log()

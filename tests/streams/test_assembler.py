@@ -201,7 +201,7 @@ def test_each_retry_stands_for_one_turn_of_the_dead_writer():
     twin = type(asked)(messages=asked.messages, digest="same")
     old = [turn(seq=seq, writer="w0", request=twin) for seq in (0, 1)]
     new = [turn(seq=seq, writer="w1", request=twin, retries=1) for seq in (0, 1)]
-    (episode,), _ = episodes([opened(), *old, *new, reward(), sealed(n_turns=2)])
+    (episode,), _ = episodes([opened(), *old, *new, reward(), sealed(n=2)])
     assert {"e1/w0/0": "superseded", "e1/w0/1": "superseded"} == episode.left_out
 
 

@@ -1,6 +1,6 @@
 """R5: the same load and the same kills on Faust's `exactly_once` and on ours, counted side by side.
 
-N conversations of T turns flow for some twenty seconds into two workers; each of them is ended once
+N conversations of T turns and a reward flow for some twenty seconds into two workers; each of them is ended once
 (SIGTERM, or SIGKILL) and started again a second later. What counts is what a read_committed reader
 sees at the end: conversations that never came out are lost, those that came out again are
 duplicated.
@@ -38,7 +38,7 @@ LOAD_S: Final = 20.0
 KILLS: Final = ((0.3, 0), (0.6, 1))
 """(share of the load, worker)"""
 DOWN_S: Final = 1.0
-QUIET_S: Final = 30.0
+QUIET_S: Final = 60.0
 """No conversation came out for so long after the load: nothing more will."""
 AT_MOST_S: Final = 180.0
 WRITER: Final = "w"
@@ -64,7 +64,7 @@ class Faust:
         )  # fmt: skip
 
     def record(self, episode: str, turn: int, turns: int) -> tuple[bytes, Any]:
-        kind = "sealed" if turn > turns else "opened" if turn == 0 else "turn"
+        kind = "sealed" if turn == turns + 2 else "opened" if turn == 0 else "turn"
         return json.dumps({"kind": kind, "turn": turn}).encode(), ()
 
     def emitted(self, record: Any) -> str | None:
@@ -90,8 +90,11 @@ class Ours:
         event: Any
         if turn == 0:
             event = events.Opened(
-                episode_id=episode, task_id=episode, agent="r5", sample=0, group_size=1
-            )
+                episode_id=episode, task_id=episode, agent="r5", sample=0, group_size=1,
+                rewards={"score": 1.0},
+            )  # fmt: skip
+        elif turn == turns + 1:
+            event = events.Reward(episode_id=episode, component="score", value=1.0, source="/r5")
         elif turn > turns:
             event = events.Sealed(episode_id=episode, writer=WRITER, n_turns=turns)
         else:
@@ -142,7 +145,7 @@ class Worker:
 def stories(n: int, turns: int) -> Iterator[tuple[str, int]]:
     """(conversation, event) in the order of sending: fifty conversations are open at a time."""
     for first in range(0, n, 50):
-        for event in range(turns + 2):
+        for event in range(turns + 3):
             for number in range(first, min(first + 50, n)):
                 yield f"e{number:06d}", event
 
@@ -232,7 +235,7 @@ class _Keyed:
 
 async def _load(system: Any, n: int, turns: int) -> None:
     bus = system.bus
-    pace_s = LOAD_S / (n * (turns + 2))
+    pace_s = LOAD_S / (n * (turns + 3))
     async with running(producer(bus, linger_ms=5), bus) as client:
         began = time.monotonic()
         sent = []

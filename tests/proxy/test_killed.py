@@ -1,0 +1,189 @@
+"""A proxy that is killed -9 with streams open, and the one that takes its place."""
+
+import asyncio
+import re
+import socket
+import sys
+
+import msgspec
+import pytest
+from openai import APIError, AsyncOpenAI
+from stories import opened, reward, tell
+
+from odradek.infra.bus import ensure_topics
+from odradek.infra.tokens import Claims, mint
+from odradek.schemas.events import Episode, Outcome, Sealed, Turn
+from odradek.streams.assembler import ASSEMBLE
+
+from .conftest import KEY
+from .test_process import environment, story_of
+
+EPISODES = 16
+STREAMS = 64
+PATIENCE = 30
+
+
+class Proxy:
+    """A proxy process on a port that stays the same."""
+
+    def __init__(self, bus, engine, log, **more):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._env = environment(bus, engine, ODRADEK_PROXY_PORT=str(self.port), **more)
+        self._log = log
+        self.child = None
+
+    async def start(self):
+        """Start it; return once it is ready."""
+        with self._log.open("ab") as log:
+            begun = log.tell()
+            self.child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "odradek.infra.cli", "proxy", env=self._env, stderr=log
+            )
+        while b"ready: proxy" not in self._log.read_bytes()[begun:]:
+            assert self.child.returncode is None, self._log.read_text()
+            await asyncio.sleep(0.02)
+
+    async def kill(self):
+        """SIGKILL."""
+        if self.child is not None and self.child.returncode is None:
+            self.child.kill()
+            await self.child.wait()
+
+    def writer(self):
+        """The boot id of the newest start."""
+        return re.findall(r"proxy (\w+) listens", self._log.read_text())[-1]
+
+
+class Turnstile:
+    """The engine's gate for the second part of each stream: lets so many through, then all."""
+
+    def __init__(self):
+        self._places = asyncio.Semaphore(0)
+        self._open = False
+
+    def let(self, n):
+        for _ in range(n):
+            self._places.release()
+
+    def set(self):
+        self._open = True
+        self.let(10_000)
+
+    async def wait(self):
+        if not self._open:
+            await self._places.acquire()
+
+
+class Agent:
+    """Asks one question in a stream until it has seen the end of the reply."""
+
+    def __init__(self, url, episode, question):
+        self.episode = episode
+        self.question = question
+        self.seen = ""
+        """The text of the reply, once its end was seen."""
+        self.begun = asyncio.Event()
+        self.cut = 0
+        self._url = f"{url}/e/{episode}/v1"
+
+    async def ask(self):
+        token = mint(Claims(sub=self.episode), [KEY])
+        async with AsyncOpenAI(base_url=self._url, api_key=token, max_retries=8) as client:
+            while not self.seen:
+                try:
+                    self.seen = await self._once(client)
+                except APIError:
+                    self.cut += 1
+                except Exception as error:
+                    # The SDK has no error of its own for a stream that ends in the middle.
+                    assert type(error).__module__.startswith("httpx"), error
+                    self.cut += 1
+
+    async def _once(self, client):
+        stream = await client.chat.completions.create(
+            model="policy",
+            messages=[{"role": "user", "content": self.question}],
+            stream=True,
+            # A repetition of our own says what it is, as the SDK's own ones do.
+            extra_headers={"x-stainless-retry-count": str(self.cut)} if self.cut else {},
+        )
+        text = ""
+        async for chunk in stream:
+            self.begun.set()
+            text += chunk.choices[0].delta.content or "" if chunk.choices else ""
+            if chunk.choices and chunk.choices[0].finish_reason:
+                return text
+        raise AssertionError("a stream without an end and without an error")
+
+
+async def seal(url, episode):
+    """Seal an episode with the host's credential; how many turns its newest writer counts."""
+    token = mint(Claims(sub=episode, scope="host"), [KEY])
+    async with AsyncOpenAI(base_url=f"{url}/e/{episode}", api_key=token) as host:
+        return (await host.post("/seal", body={"outcome": "completed"}, cast_to=object))["n_turns"]
+
+
+def said(turn):
+    """The text of a turn's reply."""
+    return msgspec.json.decode(turn.reply.message)["content"] if turn.reply.message else None
+
+
+@pytest.mark.broker
+async def test_a_proxy_killed_with_64_streams_open_loses_no_turn_whose_end_was_seen(
+    bus, engine, tmp_path
+):
+    """Those that were cut are marked, asked again, and trained once."""
+    await ensure_topics(bus)
+    proxy = Proxy(bus, engine, tmp_path / "proxy.log")
+    agents = [Agent(proxy.url, f"e{n % EPISODES}", f"question {n}") for n in range(STREAMS)]
+    try:
+        await proxy.start()
+        first = proxy.writer()
+        engine.gate = gate = Turnstile()
+        asking = [asyncio.create_task(agent.ask()) for agent in agents]
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(agent.begun.wait() for agent in agents))
+            gate.let(STREAMS // 2)  # these end while the proxy dies; the others are in the middle
+            while not any(agent.seen for agent in agents):
+                await asyncio.sleep(0)
+            await proxy.kill()
+            gate.set()
+        whole = {agent.question for agent in agents if agent.seen and not agent.cut}
+        await proxy.start()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*asking)
+            for n in range(EPISODES):
+                await seal(proxy.url, f"e{n}")
+    finally:
+        await proxy.kill()
+        for task in asking:
+            task.cancel()
+    assert whole, "no end was seen before the kill"
+    assert any(agent.cut for agent in agents), "no stream was open at the kill"
+    trained = 0
+    for n in range(EPISODES):
+        own = [agent for agent in agents if agent.episode == f"e{n}"]
+        story = await story_of(bus, f"e{n}")
+        turns = [event for event in story if isinstance(event, Turn)]
+        in_log = {said(turn) for turn in turns if not turn.cut}
+        assert {agent.seen for agent in own} <= in_log
+        released = {said(turn) for turn in turns if turn.writer == first}
+        assert {agent.seen for agent in own if agent.question in whole} <= released
+        trained += folded(f"e{n}", story, {agent.seen for agent in own})
+    assert STREAMS == trained
+
+
+def folded(name, story, seen):
+    """Fold a story; how many of its turns are trained, which must be those that were seen."""
+    out, letters = tell(ASSEMBLE, [opened(name), reward(name), *story])
+    assert [] == letters
+    assert isinstance(story[-1], Sealed)
+    (episode,) = [event for event in out if isinstance(event, Episode)]
+    assert Outcome.COMPLETED is episode.outcome
+    turns = [event for event in story if isinstance(event, Turn)]
+    trained = [turn for turn in turns if turn.turn_id not in episode.left_out]
+    assert seen == {said(turn) for turn in trained}
+    return len(trained)

@@ -1,12 +1,18 @@
 """Verify: conservation counted from the topics, and nothing else."""
 
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
 
 from odradek.infra.bus import BusSettings
-from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TURNS
+from odradek.infra.errors import TopicMissing
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Step
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
 from odradek.streams.ledger import Ledger
+from odradek.streams.ledger.findings import NEXT
 from odradek.streams.reading import to_end
 
 
@@ -24,6 +30,8 @@ class Report(Struct, frozen=True):
     open: tuple[str, ...]
     """Within their deadlines: a run that is still going on."""
     problems: tuple[str, ...]
+    trainers: tuple[dict[str, Any], ...]
+    """Each run of a trainer: its steps, what it used and refused, how far it has come."""
     unattributed: int
     repeats: int
     """Episodes written again in the same bytes, as the Faust driver does after a crash."""
@@ -40,15 +48,33 @@ class Report(Struct, frozen=True):
         found += [f"still open: {one}" for one in self.open]
         return found + [f"wrong: {one}" for one in self.problems]
 
+    def advice(self) -> list[str]:
+        """What to do next, for each kind of line that there is."""
+        return [advice for name, advice in NEXT.items() if getattr(self, name)]
+
 
 async def verify(bus: BusSettings) -> Report:
     """Read all topics, as committed, to their ends of now, and count.
 
+    The trainers' ledger is read first: it names the topics of replays, and what it says was used
+    was there before it said so.
+
     Raises TopicMissing or BusError.
     """
     ledger = Ledger()
-    async for record in to_end(bus, TURNS.name, EPISODES.name, BATCHES.name, DLQ.name):
+    replays: set[str] = set()
+    async for record in to_end(bus, STEPS.name):
+        ledger.feed(record)
+        with suppress(InvalidRecord):
+            replays.add(codec.decode(record.value, Step).topic)
+    for topic in sorted(replays - {BATCHES.name}):
+        with suppress(TopicMissing):  # a replay's topic is deleted when nobody needs it any more
+            async for record in to_end(bus, topic):
+                ledger.feed(record)
+    async for record in to_end(
+        bus, TURNS.name, EPISODES.name, BATCHES.name, POLICIES.name, DLQ.name
+    ):
         ledger.feed(record)
     counted = ledger.report()
-    lists = ("lost", "duplicated", "open", "problems")
+    lists = ("lost", "duplicated", "open", "problems", "trainers")
     return Report(**(counted | {name: tuple(counted[name]) for name in lists}))

@@ -72,6 +72,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         self.hands = hands
         self.version = hands.standing.version
         self.measured = StepMetrics()
+        self._position = hands.standing.position
         self._whole = Whole(0, 0)
         self._saved_step = -1
         self._saved_digest = ""
@@ -223,10 +224,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
     # Steps out
 
     @property
-    def _position(self) -> Any:
-        return self.hands.feed.consumption.position
-
-    @property
     def _standing(self) -> Passed:
         """The position, and nothing new behind it."""
         return Passed(self._position.offset, self._position.row)
@@ -236,6 +233,9 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         feed, hands = self.hands.feed, self.hands
         with feed.lock:
             passed = feed.consumption.finish_step()
+            # What is fed from here on is behind this step: its checkpoint must not stand beyond
+            # refusals that its entry does not tell.
+            self._position = feed.consumption.position
         feed.busy()
         self.measured.train_s = time.perf_counter() - self._step_began
         metrics = self.measured.finish(passed, self.settings.success_reward)
@@ -310,7 +310,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
             entry = self._entry(
                 step,
                 Passed(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
-                optimized=True,
+                optimized=swallowed.optimized,
                 metrics=swallowed.metrics,
                 checkpoint=swallowed.checkpoint,
             )

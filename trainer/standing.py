@@ -95,8 +95,6 @@ def stand(
 def _swallowed(own: Sequence[Step], digest: str, stored: dict[str, Any]) -> Step | None:
     """The checkpoint's own ledger entry, if the ledger does not have it."""
     entry: Step = msgspec.convert(stored["entry"], Step)
-    if not entry.optimized:
-        return None
     if any(step.checkpoint == digest for step in own):
         return None
     return msgspec.structs.replace(entry, checkpoint=digest)

@@ -2,9 +2,13 @@
 
 import asyncio
 import sys
+from typing import Any, Final
 
 import click
 import msgspec
+
+SHOWN: Final = 50
+"""Lines of what does not close."""
 
 
 @click.command()
@@ -13,8 +17,10 @@ def command(as_json: bool) -> None:
     """Count conservation from the topics: nothing lost, nothing twice.
 
     Samples asked for = episodes in batches + exclusions; every Expected has one batch, every
-    Opened one episode or dead letter, every acked turn one episode. What does not close is
-    listed, and the exit code is 1. A run that is still going on has open ends: wait for it.
+    Opened one episode or dead letter, every acked turn one episode. For each run of a trainer:
+    every batch is used once, or refused with its reason, in the line of checkpoints that led to
+    its last policy, and no policy version was used twice. What does not close is listed with what
+    to do next, and the exit code is 1. A run that is still going on has open ends: wait for it.
     """
     from odradek.infra.bus import BusSettings
     from odradek.streams.verify import verify
@@ -51,6 +57,24 @@ def _show(report: object) -> None:
     console.print(table)
     for reason, n in report.dead_letters.items():
         console.print(f"dead letters, {reason}: {n}")
-    for line in report.lines()[:50]:
+    for run in report.trainers:
+        console.print(_told(run), markup=False, highlight=False)
+    lines = report.lines()
+    for line in lines[:SHOWN]:
         console.print(line, markup=False)
-    console.print("closed" if report.closed else f"not closed: {len(report.lines())} open ends")
+    if len(lines) > SHOWN:
+        console.print(f"and {len(lines) - SHOWN} more: `odradek verify --json` lists them all")
+    for advice in report.advice():
+        console.print(f"next, where it is {advice}", markup=False, highlight=False)
+    console.print("closed" if report.closed else f"not closed: {len(lines)} open ends")
+
+
+def _told(run: dict[str, Any]) -> str:
+    """A trainer's run in one line."""
+    refused = sum(run["refused"].values())
+    reasons = ", ".join(f"{name} {n}" for name, n in run["refused"].items())
+    return (
+        f"run {run['run']}: {run['steps']} steps to version {run['version']} in {run['starts']} "
+        f"starts ({run['steps_redone']} steps done again); {run['batches_used']} batches used, "
+        f"{refused} refusals{f' ({reasons})' if reasons else ''}, {run['waiting']} waiting"
+    )

@@ -11,9 +11,12 @@ from chaos.power import watched
 from weight_engine import WeightEngine
 
 from odradek.infra.crash import POINTS
+from odradek.streams.ledger.findings import Findings
+from odradek.streams.ledger.trained import Trained
 from odradek.trainer import checkpoint
 from odradek.trainer.announce import ListedAnnouncements
 from odradek.trainer.lineage import Lineage
+from odradek.trainer.rows import rows_of
 from odradek.trainer.standing import lineage_of, stand
 from odradek.trainer.weights.engines import Engines
 
@@ -112,6 +115,25 @@ def test_a_trainer_killed_anywhere_ends_with_the_same_weights(bench, groups, who
     assert [entry.used for entry in expected] == [entry.used for entry in line]
     assert [(e.position, e.row) for e in expected] == [(e.position, e.row) for e in line]
     no_version_is_used_again(life)
+    the_ledger_closes(life)
+
+
+def the_ledger_closes(life):
+    """What `odradek verify` makes of it: each batch once, in one line, whatever was cut off."""
+    found = Findings()
+    trained = Trained(found)
+    rows: dict[str, int] = {}
+    for group in life.groups:
+        trained.batch("rl.batches.v1", group.offset, group.batch)
+        for row in rows_of(group):
+            rows[row.episode_id] = rows.get(row.episode_id, 0) + 1
+    for offset, entry in enumerate(life.log.steps):
+        trained.step(entry, offset)
+    for policy in life.log.policies:
+        trained.policy(policy)
+    (table,) = trained.check(lambda pointer: rows.get(pointer.episode_id, 0))
+    assert found.none, found
+    assert (STEPS, 8 * STEPS) == (table["steps"], table["rows_used"])
 
 
 def test_a_start_that_finds_all_steps_done_makes_none(bench, groups):

@@ -2,8 +2,11 @@
 
 import time
 
+import msgspec
+
 from odradek.agents.ledger import Entry
 from odradek.agents.run import Run, Verdict
+from odradek.infra.signature import signed
 from odradek.infra.tokens import Claims
 from odradek.schemas import codec
 from odradek.schemas.events import Aborted, Event, Opened, Reward
@@ -55,8 +58,8 @@ def aborted(
 def reward(
     run: Run, component: str, value: float, explanation: str, *, agent: str, source: str
 ) -> Entry:
-    """The record of a reward."""
-    return _entry(
+    """The record of a reward, signed where the host has a judge's key."""
+    entry = _entry(
         REWARDS.name,
         Reward(
             episode_id=run.episode_id,
@@ -70,6 +73,8 @@ def reward(
         source=source,
         traceparent=run.called.traceparent,
     )
+    headers = signed(entry.value or b"", entry.headers)
+    return msgspec.structs.replace(entry, headers=headers)
 
 
 def claims(run: Run, agent: str, model: str) -> Claims:

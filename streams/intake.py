@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from odradek.infra.bus import Record
+from odradek.infra.signature import Verifier
 from odradek.infra.telemetry import parent_of
 from odradek.schemas.codec import header
 from odradek.schemas.events import Reward
@@ -25,11 +26,13 @@ class Intake:
     Args:
         sources: Patterns (as of file names) of the sources that may judge a component. A
             component that is not named here may be judged by anyone who can write the topic.
+        verifier: Knows which sources must sign. A source's name alone is a claim.
     """
 
-    def __init__(self, sources: Sources | None = None) -> None:
+    def __init__(self, sources: Sources | None = None, verifier: Verifier | None = None) -> None:
         self.dropped: Counter[str] = Counter()
         self._sources = dict(sources or {})
+        self._verifier = verifier or Verifier()
 
     def feed(self, record: Record, event: Reward) -> Sequence[Output]:
         """See `Fold`."""
@@ -43,6 +46,8 @@ class Intake:
                     f"its source may not judge its component; allowed: {list(allowed)}",
                 ),
             )
+        if fault := self._verifier.fault(event.source, record.value, record.headers):
+            return (Letter(fault, "its source signs what it says: ODRADEK_JUDGE_KEYS"),)
         return (
             Emit(
                 topic=TURNS,
@@ -69,13 +74,13 @@ class Intake:
         return 0
 
 
-def intake(sources: Sources | None = None) -> Stage:
-    """The stage, with its rule of who may judge what."""
+def intake(sources: Sources | None = None, verifier: Verifier | None = None) -> Stage:
+    """The stage, with its rules of who may judge what and who must sign."""
     return Stage(
         name="intake",
         source=REWARDS,
         kind=Reward,
         sinks=(TURNS,),
-        fold=partial(Intake, sources),
+        fold=partial(Intake, sources, verifier),
         ticks=False,
     )

@@ -31,6 +31,7 @@ from odradek.infra.bus import (
 )
 from odradek.infra.errors import BusError, InfraError
 from odradek.infra.named import find
+from odradek.infra.signature import JudgeSettings, signed
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Conversation, Outcome, Reward
@@ -128,6 +129,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         self._reader: AIOKafkaConsumer = None
         self._appender: KafkaAppender | None = None
         self._partitions = 0
+        self._keys = JudgeSettings().checked()
 
     def stop(self) -> None:
         """End after what is under way."""
@@ -201,23 +203,22 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         asked = self._component in conversation.wanted
         return self._everything or (asked and conversation.outcome is Outcome.COMPLETED)
 
-    async def _publish(self, conversation: Conversation, value: float, trace: str | None) -> None:
+    async def _publish(self, conversation: Conversation, number: float, trace: str | None) -> None:
         assert self._appender is not None
         episode = conversation.episode_id
         source = f"/reward/{self._component}"
-        reward = Reward(episode_id=episode, component=self._component, value=value, source=source)
+        reward = Reward(episode_id=episode, component=self._component, value=number, source=source)
         with telemetry.span("reward.publish", parent=trace, episode=episode) as traceparent:
+            value = codec.encode(reward)
+            headers = codec.headers(
+                reward,
+                source=source,
+                subject=episode,
+                event_id=f"{episode}/reward/{self._component}",
+                traceparent=traceparent,
+            )
             await self._appender.append(
-                REWARDS.name,
-                key=episode,
-                value=codec.encode(reward),
-                headers=codec.headers(
-                    reward,
-                    source=source,
-                    subject=episode,
-                    event_id=f"{episode}/reward/{self._component}",
-                    traceparent=traceparent,
-                ),
+                REWARDS.name, key=episode, value=value, headers=signed(value, headers, self._keys)
             )
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from odradek.infra import telemetry
 from odradek.infra.bus import Address, Appender, BusSettings, KafkaAppender
+from odradek.infra.signature import signed
 from odradek.schemas import codec, ids
 from odradek.schemas.events import Reward, Task
 from odradek.schemas.topics import REWARDS, TASKS
@@ -30,17 +31,19 @@ async def publish_task(appender: Appender, task: Task, *, source: str = "/client
 
 
 async def publish_reward(appender: Appender, reward: Reward) -> Address:
-    """Append a verdict to `rl.rewards.v1`. The same verdict sent again changes nothing."""
+    """Append a verdict to `rl.rewards.v1`. The same verdict sent again changes nothing.
+
+    It is signed where `ODRADEK_JUDGE_KEY` is set.
+    """
+    value = codec.encode(reward)
+    headers = codec.headers(
+        reward,
+        source=reward.source,
+        subject=reward.episode_id,
+        event_id=f"{reward.episode_id}/{reward.component}/{reward.source}",
+    )
     return await appender.append(
-        REWARDS.name,
-        key=reward.episode_id,
-        value=codec.encode(reward),
-        headers=codec.headers(
-            reward,
-            source=reward.source,
-            subject=reward.episode_id,
-            event_id=f"{reward.episode_id}/{reward.component}/{reward.source}",
-        ),
+        REWARDS.name, key=reward.episode_id, value=value, headers=signed(value, headers)
     )
 
 

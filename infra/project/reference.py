@@ -17,6 +17,7 @@ CLASSES: Final = {
     "[engine]": ("odradek.trainer.engine.settings", "EngineSettings"),
     "[proxy]": ("odradek.proxy.settings", "ProxySettings"),
     "tokens": ("odradek.infra.tokens", "TokenSettings"),
+    "judges": ("odradek.infra.signature", "JudgeSettings"),
 }
 """Where each part of the page comes from; names in brackets are sections of odradek.toml."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from poison import Poison, corpus
+from poisons import Poison, corpus
 from samples import SAMPLES
 from stories import episode, expected, opened, reward, sealed, turn
 

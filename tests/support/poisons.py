@@ -4,6 +4,7 @@ Made from a good record, the same every time; the huge ones are made when asked 
 """
 
 import json
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from odradek.schemas.ids import partition_for
@@ -54,8 +55,8 @@ def corpus(
     found = [
         made("truncated", "not_json", good[: len(good) // 2]),
         made("wrong types", "bad_schema not_json", _wrong_types(good)),
-        made("huge", "too_large bad_schema", b"[" + b"0," * (huge // 2) + b"0]"),
-        made("deep", "too_deep", b"[" * deep + b"]" * deep),
+        made("huge", "too_large bad_schema", _huge(huge)),
+        made("deep", "too_deep", _deep(deep)),
         made("bad utf-8", "not_json", _inside(good, NO_UTF8)),
         made("lone surrogate", "not_json", _inside(good, b"\\ud800")),
         made("nan", "not_json", b'{"x":NaN,' + good[1:]),
@@ -78,6 +79,16 @@ def corpus(
         wrong = (home + 1) % partitions
         found.append(made("wrong partition", "wrong_partition", good, partition=wrong))
     return found
+
+
+@lru_cache
+def _huge(size: int) -> bytes:
+    return b"[" + b"0," * (size // 2) + b"0]"
+
+
+@lru_cache
+def _deep(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
 
 
 def _changed(good: bytes, **fields: str) -> bytes:

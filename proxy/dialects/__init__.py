@@ -6,6 +6,7 @@ from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.completions import COMPLETIONS
 from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.messages import MESSAGES
+from odradek.proxy.dialects.responses import RESPONSES
 
 ROOTS: Final = ("/e/{episode}/v1", "/e/{episode}", "/v1")
 """Where each dialect's path begins: clients differ in whether they add /v1 themselves."""
@@ -13,4 +14,5 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "/chat/completions": CHAT,
     "/completions": COMPLETIONS,
     "/messages": MESSAGES,
+    "/responses": RESPONSES,
 }

@@ -1,8 +1,9 @@
 """Errors in the words of OpenAI and of Anthropic."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from odradek.proxy import capture
 from odradek.proxy.errors import ProxyError
@@ -29,6 +30,23 @@ def openai(error: ProxyError) -> bytes:
         "code": error.code,
     }
     return msgspec.json.encode({"error": told})
+
+
+def openai_of(body: bytes, status: int) -> bytes:
+    """The engine's answer, in that shape if it has another."""
+    try:
+        if isinstance(msgspec.json.decode(body, type=_Wrong).error, dict):
+            return body
+    except capture.UNREADABLE:
+        pass
+    kind = "invalid_request_error" if 400 <= status < 500 else "api_error"
+    message = capture.error_of(body, status)
+    told = {"message": message, "type": kind, "param": None, "code": None}
+    return msgspec.json.encode({"error": told})
+
+
+class _Wrong(Struct):
+    error: Any = None
 
 
 def anthropic(error: ProxyError) -> bytes:

@@ -1,0 +1,92 @@
+"""OpenAI's Responses, translated to chat completions and back.
+
+The proxy keeps the replies of an episode while it lasts, so that a request may go on from one of
+them by its id (`previous_response_id`).
+"""
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy import capture
+from odradek.proxy.capture import Body, Captured
+from odradek.proxy.dialects import wording
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.dialect import Ask, Terms, shallow, unreadable
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.responses import reply as replies
+from odradek.proxy.dialects.responses import request as requests
+from odradek.proxy.dialects.responses.stream import Events
+from odradek.proxy.errors import ProxyError
+
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Asked(Struct, frozen=True):
+    """What of a request its reply needs."""
+
+    echo: dict[str, Any]
+    """Fields that a response repeats."""
+    chain: tuple[Raw, ...]
+    """The conversation that it goes on from."""
+    told: int
+    """How many messages come before the input: the instructions, and the chain."""
+    logprobs: bool
+    store: bool
+
+    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
+        """Keep the conversation, without instructions, under the response's id."""
+        if not self.store:
+            return
+        # Copied, else the memory would hold the whole request.
+        new = tuple(message.copy() for message in ask.messages[self.told :])
+        messages = (*self.chain, *new, reply.message)
+        memory.keep(replies.name(reply.id, ask), messages, new=len(new) + 1)
+
+
+class Responses:
+    """Responses."""
+
+    name: Final = "responses"
+    path: Final = CHAT.path
+
+    def read(self, data: bytes) -> Body:
+        """The engine's, a chat's."""
+        return capture.read(data)
+
+    def ask(self, body: bytes, terms: Terms) -> Ask:
+        """Read an agent's request and make a chat completion of it. Raises BadRequest."""
+        shallow(body, terms.limits)
+        try:
+            fields = _fields.decode(body)
+        except capture.UNREADABLE as error:
+            raise unreadable(error) from None
+        made = requests.chat(fields, terms.memory)
+        asked = Asked(made.echo, made.chain, made.told, made.logprobs, made.store)
+        return msgspec.structs.replace(
+            CHAT.ask(msgspec.json.encode(made.chat), terms),
+            dialect=self,
+            digest=hashlib.sha256(body).hexdigest(),
+            origin=asked,
+        )
+
+    def reply(self, reply: bytes, ask: Ask) -> bytes:
+        """The reply as a response."""
+        return msgspec.json.encode(replies.whole(reply, ask))
+
+    def stream(self, ask: Ask) -> Events:
+        """A stream as events of a response."""
+        return Events(ask)
+
+    def error(self, error: ProxyError) -> bytes:
+        """OpenAI's shape."""
+        return wording.openai(error)
+
+    def refusal(self, body: bytes, status: int) -> bytes:
+        """The engine's own words, as long as they have that shape."""
+        return wording.openai_of(body, status)
+
+
+RESPONSES: Final = Responses()

@@ -1,0 +1,106 @@
+"""A chat completion as a response."""
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from odradek.proxy import capture
+from odradek.proxy.capture import Choice, EngineUsage
+from odradek.proxy.dialects import parts
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.responses.output import Output
+
+if TYPE_CHECKING:
+    from odradek.proxy.dialects.responses import Asked
+
+CUT: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Finish reasons of a reply that is not complete, and OpenAI's words for them."""
+
+
+class _Logprobs(Struct):
+    content: list[Any] | None = None
+
+
+class _Choice(Struct):
+    logprobs: _Logprobs | None = None
+
+
+class _Body(Struct):
+    choices: list[_Choice] = []
+
+
+def asked(ask: Ask) -> "Asked":
+    """The request in the dialect's own terms."""
+    return ask.origin  # type: ignore[return-value]  # only our own requests come here
+
+
+def name(engine_id: str, ask: Ask) -> str:
+    """A response's name: the engine's, bound to the request, since engines may repeat theirs."""
+    return "resp_" + hashlib.sha256(f"{engine_id}:{ask.digest}".encode()).hexdigest()[:48]
+
+
+def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
+    """A whole reply. Raises msgspec.MsgspecError where its message is no object."""
+    body = capture.read(reply)
+    choice = parts.first(body) or Choice()
+    named = name(body.id, ask)
+    output = Output(named[5:25])
+    found = parts.of_message(choice)
+    # A chat's list of log probabilities covers all that was sampled, so it is the text's only
+    # where there is nothing else.
+    known = logprobs(reply, ask) if [part.kind for part in found] == ["text"] else []
+    for part in found:
+        output.add(part, known)
+    return response(named, body.created, ask, output, choice, body.usage)
+
+
+def logprobs(data: bytes, ask: Ask) -> list[Any]:
+    """The log probabilities of a reply, or of a chunk, for an agent that asked for them."""
+    if not asked(ask).logprobs:
+        return []
+    choices = msgspec.json.decode(data, type=_Body).choices
+    told = choices[0].logprobs if choices else None
+    return (told.content or []) if told else []
+
+
+def response(
+    named: str,
+    created: Any,
+    ask: Ask,
+    output: Output,
+    choice: Choice | None = None,
+    used: EngineUsage | None = None,
+) -> dict[str, Any]:
+    """The response; without a choice, one that has only begun."""
+    cut = CUT.get(choice.finish_reason or "") if choice else None
+    status = "in_progress" if choice is None else "incomplete" if cut else "completed"
+    return {
+        "id": named,
+        "object": "response",
+        "created_at": created if isinstance(created, int) else 0,
+        "status": status,
+        "background": False,
+        "error": None,
+        "incomplete_details": {"reason": cut} if cut else None,
+        "model": ask.model,
+        "output": output.told(complete=cut is None),
+        **asked(ask).echo,
+        "usage": None if choice is None else usage(used),
+    }
+
+
+def usage(told: EngineUsage | None) -> dict[str, Any]:
+    """Tokens as OpenAI counts them."""
+    told = told or EngineUsage()
+    details = told.prompt_tokens_details
+    sampled = max(0, told.completion_tokens or 0)
+    cached = max(0, (details.cached_tokens or 0) if details else 0)
+    return {
+        "input_tokens": max(0, told.prompt_tokens),
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+        "output_tokens": sampled,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": max(0, told.prompt_tokens) + sampled,
+    }

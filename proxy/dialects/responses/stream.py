@@ -1,0 +1,85 @@
+"""A chat completion's stream as the events of a response."""
+
+from typing import Any
+
+import msgspec
+
+from odradek.proxy import sse
+from odradek.proxy.capture import Body, Choice, EngineUsage
+from odradek.proxy.dialects import parts
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.responses import reply as replies
+from odradek.proxy.dialects.responses.output import Output, Told
+from odradek.proxy.errors import EngineError, ProxyError
+
+
+class Events:
+    """response.created, response.in_progress, items one after the other, response.completed."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._number = 0
+        self._over = False
+        self._name = ""
+        self._created: Any = 0
+        self._output = Output("")
+        self._last = Choice()
+        self._usage: EngineUsage | None = None
+
+    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
+        """The events of one chunk."""
+        if self._over or event.data is None:
+            return b""
+        told = [] if self._name or not body.choices else self._start(body)
+        self._usage = body.usage or self._usage
+        choice = parts.first(body)
+        if choice is not None:
+            known = replies.logprobs(event.data, self._ask)
+            for part in parts.of(choice.delta):
+                told += self._output.add(part, known)
+            if choice.finish_reason is not None:
+                self._last = choice
+                told += self._output.close(self._status())
+        return b"".join([self._event(one) for one in told])
+
+    def _status(self) -> str:
+        return "incomplete" if self._last.finish_reason in replies.CUT else "completed"
+
+    def _start(self, body: Body) -> list[Told]:
+        self._name = replies.name(body.id, self._ask)
+        self._created = body.created
+        self._output = Output(self._name[5:25])
+        begun = replies.response(self._name, self._created, self._ask, self._output)
+        return [(f"response.{name}", {"response": begun}) for name in ("created", "in_progress")]
+
+    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:  # noqa: ARG002
+        """An error of the engine's."""
+        return self.fail(EngineError(why))
+
+    def fail(self, error: ProxyError) -> bytes:
+        """An error event, and the response as one that failed; nothing follows them."""
+        self._over = True
+        failed = replies.response(self._name, self._created, self._ask, self._output)
+        failed["status"] = "failed"
+        failed["error"] = {"code": "server_error", "message": str(error)}
+        told = {"code": error.code, "message": str(error), "param": error.param}
+        events: list[Told] = [("error", told), ("response.failed", {"response": failed})]
+        return b"".join([self._event(one) for one in events])
+
+    def end(self, why: str) -> bytes:
+        """The whole response."""
+        if self._over:
+            return b""
+        if why:
+            return self.fail(EngineError(why))
+        self._over = True
+        whole = replies.response(
+            self._name, self._created, self._ask, self._output, self._last, self._usage
+        )
+        return self._event((f"response.{whole['status']}", {"response": whole}))
+
+    def _event(self, told: Told) -> bytes:
+        kind, fields = told
+        numbered = {"type": kind, "sequence_number": self._number, **fields}
+        self._number += 1
+        return sse.named(kind, msgspec.json.encode(numbered))

@@ -30,6 +30,7 @@ from odradek.infra.bus import (
     BusSettings,
     KafkaAppender,
     check_position,
+    close,
     consumer,
     ensure_topics,
     record_of,
@@ -118,7 +119,7 @@ class Host:
             await self._run()
         finally:
             await self._sealer.aclose()
-            await self._reader.stop()
+            await close(self._reader)
 
     async def _run(self) -> None:
         await self._prepare()

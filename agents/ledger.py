@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from odradek.agents.errors import PartitionLost
-from odradek.infra.bus import Appender, BusSettings, producer, start
+from odradek.infra.bus import Appender, BusSettings, close, producer, start
 from odradek.infra.crash import crash_point
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas.codec import Headers
@@ -136,7 +136,7 @@ class FencedLedger:
         """See `Ledger`."""
         if self._writer is not None and not self._writer.done():
             await asyncio.wait({self._writer}, timeout=5)
-        await self._client.stop()
+        await close(self._client)
 
 
 def _seen(sent: "asyncio.Future[object]") -> None:

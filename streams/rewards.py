@@ -22,6 +22,7 @@ from odradek.infra.bus import (
     KafkaAppender,
     Record,
     check_place,
+    close,
     consumer,
     dead_letter,
     record_of,
@@ -145,7 +146,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             await start(self._reader, self.bus)
             while not self._stop.is_set():
                 await self._poll()
-            await self._reader.stop()
+            await close(self._reader)
         finally:
             await self._appender.aclose()
 

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from odradek.infra import trust
 from odradek.infra.bus import (
     BusSettings,
+    close,
     consumer,
     partitions_of,
     passed_over,
@@ -96,7 +97,7 @@ class LogGroups:
         while self._episodes:
             await self._episodes.popitem()[1].close()
         if self._reader is not None:
-            await self._reader.stop()
+            await close(self._reader)
             self._reader = None
 
     async def _next(self, timeout_s: float) -> Group | None:

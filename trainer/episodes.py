@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from odradek.infra.bus import BusSettings, consumer, partitions_of, start
+from odradek.infra.bus import BusSettings, close, consumer, partitions_of, start
 from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
@@ -51,7 +51,7 @@ class EpisodeReader:
     async def close(self) -> None:
         """Disconnect."""
         if self._reader is not None:
-            await self._reader.stop()
+            await close(self._reader)
 
     async def resolve(self, pointer: Pointer) -> Episode:
         """The episode that a pointer points at.

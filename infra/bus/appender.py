@@ -7,7 +7,7 @@ tests; both pass the same suite.
 import asyncio
 import logging
 import time
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -112,33 +112,49 @@ class KafkaAppender:
         partition: int | None = None,
     ) -> Address:
         """See `Appender`."""
-        client = self._client
         try:
             async with asyncio.timeout(self._timeout_s):
-                if self._renewal is not None:
-                    await asyncio.shield(self._renewal)
-                client = self._client
-                sent = await client.send(
-                    self._bus.topic(topic),
-                    key=key_bytes(key),
-                    value=value,
-                    headers=list(headers),
-                    partition=partition,
-                )
-                # Shielded: giving up waiting must not cancel a batch that may still land.
-                done = await asyncio.shield(sent)
+                done = await self._send(topic, key, value, headers, partition)
+        except TimeoutError as error:
+            raise LogUnavailable(f"{topic} took no record within {self._timeout_s:g} s") from error
+        return Address(topic, done.partition, done.offset)
+
+    async def _send(
+        self,
+        topic: str,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers,
+        partition: int | None,
+        *,
+        again: bool = True,
+    ) -> Any:
+        if self._renewal is not None:
+            await asyncio.shield(self._renewal)
+        client = self._client
+        try:
+            sent = await client.send(
+                self._bus.topic(topic),
+                key=key_bytes(key),
+                value=value,
+                headers=list(headers),
+                partition=partition,
+            )
+            # Shielded: giving up waiting must not cancel a batch that may still land.
+            return await asyncio.shield(sent)
         except MessageSizeTooLargeError as error:
             self._replace(client)
             raise BusError(f"a record of {len(value or b'')} bytes is too large for {topic}") from (
                 error
             )
-        except TimeoutError as error:
-            raise LogUnavailable(f"{topic} took no record within {self._timeout_s:g} s") from error
         except KafkaError as error:
             if not error.retriable:
                 self._replace(client)
-            raise LogUnavailable(f"{topic} took no record: {error!r}") from error
-        return Address(topic, done.partition, done.offset)
+            if error.retriable or not again:
+                raise LogUnavailable(f"{topic} took no record: {error!r}") from error
+        # It may have landed all the same. To send it again is what our caller would do, too, and
+        # readers know a repeat by its id.
+        return await self._send(topic, key, value, headers, partition, again=False)
 
     def _replace(self, worn: AIOKafkaProducer) -> None:
         if worn is self._client and self._renewal is None:

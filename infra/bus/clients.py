@@ -1,8 +1,9 @@
 """aiokafka clients with the settings that our guarantees need."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -17,6 +18,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from odradek.infra.bus import connection
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import (
     BusError,
@@ -31,8 +33,12 @@ TRANSACTION_TIMEOUT_MS: Final = 10_000
 """An open transaction stalls every read_committed reader, so a dead writer's ends soon."""
 
 
+log = logging.getLogger("odradek")
+
 CLOSE_S: Final = 5.0
 """How long a client may take to end in good order."""
+
+connection.mend()
 
 
 class Client(Protocol):
@@ -165,19 +171,31 @@ async def close(client: Any) -> None:
 
     aiokafka's own stop waits for the broker, for ever if need be: an idempotent producer never
     gives a batch up, and a member of a group says goodbye. A process that is to end would hang.
-    What is let go here nobody was told to be in the log.
+    What is let go here nobody was told to be in the log. Nor does it raise: what ended a process
+    must not be replaced by what went wrong at its end (the stop of a consumer lets a CancelledError
+    out when its connections are gone).
     """
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
-    with suppress(KafkaError, TimeoutError, OSError, AttributeError):
-        await asyncio.wait_for(stop(), CLOSE_S)
+    if await _within(stop()):
         return
     sender = getattr(getattr(client, "_sender", None), "sender_task", None)
     if sender is not None:
         sender.cancel()
     connections = getattr(client, "client", None) or getattr(client, "_client", None)
     if connections is not None:
-        with suppress(KafkaError, TimeoutError, OSError, AttributeError):
-            await asyncio.wait_for(connections.close(), CLOSE_S)
+        await _within(connections.close())
+
+
+async def _within(work: Coroutine[Any, Any, Any]) -> bool:
+    """Whether something ended, well or not, within `CLOSE_S`; it is cancelled else."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait({task}, timeout=CLOSE_S)
+    if not done:
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.debug("a Kafka client did not end well: %r", error)
+    return bool(done)
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from odradek.infra.bus import (
     Record,
     admin,
     check_position,
+    close,
     consumer,
     producer,
     require_topics,
@@ -138,7 +139,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
                 async with self._lock:
                     await self._close(self._lanes.values())
                     self._lanes.clear()
-                await self._reader.stop()
+                await close(self._reader)
 
     async def _poll(self) -> None:
         generation = self._generation
@@ -298,7 +299,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         finally:
             owned = [held.client for held in self._lanes.values()]
             left = [client for client in clients if client not in owned]
-            await asyncio.gather(*(client.stop() for client in left), return_exceptions=True)
+            await asyncio.gather(*(close(client) for client in left), return_exceptions=True)
         log.info(
             "%s: owns partitions %s", self.stage.name, sorted(one.partition for one in assigned)
         )
@@ -325,7 +326,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         return producer(self.bus, transactional_id=f"{self.stage.name}.{partition.partition}")
 
     async def _close(self, doomed: Iterable[Held]) -> None:
-        await asyncio.gather(*(held.client.stop() for held in doomed), return_exceptions=True)
+        await asyncio.gather(*(close(held.client) for held in doomed), return_exceptions=True)
 
 
 def _seen(sent: "asyncio.Future[Any]") -> None:

@@ -1,8 +1,12 @@
 """The bus: one suite over the real and the in-memory appender, topics, dead letters, errors."""
 
+import asyncio
 import random
 
 import pytest
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from odradek.infra.bus import (
     BusSettings,
@@ -10,6 +14,7 @@ from odradek.infra.bus import (
     MemoryAppender,
     Record,
     check_position,
+    clients,
     dead_letter,
     delete_topics,
     ensure_topics,
@@ -153,6 +158,45 @@ async def test_a_missing_topic_is_told_with_the_command_that_makes_it(bus):
     """Whoever forgot to create the topics reads how to."""
     with pytest.raises(TopicMissing, match="odradek topics apply"):
         await require_topics(bus, [TASKS.name])
+
+
+async def test_a_request_on_a_connection_that_was_reset_is_an_error_to_try_again_after():
+    """Uvloop's transport raises RuntimeError then, which ended a producer for ever."""
+
+    class Gone:
+        def is_closing(self):
+            return True
+
+    class Writer:
+        transport = Gone()
+
+        def write(self, data):
+            raise RuntimeError("the handler is closed")
+
+        def close(self): ...
+
+    connection = AIOKafkaConnection(host="127.0.0.1", port=1)
+    connection._writer = Writer()
+    with pytest.raises(KafkaConnectionError, match="broken"):
+        connection.send(MetadataRequest([]))
+
+
+async def test_a_client_whose_broker_is_away_ends_all_the_same(monkeypatch):
+    """Within a bound, and without an error in the place of what ended the process."""
+    monkeypatch.setattr(clients, "CLOSE_S", 0.05)
+
+    class Stuck:
+        def __init__(self, leak):
+            self.leak = leak
+
+        async def stop(self):
+            if self.leak:
+                raise asyncio.CancelledError
+            await asyncio.Event().wait()
+
+    for leak in (False, True):
+        async with asyncio.timeout(2):
+            await clients.close(Stuck(leak))
 
 
 async def test_a_kafka_that_is_not_there_is_one_clear_error():

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -68,7 +69,7 @@ def make_durably(folder: Path) -> None:
     """
     if not folder.is_dir():
         make_durably(folder.parent)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o755, exist_ok=True)
     with contextlib.suppress(PermissionError):  # whoever may not read it did not make us in it
         fsync(folder.parent)
 
@@ -100,7 +101,7 @@ def write(
         make_durably(root)
         partial = root / f".partial-{step}"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        partial.mkdir(mode=0o755)
         fill(partial)
         (partial / POSITION).write_text(json.dumps(position, sort_keys=True) + "\n")
         files = {}
@@ -155,8 +156,14 @@ def verify(folder: Path) -> str:
         files = json.loads(manifest.read_text())["files"]
     except (OSError, ValueError, KeyError) as error:
         raise BrokenCheckpoint(f"{folder} has no readable manifest") from error
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    if unnamed := sorted(held - files.keys() - {MANIFEST}):
+        # Libraries that resume from a folder load what they find there, and some of it by pickle.
+        raise BrokenCheckpoint(f"{folder / unnamed[0]} is not named by the manifest")
     for name, about in files.items():
         path = folder / name
+        if name not in held or path.is_symlink():
+            raise BrokenCheckpoint(f"{folder}: its manifest names {name!r}, which is no file of it")
         if not path.is_file() or path.stat().st_size != about["bytes"]:
             raise BrokenCheckpoint(f"{path} is missing or has another size than the manifest says")
         if sha256_of(path) != about["sha256"]:
@@ -164,10 +171,21 @@ def verify(folder: Path) -> str:
     return sha256_of(manifest)
 
 
+def refuse_shared(*folders: Path) -> None:
+    """Raise BrokenCheckpoint for a folder that everybody on this machine may write to.
+
+    Manifest and files could both be changed there, so a sum that is right would prove nothing.
+    """
+    for folder in folders:
+        if folder.stat().st_mode & stat.S_IWOTH:
+            raise BrokenCheckpoint(f"everybody may write to {folder}: chmod o-w, then look into it")
+
+
 def newest(root: Path, *, warn: Callable[[str], None] = lambda _: None) -> Path | None:
     """The newest checkpoint whose files are what its manifest says, or None."""
     for _, folder in whole(root):
         try:
+            refuse_shared(root, folder)
             verify(folder)
         except BrokenCheckpoint as error:
             warn(str(error))

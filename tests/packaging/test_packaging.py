@@ -39,6 +39,13 @@ def test_the_wheel_holds_what_git_holds(wheel):
     assert set() == expected - held
     untracked = run("git", "ls-files", "--others", "--exclude-standard", "--", *FOLDERS).split()
     assert set() == held - expected - {f"odradek/{name}" for name in untracked}
+    with zipfile.ZipFile(wheel) as opened:
+        other = [
+            name
+            for name in held & expected
+            if opened.read(name) != (ROOT / name.removeprefix("odradek/")).read_bytes()
+        ]
+    assert [] == other, "and it holds the same bytes"
 
 
 @pytest.mark.slow

@@ -303,7 +303,7 @@ def passed(told: dict[str, Any]) -> bool:
 @click.command()
 @click.option("--records", default=100_000, show_default=True, help="Of a run, poison included.")
 @click.option("--every", default=100, show_default=True, help="One record in so many is poison.")
-@click.option("--rate", default=3000.0, show_default=True, help="Records a second.")
+@click.option("--rate", default=1500.0, show_default=True, help="Records a second.")
 @click.option("--repeats", default=3, show_default=True, help="Pairs of runs, for medians.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there.")

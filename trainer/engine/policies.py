@@ -14,16 +14,20 @@ from odradek.trainer.errors import BadRequest
 def folder_of(policy: Policy) -> Path:
     """The folder that a policy's uri names, its weights held against the digest.
 
-    Raises BadRequest: no file uri, gone (rotated away), or other weights.
+    Raises BadRequest: no plain file uri, gone (rotated away), no digest, or other weights.
     """
     parts = urlsplit(policy.uri)
-    if parts.scheme not in {"file", ""} or parts.netloc not in {"", "localhost"}:
-        raise BadRequest(f"policy {policy.name} v{policy.version} is no folder: {policy.uri}")
     folder = Path(unquote(parts.path))
+    local = parts.scheme in {"file", ""} and parts.netloc in {"", "localhost"}
+    plain = folder.is_absolute() and ".." not in folder.parts and "\0" not in str(folder)
+    if not (local and plain and parts.query == parts.fragment == ""):
+        raise BadRequest(f"policy {policy.name} v{policy.version} is no folder: {policy.uri}")
+    if not policy.digest:
+        raise BadRequest(f"policy {policy.name} v{policy.version} has no digest to hold it against")
     file = folder / WEIGHTS
     if not file.is_file():
         raise BadRequest(f"policy {policy.name} v{policy.version}: {file} is not there")
-    if policy.digest and sha256_of(file) != policy.digest:
+    if sha256_of(file) != policy.digest:
         raise BadRequest(f"policy {policy.name} v{policy.version}: {file} has another digest")
     return folder
 

@@ -125,8 +125,15 @@ def span(name: str, *, parent: str | None = None, **attributes: Any) -> Iterator
         name,
         context=above,
         attributes={f"odradek.{key}": value for key, value in attributes.items()},
-    ):
-        yield current()
+        # An exception's text may quote what an agent said: a span tells its type and no more.
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as made:
+        try:
+            yield current()
+        except BaseException as error:
+            made.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            raise
 
 
 def current() -> str | None:

@@ -126,7 +126,8 @@ def _collect(rollout: Rollout, path: Path) -> None:
             return
         given = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.MsgspecError) as error:
-        logger.warning("run %s: %s cannot be read: %s", rollout.episode_id, REWARD_FILE, error)
+        kind = type(error).__name__
+        logger.warning("run %s: %s cannot be read: %s", rollout.episode_id, REWARD_FILE, kind)
         rollout.reward(REWARD_FILE, _unreadable(str(error)))
         return
     for component, value in given.items():

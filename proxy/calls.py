@@ -146,6 +146,7 @@ class Calls:
     async def _serve(self, call: Call) -> web.StreamResponse:
         if call.retries and (result := await self._again(call)) is not None:
             return await self._release(call, result)
+        call.story.begin(call.ask.digest)
         call.supersedes = retries.superseded(call.story, call.ask.digest)
         if call.permit.unattributed:
             await self._open(call)

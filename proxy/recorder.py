@@ -245,6 +245,7 @@ class Recorder:
             timing=draft.timing,
             upstream=Upstream(status=draft.status, id=captured.id),
             retries=draft.retries,
+            equal=max(1, story.begun[asked.digest]),
             streamed=asked.stream,
             cut=draft.cut,
             supersedes=draft.supersedes,
@@ -268,6 +269,8 @@ class Recorder:
         self.turns += 1
         if turn.request.tools_digest:
             story.learn_tools(turn.request.tools_digest)
+        if turn.error:
+            story.begun[turn.request.digest] -= 1
         if turn.error or turn.cut:
             return
         captured = draft.captured

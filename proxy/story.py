@@ -1,6 +1,7 @@
 """What the proxy remembers of an episode, and for how long."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from odradek.proxy.retries import Result
 
 MAX_TOOLS: Final = 32
+MAX_DIGESTS: Final = 4096
 NOTHING: Final = Memory()
 
 
@@ -71,6 +73,8 @@ class Story:
         self.unsure: list[Pending] = []
         self.orphans: list[Result] = []
         self.calls: set[Call] = set()
+        self.begun: Counter[str] = Counter()
+        """How many calls with a digest were taken up, those apart that ended with an error."""
         self.quiet = asyncio.Event()
         """Set while no call is in flight."""
         self.quiet.set()
@@ -99,6 +103,12 @@ class Story:
         self.used_at = now
         if not self.calls:
             self.quiet.set()
+
+    def begin(self, digest: str) -> None:
+        """A call with this digest goes to the engine."""
+        if len(self.begun) >= MAX_DIGESTS:
+            self.begun.clear()
+        self.begun[digest] += 1
 
     def knows_tools(self, digest: str) -> bool:
         """Whether an acked turn carries these tools."""

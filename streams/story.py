@@ -159,22 +159,32 @@ class Story:
         """Turns that were acked but never released: their retry stands for them.
 
         The proxy says so where it knows. Where it died between ack and release, the retry reaches
-        another writer with the same digest; each retry stands for one turn. Two equal requests at
-        once, one of which was answered before the proxy died, cannot be told from a request and
-        its retry: then the answered one is left out, too, rather than one trained that nobody saw.
+        another writer with the same digest. The dead writer had told how many equal calls it had
+        taken up: of its acked turns, as many were never released as turns and retries together
+        are more than those. What it had not taken up yet when it wrote its last turn cannot be
+        told from a retry; then a turn too many is left out, rather than one trained that nobody
+        saw.
         """
-        found: set[str] = set()
+        found = {turn.supersedes for turn in turns if turn.supersedes}
+        acked: dict[tuple[str, str, int], list[Turn]] = {}
+        again: dict[tuple[str, int], list[tuple[int, str]]] = {}
         for at, turn in enumerate(turns):
-            if turn.supersedes:
-                found.add(turn.supersedes)
-            if not turn.retries or not turn.request.digest:
+            digest, choice = turn.request.digest, turn.choice
+            if turn.error or not digest or turn.turn_id in found:
                 continue
-            for older in reversed(turns[:at]):
-                if older.writer == turn.writer or older.turn_id in found:
-                    continue
-                if older.request.digest == turn.request.digest:
-                    found.add(older.turn_id)
-                    break
+            acked.setdefault((turn.writer, digest, choice), []).append(turn)
+            if turn.retries:
+                again.setdefault((digest, choice), []).append((at, turn.writer))
+        places = {turn.turn_id: at for at, turn in enumerate(turns)}
+        for (writer, digest, choice), own in acked.items():
+            first = places[own[0].turn_id]
+            retried = sum(
+                at > first and other != writer for at, other in again.get((digest, choice), ())
+            )
+            unseen = len(own) + retried - max(turn.equal for turn in own) if retried else 0
+            # Those that the client is known to have left come first, then the newest.
+            own.sort(key=lambda turn: (turn.cut, places[turn.turn_id]), reverse=True)
+            found.update(turn.turn_id for turn in own[: max(0, unseen)])
         return found & self.turns.keys()
 
     def conversation(self) -> Conversation:

@@ -127,6 +127,9 @@ class Turn(Event, frozen=True, tag="turn", kw_only=True):
     """Which of a call's parallel samples (`n` > 1) this is: each is a turn with the same digest."""
     retries: Count = 0
     """The client's own retry count."""
+    equal: Count = 1
+    """Calls with this digest that the writer had taken up by now, this one among them: what tells
+    a request that is asked twice from a request and its retry."""
     streamed: bool = False
     cut: bool = False
     """The client left before the end; recorded, not trained."""

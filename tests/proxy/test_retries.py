@@ -91,7 +91,7 @@ async def test_two_equal_requests_at_once_are_two_samples(bench, engine):
     await bench.until(lambda: len(engine.calls) == 2)
     engine.gate.set()
     assert [200, 200] == [answer[0] for answer in await asyncio.gather(first, second)]
-    assert len(bench.turns()) == 2
+    assert [2, 2] == [turn.equal for turn in bench.turns()]
 
 
 async def test_an_equal_request_that_is_no_retry_samples_anew(bench, engine):
@@ -142,6 +142,15 @@ async def test_an_engines_error_is_not_taken_for_a_reply(bench, engine):
     engine.mode = "ok"
     assert (await retry(bench, BODY))[0] == 200
     assert len(engine.calls) == 2
+
+
+async def test_a_call_that_failed_is_not_counted_among_equal_ones(bench, engine):
+    """Its retry is the same call, whichever status it got."""
+    engine.mode = "error"
+    await bench.post(PATH, BODY, token=bench.token())
+    engine.mode = "ok"
+    await retry(bench, BODY)
+    assert ["", 1] == [bench.turns()[-1].error, bench.turns()[-1].equal]
 
 
 async def test_a_new_sample_supersedes_a_turn_that_was_never_released(make, engine):

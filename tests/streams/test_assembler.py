@@ -199,10 +199,24 @@ def test_each_retry_stands_for_one_turn_of_the_dead_writer():
     """Two equal calls at once whose proxy died before their end: two turns count, not three."""
     asked = turn().request
     twin = type(asked)(messages=asked.messages, digest="same")
-    old = [turn(seq=seq, writer="w0", request=twin) for seq in (0, 1)]
+    old = [turn(seq=seq, writer="w0", request=twin, equal=2) for seq in (0, 1)]
     new = [turn(seq=seq, writer="w1", request=twin, retries=1) for seq in (0, 1)]
     (episode,), _ = episodes([opened(), *old, *new, reward(), sealed(n=2)])
     assert {"e1/w0/0": "superseded", "e1/w0/1": "superseded"} == episode.left_out
+
+
+@pytest.mark.parametrize(
+    ("acked", "again", "unseen"),
+    [(1, 1, []), (1, 2, [0]), (2, 0, []), (2, 1, [1]), (2, 2, [0, 1]), (0, 2, [])],
+)
+def test_of_two_equal_calls_those_that_were_released_are_trained(acked, again, unseen):
+    """The dead writer told that it had taken up two: a retry too few means one was released."""
+    twin = type(turn().request)(messages=turn().request.messages, digest="same")
+    old = [turn(seq=seq, writer="w0", request=twin, equal=2) for seq in range(acked)]
+    new = [turn(seq=seq, writer="w1", request=twin, equal=2, retries=1) for seq in range(again)]
+    (episode,), _ = episodes([opened(), *old, *new, reward(), sealed(n=len(new) or len(old))])
+    assert {f"e1/w0/{seq}": "superseded" for seq in unseen} == episode.left_out
+    assert 2 == sum(len(run.spans) for run in episode.sequences)
 
 
 def test_the_low_water_mark_is_the_oldest_open_episode():

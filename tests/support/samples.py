@@ -69,6 +69,7 @@ SAMPLES: dict[str, events.Event] = {
         upstream=events.Upstream(status=200, id="chatcmpl-1"),
         choice=1,
         retries=1,
+        equal=2,
         streamed=True,
         cut=True,
         supersedes="turn-0",

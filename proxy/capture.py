@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
+from odradek.schemas.codec import MAX_DEPTH, check_depth, check_text
+from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Completion, Usage, VersionSpan
 
 
@@ -100,6 +102,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 Reader = Callable[[bytes], Body]
 """Reads a reply, or a chunk, of the engine. Raises what `UNREADABLE` lists."""
+DEEPEST: Final = MAX_DEPTH - 4
+"""A reply stands four levels deeper in the conversation that it becomes a part of."""
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 read: Final[Reader] = _body.decode
 
@@ -110,8 +114,10 @@ def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
     There is always at least one.
     """
     try:
+        check_depth(reply, DEEPEST)
+        check_text(reply)
         body = reader(reply)
-    except UNREADABLE as error:
+    except (InvalidRecord, *UNREADABLE) as error:
         return [Captured(error=f"the engine's reply cannot be read: {str(error)[:200]}")]
     if not body.choices:
         return [Captured(id=body.id, error=error_text(body.error) or "the engine's reply is empty")]

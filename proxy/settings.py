@@ -63,7 +63,7 @@ class ProxySettings(BaseSettings):
     """Largest request body, after decompression."""
     max_header_bytes: int = Field(default=32 * 1024, ge=1024)
     """Largest headers of a request, all together."""
-    max_depth: int = Field(default=64, ge=8, le=MAX_DEPTH)
+    max_depth: int = Field(default=60, ge=8, le=MAX_DEPTH - 4)
     """Deepest nesting of a request's JSON; more would not fit into a turn."""
     max_choices: int = Field(default=128, ge=1)
     """Most choices (`n`) of one call."""

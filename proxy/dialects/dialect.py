@@ -15,7 +15,7 @@ from odradek.proxy.capture import NULL, UNREADABLE, Body, Captured
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.errors import BadRequest, ProxyError
 from odradek.proxy.sse import ServerEvent
-from odradek.schemas.codec import check_depth
+from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
 
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
@@ -29,7 +29,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_tokens: int = 262_144
     """Tokens of each."""
     tools: int = 512
-    depth: int = 64
+    depth: int = 60
     """Nesting of its JSON."""
 
 
@@ -150,9 +150,14 @@ class Dialect(Protocol):
 
 
 def shallow(body: bytes, limits: Limits) -> None:
-    """Refuse what nests too deep, before anything parses it. Raises BadRequest."""
+    """Refuse what nests too deep, or holds text that is none, before anything parses it.
+
+    Such text would pass through unread into the turn, and no reader of the log would take it.
+    Raises BadRequest.
+    """
     try:
         check_depth(body, limits.depth)
+        check_text(body)
     except InvalidRecord as error:
         raise BadRequest(f"the request is {error.reason.replace('_', ' ')}") from None
 

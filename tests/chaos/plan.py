@@ -88,17 +88,18 @@ def plan(seed: int, targets: Sequence[str], kills: int) -> Plan:
         rounds.append(
             Round(
                 process,
-                at=0.0 if soon else chance.uniform(0.03, 0.85),
+                at=0.0 if soon else chance.uniform(0.02, 0.85),
                 wait_s=chance.uniform(0.0, 1.5),
                 arms=tuple(_point(chance, process) for _ in range(arms)),
             )
         )
         left -= rounds[-1].kills
-    # Rounds that do not follow at once strike in the order of their share.
+    # Rounds that do not follow at once strike in the order of their share, evenly on the whole.
     shares = iter(sorted(one.at for one in rounds if one.at))
-    ordered = [
-        Round(one.process, next(shares) if one.at else 0.0, one.wait_s, one.arms) for one in rounds
-    ]
+    ordered, last = [], 0.0
+    for one in rounds:
+        last = next(shares) if one.at else last
+        ordered.append(Round(one.process, last, one.wait_s, one.arms))
     return Plan(seed, tuple(ordered), first)
 
 

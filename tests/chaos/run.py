@@ -29,6 +29,8 @@ ROWS_PER_STEP = 256
 TIMEOUTS = Timeouts(call_s=20, run_s=60, seal_s=30, reward_s=60, group_s=900)
 POINT_S = 15.0
 """How long an armed process may take to pass its point, before a kill by the clock stands in."""
+AHEAD = 0.12
+"""Share of the tasks that may be published beyond where the next kill strikes."""
 STALL_S = 90.0
 """No batch and no step for so long: the run is stuck."""
 Tell = Callable[[int, int, int], None]
@@ -97,7 +99,9 @@ class Run:
         self.batches = 0
         self.passed = 0
         """Offset of the first batch that the trainer has not passed."""
-        self.kills = 0
+        self.published = 0
+        self.allowed = AHEAD
+        """Share of the tasks that may be published."""
         self._moved = time.monotonic()
         self._tell = tell
 
@@ -134,21 +138,31 @@ class Run:
         beside = asyncio.ensure_future(
             self.asked.during(self) if self.asked.during else asyncio.sleep(0)
         )
+        publishing = asyncio.create_task(self._publish())
         try:
-            await publish_tasks(self.tasks, bus=self.bus)
-            self._moved = time.monotonic()
-            for death in self.plan.first:
-                self.kills += 0
-                await self._point(death)
+            for process in self.plan.first:
+                await self._point(process)
             for one in self.plan.rounds:
+                self.allowed = max(self.allowed, one.at + AHEAD)
                 await self._round(one)
             await self._until(beside.done)
             await beside
+            self.allowed = 1.0
             await self._until(self._finished)
         finally:
-            for task in (watching, beside):
+            for task in (watching, publishing, beside):
                 task.cancel()
-            await asyncio.gather(watching, beside, return_exceptions=True)
+            await asyncio.gather(watching, publishing, beside, return_exceptions=True)
+
+    async def _publish(self) -> None:
+        """Publish as far as the plan has come, so that every kill meets work, and leaves some."""
+        while self.published < len(self.tasks):
+            upto = min(len(self.tasks), round(self.allowed * len(self.tasks)))
+            if upto > self.published:
+                await publish_tasks(self.tasks[self.published : upto], bus=self.bus)
+                self.published = upto
+                self._moved = time.monotonic()
+            await asyncio.sleep(0.1)
 
     def _finished(self) -> bool:
         return self.batches >= len(self.tasks) and self.passed >= self.batches
@@ -205,20 +219,18 @@ class Run:
     async def _point(self, name: str) -> None:
         """Wait for a death at a crash point; where it is not passed in time, kill by the clock."""
         process = self.world.processes[name]
-        before = sum(1 for death in process.deaths if death.point)
-        ends = time.monotonic() + POINT_S
-        counted = self.kills
-        del counted
 
-        def over() -> bool:
-            return (
-                sum(1 for death in process.deaths if death.point) > before
-                or time.monotonic() > ends
-            )
+        def died() -> int:
+            return sum(1 for death in process.deaths if death.point)
 
-        await self._until(over)
-        if sum(1 for death in process.deaths if death.point) == before:
+        before, ends = died(), time.monotonic() + POINT_S
+        await self._until(lambda: died() > before or time.monotonic() > ends or self._idle())
+        if died() == before:
             await self._kill(name)
+
+    def _idle(self) -> bool:
+        """Whether everything that was published has been done."""
+        return self.batches >= self.published > 0 and self.passed >= self.batches
 
     async def _count(
         self, broke: str, codes: dict[str, int | None], started: float

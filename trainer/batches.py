@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from typing import Any
+import time
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from odradek.infra import trust
 from odradek.infra.bus import (
@@ -29,6 +31,11 @@ from odradek.trainer.rows import Group
 
 log = logging.getLogger("odradek")
 
+LOOK_EVERY_S: Final = 10.0
+"""How often an idle reader sees whether its topic is still there."""
+LOOK_S: Final = 5.0
+"""How long the broker may take to say so."""
+
 
 class LogGroups:
     """Implements `GroupSource` over Kafka: one partition of batches, in order, by offset."""
@@ -39,6 +46,7 @@ class LogGroups:
         self._topic = topic
         self._ends = ends
         self._at_end = False
+        self._looked = time.monotonic()
         self._reader: AIOKafkaConsumer | None = None
         self._on: TopicPartition | None = None
         self._episodes: dict[str, EpisodeReader] = {}
@@ -104,10 +112,17 @@ class LogGroups:
         if self._reader is None or self._on is None:
             return None
         if self._records.empty():
-            found = await self._reader.getmany(timeout_ms=int(timeout_s * 1000))
+            try:
+                found = await self._reader.getmany(timeout_ms=int(timeout_s * 1000))
+            except OffsetOutOfRangeError as error:
+                raise PositionGone(
+                    f"retention of {self._topic} has overtaken this run: batches were deleted that "
+                    "were not trained on; start a new run from its checkpoint"
+                ) from error
             for message in (message for messages in found.values() for message in messages):
                 self._records.put_nowait(message)
             if self._records.empty():
+                await self._look(self._reader, self._on)
                 if self._ends:
                     end = (await self._reader.end_offsets([self._on]))[self._on]
                     self._at_end = await self._reader.position(self._on) >= end
@@ -120,6 +135,26 @@ class LogGroups:
             passed_over(record_of(message, self._bus), error)
             batch = Batch(task_id="unreadable", group_size=1, empty=error.reason)
         return await self._follow(message.offset, batch)
+
+    async def _look(self, reader: AIOKafkaConsumer, on: TopicPartition) -> None:
+        """While nothing comes, see now and then whether the topic is still there.
+
+        Kafka's client asks for ever where there is no topic, as it does where no broker is.
+        Raises TopicMissing.
+        """
+        if time.monotonic() - self._looked < LOOK_EVERY_S:
+            return
+        self._looked = time.monotonic()
+        try:
+            async with asyncio.timeout(LOOK_S):
+                metadata = await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
+        except (KafkaError, TimeoutError):
+            return  # the broker is away: that is waited for
+        if metadata.topics() and on.topic not in metadata.topics():
+            raise TopicMissing(
+                f"topic {on.topic} was deleted while it was read: start a new run, or replay its "
+                "episodes"
+            )
 
     async def _follow(self, offset: int, batch: Batch) -> Group:
         if why_not(batch):

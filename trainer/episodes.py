@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from odradek.infra.bus import BusSettings, close, consumer, partitions_of, start
 from odradek.schemas import codec
@@ -104,7 +104,13 @@ class EpisodeReader:
                     if await self._ends_before(on, offset):
                         return
                     deadline = time.monotonic() + LATEST_S
-                for messages in (await self._reader.getmany(timeout_ms=100)).values():
+                try:
+                    found = await self._reader.getmany(timeout_ms=100)
+                except OffsetOutOfRangeError as error:
+                    raise PositionGone(
+                        f"{self._topic}[{partition}]: retention has deleted the episode at {offset}"
+                    ) from error
+                for messages in found.values():
                     for message in messages:
                         self._keep(message)
                 # Markers and aborted records move the position without showing anything.

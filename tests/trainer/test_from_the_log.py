@@ -10,17 +10,21 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
-from odradek.infra.bus import BusSettings, KafkaAppender, ensure_topics, rows
+from odradek.infra.bus import BusSettings, KafkaAppender, admin, ensure_topics, rows, running
 from odradek.infra.client import subscribe
+from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.events import Expected, Pointer
 from odradek.schemas.topics import BATCHES, EPISODES, POLICIES, STEPS
+from odradek.trainer import batches as batches_of_the_log
 from odradek.trainer import checkpoint
 from odradek.trainer.batches import LogGroups
 from odradek.trainer.bus_thread import BusThread
 from odradek.trainer.engine.policies import newest_policy
-from odradek.trainer.errors import BadSettings
+from odradek.trainer.errors import BadSettings, PositionGone
 from odradek.trainer.process import run
 from odradek.trainer.rows import rows_of
 from odradek.trainer.settings import TrainerSettings
@@ -146,6 +150,43 @@ def test_pointers_that_lie_are_refused_and_the_others_are_used(log_bus, groups):
     assert {"wrong_digest", "missing_record"} == {r.reason for r in first.refused}
     assert 4 == len(first.refused) == len(first.episodes)
     assert 8 == len(second.episodes)
+
+
+@pytest.mark.parametrize("how", ["deleted", "overtaken"])
+def test_a_topic_that_goes_away_under_the_reader_is_a_typed_error(
+    log_bus, groups, how, monkeypatch
+):
+    """Deleted, or overtaken by retention: one line that says what to do, and nothing is skipped."""
+    monkeypatch.setattr(batches_of_the_log, "LOOK_EVERY_S", 0.0)
+    asyncio.run(publish(log_bus, groups[:3]))
+    thread = BusThread()
+    source = LogGroups(thread, log_bus, BATCHES.name, ends=False)
+    kind, says = {
+        "deleted": (TopicMissing, "was deleted"),
+        "overtaken": (PositionGone, "overtaken"),
+    }[how]
+    try:
+        source.open(1)
+        asyncio.run(take_away(log_bus, how))
+        source._reader.seek(source._on, 1)  # not read ahead of what is taken away
+        with pytest.raises(kind, match=says):
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                source.next(0.2)
+    finally:
+        source.close()
+        thread.close()
+
+
+async def take_away(bus, how):
+    """Delete the topic of batches, or all that stands on it."""
+    topic = bus.topic(BATCHES.name)
+    async with running(admin(bus), bus) as client:
+        if how == "deleted":
+            await client.delete_topics([topic])
+        else:
+            on = TopicPartition(topic, 0)
+            await client.delete_records({on: RecordsToDelete(before_offset=3)})
 
 
 def test_a_run_that_is_stopped_and_started_again_ends_as_if_it_had_not_been(

@@ -5,6 +5,7 @@ to real processes with SIGKILL.
 """
 
 import contextlib
+import os
 
 import pytest
 from chaos.power import watched
@@ -15,6 +16,8 @@ from odradek.streams.ledger.findings import Findings
 from odradek.streams.ledger.trained import Trained
 from odradek.trainer import checkpoint
 from odradek.trainer.announce import ListedAnnouncements
+from odradek.trainer.claim import claimed
+from odradek.trainer.errors import BadSettings
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.rows import rows_of
 from odradek.trainer.standing import lineage_of, stand
@@ -216,3 +219,12 @@ def test_an_engine_that_refuses_in_the_middle_stays_paused():
         Refusing(engine, lambda _: None).swap("folder", 7)
     assert engine.paused
     assert [(0, "of the start")] == engine.served
+
+
+def test_a_folder_has_one_trainer_at_a_time(tmp_path):
+    """A second one is told who holds it; the kernel lets go when the holder dies."""
+    with claimed(tmp_path / "run"), pytest.raises(BadSettings, match=f"process {os.getpid()}"):
+        with claimed(tmp_path / "run"):
+            pass
+    with claimed(tmp_path / "run"):
+        pass

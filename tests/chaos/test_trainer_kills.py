@@ -1,0 +1,147 @@
+"""R4: a real trainer, killed with SIGKILL at every point, ends with the weights of one left alone.
+
+All cases train on the same batches of one log, each as a run of its own; in the end `odradek verify`
+reads the topics once for all of them. `scripts/test -m chaos tests/chaos/test_trainer_kills.py`
+"""
+
+import asyncio
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import pytest
+from plays import group_with_rewards
+from weight_engine import WeightServer
+
+from chaos.run import make_model
+from chaos.world import odradek
+from odradek.infra.bus import BusSettings, KafkaAppender, delete_topics, ensure_topics, rows
+from odradek.infra.client import subscribe
+from odradek.infra.crash import POINTS
+from odradek.schemas import codec
+from odradek.schemas.events import Step
+from odradek.schemas.topics import BATCHES, EPISODES, STEPS
+from odradek.streams.verify import verify
+
+pytestmark = [pytest.mark.chaos, pytest.mark.broker, pytest.mark.torch, pytest.mark.timeout(600)]
+
+MAX_STEPS = 3
+GROUPS = 12
+START_S = 240.0
+
+
+@dataclass
+class Training:
+    """One log with batches, one model; every case is a run on them."""
+
+    bus: BusSettings
+    model: Path
+    folder: Path
+    weights: dict[int, str] = field(default_factory=dict)
+    """What runs that nobody killed came to, by `save_every`."""
+
+    def start(self, run: str, engine: str, save_every: int, crash_at: str = "") -> int:
+        """One start of a trainer as a user starts it; its exit code."""
+        env = {
+            **os.environ,
+            "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": self.bus.bootstrap_servers,
+            "ODRADEK_TOPIC_PREFIX": self.bus.topic_prefix,
+            "ODRADEK_TRAINER_MODEL": str(self.model),
+            "ODRADEK_TRAINER_OUTPUT_DIR": str(self.folder / run),
+            "ODRADEK_TRAINER_RUN": run,
+            "ODRADEK_TRAINER_POLICY": run,
+            "ODRADEK_TRAINER_ENGINE_URLS": engine,
+            "ODRADEK_TRAINER_SAVE_EVERY": str(save_every),
+            "ODRADEK_TRAINER_MAX_STEPS": str(MAX_STEPS),
+            "ODRADEK_TRAINER_ROWS_PER_STEP": "10",
+            "ODRADEK_TRAINER_MICRO_ROWS": "5",
+            "ODRADEK_TRAINER_LEARNING_RATE": "2e-3",
+            "ODRADEK_TRAINER_DEVICE": "cpu",
+            "ODRADEK_CRASH_AT": crash_at,
+            "OMP_NUM_THREADS": "1",
+        }
+        with (self.folder / f"{run}.log").open("ab") as log:
+            done = subprocess.run(
+                odradek("train"), env=env, stdout=log, stderr=log, timeout=START_S
+            )
+        return done.returncode
+
+    def tail(self, run: str) -> str:
+        """The end of what a run's processes said."""
+        return (self.folder / f"{run}.log").read_text()[-2000:]
+
+    def last_weights(self, run: str) -> str:
+        """sha256 of the weights that a run ended with, by its ledger."""
+
+        async def read() -> list[Step]:
+            found = subscribe(
+                STEPS.name, since="beginning", follow=False, bus=self.bus, where={"run": run}
+            )
+            return [step async for step in found]
+
+        return asyncio.run(read())[-1].weights
+
+
+async def publish(bus: BusSettings) -> None:
+    """Batches of four rows, one in four of them without variance."""
+    await ensure_topics(bus, rows())
+    appender = await KafkaAppender.connect(bus)
+    for number in range(GROUPS):
+        rewards = [1.0] * 4 if number % 4 == 3 else [1.0, 0.0, float(number % 2), 0.5]
+        group = group_with_rewards(number, rewards)
+        pointers = []
+        for pointer, episode in group.episodes:
+            value = codec.encode(episode)
+            at = await appender.append(EPISODES.name, key=episode.task_id, value=value)
+            pointers.append(
+                msgspec.structs.replace(
+                    pointer, partition=at.partition, offset=at.offset, digest=codec.digest(value)
+                )
+            )
+        batch = msgspec.structs.replace(group.batch, episodes=tuple(pointers))
+        await appender.append(BATCHES.name, key=batch.task_id, value=codec.encode(batch))
+    await appender.aclose()
+
+
+@pytest.fixture(scope="module")
+def training(broker, tmp_path_factory):
+    """The log and the model; in the end the ledger of all runs closes."""
+    folder = tmp_path_factory.mktemp("kills")
+    bus = BusSettings(
+        bootstrap_servers=broker, topic_prefix=f"k{uuid4().hex[:8]}.", topic_partitions=2
+    )
+    asyncio.run(publish(bus))
+    yield Training(bus, make_model(folder / "model"), folder)
+    report = asyncio.run(verify(bus))
+    asyncio.run(delete_topics(bus))
+    told = [line for line in report.lines() if "run " in line or "policy " in line]
+    assert [] == told, "the trainers' ledger does not close"
+
+
+def undisturbed(training: Training, save_every: int) -> str:
+    """The weights of a run that nobody kills."""
+    if save_every not in training.weights:
+        run = f"whole-{save_every}"
+        with WeightServer() as server:
+            assert 0 == training.start(run, server.url, save_every), training.tail(run)
+        training.weights[save_every] = training.last_weights(run)
+    return training.weights[save_every]
+
+
+@pytest.mark.parametrize("save_every", [1, 2])
+@pytest.mark.parametrize("point", POINTS["train"])
+def test_a_trainer_killed_anywhere_ends_with_the_same_weights(training, point, save_every):
+    """Killed at a point's second passing, then started again as its supervisor would."""
+    expected = undisturbed(training, save_every)
+    run = f"{point}-{save_every}"
+    with WeightServer() as server:
+        killed = training.start(run, server.url, save_every, f"{point}:2")
+        assert -9 == killed, training.tail(run)
+        assert 0 == training.start(run, server.url, save_every), training.tail(run)
+        served = server.engine.served
+    assert expected == training.last_weights(run)
+    versions = [version for version, _ in served]
+    assert sorted(set(versions)) == versions, "an engine had a version twice"

@@ -62,7 +62,7 @@ class Gate:
         """What this request may do. Raises Unauthorized, Forbidden or BadRequest."""
         if episode_id is not None and not _EPISODE.fullmatch(episode_id):
             raise BadRequest("an episode's name has 1 to 256 characters, no blanks and no slash")
-        # Clients send some key as a rule, be it a made-up one; without keys of ours it says nothing.
+        # Clients send some key be it a made-up one: without keys of ours it says nothing.
         token = _token(request) if self._keys else None
         named = request.headers.get("X-Agent-ID", "")
         if len(named) > 256:

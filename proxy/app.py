@@ -21,6 +21,7 @@ from odradek.infra.tokens import TokenSettings
 from odradek.proxy.access import Gate
 from odradek.proxy.call import LEFT
 from odradek.proxy.calls import Calls, Versions, error_answer
+from odradek.proxy.descriptors import raise_limit
 from odradek.proxy.dialects import DIALECTS, ROOTS, models
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Dialect
@@ -35,11 +36,11 @@ from odradek.proxy.errors import (
     ProxyMisconfigured,
 )
 from odradek.proxy.policies import PolicyVersions
+from odradek.proxy.pool import Pool
 from odradek.proxy.recorder import Recorder
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.story import Stage, Stories
-from odradek.proxy.upstream import Engine
 from odradek.schemas.topics import POLICIES, TURNS
 
 log = logging.getLogger("odradek")
@@ -72,7 +73,7 @@ class Proxy:
         clock = time.monotonic
         self.settings = settings
         self.writer = secrets.token_hex(6)
-        self.engine = Engine(settings.engine_url, key=settings.engine_key.get_secret_value())
+        self.engine = Pool.of(settings, clock)
         self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
         self.stories = Stories(clock, idle_s=settings.idle_s, keep_s=settings.sealed_s)
         self.gate = Gate(keys, unattributed=settings.unattributed)
@@ -155,6 +156,7 @@ class Proxy:
         told = {
             "status": "ok", "writer": self.writer, "turns": self.recorder.turns,
             "episodes": len(self.stories), "lost": self.calls.lost, "refused": self.refused,
+            "engines": {"up": self.engine.up, "all": len(self.engine)},
         }  # fmt: skip
         return _json(200, told)
 
@@ -175,9 +177,9 @@ class Proxy:
 
     async def missing(self, request: web.Request) -> web.StreamResponse:
         """Every other address."""
+        # A token may stand in the path, so the path is not repeated in what somebody may log.
         raise NoSuchRoute(
-            f"the proxy has no {request.method} {request.path[:200]}: "
-            "base URLs look like /e/EPISODE/v1"
+            f"the proxy has no such {request.method}: base URLs look like /e/EPISODE/v1"
         )
 
     async def _ask_log(self) -> str:
@@ -392,5 +394,6 @@ def run(
     settings = settings or ProxySettings()
     settings.check()
     keys = [] if settings.auth == "none" else (token_settings or TokenSettings()).secrets()
+    raise_limit()
     telemetry.setup("proxy")
     uvloop.run(serve(settings, bus or BusSettings(), keys))

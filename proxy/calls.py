@@ -4,10 +4,11 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 import msgspec
-from aiohttp import web
+from aiohttp import ClientResponse, web
 
 from odradek.infra import telemetry, trust
 from odradek.infra.crash import crash_point
@@ -27,12 +28,13 @@ from odradek.proxy.errors import (
     TurnTooLarge,
     Unsupported,
 )
+from odradek.proxy.pool import Pool
 from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.relay import Relay
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.story import Stories, Story
-from odradek.proxy.upstream import Engine, passed
+from odradek.proxy.upstream import passed
 from odradek.schemas.events import Opened, Outcome, Sealed, Timing
 
 log = logging.getLogger("odradek.proxy")
@@ -58,7 +60,7 @@ class Calls:
     def __init__(
         self,
         settings: ProxySettings,
-        engine: Engine,
+        engine: Pool,
         recorder: Recorder,
         stories: Stories,
         versions: Versions,
@@ -187,7 +189,7 @@ class Calls:
         try:
             async with (
                 self._limited(call),
-                self._engine.ask(call.path, call.ask.body, call.traceparent) as upstream,
+                self._asked(call) as upstream,
             ):
                 status, headers, body = upstream.status, passed(upstream), await upstream.read()
         except (EngineError, TimeoutError) as raised:
@@ -200,7 +202,7 @@ class Calls:
         try:
             async with (
                 self._limited(call),
-                self._engine.ask(call.path, call.ask.body, call.traceparent) as upstream,
+                self._asked(call) as upstream,
             ):
                 status = upstream.status
                 relay.headers = passed(upstream)
@@ -263,6 +265,11 @@ class Calls:
         result = Result(drafts=self._drafts(call, captured, status), answer=answer)
         await self._record(call, result)
         return await self._release(call, result)
+
+    def _asked(self, call: Call) -> AbstractAsyncContextManager[ClientResponse]:
+        return self._engine.ask(
+            call.path, call.ask.body, call.traceparent, episode=call.story.episode_id
+        )
 
     def _limited(self, call: Call) -> asyncio.Timeout:
         call.limit = asyncio.timeout(0 if call.ended_by else self._limit_s(call))

@@ -30,9 +30,18 @@ class ProxySettings(BaseSettings):
         default="http://127.0.0.1:8000",
         validation_alias=AliasChoices("engine_url", "ODRADEK_ENGINE_URL"),
     )
-    """The inference engine, without /v1."""
+    """The inference engine, without /v1. Several: comma separated; an episode keeps to one."""
     engine_key: SecretStr = SecretStr("")
     """The engine's own key, where it wants one; agents never see it."""
+    engine_connect_s: float = Field(default=5.0, gt=0)
+    """How long a connection to an engine may take."""
+    engine_read_s: float = Field(default=0.0, ge=0)
+    """How long an engine may send nothing; 0: only the call's deadline counts, since a reply in one
+    piece begins when its last token is sampled."""
+    engine_wait_s: float = Field(default=10.0, ge=0)
+    """How long a call waits for an engine that takes it, while all are busy (429, 503) or away."""
+    engine_health_s: float = Field(default=5.0, gt=0)
+    """How often each of several engines is asked for its health."""
     policy: str = Field(default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY"))
     """Whose versions on rl.policies.v1 hold for replies in which the engine names none."""
     auth: Literal["required", "none"] = "required"
@@ -82,10 +91,19 @@ class ProxySettings(BaseSettings):
 
     @field_validator("engine_url")
     @classmethod
-    def _root(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return value.rstrip("/").removesuffix("/v1")
+    def _roots(cls, value: str) -> str:
+        urls = [url.strip().rstrip("/").removesuffix("/v1") for url in value.split(",")]
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError("must start with http:// or https://")
+            if "@" in url:
+                raise ValueError("holds a credential, which would be printed: use engine_key")
+        return ",".join(dict.fromkeys(urls))
+
+    @property
+    def engine_urls(self) -> list[str]:
+        """The engines, one by one."""
+        return self.engine_url.split(",")
 
     def limits(self) -> Limits:
         """The bounds on one request."""

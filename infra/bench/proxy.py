@@ -36,6 +36,11 @@ EPISODE_TURNS: Final = 10
 EPISODES: Final = 32
 """At once: an agent as a rule has one call in flight."""
 
+Address = Callable[[int], tuple[str, str]]
+"""Path and bearer token of the nth call."""
+Addresses = Callable[[str], Address]
+"""The same for a key that signs."""
+
 OPTIONS: Final = (
     click.Option(["--repeats"], type=click.IntRange(1), default=5, show_default=True,
                  help="Measurements of each kind; figures are their medians."),
@@ -89,7 +94,7 @@ def run(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="odradek-bench-")))
         tested, load = two_cores()
-        place = Place(stack.enter_context(_bus(load)), folder, tested, load)
+        place = Place(stack.enter_context(log_of(load)), folder, tested, load)
         stack.enter_context(pinned(load))
         found = uvloop.run(_measure(place, CHAT, repeats, calls, durability))
         more = [WORKLOADS[name] for name in dict.fromkeys(workloads) if name != CHAT.name]
@@ -106,7 +111,7 @@ def run(
 
 
 @contextmanager
-def _bus(core: int | None) -> Iterator[BusSettings]:
+def log_of(core: int | None) -> Iterator[BusSettings]:
     """Topics of the benchmark's own, on the given cluster or on a broker of its own."""
     given = BusSettings()
     prefix = f"bench-{secrets.token_hex(4)}."
@@ -188,8 +193,13 @@ def _bare(place: Place, bus: BusSettings, engine_port: int) -> Iterator[Target]:
 
 
 @contextmanager
-def our_proxy(place: Place, engine_port: int, durability: str = "required") -> Iterator[Target]:
-    """The proxy, with tokens of access."""
+def our_proxy(
+    place: Place,
+    engine_port: int,
+    durability: str = "required",
+    addresses: Addresses | None = None,
+) -> Iterator[Target]:
+    """The proxy, with tokens of access; the nth call goes where `addresses` of the key says."""
     key = new_key()
     env = {
         **_kafka(place.bus),
@@ -203,7 +213,7 @@ def our_proxy(place: Place, engine_port: int, durability: str = "required") -> I
     ) as proxy:
         said = proxy.wait_for("ready: proxy")
         port = int(said.split("listens on http://127.0.0.1:")[1].split(",")[0])
-        yield Target("proxy", proxy, port, _episodes(key))
+        yield Target("proxy", proxy, port, (addresses or _episodes)(key))
 
 
 def _kafka(bus: BusSettings) -> dict[str, str]:
@@ -217,7 +227,7 @@ def _plain(_: int) -> tuple[str, str]:
     return "/v1/chat/completions", ""
 
 
-def _episodes(key: str) -> Callable[[int], tuple[str, str]]:
+def _episodes(key: str) -> Address:
     """Addresses of episodes with ten turns each; as many of them at once as calls in flight."""
     known: dict[str, tuple[str, str]] = {}
 

@@ -9,6 +9,7 @@ import click
 
 BENCHES: Final = {
     "proxy": "CPU of an acked turn, and the time that the proxy adds to a call.",
+    "waiting": "Memory for each of many calls that wait at the proxy at once.",
     "streams": "Turns to batches through the broker, per second.",
     "trainer": "Tokens per second, per turn, merged and as trees.",
 }

@@ -1,0 +1,210 @@
+"""Several engines as one: which of them gets a call, and what happens when it takes none.
+
+An episode keeps to one engine, so that its prefix stays in that engine's cache: rendezvous hashing
+(Thaler and Ravishankar 1998) gives each episode an order of all engines, and an engine that comes
+or goes moves only its own episodes. A call goes to another engine only while its agent has seen
+nothing of an answer.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final
+
+import aiohttp
+from circuitbreaker import CircuitBreaker
+
+from odradek.proxy.errors import EngineBroke, EngineError, EngineUnreachable
+from odradek.proxy.settings import ProxySettings
+from odradek.proxy.upstream import BUSY, Engine
+
+FAILURES: Final = 5
+"""So many connections in a row must fail before an engine is left alone."""
+OPEN_S: Final = 5
+"""How long it is left alone then."""
+MAX_BROKEN: Final = 2
+"""Engines that one call may break: it may be the call that breaks them."""
+PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 1.0
+HEALTH_TIMEOUT_S: Final = 2.0
+
+log = logging.getLogger("odradek.proxy")
+
+
+def ranked(urls: Iterable[str], key: str) -> list[str]:
+    """Engines in this key's order of preference: the same in every replica and after a restart."""
+    return sorted(urls, key=lambda url: hashlib.sha256(f"{url} {key}".encode()).digest())
+
+
+class Member:
+    """An engine of the pool, and what we know of its state."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.healthy = True
+        self._breaker = CircuitBreaker(
+            failure_threshold=FAILURES,
+            recovery_timeout=OPEN_S,
+            expected_exception=EngineError,
+            name=engine.url,
+        )
+
+    @property
+    def available(self) -> bool:
+        """Whether it is worth a call."""
+        return self.healthy and not self._breaker.opened
+
+    def failed(self, error: EngineError) -> None:
+        """A connection to it failed."""
+        with suppress(EngineError), self._breaker:
+            raise error
+
+    def answered(self) -> None:
+        """It answers, be it with an error: the engine is there."""
+        self._breaker.reset()
+
+    async def ask_health(self) -> None:
+        """Ask how it is."""
+        try:
+            status, _, _ = await self.engine.get("/health", timeout_s=HEALTH_TIMEOUT_S)
+            healthy = status < 400
+        except EngineError:
+            healthy = False
+        if healthy is not self.healthy:
+            self.healthy = healthy
+            state = "is healthy again" if healthy else "is not healthy: its episodes move"
+            log.warning("engine %s %s", self.engine.url, state)
+
+
+class Pool:
+    """Sends requests to one of several engines. Its errors are those of `Engine`.
+
+    Args:
+        engines: At least one.
+        clock: Monotonic seconds.
+        patience_s: How long a call waits for an engine that takes it, while all are busy (429,
+            503: weights are being swapped) or away (they are being restarted).
+        health_s: How often each of several engines is asked how it is.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        clock: Callable[[], float],
+        *,
+        patience_s: float = 0.0,
+        health_s: float = 5.0,
+    ) -> None:
+        self.moved = 0
+        """Calls that another engine took than the one that they were sent to first."""
+        self._members = {engine.url: Member(engine) for engine in engines}
+        self._clock = clock
+        self._patience_s = patience_s
+        self._health_s = health_s
+        self._checks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    def of(cls, settings: ProxySettings, clock: Callable[[], float]) -> "Pool":
+        """The engines that the settings name, and no others: no request chooses an address."""
+        engines = [
+            Engine(
+                url,
+                key=settings.engine_key.get_secret_value(),
+                connect_s=settings.engine_connect_s,
+                read_s=settings.engine_read_s or None,
+            )
+            for url in settings.engine_urls
+        ]
+        return cls(
+            engines, clock, patience_s=settings.engine_wait_s, health_s=settings.engine_health_s
+        )
+
+    async def start(self) -> None:
+        """Open the connections' pools, and watch over several engines."""
+        for member in self._members.values():
+            await member.engine.start()
+        if len(self._members) > 1:
+            self._checks = [asyncio.create_task(self._watch(m)) for m in self._members.values()]
+
+    async def aclose(self) -> None:
+        """Close them."""
+        for check in self._checks:
+            check.cancel()
+        await asyncio.gather(*self._checks, return_exceptions=True)
+        for member in self._members.values():
+            await member.engine.aclose()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def up(self) -> int:
+        """Engines that are worth a call."""
+        return sum(member.available for member in self._members.values())
+
+    def candidates(self, episode: str) -> list[Member]:
+        """In the episode's order those worth a call; all of them if none is."""
+        order = [self._members[url] for url in ranked(self._members, episode)]
+        return [member for member in order if member.available] or order
+
+    @asynccontextmanager
+    async def ask(
+        self, path: str, body: bytes, traceparent: str | None, *, episode: str = ""
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Post to a route of the episode's engine, or of the next that takes it.
+
+        The answer's head is there, so from here on no other engine is asked: the agent may have
+        seen the beginning.
+        """
+        async with AsyncExitStack() as stack:
+            yield await self._answer(stack, (path, body, traceparent), episode)
+
+    async def _answer(
+        self, stack: AsyncExitStack, asked: tuple[str, bytes, str | None], episode: str
+    ) -> aiohttp.ClientResponse:
+        """The first answer that stands; the stack holds its connection."""
+        end = self._clock() + self._patience_s
+        pause = PAUSE_S
+        broken = 0
+        first = None
+        while True:
+            over = self._clock() >= end
+            candidates = self.candidates(episode)
+            for member in candidates:
+                last = over and member is candidates[-1]
+                first = first or member
+                held = AsyncExitStack()
+                try:
+                    response = await held.enter_async_context(member.engine.ask(*asked))
+                except (EngineUnreachable, EngineBroke) as error:
+                    member.failed(error)
+                    broken += isinstance(error, EngineBroke)
+                    # Unreachable: it never had the call. Broke: it may have sampled, so not there
+                    # again, and not on many others.
+                    if last or broken >= min(MAX_BROKEN, len(candidates)):
+                        raise
+                    continue
+                member.answered()
+                if response.status in BUSY and not last:
+                    await held.aclose()
+                    continue
+                self.moved += member is not first
+                await stack.enter_async_context(held)
+                return response
+            await asyncio.sleep(min(pause, max(0.0, end - self._clock())))
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers for the agent, and body of an address of an engine that answers."""
+        candidates = self.candidates("")
+        for member in candidates[:-1]:
+            with suppress(EngineError):
+                return await member.engine.get(path, timeout_s=timeout_s)
+        return await candidates[-1].engine.get(path, timeout_s=timeout_s)
+
+    async def _watch(self, member: Member) -> None:
+        while True:
+            await member.ask_health()
+            await asyncio.sleep(self._health_s)

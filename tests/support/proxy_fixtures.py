@@ -1,0 +1,52 @@
+"""Fixtures of all tests that call a proxy; a conftest imports them."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+from proxy_bench import KEY, Bench
+from stub_engine import StubEngine, listening
+
+from odradek.infra.bus import MemoryAppender
+from odradek.proxy.app import Proxy, serving
+from odradek.proxy.settings import ProxySettings
+
+
+@pytest.fixture
+async def engine():
+    """A stub engine."""
+    stub = StubEngine()
+    async with listening(stub.app()) as url:
+        stub.url = url
+        yield stub
+        stub.gate.set()
+
+
+@pytest.fixture
+def make(engine):
+    """Proxies with settings of the test's own, over a log in memory."""
+
+    @asynccontextmanager
+    async def start(log=None, probe=None, **settings):
+        log = log or MemoryAppender()
+        settings.setdefault("engine_url", engine.url)
+        settings.setdefault("engine_wait_s", 0.0)
+        chosen = ProxySettings(port=0, shutdown_s=0.1, **settings)
+        keys = [] if chosen.auth == "none" else [KEY]
+        proxy = Proxy(chosen, log, keys=keys, log_probe=probe)
+        async with serving(proxy) as url:
+            bench = Bench(engine, log, proxy, url)
+            try:
+                yield bench
+            finally:
+                engine.gate.set()
+                for client in bench.clients:
+                    await client.close()
+
+    return start
+
+
+@pytest.fixture
+async def bench(make):
+    """A proxy with the defaults."""
+    async with make() as found:
+        yield found

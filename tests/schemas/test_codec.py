@@ -112,6 +112,11 @@ GOOD = {"type": "turn", "episode_id": "e", "turn_id": "t", "writer": "w", "seq":
         ("bad_schema", b"[]"),
         ("bad_schema", msgspec.json.encode({**GOOD, "seq": -1})),
         ("bad_schema", msgspec.json.encode({**GOOD, "seq": "0"})),
+        ("bad_schema", b'{"type":"turn","episode_id":"e","turn_id":"t","writer":"w","seq":1e25}'),
+        ("bad_schema", b'{"type":"sealed","episode_id":"e","n_turns":9999999999999999999999}'),
+        ("not_json", b'{"type":"turn","episode_id":"e","request":{"messages":["\\ud800"]}}'),
+        ("not_json", b'{"type":"turn","episode_id":"e","request":{"messages":["\xff"]}}'),
+        ("not_json", b'{"type":"tick","nobody looks here":"\xff"}'),
         ("bad_schema", msgspec.json.encode({**GOOD, "episode_id": ""})),
         (
             "not_json",
@@ -140,6 +145,16 @@ def test_bad_records_are_refused_with_their_reason(reason, value):
     with pytest.raises(InvalidRecord) as caught:
         codec.decode(value, events.TurnsEvent)
     assert reason == caught.value.reason
+
+
+@pytest.mark.parametrize("size", [0, 4097, 10**9, 10**25])
+@pytest.mark.parametrize("kind", ["expected", "batch"])
+def test_a_group_is_no_larger_than_whoever_closes_it_can_count(kind, size):
+    """One of 10**18 samples would be counted for ever, and its partition stand still."""
+    value = f'{{"type":"{kind}","task_id":"t","group_size":{size}}}'.encode()
+    with pytest.raises(InvalidRecord) as caught:
+        codec.decode(value, events.Expected | events.Batch)
+    assert "bad_schema" == caught.value.reason
 
 
 def test_a_value_over_the_limit_is_not_parsed():

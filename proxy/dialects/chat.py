@@ -109,7 +109,10 @@ class Chunks:
         trimmed = trim_chunk(data, self._ask)
         if trimmed is None:
             return b""
-        return event.raw if trimmed is data else sse.event(trimmed)
+        if trimmed is data:
+            return event.raw
+        # Several data lines were one JSON text, of which each part that we copied kept its lines.
+        return sse.event(msgspec.json.format(trimmed, indent=-1) if b"\n" in trimmed else trimmed)
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:  # noqa: ARG002
         """As the engine sent it."""

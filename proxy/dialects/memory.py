@@ -60,18 +60,27 @@ class Memory:
         the tokens of the next prompt.
         """
         known = self._arguments.get(call_id)
-        if known is not None:
-            try:
-                if msgspec.json.decode(known) == value:
-                    return known
-            except (msgspec.MsgspecError, RecursionError):
-                if value == {INVALID: known}:
-                    return known
+        if known is not None and value == read(known):
+            return known
         return msgspec.json.encode(value).decode()
+
+    def spelt(self, call_id: str, text: str) -> str:
+        """The same where the client sends them as text."""
+        known = self._arguments.get(call_id)
+        return known if known is not None and read(known) == read(text) else text
 
 
 INVALID: Final = "INVALID_JSON"
 """The one key of a tool's input where the model's arguments are no JSON object."""
+
+
+def read(text: str) -> dict[str, Any]:
+    """A tool's arguments; where the model wrote no JSON object, its words under one key."""
+    try:
+        found = msgspec.json.decode(text or "{}")
+    except (msgspec.MsgspecError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {INVALID: text}
 
 
 class _Function(Struct, frozen=True):

@@ -3,12 +3,10 @@
 import hashlib
 from typing import Any, Final
 
-import msgspec
-
 from odradek.proxy.capture import Body, Choice, EngineUsage
 from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.dialects.memory import INVALID
+from odradek.proxy.dialects.memory import read
 
 REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
                   "function_call": "tool_use", "content_filter": "refusal"}  # fmt: skip
@@ -25,7 +23,7 @@ def message(body: Body, ask: Ask) -> dict[str, Any]:
             if shows_thinking(ask):
                 blocks.append({"type": "thinking", "thinking": part.text, "signature": SIGNATURE})
         elif part.kind == "tool":
-            blocks.append(tool_use(part, ask, body.id, given=arguments(part.text)))
+            blocks.append(tool_use(part, ask, body.id, given=read(part.text)))
         else:
             blocks.append({"type": "text", "text": part.text, "citations": None})
     tools = any(block["type"] == "tool_use" for block in blocks)
@@ -83,12 +81,3 @@ def tool_use(
     """A call of a tool."""
     named = part.id or f"toolu_{identity(engine_id, ask)}_{part.tool}"
     return {"type": "tool_use", "id": named, "name": part.name, "input": given}
-
-
-def arguments(text: str) -> dict[str, Any]:
-    """A tool's input; where the model wrote no JSON object, its words under one key."""
-    try:
-        found = msgspec.json.decode(text or "{}")
-    except (msgspec.MsgspecError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {INVALID: text}

@@ -37,7 +37,8 @@ class Asked(Struct, frozen=True):
     store: bool
 
     def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
-        """Keep the conversation, without instructions, under the response's id."""
+        """Keep the conversation, without instructions, under the response's id; and its calls."""
+        memory.learn(reply.message)
         if not self.store:
             return
         # Copied, else the memory would hold the whole request.

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from odradek.proxy.dialects.dialect import taken
+from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.errors import BadRequest, Unsupported
 
 
@@ -90,7 +91,7 @@ class Reasoning(Struct, tag="reasoning"):
 Item = Message | FunctionCall | FunctionOutput | Reasoning
 
 
-def messages(value: str | list[Any]) -> list[dict[str, Any]]:
+def messages(value: str | list[Any], memory: Memory) -> list[dict[str, Any]]:
     """The input as messages. Raises BadRequest."""
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
@@ -99,16 +100,17 @@ def messages(value: str | list[Any]) -> list[dict[str, Any]]:
         where = f"input[{place}]"
         if isinstance(one, dict):
             one = {"type": "message", **one}  # noqa: PLW2901 - messages may leave it out
-        _add(made, taken(one, Item, where), where)
+        _add(made, taken(one, Item, where), where, memory)
     return made
 
 
-def _add(made: list[dict[str, Any]], item: Item, where: str) -> None:
+def _add(made: list[dict[str, Any]], item: Item, where: str, memory: Memory) -> None:
     if isinstance(item, FunctionOutput):
         content = _content(item.output, f"{where}.output")
         made.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
     elif isinstance(item, FunctionCall):
-        function = {"name": item.name, "arguments": item.arguments}
+        spelt = memory.spelt(item.call_id, item.arguments)
+        function = {"name": item.name, "arguments": spelt}
         call = {"id": item.call_id, "type": "function", "function": function}
         _reply(made).setdefault("tool_calls", []).append(call)
     elif isinstance(item, Reasoning):

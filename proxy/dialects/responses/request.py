@@ -98,7 +98,8 @@ def _chat(fields: dict[str, Raw], memory: Memory) -> Made:
     instructions = _pop(fields, "instructions", str | None)
     previous = _pop(fields, "previous_response_id", str | None)
     chain = _chain(previous, memory)
-    messages = items.encoded(items.messages(_pop(fields, "input", str | list[Any] | None) or []))
+    given = _pop(fields, "input", str | list[Any] | None) or []
+    messages = items.encoded(items.messages(given, memory))
     if not chain and not messages:
         raise BadRequest("input: text or items are needed", param="input")
     system = items.encoded([{"role": "system", "content": instructions}] if instructions else [])

@@ -8,8 +8,7 @@ attention kernel (`attention`), the loss and its normalisation over the whole op
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +19,19 @@ from transformers import TrainerCallback
 from trl.experimental.async_grpo import AsyncGRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, create_model_from_path
 
-from odradek.infra.crash import crash_point
-from odradek.schemas.events import Policy, Refusal, Step, Used
+from odradek.infra import telemetry
+from odradek.schemas.events import Policy, Step
 from odradek.trainer import attention, checkpoint, optimizer_state
-from odradek.trainer.announce import Announcer
 from odradek.trainer.consumption import Passed
 from odradek.trainer.engine.decode import load_tokenizer
-from odradek.trainer.feed import LogFeed
-from odradek.trainer.lineage import Lineage
+from odradek.trainer.hands import Hands
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
 from odradek.trainer.packing import packed
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import Standing
 from odradek.trainer.step_metrics import StepMetrics
 from odradek.trainer.trl_config import config_of, on_cpu, without_cuda
-from odradek.trainer.weights.directory import DirectoryTransfer
 
 log = logging.getLogger("odradek")
-
-
-@dataclass(frozen=True)
-class Hands:
-    """What the trainer works with: all that is not torch."""
-
-    feed: LogFeed
-    transfer: DirectoryTransfer
-    announcer: Announcer
-    lineage: Lineage
-    standing: Standing = field(default_factory=Standing)
-    at: Callable[[str], None] = crash_point
-    """Called at each crash point."""
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc]
@@ -230,7 +212,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
 
     def finish_step(self, step: int) -> None:
         """Make a finished optimizer step durable, then known. The order is the guarantee."""
-        feed, hands = self.hands.feed, self.hands
+        feed = self.hands.feed
         with feed.lock:
             passed = feed.consumption.finish_step()
             # What is fed from here on is behind this step: its checkpoint must not stand beyond
@@ -239,6 +221,24 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         feed.busy()
         self.measured.train_s = time.perf_counter() - self._step_began
         metrics = self.measured.finish(passed, self.settings.success_reward)
+        with telemetry.span(
+            "trainer.step",
+            run=self.settings.run,
+            step=step,
+            topic=self.settings.batches_topic,
+            batches=[use.offset for use in passed.used],
+        ):
+            self._make_known(step, passed, metrics)
+        feed.told(passed.position)
+        log.info(
+            "step %d: version %d, success %.3f, loss %.4f, staleness %.1f, batch %d",
+            *(step, self.version, metrics.get("success", 0.0), metrics["loss"]),
+            *(metrics["staleness_mean"], passed.position),
+        )
+
+    def _make_known(self, step: int, passed: Passed, metrics: dict[str, float]) -> None:
+        """Let the process die between any two lines: `tests/trainer/test_kills.py` does it."""
+        feed, hands = self.hands.feed, self.hands
         entry = self._entry(step, passed, optimized=True, metrics=metrics)
         began = time.perf_counter()
         digest = ""
@@ -265,16 +265,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
             self._entry(step, passed, optimized=True, metrics=metrics, checkpoint=digest)
         )
         hands.at("step_told")
-        feed.told(passed.position)
-        log.info(
-            "step %d: version %d, success %.3f, loss %.4f, staleness %.1f, batch %d",
-            step,
-            self.version,
-            metrics.get("success", 0.0),
-            metrics["loss"],
-            metrics["staleness_mean"],
-            passed.position,
-        )
 
     def tell_idle(self, passed: Passed) -> None:
         """Tell the ledger about batches that were passed without an optimizer step."""
@@ -342,8 +332,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         metrics: dict[str, float] | None = None,
         checkpoint: str = "",
     ) -> Step:
-        used: tuple[Used, ...] = passed.used
-        refused: tuple[Refusal, ...] = passed.refused
         return Step(
             run=self.settings.run,
             incarnation=self.hands.standing.incarnation,
@@ -352,8 +340,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
             row=passed.row,
             topic=self.settings.batches_topic,
             optimized=optimized,
-            used=used,
-            refused=refused,
+            used=passed.used,
+            refused=passed.refused,
             version=self.version,
             policy=self.settings.policy_name,
             checkpoint=checkpoint,

@@ -16,7 +16,8 @@ from odradek.trainer.claim import claimed
 from odradek.trainer.consumption import Consumption, describe
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed import LogFeed
-from odradek.trainer.grpo import Hands, LogTrainer
+from odradek.trainer.grpo import LogTrainer
+from odradek.trainer.hands import Hands
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.standing import Standing, lineage_of, read_log, stand

@@ -17,7 +17,8 @@ from odradek.trainer.consumption import Consumption, Position
 from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
 from odradek.trainer.engine.tiny import make_tiny
 from odradek.trainer.feed import ListedGroups, LogFeed
-from odradek.trainer.grpo import Hands, LogTrainer
+from odradek.trainer.grpo import LogTrainer
+from odradek.trainer.hands import Hands
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.standing import Standing

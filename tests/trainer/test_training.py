@@ -1,9 +1,11 @@
 """The trainer on lists of groups: on-policy first steps, resuming, what is announced in which order."""
 
+import contextlib
+
 import pytest
 import torch
 
-from odradek.trainer import checkpoint
+from odradek.trainer import checkpoint, grpo
 from odradek.trainer.errors import NoTokenizer
 from odradek.trainer.feed import LogFeed
 
@@ -120,6 +122,25 @@ def test_an_entry_that_a_crash_swallowed_is_told_by_the_next_start(groups, bench
     assert (2, True, 4) == (entry.step, entry.optimized, entry.version)
     assert sum(use.rows for use in entry.used) == 16
     assert checkpoint.verify(standing.folder) == entry.checkpoint
+
+
+def test_a_step_is_a_span_that_names_its_batches(groups, bench, monkeypatch):
+    """Run, step and offsets: what a trace needs to find the batches' own."""
+    told = []
+
+    @contextlib.contextmanager
+    def span(name, **attributes):
+        told.append((name, attributes))
+        yield None
+
+    monkeypatch.setattr(grpo.telemetry, "span", span)
+    made = bench(groups, max_steps=1)
+    made.trainer.run()
+    (entry,) = [step for step in made.announced.steps if step.optimized]
+    offsets = [use.offset for use in entry.used]
+    assert [
+        ("trainer.step", {"run": "main", "step": 1, "topic": "rl.batches.v1", "batches": offsets})
+    ] == told
 
 
 def test_stale_rows_are_refused_with_their_reason(groups, bench):

@@ -69,7 +69,8 @@ def _read(decoder: msgspec.json.Decoder[Any], max_bytes: int, value: bytes | Non
     if len(value) > max_bytes:
         raise InvalidRecord("too_large", f"{len(value)} bytes, at most {max_bytes}")
     check_depth(value)
-    check_text(value)
+    if b"\\u" in value or not value.isascii():  # most of our records are plain
+        check_text(value)
     try:
         event = decoder.decode(value)
     except msgspec.ValidationError as error:

@@ -4,6 +4,7 @@ Everything derives from (task, sample, attempt), so a process that dies and repe
 a send, or a broker that delivers twice, changes nothing downstream.
 """
 
+import struct
 import uuid
 from functools import lru_cache
 
@@ -23,8 +24,8 @@ def murmur2(data: bytes) -> int:
     length = len(data)
     h = 0x9747B28C ^ length
     whole = length - length % 4
-    for i in range(0, whole, 4):
-        k = int.from_bytes(data[i : i + 4], "little") * _M & _MASK
+    for word in struct.unpack(f"<{whole // 4}I", data[:whole]):
+        k = word * _M & _MASK
         k = (k ^ (k >> 24)) * _M & _MASK
         h = (h * _M & _MASK) ^ k
     if tail := data[whole:]:

@@ -238,9 +238,12 @@ class Dispatcher:
         lot.orders[task.task_id] = order
         if standing is Standing.SENT:
             self.credit.sent(task.task_id, task.purpose)
-        else:
-            self._waiting[task.purpose].append(order)
-            self._changed.set()
+        elif self._lots.get(lot.number) is lot:
+            self._queue(order)
+
+    def _queue(self, order: Order) -> None:
+        self._waiting[order.task.purpose].append(order)
+        self._changed.set()
 
     def _check_key(self, record: Record, task: Task) -> None:
         """Two dispatchers must never both take a task: its place is that of its id."""
@@ -332,6 +335,10 @@ class Dispatcher:
                 await self._take_in(lot, record)
             # Registered before the older batches are read: those that come now are heard, too.
             self._lots[number] = lot
+            # Not earlier: whoever sends passes over orders of a lot that is not registered.
+            for order in lot.orders.values():
+                if not self.credit.counts(order.task.task_id):
+                    self._queue(order)
             if lot.orders and marks.batches < self._batches:
                 async for record in span(
                     self._bus, BATCHES.name, 0, start=marks.batches, end=self._batches

@@ -22,7 +22,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._chains: dict[str, Chain] = {}
-        self._arguments: dict[str, str] = {}
+        self._arguments: dict[tuple[str, bytes], str] = {}
         self._size = 0
 
     def chain(self, reply_id: str) -> tuple[Raw, ...] | None:
@@ -50,24 +50,26 @@ class Memory:
         for call in calls:
             if len(self._arguments) >= MAX_CALLS:
                 del self._arguments[next(iter(self._arguments))]
-            if call.id:
-                self._arguments[call.id] = call.function.arguments
+            text = call.function.arguments
+            self._arguments[call.id, _canonical(read(text))] = text
 
     def arguments(self, call_id: str, value: Any) -> str:
         """The arguments of a tool call as text: as the engine wrote them, if they are the same.
 
         A client that parses them and sends them back would else move their blanks, and with them
-        the tokens of the next prompt.
+        the tokens of the next prompt. The id alone does not name a call: some engines count their
+        calls anew in each reply.
         """
-        known = self._arguments.get(call_id)
-        if known is not None and value == read(known):
-            return known
-        return msgspec.json.encode(value).decode()
+        known = self._arguments.get((call_id, _canonical(value)))
+        return msgspec.json.encode(value).decode() if known is None else known
 
     def spelt(self, call_id: str, text: str) -> str:
         """The same where the client sends them as text."""
-        known = self._arguments.get(call_id)
-        return known if known is not None and read(known) == read(text) else text
+        return self._arguments.get((call_id, _canonical(read(text))), text)
+
+
+def _canonical(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
 
 
 INVALID: Final = "INVALID_JSON"

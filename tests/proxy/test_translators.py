@@ -1,0 +1,246 @@
+"""Translators against anything: only domain errors, and conversations that keep their tokens."""
+
+import contextlib
+import json
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stub_engine import StubEngine, said_ids, tool_call
+
+from odradek.proxy import capture, sse
+from odradek.proxy.dialects import DIALECTS, models
+from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.errors import BadRequest, EngineBroke, ProxyError
+from odradek.schemas.events import parsed
+
+from .test_chunkings import BODIES, SAID, TRANSLATED, events, relayed
+
+PATHS = list(DIALECTS)
+ATOMS = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=6)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)  # fmt: skip
+NAMES = st.sampled_from([
+    "type", "role", "content", "text", "name", "id", "input", "output", "arguments", "call_id",
+    "tool_use_id", "source", "url", "data", "media_type", "image_url", "detail", "thinking",
+    "summary", "function", "tool_calls", "index", "format", "schema", "effort", "user_id", "mode",
+    "tools", "input_schema", "parameters", "refusal", "delta", "reasoning",
+])  # fmt: skip
+KINDS = st.sampled_from([
+    "text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking", "document",
+    "message", "function_call", "function_call_output", "reasoning", "input_text", "output_text",
+    "input_image", "refusal", "url", "base64", "user", "assistant", "system", "developer", "tool",
+    "function", "auto", "any", "none", "required", "json_schema", "custom", "allowed_tools",
+])  # fmt: skip
+JSON = st.recursive(
+    ATOMS | KINDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = st.sampled_from([
+    "model", "messages", "input", "prompt", "instructions", "system", "tools", "tool_choice",
+    "max_tokens", "max_output_tokens", "stop_sequences", "stream", "stream_options", "thinking",
+    "metadata", "previous_response_id", "include", "store", "text", "reasoning", "n", "logprobs",
+    "top_logprobs", "output_format", "output_config", "truncation", "background", "conversation",
+    "chat_template_kwargs", "parallel_tool_calls", "temperature", "mcp_servers", "user",
+])  # fmt: skip
+BLOCK = st.fixed_dictionaries({"type": KINDS}, optional={
+    "text": st.text(max_size=4), "id": st.text(max_size=3), "name": st.text(max_size=3),
+    "input": JSON, "tool_use_id": st.text(max_size=3), "content": JSON, "role": KINDS,
+    "call_id": st.text(max_size=3), "arguments": st.text(max_size=5), "output": JSON,
+    "thinking": st.text(max_size=3), "source": JSON, "image_url": JSON,
+})  # fmt: skip
+SAYING = st.fixed_dictionaries(
+    {"role": KINDS, "content": st.text(max_size=5) | st.lists(BLOCK, max_size=3) | JSON}
+)
+REQUEST = st.dictionaries(FIELDS, JSON, max_size=6) | st.fixed_dictionaries(
+    {"messages": st.lists(SAYING, max_size=3), "input": st.lists(BLOCK | SAYING, max_size=4),
+     "prompt": JSON},
+    optional={"tools": st.lists(BLOCK, max_size=2), "stream": st.booleans(), "system": JSON},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=60) | (REQUEST | JSON).map(json.dumps))
+def test_any_request_is_a_chat_or_a_400(path, body):
+    """Whatever a client sends: what reaches the engine is JSON with what a turn needs."""
+    data = body if isinstance(body, bytes) else body.encode()
+    dialect = DIALECTS[path]
+    try:
+        ask = dialect.ask(data, Terms())
+    except BadRequest as error:
+        assert json.loads(dialect.error(error))["error"]["message"]
+        return
+    asked = json.loads(ask.body)
+    assert asked["return_token_ids"]
+    assert asked.get("prompt" if path == "/completions" else "messages") is not None
+    if path != "/completions":
+        assert [parsed(message) for message in ask.messages] == asked["messages"]
+
+
+CHOICE = st.fixed_dictionaries(
+    {"index": st.integers(0, 1)},
+    optional={
+        "message": JSON, "delta": JSON, "finish_reason": JSON, "stop_reason": JSON,
+        "logprobs": JSON, "token_ids": JSON, "text": JSON,
+    },
+)  # fmt: skip
+REPLY = st.fixed_dictionaries(
+    {}, optional={
+        "id": JSON, "created": JSON, "choices": st.lists(CHOICE, max_size=2) | JSON,
+        "usage": JSON, "error": JSON, "prompt_token_ids": JSON,
+    },
+)  # fmt: skip
+
+
+def ask_of(path, **more):
+    body = {"model": "m", **BODIES[path], **more}
+    return DIALECTS[path].ask(json.dumps(body).encode(), Terms())
+
+
+@pytest.mark.parametrize("path", PATHS)
+@settings(max_examples=120, deadline=None)
+@given(st.binary(max_size=60) | (REPLY | JSON).map(json.dumps))
+def test_any_reply_is_translated_or_unreadable(path, reply):
+    """Whatever an engine answers: a reply of the dialect, or an error that the proxy expects."""
+    data = reply if isinstance(reply, bytes) else reply.encode()
+    ask = ask_of(path, include=["message.output_text.logprobs"])
+    with contextlib.suppress(*capture.UNREADABLE):
+        assert isinstance(json.loads(ask.dialect.reply(data, ask)), dict)
+    assert ask.dialect.refusal(data, 500) == data or b"error" in ask.dialect.refusal(data, 500)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.binary(max_size=40) | (REPLY | JSON).map(json.dumps), max_size=5), st.booleans())
+def test_any_stream_is_told_without_an_exception(path, stream, broke):
+    """Each event that comes out has data; a translated one's is JSON and says its own name."""
+    ask = ask_of(path, stream=True, include=["message.output_text.logprobs"])
+    wire = b"".join(
+        b"data: " + (one if isinstance(one, bytes) else one.encode()) + b"\n\n" for one in stream
+    )
+    relay = relayed(ask, [wire], broke=broke)
+    assert relay.captured()
+    if path in TRANSLATED:
+        told = b"".join(relay.pieces)
+        for event in filter(None, told.split(b"\n\n")):
+            name, data = event.split(b"\ndata: ")
+            assert json.loads(data)["type"] == name.removeprefix(b"event: ").decode()
+        assert b"completed" not in told or not relay.captured()[0].error
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=40) | JSON.map(json.dumps) | st.fixed_dictionaries(
+    {"data": st.lists(st.dictionaries(st.sampled_from(["id", "created"]), ATOMS))}
+).map(json.dumps), st.none() | st.text(max_size=3), st.booleans())  # fmt: skip
+def test_any_list_of_models_is_told_or_an_error(body, wanted, anthropic):
+    """The engine's list is its own; only domain errors come of it."""
+    data = body if isinstance(body, bytes) else body.encode()
+    with contextlib.suppress(ProxyError):
+        json.loads(models.told(data, wanted, anthropic=anthropic))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(SAID, min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(TRANSLATED),
+)
+def test_a_conversation_keeps_its_tokens_through_a_dialect(replies, stream, chained, path):
+    """What the client hands back is the message that the engine said, so its tokens come first.
+
+    The client parses and prints all JSON anew, as clients do.
+    """
+    memory, engine = Memory(), StubEngine()
+    engine.script = replies
+    history = [] if path == "/messages" else [{"role": "user", "content": "go"}]
+    body = {"model": "m", "stream": stream, "max_tokens": 9, "thinking": {"type": "enabled"}}
+    if path == "/messages":
+        history = [{"role": "user", "content": "go"}]
+    before, previous = [], {}
+    for number in range(len(replies)):
+        field = "messages" if path == "/messages" else "input"
+        asked = {**body, field: history, **previous}
+        ask = DIALECTS[path].ask(json.dumps(asked).encode(), Terms(memory=memory))
+        sent = json.loads(ask.body)["messages"]
+        assert before == [said_ids(message) for message in sent][: len(before)]
+        call = {**json.loads(ask.body), "call": number + 1}
+        if stream:
+            wire = b"".join(
+                b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in engine.chunks(call)
+            )
+            relay = relayed(ask, [wire, b"data: [DONE]\n\n"])
+            captured = relay.captured()[0]
+            told = [json.loads(event) for event in events(b"".join(relay.pieces))]
+        else:
+            data = json.dumps(engine.reply(call)).encode()
+            captured = capture.whole(data)[0]
+            told = [json.loads(ask.dialect.reply(data, ask))]
+        ask.origin.remember(memory, ask, captured)
+        before = [said_ids(message) for message in [*sent, parsed(captured.message)]]
+        if path == "/messages":
+            content = content_of(told) if stream else told[0]["content"]
+            calls = [block["id"] for block in content if block["type"] == "tool_use"]
+            results = [{"type": "tool_result", "tool_use_id": one, "content": "x"} for one in calls]
+            new = [{"role": "user", "content": [*results, {"type": "text", "text": "go"}]}]
+            history = [*history, {"role": "assistant", "content": content}, *new]
+        else:
+            reply = told[-1]["response"] if stream else told[0]
+            calls = [item for item in reply["output"] if item["type"] == "function_call"]
+            new = [{"type": "function_call_output", "call_id": item["call_id"], "output": "x"}
+                   for item in calls] or [{"role": "user", "content": "go"}]  # fmt: skip
+            for item in calls:
+                item["arguments"] = json.dumps(json.loads(item["arguments"]), indent=1)
+            if chained:
+                previous, history = {"previous_response_id": reply["id"]}, new
+            else:
+                history = [*history, *reply["output"], *new]
+
+
+def content_of(told):
+    """A message's content out of its events, as clients make it."""
+    content, texts = [], {}
+    for event in told:
+        if event["type"] == "content_block_start":
+            content.append(dict(event["content_block"]))
+        elif event["type"] == "content_block_delta":
+            delta, block = event["delta"], content[event["index"]]
+            if delta["type"] == "input_json_delta":
+                texts[event["index"]] = texts.get(event["index"], "") + delta["partial_json"]
+            else:
+                name = delta["type"].removesuffix("_delta")
+                block[name] = block[name] + delta[name]
+    for index, text in texts.items():
+        content[index]["input"] = json.loads(text)
+    return content
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_errors_of_ours_are_told_in_the_middle_of_a_stream(path):
+    """A log that refused, an engine that broke: an event of the dialect."""
+    ask = ask_of(path, stream=True)
+    told = ask.dialect.stream(ask).fail(EngineBroke("it broke"))
+    (event, *_) = sse.Parser().feed(told)
+    assert "it broke" in json.dumps(json.loads(event.data))
+
+
+def test_memory_stays_within_its_bounds():
+    """In replies, in calls and in bytes; a reply that is kept twice counts once."""
+    memory = Memory()
+    large = msgspec.Raw(b'"' + b"x" * 3_000_000 + b'"')
+    for name in ("a", "a", "b", "c"):
+        memory.keep(name, (large,), new=1)
+    assert [None, (large,), (large,)] == [memory.chain(name) for name in "abc"]
+    for number in range(1100):
+        call = tool_call("f", '{ "x": 1}', f"c{number}")
+        memory.learn(msgspec.Raw(json.dumps({"tool_calls": [call]}).encode()))
+    assert '{"x":1}' == memory.arguments("c0", {"x": 1})
+    assert '{ "x": 1}' == memory.arguments("c1099", {"x": 1})
+    assert '{"x":2}' == memory.arguments("c1099", {"x": 2})
+    assert '{ "x": 1}' == memory.spelt("c1099", '{"x":1}')
+    assert "{" == memory.spelt("c1099", "{")

@@ -1,7 +1,8 @@
 """A load with 1 % poison through the real intake, assembler and grouper, on a real broker.
 
-The same good records run with and without poison, in alternating order, at a fixed rate. Each run
-is held against what was sent: every poison is a dead letter with its place, a reason of its own and
+The same good records run with and without poison, in alternating order, at a fixed rate; and once
+with poison in every other stretch of five seconds, which cancels what else goes on on the machine
+and so is what the ratio is taken from. Each run is held against what was sent: every poison is a dead letter with its place, a reason of its own and
 its bytes; every good group a batch; no process ended. Latency is by the broker's and the writers'
 stamps on one machine: from the end of an episode (the later of Sealed and reward) to its Episode on
 `rl.episodes.v1`, and from the last end of a group to its Batch.
@@ -45,6 +46,7 @@ from odradek.streams.verify import verify
 
 SIZE, TURNS_EACH = 8, 10
 PARTITIONS = 4
+STRETCH_S = 5.0
 QUIET_S = 60.0
 """How long a run may take, once all is sent, until its last batch or letter."""
 
@@ -57,10 +59,17 @@ class Sent:
         self.good = 0
         self.groups: set[str] = set()
         self.pending: list[asyncio.Future[Any]] = []
+        self.began = time.time()
+
+    def calm(self, at: float) -> bool:
+        """Whether a Unix time lies in a stretch without poison, where stretches alternate."""
+        return int((at - self.began) / STRETCH_S) % 2 == 0
 
 
-async def one_run(servers: str, records: int, rate: float, every: int, seed: int) -> dict[str, Any]:
-    """One run; every n-th record is poison, 0 for none."""
+async def one_run(
+    servers: str, records: int, rate: float, every: int, seed: int, *, stretches: bool = False
+) -> dict[str, Any]:
+    """One run; every n-th record is poison, 0 for none, or only in every other stretch."""
     bus = BusSettings(
         bootstrap_servers=servers,
         topic_prefix=f"poison{uuid4().hex[:8]}.",
@@ -74,7 +83,7 @@ async def one_run(servers: str, records: int, rate: float, every: int, seed: int
                 for verb in ("intake", "assemble", "group")
             ]
             await asyncio.gather(*(stage.ready() for stage in stages))
-            sent = await load(bus, records, rate, every, seed)
+            sent = await load(bus, records, rate, every, seed, stretches=stretches)
             batches = await settled(bus, BATCHES.name, len(sent.groups))
             letters = await settled(bus, DLQ.name, len(sent.poison))
             ended = sum(stage._process.returncode is not None for stage in stages)
@@ -86,7 +95,7 @@ async def one_run(servers: str, records: int, rate: float, every: int, seed: int
             "dead_letters": letters,
             "process_restarts": ended,
             "wrong": await judged(bus, sent),
-            "latency_ms": await latency(bus),
+            "latency_ms": await latency(bus, sent if stretches else None),
         }
         report = await verify(bus)
         figures["lost"], figures["duplicated"] = len(report.lost), len(report.duplicated)
@@ -97,7 +106,9 @@ async def one_run(servers: str, records: int, rate: float, every: int, seed: int
         await delete_topics(bus)
 
 
-async def load(bus: BusSettings, records: int, rate: float, every: int, seed: int) -> Sent:
+async def load(
+    bus: BusSettings, records: int, rate: float, every: int, seed: int, *, stretches: bool
+) -> Sent:
     """Write stories at a rate, with poison made from the record that stands before it."""
     good = records - (records // every if every else records // 100)
     groups = math.ceil(good / (SIZE * (TURNS_EACH + 3) + 1))
@@ -122,7 +133,10 @@ async def load(bus: BusSettings, records: int, rate: float, every: int, seed: in
             if topic is EPISODES:
                 sent.groups.add(key)
             if sent.good == due:
-                due = (len(sent.poison) + 1) * (every - 1) + draw.randrange(1, every)
+                stretch = sent.good // (every - 1) + 1
+                due = stretch * (every - 1) + draw.randrange(1, every - 1)
+                if stretches and sent.calm(time.time()):
+                    continue
                 found = corpus(value, key, PARTITIONS, headers)
                 poison = found[next(kinds) % len(found)]
                 await write(client, bus, sent, topic.name, poison.key, poison.value,
@@ -208,8 +222,11 @@ async def replayed(bus: BusSettings, n: int) -> int:
     return found if count == n else -1
 
 
-async def latency(bus: BusSettings) -> dict[str, dict[str, float]]:
-    """Milliseconds from the end of an episode to its Episode, and of a group to its Batch."""
+async def latency(bus: BusSettings, sent: Sent | None) -> dict[str, Any]:
+    """Milliseconds from the end of an episode to its Episode, and of a group to its Batch.
+
+    With `sent`, apart for stretches without and with poison.
+    """
     ended: dict[str, float] = {}
     given: dict[str, float] = {}
     async for record in stream(bus, TURNS.name):
@@ -227,14 +244,23 @@ async def latency(bus: BusSettings) -> dict[str, dict[str, float]]:
         event = read(record, GroupsEvent)
         if isinstance(event, EpisodeHead) and event.episode_id not in seen:
             seen.add(event.episode_id)
-            assembled.append((record.timestamp - ended[event.episode_id]) * 1000)
+            assembled.append((ended[event.episode_id], record.timestamp))
             at = given[event.episode_id]
             groups[event.task_id] = max(groups.get(event.task_id, 0), at)
     grouped = []
     async for record in stream(bus, BATCHES.name):
         if event := read(record, Batch):
-            grouped.append((record.timestamp - groups[event.task_id]) * 1000)
-    return {"episode": percentiles(assembled), "batch": percentiles(grouped)}
+            grouped.append((groups[event.task_id], record.timestamp))
+    every = {"episode": assembled, "batch": grouped}
+    if sent is None:
+        return {name: percentiles(spans) for name, spans in every.items()}
+    return {
+        kind: {
+            name: percentiles([one for one in spans if sent.calm(one[0]) is calm])
+            for name, spans in every.items()
+        }
+        for kind, calm in (("clean", True), ("poisoned", False))
+    }
 
 
 def read(record: Any, kind: Any) -> Any:
@@ -245,9 +271,9 @@ def read(record: Any, kind: Any) -> Any:
         return None
 
 
-def percentiles(values: list[float]) -> dict[str, float]:
-    """p50 and p99 (nearest rank)."""
-    ranked = sorted(values)
+def percentiles(spans: list[tuple[float, float]]) -> dict[str, float]:
+    """p50 and p99 (nearest rank) of the milliseconds between two times."""
+    ranked = sorted((end - begin) * 1000 for begin, end in spans)
     return {
         name: round(ranked[min(len(ranked) - 1, math.ceil(len(ranked) * part) - 1)], 1)
         for name, part in (("p50", 0.5), ("p99", 0.99))
@@ -268,7 +294,7 @@ async def compared(
             runs[kind].append(figures)
 
     def median(kind: str, what: str, part: str) -> float:
-        return statistics.median(one["latency_ms"][what][part] for one in runs[kind])
+        return statistics.median([one["latency_ms"][what][part] for one in runs[kind]] or [0.0])
 
     told: dict[str, Any] = {
         kind: {
@@ -278,9 +304,14 @@ async def compared(
         for kind in runs
     }
     every_run = [*runs["clean"], *runs["poisoned"]]
+    mixed = await one_run(servers, records, rate, every, seed, stretches=True)
+    click.echo(f"alternating: {json.dumps(mixed)}", err=True)
+    every_run.append(mixed)
+    told["alternating"] = mixed["latency_ms"]
     told["p99_ratio"] = {
-        what: round(told["poisoned"][what]["p99"] / told["clean"][what]["p99"], 2)
+        what: round(mixed["latency_ms"]["poisoned"][what]["p99"] / p99, 2)
         for what in ("episode", "batch")
+        if (p99 := mixed["latency_ms"]["clean"][what]["p99"])
     }
     for name in ("poison", "dead_letters", "process_restarts", "lost", "duplicated"):
         told[name] = sum(one[name] for one in every_run)
@@ -304,7 +335,7 @@ def passed(told: dict[str, Any]) -> bool:
 @click.option("--records", default=100_000, show_default=True, help="Of a run, poison included.")
 @click.option("--every", default=100, show_default=True, help="One record in so many is poison.")
 @click.option("--rate", default=1500.0, show_default=True, help="Records a second.")
-@click.option("--repeats", default=3, show_default=True, help="Pairs of runs, for medians.")
+@click.option("--repeats", default=3, show_default=True, help="Pairs of runs; 0 for none.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures there.")
 def main(records: int, every: int, rate: float, repeats: int, seed: int, file: Path | None) -> None:

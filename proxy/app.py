@@ -37,6 +37,7 @@ from odradek.proxy.errors import (
 )
 from odradek.proxy.policies import PolicyVersions
 from odradek.proxy.pool import Pool
+from odradek.proxy.quiet import http_log
 from odradek.proxy.recorder import Recorder
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
@@ -312,7 +313,8 @@ async def serving(proxy: Proxy) -> AsyncIterator[str]:
     settings = proxy.settings
     runner = web.AppRunner(
         proxy.application(),
-        access_log=None,
+        access_log=None,  # a token may stand in a path
+        logger=http_log(),
         shutdown_timeout=settings.shutdown_s,
         keepalive_timeout=75.0,
         # A call whose client leaves goes on: it is recorded, and a retry may join it.

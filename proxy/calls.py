@@ -38,6 +38,10 @@ from odradek.proxy.upstream import passed
 from odradek.schemas.events import Opened, Outcome, Sealed, Timing
 
 log = logging.getLogger("odradek.proxy")
+UNDER_WAY: Final = 256
+"""Replies on their way into the log at once. Where thousands of agents wait for one engine, their
+replies come together: were all of them read in one go, no acknowledgement would be, and the log's
+time-outs would pass although it takes turns."""
 AGAIN_S: Final = 0.1
 JSON: Final = {"Content-Type": "application/json"}
 FINAL: Final = {"x-should-retry": "false"}
@@ -71,6 +75,7 @@ class Calls:
         self._settings = settings
         self._limits = settings.limits()
         self._engine = engine
+        self._places = asyncio.Semaphore(UNDER_WAY)
         self._recorder = recorder
         self._stories = stories
         self._versions = versions
@@ -226,7 +231,8 @@ class Calls:
         )
         result = Result(drafts=self._drafts(call, relay.captured(), status), answer=answer)
         try:
-            await self._record(call, result, patient=relay.begun)
+            async with self._places:
+                await self._record(call, result, patient=relay.begun)
         except (LogRefused, TurnTooLarge) as refused:
             if not relay.begun:
                 raise
@@ -245,6 +251,12 @@ class Calls:
         self, call: Call, status: int, headers: dict[str, str], body: bytes
     ) -> web.StreamResponse:
         """The engine answered in one piece."""
+        async with self._places:
+            return await self._taken(call, status, headers, body)
+
+    async def _taken(
+        self, call: Call, status: int, headers: dict[str, str], body: bytes
+    ) -> web.StreamResponse:
         captured = _captured(status, body, call.ask)
         if status >= 400 or status < 200:
             body = call.ask.dialect.refusal(body, status)
@@ -263,7 +275,8 @@ class Calls:
         captured = [capture.Captured(error=why(error, call))]
         answer = error_answer(error, call.ask.dialect)
         result = Result(drafts=self._drafts(call, captured, status), answer=answer)
-        await self._record(call, result)
+        async with self._places:
+            await self._record(call, result)
         return await self._release(call, result)
 
     def _asked(self, call: Call) -> AbstractAsyncContextManager[ClientResponse]:

@@ -1,8 +1,8 @@
 """Many agents that wait at once: does the proxy take them all, and what does each cost in memory.
 
 Every call is an episode of its own, with a connection of its own. The mock engine answers none of
-them before all have arrived. `python -m odradek.infra.bench.waiting CALLS PROMPT_IDS SAMPLED` is
-that engine; it prints its port, and a line once all are there.
+them before all have arrived. `python -m odradek.infra.bench.waiting PROMPT_IDS SAMPLED` is
+that engine; it prints its port.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import uvloop
 from odradek.infra.bench import wire
 from odradek.infra.bench.engine import VARIANTS, reply
 from odradek.infra.bench.load import Target, Workload
-from odradek.infra.bench.processes import Measured, pinned, started, two_cores
+from odradek.infra.bench.processes import pinned, started, two_cores
 from odradek.infra.bench.proxy import Address, Place, count, log_of, our_proxy
 from odradek.infra.bus import delete_topics, ensure_topics
 from odradek.infra.errors import ProjectError
@@ -28,8 +28,11 @@ from odradek.infra.tokens import Claims, mint
 from odradek.proxy.descriptors import raise_limit
 
 WARM_UP: Final = 200
-ALL_HERE: Final = "all are here"
+PATIENCE_S: Final = 300.0
 RELEASE: Final = b"POST /release"
+WAVE: Final = 500
+"""Calls that are begun together. A listener holds 4,096 connections that nobody has accepted, and
+TCP tries again more and more slowly beyond; engine and load share a core here."""
 SPARE: Final = 200
 """Descriptors that the proxy needs besides two for each call."""
 
@@ -64,7 +67,7 @@ def run(*, calls: int = 8000, prompt_ids: int = 1000, sampled: int = 64) -> dict
 
 async def _measure(place: Place, workload: Workload, calls: int) -> dict[str, Any]:
     await ensure_topics(place.bus)
-    sizes = (str(calls), str(workload.prompt_ids), str(workload.sampled))
+    sizes = (str(workload.prompt_ids), str(workload.sampled))
     try:
         with ExitStack() as stack:
             engine = stack.enter_context(
@@ -72,21 +75,18 @@ async def _measure(place: Place, workload: Workload, calls: int) -> dict[str, An
             )
             port = int(engine.wait_for("\n").split()[0])
             proxy = stack.enter_context(our_proxy(place, port, addresses=_agents))
-            found = await _wait(engine, port, proxy, workload, calls)
+            found = await _wait(port, proxy, workload, calls)
         return {**found, **await count(place.bus, proxy.answered)}
     finally:
         await delete_topics(place.bus)
 
 
-async def _wait(
-    engine: Measured, port: int, proxy: Target, workload: Workload, calls: int
-) -> dict[str, Any]:
+async def _wait(port: int, proxy: Target, workload: Workload, calls: int) -> dict[str, Any]:
     for number in range(WARM_UP):
         await _one(proxy, workload, -1 - number)
     await _tell(port, b"POST /count")
     before_kb, cpu_ms, began = rss_kb(proxy.process.child.pid), proxy.process.cpu_ms(), time.time()
-    asking = [asyncio.create_task(_one(proxy, workload, number)) for number in range(calls)]
-    await asyncio.to_thread(engine.wait_for, ALL_HERE, 300.0)
+    asking = await _begin(port, proxy, workload, calls)
     all_here = time.time()
     waiting_kb = rss_kb(proxy.process.child.pid)
     await _tell(port, RELEASE)
@@ -108,6 +108,23 @@ async def _wait(
         "cpu_ms": round((proxy.process.cpu_ms() - cpu_ms) / calls, 3),
         "cores": os.cpu_count(),
     }
+
+
+async def _begin(
+    port: int, proxy: Target, workload: Workload, calls: int
+) -> "list[asyncio.Task[int]]":
+    """Begin all calls, wave by wave; return once all have arrived at the engine."""
+    asking: list[asyncio.Task[int]] = []
+    patience = time.time() + PATIENCE_S
+    while (here := int(await _tell(port, b"POST /here"))) < calls:
+        if time.time() > patience:
+            raise ProjectError(f"{here} of {calls} calls arrived within {PATIENCE_S:g} s")
+        begin = min(WAVE, calls - len(asking), max(0, here + 2 * WAVE - len(asking)))
+        asking += [
+            asyncio.create_task(_one(proxy, workload, len(asking) + n)) for n in range(begin)
+        ]
+        await asyncio.sleep(0.01)
+    return asking
 
 
 def _agents(key: str) -> Address:
@@ -134,10 +151,12 @@ async def _one(proxy: Target, workload: Workload, number: int) -> int:
     return status
 
 
-async def _tell(port: int, head: bytes) -> None:
+async def _tell(port: int, head: bytes) -> bytes:
+    """Speak to the engine itself."""
     client = await wire.connect("127.0.0.1", port)
-    await client.ask(head + b" HTTP/1.1\r\n\r\n")
+    _, body = await client.ask(head + b" HTTP/1.1\r\n\r\n")
     client.close()
+    return body
 
 
 def rss_kb(pid: int) -> int:
@@ -150,7 +169,6 @@ class Gate(asyncio.Protocol):
     """The engine's side of a connection; calls wait together, from `POST /count` on."""
 
     waiting: "list[Gate] | None" = None
-    wanted = 0
     answers: tuple[bytes, ...] = ()
 
     def __init__(self) -> None:
@@ -182,8 +200,9 @@ class Gate(asyncio.Protocol):
                 self.say(gate.answers[0])
                 return
             gate.waiting.append(self)
-            if len(gate.waiting) == gate.wanted:
-                print(ALL_HERE, flush=True)
+            return
+        elif head.startswith(b"POST /here"):
+            self.say(wire.response(b"%d" % len(gate.waiting or ())))
             return
         self.say(wire.response(b"{}"))
 
@@ -192,9 +211,8 @@ class Gate(asyncio.Protocol):
         self._transport.write(answer)
 
 
-async def serve(calls: int, prompt_ids: int, sampled: int) -> None:
+async def serve(prompt_ids: int, sampled: int) -> None:
     """Listen on loopback for ever."""
-    Gate.wanted = calls
     Gate.answers = tuple(wire.response(reply(n, prompt_ids, sampled)) for n in range(VARIANTS))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Gate, "127.0.0.1", 0, backlog=4096)
@@ -204,4 +222,4 @@ async def serve(calls: int, prompt_ids: int, sampled: int) -> None:
 
 if __name__ == "__main__":
     raise_limit()
-    uvloop.run(serve(*map(int, sys.argv[1:4])))
+    uvloop.run(serve(*map(int, sys.argv[1:3])))

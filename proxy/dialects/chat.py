@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from odradek.proxy import capture, sse
 from odradek.proxy.capture import Body
-from odradek.proxy.dialects import wording
+from odradek.proxy.dialects import harm, wording
 from odradek.proxy.dialects.dialect import Ask, Terms, field, maybe, shallow, unreadable
 from odradek.proxy.errors import LimitExceeded, ProxyError
 
@@ -141,6 +141,7 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
     tools = fields.get("tools")
     tools = None if tools == NULL else tools
     _bound(fields, n, tools, terms)
+    harm.refuse(fields)
     if terms.model and terms.model != model:
         fields["model"] = Raw(_encode(terms.model))
     options = maybe(fields, "stream_options", dict[str, Raw]) or {}

@@ -1,4 +1,4 @@
-"""The HTTP server's own log, without what clients sent: aiohttp repeats bytes that it cannot parse."""
+"""The HTTP server's own log without what clients sent: aiohttp repeats what it cannot parse."""
 
 import logging
 from typing import Final

@@ -35,7 +35,7 @@ RENDERING: Final = frozenset(
         "truncation",
     }
 )
-"""Arguments of the rendering itself, which `chat_template_kwargs` would overwrite: `tokenize` blocks
+"""Arguments of the rendering itself, which `chat_template_kwargs` would overwrite: `tokenize` stops
 the engine's loop for all callers (CVE-2025-62426). Other names are the template's own."""
 
 _kwargs: Final = msgspec.json.Decoder(dict[str, Raw] | None)

@@ -41,8 +41,8 @@ from odradek.infra.errors import BusError
 from odradek.infra.tokens import mint
 from odradek.schemas import ids
 from odradek.schemas.errors import InvalidRecord, SchemaError
-from odradek.schemas.ids import key_shown
 from odradek.schemas.events import Outcome
+from odradek.schemas.ids import key_shown
 
 TASK_ID = "odradek.task_id"
 """Where the SDK's hook finds the id of the task that a message is to become."""

@@ -30,9 +30,10 @@ class Broker:
 
     def __init__(self, folder, *, port=0, advertised=None, overrides=None):
         self.port = port or free_ports(1)[0]
+        self._folder = Path(folder)
         told = {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised}"} if advertised else {}
         self._local = LocalBroker(
-            Path(folder), port=self.port, overrides={**told, **(overrides or {})}, timeout_s=60
+            self._folder, port=self.port, overrides={**told, **(overrides or {})}, timeout_s=60
         )
         self.bootstrap_servers = f"127.0.0.1:{advertised or self.port}"
         self.kills = 0
@@ -66,6 +67,12 @@ class Broker:
     def thaw(self):
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
+
+    def cut_off(self):
+        """What the broker says that it threw away of its own log when it started."""
+        log = self._folder / "server.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return [line[:300] for line in lines if "discarding" in line or "runcat" in line]
 
     async def __aenter__(self):
         await self.start()

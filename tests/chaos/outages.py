@@ -11,8 +11,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from chaos import world
 from chaos.broker_faults import Broker, Disk, small_disk
 from chaos.run import Asked, Run, once
 from chaos.tcp import FaultyLink
+from odradek.schemas.events import Timeouts
 
 PATIENT = 10_000
 """While the broker is away, processes may end and be started again as often as they like."""
 STALL_S = 240.0
+TIMEOUTS = Timeouts(call_s=30, run_s=180, seal_s=90, reward_s=300, group_s=3600)
+"""Longer than the outages: what is late because the broker was away must not be left out."""
 
 
 class Outage:
@@ -57,7 +60,7 @@ Act = Callable[[Run, Outage], Awaitable[None]]
 
 async def until(run: Run, share: float) -> None:
     """Wait until that share of the tasks is closed."""
-    await run._until(lambda: run.share >= share)
+    await run.until(lambda: run.share >= share)
 
 
 async def kill_and_restart(run: Run, outage: Outage, times: int = 3) -> None:
@@ -94,6 +97,8 @@ async def full_disk(run: Run, outage: Outage) -> None:
     await outage.broker.stop()
     await outage.broker.start()
     outage.say("room made, broker started")
+    for line in outage.broker.cut_off():
+        outage.say(line)
 
 
 async def bad_network(run: Run, outage: Outage, down_s: float = 30.0) -> None:
@@ -128,6 +133,16 @@ ACTS: dict[str, tuple[Act, ...]] = {
 }
 
 
+@contextmanager
+def patient() -> Iterator[None]:
+    """Let processes end and be started again for as long as an outage may take."""
+    before, world.CRASH_LOOP = world.CRASH_LOOP, PATIENT
+    try:
+        yield
+    finally:
+        world.CRASH_LOOP = before
+
+
 async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
     """One run with one act beside it: the keys of `chaos --json`, and what was done when."""
     data = folder / "kafka"
@@ -146,14 +161,16 @@ async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
         async def during(run: Run) -> None:
             await act(run, outage)
 
-        crash_loop, world.CRASH_LOOP = world.CRASH_LOOP, PATIENT
-        stall_s, runs.STALL_S = runs.STALL_S, STALL_S
-        try:
-            found = await once(
-                replace(asked, during=during), broker.bootstrap_servers, folder / "run"
-            )
-        finally:
-            world.CRASH_LOOP, runs.STALL_S = crash_loop, stall_s
+        told = {name: getattr(TIMEOUTS, name) for name in ("call_s", "run_s", "seal_s", "reward_s")}
+        asked = replace(
+            asked,
+            during=during,
+            timeouts=TIMEOUTS,
+            stall_s=STALL_S,
+            env={**asked.env, "ODRADEK_STREAMS_TIMEOUTS": json.dumps(told)},
+        )
+        with patient():
+            found = await once(asked, broker.bootstrap_servers, folder / "run")
     return {**found, "act": act.__name__, "told": outage.told}
 
 

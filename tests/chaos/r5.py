@@ -251,7 +251,7 @@ async def _load(system: Any, n: int, turns: int) -> None:
                     value=value,
                     headers=list(headers),
                     partition=partition_for(episode, PARTITIONS),
-                )  # fmt: skip
+                )
             )
         await asyncio.gather(*sent)
 

@@ -7,20 +7,37 @@ import sys
 
 import msgspec
 import pytest
+from chaos.broker_faults import Broker
+from chaos.tcp import FaultyLink
 from openai import APIError, AsyncOpenAI
 from stories import opened, reward, tell
 
-from odradek.infra.bus import ensure_topics
+from odradek.infra.bus import BusSettings, ensure_topics
+from odradek.infra.client import records
+from odradek.infra.local.server import free_ports
 from odradek.infra.tokens import Claims, mint
-from odradek.schemas.events import Episode, Outcome, Sealed, Turn
+from odradek.schemas import codec
+from odradek.schemas.events import Episode, Outcome, Sealed, Turn, TurnsEvent
 from odradek.streams.assembler import ASSEMBLE
 
 from .conftest import KEY
-from .test_process import environment, story_of
+from .test_process import environment
 
 EPISODES = 16
 STREAMS = 64
 PATIENCE = 30
+
+
+@pytest.fixture
+async def far(tmp_path):
+    """A bus, and the slow link to it: the proxy dies with many turns on their way."""
+    port = free_ports(1)[0]
+    async with FaultyLink(f"127.0.0.1:{port}") as link:
+        (tmp_path / "kafka").mkdir()
+        async with Broker(tmp_path / "kafka", port=port, advertised=link.port) as broker:
+            link.weather.latency_s = 0.1
+            servers = broker.bootstrap_servers
+            yield BusSettings(bootstrap_servers=servers, topic_partitions=3), link
 
 
 class Proxy:
@@ -126,16 +143,26 @@ async def seal(url, episode):
         return (await host.post("/seal", body={"outcome": "completed"}, cast_to=object))["n_turns"]
 
 
+async def all_stories(bus):
+    """The events of every episode, from the topic."""
+    found = {}
+    async for record in records("rl.turns.v1", since="beginning", follow=False, bus=bus):
+        found.setdefault(record.key, []).append(codec.decode(record.value, TurnsEvent))
+    return found
+
+
 def said(turn):
     """The text of a turn's reply."""
     return msgspec.json.decode(turn.reply.message)["content"] if turn.reply.message else None
 
 
 @pytest.mark.broker
+@pytest.mark.slow
 async def test_a_proxy_killed_with_64_streams_open_loses_no_turn_whose_end_was_seen(
-    bus, engine, tmp_path
+    far, engine, tmp_path
 ):
     """Those that were cut are marked, asked again, and trained once."""
+    bus, link = far
     await ensure_topics(bus)
     proxy = Proxy(bus, engine, tmp_path / "proxy.log")
     agents = [Agent(proxy.url, f"e{n % EPISODES}", f"question {n}") for n in range(STREAMS)]
@@ -150,6 +177,7 @@ async def test_a_proxy_killed_with_64_streams_open_loses_no_turn_whose_end_was_s
             while not any(agent.seen for agent in agents):
                 await asyncio.sleep(0)
             await proxy.kill()
+            link.weather.latency_s = 0.0
             gate.set()
         whole = {agent.question for agent in agents if agent.seen and not agent.cut}
         await proxy.start()
@@ -163,10 +191,11 @@ async def test_a_proxy_killed_with_64_streams_open_loses_no_turn_whose_end_was_s
             task.cancel()
     assert whole, "no end was seen before the kill"
     assert any(agent.cut for agent in agents), "no stream was open at the kill"
+    stories = await all_stories(bus)
     trained = 0
     for n in range(EPISODES):
         own = [agent for agent in agents if agent.episode == f"e{n}"]
-        story = await story_of(bus, f"e{n}")
+        story = stories[f"e{n}"]
         turns = [event for event in story if isinstance(event, Turn)]
         in_log = {said(turn) for turn in turns if not turn.cut}
         assert {agent.seen for agent in own} <= in_log

@@ -63,7 +63,14 @@ SKIPPED: Final = Metric(
     "records that a reader passed over because it could not use them",
     "who writes to that topic? `odradek tail` shows them",
 )
-METRICS: Final = (CAPTURE_GAPS, EXPIRED, STATELESS, DEAD_LETTERS, STALE, DUPLICATES, SKIPPED)
+REFUSED: Final = Metric(
+    "odradek.calls.refused",
+    "requests that the proxy answered with a 4xx of its own",
+    "the code says which limit, token or field; the caller was told, too",
+)
+METRICS: Final = (
+    CAPTURE_GAPS, EXPIRED, STATELESS, DEAD_LETTERS, STALE, DUPLICATES, SKIPPED, REFUSED,
+)  # fmt: skip
 
 
 class Tally:

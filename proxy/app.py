@@ -14,7 +14,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-from odradek.infra import telemetry
+from odradek.infra import telemetry, trust
 from odradek.infra.bus import Appender, BusSettings, KafkaAppender, admin, require_topics, running
 from odradek.infra.errors import BusError
 from odradek.infra.tokens import TokenSettings
@@ -250,6 +250,7 @@ class Proxy:
                 return wrong
             if wrong.status < 500:
                 self.refused[wrong.code] += 1
+                trust.moved(trust.REFUSED, code=wrong.code)
             told = error_answer(wrong, dialect or dialect_of(request))
             return web.Response(
                 status=told.status, headers=told.headers, body=b"".join(told.chunks)

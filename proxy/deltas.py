@@ -5,12 +5,13 @@ whole history another one continues cannot have the longer common prefix, so it 
 long episode writes grows with its length, and what we remember with its number of branches.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
+EMPTY: Final[tuple[Any, ...]] = (None, "", [])
 MAX_LEAVES: Final = 16
 MAX_BYTES: Final = 8 * 1024 * 1024
 
@@ -82,15 +83,25 @@ def common_messages(leaf: Leaf, messages: list[Raw]) -> int:
 
 
 def same(one: Raw, other: Raw) -> bool:
-    """Whether two messages are equal as JSON: clients write a reply back in their own spacing."""
+    """Whether two messages are equal as JSON, empty fields apart.
+
+    Clients write a reply back in their own spacing, and many without its nulls.
+    """
     if one == other:
         return True
     if one == Raw(b"null"):
         return False
     try:
-        return bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+        return bool(_full(one) == _full(other))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
+
+
+def _full(message: Raw) -> Any:
+    fields = msgspec.json.decode(message)
+    if not isinstance(fields, dict):
+        return fields
+    return {name: value for name, value in fields.items() if value not in EMPTY}
 
 
 def common_ids(one: bytes, other: bytes) -> int:

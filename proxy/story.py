@@ -126,9 +126,11 @@ class Story:
             self.unsure.remove(pending)
 
     def forget(self) -> None:
-        """Give the history's memory back; the next turn is written whole."""
+        """Give the history's memory back; the next turn is written whole.
+
+        Replies that a request may go on from by their id stay: without them it would fail.
+        """
         self.branches.clear()
-        self.memory = Memory()
         self.tools.clear()
         self.orphans.clear()
 

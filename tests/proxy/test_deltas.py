@@ -148,11 +148,14 @@ def test_the_common_prefix_is_the_longest_one(one, other):
         (b'{"role":"assistant","content":"r"}', 2),
         (b'{"content": "r",  "role": "assistant"}', 2),
         (b'{"role":"assistant","content":"edited"}', 1),
-        (b'{"role":"assistant","content":"r","refusal":null}', 1),
+        (b'{"role":"assistant","content":"r","refusal":null,"tool_calls":[]}', 2),
+        (b'{"role":"assistant","content":"r","refusal":"no"}', 1),
+        (b'{"role":"assistant","content":"r","index":0}', 1),
+        (b'{"role":"assistant","content":null}', 1),
     ],
 )
 def test_a_reply_counts_as_kept_only_if_it_is_equal_as_json(echo, kept):
-    """Spacing and key order are the client's; content is never guessed."""
+    """Spacing, key order and empty fields are the client's; content is never guessed."""
     reply = Raw(b'{"role":"assistant","content":"r"}')
     leaf = Leaf(turn_id="t", messages=[Raw(b"1")], reply=reply, ids=b"", size=1)
     assert kept == common_messages(leaf, [Raw(b"1"), Raw(echo), Raw(b"3")])

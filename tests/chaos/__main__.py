@@ -11,8 +11,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chaos import matrix
+from chaos import cases, matrix
 from chaos.plan import PROCESSES
+from chaos.planted import FAULTS
 from chaos.run import Asked, make_model, once, repeat
 from odradek.infra.local import LocalBroker
 
@@ -34,6 +35,10 @@ ALL = ",".join(PROCESSES)
     help="Each target by itself, with many seeds; --json names a folder, and what it holds already is not run again.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="Of --matrix.")
+@click.option("--only", type=click.Choice([*cases.CASES, "R17"]), help="One case of the list.")
+@click.option(
+    "--planted", type=click.Choice(list(FAULTS)), help="Plant a fault: the run must not be clean."
+)
 def main(
     seed: int,
     episodes: int,
@@ -43,6 +48,8 @@ def main(
     keep: Path | None,
     many: bool,
     seeds: int,
+    only: str | None,
+    planted: str | None,
 ) -> None:
     r"""Kill real processes on a real broker, and hold the log against what the seed asks for.
 
@@ -60,8 +67,13 @@ def main(
         sys.exit(fill(out or Path("runs/chaos"), chosen, seeds, episodes, kills))
     folder = keep or Path(tempfile.mkdtemp(prefix="odradek-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
+    model = make_model(folder / "model")
+    if only == "R17":
+        sys.exit(all_planted(folder, model, seed, episodes, out))
+    if only or planted:
+        sys.exit(case(only or "", planted or "", folder, model, seed, episodes, out))
     with LocalBroker() as broker:
-        asked = Asked(seed, episodes, kills, chosen, make_model(folder / "model"))
+        asked = Asked(seed, episodes, kills, chosen, model)
         found = one(asked, broker.bootstrap_servers, folder / f"seed-{seed}")
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n")
@@ -69,6 +81,41 @@ def main(
     if not found["ok"]:
         console.print(f"[red]failed[/]: logs in {folder}\nrepeat: {repeat(asked)}")
     sys.exit(0 if found["ok"] else 1)
+
+
+def case(
+    only: str, fault: str, folder: Path, model: Path, seed: int, episodes: int, out: Path | None
+) -> int:
+    """One case; returns the exit code."""
+    logs = folder / (only or fault)
+    with LocalBroker() as broker, console.status(only or fault):
+        servers = broker.bootstrap_servers
+        found = asyncio.run(
+            cases.planted(fault, servers, logs, model, seed, episodes)
+            if fault
+            else cases.CASES[only](servers, logs, model, seed, episodes)
+        )
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    show(found)
+    if fault and not found["counts"].get("batches"):
+        console.print("the run did not get going: nothing is proved by it")
+        return 2
+    if not found["ok"]:
+        what = f"--planted {fault}" if fault else f"--only {only}"
+        console.print(f"failed: logs in {logs}")
+        console.print(f"repeat: scripts/chaos {what} --seed {seed} --episodes {episodes}")
+    return 0 if found["ok"] else 1
+
+
+def all_planted(folder: Path, model: Path, seed: int, episodes: int, out: Path | None) -> int:
+    """R17: every planted fault must be caught."""
+    caught = {fault: case("", fault, folder, model, seed, episodes, None) == 1 for fault in FAULTS}
+    if out is not None:
+        out.write_text(json.dumps({"seed": seed, "caught": caught}, indent=1) + "\n")
+    for fault, was in caught.items():
+        console.print(f"{fault}: {'caught' if was else 'NOT CAUGHT'}")
+    return 0 if all(caught.values()) else 1
 
 
 def fill(folder: Path, targets: tuple[str, ...], seeds: int, episodes: int, kills: int) -> int:
@@ -136,8 +183,8 @@ def show(found: dict[str, Any]) -> None:
             console.print(f"  {name}: {line}", markup=False)
     if found["broke"]:
         console.print(f"  broke: {found['broke']}", markup=False)
-    for name in ("exclusions", "dead_letters", "unasked_ends"):
-        if found[name]:
+    for name in ("exclusions", "dead_letters", "unasked_ends", "zombies", "pause_s"):
+        if found.get(name):
             console.print(f"  {name}: {found[name]}", markup=False)
 
 

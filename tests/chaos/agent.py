@@ -52,7 +52,8 @@ async def play(rollout: Rollout) -> None:
     if script.ending == "upstream_failed":
         raise UpstreamUnavailable("the model is away on this attempt")
     rollout.reward("score", script.score)
-    rollout.reward("bonus", script.bonus)
+    if script.ending != "unrewarded":
+        rollout.reward("bonus", script.bonus)
 
 
 async def ask(rollout: Rollout, call: oracle.Call, messages: list[dict[str, str]]) -> None:

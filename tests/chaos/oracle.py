@@ -18,6 +18,8 @@ FIRST, LAST = 7, 102
 AGENT = "scripted"
 REWARDS = {"score": 1.0, "bonus": 0.5}
 FAILURE = -0.25
+QUIET = "q"
+"""Tasks whose ids begin so have samples whose bonus never comes."""
 
 
 def draw(*what: object) -> int:
@@ -40,7 +42,8 @@ class Play:
     steps: tuple[tuple[Call, ...], ...]
     """Calls of one step go out together; the first one's reply is what the next step builds on."""
     ending: str
-    """`completed`, `failed` (it raises) or `upstream_failed` (it says the model is away)."""
+    """`completed`, `failed` (it raises), `upstream_failed` (it says that the model is away), or
+    `unrewarded` (it gives no bonus)."""
     score: float
     bonus: float
 
@@ -55,12 +58,15 @@ class Play:
 def play_of(seed: int, task: str, sample: int, attempt: int) -> Play:
     """The script of an attempt.
 
-    One sample in 32 fails on every attempt, one in 64 finds its model away on the first.
+    One sample in 32 fails on every attempt, one in 64 finds its model away on the first; of quiet
+    tasks, one in 8 gets no bonus.
     """
     luck = draw(seed, task, sample)
     ending = "failed" if luck % 32 == 0 else "completed"
     if attempt == 1 and luck % 64 == 1:
         ending = "upstream_failed"
+    if task.startswith(QUIET) and luck % 8 == 2:
+        ending = "unrewarded"
     steps = []
     for step in range(1 + luck // 64 % 4):
         dice = draw(seed, task, sample, "step", step)

@@ -31,6 +31,8 @@ POINT_S = 15.0
 """How long an armed process may take to pass its point, before a kill by the clock stands in."""
 AHEAD = 0.12
 """Share of the tasks that may be published beyond where the next kill strikes."""
+QUIET_S = 2.0
+"""Until stages have committed progress without results."""
 STALL_S = 90.0
 """No batch and no step for so long: the run is stuck."""
 Tell = Callable[[int, int, int], None]
@@ -49,6 +51,16 @@ class Asked:
     """Folder of the trainer's model."""
     wrap: Callable[[str, tuple[str, ...]], tuple[str, ...]] = lambda _, command: command
     env: Mapping[str, str] = field(default_factory=dict)
+    quiet: bool = False
+    """Whether some samples get no reward, and so end by their deadline."""
+    timeouts: Timeouts = TIMEOUTS
+    stall_s: float = STALL_S
+    processes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Verbs and their options of processes beside, or in place of, the usual; () for none."""
+    rounds: tuple[Round, ...] = ()
+    """A schedule made by hand, in place of the seed's."""
+    first: Mapping[str, str] = field(default_factory=dict)
+    """Crash points that processes are armed with at the beginning, with such a schedule."""
     during: Callable[["Run"], Awaitable[None]] | None = None
     """What happens beside the plan; the run waits for its end."""
 
@@ -58,14 +70,14 @@ class Asked:
         n = -(-self.episodes // GROUP_SIZE)
         return [
             Task(
-                task_id=f"s{self.seed}-{number:05d}",
+                task_id=f"{oracle.QUIET if self.quiet else 's'}{self.seed}-{number:05d}",
                 agent=oracle.AGENT,
                 input=raw({"seed": self.seed}),
                 item=str(number),
                 group_size=GROUP_SIZE,
                 rewards=oracle.REWARDS,
                 failure_reward=oracle.FAILURE,
-                timeouts=TIMEOUTS,
+                timeouts=self.timeouts,
             )
             for number in range(n)
         ]
@@ -92,11 +104,18 @@ class Run:
             open_groups=OPEN_GROUPS,
             rows_per_step=ROWS_PER_STEP,
             wrap=asked.wrap,
+            others=asked.processes,
             env=asked.env,
         )
-        self.plan: Plan = plan(asked.seed, asked.targets, asked.kills)
+        self.plan = (
+            Plan(asked.seed, asked.rounds, dict(asked.first))
+            if asked.rounds or asked.first
+            else plan(asked.seed, asked.targets, asked.kills)
+        )
         self.tasks = asked.tasks
         self.batches = 0
+        self.end = 0
+        """Offset after the last batch; markers of transactions have offsets, too."""
         self.passed = 0
         """Offset of the first batch that the trainer has not passed."""
         self.published = 0
@@ -104,6 +123,7 @@ class Run:
         """Share of the tasks that may be published."""
         self._moved = time.monotonic()
         self._tell = tell
+        self._beside: list[asyncio.Task[None]] = []
 
     @property
     def share(self) -> float:
@@ -134,21 +154,26 @@ class Run:
                 await delete_topics(self.bus)
 
     async def _load(self) -> None:
+        self._moved = time.monotonic()
         watching = asyncio.create_task(self._watch())
         beside = asyncio.ensure_future(
             self.asked.during(self) if self.asked.during else asyncio.sleep(0)
         )
         publishing = asyncio.create_task(self._publish())
+        self._beside = [watching, publishing]
         try:
             for process in self.plan.first:
                 await self._point(process)
             for one in self.plan.rounds:
                 self.allowed = max(self.allowed, one.at + AHEAD)
                 await self._round(one)
-            await self._until(beside.done)
+            if self.asked.during is not None:
+                self.allowed = 1.0
+            await self.until(beside.done)
             await beside
             self.allowed = 1.0
-            await self._until(self._finished)
+            await self.until(self._finished)
+            await asyncio.sleep(QUIET_S)
         finally:
             for task in (watching, publishing, beside):
                 task.cancel()
@@ -165,7 +190,7 @@ class Run:
             await asyncio.sleep(0.1)
 
     def _finished(self) -> bool:
-        return self.batches >= len(self.tasks) and self.passed >= self.batches
+        return self.batches >= len(self.tasks) and self.passed >= self.end
 
     async def _watch(self) -> None:
         """Follow batches and steps, as committed."""
@@ -188,21 +213,28 @@ class Run:
                         else:
                             codec.decode(message.value, Batch)
                             self.batches += 1
+                            self.end = message.offset + 1
                 self._tell(self.batches, len(self.tasks), len(self.world.deaths))
 
-    async def _until(self, true: Callable[[], bool]) -> None:
+    async def until(self, true: Callable[[], bool], *, hold: bool = False) -> None:
+        """Wait until something is true, unless the run is stuck; `hold`: nothing need move."""
         while not true():
             self.world.check()
-            if time.monotonic() - self._moved > STALL_S:
+            for task in self._beside:
+                if task.done():
+                    task.result()
+            if hold:
+                self._moved = time.monotonic()
+            if time.monotonic() - self._moved > self.asked.stall_s:
                 raise Broke(
-                    f"nothing moves for {STALL_S:g} s: {self.batches} of {len(self.tasks)} "
+                    f"nothing moves for {self.asked.stall_s:g} s: {self.batches} of {len(self.tasks)} "
                     f"batches, the trainer has passed {self.passed}"
                 )
             await asyncio.sleep(0.02)
 
     async def _round(self, one: Round) -> None:
         """Wait for its moment, kill, and see the armed restarts die at their points."""
-        await self._until(lambda: self.share >= one.at)
+        await self.until(lambda: self.share >= one.at)
         await asyncio.sleep(one.wait_s)
         process = self.world.processes[one.process]
         process.arms.extend(one.arms)
@@ -213,8 +245,8 @@ class Run:
     async def _kill(self, name: str) -> None:
         process = self.world.processes[name]
         before = len(process.deaths)
-        await self._until(process.kill)
-        await self._until(lambda: len(process.deaths) > before)
+        await self.until(process.kill)
+        await self.until(lambda: len(process.deaths) > before)
 
     async def _point(self, name: str) -> None:
         """Wait for a death at a crash point; where it is not passed in time, kill by the clock."""
@@ -224,20 +256,25 @@ class Run:
             return sum(1 for death in process.deaths if death.point)
 
         before, ends = died(), time.monotonic() + POINT_S
-        await self._until(lambda: died() > before or time.monotonic() > ends or self._idle())
+        await self.until(lambda: died() > before or time.monotonic() > ends or self._idle())
         if died() == before:
             await self._kill(name)
 
     def _idle(self) -> bool:
         """Whether everything that was published has been done."""
-        return self.batches >= self.published > 0 and self.passed >= self.batches
+        return self.batches >= self.published > 0 and self.passed >= self.end
 
     async def _count(
         self, broke: str, codes: dict[str, int | None], started: float
     ) -> dict[str, Any]:
         log = await verifier.read(self.bus.bootstrap_servers, self.bus.topic_prefix)
+        self.log = log
         sizes = {task.task_id: task.group_size for task in self.tasks}
         verdict = verifier.judge(log, self.world.seen, self.asked.seed, sizes, trained=not broke)
+        if not broke:
+            verdict.wrong += await verifier.positions(
+                self.bus.bootstrap_servers, self.bus.topic_prefix, log
+            )
         deaths = self.world.deaths
         measured = recovery.measure(log, deaths, PARTITIONS)
         seconds = [one["recovery_s"] for one in measured if one["recovery_s"] is not None]

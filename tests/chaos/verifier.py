@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from chaos import oracle
 from odradek.schemas import events
@@ -89,6 +90,28 @@ async def records(servers: str, names: Iterable[str]) -> Any:
                     del ends[on]
     finally:
         await reader.stop()
+
+
+async def positions(servers: str, prefix: str, log: Log) -> list[str]:
+    """Groups whose committed low-water mark stands before a record: something is open for ever."""
+    client = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await client.start()
+    found = []
+    try:
+        for group, topic, records in (
+            ("assemble", TURNS.name, log.turns),
+            ("group", EPISODES.name, log.episodes),
+        ):
+            ends: dict[int, int] = {}
+            for record, _ in records:
+                ends[record.partition] = max(ends.get(record.partition, 0), record.offset + 1)
+            marks = await client.list_consumer_group_offsets(f"{prefix}odradek.{group}")
+            for on, mark in marks.items():
+                if on.topic == prefix + topic and mark.offset < ends.get(on.partition, 0):
+                    found.append(f"{group} holds {topic}[{on.partition}] at {mark.offset}")
+    finally:
+        await client.close()
+    return found
 
 
 class Verdict:
@@ -288,6 +311,8 @@ def _batches(
             _pointer(pointer, task, verdict, episodes)
         for one in batch.exclusions:
             verdict.exclusions[one.reason] += 1
+            if one.reason == "unrewarded" and _quiet(one, episodes):
+                continue
             if one.reason not in EXCLUSIONS:
                 verdict.wrong.append(f"{task}/{one.sample} is left out: {one.reason}")
     verdict.wrong += [f"nobody asked for task {task}" for task in batches.keys() - tasks.keys()]
@@ -295,6 +320,16 @@ def _batches(
     verdict.counts["samples"] = sum(tasks.values())
     verdict.counts["batches"] = len(log.batches)
     verdict.counts["batched"] = sum(len(batch.episodes) for batch in batches.values())
+
+
+def _quiet(one: events.Exclusion, episodes: dict[str, tuple[Any, events.Episode]]) -> bool:
+    """Whether the script of an excluded sample says that no reward comes."""
+    if one.episode_id not in episodes:
+        return False
+    episode = episodes[one.episode_id][1]
+    seed = int(episode.task_id[1:].split("-")[0])
+    play = oracle.play_of(seed, episode.task_id, episode.sample, episode.attempt)
+    return play.ending == "unrewarded"
 
 
 def _pointer(

@@ -65,6 +65,8 @@ class Process:
         self.failure: Broke | None = None
         self.cpu_at_end = 0.0
         self._shot = False
+        self._told = False
+        """Whether it was told to end in order, to be started again."""
         self._from = 0
         self._in_a_row = 0
         self._watcher: asyncio.Task[None] | None = None
@@ -91,7 +93,9 @@ class Process:
                 os.killpg(self.child.pid, signal.SIGKILL)
             if self.stopping:
                 return
-            if code == -signal.SIGKILL and (self._shot or self.armed):
+            if self._told and code == 0:
+                self._told = False
+            elif code == -signal.SIGKILL and (self._shot or self.armed):
                 point = "" if self._shot else self.armed
                 self.deaths.append(Death(self.name, at, point, self.partitions(), was_ready))
                 self._in_a_row = 0
@@ -164,6 +168,14 @@ class Process:
             return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
         return 0.0
 
+    async def restart(self) -> None:
+        """SIGTERM, and see it start again."""
+        self.died.clear()
+        self._told = True
+        if (pid := self.pid) is not None:
+            os.kill(pid, signal.SIGTERM)
+        await self.died.wait()
+
     async def stop(self) -> int | None:
         """SIGTERM, then SIGKILL; the exit code of an orderly end."""
         self.stopping = True
@@ -206,6 +218,8 @@ class World:
         rows_per_step: Of the trainer.
         wrap: Makes another command of a process' command, for clocks that are wrong and planted
             faults.
+        env: What processes are told besides.
+        others: Processes beside, or in place of, the usual ones; () for none.
     """
 
     def __init__(
@@ -218,6 +232,7 @@ class World:
         rows_per_step: int,
         wrap: Callable[[str, tuple[str, ...]], tuple[str, ...]] = lambda _, command: command,
         env: Mapping[str, str] | None = None,
+        others: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.folder = folder
         self.bus = bus
@@ -228,6 +243,7 @@ class World:
         self._env = {
             "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
             "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
+            "ODRADEK_TOPIC_PARTITIONS": str(bus.topic_partitions),
             "ODRADEK_TOKEN_KEYS": new_key(),
             "ODRADEK_PROXY_URL": f"http://127.0.0.1:{proxy_port}",
             "ODRADEK_PROXY_PORT": str(proxy_port),
@@ -253,8 +269,10 @@ class World:
             **(env or {}),
         }
         self.processes: dict[str, Process] = {}
-        for name, verb in self._verbs().items():
-            self.add(name, wrap(name, odradek(*verb)))
+        self._wrap = wrap
+        for name, verb in (self._verbs() | dict(others or {})).items():
+            if verb:
+                self.add(name, self.command(name, verb))
 
     @staticmethod
     def _verbs() -> dict[str, tuple[str, ...]]:
@@ -270,6 +288,10 @@ class World:
             "trainer": ("train",),
             "dispatcher": ("dispatch", "--instance", "dispatcher"),
         }
+
+    def command(self, name: str, verb: tuple[str, ...]) -> tuple[str, ...]:
+        """The command line of a process that runs a verb."""
+        return self._wrap(name, odradek(*verb))
 
     def add(self, name: str, command: tuple[str, ...]) -> Process:
         """One more process, not started."""

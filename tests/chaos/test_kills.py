@@ -1,0 +1,110 @@
+"""One kill of each kind of process, half of them inside a transaction, in one small run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chaos import oracle, planted
+from chaos.plan import IN_TRANSACTION, PROCESSES, Round, plan
+from chaos.run import Asked, make_model, once, repeat
+from chaos.verifier import line
+from odradek.infra.crash import POINTS
+from odradek.schemas.events import Step
+
+ROOT = Path(__file__).parent.parent.parent
+FIRST = {
+    "dispatcher": "after_produce_before_offsets:2",
+    "agent-0": "sealed_before_status:12",
+    "proxy": "turn_acked_before_release:40",
+    "intake": "after_begin:6",
+    "assembler-0": "after_offsets_before_commit:8",
+    "grouper": "after_commit:2",
+}
+
+
+@pytest.mark.broker
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+async def test_one_kill_of_each_process_loses_nothing_and_counts_nothing_twice(broker, tmp_path):
+    """Each episode has the tokens and the reward of its script, each batch is used once."""
+    asked = Asked(
+        seed=1, episodes=160, model=make_model(tmp_path / "model"), stall_s=120,
+        first=FIRST, rounds=(Round("trainer", 0.3, 0.0), Round("agent-1", 0.5, 0.0)),
+    )  # fmt: skip
+    found = await once(asked, broker, tmp_path / "logs")
+    told = {name: found[name] for name in ("lost", "duplicated", "wrong", "broke")}
+    assert {"lost": [], "duplicated": [], "wrong": [], "broke": ""} == told, json.dumps(
+        found, indent=1
+    )
+    assert {*FIRST, "trainer", "agent-1"} == {death["process"] for death in found["deaths"]}
+    assert 1 <= found["kills_in_transaction"]
+    assert found["counts"]["seen"] <= found["counts"]["turns"]
+
+
+@pytest.mark.parametrize("verb", POINTS)
+def test_every_crash_point_is_passed_somewhere(verb):
+    """A point that no line passes would never kill anybody."""
+    folders = {"proxy": "proxy", "agent": "agents", "dispatch": "agents", "train": "trainer"}
+    code = "".join(path.read_text() for path in (ROOT / folders.get(verb, "streams")).rglob("*.py"))
+    assert [] == [point for point in POINTS[verb] if f'("{point}"' not in code]
+
+
+def test_a_schedule_follows_from_its_seed_and_has_as_many_kills_as_asked():
+    """The command that is printed repeats the run."""
+    for seed in range(200):
+        for target in PROCESSES:
+            made = plan(seed, [target], 10)
+            assert made == plan(seed, [target], 10)
+            assert 10 == made.kills
+            assert [one.at for one in made.rounds] == sorted(one.at for one in made.rounds)
+    assert "--seed 7 --episodes 400 --kills 4" in repeat(Asked(seed=7))
+
+
+def test_a_fifth_of_the_kills_is_aimed_inside_transactions():
+    """Otherwise a run proves nothing about them."""
+    points = [
+        point.partition(":")[0]
+        for seed in range(50)
+        for target in ("agent", "assemble", "group", "dispatch", "intake")
+        for one in plan(seed, [target], 10).rounds
+        for point in one.arms
+    ]
+    assert 0.2 < sum(point in IN_TRANSACTION for point in points) / (50 * 5 * 10)
+
+
+def test_the_oracle_continues_a_prompt_with_the_ids_that_were_sampled():
+    """What the assembler calls continuity, worked out without it."""
+    for number in range(50):
+        script = oracle.play_of(3, f"t{number}", 0, 1)
+        for step in range(1, len(script.steps)):
+            before = script.steps[step - 1][0].key
+            told = oracle.prompt(oracle.history(script, step))
+            known = [*oracle.history(script, step - 1), {"role": "user", "content": before}]
+            assert [*oracle.prompt(known), *oracle.completion(before)] == told
+
+
+def test_the_line_of_checkpoints_leaves_out_what_a_restart_cut_off():
+    """A start that goes on from step 2 undoes step 3; one that tells step 4 had it on disk."""
+
+    def step(incarnation, number, *, optimized=True):
+        return Step(
+            run="r", incarnation=incarnation, step=number, position=number, optimized=optimized
+        )
+
+    told = [step(1, 1), step(1, 2), step(1, 3), step(2, 2, optimized=False), step(2, 3), step(3, 4)]
+    assert [(1, 1), (1, 2), (2, 3), (3, 4)] == [(one.incarnation, one.step) for one in line(told)]
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", planted.FAULTS)
+async def test_a_planted_fault_is_caught(broker, tmp_path, fault):
+    """A chaos run that lets it pass would prove nothing."""
+    from chaos.cases import planted as run
+
+    model = make_model(tmp_path / "model")
+    found = await run(fault, broker, tmp_path / "logs", model, seed=1, episodes=240)
+    assert found["counts"]["batches"]
+    assert not found["ok"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from chaos import recovery, verifier
+from chaos import outages, recovery, verifier
 from chaos.plan import Round
 from chaos.run import PARTITIONS, TIMEOUTS, Asked, Run, once
 from odradek.schemas import events
@@ -175,4 +175,5 @@ CASES: dict[str, Callable[[str, Path, Path, int, int], Any]] = {
     "R3": zombie,
     "R12": clocks,
     "R14": rolling,
+    **{name: outages.case(name) for name in outages.ACTS},
 }

@@ -174,6 +174,20 @@ async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
     return {**found, "act": act.__name__, "told": outage.told}
 
 
+def case(name: str) -> Callable[[str, Path, Path, int, int], Awaitable[dict[str, Any]]]:
+    """All acts of a test as `scripts/chaos --only` runs them; each has a broker of its own."""
+
+    async def acts(_: str, logs: Path, model: Path, seed: int, episodes: int) -> dict[str, Any]:
+        found = []
+        for act in ACTS[name]:
+            asked = Asked(seed, episodes, 0, (), model)
+            found.append(await play(act, asked, logs / act.__name__))
+        worst = next((one for one in found if not one["ok"]), found[-1])
+        return {**worst, "acts": {one["act"]: one["told"] for one in found}}
+
+    return acts
+
+
 async def main(name: str, episodes: int) -> bool:
     """Every act of a test; False if one of them found something."""
     folder = Path(tempfile.mkdtemp(prefix="odradek-outage-"))

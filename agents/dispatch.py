@@ -223,7 +223,7 @@ class Dispatcher:
             self._check_key(record, task)
             if standing is Standing.WAITING:
                 check(task)
-                self._check_new(task)
+                self._check_new(lot, task)
                 await self._check_agent(task)
         except (InvalidRecord, RequestRefused) as error:
             await dead_letter(self._appender, record, error.reason, error.detail, consumer=GROUP)
@@ -236,14 +236,16 @@ class Dispatcher:
             traceparent=telemetry.parent_of(record.headers),
         )
         lot.orders[task.task_id] = order
-        if standing is Standing.SENT:
-            self.credit.sent(task.task_id, task.purpose)
-        elif self._lots.get(lot.number) is lot:
-            self._queue(order)
+        if self._lots.get(lot.number) is lot:
+            self._enlist(lot, order)
 
-    def _queue(self, order: Order) -> None:
-        self._waiting[order.task.purpose].append(order)
-        self._changed.set()
+    def _enlist(self, lot: Lot, order: Order) -> None:
+        """Count a task that is out, queue one that waits."""
+        if lot.marks.standing(order.offset) is Standing.SENT:
+            self.credit.sent(order.task.task_id, order.task.purpose)
+        else:
+            self._waiting[order.task.purpose].append(order)
+            self._changed.set()
 
     def _check_key(self, record: Record, task: Task) -> None:
         """Two dispatchers must never both take a task: its place is that of its id."""
@@ -251,8 +253,9 @@ class Dispatcher:
         if record.key != task.task_id:
             raise RequestRefused("wrong_key", "the record's key is not its task_id")
 
-    def _check_new(self, task: Task) -> None:
-        if any(task.task_id in lot.orders for lot in self._lots.values()):
+    def _check_new(self, lot: Lot, task: Task) -> None:
+        # A lot that is being taken over is not among ours yet.
+        if any(task.task_id in one.orders for one in (lot, *self._lots.values())):
             raise RequestRefused("duplicate_task", "a task of this id is open")
 
     async def _check_agent(self, task: Task) -> None:
@@ -334,16 +337,19 @@ class Dispatcher:
             async for record in _stretch(self._bus, number, first, first + marks.told):
                 await self._take_in(lot, record)
             # Registered before the older batches are read: those that come now are heard, too.
+            # Commits meanwhile say that the older ones are not read yet.
+            lot.unread = marks.batches
             self._lots[number] = lot
-            # Not earlier: whoever sends passes over orders of a lot that is not registered.
+            # Not earlier: whoever sends, or hears of a batch, passes over a lot that is not
+            # registered, and the task would wait, or be out, for ever.
             for order in lot.orders.values():
-                if not self.credit.counts(order.task.task_id):
-                    self._queue(order)
+                self._enlist(lot, order)
             if lot.orders and marks.batches < self._batches:
                 async for record in span(
                     self._bus, BATCHES.name, 0, start=marks.batches, end=self._batches
                 ):
                     self._hear(record)
+            lot.unread = None
         except BaseException:
             self._lots.pop(number, None)
             await ledger.aclose()

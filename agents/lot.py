@@ -28,6 +28,8 @@ class Lot:
         self.marks = marks
         self.orders: dict[str, Order] = {}
         self.paused = False
+        self.unread: int | None = None
+        """From here on batches that its predecessor did not hear of are still to be read."""
         self._where = where
         self._committed = (-1, "")
 
@@ -47,8 +49,8 @@ class Lot:
         """
         self.marks.settle()
         needed = [credit.batch_of(task_id) for task_id in self.orders]
-        first = min([offset for offset in needed if offset is not None], default=batches)
-        mark = (self.marks.low_water, self.marks.metadata(min(first, batches)))
+        heard = [offset for offset in (*needed, self.unread) if offset is not None]
+        mark = (self.marks.low_water, self.marks.metadata(min((*heard, batches))))
         records = tuple(entries)
         if (
             records

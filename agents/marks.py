@@ -71,6 +71,10 @@ class Marks:
         if offset >= self._low:
             self._standing[offset - self._low] = standing
 
+    def standing(self, offset: int) -> Standing:
+        """Where a task stands that was read and is not settled."""
+        return self._standing[offset - self._low]
+
     def settle(self) -> None:
         """Move the low-water mark past what is done."""
         ahead = 0

@@ -1,0 +1,217 @@
+"""Faults that are planted on purpose, each a small patch of the real code; all must be found.
+
+They are applied while the world runs and taken away before its logs are judged.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from aiokafka.structs import OffsetAndMetadata
+
+from odradek.infra.bus import Record
+from odradek.schemas.events import Opened, Tick
+from odradek.streams.assembler import Assembler
+from odradek.streams.drivers.kafka import KafkaDriver
+from odradek.streams.lane import Lane
+from odradek.streams.story import Story
+from odradek.trainer import checkpoint
+from simulation.clients import SimConsumer
+from simulation.cluster import Cluster
+
+Patches = list[tuple[Any, str, Any]]
+
+
+def dedupe_off() -> Patches:
+    """A repeated turn is one more turn."""
+    add = Story.add
+
+    def careless(self: Story, turn: Any) -> str:
+        told = add(self, turn)
+        if told == "duplicate":
+            self.turns[f"{turn.turn_id}+{len(self.turns)}"] = turn
+            return ""
+        return told
+
+    return [(Story, "add", careless)]
+
+
+def done_mark_ignored() -> Patches:
+    """A new owner writes again what its predecessor had written."""
+    made = Lane.__init__
+
+    def forgetful(self: Lane, *args: Any, **more: Any) -> None:
+        made(self, *args, **more)
+        self.done = 0
+
+    return [(Lane, "__init__", forgetful)]
+
+
+def commit_before_produce() -> Patches:
+    """Produce and commit swapped: the offset stands before the results do."""
+
+    async def swapped(
+        self: KafkaDriver, partition: Any, held: Any, out: list[Any], tick: Any
+    ) -> None:
+        lane, client = held.lane, held.client
+        group = self.bus.group(self.stage.name)
+        mark = OffsetAndMetadata(lane.low_water, f"done={lane.position}")
+        await client.begin_transaction()
+        await client.send_offsets_to_transaction({partition: mark}, group)
+        await client.commit_transaction()
+        self._at("after_commit")
+        await client.begin_transaction()
+        sent = [await self._send(client, outgoing) for outgoing in out]
+        if tick is not None:
+            sent.append(await self._send(client, tick, partition.partition))
+        await client.flush()
+        for future in sent:
+            future.result()
+        await client.commit_transaction()
+
+    return [(KafkaDriver, "_commit", swapped)]
+
+
+def commit_outside_the_transaction() -> Patches:
+    """Results in a transaction, the offset after it."""
+
+    async def outside(
+        self: KafkaDriver, partition: Any, held: Any, out: list[Any], tick: Any
+    ) -> None:
+        lane, client = held.lane, held.client
+        await client.begin_transaction()
+        sent = [await self._send(client, outgoing) for outgoing in out]
+        if tick is not None:
+            sent.append(await self._send(client, tick, partition.partition))
+        await client.flush()
+        for future in sent:
+            future.result()
+        await client.commit_transaction()
+        self._at("after_commit")
+        mark = OffsetAndMetadata(lane.low_water, f"done={lane.position}")
+        await client.begin_transaction()
+        await client.send_offsets_to_transaction({partition: mark}, self.bus.group(self.stage.name))
+        await client.commit_transaction()
+
+    return [(KafkaDriver, "_commit", outside)]
+
+
+def no_seek_after_assignment() -> Patches:
+    """A new owner reads on from wherever its consumer happens to stand, from the start if nowhere.
+
+    The records that the consumer handed out while the partition was being taken over are gone.
+    """
+    refresh = SimConsumer._refresh
+
+    async def from_the_start(self: SimConsumer, assigned: list[Any]) -> None:
+        await refresh(self, assigned)
+        for where in list(self._missing):
+            self._positions[where] = 0
+        self._missing.clear()
+
+    begin = KafkaDriver._begin
+
+    async def unsought(self: KafkaDriver, assigned: Any, clients: Any) -> None:
+        with patch.object(self._reader, "seek", lambda *_: None):
+            await begin(self, assigned, clients)
+
+    poll = KafkaDriver._poll
+
+    async def dropping(self: KafkaDriver) -> None:
+        seek = self._reader.seek
+        self._reader.seek = lambda *_: None
+        try:
+            await poll(self)
+        finally:
+            self._reader.seek = seek
+
+    return [
+        (SimConsumer, "_refresh", from_the_start),
+        (KafkaDriver, "_begin", unsought),
+        (KafkaDriver, "_poll", dropping),
+    ]
+
+
+def state_without_opened() -> Patches:
+    """Whatever comes first opens an episode."""
+    turn = Assembler._turn
+
+    def welcoming(self: Assembler, record: Any, event: Any) -> Any:
+        if event.episode_id not in self._open:
+            opened = Opened(
+                episode_id=event.episode_id,
+                task_id="unknown",
+                agent="hilo",
+                sample=0,
+                group_size=1,
+            )
+            self._open[event.episode_id] = Story(opened, record.offset, record.timestamp, None)
+        return turn(self, record, event)
+
+    return [(Assembler, "_turn", welcoming)]
+
+
+def tick_not_read_back() -> Patches:
+    """A driver expires what its own clock calls overdue, without a Tick in the log."""
+    feed = KafkaDriver._advance
+
+    async def hasty(self: KafkaDriver, partition: Any, held: Any, messages: Any) -> None:
+        lane = held.lane
+        now = self._clock()
+        if self.stage.ticks and held.fenced_at is None and lane.fold.overdue(now):
+            record = Record(
+                self.stage.source.name, partition.partition, lane.position, None, b"", (), now
+            )
+            outputs = lane.fold.feed(record, Tick(writer=self.stage.name))
+            extra = [lane._write(record, output) for output in outputs]
+            original = lane.feed
+            lane.feed = lambda records: [*extra, *original(records)]  # type: ignore[method-assign]
+            try:
+                await feed(self, partition, held, messages)
+            finally:
+                del lane.feed
+            return
+        await feed(self, partition, held, messages)
+
+    return [(KafkaDriver, "_advance", hasty)]
+
+
+def fsync_dropped() -> Patches:
+    """Checkpoints are written, and never synced."""
+    return [(checkpoint, "fsync", lambda _: None)]
+
+
+def zombies_not_fenced() -> Patches:
+    """A producer of another epoch goes on as if nobody had taken its partition over."""
+    current, end = Cluster._current, Cluster.end_transaction
+
+    def lenient(self: Cluster, name: str, epoch: int) -> Any:
+        return current(self, name, max(epoch, self.writers[name].epoch))
+
+    def ended(self: Cluster, name: str, epoch: int, *, commit: bool) -> None:
+        end(self, name, max(epoch, self.writers[name].epoch), commit=commit)
+
+    return [(Cluster, "_current", lenient), (Cluster, "end_transaction", ended)]
+
+
+PLANTED: dict[str, Callable[[], Patches]] = {
+    "dedupe-off": dedupe_off,
+    "done-mark-ignored": done_mark_ignored,
+    "commit-before-produce": commit_before_produce,
+    "commit-outside-the-transaction": commit_outside_the_transaction,
+    "no-seek-after-assignment": no_seek_after_assignment,
+    "state-without-opened": state_without_opened,
+    "tick-not-read-back": tick_not_read_back,
+    "fsync-dropped": fsync_dropped,
+    "zombies-not-fenced": zombies_not_fenced,
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Within this block the code has this fault."""
+    with ExitStack() as stack:
+        for place, attribute, thing in PLANTED[name]():
+            stack.enter_context(patch.object(place, attribute, thing))
+        yield

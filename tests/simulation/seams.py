@@ -1,0 +1,89 @@
+"""Where the product is put on the simulation: aiokafka's three classes, clocks and the disk."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from unittest.mock import patch
+
+import odradek.agents.ledger
+import odradek.agents.order
+import odradek.infra.bus.clients
+import odradek.infra.trust
+import odradek.schemas.codec
+import odradek.trainer.checkpoint
+import odradek.trainer.episodes
+from simulation import disk
+from simulation.clients import Network, SimAdmin, SimConsumer, SimProducer
+from simulation.cluster import EPOCH
+from simulation.loop import LIFE, SimLoop
+
+
+class Clock:
+    """Stands in for the module `time`: the clock of whose life it is."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+
+    def time(self) -> float:
+        life = LIFE.get()
+        return EPOCH + self._loop.time() + (life.skew if life is not None else 0.0)
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+def _datetime(clock: Clock) -> type[datetime]:
+    class SimDatetime(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.fromtimestamp(clock.time(), tz or UTC)
+
+    return SimDatetime
+
+
+class Shutil:
+    """Stands in for the module `shutil`."""
+
+    rmtree = staticmethod(disk.rmtree)
+
+
+@contextmanager
+def simulated(net: Network, at: Any) -> Iterator[None]:
+    """Within this block the product runs on the simulation.
+
+    Args:
+        net: What clients find.
+        at: Called at the crash points of code that takes no such argument.
+    """
+    clock = Clock(net.loop)
+    clients = odradek.infra.bus.clients
+    logger = logging.getLogger("odradek")
+    level = logger.level
+    Network.current = net
+    with ExitStack() as stack:
+        for place, name, thing in (
+            (clients, "AIOKafkaProducer", SimProducer),
+            (clients, "AIOKafkaConsumer", SimConsumer),
+            (clients, "AIOKafkaAdminClient", SimAdmin),
+            (odradek.agents.ledger, "crash_point", at),
+            (odradek.agents.order, "time", clock),
+            (odradek.schemas.codec, "datetime", _datetime(clock)),
+            (odradek.trainer.episodes, "time", clock),
+            (odradek.trainer.checkpoint, "shutil", Shutil),
+            (odradek.infra.trust, "moved", lambda *_, **__: None),
+        ):
+            stack.enter_context(patch.object(place, name, thing))
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextmanager
+def on_disk(one: disk.Disk) -> Iterator[None]:
+    """`fsync` of checkpoints goes to this disk; planted faults come on top."""
+    with patch.object(odradek.trainer.checkpoint, "fsync", one.fsync):
+        yield

@@ -1,0 +1,51 @@
+"""What the simulation has found, each as a small world of its own."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from simulation.clients import Chances
+from simulation.invariants import broken
+from simulation.world import Weather, World
+
+CALM = replace(
+    Weather.drawn(Random(0)),
+    tasks=8,
+    group_size=1,
+    partitions=2,
+    workers=2,
+    trouble_s=15.0,
+    kill_every=float("inf"),
+    freeze_every=float("inf"),
+    rebalance_every=float("inf"),
+    outage_every=float("inf"),
+    crash_point=0.0,
+    power_cut=0.0,
+    skew=0.0,
+    chances=Chances(lost_answer=0.02, slow=0.1),
+    slow_markers=0.0,
+    mischief=0.0,
+    save_every=1,
+    rows_per_step=1,
+    open_groups=1,
+)
+
+
+class Dispatching(World):
+    """Only dispatchers are in trouble."""
+
+    def _victim(self, rng):
+        return self.programs[rng.choice(["dispatch-0", "dispatch-1"])]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_tasks_of_a_partition_that_changes_hands_go_out_once(seed):
+    """Those that waited are not forgotten, those that were out are not sent again, and the batch
+    of one that is out is heard although the next owner dies while it reads up on older batches.
+    """
+    world = Dispatching(
+        seed, weather=replace(CALM, kill_every=1.0, rebalance_every=1.0, crash_point=0.01)
+    )
+    world.run()
+    assert [] == broken(world)

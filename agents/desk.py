@@ -315,7 +315,7 @@ class Desk:
     def _rollout(self, run: Run) -> Rollout:
         sample = run.sample
         model = sample.model or self._settings.policy
-        claims = records.claims(run, self._settings.name, model)
+        claims = records.claims(run, self._settings, model)
         return Rollout(
             task=GivenTask(
                 task_id=sample.task_id,

@@ -6,6 +6,7 @@ import msgspec
 
 from odradek.agents.ledger import Entry
 from odradek.agents.run import Run, Verdict
+from odradek.agents.settings import AgentSettings
 from odradek.infra.signature import signed
 from odradek.infra.tokens import Claims
 from odradek.schemas import codec
@@ -77,17 +78,19 @@ def reward(
     return msgspec.structs.replace(entry, headers=headers)
 
 
-def claims(run: Run, agent: str, model: str) -> Claims:
+def claims(run: Run, settings: AgentSettings, model: str) -> Claims:
     """What the agent's token says; it ends a minute after the run must have ended."""
     timeouts = run.sample.timeouts
     return Claims(
         trace=run.called.traceparent or "",
         sub=run.episode_id,
         scope="call",
-        agent=agent,
+        agent=settings.name,
         task_id=run.sample.task_id,
         model=model,
         sampling=run.sample.sampling,
+        max_calls=settings.max_calls,
+        max_tokens=settings.max_tokens,
         call_s=timeouts.call_s,
         exp=time.time() + timeouts.run_s + timeouts.seal_s + 60,
     )

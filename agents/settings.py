@@ -18,6 +18,10 @@ class AgentSettings(BaseSettings):
     """The agent's name: tasks say it, and topics carry it."""
     concurrency: int = Field(default=8, ge=1)
     """How many runs go on at once."""
+    max_calls: int = Field(default=0, ge=0)
+    """Model calls that the token of one run is good for; 0: as many as the proxy allows."""
+    max_tokens: int = Field(default=0, ge=0)
+    """Tokens, prompts and replies, that it is good for; 0 as above."""
     queue: int = Field(default=1000, ge=1)
     """How many requests of a partition may wait before that partition is paused."""
     instance: str | None = None

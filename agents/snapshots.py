@@ -123,11 +123,13 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
         """Write down that a run is being sealed with an outcome.
 
         Without it, a host that dies between seal and terminal status would leave its successor
-        no way to tell a finished episode from a lost one.
+        no way to tell a finished episode from a lost one. Written as the partition's owner: a host
+        that lost it while it was frozen is refused here, before it seals an episode that its
+        successor has given up for another attempt.
         """
         kept = self._kept[run.episode_id]
         kept.mark = msgspec.structs.replace(kept.mark, ending=outcome)
-        await self._append(self.snapshot(kept.mark, kept.value, run.partition))
+        await run.ledger.write(self.snapshot(kept.mark, kept.value, run.partition))
 
     def forget(self, task_id: str) -> Mark | None:
         """Let a task go; return its last mark."""

@@ -68,6 +68,21 @@ class Held:
         self.next_tick = 0.0
         self.tick_pause = 1.0
         self.fenced_at: float | None = None
+        self._heard = (0.0, 0.0)
+
+    def hear(self, messages: Sequence[Any], at: float) -> None:
+        """Note when the broker appended the last of some messages, read at `at` (monotonic)."""
+        if messages:
+            self._heard = (messages[-1].timestamp / 1000, at)
+
+    def time(self, clock: float, at: float) -> float:
+        """What time it is, at least: by our clock, or by the broker's as we last heard it.
+
+        So a clock that is behind closes nothing late. One that is ahead appends Ticks that change
+        nothing: they are judged by their own append time.
+        """
+        told, heard_at = self._heard
+        return max(clock, told + at - heard_at) if told else clock
 
 
 class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
@@ -178,7 +193,9 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
             return
         lane = held.lane
         out = lane.feed(self._records(messages))
-        now = self._clock()
+        if self.stage.source.log_append_time:
+            held.hear(messages, time.monotonic())
+        now = held.time(self._clock(), time.monotonic())
         tick = self._tick(held, now)
         if not out and tick is None:
             level = lane.position <= held.committed
@@ -190,7 +207,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
             # The partition has a new owner, who has our last commit. A new producer for it would
             # fence the rightful owner, so the lane only waits for the group to take it away.
             log.warning("%s: partition %d was taken over", self.stage.name, partition.partition)
-            held.fenced_at = now
+            held.fenced_at = self._clock()
         except KafkaError as error:
             raise TransactionFailed(
                 f"{self.stage.name}: a transaction on {partition.topic}[{partition.partition}] "

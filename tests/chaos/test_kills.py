@@ -15,8 +15,8 @@ from odradek.schemas.events import Step
 ROOT = Path(__file__).parent.parent.parent
 FIRST = {
     "dispatcher": "after_produce_before_offsets:2",
-    "agent-0": "sealed_before_status:12",
-    "proxy": "turn_acked_before_release:40",
+    "agent-0": "sealed_before_status:8",
+    "proxy": "turn_acked_before_release:30",
     "intake": "after_begin:6",
     "assembler-0": "after_offsets_before_commit:8",
     "grouper": "after_commit:2",
@@ -30,7 +30,7 @@ FIRST = {
 async def test_one_kill_of_each_process_loses_nothing_and_counts_nothing_twice(broker, tmp_path):
     """Each episode has the tokens and the reward of its script, each batch is used once."""
     asked = Asked(
-        seed=1, episodes=160, model=make_model(tmp_path / "model"), stall_s=120,
+        seed=1, episodes=120, model=make_model(tmp_path / "model"), stall_s=120,
         first=FIRST, rounds=(Round("trainer", 0.3, 0.0), Round("agent-1", 0.5, 0.0)),
     )  # fmt: skip
     found = await once(asked, broker, tmp_path / "logs")

@@ -13,7 +13,7 @@ from odradek.infra.bus import BusSettings, admin, producer, running
 from odradek.infra.crash import TRANSACTION
 from odradek.infra.errors import BusError, PositionLost, TopicMissing
 from odradek.schemas import codec
-from odradek.schemas.events import Episode
+from odradek.schemas.events import Episode, Outcome, Timeouts
 from odradek.schemas.topics import CONVERSATIONS, DLQ, EPISODES, TURNS
 from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.kafka import KafkaDriver
@@ -100,6 +100,29 @@ async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus)
         await owner.stop()
     await world.run(ASSEMBLE)
     assert 1 == len(await world.until(EPISODES, 1))
+    await world.end()
+
+
+async def test_an_instance_comes_back_to_its_partitions_without_a_rebalance(bus):
+    """A process with a name is not waited for: its successor is the same member of the group."""
+    world = KafkaWorld(bus)
+    generations = []
+    for _ in range(2):
+        await world.run(ASSEMBLE, instance="first")
+        generations.append(world.running[ASSEMBLE.name][0]._reader._coordinator.generation)
+        await world.crash(ASSEMBLE)
+    assert generations[0] == generations[1]
+    await world.end()
+
+
+async def test_a_clock_that_is_behind_expires_nothing_late(bus):
+    """Time goes on from the broker's as it was last heard; an own clock can only be ahead of it."""
+    world = KafkaWorld(bus)
+    await world.run(ASSEMBLE, clock=lambda: time.time() - 600)
+    for event in (opened(timeouts=Timeouts(reward_s=0.2)), turn(), sealed()):
+        await world.write(event)
+    (record,) = await world.until(EPISODES, 1)
+    assert Outcome.UNREWARDED == codec.decode(record.value, Episode).outcome
     await world.end()
 
 

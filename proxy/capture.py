@@ -114,9 +114,10 @@ def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
     There is always at least one.
     """
     try:
-        check_depth(reply, DEEPEST)
-        check_text(reply)
         body = reader(reply)
+        for choice in body.choices:  # all that is copied as it stands
+            check_depth(bytes(choice.message), DEEPEST)
+            check_text(bytes(choice.message))
     except (InvalidRecord, *UNREADABLE) as error:
         return [Captured(error=f"the engine's reply cannot be read: {str(error)[:200]}")]
     if not body.choices:

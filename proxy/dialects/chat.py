@@ -44,6 +44,11 @@ RECORDED: Final = (
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _choices: Final = msgspec.json.Decoder(list[dict[str, Raw]])
+_messages: Final = msgspec.json.Decoder(list[Raw])
+_options: Final = msgspec.json.Decoder(dict[str, Raw] | None)
+_bool: Final = msgspec.json.Decoder(bool | None)
+_int: Final = msgspec.json.Decoder(int | None)
+_str: Final = msgspec.json.Decoder(str | None)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -62,8 +67,8 @@ class Chat:
         shallow(body, terms.limits)
         try:
             fields = _fields.decode(body)
-            messages = field(fields, "messages", list[Raw])
-            logprobs = maybe(fields, "logprobs", bool) or False
+            messages = field(fields, "messages", _messages)
+            logprobs = maybe(fields, "logprobs", _bool) or False
             flags = asked(fields, terms)
         except capture.UNREADABLE as error:
             raise unreadable(error) from None
@@ -135,17 +140,17 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
     for name, value in terms.sampling.items():
         if name not in KEPT:
             fields[name] = Raw(_encode(value))
-    stream = maybe(fields, "stream", bool) or False
-    model = maybe(fields, "model", str) or ""
-    n = maybe(fields, "n", int) or 1
+    stream = maybe(fields, "stream", _bool) or False
+    model = maybe(fields, "model", _str) or ""
+    n = maybe(fields, "n", _int) or 1
     tools = fields.get("tools")
     tools = None if tools == NULL else tools
     _bound(fields, n, tools, terms)
     harm.refuse(fields)
     if terms.model and terms.model != model:
         fields["model"] = Raw(_encode(terms.model))
-    options = maybe(fields, "stream_options", dict[str, Raw]) or {}
-    usage = maybe(options, "include_usage", bool) or False
+    options = maybe(fields, "stream_options", _options) or {}
+    usage = maybe(options, "include_usage", _bool) or False
     if stream and not usage:
         # Without include_usage the engine ignores continuous_usage_stats; with ours it would not.
         options["include_usage"] = TRUE
@@ -159,8 +164,8 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
         "sampling": {
             name: msgspec.json.decode(fields[name]) for name in RECORDED if name in fields
         },
-        "token_ids": maybe(fields, "return_token_ids", bool) or False,
-        "weight_versions": maybe(fields, "return_weight_versions", bool) or False,
+        "token_ids": maybe(fields, "return_token_ids", _bool) or False,
+        "weight_versions": maybe(fields, "return_weight_versions", _bool) or False,
         "usage": usage,
     }
 
@@ -171,7 +176,7 @@ def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: Terms) -> N
     if n > limits.n:
         raise LimitExceeded(f"n: at most {limits.n} choices", param="n")
     for name in ("max_tokens", "max_completion_tokens"):
-        if name in fields and (maybe(fields, name, int) or 0) > limits.max_tokens:
+        if name in fields and (maybe(fields, name, _int) or 0) > limits.max_tokens:
             raise LimitExceeded(f"{name}: at most {limits.max_tokens}", param=name)
     if tools is not None and len(tools) > 2 * limits.tools:
         # Each takes two bytes at least, and a comma: what is shorter needs no count.

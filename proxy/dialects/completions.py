@@ -18,7 +18,7 @@ from odradek.proxy.dialects.dialect import Ask, Terms, field, shallow, unreadabl
 from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError, Unsupported
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
-PROMPT: Final = str | list[str | int | list[int]]
+_prompt: Final = msgspec.json.Decoder(str | list[str | int | list[int]])
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -93,7 +93,7 @@ class Completions:
         shallow(body, terms.limits)
         try:
             fields = _fields.decode(body)
-            prompts = _prompts(field(fields, "prompt", PROMPT))
+            prompts = _prompts(field(fields, "prompt", _prompt))
             logprobs = fields.get("logprobs", NULL) not in (NULL, Raw(b"false"))
             flags = asked(fields, terms)
         except capture.UNREADABLE as error:

@@ -6,7 +6,9 @@ same bytes however often and in however many pieces it comes.
 """
 
 import re
-from typing import Any, Final, Protocol
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -18,6 +20,7 @@ from odradek.proxy.sse import ServerEvent
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
 
+Value = TypeVar("Value")
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -175,17 +178,29 @@ def unreadable(error: Exception, where: str = "") -> BadRequest:
     return BadRequest(f"{place}: {text}", param=place)
 
 
-def field(fields: dict[str, Raw], name: str, kind: Any) -> Any:
+def field(fields: dict[str, Raw], name: str, decoder: msgspec.json.Decoder[Value]) -> Value:
     """A field's value, null where it is absent. Raises BadRequest, which names it."""
     try:
-        return msgspec.json.decode(fields.get(name, NULL), type=kind)
+        return decoder.decode(fields.get(name, NULL))
     except UNREADABLE as error:
         raise unreadable(error, name) from None
 
 
-def maybe(fields: dict[str, Raw], name: str, kind: Any) -> Any:
+def maybe(
+    fields: dict[str, Raw], name: str, decoder: msgspec.json.Decoder[Value | None]
+) -> Value | None:
     """A field's value, None where it is absent. Raises BadRequest, which names it."""
-    return field(fields, name, kind | None) if name in fields else None
+    return field(fields, name, decoder) if name in fields else None
+
+
+@lru_cache(maxsize=128)
+def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def typed(fields: dict[str, Raw], name: str, kind: Any) -> Any:
+    """A field's value in the shape of `kind`. Raises BadRequest, which names it."""
+    return field(fields, name, _decoder(kind))
 
 
 def taken(value: Any, kind: Any, where: str) -> Any:

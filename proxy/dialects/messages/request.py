@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from msgspec import Raw, Struct
 
 from odradek.proxy import capture
-from odradek.proxy.dialects.dialect import field, taken, unreadable
+from odradek.proxy.dialects.dialect import taken, typed, unreadable
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.errors import BadRequest, Unsupported
 
@@ -171,7 +171,7 @@ EMPTY: Final = (Raw(b"null"), Raw(b"[]"))
 
 def _field(fields: dict[str, Raw], name: str, kind: Any) -> Any:
     """Take a field out. Raises BadRequest, which names it."""
-    value = field(fields, name, kind)
+    value = typed(fields, name, kind)
     fields.pop(name, None)
     return value
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Raw, Struct, structs
 
 from odradek.proxy import capture
-from odradek.proxy.dialects.dialect import field, taken, unreadable
+from odradek.proxy.dialects.dialect import taken, typed, unreadable
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.responses import items
 from odradek.proxy.errors import BadRequest, ReplyUnknown, Unsupported
@@ -90,11 +90,11 @@ def _chat(fields: dict[str, Raw], memory: Memory) -> Made:
     for name in HOSTED:
         if fields.get(name, EMPTY[0]) not in EMPTY:
             raise Unsupported(f"{name}: the engine behind this proxy has none", param=name)
-    if field(fields, "truncation", str | None) not in {None, "disabled"}:
+    if typed(fields, "truncation", str | None) not in {None, "disabled"}:
         raise Unsupported("truncation: only disabled", param="truncation")
     echo = _echo(fields)
-    include = field(fields, "include", list[str] | None) or []
-    store = field(fields, "store", bool | None)
+    include = typed(fields, "include", list[str] | None) or []
+    store = typed(fields, "store", bool | None)
     instructions = _pop(fields, "instructions", str | None)
     previous = _pop(fields, "previous_response_id", str | None)
     chain = _chain(previous, memory)
@@ -118,7 +118,7 @@ def _chat(fields: dict[str, Raw], memory: Memory) -> Made:
 
 
 def _pop(fields: dict[str, Raw], name: str, kind: Any) -> Any:
-    value = field(fields, name, kind)
+    value = typed(fields, name, kind)
     fields.pop(name, None)
     return value
 

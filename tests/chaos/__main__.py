@@ -15,6 +15,7 @@ from chaos import cases, matrix
 from chaos.plan import PROCESSES
 from chaos.planted import FAULTS
 from chaos.run import Asked, make_model, once, repeat
+from chaos.soak import soak as run_soak
 from odradek.infra.local import LocalBroker
 
 console = Console(stderr=True, soft_wrap=True)
@@ -39,6 +40,7 @@ ALL = ",".join(PROCESSES)
 @click.option(
     "--planted", type=click.Choice(list(FAULTS)), help="Plant a fault: the run must not be clean."
 )
+@click.option("--soak", help="So long a time of load, kills and pauses: 90s, 20m, 1h.")
 def main(
     seed: int,
     episodes: int,
@@ -50,6 +52,7 @@ def main(
     seeds: int,
     only: str | None,
     planted: str | None,
+    soak: str | None,
 ) -> None:
     r"""Kill real processes on a real broker, and hold the log against what the seed asks for.
 
@@ -68,6 +71,8 @@ def main(
     folder = keep or Path(tempfile.mkdtemp(prefix="odradek-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     model = make_model(folder / "model")
+    if soak:
+        sys.exit(case("soak", "", folder, model, seed, _seconds(soak), out))
     if only == "R17":
         sys.exit(all_planted(folder, model, seed, episodes, out))
     if only or planted:
@@ -93,7 +98,7 @@ def case(
         found = asyncio.run(
             cases.planted(fault, servers, logs, model, seed, episodes)
             if fault
-            else cases.CASES[only](servers, logs, model, seed, episodes)
+            else {**cases.CASES, "soak": run_soak}[only](servers, logs, model, seed, episodes)
         )
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n")
@@ -104,8 +109,18 @@ def case(
     if not found["ok"]:
         what = f"--planted {fault}" if fault else f"--only {only}"
         console.print(f"failed: logs in {logs}")
-        console.print(f"repeat: scripts/chaos {what} --seed {seed} --episodes {episodes}")
+        what = f"{what} --episodes {episodes}" if only != "soak" else f"--soak {episodes}s"
+        console.print(f"repeat: scripts/chaos {what} --seed {seed}")
     return 0 if found["ok"] else 1
+
+
+def _seconds(text: str) -> int:
+    """A time as people write it."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    try:
+        return round(float(text[:-1]) * units[text[-1]])
+    except (KeyError, ValueError, IndexError):
+        raise click.BadParameter("write 90s, 20m or 1h", param_hint="--soak") from None
 
 
 def all_planted(folder: Path, model: Path, seed: int, episodes: int, out: Path | None) -> int:
@@ -183,7 +198,7 @@ def show(found: dict[str, Any]) -> None:
             console.print(f"  {name}: {line}", markup=False)
     if found["broke"]:
         console.print(f"  broke: {found['broke']}", markup=False)
-    for name in ("exclusions", "dead_letters", "unasked_ends", "zombies", "pause_s"):
+    for name in ("exclusions", "dead_letters", "unasked_ends", "zombies", "pause_s", "flat"):
         if found.get(name):
             console.print(f"  {name}: {found[name]}", markup=False)
 

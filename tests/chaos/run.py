@@ -51,6 +51,8 @@ class Asked:
     """Folder of the trainer's model."""
     wrap: Callable[[str, tuple[str, ...]], tuple[str, ...]] = lambda _, command: command
     env: Mapping[str, str] = field(default_factory=dict)
+    paced: bool = False
+    """Whether `during` says what may be published."""
     quiet: bool = False
     """Whether some samples get no reward, and so end by their deadline."""
     timeouts: Timeouts = TIMEOUTS
@@ -167,7 +169,7 @@ class Run:
             for one in self.plan.rounds:
                 self.allowed = max(self.allowed, one.at + AHEAD)
                 await self._round(one)
-            if self.asked.during is not None:
+            if self.asked.during is not None and not self.asked.paced:
                 self.allowed = 1.0
             await self.until(beside.done)
             await beside

@@ -27,12 +27,14 @@ PARTITIONS = 6
 OPEN_GROUPS = 240
 ROWS_PER_STEP = 256
 TIMEOUTS = Timeouts(call_s=20, run_s=60, seal_s=30, reward_s=60, group_s=900)
-POINT_S = 15.0
+POINT_S = 40.0
 """How long an armed process may take to pass its point, before a kill by the clock stands in."""
 AHEAD = 0.12
 """Share of the tasks that may be published beyond where the next kill strikes."""
 QUIET_S = 2.0
 """Until stages have committed progress without results."""
+MORE = 0.05
+"""Share of the tasks that a process is given to come to its crash point."""
 STALL_S = 90.0
 """No batch and no step for so long: the run is stuck."""
 Tell = Callable[[int, int, int], None]
@@ -165,7 +167,7 @@ class Run:
         self._beside = [watching, publishing]
         try:
             for process in self.plan.first:
-                await self._point(process)
+                await self._point(process, before=0)
             for one in self.plan.rounds:
                 self.allowed = max(self.allowed, one.at + AHEAD)
                 await self._round(one)
@@ -250,15 +252,28 @@ class Run:
         await self.until(process.kill)
         await self.until(lambda: len(process.deaths) > before)
 
-    async def _point(self, name: str) -> None:
-        """Wait for a death at a crash point; where it is not passed in time, kill by the clock."""
+    async def _point(self, name: str, before: int | None = None) -> None:
+        """Wait for a death at a crash point; where it is not passed in time, kill by the clock.
+
+        Args:
+            name: Whose.
+            before: How many it had died at before; as many as until now, if not given.
+        """
         process = self.world.processes[name]
 
         def died() -> int:
             return sum(1 for death in process.deaths if death.point)
 
-        before, ends = died(), time.monotonic() + POINT_S
-        await self.until(lambda: died() > before or time.monotonic() > ends or self._idle())
+        before = died() if before is None else before
+        ends = time.monotonic() + POINT_S
+        while died() == before and time.monotonic() < ends:
+            if self._idle() and process.ready.is_set():
+                if self.allowed >= 1.0:
+                    break
+                self.allowed += MORE  # it needs work to come to its point
+                await asyncio.sleep(0.5)
+            await self.until(lambda: True)
+            await asyncio.sleep(0.02)
         if died() == before:
             await self._kill(name)
 

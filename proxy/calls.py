@@ -21,6 +21,7 @@ from odradek.proxy.errors import (
     BodyTooLarge,
     BudgetSpent,
     EngineError,
+    EngineSlow,
     LogRefused,
     ProxyError,
     StreamGarbled,
@@ -90,7 +91,6 @@ class Calls:
         ask = dialect.ask(await _body(client), self._terms(permit))
         story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         call = Call(client, ask, story, permit)
-        self._afford(call)
         story.enter(call, self._settings.calls_per_episode)
         try:
             with telemetry.span(
@@ -119,10 +119,11 @@ class Calls:
         if story.tokens >= tokens:
             raise BudgetSpent(f"the episode has used its {tokens} tokens")
         if call.ask.stream:
-            same = (one for one in story.calls if one.ask.stream)
-            open_now = sum(one.permit.holder == permit.holder for one in same)
-            if open_now >= known.streams_per_token:
-                raise TooManyStreams(f"the token has {open_now} streams open already")
+            same = (one for one in story.calls if one.ask.stream and one is not call)
+            others = sum(one.permit.holder == permit.holder for one in same)
+            if others >= known.streams_per_token:
+                raise TooManyStreams(f"the token has {others} streams open already")
+        story.asked += 1
 
     def _terms(self, permit: Permit) -> Terms:
         return Terms(
@@ -137,11 +138,14 @@ class Calls:
         ask = dialect.ask(await _body(client), self._terms(permit))
         wanted = {"model": ask.model, "messages": ask.messages, "add_generation_prompt": True}
         body = msgspec.json.encode(wanted | ({"tools": ask.tools} if ask.tools else {}))
-        async with (
-            asyncio.timeout(self._settings.call_s),
-            self._engine.ask("/tokenize", body, None) as upstream,
-        ):
-            status, answer = upstream.status, await upstream.read()
+        try:
+            async with (
+                asyncio.timeout(self._settings.call_s),
+                self._engine.ask("/tokenize", body, None) as upstream,
+            ):
+                status, answer = upstream.status, await upstream.read()
+        except TimeoutError:
+            raise EngineSlow("the engine did not count these tokens in time") from None
         if status >= 400:
             told = capture.error_of(answer, status)
             raise Unsupported(f"the engine cannot count these tokens: {told}")
@@ -153,6 +157,7 @@ class Calls:
     async def _serve(self, call: Call) -> web.StreamResponse:
         if call.retries and (result := await self._again(call)) is not None:
             return await self._release(call, result)
+        self._afford(call)
         call.story.begin(call.ask.digest)
         call.supersedes = retries.superseded(call.story, call.ask.digest)
         if call.permit.unattributed:

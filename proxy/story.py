@@ -59,7 +59,7 @@ class Story:
         self.stage = Stage.OPEN
         self.next_seq = 0
         self.asked = 0
-        """Calls so far."""
+        """Samples so far; a retry that gets a recorded reply is none."""
         self.tokens = 0
         """Tokens so far, prompts and replies."""
         self.lost = 0
@@ -94,7 +94,6 @@ class Story:
         if len(self.calls) >= limit:
             raise TooManyCalls(f"the episode has {limit} calls in flight already")
         self.calls.add(call)
-        self.asked += 1
         self.quiet.clear()
 
     def leave(self, call: "Call", now: float) -> None:

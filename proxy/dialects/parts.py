@@ -32,9 +32,9 @@ def first(body: Body) -> Choice | None:
 
 
 def of_message(choice: Choice) -> list[Part]:
-    """The parts of a whole message. Raises msgspec.MsgspecError where it is no object."""
-    message = msgspec.json.decode(choice.message, type=dict[str, Any] | None) or {}
-    return list(of(message))
+    """The parts of a whole message; one that is no object has none."""
+    message = msgspec.json.decode(choice.message)
+    return list(of(message)) if isinstance(message, dict) else []
 
 
 def of(said: dict[str, Any]) -> Iterator[Part]:

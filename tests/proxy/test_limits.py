@@ -158,3 +158,21 @@ async def test_a_token_has_a_bound_of_open_streams(make, engine):
         engine.gate.set()
         assert [200] * 4 == [status for status, _, _ in await asyncio.gather(*asking)]
         assert 200 == (await bench.post(path, stream, token=tokens[0]))[0]
+
+
+async def test_a_retry_that_gets_a_recorded_reply_costs_no_call(make, engine):
+    """Whose client has lost its connection may come again, although the budget is spent."""
+    from odradek.proxy.retries import HEADER
+
+    path, body = CHAT
+    async with make() as bench:
+        token = mint(Claims(sub="e1", max_calls=1), [KEY])
+        engine.gate.clear()
+        asking = asyncio.create_task(bench.post(path, body, token=token))
+        await engine.entered.wait()
+        asking.cancel()
+        await bench.until(lambda: any(c.gone for s in bench.proxy.stories for c in s.calls))
+        engine.gate.set()
+        status, _, _ = await bench.post(path, body, token=token, headers={HEADER: "1"})
+        assert (200, 1) == (status, len(engine.calls))
+        assert 429 == (await bench.post(path, body, token=token))[0]

@@ -15,7 +15,7 @@ SIGNATURE: Final = "unsigned"
 
 
 def message(body: Body, ask: Ask) -> dict[str, Any]:
-    """A whole reply. Raises msgspec.MsgspecError where its message is no object."""
+    """A whole reply. Raises what `capture.UNREADABLE` lists."""
     choice = parts.first(body) or Choice()
     blocks: list[dict[str, Any]] = []
     for part in parts.of_message(choice):

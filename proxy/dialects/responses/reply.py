@@ -42,7 +42,7 @@ def name(engine_id: str, ask: Ask) -> str:
 
 
 def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
-    """A whole reply. Raises msgspec.MsgspecError where its message is no object."""
+    """A whole reply. Raises what `capture.UNREADABLE` lists."""
     body = capture.read(reply)
     choice = parts.first(body) or Choice()
     named = name(body.id, ask)

@@ -19,11 +19,11 @@ from odradek.infra.bus import Appender, BusSettings, KafkaAppender, admin, requi
 from odradek.infra.errors import BusError
 from odradek.infra.tokens import TokenSettings
 from odradek.proxy.access import Gate
+from odradek.proxy.answers import error_answer
 from odradek.proxy.call import LEFT
-from odradek.proxy.calls import Calls, Versions, error_answer
+from odradek.proxy.calls import Calls, Versions
 from odradek.proxy.descriptors import raise_limit
-from odradek.proxy.dialects import DIALECTS, ROOTS, models
-from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects import DIALECTS, ROOTS, dialect_of, models
 from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.messages import MESSAGES
 from odradek.proxy.errors import (
@@ -277,11 +277,6 @@ class Proxy:
         except Exception as error:  # noqa: BLE001
             log.error("a bug answered 500: %s", _where(error))  # noqa: TRY400 - no content in logs
             return ProxyError("the proxy failed on this call")
-
-
-def dialect_of(request: web.Request) -> Dialect:
-    """The dialect of a caller at an address that several share: Anthropic's clients say so."""
-    return MESSAGES if "anthropic-version" in request.headers else CHAT
 
 
 def _where(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """A call in flight: whose it is, how long it may take, and who waits for its reply."""
 
 import asyncio
+import re
 import time
 from typing import Final
 
@@ -9,10 +10,18 @@ from aiohttp import web
 from odradek.proxy import retries
 from odradek.proxy.access import Permit
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.errors import EngineError, EngineSlow, EpisodeSealed, ProxyError
+from odradek.proxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    EngineError,
+    EngineSlow,
+    EpisodeSealed,
+    ProxyError,
+)
 from odradek.proxy.retries import Result
 from odradek.proxy.story import Story
 
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SEALED: Final = "sealed while in flight"
 LEFT: Final = "the client left"
 
@@ -100,3 +109,21 @@ def told(raised: Exception, call: Call) -> ProxyError:
 def why(error: ProxyError, call: Call) -> str:
     """The same for the turn, where our own reason for ending the call comes first."""
     return call.ended_by or f"{error.code}: {error}"[:500]
+
+
+def parent(client: web.Request, permit: Permit) -> str | None:
+    """The trace of the agent's call: its header's (W3C Trace Context), or the run's."""
+    said = client.headers.get("traceparent")
+    return said if said is not None and TRACEPARENT.fullmatch(said) else permit.trace or None
+
+
+async def body_of(client: web.Request) -> bytes:
+    """A request's body, unpacked. Raises BadRequest or BodyTooLarge."""
+    try:
+        return await client.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise BodyTooLarge("the request's body is beyond the limit") from None
+    except web.HTTPException as error:
+        raise BadRequest(error.reason) from None
+    except web.RequestPayloadError:
+        raise BadRequest("the request's body is not what its headers say") from None

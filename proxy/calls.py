@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
@@ -12,18 +11,15 @@ from aiohttp import ClientResponse, web
 
 from odradek.infra import telemetry, trust
 from odradek.infra.crash import crash_point
-from odradek.proxy import capture, retries
+from odradek.proxy import answers, capture, retries
 from odradek.proxy.access import Permit
-from odradek.proxy.call import Call, told, why
-from odradek.proxy.dialects.dialect import Ask, Dialect, Terms
+from odradek.proxy.call import Call, body_of, parent, told, why
+from odradek.proxy.dialects.dialect import Dialect, Terms
 from odradek.proxy.errors import (
-    BadRequest,
-    BodyTooLarge,
     BudgetSpent,
     EngineError,
     EngineSlow,
     LogRefused,
-    ProxyError,
     StreamGarbled,
     TooManyStreams,
     TurnTooLarge,
@@ -34,7 +30,7 @@ from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.relay import Relay
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.story import Stories, Story
+from odradek.proxy.story import Stories
 from odradek.proxy.upstream import passed
 from odradek.schemas.events import Opened, Outcome, Sealed, Timing
 
@@ -44,10 +40,6 @@ UNDER_WAY: Final = 256
 replies come together: were all of them read in one go, no acknowledgement would be, and the log's
 time-outs would pass although it takes turns."""
 AGAIN_S: Final = 0.1
-JSON: Final = {"Content-Type": "application/json"}
-FINAL: Final = {"x-should-retry": "false"}
-"""What the SDKs of OpenAI and Anthropic obey, who else repeat each 409 and 429."""
-TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Versions(Protocol):
@@ -88,14 +80,14 @@ class Calls:
         """Answer a model call. Raises ProxyError."""
         if self._settings.durability == "required":
             await self._recorder.admit(self._stories.get(permit.episode_id))
-        ask = dialect.ask(await _body(client), self._terms(permit))
+        ask = dialect.ask(await body_of(client), self._terms(permit))
         story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         call = Call(client, ask, story, permit)
         story.enter(call, self._settings.calls_per_episode)
         try:
             with telemetry.span(
                 "proxy.turn",
-                parent=_parent(client, permit),
+                parent=parent(client, permit),
                 episode_id=permit.episode_id,
             ) as call.traceparent:
                 return await self._serve(call)
@@ -135,7 +127,7 @@ class Calls:
 
     async def count(self, client: web.Request, permit: Permit, dialect: Dialect) -> int:
         """How many tokens a request's prompt has. Raises ProxyError."""
-        ask = dialect.ask(await _body(client), self._terms(permit))
+        ask = dialect.ask(await body_of(client), self._terms(permit))
         wanted = {"model": ask.model, "messages": ask.messages, "add_generation_prompt": True}
         body = msgspec.json.encode(wanted | ({"tools": ask.tools} if ask.tools else {}))
         try:
@@ -188,14 +180,14 @@ class Calls:
                 draft.supersedes, draft.turn_id = draft.turn_id or draft.supersedes, ""
                 draft.cut, draft.retries = False, call.retries
                 await self._recorder.turn(story, draft)
-            _remember(story, result)
+            answers.remember(story, result)
         except LogRefused:
             retries.keep(story, result)
             raise
         return result
 
     async def _whole(self, call: Call) -> web.StreamResponse:
-        status, headers, body = 0, JSON, b""
+        status, headers, body = 0, answers.JSON, b""
         try:
             async with (
                 self._limited(call),
@@ -262,11 +254,11 @@ class Calls:
     async def _taken(
         self, call: Call, status: int, headers: dict[str, str], body: bytes
     ) -> web.StreamResponse:
-        captured = _captured(status, body, call.ask)
+        captured = answers.captured(status, body, call.ask)
         if status >= 400 or status < 200:
             body = call.ask.dialect.refusal(body, status)
         elif not captured[0].error:
-            body = _said(body, call.ask)
+            body = answers.said(body, call.ask)
         elif call.ask.origin is not None:
             status, body = 502, call.ask.dialect.refusal(body, 502)
         answer = Answer(status=status, headers=headers, chunks=(body,))
@@ -278,7 +270,7 @@ class Calls:
         """The engine gave no answer: a turn with the error, and an error for the agent."""
         error = told(raised, call)
         captured = [capture.Captured(error=why(error, call))]
-        answer = error_answer(error, call.ask.dialect)
+        answer = answers.error_answer(error, call.ask.dialect)
         result = Result(drafts=self._drafts(call, captured, status), answer=answer)
         async with self._places:
             await self._record(call, result)
@@ -325,7 +317,7 @@ class Calls:
             await self._durable(call, result, self._write(call, draft, patient=patient))
         if call.permit.unattributed:
             await self._durable(call, result, self._close(call, result))
-        _remember(call.story, result)
+        answers.remember(call.story, result)
         for draft in result.drafts:
             used = draft.captured.usage
             call.story.tokens += used.prompt_tokens + used.completion_tokens
@@ -397,48 +389,5 @@ class Calls:
         await self._recorder.sealed(call.story, sealed)
 
 
-def _parent(client: web.Request, permit: Permit) -> str | None:
-    """The trace of the agent's call: its header's (W3C Trace Context), or the run's."""
-    said = client.headers.get("traceparent")
-    return said if said is not None and TRACEPARENT.fullmatch(said) else permit.trace or None
-
-
-async def _body(client: web.Request) -> bytes:
-    try:
-        return await client.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise BodyTooLarge("the request's body is beyond the limit") from None
-    except web.HTTPException as error:
-        raise BadRequest(error.reason) from None
-    except web.RequestPayloadError:
-        raise BadRequest("the request's body is not what its headers say") from None
-
-
-def _captured(status: int, body: bytes, ask: Ask) -> list[capture.Captured]:
-    if status >= 400 or status < 200:
-        return [capture.Captured(error=capture.error_of(body, status))]
-    return capture.whole(body, ask.dialect.read)
-
-
-def _said(body: bytes, ask: Ask) -> bytes:
-    try:
-        return ask.dialect.reply(body, ask)
-    except msgspec.MsgspecError:
-        return body
-
-
 class _Counted(msgspec.Struct):
     count: int
-
-
-def _remember(story: Story, result: Result) -> None:
-    """Note a reply that the log has, where its dialect can refer back to it."""
-    first = result.drafts[0]
-    if first.ask.origin is not None and not result.error:
-        first.ask.origin.remember(story.memory, first.ask, first.captured)
-
-
-def error_answer(error: ProxyError, dialect: Dialect) -> Answer:
-    """An error as an answer, with Retry-After where trying again may help."""
-    again = {"Retry-After": str(error.retry_after_s)} if error.retriable else FINAL
-    return Answer(status=error.status, headers=JSON | again, chunks=(dialect.error(error),))

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from aiohttp import web
+
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.completions import COMPLETIONS
 from odradek.proxy.dialects.dialect import Dialect
@@ -16,3 +18,8 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "/messages": MESSAGES,
     "/responses": RESPONSES,
 }
+
+
+def dialect_of(request: web.Request) -> Dialect:
+    """The dialect of a caller at an address that several share: Anthropic's clients say so."""
+    return MESSAGES if "anthropic-version" in request.headers else CHAT

@@ -33,7 +33,11 @@ ALL = ",".join(PROCESSES)
     "--matrix",
     "many",
     is_flag=True,
-    help="Each target by itself, with many seeds; --json names a folder, and what it holds already is not run again.",
+    help="Each target by itself, with many seeds; --json names a folder, and what it holds "
+    "already is not run again.",
+)
+@click.option(
+    "--together", is_flag=True, help="Of --matrix: one run a seed, with --kills of each target."
 )
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="Of --matrix.")
 @click.option("--only", type=click.Choice([*cases.CASES, "R17"]), help="One case of the list.")
@@ -49,6 +53,7 @@ def main(
     out: Path | None,
     keep: Path | None,
     many: bool,
+    together: bool,
     seeds: int,
     only: str | None,
     planted: str | None,
@@ -67,7 +72,8 @@ def main(
     if unknown := sorted(set(chosen) - PROCESSES.keys()):
         raise click.BadParameter(f"no target {unknown[0]!r}; there are {ALL}", param_hint="targets")
     if many:
-        sys.exit(fill(out or Path("runs/chaos"), chosen, seeds, episodes, kills))
+        wanted = matrix.cells(chosen, seeds, episodes, kills, together=together)
+        sys.exit(fill(out or Path("runs/chaos"), wanted))
     folder = keep or Path(tempfile.mkdtemp(prefix="odradek-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     model = make_model(folder / "model")
@@ -133,22 +139,20 @@ def all_planted(folder: Path, model: Path, seed: int, episodes: int, out: Path |
     return 0 if all(caught.values()) else 1
 
 
-def fill(folder: Path, targets: tuple[str, ...], seeds: int, episodes: int, kills: int) -> int:
+def fill(folder: Path, wanted: list[matrix.Cell]) -> int:
     """The matrix; returns the exit code."""
     folder.mkdir(parents=True, exist_ok=True)
     model = make_model(folder / "model")
 
     def run(cell: matrix.Cell, servers: str, logs: Path) -> dict[str, Any]:
-        return one(
-            Asked(cell.seed, cell.episodes, cell.kills, (cell.target,), model), servers, logs
-        )
+        asked = Asked(cell.seed, cell.episodes, cell.kills, cell.targets, model)
+        return one(asked, servers, logs)
 
-    wanted = matrix.cells(targets, seeds, episodes, kills)
     for cell, found in matrix.fill(folder, wanted, run):
         show(found)
         if not found["ok"]:
-            asked = Asked(cell.seed, cell.episodes, cell.kills, (cell.target,))
-            console.print(f"failed: logs in {folder}/{cell.target}-{cell.seed}")
+            asked = Asked(cell.seed, cell.episodes, cell.kills, cell.targets)
+            console.print(f"failed: logs in {folder / cell.folder}")
             console.print(f"repeat: {repeat(asked)}")
     lines = [line for line in matrix.lines_of(folder) if any(cell.named(line) for cell in wanted)]
     told = matrix.totals(lines)

@@ -21,7 +21,7 @@ RUNS_PER_BROKER = 10
 class Cell:
     """One run of the matrix."""
 
-    target: str
+    targets: tuple[str, ...]
     seed: int
     episodes: int
     kills: int
@@ -29,13 +29,25 @@ class Cell:
     def named(self, line: dict[str, Any]) -> bool:
         """Whether a line is this run's."""
         told = (line["targets"], line["seed"], line["asked_episodes"], line["asked_kills"])
-        return told == ([self.target], self.seed, self.episodes, self.kills)
+        return told == (list(self.targets), self.seed, self.episodes, self.kills)
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its logs."""
+        return f"{'+'.join(self.targets)}-{self.seed}"
 
 
-def cells(targets: tuple[str, ...], seeds: int, episodes: int, kills: int) -> list[Cell]:
-    """Seed by seed, each with all targets, so that a matrix that was cut short is even."""
+def cells(
+    targets: tuple[str, ...], seeds: int, episodes: int, kills: int, *, together: bool = False
+) -> list[Cell]:
+    """Seed by seed, each with all targets, so that a matrix that was cut short is even.
+
+    `kills` is of each target; `together` kills all targets within one run a seed.
+    """
+    if together:
+        return [Cell(targets, seed, episodes, kills * len(targets)) for seed in range(seeds)]
     return [
-        Cell(target, 1000 * (at + 1) + seed, episodes, kills)
+        Cell((target,), 1000 * (at + 1) + seed, episodes, kills)
         for seed in range(seeds)
         for at, target in enumerate(targets)
     ]
@@ -57,7 +69,7 @@ def fill(
     for first in range(0, len(missing), RUNS_PER_BROKER):
         with LocalBroker() as broker:
             for cell in missing[first : first + RUNS_PER_BROKER]:
-                logs = folder / f"{cell.target}-{cell.seed}"
+                logs = folder / cell.folder
                 shutil.rmtree(logs, ignore_errors=True)
                 found = run(cell, broker.bootstrap_servers, logs)
                 found |= {

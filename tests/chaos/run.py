@@ -318,6 +318,7 @@ class Run:
             "targets": list(self.asked.targets),
             "wrong": sorted(set(verdict.wrong)),
             "broke": broke,
+            "published": self.published,
             "counts": dict(verdict.counts),
             "exclusions": dict(verdict.exclusions),
             "dead_letters": dict(verdict.letters),

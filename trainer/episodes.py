@@ -137,8 +137,11 @@ class EpisodeReader:
         self._read[message.partition] = message.offset + 1
         if message.value is None or header(message.headers, "ce_type") not in {EPISODE, None}:
             return
-        self._kept[message.partition, message.offset] = message.value
-        self._bytes += len(message.value)
+        at = (message.partition, message.offset)
+        # After a seek back it may be kept already: counted twice, it would push out, in the end,
+        # the very record that a pointer asks for.
+        self._bytes += len(message.value) - len(self._kept.pop(at, b""))
+        self._kept[at] = message.value
         while self._bytes > KEEP_BYTES and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= len(dropped)

@@ -46,15 +46,15 @@ class Away:
     async def getmany(self, timeout_ms):
         if self.silent or self.read >= self.end:
             return {}
-        self.read = 1
-        return {ON: [Message(self.value)]}
+        first, self.read = self.read, self.end
+        return {ON: [Message(self.value, offset) for offset in range(first, self.end)]}
 
 
 class Message:
-    partition, offset, headers = 0, 0, ()
+    partition, headers = 0, ()
 
-    def __init__(self, value):
-        self.value = value
+    def __init__(self, value, offset):
+        self.value, self.offset = value, offset
 
 
 @pytest.fixture
@@ -88,3 +88,17 @@ async def test_a_record_behind_the_end_of_the_log_is_missing(hasty):
     )
     with pytest.raises(MissingRecord, match="no record at 7"):
         await reader_of(Away(b"")).resolve(pointer)
+
+
+async def test_records_that_are_read_again_are_counted_once(monkeypatch):
+    """Batches may name an episode again and again: none is pushed out by what was kept before."""
+    value = codec.encode(Episode(episode_id="e", task_id="t", agent="a", sample=0, group_size=1))
+    monkeypatch.setattr(episodes, "KEEP_BYTES", 4 * len(value))
+    pointer = Pointer(
+        episode_id="e", sample=0, reward=1.0, topic=ON.topic, partition=0, offset=0,
+        digest=codec.digest(value),
+    )  # fmt: skip
+    reader = reader_of(Away(value, end=3))
+    for _ in range(10):
+        assert "e" == (await reader.resolve(pointer)).episode_id
+    assert 2 * len(value) == reader._bytes

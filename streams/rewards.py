@@ -146,8 +146,8 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             await start(self._reader, self.bus)
             while not self._stop.is_set():
                 await self._poll()
-            await close(self._reader)
         finally:
+            await close(self._reader)
             await self._appender.aclose()
 
     async def _poll(self) -> None:
@@ -182,6 +182,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
                 )
                 check_place(record, self._partitions)
                 if record.key != conversation.episode_id:
+                    # What is wrong with a record becomes a letter in one place, below.
                     raise InvalidRecord("wrong_key", "the record's key is not its episode_id")  # noqa: TRY301
                 if not self._wants(conversation):
                     return
@@ -191,6 +192,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
                     self._appender, record, error.reason, error.detail, consumer=consumer_name
                 )
             except RewardFailed as error:
+                # Without its traceback: that may quote what an agent said.
                 log.error("reward %s failed on %s: %s", self._component, record.key, error)  # noqa: TRY400
                 await dead_letter(
                     self._appender, record, "reward_failed", str(error), consumer=consumer_name

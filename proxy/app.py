@@ -1,28 +1,24 @@
-"""The proxy's routes, and the process around them."""
+"""The proxy: its parts put together, and its routes."""
 
 import asyncio
 import contextlib
 import logging
 import secrets
-import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
-import uvloop
 from aiohttp import web
 
-from odradek.infra import telemetry, trust
-from odradek.infra.bus import Appender, BusSettings, KafkaAppender, admin, require_topics, running
+from odradek.infra import trust
+from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
-from odradek.infra.tokens import TokenSettings
-from odradek.proxy.access import Gate
+from odradek.proxy.access import Gate, Permit
 from odradek.proxy.answers import error_answer
 from odradek.proxy.call import LEFT
 from odradek.proxy.calls import Calls, Versions
-from odradek.proxy.descriptors import raise_limit
 from odradek.proxy.dialects import DIALECTS, ROOTS, dialect_of, models
 from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.messages import MESSAGES
@@ -42,7 +38,6 @@ from odradek.proxy.recorder import Recorder
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.story import Stage, Stories
-from odradek.schemas.topics import POLICIES, TURNS
 
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
@@ -123,27 +118,34 @@ class Proxy:
         await asyncio.gather(*chores, return_exceptions=True)
         await self.engine.aclose()
 
+    def _permit(self, request: web.Request) -> Permit:
+        """What an agent's token opens: nothing once its episode has ended."""
+        permit = self.gate.enter(request, request.match_info.get("episode"), "call")
+        self.stories.check(permit.episode_id)
+        return permit
+
     def _speaking(self, dialect: Dialect) -> Handler:
         """POST of a model call in one dialect."""
 
         async def call(request: web.Request) -> web.StreamResponse:
-            permit = self.gate.enter(request, request.match_info.get("episode"), "call")
-            return await self.calls.complete(request, permit, dialect)
+            return await self.calls.complete(request, self._permit(request), dialect)
 
         return call
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """POST messages/count_tokens: nothing is sampled, so nothing is recorded."""
-        permit = self.gate.enter(request, request.match_info.get("episode"), "call")
-        return _json(200, {"input_tokens": await self.calls.count(request, permit, MESSAGES)})
+        count = await self.calls.count(request, self._permit(request), MESSAGES)
+        return _json(200, {"input_tokens": count})
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """GET models: the engine's answer, or one of them, as the caller's dialect lists them."""
-        self.gate.enter(request, request.match_info.get("episode"), "call")
+        self._permit(request)
         status, headers, body = await self.engine.get("/v1/models")
         wanted = request.match_info.get("model")
         if status == 200 and (wanted is not None or dialect_of(request) is MESSAGES):
             body = models.told(body, wanted, anthropic=dialect_of(request) is MESSAGES)
+        elif status >= 400:
+            body = dialect_of(request).refusal(body, status)
         return web.Response(status=status, headers=headers, body=body)
 
     async def seal(self, request: web.Request) -> web.StreamResponse:
@@ -330,68 +332,3 @@ async def serving(proxy: Proxy) -> AsyncIterator[str]:
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
         await runner.cleanup()
-
-
-async def serve(settings: ProxySettings, bus: BusSettings, keys: Sequence[str]) -> None:
-    """Run a proxy over Kafka until SIGTERM or SIGINT.
-
-    Raises BusError, ProxyMisconfigured, or LogLost.
-    """
-    await require_topics(bus, [TURNS.name, POLICIES.name])
-    appender = await KafkaAppender.connect(bus, timeout_s=settings.log_timeout_s)
-    versions = PolicyVersions(settings.policy)
-
-    async def probe() -> None:
-        async with running(admin(bus), bus):
-            pass
-
-    proxy = Proxy(settings, appender, keys=keys, versions=versions, log_probe=probe)
-    ended = _signals()
-    try:
-        async with serving(proxy) as url, _following(versions, bus) as following:
-            log.info("proxy %s listens on %s, engine %s", proxy.writer, url, settings.engine_url)
-            log.info("ready: proxy")
-            while not ended.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), SWEEP_S)
-                proxy.check_log()
-                if following.done():
-                    following.result()
-    finally:
-        await appender.aclose()
-        telemetry.shutdown()
-
-
-@contextlib.asynccontextmanager
-async def _following(
-    versions: PolicyVersions, bus: BusSettings
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Reads policies beside the block."""
-    task = asyncio.create_task(versions.follow(bus))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _signals() -> asyncio.Event:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    return ended
-
-
-def run(
-    settings: ProxySettings | None = None,
-    bus: BusSettings | None = None,
-    token_settings: TokenSettings | None = None,
-) -> None:
-    """Run the proxy as a process of its own; settings come from the environment."""
-    settings = settings or ProxySettings()
-    settings.check()
-    keys = [] if settings.auth == "none" else (token_settings or TokenSettings()).secrets()
-    raise_limit()
-    telemetry.setup("proxy")
-    uvloop.run(serve(settings, bus or BusSettings(), keys))

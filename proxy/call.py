@@ -65,6 +65,8 @@ class Call:
 
     def join(self, other: "Call") -> "asyncio.Future[Result]":
         """Hand this call's reply to a retry of its client."""
+        # The retry before this one has left, too: it would wait for ever, and its episode's seal.
+        self.fail(EngineSlow("a later try took this one's place"))
         self.client = other.client
         self.retries = other.retries
         self.gone_since = None

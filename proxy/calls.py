@@ -95,6 +95,8 @@ class Calls:
             call.fail(error)
             raise
         finally:
+            # For a retry that joined when its reply had gone: it is to ask again.
+            call.fail(EngineSlow("the call was over"))
             # A reply in one piece is written after we return: die when it is under way.
             crash_point("turn_released", in_s=0.001)
             story.leave(call, self._clock())
@@ -240,8 +242,8 @@ class Calls:
         # The turn is acknowledged: the end may go out. If we die between these two lines, the
         # agent has seen no finish reason and repeats the call, with another writer.
         response = await relay.end(b"".join(relay.held))
-        if call.gone:
-            retries.keep(call.story, result)
+        if call.joined or call.gone:
+            await self._release(call, result)
         return response
 
     async def _answered(
@@ -318,6 +320,8 @@ class Calls:
         if call.permit.unattributed:
             await self._durable(call, result, self._close(call, result))
         answers.remember(call.story, result)
+        if result.error:
+            call.story.begun[call.ask.digest] -= 1
         for draft in result.drafts:
             used = draft.captured.usage
             call.story.tokens += used.prompt_tokens + used.completion_tokens

@@ -155,11 +155,13 @@ class Taken(Struct):
         if chunk.weight_versions:
             known.weight_versions = joined(known.weight_versions or [], chunk.weight_versions)
         if chunk.token_ids is not None:
-            self.ids = (self.ids or []) + chunk.token_ids
+            self.ids = self.ids or []
+            self.ids += chunk.token_ids
         if chunk.prompt_token_ids is not None and self.prompt is None:
             self.prompt = chunk.prompt_token_ids
         if chunk.logprobs is not None and chunk.logprobs.content is not None:
-            self.logprobs = (self.logprobs or []) + chunk.logprobs.content
+            self.logprobs = self.logprobs or []
+            self.logprobs += chunk.logprobs.content
 
 
 class Streamed:

@@ -167,11 +167,12 @@ class Pool:
         """The first answer that stands; the stack holds its connection."""
         end = self._clock() + self._patience_s
         pause = PAUSE_S
-        broken = 0
+        broken: list[Member] = []
         first = None
         while True:
             over = self._clock() >= end
-            candidates = self.candidates(episode)
+            known = self.candidates(episode)
+            candidates = [member for member in known if member not in broken] or known
             for member in candidates:
                 last = over and member is candidates[-1]
                 first = first or member
@@ -180,10 +181,11 @@ class Pool:
                     response = await held.enter_async_context(member.engine.ask(*asked))
                 except (EngineUnreachable, EngineBroke) as error:
                     member.failed(error)
-                    broken += isinstance(error, EngineBroke)
                     # Unreachable: it never had the call. Broke: it may have sampled, so not there
                     # again, and not on many others.
-                    if last or broken >= min(MAX_BROKEN, len(candidates)):
+                    if isinstance(error, EngineBroke):
+                        broken.append(member)
+                    if last or len(broken) >= min(MAX_BROKEN, len(known)):
                         raise
                     continue
                 member.answered()

@@ -38,6 +38,9 @@ from odradek.schemas.events import (
 )
 from odradek.schemas.topics import TURNS
 
+TOO_LARGE: Final = "turn_too_large"
+"""The error of a turn that stands in the place of one that no log takes."""
+
 log = logging.getLogger("odradek.proxy")
 
 
@@ -108,7 +111,8 @@ class Recorder:
             try:
                 await self._append(story.episode_id, pending.value, pending.headers)
             except TurnTooLarge:
-                await self._slim(story, pending)
+                self._slim(story, pending)
+                await self.settle_locked(story)
                 raise
             story.sure(pending)
             # From here on the turn is durable. If we die before the agent has it, the agent's
@@ -155,13 +159,19 @@ class Recorder:
             raise self._refused(error, began) from error
 
     async def settle_locked(self, story: Story) -> None:
-        """The same, for who holds the story's lock."""
+        """The same, for who holds the story's lock; what no log takes loses its content."""
         while story.unsure:
             first = story.unsure[0]
             # The same bytes, number and id: where the first send landed after all, readers drop
             # the second by (writer, seq).
-            await self._append(story.episode_id, first.value, first.headers)
-            story.sure(first)
+            try:
+                await self._append(story.episode_id, first.value, first.headers)
+            except TurnTooLarge:
+                if first.turn.error == TOO_LARGE:
+                    raise
+                self._slim(story, first)  # the log was away when it was sent first
+            else:
+                story.sure(first)
 
     async def opened(self, event: Opened) -> None:
         """Append the Opened of an unattributed call. Raises LogRefused."""
@@ -253,24 +263,22 @@ class Recorder:
             untrainable=captured.untrainable,
         )
 
-    async def _slim(self, story: Story, pending: Pending) -> None:
+    def _slim(self, story: Story, pending: Pending) -> None:
         """Put a turn without content in the place of one that is too large, against a gap."""
         turn = msgspec.structs.replace(
             pending.turn, request=Request(digest=pending.turn.request.digest), reply=Reply(),
             prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
-            error="turn_too_large",
+            error=TOO_LARGE,
         )  # fmt: skip
         slim = self._pending(story, turn, codec.encode(turn), None)
-        story.unsure[-1] = slim
+        if pending in story.unsure:  # `best_effort` may have given it up meanwhile
+            story.unsure[story.unsure.index(pending)] = slim
         trust.moved(trust.CAPTURE_GAPS, where="proxy")
-        await self.settle_locked(story)
 
     def _learn(self, story: Story, draft: Draft, turn: Turn) -> None:
         self.turns += 1
         if turn.request.tools_digest:
             story.learn_tools(turn.request.tools_digest)
-        if turn.error:
-            story.begun[turn.request.digest] -= 1
         if turn.error or turn.cut:
             return
         captured = draft.captured

@@ -16,6 +16,7 @@ from odradek.proxy.story import Story
 
 MAX_ORPHANS: Final = 8
 MAX_BYTES: Final = 8 * 1024 * 1024
+MAX_UNSEEN: Final = 1024
 HEADER: Final = "x-stainless-retry-count"
 
 
@@ -64,13 +65,18 @@ def count(client: web.Request) -> int:
 
 
 def keep(story: Story, result: Result) -> None:
-    """Keep a reply for the retry of its client, within the bounds of an episode."""
+    """Keep a reply for the retry of its client, within the bounds of an episode.
+
+    Of those beyond the bounds the turns' names stay: the retry samples anew, and supersedes them.
+    """
     if result.answer.status >= 400 or result.error:
         return
     story.orphans.append(result)
     size = sum(one.answer.size for one in story.orphans)
     while len(story.orphans) > MAX_ORPHANS or size > MAX_BYTES:
-        size -= story.orphans.pop(0).answer.size
+        oldest = story.orphans.pop(0)
+        size -= oldest.answer.size
+        story.unseen = [*story.unseen, (oldest.digest, _standing(oldest))][-MAX_UNSEEN:]
 
 
 def take(story: Story, digest: str) -> Result | None:
@@ -87,8 +93,15 @@ def superseded(story: Story, digest: str) -> tuple[str, ...]:
     Those are turns which count in the log although no client got them. A cut turn does not count.
     """
     for index, result in enumerate(story.orphans):
-        standing = tuple("" if draft.cut else draft.turn_id for draft in result.drafts)
-        if result.digest == digest and any(standing):
+        if result.digest == digest and any(standing := _standing(result)):
             del story.orphans[index]
             return standing
+    for index, (known, standing) in enumerate(story.unseen):
+        if known == digest:
+            del story.unseen[index]
+            return standing
     return ()
+
+
+def _standing(result: Result) -> tuple[str, ...]:
+    return tuple("" if draft.cut else draft.turn_id for draft in result.drafts)

@@ -72,6 +72,8 @@ class Story:
         self.tools: set[str] = set()
         self.unsure: list[Pending] = []
         self.orphans: list[Result] = []
+        self.unseen: list[tuple[str, tuple[str, ...]]] = []
+        """Digest and turns of replies that no client got and that are kept no longer."""
         self.calls: set[Call] = set()
         self.begun: Counter[str] = Counter()
         """How many calls with a digest were taken up, those apart that ended with an error."""
@@ -159,6 +161,11 @@ class Stories:
         found = self._sealed.get(episode_id)
         return found[0] if found else None
 
+    def check(self, episode_id: str) -> None:
+        """Raise EpisodeSealed if an episode has ended here."""
+        if episode_id in self._sealed:
+            raise EpisodeSealed("the episode has ended: it takes no further call")
+
     def of(self, episode_id: str, *, until: float = 0.0) -> Story:
         """The episode's story, a new one if need be; kept until `until` (clock) at least.
 
@@ -166,8 +173,7 @@ class Stories:
         """
         story = self._open.get(episode_id)
         if story is None:
-            if episode_id in self._sealed:
-                raise EpisodeSealed("the episode has ended: it takes no further call")
+            self.check(episode_id)
             story = self._open[episode_id] = Story(episode_id, self._clock())
         story.until = max(story.until, until)
         return story

@@ -168,10 +168,6 @@ def _figures(load: Load, workload: Workload, durability: str) -> dict[str, Any]:
     return found
 
 
-def _alone(figures: dict[str, dict[str, Any]], name: str) -> float:
-    return float(figures[name]["c1"]["p50_ms"])
-
-
 @contextmanager
 def mock_engine(place: Place, workload: Workload) -> Iterator[Target]:
     """The mock engine, as the target of direct calls."""

@@ -46,7 +46,7 @@ def command(*, openapi: bool, **options: Any) -> None:
     ODRADEK_KAFKA_BOOTSTRAP_SERVERS, the topics (`odradek topics apply`) and ODRADEK_TOKEN_KEYS,
     the same as the agent hosts have. All settings: ODRADEK_PROXY_*, options win over them.
     """  # noqa: D301 - \b is click's
-    from odradek.proxy.app import run
+    from odradek.proxy.process import run
     from odradek.proxy.settings import ProxySettings
 
     settings = ProxySettings(**given(**options))

@@ -15,7 +15,7 @@ from odradek.proxy.capture import NULL, Body, Choice, EngineUsage, Logprob, Logp
 from odradek.proxy.dialects import chat, wording
 from odradek.proxy.dialects.chat import Chunks, asked, trim
 from odradek.proxy.dialects.dialect import Ask, Terms, field, shallow, unreadable
-from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError, Unsupported
+from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _prompt: Final = msgspec.json.Decoder(str | list[str | int | list[int]])
@@ -98,8 +98,6 @@ class Completions:
             flags = asked(fields, terms)
         except capture.UNREADABLE as error:
             raise unreadable(error) from None
-        if fields.get("prompt_embeds", NULL) != NULL:
-            raise Unsupported("prompt_embeds: tensors are not taken", param="prompt_embeds")
         if flags["n"] * len(prompts) > terms.limits.n:
             raise LimitExceeded(f"prompt: at most {terms.limits.n} choices in all", param="prompt")
         if not logprobs:

@@ -72,7 +72,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import odradek.schemas, odradek.infra.bus, odradek.infra.client, odradek.infra.cli
 import odradek.agents, odradek.proxy, odradek.streams
-import odradek.proxy.app, odradek.agents.host, odradek.agents.dispatch
+import odradek.proxy.process, odradek.agents.host, odradek.agents.dispatch
 import odradek.streams.assembler, odradek.streams.grouper, odradek.streams.drivers.kafka
 assert "faust" not in sys.modules
 """

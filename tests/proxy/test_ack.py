@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from unittest.mock import patch
 
 import pytest
 from aiohttp import ClientSession
@@ -15,6 +16,7 @@ from odradek.schemas.codec import decode
 from odradek.schemas.events import Outcome, Turn
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+PATH = "/e/e1/v1/chat/completions"
 
 
 class SlowLog(MemoryAppender):
@@ -152,6 +154,20 @@ async def test_a_turn_that_no_log_takes_leaves_an_empty_one_in_its_place(make):
         assert (status, json.loads(answer)["error"]["code"]) == (500, "turn_too_large")
         await bench.ask("small")
         assert [(0, "turn_too_large"), (1, "")] == [(t.seq, t.error) for t in bench.turns()]
+
+
+async def test_a_turn_that_turns_out_too_large_after_an_outage_blocks_nothing(make):
+    """Its content goes, its number stays; later calls and the seal go on."""
+    log = SmallLog()
+    async with make(log) as bench:
+        body = {"model": "m", "messages": [{"role": "user", "content": "y" * 3000}]}
+        log.failing = True
+        with patch.object(SmallLog, "append", MemoryAppender.append):  # away: it judges no size
+            assert (await bench.post(PATH, body, token=bench.token()))[0] == 503
+        log.failing = False
+        await bench.ask("small")
+        assert [(0, "turn_too_large"), (1, "")] == [(t.seq, t.error) for t in bench.turns()]
+        assert (await bench.seal())[1]["n_turns"] == 2
 
 
 class UnevenLog(MemoryAppender):

@@ -143,6 +143,19 @@ async def test_a_call_that_breaks_engines_breaks_two_at_most(fleet):
         assert sum(len(engine.calls) for engine in found.engines) == pool.MAX_BROKEN
 
 
+async def test_an_engine_that_broke_is_not_asked_again_while_others_are_busy(fleet):
+    """It may have sampled: the call waits for another."""
+    async with fleet(3, engine_wait_s=30.0) as found:
+        found.of("e1").mode = "drop"
+        for engine in found.others("e1"):
+            engine.mode = "busy"
+        asking = asyncio.create_task(found.bench.ask())
+        await found.bench.until(lambda: all(e.refused > 2 for e in found.others("e1")))
+        assert 1 == len(found.of("e1").calls)
+        found.others("e1")[0].mode = "ok"
+        assert (await asking).choices[0].finish_reason == "stop"
+
+
 async def test_a_single_engine_that_breaks_is_not_asked_again(make, engine):
     """It may have sampled."""
     async with make(engine_wait_s=5.0) as bench:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.retries import HEADER
+from odradek.proxy.retries import HEADER, MAX_ORPHANS
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 PATH = "/e/e1/v1/chat/completions"
@@ -135,6 +135,19 @@ async def test_a_retry_that_leaves_as_well_hands_its_place_to_one_other(bench, e
     assert len(bench.turns()) == 2
 
 
+async def test_a_retry_that_leaves_holds_up_no_seal(bench, engine):
+    """Another took its place at the call that both had joined: nothing waits any more."""
+    engine.gate.clear()
+    await leave(bench, engine, BODY)
+    second = await leave(bench, engine, BODY, 1)
+    third = asyncio.create_task(retry(bench, BODY, 2))
+    (story,) = bench.proxy.stories
+    await bench.until(lambda: second not in story.calls)
+    engine.gate.set()
+    assert (await third)[0] == 200
+    assert (200, 1) == ((sealed := await bench.seal())[0], sealed[1]["n_turns"])
+
+
 async def test_an_engines_error_is_not_taken_for_a_reply(bench, engine):
     """A retry after a 4xx or 5xx of the engine asks it again."""
     engine.mode = "error"
@@ -151,6 +164,34 @@ async def test_a_call_that_failed_is_not_counted_among_equal_ones(bench, engine)
     engine.mode = "ok"
     await retry(bench, BODY)
     assert ["", 1] == [bench.turns()[-1].error, bench.turns()[-1].equal]
+
+
+async def test_a_stream_of_several_choices_that_broke_counts_as_one_call(bench, engine):
+    """Each choice is a turn with the error; what is told of equal calls goes back by one."""
+    engine.mode = "die"
+    await bench.post(PATH, {**BODY, "n": 2, "stream": True}, token=bench.token())
+    assert all(turn.error for turn in bench.turns())
+    (story,) = bench.proxy.stories
+    assert [0] == list(story.begun.values())
+
+
+async def test_of_many_replies_that_nobody_got_each_is_superseded_by_its_retry(make, engine):
+    """More than are kept: the log falls away while they are at the engine, and takes all later."""
+    n = 2 * MAX_ORPHANS
+    bodies = [{**BODY, "messages": [{"role": "user", "content": str(i)}]} for i in range(n)]
+    engine.gate.clear()
+    async with make() as bench:
+        asking = [asyncio.create_task(bench.post(PATH, one, token=bench.token())) for one in bodies]
+        await bench.until(lambda: len(engine.calls) == n)
+        bench.log.failing = True
+        engine.gate.set()
+        assert {503} == {answer[0] for answer in await asyncio.gather(*asking)}
+        bench.log.failing = False
+        assert [200] * n == [(await retry(bench, one))[0] for one in bodies]
+        turns = bench.turns()
+        gone = {turn.supersedes for turn in turns}
+        assert n == len({t.request.digest for t in turns})
+        assert n == len([turn for turn in turns if turn.turn_id not in gone])
 
 
 async def test_a_new_sample_supersedes_a_turn_that_was_never_released(make, engine):

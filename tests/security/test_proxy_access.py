@@ -185,6 +185,11 @@ async def test_a_sealed_episodes_token_opens_nothing(bench, engine):
         (f"/t/{token}/v1/chat/completions", {}),
     ):
         assert (await bench.post(path, BODY, headers=headers))[0] == 409
+    count = await bench.post("/v1/messages/count_tokens", BODY, headers={"x-api-key": token})
+    assert count[0] == 409
+    async with ClientSession(headers={"x-api-key": token}) as session:
+        async with session.get(f"{bench.url}/v1/models") as models:
+            assert models.status == 409
     assert len(engine.calls) == before
 
 

@@ -47,6 +47,19 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A refusal in its place among the rows of its batch.
+
+    Attributes:
+        refusal: What the ledger is told.
+        row: Of the refused row; -1 for a whole batch or episode, which stand before all rows.
+    """
+
+    refusal: Refusal
+    row: int = -1
+
+
+@dataclass(frozen=True)
 class Passed:
     """What lies behind after a step, or after batches that no step used."""
 
@@ -86,7 +99,7 @@ class Consumption:
         """The first row that no finished step has used."""
         self._read = position.offset
         """The first batch that has not been read."""
-        self._waiting: deque[Row | Refusal | Group] = deque()
+        self._waiting: deque[Row | Refused | Group] = deque()
         """Behind `_at`, in order. A Group stands where its batch ends."""
         self._told = 0
         """How many of the waiting refusals an idle report has already named."""
@@ -109,51 +122,60 @@ class Consumption:
     def feed(self, group: Group) -> list[Row]:
         """The rows of a group that will be trained on; the others are noted as refused."""
         self._read = group.offset + 1
-        rows: list[Row] = []
-        if why := why_not(group.batch):
-            refusals = [Refusal(offset=group.offset, reason=why)]
-        else:
-            rows, refusals = self._choose(group)
-        self._waiting += refusals
-        self._waiting += rows
+        chosen = self._choose(group)
+        self._waiting += chosen
         self._waiting.append(replace(group, episodes=()))
         if self._nothing_waits():
             self._at = replace(self._at, offset=self._read, row=0)
-        return rows
+        return [entry for entry in chosen if isinstance(entry, Row)]
 
     def _nothing_waits(self) -> bool:
         """Whether nothing but passed batches lies between the position and the next batch."""
         return not any(isinstance(entry, Row) for entry in self._waiting)
 
-    def _choose(self, group: Group) -> tuple[list[Row], list[Refusal]]:
-        rows: list[Row] = []
-        refusals = list(group.refused)
+    def _choose(self, group: Group) -> list[Row | Refused]:
+        """The rows of a group and what is refused of it, in order, behind the position."""
+        skip = self._start.row if group.offset == self._start.offset else 0
+        if why := why_not(group.batch):
+            return [Refused(Refusal(offset=group.offset, reason=why))]
         candidates = rows_of(group, baseline=self._rules.baseline, scale=self._rules.scale)
         with_rows = {row.episode_id for row in candidates}
+        refusals = list(group.refused)
         refusals += [
             Refusal(offset=group.offset, reason="no_tokens", episode_id=pointer.episode_id)
             for pointer, _ in group.episodes
             if pointer.episode_id not in with_rows
         ]
-        skip = self._start.row if group.offset == self._start.offset else 0
-        for row in candidates:
-            if row.index < skip:
-                continue
-            step = self._accepted // self._rules.rows_per_step
-            staleness = self._lineage.staleness(row.oldest, step)
-            reason = ""
-            if staleness > self._rules.max_staleness:
-                reason = "stale"
-            elif self._rules.max_row_tokens and len(row.ids) > self._rules.max_row_tokens:
-                reason = "too_long"
-            if reason:
-                refusals.append(
-                    Refusal(offset=group.offset, reason=reason, episode_id=row.episode_id)
-                )
-                continue
-            rows.append(replace(row, staleness=staleness))
-            self._accepted += 1
-        return rows, refusals
+        # They stand before the rows: whoever is behind a row has told them.
+        chosen: list[Row | Refused] = [] if skip else [Refused(refusal) for refusal in refusals]
+        chosen += [self._judge(row) for row in candidates if row.index >= skip]
+        return chosen
+
+    def _judge(self, row: Row) -> Row | Refused:
+        """The row with its staleness, counted as accepted; or why it is refused."""
+        step = self._accepted // self._rules.rows_per_step
+        staleness = self._lineage.staleness(row.oldest, step)
+        reason = ""
+        if staleness > self._rules.max_staleness:
+            reason = "stale"
+        elif self._rules.max_row_tokens and len(row.ids) > self._rules.max_row_tokens:
+            reason = "too_long"
+        if reason:
+            refusal = Refusal(offset=row.offset, reason=reason, episode_id=row.episode_id)
+            return Refused(refusal, row.index)
+        self._accepted += 1
+        return replace(row, staleness=staleness)
+
+    def _passable(self) -> bool:
+        """Whether the next entry can be behind us before another row is used.
+
+        What is refused of a batch before its first row has no place of its own: it is passed
+        together with what follows it, or whoever resumes there would tell it again.
+        """
+        for entry in self._waiting:
+            if not isinstance(entry, Refused) or entry.row >= 0:
+                return not isinstance(entry, Row)
+        return False
 
     def finish_step(self) -> Passed:
         """Count one step's rows as used; return what it used and what else lies behind now.
@@ -167,17 +189,19 @@ class Consumption:
         rewards: list[float] = []
         batches = 0
         last = self._at
-        while left or (self._waiting and not isinstance(self._waiting[0], Row)):
+        while left or self._passable():
             entry = self._waiting.popleft()
             if isinstance(entry, Row):
                 left -= 1
                 counts[entry.offset] = counts.get(entry.offset, 0) + 1
                 last = replace(last, offset=entry.offset, row=entry.index + 1)
-            elif isinstance(entry, Refusal):
+            elif isinstance(entry, Refused):
+                # The position moves behind it, so that nobody who resumes there tells it again.
+                last = replace(last, offset=entry.refusal.offset, row=max(entry.row + 1, 0))
                 if self._told:
                     self._told -= 1
                 else:
-                    refused.append(entry)
+                    refused.append(entry.refusal)
             else:
                 batches += 1
                 digests[entry.offset] = batch_digest(entry.batch)
@@ -202,7 +226,7 @@ class Consumption:
         dispatcher must send more for the step ever to be complete. A checkpoint's position knows
         better, and a later step's position is never before this one.
         """
-        refused = [entry for entry in self._waiting if isinstance(entry, Refusal)]
+        refused = [entry.refusal for entry in self._waiting if isinstance(entry, Refused)]
         fresh = refused[self._told :]
         self._told = len(refused)
         return Passed(self._read, refused=tuple(fresh))

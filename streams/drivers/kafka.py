@@ -187,19 +187,19 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         self, partition: TopicPartition, held: Held, messages: Sequence[Any]
     ) -> None:
         """Fold what was fetched of one partition, and commit."""
+        at = time.monotonic()  # how long ago something was: a clock that is set back never says
         if held.fenced_at is not None:
-            if self._clock() - held.fenced_at > FENCED_S:
+            if at - held.fenced_at > FENCED_S:
                 raise LaneLost(f"{partition.topic}[{partition.partition}] was taken from us")
             return
         lane = held.lane
         out = lane.feed(self._records(messages))
         if self.stage.source.log_append_time:
-            held.hear(messages, time.monotonic())
-        now = held.time(self._clock(), time.monotonic())
-        tick = self._tick(held, now)
+            held.hear(messages, at)
+        tick = self._tick(held, held.time(self._clock(), at), at)
         if not out and tick is None:
             level = lane.position <= held.committed
-            if level or now - held.committed_at < IDLE_COMMIT_S:
+            if level or at - held.committed_at < IDLE_COMMIT_S:
                 return
         try:
             await self._commit(partition, held, out, tick)
@@ -207,14 +207,14 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
             # The partition has a new owner, who has our last commit. A new producer for it would
             # fence the rightful owner, so the lane only waits for the group to take it away.
             log.warning("%s: partition %d was taken over", self.stage.name, partition.partition)
-            held.fenced_at = self._clock()
+            held.fenced_at = at
         except KafkaError as error:
             raise TransactionFailed(
                 f"{self.stage.name}: a transaction on {partition.topic}[{partition.partition}] "
                 f"ended with {error!r}"
             ) from error
         else:
-            held.committed, held.committed_at = lane.position, now
+            held.committed, held.committed_at = lane.position, at
 
     def _records(self, messages: Sequence[Any]) -> list[Record]:
         """Messages of our source as records; like `record_of`, for many."""
@@ -270,15 +270,15 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         sent.add_done_callback(_seen)
         return sent
 
-    def _tick(self, held: Held, now: float) -> Outgoing | None:
+    def _tick(self, held: Held, now: float, at: float) -> Outgoing | None:
         """A Tick if one is due: at most one a second, and ever fewer while they change nothing."""
         lane = held.lane
-        if not self.stage.ticks or now < held.next_tick or lane.position < lane.done:
+        if not self.stage.ticks or at < held.next_tick or lane.position < lane.done:
             return None
         if not lane.fold.overdue(now):
             held.tick_pause = 1.0
             return None
-        held.next_tick = now + held.tick_pause
+        held.next_tick = at + held.tick_pause
         held.tick_pause = min(held.tick_pause * 2, 30.0)
         return lane.tick(now)
 

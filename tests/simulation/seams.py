@@ -12,6 +12,7 @@ import odradek.agents.order
 import odradek.infra.bus.clients
 import odradek.infra.trust
 import odradek.schemas.codec
+import odradek.streams.drivers.kafka
 import odradek.trainer.checkpoint
 import odradek.trainer.episodes
 from simulation import disk
@@ -71,6 +72,7 @@ def simulated(net: Network, at: Any) -> Iterator[None]:
             (odradek.agents.order, "time", clock),
             (odradek.schemas.codec, "datetime", _datetime(clock)),
             (odradek.trainer.episodes, "time", clock),
+            (odradek.streams.drivers.kafka, "time", clock),
             (odradek.trainer.checkpoint, "shutil", Shutil),
             (odradek.infra.trust, "moved", lambda *_, **__: None),
         ):

@@ -41,11 +41,38 @@ class Dispatching(World):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_tasks_of_a_partition_that_changes_hands_go_out_once(seed):
-    """Those that waited are not forgotten, those that were out are not sent again, and the batch
-    of one that is out is heard although the next owner dies while it reads up on older batches.
+    """Those that waited are not forgotten, and those that were out are not sent again.
+
+    The batch of one that is out is heard although the next owner dies while it reads older ones.
     """
     world = Dispatching(
         seed, weather=replace(CALM, kill_every=1.0, rebalance_every=1.0, crash_point=0.01)
     )
+    world.run()
+    assert [] == broken(world)
+
+
+class SetBack(World):
+    """Every stage's clock is ahead, its lanes are fenced, and then the clocks are set right."""
+
+    def _schedule(self):
+        super()._schedule()
+        self.loop.call_at(6.0, self._fence, context=self.loop.root)
+
+    def _fence(self):
+        for life in self.lives:
+            life.skew = 600.0
+        for name, writer in self.cluster.writers.items():
+            if "dispatcher" not in name:
+                writer.epoch += 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_clock_that_is_set_back_makes_nobody_wait(seed):
+    """A lane that was fenced is let go after half a minute of time that passes, not of the clock's.
+
+    It was ten minutes where a clock, ahead by as much, had been set right meanwhile.
+    """
+    world = SetBack(seed, weather=replace(CALM, open_groups=8, group_size=3))
     world.run()
     assert [] == broken(world)

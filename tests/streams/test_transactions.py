@@ -16,6 +16,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Episode, Outcome, Timeouts
 from odradek.schemas.topics import CONVERSATIONS, DLQ, EPISODES, TURNS
 from odradek.streams.assembler import ASSEMBLE
+from odradek.streams.drivers import kafka
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import LaneLost, TransactionFailed
 
@@ -77,11 +78,10 @@ async def test_what_was_fetched_before_a_rebalance_is_read_again(bus):
     await world.end()
 
 
-async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus):
+async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus, monkeypatch):
     """Who holds the partition's transactional id now is its owner; a zombie must not take it back."""
     world = KafkaWorld(bus)
-    shift = 0.0
-    await world.run(ASSEMBLE, clock=lambda: time.time() + shift)
+    await world.run(ASSEMBLE)
     owners = [producer(bus, transactional_id=f"assemble.{partition}") for partition in range(3)]
     for owner in owners:
         await owner.start()
@@ -91,7 +91,7 @@ async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus)
     while not task.done() and not any(held.fenced_at for held in driver._lanes.values()):
         await asyncio.sleep(0.02)
     assert [] == await world.until(EPISODES, 0)
-    shift = 60.0
+    monkeypatch.setattr(kafka, "FENCED_S", 0.2)
     with pytest.raises(LaneLost):
         await task
     for owner in owners:

@@ -1,5 +1,7 @@
 """Which rows are used when, and where that leaves the trainer."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plays import group_with_rewards
@@ -43,6 +45,42 @@ def test_a_run_resumed_after_any_step_uses_the_same_rows(rewards, cut):
         assert [(r.offset, r.index, r.staleness) for r in theirs] == [
             (r.offset, r.index, r.staleness) for r in ours
         ]
+
+
+def mixed(offset, worth, stale):
+    """A group of which some episodes are too old."""
+    old = group_with_rewards(offset, worth, version=1)
+    new = group_with_rewards(offset, worth, version=100)
+    pairs = zip(old.episodes, new.episodes, stale, strict=False)
+    return replace(new, episodes=tuple(first if is_old else then for first, then, is_old in pairs))
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=6),
+            st.lists(st.booleans(), min_size=6, max_size=6),
+        ),
+        max_size=15,
+    ),
+    st.integers(1, 6),
+)
+def test_a_run_resumed_after_any_step_tells_each_refusal_once(told, cut):
+    """A refused row behind the position is not told by the step before and once more after it."""
+    rules = Rules(rows_per_step=2, max_staleness=50)
+    lineage = Lineage({1: 0, 100: 99})
+    lineage.fixed = True
+    start = Position(0, 0, 99)
+    groups = [mixed(offset, worth, stale) for offset, (worth, stale) in enumerate(told)]
+    whole, ended = steps_of(groups, rules, lineage, start)
+    first, _ = steps_of(groups, rules, lineage, start, until=cut)
+    if not first:
+        return
+    rest, resumed = steps_of(groups, rules, lineage, first[-1][2])
+    every = [r for _, passed, _ in whole for r in passed.refused]
+    both = [r for _, passed, _ in first + rest for r in passed.refused]
+    assert every + list(ended.passed_idle().refused) == both + list(resumed.passed_idle().refused)
 
 
 @settings(max_examples=60)

@@ -250,7 +250,7 @@ class Recorder:
             prompt=_prompt(story, captured.prompt),
             completion=captured.completion,
             versions=versions,
-            versions_from=versions_from,  # type: ignore[arg-type]
+            versions_from=versions_from,  # type: ignore[arg-type]  # one of its three words
             usage=captured.usage,
             timing=draft.timing,
             upstream=Upstream(status=draft.status, id=captured.id),

@@ -95,7 +95,7 @@ class Chat:
         """OpenAI's shape."""
         return wording.openai(error)
 
-    def refusal(self, body: bytes, status: int) -> bytes:  # noqa: ARG002
+    def refusal(self, body: bytes, status: int) -> bytes:
         """The engine's own words."""
         return body
 
@@ -106,7 +106,7 @@ class Chunks:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
-    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:  # noqa: ARG002
+    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
         """The event itself where nothing has to be taken out of it."""
         data = event.data
         if data is None or data == sse.DONE:
@@ -119,7 +119,7 @@ class Chunks:
         # Several data lines were one JSON text, of which each part that we copied kept its lines.
         return sse.event(msgspec.json.format(trimmed, indent=-1) if b"\n" in trimmed else trimmed)
 
-    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:  # noqa: ARG002
+    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
         """As the engine sent it."""
         return event.raw
 
@@ -127,7 +127,7 @@ class Chunks:
         """An event with an error."""
         return sse.event(wording.openai(error))
 
-    def end(self, why: str) -> bytes:  # noqa: ARG002
+    def end(self, why: str) -> bytes:
         """Nothing: the engine's stream has an end of its own."""
         return b""
 

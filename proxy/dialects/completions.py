@@ -127,7 +127,7 @@ class Completions:
         """OpenAI's shape."""
         return wording.openai(error)
 
-    def refusal(self, body: bytes, status: int) -> bytes:  # noqa: ARG002
+    def refusal(self, body: bytes, status: int) -> bytes:
         """The engine's own words."""
         return body
 

@@ -1,5 +1,6 @@
 """A chat's reply, whole or streamed, as a run of parts: reasoning, text, tool calls."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
@@ -7,9 +8,12 @@ import msgspec
 from msgspec import Struct
 
 from odradek.proxy.capture import Body, Choice
+from odradek.proxy.dialects.dialect import Ask
 
 REASONING: Final = ("reasoning", "reasoning_content")
 """How engines name it, newer ones first."""
+MAX_CALLS: Final = 1024
+"""Tool calls of one reply."""
 
 
 class Part(Struct, frozen=True):
@@ -21,6 +25,11 @@ class Part(Struct, frozen=True):
     """Which of the reply's tool calls."""
     id: str = ""
     name: str = ""
+
+
+def identity(engine_id: str, ask: Ask) -> str:
+    """A name for a reply: the engine's, bound to the request, since engines may repeat theirs."""
+    return hashlib.sha256(f"{engine_id}:{ask.digest}".encode()).hexdigest()[:40]
 
 
 def first(body: Body) -> Choice | None:
@@ -61,9 +70,6 @@ def of(said: dict[str, Any]) -> Iterator[Part]:
             _text(call, "id"),
             _text(function, "name"),
         )
-
-
-MAX_CALLS: Final = 1024
 
 
 def _text(said: dict[str, Any], name: str) -> str:

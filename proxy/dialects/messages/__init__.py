@@ -26,7 +26,7 @@ class Asked(Struct, frozen=True):
     thinking: bool
     """Whether the agent wants to see the model's reasoning."""
 
-    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:  # noqa: ARG002
+    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
         """Note how the reply spelt the arguments of its tool calls."""
         memory.learn(reply.message)
 

@@ -1,6 +1,5 @@
 """A chat completion as a message of Anthropic's."""
 
-import hashlib
 from typing import Any, Final
 
 from odradek.proxy.capture import Body, Choice, EngineUsage
@@ -39,16 +38,11 @@ def shows_thinking(ask: Ask) -> bool:
 def head(body: Body, ask: Ask) -> dict[str, Any]:
     """What a message begins with. Its id derives from the engine's, so a repeat has the same."""
     return {
-        "id": f"msg_{identity(body.id, ask)}",
+        "id": f"msg_{parts.identity(body.id, ask)}",
         "type": "message",
         "role": "assistant",
         "model": ask.model,
     }
-
-
-def identity(engine_id: str, ask: Ask) -> str:
-    """A name for a reply: the engine's, bound to the request, since engines may repeat theirs."""
-    return hashlib.sha256(f"{engine_id}:{ask.digest}".encode()).hexdigest()[:40]
 
 
 def ending(choice: Choice, *, tools: bool) -> dict[str, Any]:
@@ -79,5 +73,5 @@ def tool_use(
     part: parts.Part, ask: Ask, engine_id: str, *, given: dict[str, Any]
 ) -> dict[str, Any]:
     """A call of a tool."""
-    named = part.id or f"toolu_{identity(engine_id, ask)}_{part.tool}"
+    named = part.id or f"toolu_{parts.identity(engine_id, ask)}_{part.tool}"
     return {"type": "tool_use", "id": named, "name": part.name, "input": given}

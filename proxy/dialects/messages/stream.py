@@ -28,7 +28,7 @@ class Events:
         self._last = Choice()
         self._usage: EngineUsage | None = None
 
-    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:  # noqa: ARG002
+    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
         """The events of one chunk."""
         if self._over:
             return b""
@@ -43,7 +43,7 @@ class Events:
                 told += self._close()
         return b"".join(told)
 
-    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:  # noqa: ARG002
+    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
         """An error of the engine's."""
         return self.fail(EngineError(why))
 

@@ -62,7 +62,7 @@ class Output:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name = name.rpartition("_")[2][:20]
         self._items: list[Item] = []
         self._tools: dict[int, Item] = {}
 

@@ -1,6 +1,5 @@
 """A chat completion as a response."""
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ from odradek.proxy.dialects.responses.output import Output
 if TYPE_CHECKING:
     from odradek.proxy.dialects.responses import Asked
 
+PREFIX: Final = "resp_"
 CUT: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of a reply that is not complete, and OpenAI's words for them."""
 
@@ -37,8 +37,8 @@ def asked(ask: Ask) -> "Asked":
 
 
 def name(engine_id: str, ask: Ask) -> str:
-    """A response's name: the engine's, bound to the request, since engines may repeat theirs."""
-    return "resp_" + hashlib.sha256(f"{engine_id}:{ask.digest}".encode()).hexdigest()[:48]
+    """A response's name."""
+    return PREFIX + parts.identity(engine_id, ask)
 
 
 def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
     body = capture.read(reply)
     choice = parts.first(body) or Choice()
     named = name(body.id, ask)
-    output = Output(named[5:25])
+    output = Output(named)
     found = parts.of_message(choice)
     # A chat's list of log probabilities covers all that was sampled, so it is the text's only
     # where there is nothing else.

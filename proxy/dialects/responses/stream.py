@@ -48,11 +48,11 @@ class Events:
     def _start(self, body: Body) -> list[Told]:
         self._name = replies.name(body.id, self._ask)
         self._created = body.created
-        self._output = Output(self._name[5:25])
+        self._output = Output(self._name)
         begun = replies.response(self._name, self._created, self._ask, self._output)
         return [(f"response.{name}", {"response": begun}) for name in ("created", "in_progress")]
 
-    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:  # noqa: ARG002
+    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
         """An error of the engine's."""
         return self.fail(EngineError(why))
 

@@ -11,7 +11,6 @@ from odradek.proxy.errors import EngineBroke, EngineError, EngineSlow, EngineUnr
 
 KEEP_ALIVE_S: Final = 4.0
 """Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
-MAX_REPLY: Final = 64 * 1024 * 1024
 PASSED: Final = ("Content-Type", "Retry-After", "X-Request-Id")
 """Headers of the engine that agents get."""
 BUSY: Final = frozenset({429, 503})

@@ -64,8 +64,8 @@ class Peer(msgspec.Struct, frozen=True):
     ready: Callable[[int, str, Path], str]
     """After start: makes it accept our calls; returns the path of a call."""
     kept: Callable[[Path], int | None] = lambda _: 0
-    """How many calls are left of it after SIGKILL: none of what stands in memory alone, which nobody
-    needs to count; None where it captures none."""
+    """How many calls are left of it after SIGKILL; None where it captures none. What stands in
+    memory alone is gone with its process, and is not counted."""
     calls: float = 1.0
     """Share of the calls that it gets, where it is too slow for all."""
 

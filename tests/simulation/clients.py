@@ -286,6 +286,7 @@ class SimConsumer(Client):
         self,
         *topics: str,
         group_id: str | None = None,
+        group_instance_id: str | None = None,
         isolation_level: str = "read_uncommitted",
         max_poll_records: int | None = None,
         **_: Any,
@@ -293,6 +294,7 @@ class SimConsumer(Client):
         super().__init__()
         self._group = self.net.groups[group_id] if group_id else None
         self._group_id = group_id
+        self._instance = group_instance_id
         self._committed = isolation_level == "read_committed"
         self._most = max_poll_records
         self._topics = list(topics)
@@ -321,7 +323,7 @@ class SimConsumer(Client):
     async def start(self) -> None:
         await self.call(self.net.cluster.now)
         if self._group is not None and self._topics:
-            self._member = Member(self.life, self._topics, self._rejoin.set)
+            self._member = Member(self.life, self._topics, self._rejoin.set, self._instance)
             self._reassigning = True
             self._task = asyncio.create_task(self._coordinate())
             self._task.add_done_callback(self._broken)
@@ -387,7 +389,7 @@ class SimConsumer(Client):
         for task in (self._task, self._refreshing):
             if task is not None:
                 task.cancel()
-        if self._group is not None and self._member is not None:
+        if self._group is not None and self._member is not None and self._instance is None:
             await self.call(self._group.leave, self._member)
 
     # -- positions

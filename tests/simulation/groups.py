@@ -17,9 +17,13 @@ HEARTBEAT_S = 1.0
 class Member:
     """A consumer in a group."""
 
-    def __init__(self, life: Life, topics: list[str], rejoin: Callable[[], None]) -> None:
+    def __init__(
+        self, life: Life, topics: list[str], rejoin: Callable[[], None], instance: str | None
+    ) -> None:
         self.life = life
         self.topics = topics
+        self.instance = instance
+        """Static membership: who joins under this name again is the same member."""
         self.rejoin = rejoin
         """Called when a heartbeat would have told that the group is being rebalanced."""
         self.joining: asyncio.Future[list[TopicPartition]] | None = None
@@ -39,6 +43,12 @@ class Group:
 
     def join(self, member: Member) -> "asyncio.Future[list[TopicPartition]]":
         """Ask for an assignment; it comes once every member has asked."""
+        if member.instance is not None and member not in self.members:
+            before = next((one for one in self.members if one.instance == member.instance), None)
+            if before is not None and self._succeed(before, member):
+                done = self._loop.create_future()
+                done.set_result(member.assigned)
+                return done
         joining = member.joining
         if joining is None or joining.cancelled():
             joining = member.joining = self._loop.create_future()
@@ -51,6 +61,14 @@ class Group:
                     self._tell(other)
             self._settle()
         return joining
+
+    def _succeed(self, before: Member, member: Member) -> bool:
+        """Take a static member's place; returns whether its assignment stays as it is."""
+        self.members[self.members.index(before)] = member
+        member.assigned = before.assigned
+        if member.life.dead or member.life.frozen:
+            self.vanish(member.life)
+        return all(one.joining is None for one in (before, *self.members))
 
     def rebalance(self) -> None:
         """Have everybody join again, as after a change of metadata."""

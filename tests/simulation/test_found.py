@@ -29,6 +29,7 @@ CALM = replace(
     save_every=1,
     rows_per_step=1,
     open_groups=1,
+    static=False,
 )
 
 

@@ -68,6 +68,8 @@ class Weather:
     save_every: int
     rows_per_step: int
     open_groups: int
+    static: bool
+    """Whether workers have names in their groups that outlive their restarts."""
 
     @classmethod
     def drawn(cls, rng: Random) -> "Weather":
@@ -99,6 +101,7 @@ class Weather:
             save_every=rng.choice((1, 1, 2)),
             rows_per_step=rng.choice((1, 2, 4)),
             open_groups=rng.choice((1, 2, 4, 8)),
+            static=rng.random() < 0.4,
         )
 
 
@@ -200,7 +203,8 @@ class World:
         self.start(self.programs[name])
 
     async def _dispatch(self) -> None:
-        settings = _dispatching(self.weather.open_groups)
+        name = _life().name if self.weather.static else None
+        settings = _dispatching(self.weather.open_groups, name)
         await Dispatcher(settings, self.bus_of(_life().name)).run()
 
     async def _stage(self, stage: Stage) -> None:
@@ -210,6 +214,7 @@ class World:
             stage,
             clock=lambda: self.cluster.now() + life.skew,
             at=self.at,
+            instance=life.name if self.weather.static else None,
         )
         self.drivers[life] = driver
         await driver.run()
@@ -470,8 +475,8 @@ def _bus(process: str, partitions: int) -> BusSettings:
 
 
 @cache
-def _dispatching(open_groups: int) -> DispatchSettings:
-    return DispatchSettings(open_groups=open_groups, open_evals=2)
+def _dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
+    return DispatchSettings(open_groups=open_groups, open_evals=2, instance=instance)
 
 
 @cache

@@ -20,12 +20,14 @@ from odradek.agents.settings import DispatchSettings
 from odradek.agents.span import span
 from odradek.infra import telemetry
 from odradek.infra.bus import (
+    PATIENT_S,
     BusSettings,
     KafkaAppender,
     Record,
     admin,
     check_place,
     check_position,
+    close,
     consumer,
     dead_letter,
     partitions_of,
@@ -101,11 +103,11 @@ class Dispatcher:
         try:
             await self._run()
         finally:
-            await self._reader.stop()
+            await close(self._reader)
 
     async def _run(self) -> None:
         await require_topics(self._bus, [TASKS.name, EPISODES.name, BATCHES.name, STEPS.name])
-        self._appender = await KafkaAppender.connect(self._bus)
+        self._appender = await KafkaAppender.connect(self._bus, timeout_s=PATIENT_S)
         closed = consumer(self._bus)
         try:
             async with running(closed, self._bus):
@@ -137,7 +139,7 @@ class Dispatcher:
             finally:
                 for lot in self._lots.values():
                     await lot.ledger.aclose()
-                await self._reader.stop()
+                await close(self._reader)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -54,14 +55,17 @@ def main(
     began = time.monotonic()
     failed: list[Verdict] = []
     sums = dict.fromkeys(("seeds", "kills", "records", "episodes", "steps"), 0)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
+    with (
+        suppress(KeyboardInterrupt),
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        ) as progress,
+    ):
         bar = progress.add_task("simulating", total=seeds)
         for verdict in attempts(start, jobs=min(jobs, cores()), plant=plant, seeds=seeds):
             sums["seeds"] += 1
@@ -81,7 +85,7 @@ def main(
         "planted": plant,
         "from": start,
         "failed": sorted(verdict.seed for verdict in failed),
-        "bound_95": 3 / sums["seeds"] if not failed else None,
+        "bound_95": 3 / max(sums["seeds"], 1) if not failed else None,
         "elapsed_s": round(elapsed, 1),
         "seeds_per_minute": round(sums["seeds"] / elapsed * 60, 1),
         "jobs": jobs,

@@ -73,6 +73,15 @@ class Partition:
         """The last stable offset: committed readers see nothing from here on."""
         return min(self.open.values(), default=len(self.log))
 
+    @property
+    def last(self) -> int:
+        """Offset of the last committed record, -1 if there is none."""
+        for at in range(len(self.log) - 1, -1, -1):
+            message, transaction = self.log[at]
+            if message is not None and (transaction is None or transaction.committed):
+                return at
+        return -1
+
     def read(self, position: int, *, committed: bool, most: int) -> tuple[list[Message], int]:
         """Messages from `position` on, and the position after them."""
         end = self.stable if committed else len(self.log)

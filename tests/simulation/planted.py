@@ -17,8 +17,8 @@ from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.lane import Lane
 from odradek.streams.story import Story
 from odradek.trainer import checkpoint
-from simulation.clients import SimConsumer
 from simulation.cluster import Cluster
+from simulation.consumer import SimConsumer
 
 Patches = list[tuple[Any, str, Any]]
 

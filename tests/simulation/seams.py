@@ -16,9 +16,11 @@ import odradek.streams.drivers.kafka
 import odradek.trainer.checkpoint
 import odradek.trainer.episodes
 from simulation import disk
-from simulation.clients import Network, SimAdmin, SimConsumer, SimProducer
 from simulation.cluster import EPOCH
+from simulation.consumer import SimAdmin, SimConsumer
 from simulation.loop import LIFE, SimLoop
+from simulation.network import Network
+from simulation.producer import SimProducer
 
 
 class Clock:

@@ -5,9 +5,10 @@ from random import Random
 
 import pytest
 
-from simulation.clients import Chances
 from simulation.invariants import broken
-from simulation.world import Weather, World
+from simulation.network import Chances
+from simulation.weather import Weather
+from simulation.world import World
 
 CALM = replace(
     Weather.drawn(Random(0)),

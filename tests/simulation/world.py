@@ -4,8 +4,8 @@ import asyncio
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -14,7 +14,6 @@ from aiokafka.errors import KafkaError
 
 from odradek.agents.dispatch import Dispatcher
 from odradek.agents.errors import PartitionLost
-from odradek.agents.settings import DispatchSettings
 from odradek.infra.bus import BusSettings
 from odradek.infra.bus.admin import rows
 from odradek.infra.errors import BusError
@@ -27,15 +26,16 @@ from odradek.streams.errors import LaneLost, TransactionFailed
 from odradek.streams.fold import Stage
 from odradek.streams.grouper import GROUP
 from odradek.streams.intake import intake
-from odradek.trainer.settings import TrainerSettings
-from simulation.clients import Chances, Network, SimProducer
 from simulation.cluster import Cluster, Message
 from simulation.disk import Disk
 from simulation.groups import groups_of
 from simulation.host import AGENT, Hosts
 from simulation.loop import LIFE, Killed, Life, SimLoop, spawn
+from simulation.network import Chances, Network
+from simulation.producer import SimProducer
 from simulation.seams import on_disk, simulated
 from simulation.trainer import Engine, Trainer
+from simulation.weather import Weather, bus_of, dispatching, training
 
 INTAKE = intake()
 STAGES = (INTAKE, ASSEMBLE, GROUP)
@@ -44,65 +44,6 @@ LEGITIMATE = (LaneLost, TransactionFailed, PartitionLost, BusError)
 """What may end a process that a supervisor starts again."""
 PEACE_S = 300.0
 """Simulated seconds within which everything must have ended once the faults have."""
-
-
-@dataclass(frozen=True)
-class Weather:
-    """How bad this seed's world is; drawn so that most seeds know only some kinds of trouble."""
-
-    tasks: int
-    group_size: int
-    partitions: int
-    workers: int
-    trouble_s: float
-    kill_every: float
-    freeze_every: float
-    rebalance_every: float
-    outage_every: float
-    crash_point: float
-    power_cut: float
-    skew: float
-    chances: Chances
-    slow_markers: float
-    mischief: float
-    save_every: int
-    rows_per_step: int
-    open_groups: int
-    static: bool
-    """Whether workers have names in their groups that outlive their restarts."""
-
-    @classmethod
-    def drawn(cls, rng: Random) -> "Weather":
-        """The weather of a seed."""
-
-        def often(*choices: float) -> float:
-            return rng.choice((float("inf"), *choices))
-
-        return cls(
-            tasks=rng.randint(3, 8),
-            group_size=rng.randint(1, 3),
-            partitions=rng.randint(1, 3),
-            workers=rng.randint(2, 3),
-            trouble_s=rng.uniform(10, 40),
-            kill_every=often(1.0, 3.0, 8.0),
-            freeze_every=often(2.0, 6.0),
-            rebalance_every=often(2.0, 8.0),
-            outage_every=often(8.0, 20.0),
-            crash_point=rng.choice((0.0, 0.005, 0.02, 0.05)),
-            power_cut=rng.choice((0.0, 0.5, 1.0)),
-            skew=rng.choice((0.0, 5.0, 600.0)),
-            chances=Chances(
-                lost_answer=rng.choice((0.0, 0.01, 0.05)),
-                slow=rng.choice((0.0, 0.01, 0.05)),
-                unclear=rng.choice((0.0, 0.0, 0.02)),
-            ),
-            slow_markers=rng.choice((0.0, 0.0, 0.1)),
-            mischief=rng.choice((0.0, 0.1, 0.3)),
-            save_every=rng.choice((1, 1, 2)),
-            rows_per_step=rng.choice((1, 2, 4)),
-            open_groups=rng.choice((1, 2, 4, 8)),
-            static=rng.random() < 0.4,
-        )
 
 
 @dataclass
@@ -115,17 +56,6 @@ class Program:
     """No fault of ours touches it."""
     life: Life | None = None
     starts: int = 0
-
-
-@dataclass
-class Outcome:
-    """What became of a seed."""
-
-    seed: int
-    failures: list[str] = field(default_factory=list)
-    trace: list[str] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    digest: str = ""
 
 
 class World:
@@ -158,7 +88,7 @@ class World:
         self.disk = Disk(Random(f"{seed}/disk"))
         self.disk.path("runs").mkdir()
         self.disk.fsync(self.disk.path(""))
-        self.training = _training(self.weather.rows_per_step, self.weather.save_every).model_copy(
+        self.training = training(self.weather.rows_per_step, self.weather.save_every).model_copy(
             update={"output_dir": self.disk.path("runs/policy")}
         )
         self.engine = Engine()
@@ -181,7 +111,7 @@ class World:
 
     def bus_of(self, process: str) -> BusSettings:
         """The bus as a process knows it."""
-        return _bus(process, self.weather.partitions)
+        return bus_of(process, self.weather.partitions)
 
     # -- what runs
 
@@ -204,7 +134,7 @@ class World:
 
     async def _dispatch(self) -> None:
         name = _life().name if self.weather.static else None
-        settings = _dispatching(self.weather.open_groups, name)
+        settings = dispatching(self.weather.open_groups, name)
         await Dispatcher(settings, self.bus_of(_life().name)).run()
 
     async def _stage(self, stage: Stage) -> None:
@@ -401,15 +331,15 @@ class World:
             for partition in self.cluster.topics[topic]:
                 if partition.open:
                     return f"an open transaction on {partition.name}"
-                end = _last(partition) + 1
+                end = partition.last + 1
                 known = self.cluster.offsets[self.bus_of("any").group(stage.name)]
                 mark = known.get(partition.name)
                 if end and (mark is None or mark.offset < end):
                     held = mark.offset if mark else None
                     return f"{stage.name} stands at {held} of {end} on {partition.name}"
-        last = self.cluster.topics[BATCHES.name][0]
-        if self.trainer_position < _last(last) + 1:
-            return f"the trainer stands at {self.trainer_position} of {_last(last) + 1}"
+        batches = self.cluster.topics[BATCHES.name][0].last + 1
+        if self.trainer_position < batches:
+            return f"the trainer stands at {self.trainer_position} of {batches}"
         return ""
 
     @property
@@ -466,40 +396,7 @@ class World:
             self.loop.bury(self.lives)
 
 
-# Settings look at the environment and are slow to make: once is enough.
-
-
-@cache
-def _bus(process: str, partitions: int) -> BusSettings:
-    return BusSettings(bootstrap_servers=f"{process}:9092", topic_partitions=partitions)
-
-
-@cache
-def _dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
-    return DispatchSettings(open_groups=open_groups, open_evals=2, instance=instance)
-
-
-@cache
-def _training(rows_per_step: int, save_every: int) -> TrainerSettings:
-    return TrainerSettings(
-        model="model",
-        rows_per_step=rows_per_step,
-        micro_rows=rows_per_step,
-        save_every=save_every,
-        keep=2,
-    )
-
-
 def _life() -> Life:
     life = LIFE.get()
     assert life is not None
     return life
-
-
-def _last(partition: Any) -> int:
-    """Offset of the last committed record, -1 if there is none."""
-    for at in range(len(partition.log) - 1, -1, -1):
-        message, transaction = partition.log[at]
-        if message is not None and (transaction is None or transaction.committed):
-            return at
-    return -1

@@ -1,0 +1,93 @@
+"""What a seed's world is like, and the settings of its processes."""
+
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+from odradek.agents.settings import DispatchSettings
+from odradek.infra.bus import BusSettings
+from odradek.trainer.settings import TrainerSettings
+from simulation.network import Chances
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How bad this seed's world is; drawn so that most seeds know only some kinds of trouble."""
+
+    tasks: int
+    group_size: int
+    partitions: int
+    workers: int
+    trouble_s: float
+    kill_every: float
+    freeze_every: float
+    rebalance_every: float
+    outage_every: float
+    crash_point: float
+    power_cut: float
+    skew: float
+    chances: Chances
+    slow_markers: float
+    mischief: float
+    save_every: int
+    rows_per_step: int
+    open_groups: int
+    static: bool
+    """Whether workers have names in their groups that outlive their restarts."""
+
+    @classmethod
+    def drawn(cls, rng: Random) -> "Weather":
+        """The weather of a seed."""
+
+        def often(*choices: float) -> float:
+            return rng.choice((float("inf"), *choices))
+
+        return cls(
+            tasks=rng.randint(3, 8),
+            group_size=rng.randint(1, 3),
+            partitions=rng.randint(1, 3),
+            workers=rng.randint(2, 3),
+            trouble_s=rng.uniform(10, 40),
+            kill_every=often(1.0, 3.0, 8.0),
+            freeze_every=often(2.0, 6.0),
+            rebalance_every=often(2.0, 8.0),
+            outage_every=often(8.0, 20.0),
+            crash_point=rng.choice((0.0, 0.005, 0.02, 0.05)),
+            power_cut=rng.choice((0.0, 0.5, 1.0)),
+            skew=rng.choice((0.0, 5.0, 600.0)),
+            chances=Chances(
+                lost_answer=rng.choice((0.0, 0.01, 0.05)),
+                slow=rng.choice((0.0, 0.01, 0.05)),
+                unclear=rng.choice((0.0, 0.0, 0.02)),
+            ),
+            slow_markers=rng.choice((0.0, 0.0, 0.1)),
+            mischief=rng.choice((0.0, 0.1, 0.3)),
+            save_every=rng.choice((1, 1, 2)),
+            rows_per_step=rng.choice((1, 2, 4)),
+            open_groups=rng.choice((1, 2, 4, 8)),
+            static=rng.random() < 0.4,
+        )
+
+
+# Settings look at the environment and are slow to make: once is enough.
+
+
+@cache
+def bus_of(process: str, partitions: int) -> BusSettings:
+    return BusSettings(bootstrap_servers=f"{process}:9092", topic_partitions=partitions)
+
+
+@cache
+def dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
+    return DispatchSettings(open_groups=open_groups, open_evals=2, instance=instance)
+
+
+@cache
+def training(rows_per_step: int, save_every: int) -> TrainerSettings:
+    return TrainerSettings(
+        model="model",
+        rows_per_step=rows_per_step,
+        micro_rows=rows_per_step,
+        save_every=save_every,
+        keep=2,
+    )

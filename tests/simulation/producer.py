@@ -103,8 +103,9 @@ class SimProducer(Client):
             del self._sending[where]
 
     async def flush(self) -> None:
-        while self._sending:
-            await asyncio.wait(list(self._sending.values()))
+        # A task that was cancelled before its first step is done, and stays noted.
+        while waiting := [task for task in self._sending.values() if not task.done()]:
+            await asyncio.wait(waiting)
 
     async def begin_transaction(self) -> None:
         if self._fatal is not None:

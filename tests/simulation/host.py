@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from msgspec import Raw
 
 from odradek.agents.binding.requests import Sample, send
-from odradek.infra.bus import BusSettings, KafkaAppender, consumer, record_of
+from odradek.infra.bus import PATIENT_S, BusSettings, KafkaAppender, consumer, record_of
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec, events, ids
 from odradek.schemas.arrays import pack_floats, pack_ids
@@ -63,6 +63,7 @@ class Hosts:
     async def run(self) -> None:
         """Serve requests for ever."""
         self._appender = await KafkaAppender.connect(self.bus)
+        self._patient = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
         reader = consumer(self.bus)
         await reader.start()
         places = [
@@ -114,7 +115,7 @@ class Hosts:
             timeouts=sample.timeouts,
             item=sample.item,
         )
-        await self._tell(rng, TURNS.name, episode, opened)
+        await self._open(rng, opened)
         n = rng.choice((0, 1, 1, 2, 3, 4))
         writers = 2 if rng.random() < 0.15 else 1
         turns = [
@@ -203,6 +204,22 @@ class Hosts:
                 episode_id=episode, component="game", value=value + 5, source="/late"
             )
             await self._tell(rng, REWARDS.name, episode, again)
+
+    async def _open(self, rng: Random, opened: events.Opened) -> None:
+        """As hosts do: once, by a producer that waits; a repeat stands beside it.
+
+        A host that cannot know whether its Opened landed ends, and its successor aborts that
+        episode. A second Opened behind the episode's deadline would be a story of its own.
+        """
+        value, name = codec.encode(opened), opened.episode_id
+        times = 2 if rng.random() < self.mischief else 1
+        headers = codec.headers(opened, source="/host", subject=name, event_id=f"{name}/Opened")
+        await asyncio.gather(
+            *(
+                self._patient.append(TURNS.name, key=name, value=value, headers=headers)
+                for _ in range(times)
+            )
+        )
 
     async def _tell(self, rng: Random, topic: str, episode: str, event: Any) -> None:
         """Append until it is acknowledged, and perhaps once more."""

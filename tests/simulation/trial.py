@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from itertools import count
@@ -90,7 +91,7 @@ def attempts(
     if jobs == 1:
         yield from (attempt(seed, plant) for seed in numbers)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_deaf) as pool:
         waiting: set[Any] = set()
         try:
             while True:
@@ -105,6 +106,11 @@ def attempts(
         finally:
             for one in waiting:
                 one.cancel()
+
+
+def _deaf() -> None:
+    """Let ctrl-C end the one who waits for us, and us with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def cores() -> int:

@@ -18,8 +18,8 @@ from odradek.infra.bus import BusSettings
 from odradek.infra.bus.admin import rows
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
-from odradek.schemas.events import Batch, Expected, Opened, Task, Timeouts
-from odradek.schemas.topics import BATCHES, EPISODES, TASKS, TURNS
+from odradek.schemas.events import Batch, Opened, Task, Timeouts
+from odradek.schemas.topics import BATCHES, TASKS, TURNS
 from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import LaneLost, TransactionFailed
@@ -103,7 +103,6 @@ class World:
         self.points = Random(f"{seed}/points")
         self.kills = 0
         self.tasks: list[Task] = []
-        self.expected: set[str] = set()
         self.opened: set[str] = set()
         self.batches: set[str] = set()
         self.cluster.on_append = self._count
@@ -306,9 +305,7 @@ class World:
 
     def _count(self, message: Message) -> None:
         topic, value = message.topic, message.value or b""
-        if topic == EPISODES.name and value.startswith(b'{"type":"expected"'):
-            self.expected.add(codec.decode(value, Expected).task_id)
-        elif topic == BATCHES.name:
+        if topic == BATCHES.name:
             self.batches.add(codec.decode(value, Batch).task_id)
         elif topic == TURNS.name and value.startswith(b'{"type":"opened"'):
             self.opened.add(codec.decode(value, Opened).episode_id)

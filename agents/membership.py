@@ -73,8 +73,15 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._tenant.commit()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """A rebalance ended. aiokafka swallows what is raised here, so all work is elsewhere."""
-        numbers = {where.partition for where in assigned}
+        """A rebalance ended."""
+        try:
+            self._follow({where.partition for where in assigned})
+        # aiokafka logs and swallows what this callback raises, and would go on reading partitions
+        # that nobody has taken over: whatever it is ends the process.
+        except Exception as error:  # noqa: BLE001 - see above
+            self._fail(error)
+
+    def _follow(self, numbers: set[int]) -> None:
         self._assigned = numbers
         for doubt in self._doubts:
             doubt.cancel()
@@ -103,10 +110,12 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         position = await self._tenant.take(number)
         # From the tenant's last wait to here nothing waits, so no rebalance comes between.
         self._taking.pop(number, None)
-        self._owned.add(number)
-        where = TopicPartition(self._topic, number)
-        self._reader.seek(where, position)
-        self._reader.resume(where)
+        # A tenant that was fenced while it took over has told so by `doubt`, and owns nothing.
+        if self._tenant.position(number) is not None:
+            self._owned.add(number)
+            where = TopicPartition(self._topic, number)
+            self._reader.seek(where, position)
+            self._reader.resume(where)
         self._tell()
 
     def doubt(self, number: int, error: PartitionLost) -> None:

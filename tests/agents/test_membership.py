@@ -1,0 +1,89 @@
+"""Partitions that come and go while they are being taken over."""
+
+import asyncio
+
+import pytest
+from aiokafka import TopicPartition
+
+from odradek.agents.errors import PartitionLost
+from odradek.agents.membership import Membership
+
+
+class Reader:
+    """Notes what a consumer is told."""
+
+    def __init__(self):
+        self.resumed = []
+
+    def seek(self, where, position):
+        pass
+
+    def pause(self, where):
+        pass
+
+    def resume(self, where):
+        self.resumed.append(where.partition)
+
+
+class Tenant:
+    """Owns what it is given, unless it is fenced on the way."""
+
+    def __init__(self):
+        self.owned = {}
+        self.fenced = None
+
+    async def take(self, number):
+        self.owned[number] = 7
+        if self.fenced is not None:
+            del self.owned[number]
+            self.fenced(number)
+        return 7
+
+    def lose(self, number):
+        del self.owned[number]
+
+    def position(self, number):
+        return self.owned.get(number)
+
+    async def commit(self):
+        pass
+
+
+@pytest.fixture
+def member():
+    """A member of a group, and what ended it."""
+    ends = []
+    reader, tenant = Reader(), Tenant()
+    found = Membership(reader, "tasks", tenant, ends.append)
+    return found, reader, tenant, ends
+
+
+def places(*numbers):
+    return [TopicPartition("tasks", number) for number in numbers]
+
+
+async def test_a_partition_that_was_fenced_while_it_was_taken_over_is_not_owned(member):
+    """And losing it afterwards is no mistake; the next assignment takes it over anew."""
+    found, reader, tenant, ends = member
+    tenant.fenced = lambda number: found.doubt(number, PartitionLost("fenced"))
+    await found.on_partitions_assigned(places(0))
+    await found.settled.wait()
+    assert [] == reader.resumed
+    tenant.fenced = None
+    await found.on_partitions_assigned(places(1))
+    await found.on_partitions_assigned(places(0, 1))
+    await found.settled.wait()
+    assert ({0: 7, 1: 7}, []) == (tenant.owned, ends)
+    await found.aclose()
+
+
+async def test_what_goes_wrong_in_an_assignment_ends_the_process(member):
+    """Aiokafka would swallow it, and nobody would ever read those partitions."""
+    found, _, tenant, ends = member
+    await found.on_partitions_assigned(places(0))
+    await found.settled.wait()
+    tenant.owned.clear()
+    await found.on_partitions_assigned(places(1))
+    assert [KeyError] == [type(error) for error in ends]
+    await asyncio.sleep(0)
+    await found.aclose()

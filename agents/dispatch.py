@@ -137,7 +137,7 @@ class Dispatcher:
                 if self._stop.is_set() and self._failure is None:
                     await self.commit()
             finally:
-                for lot in self._lots.values():
+                for lot in list(self._lots.values()):  # a rebalance may take one meanwhile
                     await lot.ledger.aclose()
                 await close(self._reader)
 

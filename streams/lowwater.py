@@ -21,10 +21,11 @@ class LowWater:
     def mark(self, oldest: int) -> int:
         """The mark, where `oldest` is the opening of the oldest open story, else the position.
 
-        Never falls as `oldest` rises: a story is forgotten only once both its openings lie below.
+        Never falls as `oldest` rises. A story is forgotten once its repeat lies below the mark, not
+        just below `oldest`: another story may hold the mark lower than that.
         """
-        self._repeated = [pair for pair in self._repeated if pair[1] >= oldest]
         mark = oldest
         while below := [first for first, last in self._repeated if first < mark <= last]:
             mark = min(below)
+        self._repeated = [pair for pair in self._repeated if pair[1] >= mark]
         return mark

@@ -29,6 +29,19 @@ class _Metadata:
         return set(range(len(self._cluster.topics.get(topic, ()))))
 
 
+class _Connections:
+    """What the product reaches through `_client` for want of a public way."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def fetch_all_metadata(self) -> _Metadata:
+        return await self._client.call(_Metadata, self._client.net.cluster)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
 class SimConsumer(Client):
     """AIOKafkaConsumer: subscribed in a group, or assigned."""
 
@@ -60,7 +73,7 @@ class SimConsumer(Client):
         self._closed = False
         self._task: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
-        self._client = self
+        self._client = _Connections(self)
 
     # -- membership
 
@@ -207,9 +220,6 @@ class SimConsumer(Client):
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         return _Metadata(self.net.cluster).partitions_for_topic(topic)
-
-    async def fetch_all_metadata(self) -> _Metadata:
-        return await self.call(_Metadata, self.net.cluster)
 
     # -- reading
 

@@ -35,6 +35,7 @@ class Life:
         self.number = number
         self.skew = skew
         self.dead = False
+        self.died = 0.0
         self.frozen = False
         self.held: deque[asyncio.Handle] = deque()
         self.tasks: list[asyncio.Task[Any]] = []

@@ -13,6 +13,9 @@ from simulation.cluster import Again, Cluster
 from simulation.groups import Group
 from simulation.loop import LIFE, Killed, Life, SimLoop
 
+LINGER_S = 0.2
+"""How long what a killed process had sent may still arrive; nobody takes its place sooner."""
+
 
 class Chances(NamedTuple):
     """How likely the network is to misbehave, for each call."""
@@ -65,8 +68,8 @@ class Network:
 
     def _deliver(self, life: Life, answer: Any, work: Callable[[], Any]) -> None:
         now = self.loop.time()
-        if life.dead and self.rng.random() < 0.5:
-            return  # it was still in the dead process' buffers
+        if life.dead and (now - life.died > LINGER_S or self.rng.random() < 0.5):
+            return  # it was still in the dead process' buffers, or its connection is gone
         if now < self.cluster.down_until:
             self._again(self.cluster.down_until - now + self.way(), life, answer, work)
             return

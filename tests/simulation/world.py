@@ -195,7 +195,7 @@ class World:
             self._bury(program, life)
 
     def _bury(self, program: Program, life: Life) -> None:
-        life.dead = True
+        life.dead, life.died = True, self.loop.time()
         for group in list(self.groups.values()):
             group.vanish(life)
         wait = self.rng.uniform(0.2, 4.0)

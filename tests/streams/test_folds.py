@@ -127,6 +127,24 @@ def test_a_repeated_opening_raises_no_ghost_after_a_crash():
         assert whole == crashing(ASSEMBLE, records, [cut])
 
 
+def test_a_mark_that_is_held_lower_keeps_in_mind_what_lies_above_it():
+    """Two stories whose openings were repeated, the second holding the mark below the first's."""
+    told = [
+        (opened("b"), 0),
+        (opened("a"), 0),
+        (opened("b"), 10),
+        (opened("c"), 0),
+        (opened("a"), 0),
+        (Tick(), 9),
+        (turn("b"), 0),
+        (Tick(), 100),
+    ]
+    records = logged(ASSEMBLE, told)
+    whole = Lane(ASSEMBLE, 0).feed(records)
+    for cut in range(len(records) + 1):
+        assert whole == crashing(ASSEMBLE, records, [cut])
+
+
 def test_a_repeated_task_raises_no_ghost_after_a_crash():
     """The same for a task that is announced twice."""
     told = [

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -65,7 +66,7 @@ async def records(
     follow: bool = True,
     bus: BusSettings | None = None,
     ready: Callable[[], None] | None = None,
-) -> AsyncIterator[Record]:
+) -> AsyncGenerator[Record, None]:
     """Records of a topic (name without prefix), of all partitions, committed ones only.
 
     Args:
@@ -106,7 +107,7 @@ async def subscribe(
     follow: bool = True,
     bus: BusSettings | None = None,
     ready: Callable[[], None] | None = None,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Events of a topic of the table, such as `Episode`s of `rl.episodes.v1`.
 
     Args:
@@ -122,11 +123,13 @@ async def subscribe(
     business.
     """
     kind = codec.union(find(topic))
-    async for record in records(topic, since=since, follow=follow, bus=bus, ready=ready):
-        try:
-            event = codec.decode(record.value, kind)
-        except InvalidRecord as error:
-            passed_over(record, error)
-            continue
-        if all(getattr(event, name, None) == value for name, value in (where or {}).items()):
-            yield event
+    found = records(topic, since=since, follow=follow, bus=bus, ready=ready)
+    async with aclosing(found):  # whoever leaves us closes the consumer, too
+        async for record in found:
+            try:
+                event = codec.decode(record.value, kind)
+            except InvalidRecord as error:
+                passed_over(record, error)
+                continue
+            if all(getattr(event, name, None) == value for name, value in (where or {}).items()):
+                yield event

@@ -1,6 +1,7 @@
 """The client publishes, subscribes and deploys as the docs show."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -38,8 +39,9 @@ async def test_a_subscription_from_the_end_sees_only_what_comes(bus):
     ready = asyncio.Event()
 
     async def first():
-        async for task in subscribe(TASKS.name, bus=bus, ready=ready.set):
-            return task.task_id
+        async with aclosing(subscribe(TASKS.name, bus=bus, ready=ready.set)) as tasks:
+            async for task in tasks:
+                return task.task_id
 
     reading = asyncio.create_task(first())
     await ready.wait()
@@ -74,17 +76,18 @@ async def test_deploy_returns_one_result_per_task_in_order(bus):
     async def play():
         appender = await KafkaAppender.connect(bus)
         seen = set()
-        async for record in records(TASKS.name, since="beginning", bus=bus):
-            seen.add(record.key)
-            if record.key == "d":
-                await appender.append(
-                    DLQ.name,
-                    key="d",
-                    value=record.value,
-                    headers=letter(record, "unknown_agent", "no agent a")[1],
-                )
-            if len(seen) == len(tasks):
-                break
+        async with aclosing(records(TASKS.name, since="beginning", bus=bus)) as published:
+            async for record in published:
+                seen.add(record.key)
+                if record.key == "d":
+                    await appender.append(
+                        DLQ.name,
+                        key="d",
+                        value=record.value,
+                        headers=letter(record, "unknown_agent", "no agent a")[1],
+                    )
+                if len(seen) == len(tasks):
+                    break
         for made in (
             episode("c", Outcome.HOST_LOST, retry=True),
             episode("c", Outcome.COMPLETED, attempt=2, reward=0.5),

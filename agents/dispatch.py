@@ -353,19 +353,26 @@ class Dispatcher:
                     self._hear(record)
             lot.unread = None
         except BaseException:
-            self._lots.pop(number, None)
+            # Taken away while it was being taken over, as a rule: its groups are out no more.
+            self._forget(number)
             await ledger.aclose()
             raise
         return lot.marks.next
 
     def lose(self, number: int) -> None:
         """See `Tenant`."""
-        lot = self._lots.pop(number)
-        for task_id in lot.orders:
-            self.credit.forget(task_id)
-        closing = asyncio.create_task(lot.ledger.aclose())
-        closing.add_done_callback(self._ended)
-        self._changed.set()
+        if (lot := self._forget(number)) is not None:
+            closing = asyncio.create_task(lot.ledger.aclose())
+            closing.add_done_callback(self._ended)
+
+    def _forget(self, number: int) -> Lot | None:
+        """Let go of a lot and of the credit that its groups take, if it is there."""
+        lot = self._lots.pop(number, None)
+        if lot is not None:
+            for task_id in lot.orders:
+                self.credit.forget(task_id)
+            self._changed.set()
+        return lot
 
     async def commit(self) -> None:
         """See `Tenant`: commit what moved since the last time."""

@@ -7,6 +7,7 @@ import pytest
 
 from simulation.invariants import broken
 from simulation.network import Chances
+from simulation.trial import attempt
 from simulation.weather import Weather
 from simulation.world import World
 
@@ -78,3 +79,9 @@ def test_a_clock_that_is_set_back_makes_nobody_wait(seed):
     world = SetBack(seed, weather=replace(CALM, open_groups=8, group_size=3))
     world.run()
     assert [] == broken(world)
+
+
+@pytest.mark.parametrize("seed", [3545, 4786, 5078, 5209])
+def test_a_dispatcher_gives_back_the_credit_of_what_it_never_came_to_own(seed):
+    """A partition that is taken away while it is being taken over holds no other task up."""
+    assert () == attempt(seed).failures

@@ -79,6 +79,9 @@ def stand(
     found = Standing(incarnation, max(versions, default=0), folder)
     if folder is None:
         return found
+    # Whoever wrote it may have died between the rename and its fsync. What the log is told next
+    # must not be taken back by a power cut.
+    checkpoint.fsync(settings.output_dir)
     stored = checkpoint.position_of(folder)
     if (stored["run"], stored["topic"]) != (settings.run, settings.batches_topic):
         raise BadSettings(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, UnknownMemberIdError
 from aiokafka.structs import OffsetAndMetadata
 
 from simulation.cluster import Cluster, Message
@@ -112,7 +112,10 @@ class SimConsumer(Client):
             if self._listener is not None:
                 await self._tell(self._listener.on_partitions_revoked, list(self._assignment))
             joined = await self.call(self._group.join, self._member)
-            assigned = await joined
+            try:
+                assigned = await joined
+            except UnknownMemberIdError:
+                continue  # expelled while it waited
             await asyncio.sleep(self.net.way())
             self._assignment = list(assigned)
             self._positions.clear()

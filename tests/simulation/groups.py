@@ -104,7 +104,9 @@ class Group:
     def _expel(self, member: Member, since: float) -> None:
         if member.away_since == since and member in self.members:
             self.leave(member)
-            member.joining = None
+            joining, member.joining = member.joining, None
+            if joining is not None and not joining.done():
+                joining.set_exception(UnknownMemberIdError())
             self._tell(member)
 
     def check(self, member: Member) -> None:

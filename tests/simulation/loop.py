@@ -44,6 +44,13 @@ class Life:
         return f"{self.name}#{self.number}"
 
 
+def current_life() -> Life:
+    """Whose code this is."""
+    life = LIFE.get()
+    assert life is not None
+    return life
+
+
 class SimLoop(asyncio.AbstractEventLoop):
     """Runs callbacks one after the other, in the order of time and of their making."""
 

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from simulation.cluster import Again, Cluster
 from simulation.groups import Group
-from simulation.loop import LIFE, Killed, Life, SimLoop
+from simulation.loop import Killed, Life, SimLoop, current_life
 
 LINGER_S = 0.2
 """How long what a killed process had sent may still arrive; nobody takes its place sooner."""
@@ -104,9 +104,7 @@ class Client:
     def __init__(self) -> None:
         self.net = Network.current
         self.loop = self.net.loop
-        life = LIFE.get()
-        assert life is not None
-        self.life = life
+        self.life = current_life()
 
     async def call(self, work: Callable[..., Any], *args: Any, **more: Any) -> Any:
         return await self.net.call(self.life, partial(work, *args, **more))

@@ -30,7 +30,7 @@ from simulation.cluster import Cluster, Message
 from simulation.disk import Disk
 from simulation.groups import groups_of
 from simulation.host import AGENT, Hosts
-from simulation.loop import LIFE, Killed, Life, SimLoop, spawn
+from simulation.loop import Killed, Life, SimLoop, current_life, spawn
 from simulation.network import Chances, Network
 from simulation.producer import SimProducer
 from simulation.seams import on_disk, simulated
@@ -132,12 +132,12 @@ class World:
         self.start(self.programs[name])
 
     async def _dispatch(self) -> None:
-        name = _life().name if self.weather.static else None
+        name = current_life().name if self.weather.static else None
         settings = dispatching(self.weather.open_groups, name)
-        await Dispatcher(settings, self.bus_of(_life().name)).run()
+        await Dispatcher(settings, self.bus_of(current_life().name)).run()
 
     async def _stage(self, stage: Stage) -> None:
-        life = _life()
+        life = current_life()
         driver = KafkaDriver(
             self.bus_of(life.name),
             stage,
@@ -213,7 +213,7 @@ class World:
 
     def at(self, point: str) -> None:
         """A crash point of the code: die here, now and then."""
-        life = _life()
+        life = current_life()
         if not self.troubled or self.points.random() >= self.weather.crash_point:
             return
         if self._fault(f"{life!r} dies at {point}"):
@@ -318,6 +318,8 @@ class World:
 
     def _quiet(self) -> str:
         """What is still to be done, "" if nothing is."""
+        if self.loop.time() < self.cluster.down_until + 5.0:
+            return "the broker was away a moment ago"
         missing = {task.task_id for task in self.tasks} - self.batches
         if len(self.tasks) < self.weather.tasks or missing:
             return f"tasks without a batch: {sorted(missing)}"
@@ -391,9 +393,3 @@ class World:
             }
             self.net.over = True
             self.loop.bury(self.lives)
-
-
-def _life() -> Life:
-    life = LIFE.get()
-    assert life is not None
-    return life

@@ -48,15 +48,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Refused:
-    """A refusal in its place among the rows of its batch.
-
-    Attributes:
-        refusal: What the ledger is told.
-        row: Of the refused row; -1 for a whole batch or episode, which stand before all rows.
-    """
+    """A refusal in its place among the rows of its batch; the ledger is told it."""
 
     refusal: Refusal
-    row: int = -1
+
+    @property
+    def passed(self) -> int:
+        """Rows of the batch that are behind it: whole batches and episodes stand before all."""
+        return 0 if self.refusal.row is None else self.refusal.row + 1
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,10 @@ class Consumption:
         elif self._rules.max_row_tokens and len(row.ids) > self._rules.max_row_tokens:
             reason = "too_long"
         if reason:
-            refusal = Refusal(offset=row.offset, reason=reason, episode_id=row.episode_id)
-            return Refused(refusal, row.index)
+            refusal = Refusal(
+                offset=row.offset, reason=reason, episode_id=row.episode_id, row=row.index
+            )
+            return Refused(refusal)
         self._accepted += 1
         return replace(row, staleness=staleness)
 
@@ -173,7 +174,7 @@ class Consumption:
         together with what follows it, or whoever resumes there would tell it again.
         """
         for entry in self._waiting:
-            if not isinstance(entry, Refused) or entry.row >= 0:
+            if not isinstance(entry, Refused) or entry.passed:
                 return not isinstance(entry, Row)
         return False
 
@@ -197,7 +198,7 @@ class Consumption:
                 last = replace(last, offset=entry.offset, row=entry.index + 1)
             elif isinstance(entry, Refused):
                 # The position moves behind it, so that nobody who resumes there tells it again.
-                last = replace(last, offset=entry.refusal.offset, row=max(entry.row + 1, 0))
+                last = replace(last, offset=entry.refusal.offset, row=entry.passed)
                 if self._told:
                     self._told -= 1
                 else:

@@ -55,11 +55,13 @@ class Used(Event, frozen=True, kw_only=True):
 
 
 class Refusal(Event, frozen=True, kw_only=True):
-    """A batch or an episode that the trainer passed without using it."""
+    """A batch, an episode or a row that the trainer passed without using it."""
 
     offset: Count
     reason: str
     episode_id: str = ""
+    row: Count | None = None
+    """Of the batch's rows, counted before refusals; none for a whole episode or batch."""
 
 
 class Step(Event, frozen=True, tag="step", kw_only=True):

@@ -47,8 +47,8 @@ class Line:
         self._whole: dict[str, Spot] = {}
         """Where each announced checkpoint stands, by digest."""
         self._resumed: list[tuple[int, str, Spot]] = []
-        self._refused: dict[int, Counter[tuple[int, str, str]]] = {}
-        """By batch: (incarnation, episode, reason)."""
+        self._refused: dict[int, Counter[tuple[int, Refusal]]] = {}
+        """By batch: (incarnation, what it told)."""
 
     def feed(self, entry: Step) -> None:
         """Take the next entry."""
@@ -84,20 +84,27 @@ class Line:
         # What was refused at or behind the spot is met again, and told again.
         for offset in [at for at in self._refused if Spot(at) >= spot]:
             del self._refused[offset]
+        told = self._refused.get(spot.position, Counter())
+        for start, refusal in [*told]:
+            if refusal.row is not None and refusal.row >= spot.row:
+                del told[start, refusal]
 
     def _refuse(self, incarnation: int, refusal: Refusal) -> None:
-        told = self._refused.setdefault(refusal.offset, Counter())
-        told[incarnation, refusal.episode_id, refusal.reason] += 1
+        self._refused.setdefault(refusal.offset, Counter())[incarnation, refusal] += 1
 
     def refused(self, offset: int) -> Counter[tuple[str, str]]:
         """(episode, reason) of what was refused of a batch.
 
-        A batch in whose middle a start went on is met by two starts, and both may tell it.
+        A batch in whose middle a start went on is met by two starts, and both may tell the same.
+        What has no row is counted so, too: ledgers of before had none.
         """
-        most: Counter[tuple[str, str]] = Counter()
-        for (_, episode, reason), n in self._refused.get(offset, {}).items():
-            most[episode, reason] = max(most[episode, reason], n)
-        return most
+        most: Counter[Refusal] = Counter()
+        for (_, refusal), n in self._refused.get(offset, {}).items():
+            most[refusal] = max(most[refusal], n)
+        counted: Counter[tuple[str, str]] = Counter()
+        for refusal, n in most.items():
+            counted[refusal.episode_id, refusal.reason] += n
+        return counted
 
     def reasons(self) -> Counter[str]:
         """How many refusals, by reason."""

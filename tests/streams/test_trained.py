@@ -207,6 +207,47 @@ def test_several_runs_on_one_log_are_held_apart():
     ]
 
 
+def refused_between(first, second, **more):
+    """A step refuses `first` of batch 1 and dies; the next start goes on there, refuses `second`."""
+    return [
+        *start(1, 0, 0, version=1),
+        step(1, 1, 1, 2, version=2, used=used((0, 4)), refused=first),
+        *start(2, 1, 1, 2, version=3, resumed="c1"),
+        step(2, 2, 2, version=4, used=used((1, 2)), refused=second),
+    ]
+
+
+def stale(row):
+    return Refusal(offset=1, reason="stale", episode_id="e1-0", row=row)
+
+
+def test_rows_of_one_episode_refused_before_and_after_a_resume_are_two():
+    """Two sequences of an episode, both stale: a start between them does not make them one."""
+    found, (table,) = check(refused_between((stale(0),), (stale(3),)))
+    assert found.none, found
+    assert {"stale": 2} == table["refused"]
+
+
+def test_a_row_refused_before_and_after_a_resume_is_one():
+    """The start that died had told of a row that its checkpoint did not reach."""
+    found, (table,) = check(refused_between((stale(0), stale(3)), (stale(3),)))
+    assert found.none, found
+    assert {"stale": 2} == table["refused"]
+
+
+def test_a_row_that_only_the_line_that_was_cut_off_refused_is_not_refused():
+    """What it told of rows behind its checkpoint is told again, or the row was used."""
+    found, (table,) = check(refused_between((stale(0), stale(3)), ()))
+    assert ["batch 1 of run main: 4 rows, but 2 used and 1 refused"] == found.lost
+    assert {"stale": 1} == table["refused"]
+
+
+def test_a_row_refused_twice_by_one_start_is_named():
+    """It was passed once, so one of the two is wrong."""
+    found, _ = check(refused_between((stale(0), stale(0)), (stale(3),)))
+    assert ["batch 1 of run main: 4 rows, but 2 used and 3 refused"] == found.duplicated
+
+
 def test_two_runs_that_count_one_policy_may_not_share_a_number():
     """Engines know a version by its number alone."""
     second = [msgspec.structs.replace(one, run="second") for one in planted()]

@@ -180,7 +180,7 @@ SAMPLES: dict[str, events.Event] = {
         topic="replay.batches",
         optimized=False,
         used=(events.Used(offset=17, rows=4, digest="dd"),),
-        refused=(events.Refusal(offset=16, reason="stale", episode_id="episode-0"),),
+        refused=(events.Refusal(offset=16, reason="stale", episode_id="episode-0", row=1),),
         version=5,
         policy="policy",
         checkpoint="ee",

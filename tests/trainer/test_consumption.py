@@ -83,6 +83,17 @@ def test_a_run_resumed_after_any_step_tells_each_refusal_once(told, cut):
     assert every + list(ended.passed_idle().refused) == both + list(resumed.passed_idle().refused)
 
 
+def test_a_refused_row_is_told_with_its_place():
+    """Several rows of an episode may be refused for one reason; a whole batch has no place."""
+    consumption = Consumption(Rules(rows_per_step=1, max_row_tokens=1), Lineage())
+    consumption.feed(group_with_rewards(0, [0.0, 1.0]))
+    consumption.feed(group_with_rewards(1, [1.0, 1.0]))
+    refused = consumption.passed_idle().refused
+    assert [("too_long", 0), ("too_long", 1), ("zero_variance", None)] == [
+        (one.reason, one.row) for one in refused
+    ]
+
+
 @settings(max_examples=60)
 @given(shapes)
 def test_every_batch_is_passed_once_and_every_row_is_used_or_refused_once(rewards):

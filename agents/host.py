@@ -18,13 +18,14 @@ from odradek.agents.card import card
 from odradek.agents.errors import PartitionLost
 from odradek.agents.ledger import FencedLedger, Ledger, PlainLedger
 from odradek.agents.membership import Membership
+from odradek.agents.memory import recall
 from odradek.agents.owned import Owned
 from odradek.agents.process import serve
 from odradek.agents.replies import Replies
 from odradek.agents.run import Run, State
 from odradek.agents.seal import ProxySealer, Sealer
 from odradek.agents.settings import AgentSettings
-from odradek.agents.snapshots import Snapshots, recall
+from odradek.agents.snapshots import Snapshots
 from odradek.infra.bus import (
     PATIENT_S,
     BusSettings,
@@ -272,6 +273,7 @@ class Host:
         for where, mark in marks.items():
             if (owned := self._owned.get(where.partition)) is not None:
                 owned.committed = max(owned.committed, mark)
+                owned.memory.settle(owned.committed)
 
     # -- partitions
 
@@ -294,9 +296,9 @@ class Host:
         else:
             ledger = PlainLedger(self._appender)
         try:
-            memory = await recall(self._bus, name, number)
             count = len(self._reader.partitions_for_topic(self._topic) or ())
             position = await self._position(where)
+            memory = await recall(self._bus, name, number, position)
             owned = Owned(number, count, ledger, memory, position)
             strays = await self._recovery.strays(owned, position)
         except BaseException:

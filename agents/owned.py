@@ -5,8 +5,8 @@ from typing import Final
 
 from odradek.agents.backlog import Backlog
 from odradek.agents.ledger import Ledger
+from odradek.agents.memory import Memory
 from odradek.agents.run import Run, State
-from odradek.agents.snapshots import Memory
 
 LET_GO_S: Final = 10.0
 

@@ -18,17 +18,14 @@ from odradek.agents.binding.responses import (
     TERMINAL,
     Mark,
     event_headers,
-    read_mark,
     snapshot_headers,
     snapshot_value,
     state_of,
     stream_value,
 )
-from odradek.agents.errors import BadRequestHeader
 from odradek.agents.ledger import Entry
 from odradek.agents.run import Fail, Run
-from odradek.agents.span import span
-from odradek.infra.bus import Appender, BusSettings
+from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 
@@ -233,56 +230,3 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
             # ends, and the next owner takes the run for lost.
             self._fail(error)
             raise
-
-
-class Memory:
-    """What snapshots of one partition say about requests: the newest attempt at each message."""
-
-    def __init__(self) -> None:
-        self._tasks: dict[str, Mark] = {}
-        self._messages: dict[str, Mark] = {}
-        self._values: dict[str, bytes] = {}
-
-    def put(self, mark: Mark, value: bytes | None = None) -> None:
-        """Remember a mark; values are kept of unfinished tasks only."""
-        self._tasks[mark.task_id] = mark
-        known = self._messages.get(mark.message_id)
-        if known is None or known.attempt <= mark.attempt:
-            self._messages[mark.message_id] = mark
-        if mark.terminal or value is None:
-            self._values.pop(mark.task_id, None)
-        else:
-            self._values[mark.task_id] = value
-
-    def of_task(self, task_id: str) -> Mark | None:
-        """The newest mark of a task."""
-        return self._tasks.get(task_id)
-
-    def of_message(self, message_id: str) -> Mark | None:
-        """The newest mark of the last attempt at a message."""
-        return self._messages.get(message_id)
-
-    def value(self, task_id: str) -> bytes | None:
-        """The snapshot of an unfinished task."""
-        return self._values.get(task_id)
-
-    def unfinished(self) -> tuple[Mark, ...]:
-        """Tasks that a predecessor left."""
-        return tuple(mark for mark in self._tasks.values() if not mark.terminal)
-
-
-async def recall(bus: BusSettings, agent: str, partition: int) -> Memory:
-    """What all snapshots of a partition say; the fenced ledger must be started before.
-
-    Then no transaction of a predecessor is open, and the end that a committed reader sees is the
-    end of the log.
-    """
-    memory = Memory()
-    async for record in span(bus, agent_topic(A2A_TASKS, agent), partition):
-        if record.value is None:
-            continue
-        try:
-            memory.put(read_mark(record.headers), record.value)
-        except (BadRequestHeader, KeyError, ValueError):
-            continue  # no snapshot of ours; nothing can be recovered from it
-    return memory

@@ -82,8 +82,8 @@ def _channel(row: Topic, prefix: str) -> dict[str, Any]:
             "kafka": {
                 "partitions": row.partitions,
                 "topicConfiguration": {
-                    "cleanup.policy": ["compact" if row.compact else "delete"],
-                    "retention.ms": -1 if row.compact else row.retention_ms,
+                    "cleanup.policy": list(row.cleanup),
+                    "retention.ms": row.retention_ms,
                     "max.message.bytes": int(row.config["max.message.bytes"]),
                 },
             }

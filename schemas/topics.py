@@ -26,8 +26,10 @@ class Topic(Struct, frozen=True, kw_only=True):
     key: str
     partitions: int = 12
     retention_ms: int = 7 * DAY_MS
+    """-1: for ever."""
     log_append_time: bool = False
     compact: bool = False
+    """Only the newest record of a key stays, and that for the retention."""
     max_bytes: int = 1 * MB
     """Largest record value, before compression."""
     types: tuple[Any, ...] = ()
@@ -37,11 +39,21 @@ class Topic(Struct, frozen=True, kw_only=True):
     about: str = ""
 
     @property
+    def cleanup(self) -> tuple[str, ...]:
+        """What the broker does with old records."""
+        if self.compact:
+            return ("compact", "delete") if self.retention_ms > 0 else ("compact",)
+        return ("delete",)
+
+    @property
     def config(self) -> dict[str, str]:
         """The topic's configuration on the broker."""
+        rolled = self.compact and self.retention_ms > 0
         return {
-            "cleanup.policy": "compact" if self.compact else "delete",
-            "retention.ms": str(-1 if self.compact else self.retention_ms),
+            "cleanup.policy": ",".join(self.cleanup),
+            "retention.ms": str(self.retention_ms),
+            # Neither reaches into the segment that is being written.
+            **({"segment.ms": str(DAY_MS)} if rolled else {}),
             "message.timestamp.type": "LogAppendTime" if self.log_append_time else "CreateTime",
             "max.message.bytes": str(self.max_bytes + 64 * 1024),
         }
@@ -125,6 +137,7 @@ POLICIES: Final = Topic(
     key="policy name",
     partitions=1,
     compact=True,
+    retention_ms=-1,
     types=(events.Policy,),
     writers=("trainer",),
     readers=("proxy", "engines", "console"),
@@ -144,6 +157,7 @@ CARDS: Final = Topic(
     key="agent",
     partitions=1,
     compact=True,
+    retention_ms=-1,
     writers=("agent host",),
     readers=("gateway", "A2A clients"),
     about="Agent cards, as A2A's ProtoJSON.",
@@ -166,9 +180,10 @@ A2A_TASKS: Final = Topic(
     name="a2a.tasks.{agent}",
     key="A2A task id",
     compact=True,
+    retention_ms=A2A_REQUESTS.retention_ms,
     writers=("agent host",),
     readers=("its successors",),
-    about="Task snapshots with message id and request offset.",
+    about="Task snapshots with message id and request offset; kept as long as requests.",
 )
 A2A_REPLIES: Final = Topic(
     name="a2a.replies.{group}",

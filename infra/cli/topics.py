@@ -96,13 +96,14 @@ async def _on_cluster() -> list[dict[str, Any]]:
             row = find(name)
         except UnknownTopic:
             continue
-        days = row.retention_ms // (24 * 3600 * 1000)
+        kept = ["compact"] if row.compact else []
+        kept += [f"{row.retention_ms // (24 * 3600 * 1000)} d"] if row.retention_ms > 0 else []
         listed.append(
             {
                 "name": bus.topic(name),
                 "partitions": partitions.get(name, 0),
                 "key": row.key,
-                "retention": "compact" if row.compact else f"{days} d",
+                "retention": ", ".join(kept),
                 "about": row.about,
             }
         )

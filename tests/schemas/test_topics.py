@@ -10,6 +10,8 @@ from odradek.schemas import asyncapi
 from odradek.schemas.errors import UnknownTopic
 from odradek.schemas.topics import (
     A2A_EVENTS,
+    A2A_REQUESTS,
+    A2A_TASKS,
     AGENT_TOPICS,
     CLIENT_TOPICS,
     TOPICS,
@@ -40,6 +42,21 @@ def test_docs_name_no_topic_that_is_not_there():
 def test_agents_of_one_name_share_partition_counts():
     """Requests, events and task snapshots are co-partitioned."""
     assert 1 == len({row.partitions for row in AGENT_TOPICS})
+
+
+def test_snapshots_go_when_their_requests_do():
+    """A request that can still be read finds its snapshot, and no snapshot stays for ever."""
+    config = A2A_TASKS.config
+    assert "compact,delete" == config["cleanup.policy"]
+    assert A2A_REQUESTS.config["retention.ms"] == config["retention.ms"]
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: row.name)
+def test_what_is_compacted_alone_is_one_record_for_each_name(row):
+    """Policies and cards are few; whatever grows with the work is deleted in the end."""
+    alone = row.config["cleanup.policy"] == "compact"
+    assert (row.name in {"rl.policies.v1", "a2a.cards"}) == alone
+    assert ("-1" == row.config["retention.ms"]) == alone
 
 
 def test_an_agents_topic_is_found_by_its_name():

@@ -127,7 +127,8 @@ def write(
         fsync(root)
     at("renamed_before_rotate")
     # Only now may older ones go: dying above leaves them, dying below leaves one too many.
-    for _, old in whole(root)[keep:]:
+    # Later steps are of a line that was cut off, and could not be loaded: they count for none.
+    for _, old in [found for found in whole(root) if found[0] <= step][keep:]:
         shutil.rmtree(old, ignore_errors=True)
     for leftover in root.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -28,6 +28,9 @@ class TrainerSettings(BaseSettings):
     """Where checkpoints and weights go; a run that finds its own checkpoint there goes on."""
     run: str = "main"
     """Name of this run in the ledger (`rl.steps.v1`)."""
+    begin_anew: bool = False
+    """Train a run from its start again where the ledger knows of its checkpoints, but none of them
+    can be loaded; without it such a start is refused."""
     policy: str = "policy"
     """Name under which weights are announced on `rl.policies.v1`."""
     engine_urls: str = ""

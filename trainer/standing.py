@@ -67,7 +67,11 @@ def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], found: Standin
 def stand(
     settings: TrainerSettings, ledger: Sequence[Step], policies: Sequence[Policy]
 ) -> Standing:
-    """Find out where a run stands. Raises BadSettings for a folder of another run."""
+    """Find out where a run stands.
+
+    Raises BadSettings for a folder of another run, and where the ledger knows of checkpoints of
+    this one but none can be loaded.
+    """
     own = [step for step in ledger if step.run == settings.run]
     incarnation = max((step.incarnation for step in own), default=0) + 1
     # The ledger knows versions that compaction took from the policies, and those that were taken
@@ -78,6 +82,7 @@ def stand(
     folder = checkpoint.newest(settings.output_dir, warn=log.warning)
     found = Standing(incarnation, max(versions, default=0), folder)
     if folder is None:
+        _refuse_lost(settings, own)
         return found
     # Whoever wrote it may have died between the rename and its fsync. What the log is told next
     # must not be taken back by a power cut.
@@ -93,6 +98,18 @@ def stand(
     found.resumed = checkpoint.sha256_of(folder / checkpoint.MANIFEST)
     found.swallowed = _swallowed(own, found.resumed, stored)
     return found
+
+
+def _refuse_lost(settings: TrainerSettings, own: Sequence[Step]) -> None:
+    """Raise BadSettings rather than train a run from its start that was further once."""
+    saved = [step.step for step in own if step.checkpoint]
+    if not saved or settings.begin_anew:
+        return
+    raise BadSettings(
+        f"run {settings.run!r} has a checkpoint of step {max(saved)} in {STEPS.name}, but none in "
+        f"{settings.output_dir} can be loaded: restore that folder, name another run (--run), or "
+        "give --begin-anew to train this one from its start again"
+    )
 
 
 def _swallowed(own: Sequence[Step], digest: str, stored: dict[str, Any]) -> Step | None:

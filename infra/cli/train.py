@@ -11,6 +11,12 @@ from odradek.infra.cli.options import given
 @click.option("--model", help="Folder of the model to start from.")
 @click.option("--output-dir", help="Where checkpoints and weights go.")
 @click.option("--run", help="Name of this run in the ledger.")
+@click.option(
+    "--begin-anew",
+    is_flag=True,
+    default=None,
+    help="Train from the start again where the run's checkpoints are lost.",
+)
 @click.option("--policy", help="Name under which weights are announced.")
 @click.option("--engine-urls", help="Engines to reload, comma separated.")
 @click.option("--batches-topic", help="Topic of batches; another than the live one is a replay.")

@@ -22,8 +22,10 @@ from odradek.schemas.events.event import (
 from odradek.schemas.events.task import Reward, Task, Timeouts
 from odradek.schemas.events.training import Batch, Exclusion, Pointer, Policy, Refusal, Step, Used
 from odradek.schemas.events.turns import (
+    UNTOLD,
     Aborted,
     Completion,
+    Continuation,
     Opened,
     Prompt,
     Reply,
@@ -58,11 +60,13 @@ AnyEvent = (
 )
 
 __all__ = [
+    "UNTOLD",
     "Aborted",
     "AnyEvent",
     "Batch",
     "Break",
     "Completion",
+    "Continuation",
     "Conversation",
     "Count",
     "Episode",

@@ -1,6 +1,6 @@
 """The story of one episode: how it opened, each model call, how it ended."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -101,6 +101,22 @@ class Upstream(Event, frozen=True, kw_only=True):
     id: str = ""
 
 
+class Continuation(Event, frozen=True, kw_only=True):
+    """How the engine came by a prompt, where the proxy carries ids on (`continuation=bridge`)."""
+
+    mode: Literal["", "bridge", "render"] = ""
+    """`bridge`: an earlier turn's ids verbatim, then what is new, sent as ids; `render`: the chat
+    template's rendering of all messages; empty where ids are never carried on."""
+    reason: str = ""
+    """Why it was rendered."""
+    index: Count | None = None
+    """The first position at which two renderings, or what was sent and what was used, differ."""
+
+
+UNTOLD: Final = Continuation()
+"""The default itself: an equal one would be written."""
+
+
 class Turn(Event, frozen=True, tag="turn", kw_only=True):
     """One model call, durable before the agent sees its end."""
 
@@ -138,6 +154,7 @@ class Turn(Event, frozen=True, tag="turn", kw_only=True):
     error: str = ""
     untrainable: str = ""
     """Why this turn cannot be trained on although it succeeded, such as `no_token_ids`."""
+    continuation: Continuation = UNTOLD
 
 
 class Sealed(Event, frozen=True, tag="sealed", kw_only=True):

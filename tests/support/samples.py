@@ -75,6 +75,7 @@ SAMPLES: dict[str, events.Event] = {
         supersedes="turn-0",
         error="none",
         untrainable="no_token_ids",
+        continuation=events.Continuation(mode="render", reason="not_prefix_monotonic", index=7),
     ),
     "sealed": events.Sealed(
         episode_id="episode-1",

@@ -15,12 +15,12 @@ END, CALL, ARGUMENTS, THINK, THOUGHT = 999, 500, 501, 502, 503
 ROLES = {"system": 1000, "developer": 1000, "user": 1001, "assistant": 1002, "tool": 1003}
 
 
-def prompt_ids(messages):
+def prompt_ids(messages, *, answer=True):
     """The stub's chat template: role, what is said, end; then the assistant's role."""
     ids = []
     for message in messages:
         ids += [ROLES[message["role"]], *said_ids(message), END]
-    return [*ids, ROLES["assistant"]]
+    return [*ids, ROLES["assistant"]] if answer else ids
 
 
 def said_ids(message):
@@ -78,11 +78,15 @@ class StubEngine:
         self.gate.set()
         self.entered = asyncio.Event()
         self.version = 7
+        self.template = prompt_ids
+        self.takes_ids = True
+        self.rendered = []
         self.url = ""
 
     def app(self):
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/chat/completions/render", self.render)
         app.router.add_post("/v1/completions", self.complete)
         app.router.add_post("/tokenize", self.tokenize)
         app.router.add_get("/v1/models", self.models)
@@ -100,6 +104,21 @@ class StubEngine:
             return web.json_response({"error": {"message": "no such thing"}}, status=404)
         asked = await request.json()
         return web.json_response({"count": len(prompt_ids(asked["messages"]))})
+
+    async def render(self, request):
+        """VLLM's route: a chat request as ids."""
+        asked = await request.json()
+        self.rendered.append(asked)
+        if self.mode == "no_render":
+            return web.json_response({"error": {"message": "Not Found"}}, status=404)
+        answer = asked.get("add_generation_prompt", True)
+        ids = self.template(asked["messages"], answer=answer)
+        return web.json_response({"request_id": "r1", "token_ids": ids, "sampling_params": {}})
+
+    def prompt(self, asked):
+        """The prompt's ids: those that came with the request, as vLLM has it, or the template's."""
+        told = (asked.get("kv_transfer_params") or {}).get("prompt_token_ids")
+        return told if told and self.takes_ids else self.template(asked["messages"])
 
     def text(self, asked, index=0):
         seed = json.dumps([asked["messages"], asked["call"]]).encode()
@@ -176,7 +195,7 @@ class StubEngine:
         return asked.get("return_token_ids") and self.mode != "no_ids"
 
     def reply(self, asked):
-        prompt = prompt_ids(asked["messages"])
+        prompt = self.prompt(asked)
         found = [self.choice(asked, index) for index in range(asked.get("n") or 1)]
         extra = 3 if self.mode == "mismatch" else 0
         return {
@@ -201,7 +220,7 @@ class StubEngine:
 
     def chunks(self, asked):
         """The stream's chunks as vLLM orders them: role, what is said, finish, usage."""
-        prompt = prompt_ids(asked["messages"])
+        prompt = self.prompt(asked)
         head = {"id": f"chat-{asked['call']}", "object": "chat.completion.chunk", "created": 1}
         head["model"] = asked.get("model")
         n = asked.get("n") or 1

@@ -68,8 +68,13 @@ REFUSED: Final = Metric(
     "requests that the proxy answered with a 4xx of its own",
     "the code says which limit, token or field; the caller was told, too",
 )
+FAILED: Final = Metric(
+    "odradek.calls.failed",
+    "calls to which no engine gave an answer that can be used",
+    "the code says whether engines were away, slow, broke off, or said too much",
+)
 METRICS: Final = (
-    CAPTURE_GAPS, EXPIRED, STATELESS, DEAD_LETTERS, STALE, DUPLICATES, SKIPPED, REFUSED,
+    CAPTURE_GAPS, EXPIRED, STATELESS, DEAD_LETTERS, STALE, DUPLICATES, SKIPPED, REFUSED, FAILED,
 )  # fmt: skip
 
 

@@ -159,6 +159,7 @@ class Proxy:
         told = {
             "status": "ok", "writer": self.writer, "turns": self.recorder.turns,
             "episodes": len(self.stories), "lost": self.calls.lost, "refused": self.refused,
+            "failed": self.calls.failed,
             "engines": {"up": self.engine.up, "all": len(self.engine)},
         }  # fmt: skip
         return _json(200, told)

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 import msgspec
-from aiohttp import ClientResponse, web
+from aiohttp import web
 
 from odradek.infra import telemetry, trust
 from odradek.infra.crash import crash_point
@@ -20,6 +20,7 @@ from odradek.proxy.errors import (
     EngineError,
     EngineSlow,
     LogRefused,
+    ProxyError,
     StreamGarbled,
     TooManyStreams,
     TurnTooLarge,
@@ -31,7 +32,7 @@ from odradek.proxy.relay import Relay
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.story import Stories
-from odradek.proxy.upstream import passed
+from odradek.proxy.upstream import Incoming
 from odradek.schemas.events import Opened, Outcome, Sealed, Timing
 
 log = logging.getLogger("odradek.proxy")
@@ -65,6 +66,8 @@ class Calls:
     ) -> None:
         self.lost = 0
         """Turns served although the log did not take them."""
+        self.failed: Counter[str] = Counter()
+        """Calls that no engine answered well, by the error's code."""
         self._settings = settings
         self._limits = settings.limits()
         self._engine = engine
@@ -135,7 +138,7 @@ class Calls:
         try:
             async with (
                 asyncio.timeout(self._settings.call_s),
-                self._engine.ask("/tokenize", body, None) as upstream,
+                await self._engine.ask("/tokenize", body, None) as upstream,
             ):
                 status, answer = upstream.status, await upstream.read()
         except TimeoutError:
@@ -191,11 +194,8 @@ class Calls:
     async def _whole(self, call: Call) -> web.StreamResponse:
         status, headers, body = 0, answers.JSON, b""
         try:
-            async with (
-                self._limited(call),
-                self._asked(call) as upstream,
-            ):
-                status, headers, body = upstream.status, passed(upstream), await upstream.read()
+            async with self._limited(call), await self._asked(call) as upstream:
+                status, headers, body = upstream.status, upstream.headers, await upstream.read()
         except (EngineError, TimeoutError) as raised:
             return await self._failed(call, raised, status)
         return await self._answered(call, status, headers, body)
@@ -204,24 +204,20 @@ class Calls:
         relay = Relay(call)
         status = 0
         try:
-            async with (
-                self._limited(call),
-                self._asked(call) as upstream,
-            ):
-                status = upstream.status
-                relay.headers = passed(upstream)
-                if status != 200 or upstream.content_type != "text/event-stream":
+            async with self._limited(call), await self._asked(call) as upstream:
+                status, relay.headers = upstream.status, upstream.headers
+                if not upstream.streams:
                     body: bytes | None = await upstream.read()
                 else:
                     body = None
-                    async for chunk in upstream.content.iter_any():
+                    async for chunk in upstream.chunks():
                         await relay.feed(chunk)
                     await relay.feed(b"\n\n" if relay.parser.rest else b"")
         except (EngineError, StreamGarbled, TimeoutError) as raised:
             if not relay.begun:
                 return await self._failed(call, raised, status)
             body = None
-            relay.broke(told(raised, call))
+            relay.broke(self._told(call, raised))
         if body is not None:  # an error, as a rule
             return await self._answered(call, status, relay.headers, body)
         relay.finish()
@@ -270,7 +266,7 @@ class Calls:
 
     async def _failed(self, call: Call, raised: Exception, status: int) -> web.StreamResponse:
         """The engine gave no answer: a turn with the error, and an error for the agent."""
-        error = told(raised, call)
+        error = self._told(call, raised)
         captured = [capture.Captured(error=why(error, call))]
         answer = answers.error_answer(error, call.ask.dialect)
         result = Result(drafts=self._drafts(call, captured, status), answer=answer)
@@ -278,8 +274,15 @@ class Calls:
             await self._record(call, result)
         return await self._release(call, result)
 
-    def _asked(self, call: Call) -> AbstractAsyncContextManager[ClientResponse]:
-        return self._engine.ask(
+    def _told(self, call: Call, raised: Exception) -> ProxyError:
+        """What went wrong at the engine, counted."""
+        error = told(raised, call)
+        self.failed[error.code] += 1
+        trust.moved(trust.FAILED, code=error.code)
+        return error
+
+    async def _asked(self, call: Call) -> Incoming:
+        return await self._engine.ask(
             call.path, call.ask.body, call.traceparent, episode=call.story.episode_id
         )
 

@@ -4,13 +4,13 @@ Token ids are the engine's own, never made again from text. What does not add up
 turn (`untrainable`) and never guessed.
 """
 
+import math
 import sys
 from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 from msgspec import Raw, Struct
 
 from odradek.schemas.codec import MAX_DEPTH, check_depth, check_text
@@ -92,10 +92,13 @@ class Captured(Struct, kw_only=True):
     id: str = ""
     untrainable: str = ""
     error: str = ""
+    closed: bool = False
+    """Whether the engine ended it at an end token, not at a limit or in a stop string."""
 
 
 NULL: Final = Raw(b"null")
 MAX_CHOICE: Final = 2**16
+CLOSED: Final = frozenset({"stop", "tool_calls"})
 _body: Final = msgspec.json.Decoder(Body)
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -152,6 +155,7 @@ class Taken(Struct):
         merge(self.said, chunk.delta)
         known = self.choice
         known.finish_reason = chunk.finish_reason or known.finish_reason
+        known.stop_reason = known.stop_reason if chunk.stop_reason is None else chunk.stop_reason
         if chunk.weight_versions:
             known.weight_versions = joined(known.weight_versions or [], chunk.weight_versions)
         if chunk.token_ids is not None:
@@ -301,6 +305,7 @@ def _choice(body: Body, taken: Taken) -> Captured:
         message=taken.message,
         finish_reason=choice.finish_reason,
         id=body.id,
+        closed=choice.finish_reason in CLOSED and not isinstance(choice.stop_reason, str),
     )
     if ids is None or prompt is None:
         found.untrainable = "no_token_ids"
@@ -313,7 +318,7 @@ def _choice(body: Body, taken: Taken) -> Captured:
         found.untrainable = "bad_tokens"
         return found
     found.versions = _versions(choice.weight_versions, len(ids))
-    if len(values) == len(ids) and np.isfinite(np.frombuffer(values, np.float32)).all():
+    if len(values) == len(ids) and math.isfinite(sum(values)):  # of doubles: none overflows
         found.completion = Completion(ids=sampled, logprobs=_little(values))
     else:
         found.completion = Completion(ids=sampled)

@@ -106,6 +106,8 @@ def _full(message: Raw) -> Any:
 
 def common_ids(one: bytes, other: bytes) -> int:
     """Length of the common prefix of two id arrays, in ids."""
+    if one[:4] != other[:4]:
+        return 0  # another conversation, as a rule
     if other.startswith(one):
         return len(one) // 4
     n = min(len(one), len(other)) // 4

@@ -19,6 +19,7 @@ ProxyError
 ├── EngineError                  the engine's doing, retriable
 │   ├── EngineUnreachable   503  nobody answers at the engine's address
 │   ├── EngineBroke         502  the connection ended in the middle of an answer
+│   ├── ReplyTooLarge       502  not retriable: an answer beyond the bound
 │   └── EngineSlow          504  no answer within the call's deadline
 ├── LogRefused              503  retriable: the log did not take the turn, so its end is withheld
 ├── TurnTooLarge            500  the log can never take a turn of this size
@@ -167,6 +168,13 @@ class EngineBroke(EngineError):
     """The connection ended before the answer did."""
 
     code = "engine_broke"
+
+
+class ReplyTooLarge(EngineError):
+    """An answer beyond the bound; the same request would get the like again."""
+
+    retriable = False
+    code = "reply_too_large"
 
 
 class EngineSlow(EngineError):

@@ -9,16 +9,15 @@ nothing of an answer.
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
-import aiohttp
 from circuitbreaker import CircuitBreaker
 
 from odradek.proxy.errors import EngineBroke, EngineError, EngineUnreachable
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.upstream import BUSY, Engine
+from odradek.proxy.upstream import BUSY, Engine, Incoming
 
 FAILURES: Final = 5
 """So many connections in a row must fail before an engine is left alone."""
@@ -100,6 +99,7 @@ class Pool:
         self.moved = 0
         """Calls that another engine took than the one that they were sent to first."""
         self._members = {engine.url: Member(engine) for engine in engines}
+        self._only = list(self._members.values()) if len(self._members) == 1 else None
         self._clock = clock
         self._patience_s = patience_s
         self._health_s = health_s
@@ -114,6 +114,7 @@ class Pool:
                 key=settings.engine_key.get_secret_value(),
                 connect_s=settings.engine_connect_s,
                 read_s=settings.engine_read_s or None,
+                max_bytes=settings.max_reply_bytes,
             )
             for url in settings.engine_urls
         ]
@@ -146,25 +147,19 @@ class Pool:
 
     def candidates(self, episode: str) -> list[Member]:
         """In the episode's order those worth a call; all of them if none is."""
+        if self._only is not None:
+            return self._only
         order = [self._members[url] for url in ranked(self._members, episode)]
         return [member for member in order if member.available] or order
 
-    @asynccontextmanager
     async def ask(
         self, path: str, body: bytes, traceparent: str | None, *, episode: str = ""
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> Incoming:
         """Post to a route of the episode's engine, or of the next that takes it.
 
         The answer's head is there, so from here on no other engine is asked: the agent may have
-        seen the beginning.
+        seen the beginning. Whoever asks closes it.
         """
-        async with AsyncExitStack() as stack:
-            yield await self._answer(stack, (path, body, traceparent), episode)
-
-    async def _answer(
-        self, stack: AsyncExitStack, asked: tuple[str, bytes, str | None], episode: str
-    ) -> aiohttp.ClientResponse:
-        """The first answer that stands; the stack holds its connection."""
         end = self._clock() + self._patience_s
         pause = PAUSE_S
         broken: list[Member] = []
@@ -176,9 +171,8 @@ class Pool:
             for member in candidates:
                 last = over and member is candidates[-1]
                 first = first or member
-                held = AsyncExitStack()
                 try:
-                    response = await held.enter_async_context(member.engine.ask(*asked))
+                    answer = await member.engine.ask(path, body, traceparent)
                 except (EngineUnreachable, EngineBroke) as error:
                     member.failed(error)
                     # Unreachable: it never had the call. Broke: it may have sampled, so not there
@@ -189,12 +183,11 @@ class Pool:
                         raise
                     continue
                 member.answered()
-                if response.status in BUSY and not last:
-                    await held.aclose()
-                    continue
+                if answer.status in BUSY and not last:
+                    async with answer:
+                        continue
                 self.moved += member is not first
-                await stack.enter_async_context(held)
-                return response
+                return answer
             await asyncio.sleep(min(pause, max(0.0, end - self._clock())))
             pause = min(pause * 2, LONGEST_PAUSE_S)
 

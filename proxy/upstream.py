@@ -1,13 +1,13 @@
 """The engine, over aiohttp: one pool without bounds, since httpx's scans all its connections."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Final, Self
 
 import aiohttp
 from yarl import URL
 
-from odradek.proxy.errors import EngineBroke, EngineError, EngineSlow, EngineUnreachable
+from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable, ReplyTooLarge
 
 KEEP_ALIVE_S: Final = 4.0
 """Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
@@ -17,22 +17,130 @@ BUSY: Final = frozenset({429, 503})
 """Statuses of an engine that takes no call just now."""
 
 
+class Connected:
+    """A block in which a connection may fail: what goes wrong with it, as an error of ours.
+
+    A class and no generator: each call enters it three times.
+    """
+
+    __slots__ = ("_url",)
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        """Nothing to open."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Raise EngineSlow, EngineUnreachable or EngineBroke for what aiohttp raised."""
+        if error is None:
+            return
+        if isinstance(error, aiohttp.SocketTimeoutError):
+            raise EngineSlow(f"the engine at {self._url} sent nothing for too long") from None
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError):
+            raise EngineUnreachable(
+                f"no inference engine answers at {self._url}: is it running? "
+                "(ODRADEK_ENGINE_URL says where it is)"
+            ) from error
+        if isinstance(error, aiohttp.ClientError | ConnectionError):
+            raise EngineBroke(
+                f"the connection to the engine broke: {type(error).__name__}"
+            ) from error
+
+
+class Incoming:
+    """An engine's answer whose head is there; its body is read, once, within its block.
+
+    Args:
+        response: As aiohttp has it.
+        connected: What its connection's errors become.
+        max_bytes: Beyond so many, after decompression, the answer is given up: ReplyTooLarge.
+    """
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, connected: Connected, max_bytes: int
+    ) -> None:
+        self.status: Final = response.status
+        self._response = response
+        self._connected = connected
+        self._max_bytes = max_bytes
+
+    async def __aenter__(self) -> Self:
+        """Its connection is its own until the block ends."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Give the connection back; one on which more would come is closed."""
+        with self._connected:
+            await self._response.__aexit__(kind, error, at)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an agent gets of its headers: with Retry-After, which SDKs obey, if busy."""
+        known = self._response.headers
+        found = {name: known[name] for name in PASSED if name in known}
+        if self.status in BUSY:
+            found.setdefault("Retry-After", "1")
+        return found
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is a stream of events."""
+        return self.status == 200 and self._response.content_type == "text/event-stream"
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Its body, as it comes."""
+        size = 0
+        while True:
+            with self._connected:
+                chunk = await self._response.content.readany()
+            if not chunk:
+                return
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise ReplyTooLarge(f"the engine's reply exceeds {self._max_bytes} bytes")
+            yield chunk
+
+    async def read(self) -> bytes:
+        """Its whole body."""
+        return b"".join([chunk async for chunk in self.chunks()])
+
+
 class Engine:
     """Sends requests to an engine.
 
-    Its errors are EngineUnreachable, EngineBroke and EngineSlow.
+    Its errors are EngineUnreachable, EngineBroke, EngineSlow and ReplyTooLarge.
 
     Args:
         url: Its root.
         key: Its own credential, where it wants one.
         connect_s: How long a connection may take.
         read_s: How long it may send nothing; None where only the call's deadline counts.
+        max_bytes: Largest answer.
     """
 
     def __init__(
-        self, url: str, *, key: str = "", connect_s: float = 5.0, read_s: float | None = None
+        self,
+        url: str,
+        *,
+        key: str = "",
+        connect_s: float = 5.0,
+        read_s: float | None = None,
+        max_bytes: int = 2**26,
     ) -> None:
         self.url = url
+        self._max_bytes = max_bytes
+        self._connected = Connected(url)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)
         self._routes: dict[str, URL] = {}
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
@@ -63,61 +171,30 @@ class Engine:
             raise EngineUnreachable("the pool of connections to the engine is not open")
         return self._session
 
-    @asynccontextmanager
-    async def ask(
-        self, path: str, body: bytes, traceparent: str | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Post to one of the engine's routes; the answer's head is there, its body to be read."""
+    async def ask(self, path: str, body: bytes, traceparent: str | None) -> Incoming:
+        """Post to one of the engine's routes."""
         if (url := self._routes.get(path)) is None:
             url = self._routes[path] = URL(self.url + path)
         headers = self._headers
         if traceparent:
             headers = {**headers, "traceparent": traceparent}
-        with self._told():
-            async with self._pool.post(
-                url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                yield response
+        with self._connected:
+            response = await self._pool.post(url, data=body, headers=headers, allow_redirects=False)
+        return Incoming(response, self._connected, self._max_bytes)
 
     async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
         """Status, headers for the agent, and body of an address of the engine."""
-        with self._told():
-            try:
-                async with self._pool.get(
+        try:
+            with self._connected:
+                response = await self._pool.get(
                     self.url + path,
                     headers=self._headers,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=timeout_s),
-                ) as response:
-                    return response.status, passed(response), await response.read()
-            except TimeoutError:
-                raise EngineUnreachable(
-                    f"the engine at {self.url} did not answer within {timeout_s:g} s"
-                ) from None
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What goes wrong with a connection, as an error of ours."""
-        try:
-            yield
-        except EngineError:
-            raise
-        except aiohttp.SocketTimeoutError:
-            raise EngineSlow(f"the engine at {self.url} sent nothing for too long") from None
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
+                )
+            async with Incoming(response, self._connected, self._max_bytes) as answer:
+                return answer.status, answer.headers, await answer.read()
+        except TimeoutError:
             raise EngineUnreachable(
-                f"no inference engine answers at {self.url}: is it running? "
-                "(ODRADEK_ENGINE_URL says where it is)"
-            ) from error
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise EngineBroke(
-                f"the connection to the engine broke: {type(error).__name__}"
-            ) from error
-
-
-def passed(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """The headers of the engine that an agent gets: with Retry-After, which SDKs obey, if busy."""
-    found = {name: response.headers[name] for name in PASSED if name in response.headers}
-    if response.status in BUSY:
-        found.setdefault("Retry-After", "1")
-    return found
+                f"the engine at {self.url} did not answer within {timeout_s:g} s"
+            ) from None

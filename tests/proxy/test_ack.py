@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 from openai import InternalServerError
 
 from odradek.infra.bus import MemoryAppender
-from odradek.infra.errors import BusError, KafkaUnreachable
+from odradek.infra.errors import BusError, KafkaUnreachable, LogUnavailable
 from odradek.proxy.errors import LogLost
 from odradek.schemas.codec import decode
 from odradek.schemas.events import Outcome, Turn
@@ -31,6 +31,17 @@ class SlowLog(MemoryAppender):
         self.asked.set()
         await self.go.wait()
         return await super().append(topic, **record)
+
+
+class DeadLog(SlowLog):
+    """A log that gives up after a while, as Kafka's does."""
+
+    async def append(self, topic, **record):
+        try:
+            async with asyncio.timeout(0.3):
+                return await super().append(topic, **record)
+        except TimeoutError:
+            raise LogUnavailable("it took nothing") from None
 
 
 async def test_a_whole_reply_waits_for_the_ack(make):
@@ -304,7 +315,7 @@ async def test_a_log_that_is_back_is_found_out_though_nobody_calls(make):
 
 async def test_calls_of_one_episode_do_not_wait_for_a_dead_log_one_after_the_other(make):
     """Twenty at once are refused in the time of one."""
-    log = SlowLog()
+    log = DeadLog()
     async with make(log, log_timeout_s=0.3) as bench:
         began = time.monotonic()
         answers = await asyncio.gather(

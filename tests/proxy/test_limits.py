@@ -139,6 +139,27 @@ async def test_an_episode_has_a_bound_of_calls_and_tokens(make, dialect):
             assert allowed == len(bench.turns())
 
 
+@pytest.mark.parametrize("dialect", ALL)
+async def test_a_reply_beyond_the_bound_is_given_up_and_counted(make, engine, dialect):
+    """The agent gets its dialect's error and no Retry-After, the log a turn that says why."""
+    path, body = ALL[dialect]
+    engine.script = [{"content": "y" * 5000}]
+    body = {**body, "n": 100} if dialect == "completions" else body
+    async with make(max_reply_bytes=4096) as bench:
+        status, headers, answer = await bench.post(path, body, token=bench.token())
+        assert (502, None, "false") == (
+            status, headers.get("Retry-After"), headers["x-should-retry"],
+        )  # fmt: skip
+        assert "exceeds 4096 bytes" in json.loads(answer)["error"]["message"]
+        _, _, events = await bench.post(path, {**body, "stream": True}, token=bench.token())
+        assert b"exceeds 4096 bytes" in events
+        assert 3 * 4096 > len(events)
+        assert ["reply_too_large"] * 2 == [turn.error.split(":")[0] for turn in bench.turns()]
+        assert {"reply_too_large": 2} == bench.proxy.calls.failed
+        async with ClientSession() as session, session.get(f"{bench.url}/healthz") as told:
+            assert {"reply_too_large": 2} == (await told.json())["failed"]
+
+
 async def test_a_token_has_a_bound_of_open_streams(make, engine):
     """Another token of the episode, and whole replies, go on; one that ends makes room."""
     engine.gate.clear()

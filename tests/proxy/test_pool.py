@@ -229,11 +229,9 @@ class Dead(Engine):
     asked = 0
     error = EngineUnreachable
 
-    @asynccontextmanager
     async def ask(self, path, body, traceparent):
         self.asked += 1
         raise self.error("away")
-        yield
 
 
 async def test_a_dead_engine_is_left_alone_for_a_while(engine, monkeypatch):
@@ -247,13 +245,13 @@ async def test_a_dead_engine_is_left_alone_for_a_while(engine, monkeypatch):
         for member in both._members.values():
             await member.engine.start()
         for episode in mine[:20]:
-            async with both.ask(PATH, b'{"messages": []}', None, episode=episode) as answer:
+            async with await both.ask(PATH, b'{"messages": []}', None, episode=episode) as answer:
                 assert answer.status == 200
         assert dead.asked == pool.FAILURES
         assert (1, 2) == (both.up, len(both))
         for member in both._members.values():
             member.answered()  # what a call after the pause finds
-        async with both.ask(PATH, b'{"messages": []}', None, episode=mine[0]):
+        async with await both.ask(PATH, b'{"messages": []}', None, episode=mine[0]):
             assert dead.asked == pool.FAILURES + 1
 
 
@@ -263,7 +261,7 @@ async def test_slowness_is_no_reason_to_sample_elsewhere():
     slow.error = other.error = EngineSlow
     both = pool.Pool([slow, other], clock=lambda: 0.0)
     with pytest.raises(EngineSlow):
-        async with both.ask(PATH, b"", None, episode="e"):
+        async with await both.ask(PATH, b"", None, episode="e"):
             pass
     assert 1 == slow.asked + other.asked
 

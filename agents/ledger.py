@@ -83,15 +83,11 @@ class FencedLedger:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             offsets, self._offsets = self._offsets, {}
-            problem: Exception | None = None
-            try:
-                await self._transaction(
-                    [entry for entries, _ in batch for entry in entries], offsets
-                )
-            except ProducerFenced:
-                problem = PartitionLost(f"another host has taken {self._name} over")
-            except (KafkaError, TimeoutError) as error:
-                problem = LogUnavailable(f"{self._name} could not write a transaction: {error!r}")
+            together = [entry for entries, _ in batch for entry in entries]
+            (ended,) = await asyncio.gather(
+                self._transaction(together, offsets), return_exceptions=True
+            )
+            problem = self._problem(ended)
             for _, done in batch:
                 if done.cancelled():
                     continue
@@ -100,6 +96,14 @@ class FencedLedger:
                 else:
                     done.set_exception(problem)
                     done.exception()  # whoever waits gets it; nobody may wait any more
+
+    def _problem(self, ended: BaseException | None) -> BaseException | None:
+        """What to tell those who wait: a mistake of ours as it is, for it ends the process."""
+        if isinstance(ended, ProducerFenced):
+            return PartitionLost(f"another host has taken {self._name} over")
+        if isinstance(ended, KafkaError | TimeoutError):
+            return LogUnavailable(f"{self._name} could not write a transaction: {ended!r}")
+        return ended
 
     async def _transaction(
         self, entries: list[Entry], offsets: dict[TopicPartition, OffsetAndMetadata]

@@ -1,0 +1,77 @@
+"""Whoever waits for a transaction hears of it, whatever it ended with."""
+
+import asyncio
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, ProducerFenced
+
+from odradek.agents.errors import PartitionLost
+from odradek.agents.ledger import Entry, FencedLedger
+from odradek.infra.bus import BusSettings
+from odradek.infra.errors import LogUnavailable
+
+
+class Producer:
+    """A producer of transactions whose begin goes wrong; each waits until it is let go on."""
+
+    def __init__(self, error):
+        self.error = error
+        self.go_on = asyncio.Event()
+
+    async def begin_transaction(self):
+        await self.go_on.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def send(self, *_, **__):
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def flush(self):
+        pass
+
+    commit_transaction = flush
+
+
+def ledger_over(monkeypatch, error):
+    made = Producer(error)
+    monkeypatch.setattr("odradek.agents.ledger.producer", lambda *_, **__: made)
+    return FencedLedger(BusSettings(), "group", 0), made
+
+
+ENTRY = Entry(topic="rl.turns.v1", key="k", value=b"v")
+
+
+@pytest.mark.parametrize(
+    "error,heard",
+    [
+        (None, None),
+        (ProducerFenced(), PartitionLost),
+        (KafkaConnectionError(), LogUnavailable),
+        (TimeoutError(), LogUnavailable),
+        (ValueError("a mistake of ours"), ValueError),
+    ],
+)
+async def test_all_who_wait_hear_how_it_ended(monkeypatch, error, heard):
+    """Those of the transaction that failed, and those of the next."""
+    ledger, made = ledger_over(monkeypatch, error)
+    first = asyncio.create_task(ledger.write(ENTRY))
+    await asyncio.sleep(0)
+    later = [asyncio.create_task(ledger.write(ENTRY)) for _ in range(2)]
+    await asyncio.sleep(0)
+    made.go_on.set()
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(first, *later, return_exceptions=True)
+    assert [heard or type(None)] * 3 == [type(one) for one in found]
+
+
+async def test_who_no_longer_waits_keeps_nobody_from_hearing(monkeypatch):
+    """A write that was given up is still made."""
+    ledger, made = ledger_over(monkeypatch, None)
+    gone, there = (asyncio.create_task(ledger.write(ENTRY)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    made.go_on.set()
+    async with asyncio.timeout(5):
+        await there

@@ -301,6 +301,8 @@ class Dispatcher:
 
     async def _send_orders(self, lot: Lot, orders: list[Order]) -> None:
         for at in range(0, len(orders), TOGETHER):
+            if self._lots.get(lot.number) is not lot:
+                return  # taken away with the transaction before: its new owner has the rest
             entries: list[Entry] = []
             for order in orders[at : at + TOGETHER]:
                 entries += records_of(order, self._settings.max_attempts)

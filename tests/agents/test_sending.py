@@ -1,0 +1,111 @@
+"""Groups that are to go out on a partition that is taken away meanwhile."""
+
+import asyncio
+
+import pytest
+from aiokafka import TopicPartition
+
+from odradek.agents.dispatch import TOGETHER, Dispatcher
+from odradek.agents.errors import PartitionLost
+from odradek.agents.lot import Lot
+from odradek.agents.marks import Marks, Standing
+from odradek.agents.order import Order
+from odradek.agents.settings import DispatchSettings
+from odradek.infra.bus import BusSettings
+from odradek.schemas.events import Task
+
+
+class Ledger:
+    """Takes transactions; `meanwhile` is what happens during each."""
+
+    def __init__(self):
+        self.commits = []
+        self.closed = False
+        self.meanwhile = lambda: None
+
+    async def commit(self, where, offset, metadata, *entries):
+        assert not self.closed, "written to after it was let go"
+        self.commits.append([entry.key for entry in entries if entry.topic == "rl.episodes.v1"])
+        self.meanwhile()
+        await asyncio.sleep(0)
+
+    async def aclose(self):
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def _no_broker(monkeypatch):
+    monkeypatch.setattr("odradek.agents.dispatch.consumer", lambda *_, **__: object())
+
+
+def dispatcher_with(n):
+    """A dispatcher that owns partition 0 with n tasks that wait."""
+    found = Dispatcher(DispatchSettings(open_groups=2048), BusSettings())
+    ledger = Ledger()
+    lot = Lot(0, TopicPartition("rl.tasks.v1", 0), ledger, Marks(0))
+    found._lots[0] = lot
+    for offset in range(n):
+        lot.marks.take(offset)
+        task = Task(task_id=f"t{offset}", agent="player", group_size=1)
+        order = Order(task=task, partition=0, offset=offset)
+        lot.orders[task.task_id] = order
+        found._enlist(lot, order)
+    return found, lot, ledger
+
+
+def names(*numbers):
+    return [f"t{number}" for number in numbers]
+
+
+async def test_many_groups_go_out_in_transactions_of_a_few():
+    """In the order of arrival."""
+    found, _, ledger = dispatcher_with(TOGETHER + 4)
+    await found._send_kind("train")
+    assert [names(*range(TOGETHER)), names(*range(TOGETHER, TOGETHER + 4))] == ledger.commits
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+async def test_nothing_more_is_sent_on_a_partition_that_is_gone(fenced):
+    """Taken away by the group, or by another dispatcher's fence: the rest is its successor's."""
+    found, lot, ledger = dispatcher_with(2 * TOGETHER)
+    ends = []
+    found.fail = ends.append
+
+    def gone():
+        if fenced:
+            raise PartitionLost("fenced")
+        found.lose(0)
+
+    ledger.meanwhile = gone
+    await found._send_kind("train")
+    assert [names(*range(TOGETHER))] == ledger.commits
+    assert Standing.WAITING is lot.marks.standing(TOGETHER)
+    assert (0, []) == (found.credit.out("train"), ends)
+    await found._member.aclose()
+
+
+async def test_what_was_given_up_in_the_middle_is_remembered_as_it_stands():
+    """At SIGTERM: what may be out counts as sent with its own transaction, the rest still waits."""
+    found, lot, ledger = dispatcher_with(2 * TOGETHER)
+    sending = asyncio.create_task(found._send_kind("train"))
+    ledger.meanwhile = sending.cancel
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert [names(*range(TOGETHER))] == ledger.commits
+    assert [Standing.SENT, Standing.WAITING] == [
+        lot.marks.standing(offset) for offset in (TOGETHER - 1, TOGETHER)
+    ]
+
+
+async def test_nothing_is_sent_by_the_old_hand_of_a_partition_that_came_back():
+    """What was taken over anew has its own orders, and sends them itself."""
+    found, _, ledger = dispatcher_with(2 * TOGETHER)
+    _, again, _ = dispatcher_with(0)
+
+    def gone_and_back():
+        found.lose(0)
+        found._lots[0] = again
+
+    ledger.meanwhile = gone_and_back
+    await found._send_kind("train")
+    assert ([names(*range(TOGETHER))], []) == (ledger.commits, again.ledger.commits)

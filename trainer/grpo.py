@@ -3,7 +3,7 @@
 What is TRL's: loading, packing rows into a prefix tree, the fused head, gradient accumulation, the
 optimizer loop. What is ours: where rows come from and which are used (`feed`, `consumption`), the
 attention kernel (`attention`), the loss and its normalisation over the whole optimizer step
-(`losses`), and the order in which a finished step becomes durable and known.
+(`losses`), and the order in which a finished step becomes durable and known (`moves`).
 """
 
 import logging
@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
@@ -20,12 +19,13 @@ from trl.experimental.async_grpo import AsyncGRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, create_model_from_path
 
 from odradek.infra import telemetry
-from odradek.schemas.events import Policy, Step
+from odradek.schemas.events import Policy
 from odradek.trainer import attention, checkpoint, optimizer_state
 from odradek.trainer.consumption import Passed
 from odradek.trainer.engine.decode import load_tokenizer
 from odradek.trainer.hands import Hands
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
+from odradek.trainer.moves import At, Load, Move, Moves, Save, drive
 from odradek.trainer.packing import packed
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step_metrics import StepMetrics
@@ -52,12 +52,11 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         """Load the model. Raises NoModel or NoTokenizer."""
         self.settings = settings
         self.hands = hands
-        self.version = hands.standing.version
         self.measured = StepMetrics()
-        self._position = hands.standing.position
+        self._moves = Moves(settings, hands.standing, hands.lineage)
+        self._took: dict[str, float] = {}
         self._whole = Whole(0, 0)
         self._saved_step = -1
-        self._saved_digest = ""
         tokenizer = load_tokenizer(settings.model)
         with without_cuda(on_cpu(settings)):
             super().__init__(
@@ -97,8 +96,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
         self.train(resume_from_checkpoint=str(folder) if folder else None)
         step = int(self.state.global_step)
         if self._saved_step != step and step > self._begun_at:
-            digest = self._checkpoint(step, self._entry(step, self._standing))
-            self.hands.announcer.step(self._entry(step, self._standing, checkpoint=digest))
+            drive(self._moves.end(step), self._do)
         return step
 
     # Rows in
@@ -206,18 +204,18 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
     # Steps out
 
     @property
-    def _standing(self) -> Passed:
-        """The position, and nothing new behind it."""
-        return Passed(self._position.offset, self._position.row)
+    def version(self) -> int:
+        """The policy version in force."""
+        return self._moves.version
 
     def finish_step(self, step: int) -> None:
-        """Make a finished optimizer step durable, then known. The order is the guarantee."""
+        """Make a finished optimizer step durable, then known; `moves` says in which order."""
         feed = self.hands.feed
         with feed.lock:
             passed = feed.consumption.finish_step()
             # What is fed from here on is behind this step: its checkpoint must not stand beyond
             # refusals that its entry does not tell.
-            self._position = feed.consumption.position
+            position = feed.consumption.position
         feed.busy()
         self.measured.train_s = time.perf_counter() - self._step_began
         metrics = self.measured.finish(passed, self.settings.success_reward)
@@ -228,7 +226,9 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
             topic=self.settings.batches_topic,
             batches=[use.offset for use in passed.used],
         ):
-            self._make_known(step, passed, metrics)
+            self._took = metrics
+            stopping = feed.stopping.is_set()
+            drive(self._moves.finish(step, passed, position, metrics, stopping=stopping), self._do)
         feed.told(passed.position)
         log.info(
             "step %d: version %d, success %.3f, loss %.4f, staleness %.1f, batch %d",
@@ -236,144 +236,46 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
             *(metrics["staleness_mean"], passed.position),
         )
 
-    def _make_known(self, step: int, passed: Passed, metrics: dict[str, float]) -> None:
-        """Let the process die between any two lines: `tests/trainer/test_kills.py` does it."""
-        feed, hands = self.hands.feed, self.hands
-        entry = self._entry(step, passed, optimized=True, metrics=metrics)
+    def _do(self, move: Move) -> Any:
+        """Make one move of `moves`; `tests/trainer/test_kills.py` dies between any two."""
+        hands = self.hands
+        if isinstance(move, At):
+            return hands.at(move.point)
         began = time.perf_counter()
-        digest = ""
-        hands.at("optimizer_before_checkpoint")
-        # 1. The checkpoint. Dying above: the step never was, its batches are trained on again.
-        #    Dying below: the step is done; the next start tells the ledger what we did not.
-        if step % self.settings.save_every == 0 or feed.stopping.is_set():
-            digest = self._checkpoint(step, entry)
-        saved = time.perf_counter()
-        hands.at("checkpoint_before_engine")
-        # 2. The engine, under a version that the ledger has taken first. Dying below: it samples
-        #    under a version that no Policy tells; the next start goes above it, and the ledger
-        #    says which weights it was.
-        if step % self.settings.sync_every == 0:
-            self._sync_weight()
-        metrics["checkpoint_s"] = saved - began
-        metrics["sync_s"] = time.perf_counter() - saved
-        # 3. The log: the policy first, so that a reader of the ledger finds the version known.
-        if step % self.settings.sync_every == 0:
-            hands.at("engine_before_policy")
-            self._announce_policy(step, digest)
-        hands.at("policy_before_step")
-        hands.announcer.step(
-            self._entry(step, passed, optimized=True, metrics=metrics, checkpoint=digest)
-        )
-        hands.at("step_told")
+        if isinstance(move, Save):
+            saved = self._checkpoint(move)
+            self._took["checkpoint_s"] = time.perf_counter() - began
+            return saved
+        if isinstance(move, Load):
+            hands.transfer.version = move.version
+            super()._sync_weight()
+            self._took["sync_s"] = time.perf_counter() - began
+            return hands.transfer.folder.as_uri(), hands.transfer.digest
+        if isinstance(move.event, Policy):
+            return hands.announcer.policy(move.event)
+        return hands.announcer.step(move.event)
 
     def tell_idle(self, passed: Passed) -> None:
         """Tell the ledger about batches that were passed without an optimizer step."""
-        self.hands.announcer.step(self._entry(int(self.state.global_step), passed))
+        self.hands.announcer.step(self._moves.entry(int(self.state.global_step), passed))
 
     def _sync_weight(self) -> None:
-        """Publish the current weights to the engines under a version that nobody had."""
-        step = int(self.state.global_step)
-        self.version += 1
-        # The log knows the number before an engine can sample with it. Dying above, nobody had it;
-        # dying below, nobody will have it again, whatever became of these weights.
-        self.hands.announcer.step(
-            msgspec.structs.replace(self._entry(step, self._standing), weights="")
-        )
-        self.hands.at("version_before_weights")
-        # Before the engine can sample with it: rows of this version may come back at once.
-        self.hands.lineage.publish(self.version, step)
-        self.hands.transfer.version = self.version
-        began = not hasattr(self, "_begun_at")
-        super()._sync_weight()
-        if began:
-            self._begun_at = step
-            self._saved_step = step
-            self._begin(step)
-
-    def _begin(self, step: int) -> None:
-        """The first entry of a start: which version the resumed weights have now."""
-        swallowed = self.hands.standing.swallowed
-        self.hands.at("engine_before_policy")
-        self._announce_policy(step, swallowed.checkpoint if swallowed else "")
-        entry = self._entry(step, self._standing)
-        if swallowed is not None:
-            entry = self._entry(
-                step,
-                Passed(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
-                optimized=swallowed.optimized,
-                metrics=swallowed.metrics,
-                checkpoint=swallowed.checkpoint,
-            )
-        self.hands.at("policy_before_step")
-        self.hands.announcer.step(entry)
-        self.hands.at("step_told")
+        """What TRL calls once, before the first rollout."""
+        step = self._begun_at = self._saved_step = int(self.state.global_step)
+        drive(self._moves.begin(step), self._do)
         log.info("ready: trainer (step %d, version %d)", step, self.version)
 
-    def _announce_policy(self, step: int, digest: str) -> None:
-        transfer = self.hands.transfer
-        self.hands.announcer.policy(
-            Policy(
-                name=self.settings.policy_name,
-                version=self.version,
-                uri=transfer.folder.as_uri(),
-                digest=transfer.digest,
-                step=step,
-                run=self.settings.run,
-                checkpoint=digest,
-            )
-        )
-
-    def _entry(
-        self,
-        step: int,
-        passed: Passed,
-        *,
-        optimized: bool = False,
-        metrics: dict[str, float] | None = None,
-        checkpoint: str = "",
-    ) -> Step:
-        return Step(
-            run=self.settings.run,
-            incarnation=self.hands.standing.incarnation,
-            step=step,
-            position=passed.position,
-            row=passed.row,
-            topic=self.settings.batches_topic,
-            optimized=optimized,
-            used=passed.used,
-            refused=passed.refused,
-            version=self.version,
-            policy=self.settings.policy_name,
-            checkpoint=checkpoint,
-            resumed="" if hasattr(self, "_begun_at") else self.hands.standing.resumed,
-            weights=self.hands.transfer.digest,
-            metrics=dict(metrics or {}),
-        )
-
-    def _checkpoint(self, step: int, entry: Step) -> str:
-        position = self._position
-        with self.hands.feed.lock:
-            lineage = self.hands.lineage
-            versions = {str(v): lineage.step_of(v) for v in sorted(lineage.steps)[-64:]}
-        self._saved_digest = checkpoint.write(
+    def _checkpoint(self, save: Save) -> str:
+        digest = checkpoint.write(
             self.settings.output_dir,
-            step,
+            save.step,
             self._fill,
             keep=self.settings.keep,
-            position={
-                "offset": position.offset,
-                "row": position.row,
-                "step": position.step,
-                "version": self.version,
-                "versions": versions,
-                "run": self.settings.run,
-                "topic": self.settings.batches_topic,
-                "entry": msgspec.to_builtins(entry),
-            },
+            position=save.position,
             at=self.hands.at,
         )
-        self._saved_step = step
-        return self._saved_digest
+        self._saved_step = save.step
+        return digest
 
     def _fill(self, folder: Path) -> None:
         """Everything that a resumed run needs, none of it pickled."""

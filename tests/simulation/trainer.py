@@ -1,14 +1,12 @@
-"""The trainer without its model: the product's position, lineage, standing and checkpoints.
+"""The trainer without its model: the product's position, lineage, standing, moves and checkpoints.
 
-Weights are a chain of hashes over the rows of each step, so equal weights mean equal training. The
-order of a finished step is that of `odradek.trainer.grpo`, which torch keeps out of here.
+Weights are a chain of hashes over the rows of each step, so equal weights mean equal training.
 """
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from typing import Any
-
-import msgspec
 
 from odradek.infra.bus import BusSettings, KafkaAppender
 from odradek.infra.errors import LogUnavailable
@@ -17,7 +15,8 @@ from odradek.schemas.events import Policy, Step
 from odradek.schemas.topics import BATCHES, POLICIES, STEPS
 from odradek.trainer import checkpoint
 from odradek.trainer.batches import LogGroups
-from odradek.trainer.consumption import Consumption, Passed
+from odradek.trainer.consumption import Consumption
+from odradek.trainer.moves import At, Doing, Load, Move, Moves, Save, Tell
 from odradek.trainer.rows import Row
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.standing import lineage_of, read_log, stand
@@ -49,7 +48,7 @@ class Engine:
 
 
 class Trainer:
-    """One start of the trainer.
+    """One start of the trainer: makes the product's moves on the simulated disk, engine and log.
 
     Args:
         bus: Where Kafka is.
@@ -65,28 +64,24 @@ class Trainer:
         self.settings = settings
         self.engine = engine
         self.at = at
-        self.step = 0
         self.weights = FIRST
         self.rows: list[Row] = []
-        self._begun = False
+        self.told = -1
 
     async def run(self) -> None:
         """Train for ever."""
         ledger, policies = await read_log(self.bus)
-        self.standing = stand(self.settings, ledger, policies)
-        self.lineage = lineage_of(self.settings, ledger, self.standing)
-        self.version = self.standing.version
-        self.step = self.standing.position.step
-        if self.standing.folder is not None:
-            self.weights = (self.standing.folder / WEIGHTS).read_text()
-        self.consumption = Consumption(self.settings.rules, self.lineage, self.standing.position)
+        standing = stand(self.settings, ledger, policies)
+        lineage = lineage_of(self.settings, ledger, standing)
+        self.step = standing.position.step
+        if standing.folder is not None:
+            self.weights = (standing.folder / WEIGHTS).read_text()
+        self.moves = Moves(self.settings, standing, lineage)
+        self.consumption = Consumption(self.settings.rules, lineage, standing.position)
         self.appender = await KafkaAppender.connect(self.bus)
         source = LogGroups(None, self.bus, BATCHES.name, ends=False)  # type: ignore[arg-type]
-        await source._open(self.standing.position.offset)
-        await self._sync()
-        self._begun = True
-        self.told = -1
-        await self._begin()
+        await source._open(standing.position.offset)
+        await self._make(self.moves.begin(self.step))
         loop = asyncio.get_running_loop()
         since = loop.time()
         while True:
@@ -103,100 +98,43 @@ class Trainer:
         passed = self.consumption.passed_idle()
         if passed.position > self.told:
             self.told = passed.position
-            await self._say(STEPS.name, self.settings.run, self._entry(passed))
-
-    async def _begin(self) -> None:
-        swallowed = self.standing.swallowed
-        await self._policy(swallowed.checkpoint if swallowed else "")
-        self.at("policy_before_step")
-        entry = self._entry(self._nothing())
-        if swallowed is not None:
-            entry = msgspec.structs.replace(
-                entry,
-                position=swallowed.position,
-                row=swallowed.row,
-                used=swallowed.used,
-                refused=swallowed.refused,
-                optimized=True,
-                checkpoint=swallowed.checkpoint,
-            )
-        await self._say(STEPS.name, self.settings.run, entry)
-        self.at("step_told")
+            await self._do(Tell(self.moves.entry(self.step, passed)))
 
     async def _finish_step(self) -> None:
-        settings = self.settings
-        used, self.rows = (
-            self.rows[: settings.rows_per_step],
-            self.rows[settings.rows_per_step :],
-        )
+        size = self.settings.rows_per_step
+        used, self.rows = self.rows[:size], self.rows[size:]
         self.weights = after(self.weights, used)
         self.step += 1
         passed = self.consumption.finish_step()
-        self.at("optimizer_before_checkpoint")
-        digest = ""
-        if self.step % settings.save_every == 0:
-            digest = self._checkpoint(self._entry(passed, optimized=True))
-        self.at("checkpoint_before_engine")
-        if self.step % settings.sync_every == 0:
-            await self._sync()
-            self.at("engine_before_policy")
-            await self._policy(digest)
-            self.at("policy_before_step")
-        entry = self._entry(passed, optimized=True, checkpoint=digest)
-        await self._say(STEPS.name, settings.run, entry)
-        self.at("step_told")
+        await self._make(self.moves.finish(self.step, passed, self.consumption.position))
         self.told = max(self.told, passed.position)
 
-    async def _sync(self) -> None:
-        """Take a version in the ledger, then send the weights under it."""
-        self.version += 1
-        self.lineage.publish(self.version, self.step)
-        taken = msgspec.structs.replace(self._entry(self._nothing()), weights="")
-        await self._say(STEPS.name, self.settings.run, taken)
-        self.at("version_before_weights")
-        await asyncio.sleep(0.05)
-        self.engine.load(self.version, self.weights)
-        await asyncio.sleep(0.05)
+    async def _make(self, doing: Doing) -> None:
+        """`odradek.trainer.moves.drive`, between whose moves other processes go on."""
+        outcome = None
+        with suppress(StopIteration):
+            while True:
+                outcome = await self._do(doing.send(outcome))
 
-    def _nothing(self) -> Passed:
-        position = self.consumption.position
-        return Passed(position.offset, position.row)
+    async def _do(self, move: Move) -> Any:
+        if isinstance(move, At):
+            return self.at(move.point)
+        if isinstance(move, Save):
+            return self._checkpoint(move)
+        if isinstance(move, Load):
+            await asyncio.sleep(0.05)
+            self.engine.load(move.version, self.weights)
+            await asyncio.sleep(0.05)
+            return f"file:///weights/v{move.version}", self.weights
+        return await self._say(move.event)
 
-    def _entry(self, passed: Passed, *, optimized: bool = False, checkpoint: str = "") -> Step:
-        return Step(
-            run=self.settings.run,
-            incarnation=self.standing.incarnation,
-            step=self.step,
-            position=passed.position,
-            row=passed.row,
-            policy=self.settings.policy_name,
-            optimized=optimized,
-            used=passed.used,
-            refused=passed.refused,
-            version=self.version,
-            checkpoint=checkpoint,
-            resumed="" if self._begun else self.standing.resumed,
-            weights=self.weights,
-        )
-
-    def _checkpoint(self, entry: Step) -> str:
-        position = self.consumption.position
-        steps = sorted(self.lineage.steps)[-64:]
+    def _checkpoint(self, save: Save) -> str:
         return checkpoint.write(
             self.settings.output_dir,
-            self.step,
+            save.step,
             self._fill,
             keep=self.settings.keep,
-            position={
-                "offset": position.offset,
-                "row": position.row,
-                "step": position.step,
-                "version": self.version,
-                "versions": {str(one): self.lineage.step_of(one) for one in steps},
-                "run": self.settings.run,
-                "topic": self.settings.batches_topic,
-                "entry": msgspec.to_builtins(entry),
-            },
+            position=save.position,
             at=self.at,
         )
 
@@ -204,20 +142,10 @@ class Trainer:
         (folder / WEIGHTS).write_text(self.weights)
         (folder / "optimizer").write_text(self.weights * 2)
 
-    async def _policy(self, digest: str) -> None:
-        name = self.settings.policy_name
-        policy = Policy(
-            name=name,
-            version=self.version,
-            uri=f"file:///weights/v{self.version}",
-            digest=self.weights,
-            step=self.step,
-            run=self.settings.run,
-            checkpoint=digest,
+    async def _say(self, event: Policy | Step) -> None:
+        topic, key = (
+            (POLICIES.name, event.name) if isinstance(event, Policy) else (STEPS.name, event.run)
         )
-        await self._say(POLICIES.name, name, policy)
-
-    async def _say(self, topic: str, key: str, event: Policy | Step) -> None:
         value = codec.encode(event)
         headers = codec.headers(event, source="/trainer", subject=key, event_id=key)
         while True:

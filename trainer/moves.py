@@ -1,0 +1,222 @@
+"""The order in which a run becomes durable and known, move by move; the order is the guarantee.
+
+Each method of `Moves` is a generator of what is to be done next. Whoever drives it does just that
+and sends back what came of it: `LogTrainer` with torch, a disk and Kafka, the simulation with none
+of them. So what is tried there under ten thousand kinds of death is the order that runs here.
+"""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from odradek.schemas.events import Policy, Step
+from odradek.trainer.consumption import Passed, Position
+from odradek.trainer.lineage import Lineage
+from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.standing import Standing
+
+KNOWN_VERSIONS = 64
+"""How many versions a checkpoint knows the steps of."""
+
+
+class At(Struct, frozen=True):
+    """Whoever dies here, dies between two moves: a crash point."""
+
+    point: str
+
+
+class Save(Struct, frozen=True):
+    """Write the checkpoint of a step with this position; send back its manifest's sha256."""
+
+    step: int
+    position: dict[str, Any]
+
+
+class Load(Struct, frozen=True):
+    """Bring the weights to the engines under a version; send back their address and sha256."""
+
+    version: int
+
+
+class Tell(Struct, frozen=True):
+    """Append to the log, durably."""
+
+    event: Policy | Step
+
+
+Move = At | Save | Load | Tell
+Doing = Generator[Move, Any, None]
+
+
+def drive(doing: Doing, do: Callable[[Move], Any]) -> None:
+    """Make every move with `do`, which returns what came of it."""
+    outcome = None
+    while True:
+        try:
+            move = doing.send(outcome)
+        except StopIteration:
+            return
+        outcome = do(move)
+
+
+class Moves:
+    """What one start of a trainer does besides its optimizer.
+
+    Args:
+        settings: Of the trainer.
+        standing: Where its run stood.
+        lineage: Told of every version before an engine has it.
+
+    Attributes:
+        version: The last one that this start took, or that anybody had before it.
+        position: Of the first row that no finished step has used.
+    """
+
+    def __init__(self, settings: TrainerSettings, standing: Standing, lineage: Lineage) -> None:
+        self.version = standing.version
+        self.position = standing.position
+        self._settings = settings
+        self._standing = standing
+        self._lineage = lineage
+        self._begun = False
+        self._uri = self._digest = ""
+        """Of the weights that the engines have."""
+
+    def begin(self, step: int) -> Doing:
+        """The first moves of a start: its weights get a version of their own."""
+        yield from self._load(step)
+        self._begun = True
+        swallowed = self._standing.swallowed
+        yield At("engine_before_policy")
+        yield Tell(self._policy(step, swallowed.checkpoint if swallowed else ""))
+        entry = self.entry(step, self._nothing)
+        if swallowed is not None:
+            entry = self.entry(
+                step,
+                Passed(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
+                optimized=swallowed.optimized,
+                metrics=swallowed.metrics,
+                checkpoint=swallowed.checkpoint,
+            )
+        yield At("policy_before_step")
+        yield Tell(entry)
+        yield At("step_told")
+
+    def finish(
+        self,
+        step: int,
+        passed: Passed,
+        position: Position,
+        metrics: dict[str, float] | None = None,
+        *,
+        stopping: bool = False,
+    ) -> Doing:
+        """Make a finished optimizer step durable, then known. A run may die between any two moves.
+
+        Args:
+            step: Its number.
+            passed: What lies behind since the step before.
+            position: The first row that it has not used.
+            metrics: Looked at again for each entry: its driver may add to them.
+            stopping: Whether it is the last one of this start.
+        """
+        settings = self._settings
+        self.position = position
+        digest = ""
+        yield At("optimizer_before_checkpoint")
+        # 1. The checkpoint. Dying above: the step never was, its batches are trained on again.
+        #    Dying below: the step is done; the next start tells the ledger what we did not.
+        if step % settings.save_every == 0 or stopping:
+            entry = self.entry(step, passed, optimized=True, metrics=metrics)
+            digest = yield self._save(step, entry)
+        yield At("checkpoint_before_engine")
+        # 2. The engine, under a version that the ledger has taken first. Dying below: it samples
+        #    under a version that no Policy tells; the next start goes above it, and the ledger
+        #    says which weights it was.
+        if step % settings.sync_every == 0:
+            yield from self._load(step)
+            # 3. The log: the policy first, so that a reader of the ledger finds it known.
+            yield At("engine_before_policy")
+            yield Tell(self._policy(step, digest))
+        yield At("policy_before_step")
+        yield Tell(self.entry(step, passed, optimized=True, metrics=metrics, checkpoint=digest))
+        yield At("step_told")
+
+    def end(self, step: int) -> Doing:
+        """The last moves of a start whose last step has no checkpoint."""
+        digest = yield self._save(step, self.entry(step, self._nothing))
+        yield Tell(self.entry(step, self._nothing, checkpoint=digest))
+
+    def _load(self, step: int) -> Doing:
+        """Publish the current weights to the engines under a version that nobody had."""
+        self.version += 1
+        # The log knows the number before an engine can sample with it. Dying above, nobody had it;
+        # dying below, nobody will have it again, whatever became of these weights.
+        yield Tell(msgspec.structs.replace(self.entry(step, self._nothing), weights=""))
+        yield At("version_before_weights")
+        # Before the engine can sample with it: rows of this version may come back at once.
+        self._lineage.publish(self.version, step)
+        self._uri, self._digest = yield Load(self.version)
+
+    @property
+    def _nothing(self) -> Passed:
+        """The position, and nothing new behind it."""
+        return Passed(self.position.offset, self.position.row)
+
+    def entry(
+        self,
+        step: int,
+        passed: Passed,
+        *,
+        optimized: bool = False,
+        metrics: dict[str, float] | None = None,
+        checkpoint: str = "",
+    ) -> Step:
+        """An entry of the ledger, with what is in force now."""
+        settings = self._settings
+        return Step(
+            run=settings.run,
+            incarnation=self._standing.incarnation,
+            step=step,
+            position=passed.position,
+            row=passed.row,
+            topic=settings.batches_topic,
+            optimized=optimized,
+            used=passed.used,
+            refused=passed.refused,
+            version=self.version,
+            policy=settings.policy_name,
+            checkpoint=checkpoint,
+            resumed="" if self._begun else self._standing.resumed,
+            weights=self._digest,
+            metrics=dict(metrics or {}),
+        )
+
+    def _policy(self, step: int, checkpoint: str) -> Policy:
+        return Policy(
+            name=self._settings.policy_name,
+            version=self.version,
+            uri=self._uri,
+            digest=self._digest,
+            step=step,
+            run=self._settings.run,
+            checkpoint=checkpoint,
+        )
+
+    def _save(self, step: int, entry: Step) -> Save:
+        known = sorted(self._lineage.steps)[-KNOWN_VERSIONS:]
+        return Save(
+            step,
+            {
+                "offset": self.position.offset,
+                "row": self.position.row,
+                "step": self.position.step,
+                "version": self.version,
+                "versions": {str(one): self._lineage.step_of(one) for one in known},
+                "run": self._settings.run,
+                "topic": self._settings.batches_topic,
+                "entry": msgspec.to_builtins(entry),
+            },
+        )

@@ -18,7 +18,7 @@ from odradek.infra.errors import BusError
 from odradek.proxy.access import Gate, Permit
 from odradek.proxy.answers import error_answer
 from odradek.proxy.call import LEFT
-from odradek.proxy.calls import Calls, Versions
+from odradek.proxy.calls import Calls
 from odradek.proxy.dialects import DIALECTS, ROOTS, dialect_of, models
 from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.messages import MESSAGES
@@ -31,7 +31,7 @@ from odradek.proxy.errors import (
     ProxyError,
     ProxyMisconfigured,
 )
-from odradek.proxy.policies import PolicyVersions
+from odradek.proxy.policies import PolicyVersions, Versions
 from odradek.proxy.pool import Pool
 from odradek.proxy.quiet import http_log
 from odradek.proxy.recorder import Recorder

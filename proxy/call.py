@@ -9,6 +9,7 @@ from aiohttp import web
 
 from odradek.proxy import retries
 from odradek.proxy.access import Permit
+from odradek.proxy.bridge import Standing
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.errors import (
     BadRequest,
@@ -46,6 +47,10 @@ class Call:
         self.limit = asyncio.timeout(None)
         self.version: int | None = None
         self.traceparent: str | None = None
+        self.body = ask.body
+        """What goes to the engine."""
+        self.standing: Standing | None = None
+        """How its prompt came about, where prompts carry ids on."""
         self._waiter: asyncio.Future[Result] | None = None
 
     @property

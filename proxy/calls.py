@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -14,6 +14,7 @@ from odradek.infra.crash import crash_point
 from odradek.proxy import answers, capture, retries
 from odradek.proxy.access import Permit
 from odradek.proxy.call import Call, body_of, parent, told, why
+from odradek.proxy.continuation import Bridging
 from odradek.proxy.dialects.dialect import Dialect, Terms
 from odradek.proxy.errors import (
     BudgetSpent,
@@ -26,6 +27,7 @@ from odradek.proxy.errors import (
     TurnTooLarge,
     Unsupported,
 )
+from odradek.proxy.policies import Versions
 from odradek.proxy.pool import Pool
 from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.relay import Relay
@@ -41,15 +43,6 @@ UNDER_WAY: Final = 256
 replies come together: were all of them read in one go, no acknowledgement would be, and the log's
 time-outs would pass although it takes turns."""
 AGAIN_S: Final = 0.1
-
-
-class Versions(Protocol):
-    """What is known of the policy in force."""
-
-    @property
-    def current(self) -> int | None:
-        """Its version, None while unknown."""
-        ...
 
 
 class Calls:
@@ -76,6 +69,7 @@ class Calls:
         self._stories = stories
         self._versions = versions
         self._clock = clock
+        self._bridging = Bridging(engine) if settings.continuation == "bridge" else None
 
     async def complete(
         self, client: web.Request, permit: Permit, dialect: Dialect
@@ -160,6 +154,8 @@ class Calls:
         if call.permit.unattributed:
             await self._open(call)
         call.version = self._versions.current
+        if self._bridging is not None:
+            await self._bridging.prepare(call)
         return await (self._stream(call) if call.ask.stream else self._whole(call))
 
     async def _again(self, call: Call) -> Result | None:
@@ -283,7 +279,7 @@ class Calls:
 
     async def _asked(self, call: Call) -> Incoming:
         return await self._engine.ask(
-            call.path, call.ask.body, call.traceparent, episode=call.story.episode_id
+            call.path, call.body, call.traceparent, episode=call.story.episode_id
         )
 
     def _limited(self, call: Call) -> asyncio.Timeout:
@@ -312,6 +308,7 @@ class Calls:
                 supersedes=call.supersedes[place] if place < len(call.supersedes) else "",
                 inferred=None if first is None or last is None else min(first, last),
                 traceparent=call.traceparent,
+                standing=call.standing,
             )
             for place, one in enumerate(captured)
         )

@@ -16,6 +16,20 @@ MAX_LEAVES: Final = 16
 MAX_BYTES: Final = 8 * 1024 * 1024
 
 
+class End(Struct, frozen=True, gc=False):
+    """Where a reply ends within a leaf, for a prompt that carries its ids on."""
+
+    messages: int
+    """Of the leaf's history, the reply the last of them."""
+    start: int
+    """Where its sampled ids begin, in ids."""
+    end: int
+    closed: bool
+    """Whether the engine ended it at its end token, not at a limit or in a stop string."""
+    shape: bytes
+    """Digest of what shaped its prompt beside the messages, such as tools."""
+
+
 class Leaf(Struct, frozen=True, kw_only=True):
     """An acked turn that later ones may build on."""
 
@@ -26,6 +40,8 @@ class Leaf(Struct, frozen=True, kw_only=True):
     """Prompt and completion, little-endian u32."""
     size: int
     """Bytes that it holds in memory."""
+    ends: tuple[End, ...] = ()
+    """The replies in it, in order; kept only where prompts carry ids on."""
 
 
 class Branches:
@@ -57,9 +73,30 @@ class Branches:
                 best, length = leaf.turn_id, n
         return best, length
 
+    def reply(self, messages: list[Raw]) -> tuple[Leaf, End] | None:
+        """The last reply that comes first in these messages and is followed by new ones."""
+        best: tuple[Leaf, End] | None = None
+        for leaf in reversed(self._leaves):
+            if not leaf.ends:
+                continue
+            n = common_messages(leaf, messages)
+            if n == len(leaf.messages) < len(messages) and respelt(leaf.reply, messages[n]):
+                n += 1
+            n = min(n, len(messages) - 1)
+            for end in reversed(leaf.ends):
+                if end.messages <= n:
+                    if best is None or end.messages > best[1].messages:
+                        best = leaf, end
+                    break
+        return best
+
     def add(self, leaf: Leaf) -> None:
         """Remember a turn that the log has acknowledged; forget what it continues."""
-        self._leaves = [old for old in self._leaves if not _continues(leaf, old)]
+        continued = [old for old in self._leaves if _continues(leaf, old)]
+        if continued:
+            self._leaves = [old for old in self._leaves if old not in continued]
+            ends = max((old.ends for old in continued), key=len)
+            leaf = msgspec.structs.replace(leaf, ends=ends + leaf.ends) if ends else leaf
         self._leaves.append(leaf)
         size = sum(old.size for old in self._leaves)
         while self._leaves and (len(self._leaves) > self._max_leaves or size > self._max_bytes):
@@ -95,6 +132,25 @@ def same(one: Raw, other: Raw) -> bool:
         return bool(_full(one) == _full(other))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
+
+
+def respelt(one: Raw, other: Raw) -> bool:
+    """Whether two messages differ in nothing but how their tool calls' arguments are spelt."""
+    if b'"arguments"' not in bytes(one):
+        return False
+    try:
+        return bool(_valued(one) == _valued(other))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _valued(message: Raw) -> Any:
+    fields = _full(message)
+    for call in fields.get("tool_calls", ()) if isinstance(fields, dict) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and isinstance(said := function.get("arguments"), str):
+            function["arguments"] = msgspec.json.decode(said or "{}")
+    return fields
 
 
 def _full(message: Raw) -> Any:

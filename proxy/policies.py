@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
@@ -24,6 +24,15 @@ from odradek.schemas.topics import POLICIES
 
 AGAIN_S: Final = 2.0
 log = logging.getLogger("odradek.proxy")
+
+
+class Versions(Protocol):
+    """What is known of the policy in force."""
+
+    @property
+    def current(self) -> int | None:
+        """Its version, None while unknown."""
+        ...
 
 
 class PolicyVersions:

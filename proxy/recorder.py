@@ -15,6 +15,7 @@ from odradek.infra import trust
 from odradek.infra.bus import Appender
 from odradek.infra.crash import crash_point
 from odradek.infra.errors import BusError, LogUnavailable
+from odradek.proxy.bridge import Standing, ends, told
 from odradek.proxy.capture import Captured
 from odradek.proxy.deltas import Leaf
 from odradek.proxy.dialects.dialect import Ask
@@ -58,6 +59,7 @@ class Draft(msgspec.Struct, kw_only=True):
     inferred: int | None = None
     """The older of the versions known at the call's start and end."""
     traceparent: str | None = None
+    standing: Standing | None = None
     turn_id: str = ""
     """Set once the turn has its number; "" means that the log never saw it."""
 
@@ -266,6 +268,7 @@ class Recorder:
             supersedes=draft.supersedes,
             error=captured.error,
             untrainable=captured.untrainable,
+            continuation=told(draft.standing, captured),
         )
 
     def _slim(self, story: Story, pending: Pending) -> None:
@@ -299,6 +302,7 @@ class Recorder:
                 reply=captured.message,
                 ids=ids,
                 size=len(draft.ask.body) + len(captured.message) + len(ids),
+                ends=ends(draft.standing, len(draft.ask.messages), captured) if ids else (),
             )
         )
 

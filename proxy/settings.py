@@ -48,6 +48,9 @@ class ProxySettings(BaseSettings):
     """Whether calls need a signed token; "none" is for one's own machine, on loopback only."""
     unattributed: bool = False
     """Whether calls without token and episode are let through and recorded (loopback only)."""
+    continuation: Literal["render", "bridge"] = "render"
+    """How a conversation's next prompt comes about: `render`, the engine renders all messages anew;
+    `bridge`, what was said keeps the ids that were sampled, and only what is new is rendered."""
     durability: Literal["required", "best_effort"] = "required"
     """What a turn that the log does not take becomes: a 503, or (best_effort) a reply all the same,
     with a gap in seq and a seal that calls the episode incomplete."""

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from odradek.infra import trust
 from odradek.infra.bus import (
     BusSettings,
+    away,
     close,
     consumer,
     partitions_of,
@@ -124,8 +125,7 @@ class LogGroups:
             if self._records.empty():
                 await self._look(self._reader, self._on)
                 if self._ends:
-                    end = (await self._reader.end_offsets([self._on]))[self._on]
-                    self._at_end = await self._reader.position(self._on) >= end
+                    self._at_end = await self._reached_end(self._reader, self._on)
                 return None
         message = self._records.get_nowait()
         try:
@@ -135,6 +135,17 @@ class LogGroups:
             passed_over(record_of(message, self._bus), error)
             batch = Batch(task_id="unreadable", group_size=1, empty=error.reason)
         return await self._follow(message.offset, batch)
+
+    async def _reached_end(self, reader: AIOKafkaConsumer, on: TopicPartition) -> bool:
+        """Whether nothing is left to read; a broker that is away does not say so."""
+        try:
+            end: int = (await reader.end_offsets([on]))[on]
+        except KafkaError as error:
+            if not away(error):
+                raise
+            log.warning("waiting for the end of %s: %r", on.topic, error)
+            return False
+        return bool(await reader.position(on) >= end)
 
     async def _look(self, reader: AIOKafkaConsumer, on: TopicPartition) -> None:
         """While nothing comes, see now and then whether the topic is still there.

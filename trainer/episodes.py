@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from odradek.infra.bus import BusSettings, close, consumer, partitions_of, start
+from odradek.infra.bus import BusSettings, away, close, consumer, partitions_of, start
 from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
@@ -88,7 +88,7 @@ class EpisodeReader:
             raise MissingRecord(f"{self._topic} has no partition {partition}")
         if not self._from.get(partition, 1 << 62) <= offset or offset < self._read[partition]:
             # Behind us and not kept, or the first pointer into this partition.
-            begin = (await self._reader.beginning_offsets([on]))[on]
+            begin = await self._beginning(on)
             if offset < begin:
                 raise PositionGone(
                     f"{self._topic}[{partition}] begins at {begin}: retention has deleted the "
@@ -118,6 +118,19 @@ class EpisodeReader:
                 self._read[partition] = max(self._read[partition], reached)
         finally:
             self._reader.pause(on)
+
+    async def _beginning(self, on: TopicPartition) -> int:
+        """Where the log begins, as soon as its broker is there to say so."""
+        assert self._reader is not None
+        while True:
+            try:
+                found: int = (await self._reader.beginning_offsets([on]))[on]
+            except KafkaError as error:
+                if not away(error):
+                    raise
+                log.warning("waiting for the beginning of %s: %r", on.topic, error)
+            else:
+                return found
 
     async def _ends_before(self, on: TopicPartition, offset: int) -> bool:
         """Whether the log says that it holds no record at `offset`.

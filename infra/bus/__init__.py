@@ -11,6 +11,7 @@ from odradek.infra.bus.appender import (
 )
 from odradek.infra.bus.clients import (
     admin,
+    away,
     check_position,
     close,
     consumer,
@@ -32,6 +33,7 @@ __all__ = [
     "MemoryAppender",
     "Record",
     "admin",
+    "away",
     "check_place",
     "check_position",
     "close",

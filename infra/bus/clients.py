@@ -249,6 +249,11 @@ def check_position(partition: TopicPartition, offset: int | None, beginning: int
         )
 
 
+def away(error: KafkaError) -> bool:
+    """Whether an error of aiokafka means that the broker may answer later."""
+    return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
+
+
 def missing(error: KafkaError) -> bool:
     """Whether an error of aiokafka means that a topic is not there."""
     return isinstance(error, UnknownTopicOrPartitionError)

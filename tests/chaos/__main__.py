@@ -11,9 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chaos import cases, matrix
+from chaos import cases, matrix, proof, r5
 from chaos.plan import PROCESSES
-from chaos.planted import FAULTS
 from chaos.run import Asked, make_model, once, repeat
 from chaos.soak import soak as run_soak
 from odradek.infra.local import LocalBroker
@@ -40,9 +39,13 @@ ALL = ",".join(PROCESSES)
     "--together", is_flag=True, help="Of --matrix: one run a seed, with --kills of each target."
 )
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="Of --matrix.")
-@click.option("--only", type=click.Choice([*cases.CASES, "R17"]), help="One case of the list.")
 @click.option(
-    "--planted", type=click.Choice(list(FAULTS)), help="Plant a fault: the run must not be clean."
+    "--only", type=click.Choice([*cases.CASES, "R5", "R17"]), help="One case of the list."
+)
+@click.option(
+    "--planted",
+    type=click.Choice(list(proof.PROOFS)),
+    help="One fault of R17 and its control: the fault must be caught, the control clean.",
 )
 @click.option("--soak", help="So long a time of load, kills and pauses: 90s, 20m, 1h.")
 def main(
@@ -59,30 +62,32 @@ def main(
     planted: str | None,
     soak: str | None,
 ) -> None:
-    r"""Kill real processes on a real broker, and hold the log against what the seed asks for.
+    """Kill real processes on a real broker, and hold the log against what the seed asks for.
 
     \b
     scripts/chaos --seed 7 --episodes 2000 --kills 10 --targets proxy
-    scripts/chaos --matrix --seeds 20 --targets proxy,agent,assemble,group,train \
+    scripts/chaos --matrix --seeds 20 --targets proxy,agent,assemble,group,train \\
         --kills 10 --episodes 2000 --json runs/chaos
 
     Exit code 0: nothing lost, nothing twice, nothing wrong.
-    """
+    """  # noqa: D301 - click's mark of a paragraph that is kept as it is
     chosen = tuple(one.strip() for one in targets.split(",") if one.strip())
     if unknown := sorted(set(chosen) - PROCESSES.keys()):
         raise click.BadParameter(f"no target {unknown[0]!r}; there are {ALL}", param_hint="targets")
     if many:
         wanted = matrix.cells(chosen, seeds, episodes, kills, together=together)
         sys.exit(fill(out or Path("runs/chaos"), wanted))
+    if only == "R5":
+        sys.exit(r5.compare(episodes, r5.TURNS_EACH, out))
     folder = keep or Path(tempfile.mkdtemp(prefix="odradek-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     model = make_model(folder / "model")
     if soak:
-        sys.exit(case("soak", "", folder, model, seed, _seconds(soak), out))
-    if only == "R17":
-        sys.exit(all_planted(folder, model, seed, episodes, out))
-    if only or planted:
-        sys.exit(case(only or "", planted or "", folder, model, seed, episodes, out))
+        sys.exit(case("soak", folder, model, seed, _seconds(soak), out))
+    if only == "R17" or planted:
+        sys.exit(prove(planted, folder, model, seed, episodes, out))
+    if only:
+        sys.exit(case(only, folder, model, seed, episodes, out))
     with LocalBroker() as broker:
         asked = Asked(seed, episodes, kills, chosen, model)
         found = one(asked, broker.bootstrap_servers, folder / f"seed-{seed}")
@@ -94,28 +99,18 @@ def main(
     sys.exit(0 if found["ok"] else 1)
 
 
-def case(
-    only: str, fault: str, folder: Path, model: Path, seed: int, episodes: int, out: Path | None
-) -> int:
+def case(only: str, folder: Path, model: Path, seed: int, episodes: int, out: Path | None) -> int:
     """One case; returns the exit code."""
-    logs = folder / (only or fault)
-    with LocalBroker() as broker, console.status(only or fault):
-        servers = broker.bootstrap_servers
-        found = asyncio.run(
-            cases.planted(fault, servers, logs, model, seed, episodes)
-            if fault
-            else {**cases.CASES, "soak": run_soak}[only](servers, logs, model, seed, episodes)
-        )
+    logs = folder / only
+    with LocalBroker() as broker, console.status(only):
+        run = {**cases.CASES, "soak": run_soak}[only]
+        found = asyncio.run(run(broker.bootstrap_servers, logs, model, seed, episodes))
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n")
     show(found)
-    if fault and not found["counts"].get("batches"):
-        console.print("the run did not get going: nothing is proved by it")
-        return 2
     if not found["ok"]:
-        what = f"--planted {fault}" if fault else f"--only {only}"
         console.print(f"failed: logs in {logs}")
-        what = f"{what} --episodes {episodes}" if only != "soak" else f"--soak {episodes}s"
+        what = f"--soak {episodes}s" if only == "soak" else f"--only {only} --episodes {episodes}"
         console.print(f"repeat: scripts/chaos {what} --seed {seed}")
     return 0 if found["ok"] else 1
 
@@ -129,14 +124,41 @@ def _seconds(text: str) -> int:
         raise click.BadParameter("write 90s, 20m or 1h", param_hint="--soak") from None
 
 
-def all_planted(folder: Path, model: Path, seed: int, episodes: int, out: Path | None) -> int:
-    """R17: every planted fault must be caught."""
-    caught = {fault: case("", fault, folder, model, seed, episodes, None) == 1 for fault in FAULTS}
+def prove(
+    fault: str | None, folder: Path, model: Path, seed: int, episodes: int, out: Path | None
+) -> int:
+    """R17: every planted fault must be caught by a check named for it, every control be clean."""
+    told = []
+    with LocalBroker() as broker:
+        for one in (fault,) if fault else proof.PROOFS:
+            with console.status(one):
+                told.append(
+                    asyncio.run(
+                        proof.prove(
+                            one, broker.bootstrap_servers, folder / one, model, seed, episodes
+                        )
+                    )
+                )
+            _say_proof(told[-1])
+    if not fault:
+        told.append(proof.prove_fsync())
+        _say_proof(told[-1])
     if out is not None:
-        out.write_text(json.dumps({"seed": seed, "caught": caught}, indent=1) + "\n")
-    for fault, was in caught.items():
-        console.print(f"{fault}: {'caught' if was else 'NOT CAUGHT'}")
-    return 0 if all(caught.values()) else 1
+        out.write_text(json.dumps(told, indent=1) + "\n")
+    if all(one["ok"] for one in told):
+        return 0
+    console.print(f"failed: logs in {folder}")
+    return 1
+
+
+def _say_proof(one: dict[str, Any]) -> None:
+    how = f"caught by {', '.join(one['caught_by'])}" if one["caught_by"] else "NOT CAUGHT"
+    control = "control clean" if one["control_ok"] else "CONTROL NOT CLEAN"
+    console.print(f"{one['fault']}: {how} (also: {', '.join(one['also']) or 'nothing'}); {control}")
+    for plant, found in one.get("runs", {}).items():
+        if not found["ok"] and (plant == proof.NONE or not one["ok"]):
+            console.print(f"[bold]{plant}[/]")
+            show(found)
 
 
 def fill(folder: Path, wanted: list[matrix.Cell]) -> int:
@@ -148,19 +170,23 @@ def fill(folder: Path, wanted: list[matrix.Cell]) -> int:
         asked = Asked(cell.seed, cell.episodes, cell.kills, cell.targets, model)
         return one(asked, servers, logs)
 
-    for cell, found in matrix.fill(folder, wanted, run):
-        show(found)
-        if not found["ok"]:
-            asked = Asked(cell.seed, cell.episodes, cell.kills, cell.targets)
-            console.print(f"failed: logs in {folder / cell.folder}")
-            console.print(f"repeat: {repeat(asked)}")
+    try:
+        for cell, found in matrix.fill(folder, wanted, run):
+            show(found)
+            if not found["ok"]:
+                asked = Asked(cell.seed, cell.episodes, cell.kills, cell.targets)
+                console.print(f"failed: logs in {folder / cell.folder}")
+                console.print(f"repeat: {repeat(asked)}")
+    except matrix.OtherCommit as error:
+        console.print(f"[red]{error}[/]")
+        return 2
     lines = [line for line in matrix.lines_of(folder) if any(cell.named(line) for cell in wanted)]
     told = matrix.totals(lines)
     (folder / "totals.json").write_text(json.dumps(told, indent=1) + "\n")
     console.print_json(json.dumps(told))
     console.print(
-        f"{told['kills']} kills, {told['lost']} lost, {told['duplicated']} twice: with none lost, "
-        f"95 % bound {told['bound_95']} a kill"
+        f"{told['kills']} kills, {told['lost']} lost, {told['duplicated']} twice, "
+        f"{told['failed']} runs failed; 95 % bound a kill: {told['bound_95'] or 'none'}"
     )
     return 1 if told["failed"] else 0
 
@@ -194,7 +220,8 @@ def show(found: dict[str, Any]) -> None:
         f"{found['episodes']} episodes, {found['kills']} kills "
         f"({found['kills_in_transaction']} in a transaction): "
         + ", ".join(f"{len(lines)} {name}" for name, lines in told.items())
-        + f"; recovery p50 {found['recovery_s']['p50']} s, p99 {found['recovery_s']['p99']} s; "
+        + f"; recovery p50 {found['recovery_s']['p50']} s, p99 {found['recovery_s']['p99']} s, "
+        f"of the trainer p50 {found['trainer_recovery_s']['p50']} s; "
         f"load {found['load_s']} s, in all {found['wall_s']} s"
     )
     for name, lines in told.items():
@@ -202,7 +229,15 @@ def show(found: dict[str, Any]) -> None:
             console.print(f"  {name}: {line}", markup=False)
     if found["broke"]:
         console.print(f"  broke: {found['broke']}", markup=False)
-    for name in ("exclusions", "dead_letters", "unasked_ends", "zombies", "pause_s", "flat"):
+    for name in (
+        "checks",
+        "exclusions",
+        "dead_letters",
+        "unasked_ends",
+        "zombies",
+        "pause_s",
+        "flat",
+    ):
         if found.get(name):
             console.print(f"  {name}: {found[name]}", markup=False)
 

@@ -1,4 +1,4 @@
-"""Cases that are more than kills: zombies, wrong clocks, rolling restarts, planted faults.
+"""Cases that are more than kills: zombies, wrong clocks, rolling restarts.
 
 Each stands alone: `scripts/chaos --only R3`.
 """
@@ -15,8 +15,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from chaos import outages, recovery, verifier
-from chaos.plan import Round
+from chaos import outages, recovery
+from chaos.log import Log
 from chaos.run import PARTITIONS, TIMEOUTS, Asked, Run, once
 from odradek.schemas import events
 
@@ -33,6 +33,8 @@ OFF = {
     "agent-1": 600,
     "trainer": -600,
 }
+ROLLED = 12
+"""Hosts that a roll upsets at most: four times the partitions are dealt anew among three."""
 Result = dict[str, Any]
 
 
@@ -50,7 +52,10 @@ async def zombie(servers: str, folder: Path, model: Path, seed: int, episodes: i
             taken.append(name)
             os.kill(process.pid, signal.SIGCONT)
 
-    asked = Asked(seed, episodes, 0, ("assemble", "agent"), model, during=freeze)
+    asked = Asked(
+        seed, episodes, 0, ("assemble", "agent"), model, during=freeze,
+        upsets=1, may_end=frozenset(ZOMBIES),
+    )  # fmt: skip
     found = await once(asked, servers, folder)
     return found | {"zombies": taken, "ok": found["ok"] and tuple(taken) == ZOMBIES}
 
@@ -94,7 +99,7 @@ async def rolling(servers: str, folder: Path, model: Path, seed: int, episodes: 
 
     asked = Asked(
         seed, episodes, 0, ("assemble", "agent"), model, during=roll,
-        processes={"assembler-1": (), "agent-1": ()},
+        processes={"assembler-1": (), "agent-1": ()}, upsets=ROLLED,
     )  # fmt: skip
     run = Run(asked, servers, folder, lambda *_: None)
     found = await run.run()
@@ -103,7 +108,7 @@ async def rolling(servers: str, folder: Path, model: Path, seed: int, episodes: 
     return found | {"pause_s": {"p50": told[0.5], "p99": told[0.99], "max": told[1.0]}}
 
 
-def gaps(log: verifier.Log, begin: float, end: float) -> list[float]:
+def gaps(log: Log, begin: float, end: float) -> list[float]:
     """Seconds between an episode and the next of the same input partition, in a span of time."""
     at: defaultdict[int, list[float]] = defaultdict(list)
     for record, event in log.episodes:
@@ -119,56 +124,6 @@ def gaps(log: verifier.Log, begin: float, end: float) -> list[float]:
 
 def _agent() -> tuple[str, ...]:
     return ("agent", "chaos.agent:play", "--name", "scripted", "--instance")
-
-
-def _wrapped(fault: str) -> Callable[[str, tuple[str, ...]], tuple[str, ...]]:
-    def wrap(name: str, command: tuple[str, ...]) -> tuple[str, ...]:
-        if fault == "tick_unread":
-            return off(name, command, ("chaos.planted", fault))
-        return (sys.executable, "-m", "chaos.planted", fault, "0", *command[3:])
-
-    return wrap
-
-
-SCHEDULES: dict[str, tuple[Round, ...]] = {
-    # Hosts that die after a run has ended, and before its request's offset is committed.
-    "dedupe_off": (
-        Round("agent-0", 0.05, 0.2, ("status_before_finish:12", "offsets_before_commit:2")),
-        Round("agent-1", 0.25, 0.2, ("status_before_finish:12", "offsets_before_commit:2")),
-        Round("agent-0", 0.5, 0.2, ("offsets_before_commit:3",)),
-    ),
-    # Between the offsets' commit and the results.
-    "commit_first": (
-        Round("assembler-0", 0.05, 0.0, ("after_commit:3",)),
-        Round("grouper", 0.3, 0.0, ("after_commit:3",)),
-    ),
-    # A new owner meets a log that went on while nobody read it.
-    "no_seek": (
-        Round("assembler-0", 0.1, 0.0, ("after_begin:4", "after_begin:4")),
-        Round("assembler-1", 0.3, 0.0, ("after_begin:4", "after_begin:4")),
-        Round("grouper", 0.5, 0.0, ("after_begin:4", "after_begin:4")),
-    ),
-    # Calls of a host that died go on, and are recorded after its successor gave their episode up.
-    "ghosts": (
-        Round("agent-0", 0.1, 0.0, ("run_before_rewards:12", "run_before_rewards:12")),
-        Round("agent-1", 0.3, 0.0, ("run_before_rewards:12", "run_before_rewards:12")),
-    ),
-    "tick_unread": (Round("assembler-0", 0.2, 0.0, ("after_commit:4",)),),
-}
-
-
-async def planted(
-    fault: str, servers: str, folder: Path, model: Path, seed: int, episodes: int
-) -> Result:
-    """R17: a run with a fault in every process; it must not be clean."""
-    times = replace(TIMEOUTS, run_s=600, call_s=60, reward_s=5, group_s=4000)
-    asked = Asked(
-        seed, episodes, 0, ("assemble",), model, _wrapped(fault),
-        rounds=SCHEDULES[fault], stall_s=25.0,
-        quiet=fault == "tick_unread",
-        timeouts=times if fault == "tick_unread" else TIMEOUTS,
-    )  # fmt: skip
-    return await once(asked, servers, folder)
 
 
 CASES: dict[str, Callable[[str, Path, Path, int, int], Any]] = {

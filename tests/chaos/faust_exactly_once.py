@@ -2,7 +2,7 @@
 
 A worker of `chaos.r5`, which kills it. Nothing of Odradek is in it.
 
-`python -m chaos.faust_exactly_once SERVERS PREFIX PARTITIONS FOLDER`
+`python -m chaos.faust_exactly_once SERVERS PREFIX PARTITIONS FOLDER INSTANCE`
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 import faust
 
 
-def app_of(servers: str, prefix: str, partitions: int, folder: str) -> Any:
+def app_of(servers: str, prefix: str, partitions: int, folder: str, instance: str) -> Any:
     """The application: one stream, one table, one topic of results."""
     app = faust.App(
         f"{prefix}app",
@@ -23,6 +23,7 @@ def app_of(servers: str, prefix: str, partitions: int, folder: str) -> Any:
         consumer_auto_offset_reset="earliest",
         broker_session_timeout=6.0,
         broker_heartbeat_interval=1.0,
+        consumer_group_instance_id=instance,
         stream_wait_empty=False,
         web_enabled=False,
         datadir=folder,
@@ -49,5 +50,6 @@ def app_of(servers: str, prefix: str, partitions: int, folder: str) -> Any:
 
 
 if __name__ == "__main__":
-    found = app_of(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
-    faust.Worker(found, loglevel="warning").execute_from_commandline()
+    servers, prefix, partitions, folder, instance = sys.argv[1:]
+    found = app_of(servers, prefix, int(partitions), folder, instance)
+    faust.Worker(found, loglevel="info").execute_from_commandline()

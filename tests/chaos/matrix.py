@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.recovery import quantile
+from chaos.recovery import quantile, summary
 from odradek.infra.local import LocalBroker
 
 LINES = "matrix.jsonl"
 RUNS_PER_BROKER = 10
 """Topics that were deleted slow a broker down in the end."""
+
+
+class OtherCommit(Exception):
+    """Runs of two commits prove nothing together."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,18 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 def fill(
     folder: Path, wanted: list[Cell], run: Callable[[Cell, str, Path], dict[str, Any]]
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """Run what is missing; logs of runs that failed stay in the folder."""
+    """Run what is missing; logs of runs that failed stay in the folder.
+
+    Raises OtherCommit where the folder holds, or would come to hold, runs of two commits.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     there = lines_of(folder)
+    ours = commit()
+    if others := sorted({line["commit"] for line in there} - {ours}):
+        raise OtherCommit(
+            f"{folder} holds runs of {others[0]}, and this is {ours}: give --json another folder, "
+            "or remove that one"
+        )
     missing = [cell for cell in wanted if not any(cell.named(line) for line in there)]
     for first in range(0, len(missing), RUNS_PER_BROKER):
         with LocalBroker() as broker:
@@ -72,10 +85,12 @@ def fill(
                 logs = folder / cell.folder
                 shutil.rmtree(logs, ignore_errors=True)
                 found = run(cell, broker.bootstrap_servers, logs)
+                if (now := commit()) != ours:
+                    raise OtherCommit(f"the code became {now} during a run of {ours}: run it again")
                 found |= {
                     "asked_episodes": cell.episodes,
                     "asked_kills": cell.kills,
-                    "commit": commit(),
+                    "commit": ours,
                 }
                 with (folder / LINES).open("a") as out:
                     out.write(json.dumps(found) + "\n")
@@ -96,14 +111,12 @@ def commit() -> str:
 
 
 def totals(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """All runs together. With 0 failures in n kills, the 95 % bound of their share is 3/n."""
+    """All runs together. With 0 failures in n kills, the 95 % bound of their share is 3/n.
+
+    Where a run failed there is no such bound.
+    """
     kills = sum(line["kills"] for line in lines)
-    seconds = [
-        death["recovery_s"]
-        for line in lines
-        for death in line["deaths"]
-        if death["recovery_s"] is not None
-    ]
+    failed = sum(not line["ok"] for line in lines)
     exclusions: Counter[str] = Counter()
     letters: Counter[str] = Counter()
     for line in lines:
@@ -111,19 +124,16 @@ def totals(lines: list[dict[str, Any]]) -> dict[str, Any]:
         letters.update(line["dead_letters"])
     return {
         "runs": len(lines),
-        "failed": sum(not line["ok"] for line in lines),
+        "commit": lines[0]["commit"] if lines else None,
+        "failed": failed,
         "episodes": sum(line["episodes"] for line in lines),
         "kills": kills,
         "kills_in_transaction": sum(line["kills_in_transaction"] for line in lines),
         "lost": sum(len(line["lost"]) for line in lines),
         "duplicated": sum(len(line["duplicated"]) for line in lines),
         "wrong": sum(len(line["wrong"]) for line in lines),
-        "bound_95": round(3 / kills, 5) if kills else None,
-        "recovery_s": {
-            "p50": quantile(seconds, 0.5),
-            "p99": quantile(seconds, 0.99),
-            "n": len(seconds),
-        },
+        "bound_95": round(3 / kills, 5) if kills and not failed else None,
+        **summary([death for line in lines for death in line["deaths"]]),
         "recovery_by_process_s": by_process(lines),
         "turns": sum(line["counts"].get("turns", 0) for line in lines),
         "exclusions": dict(exclusions),

@@ -20,6 +20,7 @@ from typing import Any
 from chaos import run as runs
 from chaos import world
 from chaos.broker_faults import Broker, Disk, small_disk
+from chaos.plan import VERB_OF
 from chaos.run import Asked, Run, once
 from chaos.tcp import FaultyLink
 from odradek.schemas.events import Timeouts
@@ -167,6 +168,8 @@ async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
             during=during,
             timeouts=TIMEOUTS,
             stall_s=STALL_S,
+            upsets=None,
+            may_end=frozenset(VERB_OF),
             env={**asked.env, "ODRADEK_STREAMS_TIMEOUTS": json.dumps(told)},
         )
         with patient():

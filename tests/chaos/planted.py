@@ -1,7 +1,8 @@
 """Faults planted on purpose: what the chaos run must catch, or it proves nothing.
 
-`python -m chaos.planted NAME SECONDS VERB ...` changes the production classes and runs the console
-verb, with its clock off by so many seconds.
+`python -m chaos.planted NAME SECONDS POLL_MS VERB ...` changes the production classes and runs the
+console verb, with its clock off by so many seconds, and polls that wait so long. NAME `none` plants
+nothing: the control of a fault is the same schedule without it.
 Nothing here is ever imported by the product.
 """
 
@@ -54,22 +55,23 @@ def commit_first() -> None:
 
 
 def no_seek() -> None:
-    """A new owner goes on where its consumer stands, although records were fetched before."""
+    """A new owner goes on where its consumer stands, although it was handed records meanwhile."""
     from odradek.streams.drivers.kafka import KafkaDriver
 
     begin = KafkaDriver._begin
 
-    async def start(self: Any, assigned: list[Any], clients: list[Any]) -> None:
+    async def unsought(self: Any, assigned: list[Any], clients: list[Any]) -> None:
         group = self.bus.group(self.stage.name)
         marks = await self._admin.list_consumer_group_offsets(group, partitions=assigned)
-        known = {on for on, mark in marks.items() if mark.offset >= 0}
-        if not hasattr(self, "_sought"):
-            self._sought = self._reader.seek
-        # Only where nothing was ever committed a first position must be said.
-        self._reader.seek = lambda on, at: None if on in known else self._sought(on, at)
+        if not hasattr(self, "_known"):
+            self._known, seek = set(), self._reader.seek
+            # Only where nothing was ever committed a first position must be said.
+            self._reader.seek = lambda on, at: None if on in self._known else seek(on, at)
+        self._known.clear()
+        self._known.update(on for on, mark in marks.items() if mark.offset >= 0)
         await begin(self, assigned, clients)
 
-    KafkaDriver._begin = start
+    KafkaDriver._begin = unsought
 
 
 def ghosts() -> None:
@@ -132,9 +134,14 @@ FAULTS: dict[str, Callable[[], None]] = {
 if __name__ == "__main__":
     from chaos import skewed
 
-    (name, seconds), sys.argv[1:] = sys.argv[1:3], sys.argv[3:]
+    (name, seconds, poll_ms), sys.argv[1:] = sys.argv[1:4], sys.argv[4:]
     skewed.apply(float(seconds))
-    FAULTS[name]()
+    if int(poll_ms):
+        from odradek.streams.drivers import kafka
+
+        kafka.POLL_MS = int(poll_ms)
+    if name != "none":
+        FAULTS[name]()
     from odradek.infra.cli import main
 
     main()

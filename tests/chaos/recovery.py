@@ -11,7 +11,9 @@
 | trainer | an entry of a new incarnation | the run |
 
 Times are those of the broker's append where the topic has it, else the writer's, on one machine.
-A kill after which nothing was left to do is not measured.
+A kill after which nothing was left to do is not measured. One that struck before the victim said which
+partitions it has is measured on those of its start before, which are still its; where it never said
+any, it is not measured. `summary` says how many there were of each.
 """
 
 import bisect
@@ -19,8 +21,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from chaos.log import Log
 from chaos.plan import VERB_OF
-from chaos.verifier import Log
 from chaos.world import Death
 from odradek.schemas import events
 from odradek.schemas.ids import partition_for
@@ -63,18 +65,42 @@ def measure(log: Log, deaths: Sequence[Death], partitions: int) -> list[dict[str
         elif verb == "train":
             seconds = _first(starts, death.at)
         else:
-            held = set(death.partitions) or set(range(partitions))
-            seconds = _after(told[verb], death.at, held)
+            seconds = _after(told[verb], death.at, set(death.partitions))
         found.append(
             {
                 "process": death.process,
                 "at": round(death.at, 3),
                 "point": death.point,
                 "starting": not death.ready,
+                "early": verb in told and death.early,
+                "unplaced": verb in told and not death.partitions,
                 "recovery_s": None if seconds is None else round(seconds, 3),
             }
         )
     return found
+
+
+def summary(deaths: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Quantiles over measured kills, and how many were not measured, and why.
+
+    The trainer stands apart: its start is that of Python, torch and TRL.
+    """
+    trainers, others = [], []
+    for death in deaths:
+        if (seconds := death["recovery_s"]) is not None:
+            (trainers if VERB_OF[death["process"]] == "train" else others).append(seconds)
+    missing = [death for death in deaths if death["recovery_s"] is None]
+    unplaced = sum(death["unplaced"] for death in missing)
+    return {
+        "recovery_s": _quantiles(others),
+        "trainer_recovery_s": _quantiles(trainers),
+        "early_kills": sum(death["early"] for death in deaths),
+        "unmeasured": {"nothing_left": len(missing) - unplaced, "unplaced": unplaced},
+    }
+
+
+def _quantiles(seconds: Sequence[float]) -> dict[str, float | int | None]:
+    return {"p50": quantile(seconds, 0.5), "p99": quantile(seconds, 0.99), "n": len(seconds)}
 
 
 def first_turns(log: Log) -> list[float]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from chaos import oracle, recovery, verifier
+from chaos import log, oracle, recovery, verifier
 from chaos.plan import IN_TRANSACTION, Plan, Round, plan
-from chaos.world import Broke, World
+from chaos.verdict import Given
+from chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
 from odradek.infra.bus import BusSettings, consumer, delete_topics, ensure_topics, partitions_of
 from odradek.infra.bus import running as opened
 from odradek.infra.client import publish_tasks
@@ -33,8 +34,10 @@ AHEAD = 0.12
 """Share of the tasks that may be published beyond where the next kill strikes."""
 QUIET_S = 2.0
 """Until stages have committed progress without results."""
-MORE = 0.05
-"""Share of the tasks that a process is given to come to its crash point."""
+OPEN = 8
+"""Tasks that are open at least while kills go on: victims must have something to come back to."""
+TRICKLE_S = 5.0
+"""Over so long the tasks of one kill are published, if they are needed for that."""
 STALL_S = 90.0
 """No batch and no step for so long: the run is stuck."""
 Tell = Callable[[int, int, int], None]
@@ -65,6 +68,12 @@ class Asked:
     """A schedule made by hand, in place of the seed's."""
     first: Mapping[str, str] = field(default_factory=dict)
     """Crash points that processes are armed with at the beginning, with such a schedule."""
+    upsets: int | None = 0
+    """How many hosts `during` upsets, so that they lose what they run; None: not bounded."""
+    may_end: frozenset[str] = frozenset()
+    """Processes that may end by themselves, and be started again, by what is done in `during`."""
+    strays: set[str] = field(default_factory=set)
+    """Ids of turns that `during` writes as a hostile writer would."""
     during: Callable[["Run"], Awaitable[None]] | None = None
     """What happens beside the plan; the run waits for its end."""
 
@@ -125,7 +134,7 @@ class Run:
         self.published = 0
         self.allowed = AHEAD
         """Share of the tasks that may be published."""
-        self._moved = time.monotonic()
+        self._moved = self._trickled = time.monotonic()
         self._tell = tell
         self._beside: list[asyncio.Task[None]] = []
 
@@ -193,6 +202,14 @@ class Run:
                 self._moved = time.monotonic()
             await asyncio.sleep(0.1)
 
+    def _trickle(self) -> None:
+        """A task more where few are open, at a pace at which they last for all kills."""
+        now = time.monotonic()
+        pause = TRICKLE_S * max(1, self.plan.kills) / len(self.tasks)
+        if now - self._trickled >= pause and self.published - self.batches < OPEN:
+            self._trickled = now
+            self.allowed = max(self.allowed, (self.published + 1) / len(self.tasks))
+
     def _finished(self) -> bool:
         return self.batches >= len(self.tasks) and self.passed >= self.end
 
@@ -239,7 +256,10 @@ class Run:
     async def _round(self, one: Round) -> None:
         """Wait for its moment, kill, and see the armed restarts die at their points."""
         await self.until(lambda: self.share >= one.at)
-        await asyncio.sleep(one.wait_s)
+        strikes = time.monotonic() + one.wait_s
+        while time.monotonic() < strikes:
+            self._trickle()
+            await asyncio.sleep(0.02)
         process = self.world.processes[one.process]
         process.arms.extend(one.arms)
         await self._kill(one.process)
@@ -267,11 +287,9 @@ class Run:
         before = died() if before is None else before
         ends = time.monotonic() + POINT_S
         while died() == before and time.monotonic() < ends:
-            if self._idle() and process.ready.is_set():
-                if self.allowed >= 1.0:
-                    break
-                self.allowed += MORE  # it needs work to come to its point
-                await asyncio.sleep(0.5)
+            if self._idle() and process.ready.is_set() and self.allowed >= 1.0:
+                break  # nothing is left that could bring it to its point
+            self._trickle()
             await self.until(lambda: True)
             await asyncio.sleep(0.02)
         if died() == before:
@@ -284,21 +302,13 @@ class Run:
     async def _count(
         self, broke: str, codes: dict[str, int | None], started: float
     ) -> dict[str, Any]:
-        log = await verifier.read(self.bus.bootstrap_servers, self.bus.topic_prefix)
-        self.log = log
+        self.log = await log.read(self.bus.bootstrap_servers, self.bus.topic_prefix)
         sizes = {task.task_id: task.group_size for task in self.tasks}
-        verdict = verifier.judge(log, self.world.seen, self.asked.seed, sizes, trained=not broke)
-        if not broke:
-            verdict.wrong += await verifier.positions(
-                self.bus.bootstrap_servers, self.bus.topic_prefix, log
-            )
+        verdict = verifier.judge(self.log, self._given(sizes, ended=not broke))
         deaths = self.world.deaths
-        measured = recovery.measure(log, deaths, PARTITIONS)
-        seconds = [one["recovery_s"] for one in measured if one["recovery_s"] is not None]
+        measured = recovery.measure(self.log, deaths, PARTITIONS)
         unasked = {
-            process.name: process.unasked
-            for process in self.world.processes.values()
-            if process.unasked
+            process.name: process.unasked for process in self.world.ever.values() if process.unasked
         }
         dirty = {name: code for name, code in codes.items() if code != 0}
         if dirty and not broke:
@@ -308,15 +318,12 @@ class Run:
             "episodes": sum(sizes.values()),
             "kills": len(deaths),
             "kills_in_transaction": sum(_within(death.point) for death in deaths),
-            "lost": sorted(verdict.lost),
-            "duplicated": sorted(verdict.duplicated),
-            "recovery_s": {
-                "p50": recovery.quantile(seconds, 0.5),
-                "p99": recovery.quantile(seconds, 0.99),
-                "n": len(seconds),
-            },
+            "lost": verdict.of("lost"),
+            "duplicated": verdict.of("duplicated"),
+            **recovery.summary(measured),
             "targets": list(self.asked.targets),
-            "wrong": sorted(set(verdict.wrong)),
+            "wrong": verdict.of("wrong"),
+            "checks": verdict.checks,
             "broke": broke,
             "published": self.published,
             "counts": dict(verdict.counts),
@@ -331,9 +338,26 @@ class Run:
             "load_s": round(getattr(self, "load_s", 0.0), 1),
             "wall_s": round(time.monotonic() - started, 1),
         }
-        found["ok"] = verdict.clean and not broke
+        found["ok"] = verdict.clean and not broke and not (unasked.keys() - self.asked.may_end)
         (self.folder / "result.json").write_text(json.dumps(found, indent=1))
         return found
+
+    def _given(self, sizes: dict[str, int], *, ended: bool) -> Given:
+        """What the verifier is told beside the log."""
+        hosts = [one for name, one in self.world.ever.items() if name.startswith("agent-")]
+        upsets = self.asked.upsets
+        if upsets is not None:
+            upsets += sum(len(one.deaths) + one.restarts + len(one.unasked) for one in hosts)
+        return Given(
+            seed=self.asked.seed,
+            tasks=sizes,
+            seen=self.world.seen,
+            rows_per_step=ROWS_PER_STEP,
+            max_attempts=MAX_ATTEMPTS,
+            ended=ended,
+            lost_attempts=None if upsets is None else upsets * RUNS_AT_ONCE,
+            strays=frozenset(self.asked.strays),
+        )
 
 
 def _within(point: str) -> bool:

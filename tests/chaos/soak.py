@@ -115,7 +115,7 @@ async def soak(
 
     asked = Asked(
         seed, int(seconds * MOST_PER_S), 0, tuple(PROCESSES), model, watched,
-        during=case.during, paced=True,
+        during=case.during, paced=True, upsets=None, may_end=frozenset(VERB_OF) - {*SPARED},
     )  # fmt: skip
     found = await Run(asked, servers, folder, lambda *_: None).run()
     flat, grown = case.flat()

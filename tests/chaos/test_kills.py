@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from chaos import oracle, planted
+from chaos import oracle, planted, proof
 from chaos.plan import IN_TRANSACTION, PROCESSES, Round, plan
 from chaos.run import Asked, make_model, once, repeat
-from chaos.verifier import line
+from chaos.verdict import CHECKS
 from odradek.infra.crash import POINTS
-from odradek.schemas.events import Step
 
 ROOT = Path(__file__).parent.parent.parent
 FIRST = {
@@ -85,26 +84,45 @@ def test_the_oracle_continues_a_prompt_with_the_ids_that_were_sampled():
             assert [*oracle.prompt(known), *oracle.completion(before)] == told
 
 
-def test_the_line_of_checkpoints_leaves_out_what_a_restart_cut_off():
-    """A start that goes on from step 2 undoes step 3; one that tells step 4 had it on disk."""
-
-    def step(incarnation, number, *, optimized=True):
-        return Step(
-            run="r", incarnation=incarnation, step=number, position=number, optimized=optimized
-        )
-
-    told = [step(1, 1), step(1, 2), step(1, 3), step(2, 2, optimized=False), step(2, 3), step(3, 4)]
-    assert [(1, 1), (1, 2), (2, 3), (3, 4)] == [(one.incarnation, one.step) for one in line(told)]
-
-
 @pytest.mark.chaos
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("fault", planted.FAULTS)
-async def test_a_planted_fault_is_caught(broker, tmp_path, fault):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fault", proof.PROOFS)
+async def test_a_planted_fault_is_caught_and_its_control_is_clean(broker, tmp_path, fault):
     """A chaos run that lets it pass would prove nothing."""
-    from chaos.cases import planted as run
-
     model = make_model(tmp_path / "model")
-    found = await run(fault, broker, tmp_path / "logs", model, seed=1, episodes=240)
-    assert found["counts"]["batches"]
-    assert not found["ok"]
+    told = await proof.prove(fault, broker, tmp_path / "logs", model, seed=1, episodes=240)
+    assert told["control_ok"], json.dumps(told["runs"][proof.NONE], indent=1)
+    assert told["caught_by"], json.dumps(told["runs"][fault], indent=1)
+
+
+def test_a_dropped_fsync_is_caught_and_its_control_is_clean():
+    """By a power cut: a kill leaves the page cache alone."""
+    told = proof.prove_fsync()
+    assert told["control_ok"]
+    assert ["checkpoint_lost"] == told["caught_by"]
+
+
+def test_every_fault_has_a_schedule_and_named_checks():
+    """A check that no table names catches nothing."""
+    assert planted.FAULTS.keys() == proof.PROOFS.keys()
+    for one in proof.PROOFS.values():
+        assert one.expect
+        assert one.expect <= CHECKS.keys()
+
+
+@pytest.mark.parametrize(
+    ("told", "by"),
+    [
+        ({}, ["low_water"]),
+        ({"checks": {}}, []),
+        ({"checks": {"tokens": 1}}, []),
+        ({"unasked_ends": {"grouper": [1]}}, []),
+        ({"broke": "grouper ends again and again"}, []),
+        ({"broke": "nothing moves for 25 s"}, []),
+        ({"counts": {}}, []),
+    ],
+)
+def test_only_a_named_check_of_a_run_that_held_out_is_a_catch(told, by):
+    """No crash loop, no time-out, no end that nobody asked for, no other finding."""
+    found = {"checks": {"low_water": 1}, "broke": "", "unasked_ends": {}, "counts": {"batches": 9}}
+    assert by == proof.caught_by(proof.PROOFS["ghosts"], found | told)

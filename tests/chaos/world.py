@@ -20,6 +20,10 @@ TESTS = Path(__file__).parent.parent
 READY = b"ready:"
 STOP_S = 30.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+MAX_ATTEMPTS = 5
+"""At a sample."""
+RUNS_AT_ONCE = 16
+"""Of a host."""
 CRASH_LOOP = 6
 """So many deaths in a row that nobody asked for, without getting ready, end the run."""
 
@@ -34,7 +38,9 @@ class Death:
     point: str = ""
     """The crash point that killed it; "" for a kill by the clock."""
     partitions: tuple[int, ...] = ()
-    """Input partitions that it had said to own."""
+    """Input partitions that it had said to own, or else its start before: they are still its."""
+    early: bool = False
+    """Whether it died before it said so itself."""
     ready: bool = True
     """Whether it had got ready before: False for one that was still starting."""
 
@@ -55,6 +61,10 @@ class Process:
         """Crash points of the next starts."""
         self.armed = ""
         self.deaths: list[Death] = []
+        self.restarts = 0
+        """How often it was told to end in order, and started again."""
+        self.held: tuple[int, ...] = ()
+        """The partitions that it last said to own, in whichever start."""
         self.unasked: list[int] = []
         """Exit codes of ends that nobody asked for."""
         self.ready = asyncio.Event()
@@ -95,9 +105,14 @@ class Process:
                 return
             if self._told and code == 0:
                 self._told = False
+                self.restarts += 1
             elif code == -signal.SIGKILL and (self._shot or self.armed):
                 point = "" if self._shot else self.armed
-                self.deaths.append(Death(self.name, at, point, self.partitions(), was_ready))
+                owned = self.partitions()
+                self.held = owned or self.held
+                self.deaths.append(
+                    Death(self.name, at, point, self.held, early=not owned, ready=was_ready)
+                )
                 self._in_a_row = 0
             else:
                 self.unasked.append(code)
@@ -256,11 +271,11 @@ class World:
             "ODRADEK_TRAINER_MAX_STALENESS": "1000",
             "ODRADEK_TRAINER_MAX_STEPS": "100000",
             "ODRADEK_TRAINER_DEVICE": "cpu",
-            "ODRADEK_DISPATCH_MAX_ATTEMPTS": "5",
+            "ODRADEK_DISPATCH_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "ODRADEK_DISPATCH_OPEN_GROUPS": str(open_groups),
-            "ODRADEK_STREAMS_MAX_ATTEMPTS": "5",
+            "ODRADEK_STREAMS_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "ODRADEK_STREAMS_TIMEOUTS": '{"call_s": 20, "run_s": 60, "seal_s": 30, "reward_s": 60}',
-            "ODRADEK_AGENT_CONCURRENCY": "16",
+            "ODRADEK_AGENT_CONCURRENCY": str(RUNS_AT_ONCE),
             "CHAOS_SEEN": str(self.seen),
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
@@ -269,6 +284,8 @@ class World:
             **(env or {}),
         }
         self.processes: dict[str, Process] = {}
+        self.ever: dict[str, Process] = {}
+        """Those that have left, too."""
         self._wrap = wrap
         for name, verb in (self._verbs() | dict(others or {})).items():
             if verb:
@@ -295,7 +312,8 @@ class World:
 
     def add(self, name: str, command: tuple[str, ...]) -> Process:
         """One more process, not started."""
-        self.processes[name] = made = Process(name, command, self._env, self.folder / f"{name}.log")
+        made = Process(name, command, self._env, self.folder / f"{name}.log")
+        self.processes[name] = self.ever[name] = made
         return made
 
     async def start(self) -> None:
@@ -334,5 +352,5 @@ class World:
     @property
     def deaths(self) -> list[Death]:
         """Every kill so far, in order."""
-        found = [death for process in self.processes.values() for death in process.deaths]
+        found = [death for process in self.ever.values() for death in process.deaths]
         return sorted(found, key=lambda death: death.at)

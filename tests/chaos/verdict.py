@@ -1,0 +1,100 @@
+"""What the verifier was told beside the log, and what it found: every finding is of a named check.
+
+A run is clean only if no check found anything. A planted fault counts as caught only if a check
+that was named for it beforehand found something.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+LOST, TWICE, WRONG = "lost", "duplicated", "wrong"
+CHECKS: Final = {
+    "episode_lost": LOST,  # Opened, and no Episode
+    "call_untrained": LOST,  # a call of the script is not trained as often as it was made
+    "turn_homeless": LOST,  # a turn in no episode and no dead letter
+    "seen_unlogged": LOST,  # an agent saw the end of a reply that the log does not have
+    "expected_lost": LOST,  # a task without Expected
+    "batch_lost": LOST,  # a task without Batch
+    "pointer_lost": LOST,  # a batch names an episode that is not there
+    "step_lost": LOST,  # the line of checkpoints has a gap
+    "rows_unused": LOST,  # the trainer has passed rows without using them
+    "episode_twice": TWICE,
+    "call_twice": TWICE,
+    "turn_twice": TWICE,
+    "expected_twice": TWICE,
+    "batch_twice": TWICE,
+    "rows_twice": TWICE,
+    "version_twice": TWICE,  # a policy version stands for two sets of weights
+    "episode_unopened": WRONG,
+    "tokens": WRONG,  # tokens or log probabilities that the engine did not sample
+    "outcome": WRONG,  # an episode ended otherwise than its script
+    "reward": WRONG,
+    "journal": WRONG,  # an episode is complete, and its agent never wrote that it saw a reply
+    "attempts": WRONG,  # attempts at a sample with gaps, or with another one after the last
+    "loss_unexplained": WRONG,  # more attempts lost their host than hosts that ended explain
+    "letter_unexplained": WRONG,  # a dead letter that no lost attempt explains
+    "samples": WRONG,  # a batch does not name each sample once
+    "exclusion_unexplained": WRONG,
+    "task_unasked": WRONG,
+    "pointer": WRONG,
+    "variance": WRONG,  # a batch says that its rewards are equal, or does not, and it is not so
+    "step_size": WRONG,
+    "rows_waiting": WRONG,  # more rows wait than one step needs
+    "low_water": WRONG,  # a group holds its low-water mark: something is open for ever
+    "uncommitted": WRONG,  # a group never committed a partition that has records
+}
+"""Name -> list of findings."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a log is held against."""
+
+    seed: int
+    tasks: dict[str, int]
+    """Ids of the tasks that were published, and their group sizes."""
+    seen: Path
+    """The agents' journal."""
+    rows_per_step: int
+    max_attempts: int
+    ended: bool = True
+    """Whether the run came to its end: all batches closed, and passed by the trainer."""
+    lost_attempts: int | None = 0
+    """How many attempts may have lost their host, by what was done to hosts; None: any."""
+    strays: frozenset[str] = frozenset()
+    """Ids of turns that a hostile writer wrote: dead letters, all of them."""
+
+
+class Verdict:
+    """What was found."""
+
+    def __init__(self) -> None:
+        self.found: defaultdict[str, list[str]] = defaultdict(list)
+        """By check."""
+        self.counts: Counter[str] = Counter()
+        self.exclusions: Counter[str] = Counter()
+        self.letters: Counter[str] = Counter()
+
+    def add(self, check: str, line: str) -> None:
+        """A finding of a check."""
+        if check not in CHECKS:
+            raise KeyError(check)
+        self.found[check].append(line)
+
+    def of(self, kind: str) -> list[str]:
+        """All findings of a kind: `lost`, `duplicated` or `wrong`."""
+        return sorted(
+            line for check, lines in self.found.items() if CHECKS[check] == kind for line in lines
+        )
+
+    @property
+    def checks(self) -> dict[str, int]:
+        """How much each check found, of those that found something."""
+        return {check: len(lines) for check, lines in sorted(self.found.items())}
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, nothing twice, nothing wrong."""
+        return not self.found

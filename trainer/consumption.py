@@ -7,6 +7,7 @@ of its step that is, and a resumed or replayed run decides the same.
 
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from odradek.schemas.events import Batch, Refusal, Used
 from odradek.trainer.advantages import Baseline, zero_variance
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.rows import Group, Row, rows_of
+
+REWARDS: Final = 16_384
+"""Most rewards that are kept of batches that no step used, for the metrics of the next one."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,38 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class End:
+    """Where a batch ends among the rows; or several that follow each other, of which none is used.
+
+    Attributes:
+        offset: Of the (last) batch.
+        digest: Of a batch of which rows wait, else "".
+        batches: How many there are.
+        rewards: Of their samples, where they are for training.
+    """
+
+    offset: int
+    digest: str = ""
+    batches: int = 1
+    rewards: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, group: Group, *, rows: bool) -> "End":
+        """The end of a group of which rows wait, or none."""
+        pointers = group.batch.episodes if group.batch.purpose == "train" else ()
+        return cls(
+            offset=group.offset,
+            digest=batch_digest(group.batch) if rows else "",
+            rewards=tuple(pointer.reward for pointer in pointers),
+        )
+
+    def after(self, before: "End") -> "End":
+        """Both as one."""
+        rewards = (before.rewards + self.rewards)[-REWARDS:]
+        return replace(self, batches=before.batches + self.batches, rewards=rewards)
+
+
+@dataclass(frozen=True)
 class Passed:
     """What lies behind after a step, or after batches that no step used."""
 
@@ -68,7 +104,8 @@ class Passed:
     refused: tuple[Refusal, ...] = ()
     batches: int = 0
     rewards: tuple[float, ...] = ()
-    """Of every sample of the training batches that were passed, equal groups included."""
+    """Of the samples of the training batches that were passed, equal groups included; where there
+    were very many between two steps, of the newest."""
 
 
 def batch_digest(batch: Batch) -> str:
@@ -98,8 +135,8 @@ class Consumption:
         """The first row that no finished step has used."""
         self._read = position.offset
         """The first batch that has not been read."""
-        self._waiting: deque[Row | Refused | Group] = deque()
-        """Behind `_at`, in order. A Group stands where its batch ends."""
+        self._waiting: deque[Row | Refused | End] = deque()
+        """Behind `_at`, in order."""
         self._told = 0
         """How many of the waiting refusals an idle report has already named."""
 
@@ -122,11 +159,12 @@ class Consumption:
         """The rows of a group that will be trained on; the others are noted as refused."""
         self._read = group.offset + 1
         chosen = self._choose(group)
+        rows = [entry for entry in chosen if isinstance(entry, Row)]
         self._waiting += chosen
-        self._waiting.append(replace(group, episodes=()))
+        self._waiting.append(End.of(group, rows=bool(rows)))
         if self._nothing_waits():
             self._at = replace(self._at, offset=self._read, row=0)
-        return [entry for entry in chosen if isinstance(entry, Row)]
+        return rows
 
     def _nothing_waits(self) -> bool:
         """Whether nothing but passed batches lies between the position and the next batch."""
@@ -204,14 +242,13 @@ class Consumption:
                 else:
                     refused.append(entry.refusal)
             else:
-                batches += 1
-                digests[entry.offset] = batch_digest(entry.batch)
-                if entry.batch.purpose == "train":
-                    rewards += [pointer.reward for pointer in entry.batch.episodes]
+                batches += entry.batches
+                digests[entry.offset] = entry.digest
+                rewards += entry.rewards
                 last = replace(last, offset=entry.offset + 1, row=0)
         for entry in self._waiting:
-            if isinstance(entry, Group) and entry.offset in counts:
-                digests.setdefault(entry.offset, batch_digest(entry.batch))
+            if isinstance(entry, End) and entry.offset in counts:
+                digests.setdefault(entry.offset, entry.digest)
         self._at = replace(last, step=last.step + 1)
         used = tuple(
             Used(offset=offset, rows=rows, digest=digests.get(offset, ""))
@@ -229,8 +266,32 @@ class Consumption:
         """
         refused = [entry.refusal for entry in self._waiting if isinstance(entry, Refused)]
         fresh = refused[self._told :]
-        self._told = len(refused)
+        self._join_told()
         return Passed(self._read, refused=tuple(fresh))
+
+    def _join_told(self) -> None:
+        """Once all refusals are told, keep of batches without a row only that they were there.
+
+        Evaluations, or the equal groups of a policy that has learned all it can, may come for days
+        while the last rows of a step do not.
+        """
+        kept: deque[Row | Refused | End] = deque()
+        refused: list[Refused] = []
+        self._told = 0
+        for entry in self._waiting:
+            if isinstance(entry, Refused):
+                refused.append(entry)
+                continue
+            if isinstance(entry, Row) or entry.digest:
+                kept += refused
+                self._told += len(refused)
+                kept.append(entry)
+            elif kept and isinstance(before := kept[-1], End) and not before.digest:
+                kept[-1] = entry.after(before)
+            else:
+                kept.append(entry)
+            refused.clear()
+        self._waiting = kept
 
 
 def describe(position: Position) -> str:

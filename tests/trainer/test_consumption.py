@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plays import group_with_rewards
 
 from odradek.schemas.events import Step
-from odradek.trainer.consumption import Consumption, Position, Rules
+from odradek.trainer.consumption import REWARDS, Consumption, Position, Rules
 from odradek.trainer.lineage import Lineage
 
 
@@ -92,6 +93,79 @@ def test_a_refused_row_is_told_with_its_place():
     assert [("too_long", 0), ("too_long", 1), ("zero_variance", None)] == [
         (one.reason, one.row) for one in refused
     ]
+
+
+kinds = st.tuples(
+    st.lists(st.sampled_from([0.0, 1.0]), max_size=6),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+    st.sampled_from(["train", "eval"]),
+    st.booleans(),
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(kinds, max_size=25))
+def test_what_is_told_while_idle_is_left_out_of_a_step_and_nothing_else(told):
+    """Wherever the trainer waits: same rows, positions, batches and rewards, each refusal once."""
+    rules = Rules(rows_per_step=4, max_staleness=50)
+
+    def run(idle):
+        lineage = Lineage({1: 0, 100: 99}, fixed=True)
+        consumption = Consumption(rules, lineage, Position(0, 0, 99))
+        steps, refused = [], []
+        for offset, (worth, stale, purpose, waits) in enumerate(told):
+            group = mixed(offset, worth, stale)
+            consumption.feed(
+                replace(group, batch=msgspec.structs.replace(group.batch, purpose=purpose))
+            )
+            if waits and idle:
+                refused += consumption.passed_idle().refused
+            while consumption.waiting >= 4:
+                passed = consumption.finish_step()
+                refused += passed.refused
+                steps.append((replace(passed, refused=()), consumption.position))
+        return steps, refused + list(consumption.passed_idle().refused), consumption.position
+
+    assert run(idle=False) == run(idle=True)
+
+
+def test_memory_does_not_grow_with_batches_that_nothing_is_learned_from():
+    """Evaluations, equal and stale groups go by for days, while a step's last rows do not come."""
+    consumption = Consumption(Rules(rows_per_step=4, max_staleness=1), Lineage(), Position(0, 0, 9))
+    consumption.feed(group_with_rewards(0, [1.0, 0.0], version=10))
+    sizes, refused = [], 0
+    for offset in range(1, 3001):
+        kind = offset % 3
+        consumption.feed(
+            group_with_rewards(offset, [1.0, 0.0], purpose="eval") if kind == 0
+            else group_with_rewards(offset, [1.0, 1.0]) if kind == 1
+            else group_with_rewards(offset, [1.0, 0.0], version=1)
+        )  # fmt: skip
+        if offset % 10 == 0:
+            refused += len(consumption.passed_idle().refused)
+            sizes.append(len(consumption._waiting))
+    assert 4 >= max(sizes)
+    assert 4000 == refused
+    consumption.feed(group_with_rewards(3001, [1.0, 0.0], version=10))
+    passed = consumption.finish_step()
+    assert (3002, 3002, Position(3002, 0, 10)) == (
+        passed.position, passed.batches, consumption.position
+    )  # fmt: skip
+    assert 4 + 4000 == len(passed.rewards)
+    assert {0: 2, 3001: 2} == {use.offset: use.rows for use in passed.used}
+
+
+def test_the_rewards_of_groups_that_no_step_used_are_the_newest_ones():
+    """A policy that has learned all it can makes equal groups for ever."""
+    consumption = Consumption(RULES, Lineage())
+    for offset in range(REWARDS + 10):
+        consumption.feed(group_with_rewards(offset, [float(offset < 10)]))
+        if offset % 1000 == 0:
+            consumption.passed_idle()
+    consumption.passed_idle()
+    consumption.feed(group_with_rewards(REWARDS + 10, [1.0, 0.0, 1.0, 0.0]))
+    rewards = consumption.finish_step().rewards
+    assert (REWARDS + 4, 2.0) == (len(rewards), sum(rewards))
 
 
 @settings(max_examples=60)

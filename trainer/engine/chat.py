@@ -1,7 +1,7 @@
 """The shapes of the chat completions API, as vLLM answers them. Pure: no I/O, no clock."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from odradek.trainer.engine.batcher import Answer
@@ -36,6 +36,10 @@ class Request:
     logprobs: bool
     token_ids: bool
     weight_versions: bool
+    answer: bool = True
+    """Whether what an answer begins with follows the messages."""
+    prompt: list[int] | None = None
+    """Ids in place of the messages' rendering, where vLLM takes them from peers."""
 
 
 def parse(body: Any, default_model: str) -> Request:
@@ -45,25 +49,42 @@ def parse(body: Any, default_model: str) -> Request:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("`messages` must be a list with at least one message")
+    return replace(
+        options(body, default_model),
+        messages=[_message(message) for message in messages],
+        answer=body.get("add_generation_prompt") is not False,
+        prompt=_ids(body.get("kv_transfer_params")),
+    )
+
+
+def options(body: dict[str, Any], default_model: str) -> Request:
+    """What chats and text completions share. Raises BadRequest."""
     for field, neutral in NEUTRAL.items():
         if body.get(field) not in neutral:
             raise BadRequest(f"the small engine samples from the whole distribution: no `{field}`")
     limit = body.get("max_completion_tokens", body.get("max_tokens"))
     temperature = body.get("temperature")
-    options = body.get("stream_options") or {}
+    told = body.get("stream_options") or {}
     return Request(
         model=str(body.get("model") or default_model),
-        messages=[_message(message) for message in messages],
+        messages=[],
         tools=body.get("tools") or None,
         temperature=_number(1.0 if temperature is None else temperature, "temperature", 0, 100),
         max_tokens=None if limit is None else int(_number(limit, "max_tokens", 1, 1 << 20)),
         n=int(_number(body.get("n") or 1, "n", 1, 128)),
         stream=bool(body.get("stream")),
-        usage_in_stream=bool(options.get("include_usage")) if isinstance(options, dict) else False,
+        usage_in_stream=bool(told.get("include_usage")) if isinstance(told, dict) else False,
         logprobs=bool(body.get("logprobs")),
         token_ids=bool(body.get("return_token_ids")),
         weight_versions=bool(body.get("return_weight_versions")),
     )
+
+
+def _ids(params: Any) -> list[int] | None:
+    ids = params.get("prompt_token_ids") if isinstance(params, dict) else None
+    if ids is not None and (not isinstance(ids, list) or not ids):
+        raise BadRequest("`kv_transfer_params.prompt_token_ids` must be a list of token ids")
+    return ids
 
 
 def _number(value: Any, name: str, low: float, high: float) -> float:

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +17,10 @@ import msgspec
 import torch
 from aiohttp import web
 
-from odradek.trainer.engine import chat
+from odradek.trainer.engine import chat, completions
 from odradek.trainer.engine.batcher import Batcher
 from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
+from odradek.trainer.engine.rendering import Renderer
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadRequest, BadSettings, EngineDown
 
@@ -63,6 +64,7 @@ class SmallEngine:
         self._tokenizer = load_tokenizer(settings.model)
         model = load_model(settings.model, device=settings.device, dtype=settings.dtype)
         self._longest = int(model.config.get_text_config().max_position_embeddings)
+        self._renderer = Renderer(self._tokenizer, name=settings.name, longest=self._longest)
         self.batcher = Batcher(
             Sampler(
                 model,
@@ -82,6 +84,9 @@ class SmallEngine:
         app.add_routes(
             [
                 web.post("/v1/chat/completions", self._chat),
+                web.post("/v1/chat/completions/render", self._render),
+                web.post("/v1/completions", self._complete),
+                web.post("/tokenize", self._tokenize),
                 web.get("/v1/models", self._models),
                 web.get("/health", self._health),
                 web.post("/pause", self._pause),
@@ -106,7 +111,7 @@ class SmallEngine:
 
     async def _chat(self, http: web.Request) -> web.StreamResponse:
         request = chat.parse(await _json(http), self.settings.name)
-        prompt = self._render(request)
+        prompt = self._renderer.prompt(request)
         wanted = chat.wanted_of(
             request, prompt, default=self.settings.max_tokens, longest=self._longest
         )
@@ -123,26 +128,37 @@ class SmallEngine:
         )
         if not request.stream:
             return _reply(writer.whole(answers))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(http)
-        for chunk in writer.chunks(answers):
-            await response.write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
-        await response.write(b"data: [DONE]\n\n")
-        await response.write_eof()
-        return response
+        return await _stream(http, writer.chunks(answers))
 
-    def _render(self, request: chat.Request) -> list[int]:
-        try:
-            ids = self._tokenizer.apply_chat_template(
-                request.messages,
-                tools=request.tools,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
+    async def _complete(self, http: web.Request) -> web.StreamResponse:
+        request = completions.parse(await _json(http), self.settings.name)
+        prompts = [self._renderer.text(prompt) for prompt in request.prompts]
+        asked = request.options
+        wanted = [
+            chat.wanted_of(asked, ids, default=self.settings.max_tokens, longest=self._longest)
+            for ids in prompts
+        ]
+        writer = completions.Writer(
+            request,
+            reply_id=f"cmpl-{uuid.uuid4().hex}",
+            created=int(time.time()),
+            prompts=prompts,
+            tokenizer=self._tokenizer,
+        )
+        answers = list(
+            await asyncio.gather(
+                *(self.batcher.sample(one) for one in wanted for _ in range(asked.n))
             )
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadRequest(f"the chat template refuses these messages: {error}") from error
-        return [int(token) for token in ids]
+        )
+        if not asked.stream:
+            return _reply(writer.whole(answers))
+        return await _stream(http, writer.chunks(answers))
+
+    async def _render(self, http: web.Request) -> web.Response:
+        return _reply(self._renderer.rendered(await _json(http)))
+
+    async def _tokenize(self, http: web.Request) -> web.Response:
+        return _reply(self._renderer.tokenized(await _json(http)))
 
     async def _models(self, _: web.Request) -> web.Response:
         card = {
@@ -207,6 +223,16 @@ async def _json(http: web.Request) -> Any:
         return await http.json(loads=json.loads)
     except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
+
+
+async def _stream(http: web.Request, chunks: Iterator[dict[str, Any]]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await response.prepare(http)
+    for chunk in chunks:
+        await response.write(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
+    await response.write(b"data: [DONE]\n\n")
+    await response.write_eof()
+    return response
 
 
 def _reply(body: dict[str, Any]) -> web.Response:

@@ -172,18 +172,41 @@ def _rows(batch: events.Batch, episodes: Found) -> int:
     )
 
 
-def positions(log: Log, verdict: Verdict) -> None:
-    """Groups have committed every partition, and hold none at a record: nothing is open for ever."""
-    for group, name, records in (
-        ("assemble", "rl.turns", log.turns),
-        ("group", "rl.episodes", log.episodes),
+def positions(log: Log, verdict: Verdict, episodes: Found) -> None:
+    """Groups have committed every partition, hold none at a record, and stand above nothing open.
+
+    What ended stands below its group's low-water mark, and only what ended: so a mark is at a record
+    only while something is open there, and above the beginning of something only once it has ended.
+    """
+    closed = {batch.task_id for _, batch in log.batches}
+    opened = [
+        (record, event.episode_id, event.episode_id in episodes)
+        for record, event in log.turns
+        if isinstance(event, events.Opened)
+    ]
+    expected = [
+        (record, event.task_id, event.task_id in closed)
+        for record, event in log.episodes
+        if isinstance(event, events.Expected)
+    ]
+    for group, name, records, begun in (
+        ("assemble", "rl.turns", log.turns, opened),
+        ("group", "rl.episodes", log.episodes, expected),
     ):
+        marks = log.marks.get(group, {})
         ends: dict[int, int] = {}
         for record, _ in records:
             ends[record.partition] = max(ends.get(record.partition, 0), record.offset + 1)
         for partition, end in sorted(ends.items()):
-            mark = log.marks.get(group, {}).get(partition)
+            mark = marks.get(partition)
             if mark is None:
                 verdict.add("uncommitted", f"{group} has committed nothing of {name}[{partition}]")
             elif mark < end:
                 verdict.add("low_water", f"{group} holds {name}[{partition}] at {mark} of {end}")
+        for record, what, ended in begun:
+            if not ended and marks.get(record.partition, 0) > record.offset:
+                verdict.add(
+                    "committed_beyond",
+                    f"{group} stands above {name}[{record.partition}]@{record.offset}, where {what} "
+                    "begins, which never ended",
+                )

@@ -23,7 +23,7 @@ def app_of(servers: str, prefix: str, partitions: int, folder: str, instance: st
         consumer_auto_offset_reset="earliest",
         broker_session_timeout=6.0,
         broker_heartbeat_interval=1.0,
-        consumer_group_instance_id=instance,
+        consumer_group_instance_id=instance or None,
         stream_wait_empty=False,
         web_enabled=False,
         datadir=folder,

@@ -100,7 +100,7 @@ PROOFS: Final[dict[str, Proof]] = {
     ),
     # Between the offsets' commit and the results.
     "commit_first": Proof(
-        frozenset({"episode_lost", "batch_lost"}),
+        frozenset({"committed_beyond"}),
         (
             Round("assembler-0", 0.05, 0.0, ("after_commit:3",)),
             Round("grouper", 0.3, 0.0, ("after_commit:3",)),
@@ -109,7 +109,7 @@ PROOFS: Final[dict[str, Proof]] = {
     ),
     # An owner is handed records of its new partitions while it takes them over.
     "no_seek": Proof(
-        frozenset({"letter_unexplained", "episode_lost"}),
+        frozenset({"committed_beyond", "letter_unexplained"}),
         beside=deal_anew,
         stalls=True,
         poll_ms=1500,

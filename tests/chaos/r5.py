@@ -47,9 +47,10 @@ TURNS_EACH: Final = 4
 
 
 class Faust:
-    """Faust, exactly once, with a table."""
+    """Faust, exactly once, with a table; its workers have names that outlive restarts, as ours do."""
 
     name = "faust exactly_once"
+    named = True
 
     def __init__(self, bus: BusSettings, folder: Path) -> None:
         self.bus, self.folder = bus, folder
@@ -63,7 +64,7 @@ class Faust:
         return (
             sys.executable, "-m", "chaos.faust_exactly_once", self.bus.bootstrap_servers,
             self.bus.topic_prefix, str(PARTITIONS), str(self.folder / f"data-{number}"),
-            f"worker-{number}",
+            f"worker-{number}" if self.named else "",
         )  # fmt: skip
 
     def record(self, episode: str, turn: int, turns: int) -> tuple[bytes, Any]:
@@ -72,6 +73,13 @@ class Faust:
 
     def emitted(self, record: Any) -> str | None:
         return str(record.key.decode())
+
+
+class FaustUnnamed(Faust):
+    """Faust as it is set up if nothing is said about `consumer_group_instance_id`."""
+
+    name = "faust exactly_once, unnamed members"
+    named = False
 
 
 class Ours:
@@ -112,7 +120,7 @@ class Ours:
         return event.episode_id if isinstance(event, events.EpisodeHead) else None
 
 
-SYSTEMS: Final = {"faust": Faust, "odradek": Ours}
+SYSTEMS: Final = {"faust": Faust, "faust-unnamed": FaustUnnamed, "odradek": Ours}
 SIGNALS: Final = {"SIGTERM": signal.SIGTERM, "SIGKILL": signal.SIGKILL}
 ALL: Final = tuple((system, how) for system in SYSTEMS.values() for how in SIGNALS.values())
 
@@ -306,8 +314,8 @@ async def _kill(workers: list[Worker], how: signal.Signals, say: Any) -> None:
 @click.option("--turns", type=click.IntRange(1), default=TURNS_EACH, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Write the result there.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder of the logs; kept.")
-@click.option("--system", type=click.Choice([*SYSTEMS]), help="One of the two.")
-@click.option("--signal", "how", type=click.Choice([*SIGNALS]), help="One of the two.")
+@click.option("--system", type=click.Choice([*SYSTEMS]), help="One of them.")
+@click.option("--signal", "how", type=click.Choice([*SIGNALS]), help="One of them.")
 def main(
     conversations: int,
     turns: int,
@@ -333,7 +341,7 @@ def compare(
     keep: Path | None = None,
     cases: Sequence[tuple[Any, signal.Signals]] = ALL,
 ) -> int:
-    """Both systems, both signals; 1 if ours lost or doubled anything."""
+    """All systems, both signals; 1 if ours lost or doubled anything."""
     found = []
     with LocalBroker() as broker, tempfile.TemporaryDirectory(prefix="odradek-r5-") as scratch:
         for system, how in cases:

@@ -5,8 +5,6 @@ reads the topics once for all of them. `scripts/test -m chaos tests/chaos/test_t
 """
 
 import asyncio
-import os
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -17,7 +15,7 @@ from plays import group_with_rewards
 from weight_engine import WeightServer
 
 from chaos.run import make_model
-from chaos.world import odradek
+from chaos.zygote import Zygote
 from odradek.infra.bus import BusSettings, KafkaAppender, delete_topics, ensure_topics, rows
 from odradek.infra.client import subscribe
 from odradek.infra.crash import POINTS
@@ -30,7 +28,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.broker, pytest.mark.torch, pytest.m
 
 MAX_STEPS = 3
 GROUPS = 12
-START_S = 240.0
 
 
 @dataclass
@@ -40,13 +37,13 @@ class Training:
     bus: BusSettings
     model: Path
     folder: Path
+    zygote: Zygote
     weights: dict[int, str] = field(default_factory=dict)
     """What runs that nobody killed came to, by `save_every`."""
 
     def start(self, run: str, engine: str, save_every: int, crash_at: str = "") -> int:
         """One start of a trainer as a user starts it; its exit code."""
         env = {
-            **os.environ,
             "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": self.bus.bootstrap_servers,
             "ODRADEK_TOPIC_PREFIX": self.bus.topic_prefix,
             "ODRADEK_TRAINER_MODEL": str(self.model),
@@ -61,13 +58,8 @@ class Training:
             "ODRADEK_TRAINER_LEARNING_RATE": "2e-3",
             "ODRADEK_TRAINER_DEVICE": "cpu",
             "ODRADEK_CRASH_AT": crash_at,
-            "OMP_NUM_THREADS": "1",
         }
-        with (self.folder / f"{run}.log").open("ab") as log:
-            done = subprocess.run(
-                odradek("train"), env=env, stdout=log, stderr=log, timeout=START_S
-            )
-        return done.returncode
+        return self.zygote.start(["train"], env, self.folder / f"{run}.log")
 
     def tail(self, run: str) -> str:
         """The end of what a run's processes said."""
@@ -114,7 +106,8 @@ def training(broker, tmp_path_factory):
         bootstrap_servers=broker, topic_prefix=f"k{uuid4().hex[:8]}.", topic_partitions=2
     )
     asyncio.run(publish(bus))
-    yield Training(bus, make_model(folder / "model"), folder)
+    with Zygote() as zygote:
+        yield Training(bus, make_model(folder / "model"), folder, zygote)
     report = asyncio.run(verify(bus))
     asyncio.run(delete_topics(bus))
     told = [line for line in report.lines() if "run " in line or "policy " in line]

@@ -150,14 +150,26 @@ def test_an_episode_that_is_missing_is_found(clean):
     """With its turns, and the pointer to it."""
     log, given = clean
     log.episodes = without(log.episodes, events.Episode)
-    assert {"episode_lost", "turn_homeless"} <= judge(log, given).checks.keys()
+    assert {"episode_lost", "turn_homeless", "committed_beyond"} <= judge(log, given).checks.keys()
 
 
 def test_a_batch_that_is_missing_is_found(clean):
     """Every Expected comes to one."""
     log, given = clean
     log.batches.pop()
-    assert "batch_lost" in judge(log, given).checks
+    assert {"batch_lost", "committed_beyond"} <= judge(log, given).checks.keys()
+
+
+def test_a_run_that_stands_still_is_no_proof_of_a_loss(clean):
+    """What is open may yet come: only a mark above it says that it cannot."""
+    log, given = clean
+    _, last = log.batches.pop()
+    begins = next(
+        record for record, event in log.episodes if getattr(event, "task_id", "") == last.task_id
+    )
+    log.marks["group"][begins.partition] = begins.offset
+    checks = judge(log, _with(given, ended=False)).checks
+    assert {"batch_lost", "low_water"} == checks.keys()
 
 
 def test_tokens_of_another_call_are_found(clean):

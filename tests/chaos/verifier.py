@@ -34,7 +34,7 @@ def judge(log: Log, given: Given) -> Verdict:
     _journal(log, verdict, given, episodes)
     _letters(log, verdict, given, episodes)
     balance(log, verdict, given, episodes)
-    positions(log, verdict)
+    positions(log, verdict, episodes)
     return verdict
 
 

@@ -268,7 +268,7 @@ class Dispatcher:
             raise RequestRefused("unknown_agent", codec.unquoted(error)) from None
         if name not in self._agents:
             # One question for each task of an absent agent: a topic may appear at any moment.
-            metadata = await self._reader._client.fetch_all_metadata()  # noqa: SLF001
+            metadata = await self._reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
             self._agents.update(metadata.topics())
         if name not in self._agents:
             raise RequestRefused(

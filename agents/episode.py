@@ -79,7 +79,7 @@ class EpisodeExecutor(AgentExecutor):
             run.lose()
             self._fail(error, run.partition)
             await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - see below
             # Where exceptions end in a host: what has no name here is a mistake of ours, and what
             # the SDK would make of it, a failed task without a seal, would be a lie. The process
             # ends; its successor gives the attempt up, and the last attempt for good.

@@ -35,7 +35,7 @@ class Tenant(Protocol):
         ...
 
 
-class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
     """Follows the assignments of one topic and hands partitions to their tenant.
 
     Args:

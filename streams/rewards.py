@@ -183,7 +183,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
                 check_place(record, self._partitions)
                 if record.key != conversation.episode_id:
                     # What is wrong with a record becomes a letter in one place, below.
-                    raise InvalidRecord("wrong_key", "the record's key is not its episode_id")  # noqa: TRY301
+                    raise InvalidRecord("wrong_key", "the record's key is not its episode_id")  # noqa: TRY301 - see above
                 if not self._wants(conversation):
                     return
                 value = await judge(self._function, conversation, self._timeout_s)
@@ -193,7 +193,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
                 )
             except RewardFailed as error:
                 # Without its traceback: that may quote what an agent said.
-                log.error("reward %s failed on %s: %s", self._component, record.key, error)  # noqa: TRY400
+                log.error("reward %s failed on %s: %s", self._component, record.key, error)  # noqa: TRY400 - see above
                 await dead_letter(
                     self._appender, record, "reward_failed", str(error), consumer=consumer_name
                 )

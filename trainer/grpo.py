@@ -34,7 +34,7 @@ from odradek.trainer.trl_config import config_of, on_cpu, without_cuda
 log = logging.getLogger("odradek")
 
 
-class _Steps(TrainerCallback):  # type: ignore[misc]
+class _Steps(TrainerCallback):  # type: ignore[misc] # transformers is untyped
     def __init__(self, trainer: "LogTrainer") -> None:
         self._trainer = trainer
 
@@ -45,7 +45,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
 
-class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
+class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     """Trains on rows from the log until `max_steps`, the end of a replay, or `stop()`."""
 
     def __init__(self, settings: TrainerSettings, hands: Hands) -> None:
@@ -289,7 +289,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc]
 
     @property
     def _inner_optimizer(self) -> torch.optim.Optimizer:
-        inner: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)  # type: ignore[assignment]
+        inner: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)  # type: ignore[assignment] # accelerate's wrapper, or itself
         return inner
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

@@ -65,7 +65,7 @@ def _step(model: Any, hidden: torch.Tensor, rows: Sequence[Row], at: torch.Tenso
     logprobs = logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]
     terms = Terms(logprobs, old, worth, row, len(rows))
     loss = policy_loss("dapo", terms, Whole(len(labels), len(rows)), Shape())
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
 
 
 def train_rows(model: Any, rows: Sequence[Row]) -> None:

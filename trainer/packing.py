@@ -15,7 +15,7 @@ from odradek.trainer.feed import POLL_S, LogFeed
 from odradek.trainer.trl_config import OUT_OF_REACH
 
 
-class UntilEnded(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+class UntilEnded(torch.utils.data.IterableDataset):  # type: ignore[type-arg] # it is generic for types only
     """TRL's batches of rows, ending where the feed says so instead of blocking for ever."""
 
     def __init__(self, inner: FixedCountBatcher) -> None:
@@ -28,7 +28,7 @@ class UntilEnded(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
             return
 
 
-class RowCollator(DataCollatorForRollout):  # type: ignore[misc]
+class RowCollator(DataCollatorForRollout):  # type: ignore[misc] # TRL is untyped
     """TRL's packer, which also says which rows are on-policy."""
 
     def torch_call(self, examples: list[Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def as_executor(found: Any, name: str) -> AgentExecutor:
         return found
     if inspect.isclass(found) and issubclass(found, AgentExecutor):
         return found()
-    call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004
+    call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004 - an object whose call is async
     if callable(found) and not inspect.isclass(found) and inspect.iscoroutinefunction(call):
         return FunctionRunner(found)
     raise RunnerError(

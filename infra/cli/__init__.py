@@ -55,13 +55,13 @@ class Verbs(click.Group):
         """All verbs, in the order of the table."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Import a verb."""
         if cmd_name not in VERBS:
             return None
         module, attribute, _ = VERBS[cmd_name]
         try:
-            return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+            return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return] # by the table
         except ModuleNotFoundError as error:
             if error.name == module:
                 raise click.ClickException(
@@ -79,7 +79,7 @@ class Verbs(click.Group):
             raise click.UsageError(f"there is no verb {args[0]!r}: {hint}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """List the verbs from the table, importing none."""
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, about) for verb, (_, _, about) in VERBS.items()])

@@ -23,7 +23,7 @@ class Benches(click.Group):
         """All benchmarks."""
         return list(BENCHES)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """One benchmark as a command."""
         if cmd_name not in BENCHES:
             return None
@@ -44,7 +44,7 @@ class Benches(click.Group):
             short_help=BENCHES[cmd_name],
         )
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """List the benchmarks, importing none."""
         with formatter.section("Benchmarks"):
             formatter.write_dl(list(BENCHES.items()))

@@ -53,7 +53,7 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
         )
         for name, kind in KINDS.items()
     }
-    names = [entry.own.name for entry in entries["agents"]]  # type: ignore[union-attr]
+    names = [entry.own.name for entry in entries["agents"]]  # type: ignore[union-attr] # agents have names
     if len(set(names)) < len(names):
         raise ProjectError(f"{path}: two agents share a name")
     return Project(

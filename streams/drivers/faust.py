@@ -39,7 +39,7 @@ class ConsumerThread(transport.AIOKafkaConsumerThread):  # type: ignore[misc] # 
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)
         client._isolation_level = "read_committed"  # noqa: SLF001 - Faust has no setting for it
-        client._fetch_max_wait_ms = 50  # noqa: SLF001
+        client._fetch_max_wait_ms = 50  # noqa: SLF001 - nor for this
         return client
 
 

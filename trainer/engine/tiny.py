@@ -39,14 +39,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     of the turn before.
     """
     vocabulary = {token: i for i, token in enumerate((*SPECIALS, *CHARACTERS))}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))  # noqa: S106
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))  # noqa: S106 - no password
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     inner.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
-        pad_token="<|pad|>",  # noqa: S106
-        unk_token="<|unk|>",  # noqa: S106
-        eos_token="<|im_end|>",  # noqa: S106
+        pad_token="<|pad|>",  # noqa: S106 - no password
+        unk_token="<|unk|>",  # noqa: S106 - no password
+        eos_token="<|im_end|>",  # noqa: S106 - no password
         additional_special_tokens=["<|im_start|>"],
         chat_template=CHATML,
         padding_side="left",
@@ -124,7 +124,7 @@ def warm_up(
             logits.reshape(-1, logits.size(-1)), labels[:, 1:].reshape(-1)
         )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         last = loss.item()

@@ -1,0 +1,35 @@
+"""A worker that is told to end gives its partitions up at once."""
+
+import asyncio
+
+import pytest
+from worlds import KafkaWorld
+
+from odradek.streams.assembler import ASSEMBLE
+from odradek.streams.grouper import GROUP
+from odradek.streams.intake import intake
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.mark.parametrize("stage", [intake(), ASSEMBLE, GROUP], ids=lambda stage: stage.name)
+async def test_a_worker_that_ends_leaves_its_group(bus, stage):
+    """Nobody waits for its session to end, which here would take longer than the test may."""
+    bus = bus.model_copy(update={"session_timeout_ms": 60_000})
+    world = KafkaWorld(bus)
+    await world.run(stage)
+    first, task = world.running[stage.name]
+    second = world.driver(stage)
+    other = asyncio.create_task(second.run())
+    await asyncio.wait_for(second.ready.wait(), 30)
+    while not (0 < len(first.lanes) < bus.topic_partitions):
+        await asyncio.sleep(0.02)
+    first.stop()
+    await task
+    async with asyncio.timeout(20):
+        while len(second.lanes) < bus.topic_partitions:
+            await asyncio.sleep(0.02)
+    second.stop()
+    await other
+    world.running.clear()
+    await world.end()

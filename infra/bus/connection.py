@@ -1,13 +1,38 @@
-"""A defect of aiokafka's connections under uvloop, mended in one place."""
+"""Two defects of aiokafka's client, mended in one place."""
 
 from functools import wraps
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
 
 def mend() -> None:
+    """Mend both, once."""
+    if not hasattr(AIOKafkaConnection.send, "__wrapped__"):
+        _refuse_broken()
+        _keep_topics()
+
+
+def _keep_topics() -> None:
+    """Make a producer ask about every topic that it writes to whenever it asks about one.
+
+    aiokafka does not note a topic that it knows already, from when it asked about all of them. Once
+    it asks about another one it forgets the first, and what waits there to be sent (a transaction's
+    first records do) is given up half a minute later as having no leader.
+    """
+    wait = AIOKafkaClient._wait_on_metadata  # noqa: SLF001 - where every send passes
+
+    @wraps(wait)
+    async def noted(self: Any, topic: str) -> Any:
+        self._topics.add(topic)
+        return await wait(self, topic)
+
+    AIOKafkaClient._wait_on_metadata = noted  # noqa: SLF001
+
+
+def _refuse_broken() -> None:
     """Make a request on a connection that was just reset an error that clients retry.
 
     aiokafka writes to the connection without asking whether it still stands, and expects an
@@ -15,8 +40,6 @@ def mend() -> None:
     the sender of a producer, so that one reset connection made every later append fail, for ever.
     """
     send = AIOKafkaConnection.send
-    if hasattr(send, "__wrapped__"):
-        return
 
     @wraps(send)
     def standing(self: Any, request: Any, expect_response: bool = True) -> Any:

@@ -160,6 +160,20 @@ async def test_a_missing_topic_is_told_with_the_command_that_makes_it(bus):
         await require_topics(bus, [TASKS.name])
 
 
+@pytest.mark.broker
+async def test_a_producer_does_not_forget_a_topic_that_it_knew_before_it_wrote(bus):
+    """Or what waits there to be sent would be given up when it writes to one made later."""
+    await ensure_topics(bus, [(TASKS.name, TASKS)])
+    async with clients.running(clients.producer(bus), bus) as client:
+        known, later = bus.topic(TASKS.name), bus.topic(DLQ.name)
+        await client.client.force_metadata_update()
+        assert client.client.cluster.partitions_for_topic(known)
+        await ensure_topics(bus, [(DLQ.name, DLQ)])
+        for topic in (known, later):
+            await client.partitions_for(topic)
+        assert client.client.cluster.partitions_for_topic(known)
+
+
 async def test_a_request_on_a_connection_that_was_reset_is_an_error_to_try_again_after():
     """Uvloop's transport raises RuntimeError then, which ended a producer for ever."""
 

@@ -1,21 +1,22 @@
 """The dispatcher: tasks become A2A requests, as many as the trainer keeps up with."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 
+from odradek.agents.admission import Admission
 from odradek.agents.credit import Credit
 from odradek.agents.errors import PartitionLost, RequestRefused
 from odradek.agents.ledger import Entry, FencedLedger
 from odradek.agents.lot import Lot
 from odradek.agents.marks import Marks, Standing
 from odradek.agents.membership import Membership
-from odradek.agents.order import Order, check, records_of
+from odradek.agents.order import Order, records_of
 from odradek.agents.process import serve
+from odradek.agents.returns import Returns
 from odradek.agents.settings import DispatchSettings
 from odradek.agents.span import span
 from odradek.infra import telemetry
@@ -25,34 +26,26 @@ from odradek.infra.bus import (
     KafkaAppender,
     Record,
     admin,
-    check_place,
     check_position,
     close,
     consumer,
     dead_letter,
-    partitions_of,
-    passed_over,
     record_of,
     require_topics,
     running,
     start,
 )
 from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord, UnknownTopic
-from odradek.schemas.events import Batch, Purpose, Step, Task
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Purpose, Task
 from odradek.schemas.topics import (
-    A2A_REQUESTS,
     BATCHES,
     EPISODES,
     STEPS,
     TASKS,
-    agent_topic,
 )
 
-logger = logging.getLogger("odradek")
-
 GROUP: Final = "dispatcher"
-SOURCE: Final = "/dispatcher"
 POLL_MS: Final = 100
 COMMIT_S: Final = 1.0
 TOGETHER: Final = 16
@@ -81,8 +74,8 @@ class Dispatcher:
         )
         self._lots: dict[int, Lot] = {}
         self._waiting: dict[Purpose, deque[Order]] = {"train": deque(), "eval": deque()}
-        self._agents: set[str] = set()
-        self._batches = 0
+        self._returns = Returns(self.credit, self._pass)
+        self._admission = Admission(self._reader, bus, self._topic)
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -111,7 +104,7 @@ class Dispatcher:
         closed = consumer(self._bus)
         try:
             async with running(closed, self._bus):
-                await self._follow(closed)
+                await self._returns.begin(closed, self._bus)
                 self._member.subscribe()
                 await start(self._reader, self._bus)
                 await self._work(closed)
@@ -123,7 +116,12 @@ class Dispatcher:
     async def _work(self, closed: Any) -> None:
         work = [
             asyncio.create_task(part)
-            for part in (self._read(), self._listen(closed), self._send(), self._commit_often())
+            for part in (
+                self._read(),
+                self._returns.listen(closed, self._bus),
+                self._send(),
+                self._commit_often(),
+            )
         ]
         for task in work:
             task.add_done_callback(self._ended)
@@ -144,41 +142,6 @@ class Dispatcher:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
-
-    # -- what comes back: batches and steps
-
-    async def _follow(self, closed: Any) -> None:
-        batches = await partitions_of(closed, self._bus.topic(BATCHES.name))
-        steps = await partitions_of(closed, self._bus.topic(STEPS.name))
-        closed.assign([*batches, *steps])
-        # New batches from here on; older ones are read where a partition is taken over. All
-        # steps: they are few, and only their last position counts.
-        ends = await closed.end_offsets(batches)
-        self._batches = ends[batches[0]]
-        closed.seek(batches[0], self._batches)
-        await closed.seek_to_beginning(*steps)
-
-    async def _listen(self, closed: Any) -> None:
-        while True:
-            for messages in (await closed.getmany(timeout_ms=POLL_MS)).values():
-                for message in messages:
-                    self._hear(record_of(message, self._bus))
-
-    def _hear(self, record: Record) -> None:
-        """Feed the credit; what is no batch or step of ours counts for nothing."""
-        try:
-            if record.topic == BATCHES.name:
-                batch = codec.decode(record.value, Batch)
-                self._batches = max(self._batches, record.offset + 1)
-                passed = self.credit.batch(record.offset, batch.task_id)
-            else:
-                step = codec.decode(record.value, Step)
-                passed = self.credit.step(step.position) if step.topic == BATCHES.name else []
-        except InvalidRecord as error:
-            passed_over(record, error)
-            return
-        if passed:
-            self._pass(passed)
 
     def _pass(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
@@ -222,11 +185,10 @@ class Dispatcher:
             return
         try:
             task = codec.decode(record.value, Task, max_bytes=TASKS.max_bytes)
-            self._check_key(record, task)
+            self._admission.check_key(record, task)
             if standing is Standing.WAITING:
-                check(task)
                 self._check_new(lot, task)
-                await self._check_agent(task)
+                await self._admission.check(task)
         except (InvalidRecord, RequestRefused) as error:
             await dead_letter(self._appender, record, error.reason, error.detail, consumer=GROUP)
             lot.marks.put(record.offset, Standing.DONE)
@@ -249,31 +211,10 @@ class Dispatcher:
             self._waiting[order.task.purpose].append(order)
             self._changed.set()
 
-    def _check_key(self, record: Record, task: Task) -> None:
-        """Two dispatchers must never both take a task: its place is that of its id."""
-        check_place(record, len(self._reader.partitions_for_topic(self._topic) or ()))
-        if record.key != task.task_id:
-            raise RequestRefused("wrong_key", "the record's key is not its task_id")
-
     def _check_new(self, lot: Lot, task: Task) -> None:
         # A lot that is being taken over is not among ours yet.
         if any(task.task_id in one.orders for one in (lot, *self._lots.values())):
             raise RequestRefused("duplicate_task", "a task of this id is open")
-
-    async def _check_agent(self, task: Task) -> None:
-        """Raise RequestRefused unless the agent has a topic of requests."""
-        try:
-            name = self._bus.topic(agent_topic(A2A_REQUESTS, task.agent))
-        except UnknownTopic as error:
-            raise RequestRefused("unknown_agent", codec.unquoted(error)) from None
-        if name not in self._agents:
-            # One question for each task of an absent agent: a topic may appear at any moment.
-            metadata = await self._reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
-            self._agents.update(metadata.topics())
-        if name not in self._agents:
-            raise RequestRefused(
-                "unknown_agent", f"no topic {name}: start `odradek agent --name {task.agent}`"
-            )
 
     # -- sending
 
@@ -348,11 +289,10 @@ class Dispatcher:
             # registered, and the task would wait, or be out, for ever.
             for order in lot.orders.values():
                 self._enlist(lot, order)
-            if lot.orders and marks.batches < self._batches:
-                async for record in span(
-                    self._bus, BATCHES.name, 0, start=marks.batches, end=self._batches
-                ):
-                    self._hear(record)
+            end = self._returns.batches
+            if lot.orders and marks.batches < end:
+                async for record in span(self._bus, BATCHES.name, 0, start=marks.batches, end=end):
+                    self._returns.hear(record)
             lot.unread = None
         except BaseException:
             # Taken away while it was being taken over, as a rule: its groups are out no more.
@@ -382,7 +322,7 @@ class Dispatcher:
 
     async def _commit_lot(self, lot: Lot, entries: Iterable[Entry] = ()) -> None:
         try:
-            await lot.commit(self.credit, self._batches, entries)
+            await lot.commit(self.credit, self._returns.batches, entries)
         except PartitionLost as error:
             # Nothing was sent. The new owner has what we read from the log.
             if self._lots.get(lot.number) is lot:

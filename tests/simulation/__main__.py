@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from simulation.planted import PLANTED
+from simulation.planted import PLANTED, finding
 from simulation.trial import Verdict, attempt, attempts, cores, shrink
 
 console = Console(stderr=True)
@@ -74,11 +74,13 @@ def main(
             for name in ("kills", "records", "episodes", "steps"):
                 sums[name] += getattr(verdict, name)
             progress.advance(bar)
-            if verdict.failures:
+            if (plant and finding(plant, verdict.failures)) or (not plant and verdict.failures):
                 failed.append(verdict)
                 if not keep_going:
                     break
-                console.print(f"seed {verdict.seed}: {verdict.failures[0][:200]}", markup=False)
+                console.print(
+                    f"seed {verdict.seed}: {str(verdict.failures[0])[:200]}", markup=False
+                )
             if minutes is not None and time.monotonic() - began > minutes * 60:
                 break
     elapsed = time.monotonic() - began

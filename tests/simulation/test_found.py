@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from simulation.invariants import broken
+from simulation.checks import broken
+from simulation.faults import Faults
 from simulation.network import Chances
 from simulation.trial import attempt
 from simulation.weather import Weather
@@ -35,11 +36,11 @@ CALM = replace(
 )
 
 
-class Dispatching(World):
+class Dispatching(Faults):
     """Only dispatchers are in trouble."""
 
-    def _victim(self, rng):
-        return self.programs[rng.choice(["dispatch-0", "dispatch-1"])]
+    def victim(self, rng):
+        return self.world.programs[rng.choice(["dispatch-0", "dispatch-1"])]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -48,24 +49,23 @@ def test_tasks_of_a_partition_that_changes_hands_go_out_once(seed):
 
     The batch of one that is out is heard although the next owner dies while it reads older ones.
     """
-    world = Dispatching(
-        seed, weather=replace(CALM, kill_every=1.0, rebalance_every=1.0, crash_point=0.01)
-    )
+    weather = replace(CALM, kill_every=1.0, rebalance_every=1.0, crash_point=0.01)
+    world = World(seed, weather=weather, faults=Dispatching)
     world.run()
     assert [] == broken(world)
 
 
-class SetBack(World):
+class SetBack(Faults):
     """Every stage's clock is ahead, its lanes are fenced, and then the clocks are set right."""
 
-    def _schedule(self):
-        super()._schedule()
-        self.loop.call_at(6.0, self._fence, context=self.loop.root)
+    def schedule(self):
+        super().schedule()
+        self.world.loop.call_at(6.0, self._fence, context=self.world.loop.root)
 
     def _fence(self):
-        for life in self.lives:
+        for life in self.world.lives:
             life.skew = 600.0
-        for name, writer in self.cluster.writers.items():
+        for name, writer in self.world.cluster.writers.items():
             if "dispatcher" not in name:
                 writer.epoch += 1
 
@@ -76,7 +76,7 @@ def test_a_clock_that_is_set_back_makes_nobody_wait(seed):
 
     It was ten minutes where a clock, ahead by as much, had been set right meanwhile.
     """
-    world = SetBack(seed, weather=replace(CALM, open_groups=8, group_size=3))
+    world = World(seed, weather=replace(CALM, open_groups=8, group_size=3), faults=SetBack)
     world.run()
     assert [] == broken(world)
 

@@ -38,13 +38,13 @@ class Engine:
     def __init__(self) -> None:
         self.version = 0
         self.weights = FIRST
-        self.told: list[tuple[int, str]] = []
-        """Every (version, weights) that it was ever sent."""
+        self.told: list[tuple[float, int, str]] = []
+        """Every (second, version, weights) that it was ever sent."""
 
     def load(self, version: int, weights: str) -> None:
         """Take weights under a version."""
         self.version, self.weights = version, weights
-        self.told.append((version, weights))
+        self.told.append((asyncio.get_running_loop().time(), version, weights))
 
 
 class Trainer:

@@ -8,7 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from itertools import count
 from typing import Any, NamedTuple
 
-from simulation.invariants import broken
+from simulation.checks import broken
+from simulation.failure import Failure
 from simulation.planted import planted
 from simulation.world import World
 
@@ -17,7 +18,7 @@ class Verdict(NamedTuple):
     """What became of a seed."""
 
     seed: int
-    failures: tuple[str, ...]
+    failures: tuple[Failure, ...]
     trace: tuple[str, ...]
     """The faults that were applied, in their order."""
     faults: tuple[int, ...]
@@ -39,12 +40,9 @@ def attempt(seed: int, plant: str = "", only: tuple[int, ...] | None = None) -> 
         plant: Name of a fault to plant in the code.
         only: Apply only the faults of these numbers.
     """
-    world = World(seed, faults=set(only) if only is not None else None)
+    world = World(seed, only=set(only) if only is not None else None)
     world.run(planted(plant) if plant else None)
-    try:
-        failures = broken(world)
-    except Exception as error:  # a log that cannot even be judged
-        failures = [f"the logs cannot be judged: {error!r}"]
+    failures = broken(world)
     digest = hashlib.sha256()
     records = 0
     for topic in sorted(world.cluster.topics):
@@ -54,8 +52,8 @@ def attempt(seed: int, plant: str = "", only: tuple[int, ...] | None = None) -> 
     return Verdict(
         seed,
         tuple(failures),
-        tuple(f"{at:8.3f} s  {what}" for _, at, what in world.applied),
-        tuple(number for number, _, _ in world.applied if number >= 0),
+        tuple(f"{at:8.3f} s  {what}" for _, at, what in world.trouble.applied),
+        tuple(number for number, _, _ in world.trouble.applied if number >= 0),
         digest.hexdigest(),
         world.kills,
         records,
@@ -65,15 +63,16 @@ def attempt(seed: int, plant: str = "", only: tuple[int, ...] | None = None) -> 
 
 
 def shrink(verdict: Verdict, plant: str = "", *, tries: int = 60) -> Verdict:
-    """The same seed with as few faults as still make it fail."""
+    """The same seed with as few faults as still make one of the same checks fail."""
     best = verdict
+    checks = {failure.check for failure in verdict.failures}
     size = max(len(best.faults) // 2, 1)
     while tries > 0:
         for start in range(0, len(best.faults), size):
             kept = best.faults[:start] + best.faults[start + size :]
             tries -= 1
             found = attempt(verdict.seed, plant, kept)
-            if found.failures:
+            if checks & {failure.check for failure in found.failures}:
                 best = found
                 break
         else:

@@ -28,11 +28,14 @@ from odradek.streams.grouper import GROUP
 from odradek.streams.intake import intake
 from simulation.cluster import Cluster, Message
 from simulation.disk import Disk
+from simulation.failure import Failure
+from simulation.faults import Faults
 from simulation.groups import groups_of
 from simulation.host import AGENT, Hosts
 from simulation.loop import Killed, Life, SimLoop, current_life, spawn
-from simulation.network import Chances, Network
+from simulation.network import Network
 from simulation.producer import SimProducer
+from simulation.rest import undone
 from simulation.seams import on_disk, simulated
 from simulation.trainer import Engine, Trainer
 from simulation.weather import Weather, bus_of, dispatching, training
@@ -64,18 +67,22 @@ class World:
     Args:
         seed: Decides all.
         weather: Instead of the seed's own.
-        faults: Apply only the faults whose numbers these are; None for all.
+        only: Apply only the faults whose numbers these are; None for all.
+        faults: What goes wrong.
     """
 
     def __init__(
-        self, seed: int, *, weather: Weather | None = None, faults: set[int] | None = None
+        self,
+        seed: int,
+        *,
+        weather: Weather | None = None,
+        only: set[int] | None = None,
+        faults: type[Faults] = Faults,
     ) -> None:
         self.seed = seed
         self.rng = Random(f"{seed}/world")
         self.weather = weather or Weather.drawn(Random(f"{seed}/weather"))
-        self.faults = faults
-        self.fault_number = 0
-        self.applied: list[tuple[int, float, str]] = []
+        self.trouble = faults(self, only)
         self.loop = SimLoop()
         bus = self.bus_of("any")
         sizes = {bus.topic(name): bus.partitions(row) for name, row in rows([AGENT])}
@@ -98,13 +105,19 @@ class World:
         self.drivers: dict[Life, KafkaDriver] = {}
         self.commits: list[tuple[str, Any, int, int]] = []
         """(stage, partition, low-water mark, done mark) of every commit of a stage."""
-        self.failures: list[str] = []
+        self.failures: list[Failure] = []
         self.troubled = True
         self.points = Random(f"{seed}/points")
         self.kills = 0
         self.tasks: list[Task] = []
+        self.junk: list[tuple[bytes, bytes]] = []
+        """Key and value of records among the tasks that are none."""
         self.opened: set[str] = set()
         self.batches: set[str] = set()
+        self.appended: list[Message] = []
+        """Everything, committed or not, in the order in which the broker appended it."""
+        self.appended_at: dict[Any, float] = {}
+        """By (topic, partition, offset), the second of the simulation."""
         self.cluster.on_append = self._count
         self.cluster.on_commit = self._note_commit
 
@@ -154,7 +167,7 @@ class World:
     async def _publish(self) -> None:
         client = SimProducer()
         await client.start()
-        rng = Random(f"{self.seed}/tasks")
+        rng, junk = Random(f"{self.seed}/tasks"), Random(f"{self.seed}/junk")
         for number in range(self.weather.tasks):
             task = Task(
                 task_id=f"task-{number}",
@@ -169,8 +182,23 @@ class World:
                 TASKS.name, key=task.task_id.encode(), value=codec.encode(task)
             )
             await sent
+            if junk.random() < self.weather.mischief:
+                await self._mistake(client, junk, task)
             await asyncio.sleep(rng.uniform(0, 2.0))
         await self.loop.create_future()
+
+    async def _mistake(self, client: SimProducer, rng: Random, task: Task) -> None:
+        """What somebody publishes who has it wrong."""
+        nobody = msgspec.structs.replace(task, task_id=f"{task.task_id}-lost", agent="nobody")
+        key, value = rng.choice(
+            (
+                (b"junk", b"{"),
+                (b"another", codec.encode(task)),
+                (nobody.task_id.encode(), codec.encode(nobody)),
+            )
+        )
+        self.junk.append((key, value))
+        await (await client.send(TASKS.name, key=key, value=value))
 
     # -- lives
 
@@ -189,9 +217,11 @@ class World:
         error = task.exception()
         if error is not None and not isinstance(error, (Killed, *LEGITIMATE)):
             lines = traceback.format_exception(error)
-            self.failures.append(f"{life!r} ended with {error!r}\n{''.join(lines[-12:])}")
+            self.failures.append(
+                Failure("ended", f"{life!r} ended with {error!r}\n{''.join(lines[-12:])}")
+            )
         if life is program.life and not life.dead:
-            self._note(f"{life!r} ended: {error!r}")
+            self.trouble.note(f"{life!r} ended: {error!r}")
             self._bury(program, life)
 
     def _bury(self, program: Program, life: Life) -> None:
@@ -211,100 +241,36 @@ class World:
             self.disk.crash()
         self._bury(program, life)
 
-    def at(self, point: str) -> None:
-        """A crash point of the code: die here, now and then."""
-        life = current_life()
-        if not self.troubled or self.points.random() >= self.weather.crash_point:
-            return
-        if self._fault(f"{life!r} dies at {point}"):
-            self.kill(self.programs[life.name])
-            raise Killed
+    def freeze(self, life: Life, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        life.frozen = True
+        for group in list(self.groups.values()):
+            group.vanish(life)
+        self.loop.call_later(seconds, self.thaw, life, context=self.loop.root)
 
-    # -- faults
-
-    def _fault(self, what: str) -> bool:
-        """Whether the next fault is to happen; counts it."""
-        number = self.fault_number
-        self.fault_number += 1
-        if self.faults is not None and number not in self.faults:
-            return False
-        self.applied.append((number, self.loop.time(), what))
-        return True
-
-    def _note(self, what: str) -> None:
-        self.applied.append((-1, self.loop.time(), what))
-
-    def _schedule(self) -> None:
-        rng = Random(f"{self.seed}/faults")
-        weather = self.weather
-        for every, act in (
-            (weather.kill_every, self._kill_one),
-            (weather.freeze_every, self._freeze_one),
-            (weather.rebalance_every, self._rebalance_one),
-            (weather.outage_every, self._outage),
-        ):
-            at = 0.0
-            while every < 1000:
-                at += rng.expovariate(1 / every)
-                if at > weather.trouble_s:
-                    break
-                self.loop.call_at(at, act, Random(rng.random()), context=self.loop.root)
-        self.loop.call_at(weather.trouble_s, self._peace, context=self.loop.root)
-
-    def _victim(self, rng: Random) -> Program:
-        names = [name for name, program in self.programs.items() if not program.steady]
-        names += ["trainer"]
-        return self.programs[rng.choice(names)]
-
-    def _kill_one(self, rng: Random) -> None:
-        program = self._victim(rng)
-        life = program.life
-        if life is not None and not life.dead and self._fault(f"kill {life!r}"):
-            self.kill(program)
-
-    def _freeze_one(self, rng: Random) -> None:
-        life = self._victim(rng).life
-        seconds = rng.choice((0.5, 3.0, 8.0, 15.0)) * rng.uniform(0.8, 1.2)
-        if life is None or life.dead or life.frozen or life.name == "trainer":
-            return
-        if self._fault(f"freeze {life!r} for {seconds:.1f} s"):
-            life.frozen = True
-            for group in list(self.groups.values()):
-                group.vanish(life)
-            self.loop.call_later(seconds, self._thaw, life, context=self.loop.root)
-
-    def _thaw(self, life: Life) -> None:
+    def thaw(self, life: Life) -> None:
+        """SIGCONT."""
         if life.dead:
             return
         for group in list(self.groups.values()):
             group.appear(life)
         self.loop.thaw(life)
 
-    def _rebalance_one(self, rng: Random) -> None:
-        name = rng.choice(sorted(self.groups))
-        if self._fault(f"rebalance {name}"):
-            self.groups[name].rebalance()
-
-    def _outage(self, rng: Random) -> None:
-        seconds = rng.choice((0.5, 2.0, 6.0, 12.0))
-        if self._fault(f"broker away for {seconds} s"):
-            self.cluster.down_until = max(self.cluster.down_until, self.loop.time() + seconds)
-
-    def _peace(self) -> None:
-        """No more faults: clocks are set, the frozen go on, the network is well."""
-        self._note("peace")
-        self.troubled = False
-        self.net.chances = Chances()
-        self.cluster.slow_markers = 0.0
-        for life in self.lives:
-            life.skew = 0.0
-            if life.frozen:
-                self._thaw(life)
+    def at(self, point: str) -> None:
+        """A crash point of the code: die here, now and then."""
+        life = current_life()
+        if not self.troubled or self.points.random() >= self.weather.crash_point:
+            return
+        if self.trouble.apply(f"{life!r} dies at {point}"):
+            self.kill(self.programs[life.name])
+            raise Killed
 
     # -- watching
 
     def _count(self, message: Message) -> None:
         topic, value = message.topic, message.value or b""
+        self.appended.append(message)
+        self.appended_at[message[:3]] = self.loop.time()
         if topic == BATCHES.name:
             self.batches.add(codec.decode(value, Batch).task_id)
         elif topic == TURNS.name and value.startswith(b'{"type":"opened"'):
@@ -316,48 +282,16 @@ class World:
                 done = offset.metadata.partition("done=")[2]
                 self.commits.append((stage.name, where, offset.offset, int(done or 0)))
 
-    def _quiet(self) -> str:
-        """What is still to be done, "" if nothing is."""
-        if self.loop.time() < self.cluster.down_until + 5.0:
-            return "the broker was away a moment ago"
-        missing = {task.task_id for task in self.tasks} - self.batches
-        if len(self.tasks) < self.weather.tasks or missing:
-            return f"tasks without a batch: {sorted(missing)}"
-        if self.hosts.busy:
-            return f"{self.hosts.busy} samples are being played"
-        for stage in STAGES:
-            topic = stage.source.name
-            for partition in self.cluster.topics[topic]:
-                if partition.open:
-                    return f"an open transaction on {partition.name}"
-                end = partition.last + 1
-                known = self.cluster.offsets[self.bus_of("any").group(stage.name)]
-                mark = known.get(partition.name)
-                if end and (mark is None or mark.offset < end):
-                    held = mark.offset if mark else None
-                    return f"{stage.name} stands at {held} of {end} on {partition.name}"
-        batches = self.cluster.topics[BATCHES.name][0].last + 1
-        if self.trainer_position < batches:
-            return f"the trainer stands at {self.trainer_position} of {batches}"
-        return ""
-
-    @property
-    def trainer_position(self) -> int:
-        """How far the trainer says that it is."""
-        steps = self.cluster.topics["rl.steps.v1"][0].log
-        told = [one.message.value for one in steps if one.message is not None]
-        return msgspec.json.decode(told[-1] or b"{}").get("position", 0) if told else 0
-
     async def _watch(self) -> None:
         await asyncio.sleep(self.weather.trouble_s)
         deadline = self.loop.time() + PEACE_S
         calm = 0
         while calm < 3:
             await asyncio.sleep(2.0)
-            left = self._quiet()
+            left = undone(self, STAGES)
             calm = 0 if left else calm + 1
             if self.loop.time() > deadline:
-                self.failures.append(f"does not come to rest: {left}")
+                self.failures.append(Failure("rest", f"does not come to rest: {left}"))
                 break
         self.loop.stop()
 
@@ -374,7 +308,7 @@ class World:
         with simulated(self.net, self.at), on_disk(self.disk), planted or nullcontext():
             self.net.chances = self.weather.chances
             self.cluster.slow_markers = self.weather.slow_markers
-            self._schedule()
+            self.trouble.schedule()
             self._programs()
             spawn(self.loop, self._watch())
             self.loop.run(limit=10_000)
@@ -382,7 +316,7 @@ class World:
                 error = context.get("exception")
                 if isinstance(error, (Killed, KafkaError, *LEGITIMATE)):
                     continue  # swallowed by aiokafka; what comes of it is seen later
-                self.failures.append(f"unhandled: {context.get('message')}: {error!r}")
+                self.failures.append(Failure("unhandled", f"{context.get('message')}: {error!r}"))
             self.loop.unhandled.clear()
             self.ghosts = {
                 f"{life!r}[{lane.partition}]": lane.fold.open()

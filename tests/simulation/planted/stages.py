@@ -1,40 +1,18 @@
-"""Faults that are planted on purpose, each a small patch of the real code; all must be found.
+"""Faults of the driver, of lanes and of the broker."""
 
-They are applied while the world runs and taken away before its logs are judged.
-"""
-
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 from aiokafka.structs import OffsetAndMetadata
 
 from odradek.infra.bus import Record
-from odradek.schemas.events import Opened, Tick
-from odradek.streams.assembler import Assembler
+from odradek.schemas.events import Tick
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.lane import Lane
-from odradek.streams.story import Story
-from odradek.trainer import checkpoint
+from odradek.streams.lowwater import LowWater
 from simulation.cluster import Cluster
 from simulation.consumer import SimConsumer
-
-Patches = list[tuple[Any, str, Any]]
-
-
-def dedupe_off() -> Patches:
-    """A repeated turn is one more turn."""
-    add = Story.add
-
-    def careless(self: Story, turn: Any) -> str:
-        told = add(self, turn)
-        if told == "duplicate":
-            self.turns[f"{turn.turn_id}+{len(self.turns)}"] = turn
-            return ""
-        return told
-
-    return [(Story, "add", careless)]
+from simulation.planted.patches import Patches
 
 
 def done_mark_ignored() -> Patches:
@@ -133,25 +111,6 @@ def no_seek_after_assignment() -> Patches:
     ]
 
 
-def state_without_opened() -> Patches:
-    """Whatever comes first opens an episode."""
-    turn = Assembler._turn
-
-    def welcoming(self: Assembler, record: Any, event: Any) -> Any:
-        if event.episode_id not in self._open:
-            opened = Opened(
-                episode_id=event.episode_id,
-                task_id="unknown",
-                agent="hilo",
-                sample=0,
-                group_size=1,
-            )
-            self._open[event.episode_id] = Story(opened, record.offset, record.timestamp, None)
-        return turn(self, record, event)
-
-    return [(Assembler, "_turn", welcoming)]
-
-
 def tick_not_read_back() -> Patches:
     """A driver expires what its own clock calls overdue, without a Tick in the log."""
     feed = KafkaDriver._advance
@@ -177,11 +136,6 @@ def tick_not_read_back() -> Patches:
     return [(KafkaDriver, "_advance", hasty)]
 
 
-def fsync_dropped() -> Patches:
-    """Checkpoints are written, and never synced."""
-    return [(checkpoint, "fsync", lambda _: None)]
-
-
 def zombies_not_fenced() -> Patches:
     """A producer of another epoch goes on as if nobody had taken its partition over."""
     current, end = Cluster._current, Cluster.end_transaction
@@ -195,23 +149,11 @@ def zombies_not_fenced() -> Patches:
     return [(Cluster, "_current", lenient), (Cluster, "end_transaction", ended)]
 
 
-PLANTED: dict[str, Callable[[], Patches]] = {
-    "dedupe-off": dedupe_off,
-    "done-mark-ignored": done_mark_ignored,
-    "commit-before-produce": commit_before_produce,
-    "commit-outside-the-transaction": commit_outside_the_transaction,
-    "no-seek-after-assignment": no_seek_after_assignment,
-    "state-without-opened": state_without_opened,
-    "tick-not-read-back": tick_not_read_back,
-    "fsync-dropped": fsync_dropped,
-    "zombies-not-fenced": zombies_not_fenced,
-}
+def low_water_ignored() -> Patches:
+    """What is committed is where reading stands, as if nothing were open."""
+    return [(Lane, "low_water", property(lambda self: self.position))]
 
 
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """Within this block the code has this fault."""
-    with ExitStack() as stack:
-        for place, attribute, thing in PLANTED[name]():
-            stack.enter_context(patch.object(place, attribute, thing))
-        yield
+def repeats_not_held() -> Patches:
+    """A closed story whose opening was repeated does not hold the low-water mark."""
+    return [(LowWater, "closed", lambda *_: None)]

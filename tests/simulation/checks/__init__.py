@@ -1,0 +1,47 @@
+"""What must hold once a world has come to rest, read from its logs with the code as it is."""
+
+from odradek.schemas.errors import SchemaError
+from simulation.checks import stories, streams, tasks, training
+from simulation.failure import Failure
+from simulation.world import World
+
+CHECKS = (
+    streams.ghosts,
+    streams.unended,
+    streams.lost,
+    streams.repeated,
+    streams.order,
+    streams.low_water,
+    streams.done_marks,
+    streams.held_back,
+    streams.conservation,
+    stories.hosts,
+    stories.rewards,
+    stories.episodes,
+    stories.conversations,
+    stories.batches,
+    stories.letters,
+    tasks.expected,
+    tasks.requests,
+    tasks.credit,
+    tasks.refused,
+    tasks.forgotten,
+    training.weights,
+    training.checkpoints,
+    training.remade,
+    training.policies,
+    training.versions,
+)
+"""Each names what it holds; what it yields is what does not hold."""
+
+
+def broken(world: World) -> list[Failure]:
+    """Everything that does not hold."""
+    found = list(world.failures)
+    for check in CHECKS:
+        with world.reading():
+            try:
+                found += [Failure(check.__name__, what) for what in check(world)]
+            except (LookupError, TypeError, ValueError, SchemaError) as error:
+                found.append(Failure("unjudged", f"{check.__name__}: {error!r}"))
+    return found

@@ -1,0 +1,101 @@
+"""What goes wrong with a world: each fault has a number, and can be left out by it."""
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from simulation.network import Chances
+
+if TYPE_CHECKING:
+    from simulation.world import Program, World
+
+
+class Faults:
+    """The faults of one world.
+
+    Args:
+        world: They are done to it.
+        only: Apply only those whose numbers these are; None for all.
+    """
+
+    def __init__(self, world: "World", only: set[int] | None) -> None:
+        self.world = world
+        self.only = only
+        self.number = 0
+        self.applied: list[tuple[int, float, str]] = []
+        """(number, seconds, what), and with -1 what came of it."""
+
+    def apply(self, what: str) -> bool:
+        """Whether the next fault is to happen; counts it."""
+        number = self.number
+        self.number += 1
+        if self.only is not None and number not in self.only:
+            return False
+        self.applied.append((number, self.world.loop.time(), what))
+        return True
+
+    def note(self, what: str) -> None:
+        """Something happened that is no fault of ours."""
+        self.applied.append((-1, self.world.loop.time(), what))
+
+    def schedule(self) -> None:
+        """Put everything on the clock, and peace behind it."""
+        loop = self.world.loop
+        rng = Random(f"{self.world.seed}/faults")
+        weather = self.world.weather
+        for every, act in (
+            (weather.kill_every, self._kill_one),
+            (weather.freeze_every, self._freeze_one),
+            (weather.rebalance_every, self._rebalance_one),
+            (weather.outage_every, self._outage),
+        ):
+            at = 0.0
+            while every < 1000:
+                at += rng.expovariate(1 / every)
+                if at > weather.trouble_s:
+                    break
+                loop.call_at(at, act, Random(rng.random()), context=loop.root)
+        loop.call_at(weather.trouble_s, self._peace, context=loop.root)
+
+    def victim(self, rng: Random) -> "Program":
+        """Whom the next kill or freeze meets."""
+        programs = self.world.programs
+        names = [name for name, program in programs.items() if not program.steady]
+        names += ["trainer"]
+        return programs[rng.choice(names)]
+
+    def _kill_one(self, rng: Random) -> None:
+        program = self.victim(rng)
+        life = program.life
+        if life is not None and not life.dead and self.apply(f"kill {life!r}"):
+            self.world.kill(program)
+
+    def _freeze_one(self, rng: Random) -> None:
+        life = self.victim(rng).life
+        seconds = rng.choice((0.5, 3.0, 8.0, 15.0)) * rng.uniform(0.8, 1.2)
+        if life is None or life.dead or life.frozen or life.name == "trainer":
+            return
+        if self.apply(f"freeze {life!r} for {seconds:.1f} s"):
+            self.world.freeze(life, seconds)
+
+    def _rebalance_one(self, rng: Random) -> None:
+        name = rng.choice(sorted(self.world.groups))
+        if self.apply(f"rebalance {name}"):
+            self.world.groups[name].rebalance()
+
+    def _outage(self, rng: Random) -> None:
+        seconds = rng.choice((0.5, 2.0, 6.0, 12.0))
+        if self.apply(f"broker away for {seconds} s"):
+            cluster = self.world.cluster
+            cluster.down_until = max(cluster.down_until, self.world.loop.time() + seconds)
+
+    def _peace(self) -> None:
+        """No more faults: clocks are set, the frozen go on, the network is well."""
+        self.note("peace")
+        world = self.world
+        world.troubled = False
+        world.net.chances = Chances()
+        world.cluster.slow_markers = 0.0
+        for life in world.lives:
+            life.skew = 0.0
+            if life.frozen:
+                world.thaw(life)

@@ -1,0 +1,77 @@
+"""Faults that are planted on purpose, each a small patch of the real code; all must be found.
+
+They are applied while the world runs and taken away before its logs are judged. A fault counts as
+found only by a check that is there to find it: a world that merely does not come to rest, or whose
+processes end, has not found anything.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+from unittest.mock import patch
+
+from simulation.failure import Failure
+from simulation.planted import folds, stages, tasks, training
+from simulation.planted.patches import Patches
+
+
+class Fault(NamedTuple):
+    """A fault, and the checks that are there to find it; each of them must."""
+
+    plant: Callable[[], Patches]
+    found_by: frozenset[str]
+
+
+def _by(plant: Callable[[], Patches], *checks: str) -> tuple[str, Fault]:
+    return plant.__name__.replace("_", "-"), Fault(plant, frozenset(checks))
+
+
+PLANTED: dict[str, Fault] = dict(
+    (
+        _by(stages.done_mark_ignored, "repeated"),
+        _by(stages.commit_before_produce, "lost"),
+        _by(stages.commit_outside_the_transaction, "repeated"),
+        _by(stages.no_seek_after_assignment, "lost"),
+        _by(stages.tick_not_read_back, "repeated", "episodes"),
+        _by(stages.zombies_not_fenced, "repeated"),
+        _by(stages.low_water_ignored, "low_water", "lost"),
+        _by(stages.repeats_not_held, "ghosts"),
+        _by(folds.dedupe_off, "episodes", "hosts"),
+        _by(folds.state_without_opened, "letters", "ghosts"),
+        _by(folds.last_reward_counts, "episodes"),
+        _by(folds.gaps_ignored, "episodes"),
+        _by(folds.turns_after_the_end, "episodes", "letters"),
+        _by(folds.clocks_believed, "episodes"),
+        _by(folds.retries_end_samples, "batches"),
+        _by(folds.first_sample_wins_late, "batches"),
+        _by(tasks.sent_forgotten, "requests", "expected"),
+        _by(tasks.waiting_forgotten, "expected"),
+        _by(tasks.credit_not_counted, "credit"),
+        _by(tasks.batches_unheard, "forgotten"),
+        _by(tasks.requests_outside_the_transaction, "requests"),
+        _by(tasks.evals_not_passed, "forgotten"),
+        _by(tasks.marks_run_ahead, "credit"),
+        _by(training.fsync_dropped, "checkpoints"),
+        _by(training.version_not_taken, "versions"),
+        _by(training.policy_before_engine, "policies"),
+        _by(training.checkpoint_last, "remade"),
+        _by(training.position_read_ahead, "weights"),
+        _by(training.refusals_untold, "conservation"),
+        _by(training.swallowed_ignored, "weights"),
+        _by(training.versions_reused, "versions"),
+    )
+)
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Within this block the code has this fault."""
+    with ExitStack() as stack:
+        for place, attribute, thing in PLANTED[name].plant():
+            stack.enter_context(patch.object(place, attribute, thing))
+        yield
+
+
+def finding(name: str, failures: tuple[Failure, ...]) -> frozenset[str]:
+    """Which of the checks that are there to find a fault have found it."""
+    return PLANTED[name].found_by & {failure.check for failure in failures}

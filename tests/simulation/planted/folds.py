@@ -1,0 +1,108 @@
+"""Faults of the folds: every owner makes the same mistake, so only a second reading finds it."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from odradek.schemas.codec import header
+from odradek.schemas.events import Opened
+from odradek.streams.assembler import Assembler
+from odradek.streams.grouper import Group
+from odradek.streams.story import Story
+from simulation.planted.patches import Patches
+
+
+def dedupe_off() -> Patches:
+    """A repeated turn is one more turn."""
+    add = Story.add
+
+    def careless(self: Story, turn: Any) -> str:
+        told = add(self, turn)
+        if told == "duplicate":
+            self.turns[f"{turn.turn_id}+{len(self.turns)}"] = turn
+            return ""
+        return told
+
+    return [(Story, "add", careless)]
+
+
+def state_without_opened() -> Patches:
+    """Whatever comes first opens an episode."""
+    turn = Assembler._turn
+
+    def welcoming(self: Assembler, record: Any, event: Any) -> Any:
+        if event.episode_id not in self._open:
+            opened = Opened(
+                episode_id=event.episode_id,
+                task_id="unknown",
+                agent="hilo",
+                sample=0,
+                group_size=1,
+            )
+            self._open[event.episode_id] = Story(opened, record.offset, record.timestamp, None)
+        return turn(self, record, event)
+
+    return [(Assembler, "_turn", welcoming)]
+
+
+def last_reward_counts() -> Patches:
+    """A judge that changes its mind is believed."""
+
+    def judge(self: Story, reward: Any) -> str:
+        self.rewards[reward.component] = reward
+        return ""
+
+    return [(Story, "judge", judge)]
+
+
+def gaps_ignored() -> Patches:
+    """An episode is complete, whatever turns are missing."""
+    return [(Story, "_gap", lambda *_: "")]
+
+
+def turns_after_the_end() -> Patches:
+    """What comes after Sealed is taken as long as the episode waits for its reward."""
+    turn = Assembler._turn
+
+    def patient(self: Assembler, record: Any, event: Any) -> Any:
+        story = self._open.get(event.episode_id)
+        if story is not None and story.end is not None:
+            story.add(event)
+            return ()
+        return turn(self, record, event)
+
+    return [(Assembler, "_turn", patient)]
+
+
+def clocks_believed() -> Patches:
+    """A Tick is judged by its writer's clock, not by when the broker appended it."""
+    tick = Assembler._tick
+
+    def told(self: Assembler, record: Any) -> Any:
+        said = header(record.headers, "ce_time") or ""
+        at = datetime.fromisoformat(said).timestamp()
+        return tick(self, msgspec.structs.replace(record, timestamp=at))
+
+    return [(Assembler, "_tick", told)]
+
+
+def retries_end_samples() -> Patches:
+    """An attempt that another one follows ends its sample."""
+    take = Group.take
+
+    def hasty(self: Group, record: Any, head: Any) -> str:
+        return take(self, record, msgspec.structs.replace(head, retry=False))
+
+    return [(Group, "take", hasty)]
+
+
+def first_sample_wins_late() -> Patches:
+    """The last episode of a sample counts, not the first."""
+    take = Group.take
+
+    def fickle(self: Group, record: Any, head: Any) -> str:
+        self._counting.pop(head.sample, None)
+        return take(self, record, head)
+
+    return [(Group, "take", fickle)]

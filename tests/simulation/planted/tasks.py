@@ -1,0 +1,86 @@
+"""Faults of the dispatcher."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from odradek.agents.credit import Credit
+from odradek.agents.dispatch import Dispatcher
+from odradek.agents.ledger import Entry, FencedLedger
+from odradek.agents.lot import Lot
+from odradek.agents.marks import Marks, Standing
+from simulation.planted.patches import Patches
+
+
+def sent_forgotten() -> Patches:
+    """A new owner takes every task for one that waits."""
+    made = Marks.__init__
+
+    def blank(self: Marks, position: int, metadata: str = "") -> None:
+        made(self, position, metadata)
+        self._told = [Standing.WAITING for _ in self._told]
+
+    return [(Marks, "__init__", blank)]
+
+
+def waiting_forgotten() -> Patches:
+    """A task that waited when its partition changed hands is queued nowhere."""
+
+    def enlist(self: Dispatcher, lot: Lot, order: Any) -> None:
+        if lot.marks.standing(order.offset) is Standing.SENT:
+            self.credit.sent(order.task.task_id, order.task.purpose)
+        elif lot.unread is None:
+            self._waiting[order.task.purpose].append(order)
+            self._changed.set()
+
+    return [(Dispatcher, "_enlist", enlist)]
+
+
+def credit_not_counted() -> Patches:
+    """There is always credit for one more group."""
+    return [(Credit, "free", lambda *_: 1)]
+
+
+def batches_unheard() -> Patches:
+    """A new owner does not read the batches that came while nobody owned the partition."""
+    made = Marks.__init__
+
+    def ahead(self: Marks, position: int, metadata: str = "") -> None:
+        made(self, position, metadata)
+        self.batches = 1 << 40
+
+    return [(Marks, "__init__", ahead)]
+
+
+def requests_outside_the_transaction() -> Patches:
+    """The memory of what was sent stands only after what was sent."""
+    transaction = FencedLedger._transaction
+
+    async def apart(self: FencedLedger, entries: list[Entry], offsets: Any) -> None:
+        await transaction(self, entries, {})
+        await transaction(self, [], offsets)
+
+    return [(FencedLedger, "_transaction", apart)]
+
+
+def evals_not_passed() -> Patches:
+    """Groups of evaluations wait for the trainer, too, and are never done."""
+    batch = Credit.batch
+
+    def deaf(self: Credit, offset: int, task_id: str) -> list[str]:
+        return [] if self._out.get(task_id) == "eval" else batch(self, offset, task_id)
+
+    return [(Credit, "batch", deaf)]
+
+
+def marks_run_ahead() -> Patches:
+    """A task counts as done once it is sent."""
+    commit = Lot.commit
+
+    async def early(self: Lot, credit: Credit, batches: int, entries: Iterable[Entry] = ()) -> None:
+        for order in self.orders.values():
+            known = order.offset >= self.marks.low_water
+            if known and self.marks.standing(order.offset) is Standing.SENT:
+                self.marks.put(order.offset, Standing.DONE)
+        await commit(self, credit, batches, entries)
+
+    return [(Lot, "commit", early)]

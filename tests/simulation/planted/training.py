@@ -1,0 +1,126 @@
+"""Faults of the trainer and of its checkpoints."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import simulation.trainer
+from odradek.schemas.events import Policy, Step
+from odradek.trainer import checkpoint, standing
+from odradek.trainer.consumption import Consumption, Passed, Position
+from odradek.trainer.moves import Doing, Load, Moves, Save, Tell
+from simulation.planted.patches import Patches
+
+
+def fsync_dropped() -> Patches:
+    """Checkpoints are written, and never synced."""
+    return [(checkpoint, "fsync", lambda _: None)]
+
+
+def _in_another_order(change: Any) -> Patches:
+    """The moves of every start and step, changed."""
+    begin, finish = Moves.begin, Moves.finish
+
+    def begun(self: Moves, *args: Any, **more: Any) -> Doing:
+        return change(begin(self, *args, **more))
+
+    def finished(self: Moves, *args: Any, **more: Any) -> Doing:
+        return change(finish(self, *args, **more))
+
+    return [(Moves, "begin", begun), (Moves, "finish", finished)]
+
+
+def _is_taking(move: Any) -> bool:
+    return isinstance(move, Tell) and isinstance(move.event, Step) and not move.event.weights
+
+
+def version_not_taken() -> Patches:
+    """The engines get weights under a version that the ledger does not know yet."""
+
+    def change(doing: Doing) -> Doing:
+        outcome = None
+        while True:
+            try:
+                move = doing.send(outcome)
+            except StopIteration:
+                return
+            outcome = None if _is_taking(move) else (yield move)
+
+    return _in_another_order(change)
+
+
+def policy_before_engine() -> Patches:
+    """A policy is told before the engines have it."""
+
+    def change(doing: Doing) -> Doing:
+        outcome = None
+        while True:
+            try:
+                move = doing.send(outcome)
+            except StopIteration:
+                return
+            if isinstance(move, Load):
+                yield Tell(Policy(name="policy", version=move.version, uri="file:///early"))
+            outcome = yield move
+
+    return _in_another_order(change)
+
+
+def checkpoint_last() -> Patches:
+    """The step is told before its checkpoint is written."""
+
+    def change(doing: Doing) -> Doing:
+        outcome, saves = None, []
+        while True:
+            try:
+                move = doing.send(outcome)
+            except StopIteration:
+                break
+            if isinstance(move, Save):
+                saves.append(move)
+                outcome = "0" * 64
+            else:
+                outcome = yield move
+        while saves:
+            yield saves.pop(0)
+
+    return _in_another_order(change)
+
+
+def position_read_ahead() -> Patches:
+    """A checkpoint stands where reading is, not where the optimizer is."""
+    finish = Consumption.finish_step
+
+    def ahead(self: Consumption) -> Passed:
+        passed = finish(self)
+        self._at = Position(self._read, 0, self._at.step)
+        return passed
+
+    return [(Consumption, "finish_step", ahead)]
+
+
+def refusals_untold() -> Patches:
+    """What is refused is passed without a word."""
+    finish = Consumption.finish_step
+
+    def silent(self: Consumption) -> Passed:
+        return replace(finish(self), refused=())
+
+    return [(Consumption, "finish_step", silent)]
+
+
+def swallowed_ignored() -> Patches:
+    """A step that died between its checkpoint and its entry is never told."""
+    return [(standing, "_swallowed", lambda *_: None)]
+
+
+def versions_reused() -> Patches:
+    """A start counts on from the policies, and knows nothing of versions that were only taken."""
+    stand = standing.stand
+
+    def short(settings: Any, ledger: Any, policies: Iterable[Policy]) -> Any:
+        found = stand(settings, ledger, policies)
+        found.version = max((one.version for one in policies), default=0)
+        return found
+
+    return [(simulation.trainer, "stand", short)]

@@ -8,9 +8,11 @@ of a turn are trained on in exactly one run: where its completion was sampled.
 Arrays stay bytes here (little-endian u32): a prefix test is one memcmp.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+from msgspec import Struct
 
 from odradek.schemas.arrays import type_ids
 from odradek.schemas.events import Break, Sequence, Span, Turn, VersionSpan
@@ -62,6 +64,29 @@ def _fields(span: VersionSpan) -> tuple[int, int, int]:
     return span.version, span.start, span.end
 
 
+class Said(Struct, frozen=True, gc=False):
+    """What was said by the end of a turn."""
+
+    messages: int
+    """The reply among them."""
+    base: str
+    kept: int
+    sampled: bool
+    """Whether the reply's tokens are known."""
+
+    @classmethod
+    def of(cls, turn: Turn) -> "Said":
+        """By the end of this one."""
+        asked = turn.request
+        replied = bytes(turn.reply.message) != b"null"
+        return cls(
+            asked.kept + len(asked.messages) + replied,
+            asked.base,
+            asked.kept,
+            replied and bool(turn.completion.ids),
+        )
+
+
 class Continuity:
     """Grows the runs of one episode, turn by turn in the order in which they were sent."""
 
@@ -70,7 +95,7 @@ class Continuity:
         self.breaks: list[Break] = []
         self.left_out: dict[str, str] = {}
         self._ids: dict[str, tuple[Run, int] | bytes] = {}
-        self._history: dict[str, int] = {}
+        self._said: dict[str, Said] = {}
 
     def add(self, turn: Turn, leave_out: str = "") -> Verdict:
         """Place a turn.
@@ -84,8 +109,7 @@ class Continuity:
         """
         reason = leave_out or unfit(turn)
         prompt = self._prompt(turn)
-        said = turn.request.kept + len(turn.request.messages)
-        self._history[turn.turn_id] = said + (bytes(turn.reply.message) != b"null")
+        self._said[turn.turn_id] = Said.of(turn)
         if prompt is None:
             return self._without(turn, reason or "unknown_base", "unknown_base")
         if reason:
@@ -139,14 +163,31 @@ class Continuity:
         """Why no run ends where the prompt goes on, and the first position that differs."""
         shared = [(common(prompt, run.ids), run) for run in self.runs]
         longest = max(length for length, _ in shared)
-        if longest * WIDTH == len(prompt) or any(
-            end <= length * WIDTH for length, run in shared for end in run.ends
+        if (
+            longest * WIDTH == len(prompt)
+            or any(end <= length * WIDTH for length, run in shared for end in run.ends)
+            or any(prompt.startswith(ids) for ids in self._aside())
         ):
             return "branch", longest
-        base = turn.request.base
-        if base and self._history.get(base) == turn.request.kept:
-            return "retokenised", longest
-        return "rewritten", longest
+        return ("retokenised" if self._respoken(turn) else "rewritten"), longest
+
+    def _aside(self) -> Iterator[bytes]:
+        """All ids of each turn that has some and is in no run."""
+        for turn_id, ids in self._ids.items():
+            if isinstance(ids, bytes) and self._said[turn_id].sampled:
+                yield ids
+
+    def _respoken(self, turn: Turn) -> bool:
+        """Whether the words of some earlier turn, its reply among them, all come first.
+
+        An older turn's words are the beginning of its base's, so the bases are gone through.
+        """
+        base, kept = turn.request.base, turn.request.kept
+        while base and (said := self._said.get(base)) is not None:
+            if said.sampled and said.messages <= kept:
+                return True
+            base, kept = said.base, min(kept, said.kept)
+        return False
 
     def sequences(self) -> tuple[Sequence, ...]:
         """All runs, in the order in which they began."""

@@ -45,7 +45,7 @@ class Break(Event, frozen=True, kw_only=True):
     turn_id: str
     reason: Literal["branch", "rewritten", "retokenised", "no_tokens", "unknown_base"]
     index: Count = 0
-    """The first position at which the prompts differ."""
+    """The first position at which the prompt differs from every sequence that was there."""
 
 
 class EpisodeHead(Event, frozen=True, tag="episode", kw_only=True):

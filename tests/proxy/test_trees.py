@@ -1,0 +1,119 @@
+"""Random trees of calls, on the wire and as sequences, held against a model on lists."""
+
+from hypothesis import HealthCheck, given, settings
+from stories import opened, reward, sealed, tell
+from trees import recorded, trees
+
+from odradek.schemas.arrays import unpack_floats, unpack_ids
+from odradek.schemas.events import Episode
+from odradek.streams.assembler import ASSEMBLE
+
+from .conftest import whole_messages, whole_prompts
+
+many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def common(left, right):
+    """How many entries two lists share from their beginning."""
+    n = 0
+    while n < min(len(left), len(right)) and left[n] == right[n]:
+        n += 1
+    return n
+
+
+@many
+@given(trees())
+def test_deltas_hold_each_prompt_and_message_and_write_what_is_shared_once(tree):
+    """Every turn is rebuilt exactly; what is written is what no earlier turn begins with."""
+    calls, turns = recorded(tree)
+    messages, prompts = whole_messages(turns), whole_prompts(turns)
+    for place, (call, turn) in enumerate(zip(calls, turns, strict=True)):
+        said = [one.message for one in call.said]
+        assert said == messages[turn.turn_id]
+        earlier = [one for one in calls[:place] if one.base]
+        new = len(said) - max((common(said, one.words) for one in earlier), default=0)
+        assert new == len(turn.request.messages)
+        if call.fate == "failed":
+            continue
+        assert call.prompt == unpack_ids(prompts[turn.turn_id]).tolist()
+        shared = max((common(call.prompt, one.whole) for one in earlier), default=0)
+        assert len(call.prompt) - shared == len(turn.prompt.ids) // 4
+
+
+def assembled(turns):
+    """The episode that the assembler makes of turns."""
+    out, letters = tell(ASSEMBLE, [opened(), *turns, reward(), sealed(n=len(turns), writer="w")])
+    assert [] == letters
+    (episode,) = [event for event in out if isinstance(event, Episode)]
+    return episode
+
+
+@many
+@given(trees())
+def test_each_sampled_token_trains_once_behind_exactly_what_the_model_saw(tree):
+    """With its own log probability; of cut, failed and unsure calls none does."""
+    calls, turns = recorded(tree)
+    episode = assembled(turns)
+    trained = {}
+    for run in episode.sequences:
+        ids, logprobs = unpack_ids(run.ids).tolist(), unpack_floats(run.logprobs).tolist()
+        assert len(run.turn_ids) == len(run.spans)
+        for turn_id, span in zip(run.turn_ids, run.spans, strict=True):
+            assert turn_id not in trained
+            sampled, logprobs = logprobs[: span.end - span.start], logprobs[span.end - span.start :]
+            trained[turn_id] = ids[: span.start], ids[span.start : span.end], sampled
+        assert [] == logprobs
+    expected = {
+        call.turn_id: (call.prompt, call.sampled, [-token / 8 for token in call.sampled])
+        for call in calls
+        if call.trained
+    }
+    assert expected == trained
+    assert {call.turn_id for call in calls if not call.trained} == set(episode.left_out)
+
+
+def breaks_of(calls):
+    """Each break by the model: turn, reason and first differing index."""
+    found, tips, trained, known, before = [], [], [], [], []
+    for call in calls:
+        if call.trained:
+            continued = [tip for tip in tips if call.prompt[: len(tip)] == tip]
+            if continued:
+                tips.remove(max(continued, key=len))
+            elif trained:
+                index = max(common(call.prompt, one.whole) for one in trained)
+                found.append((call.turn_id, reason(call, known, before), index))
+            tips.append(call.whole)
+            trained.append(call)
+        elif call.fate == "unsure":
+            found.append((call.turn_id, "no_tokens", 0))
+        if call.fate != "failed":
+            known.append(call)
+        if call.base:
+            before.append(call)
+    return found
+
+
+def reason(call, known, before):
+    """Why no sequence ends where this prompt goes on."""
+    if any(
+        call.prompt[: len(one.whole)] == one.whole
+        or (one.trained and one.whole[: len(call.prompt)] == call.prompt)
+        for one in known
+    ):
+        return "branch"
+    said = [one.message for one in call.said]
+    spoken = any(said[: len(one.words)] == one.words for one in before)
+    return "retokenised" if spoken else "rewritten"
+
+
+@many
+@given(trees())
+def test_each_break_has_its_reason_and_the_first_index_that_differs(tree):
+    """And there is none but where a sequence begins, and for turns without tokens."""
+    calls, turns = recorded(tree)
+    episode = assembled(turns)
+    told = [(one.turn_id, one.reason, one.index) for one in episode.breaks]
+    assert breaks_of(calls) == told
+    begun = sum(reason != "no_tokens" for _, reason, _ in told)
+    assert len(episode.sequences) == begun + bool(episode.sequences)

@@ -2,14 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
-from a2a.server.agent_execution import RequestContext, RequestContextBuilder
 from a2a.server.context import ServerCallContext
-from a2a.server.id_generator import IDGenerator
 from a2a.server.request_handlers import RequestHandler
 from a2a.types import Message, SendMessageRequest, Task, TaskState, TaskStatus
 from a2a.utils.errors import (
@@ -28,12 +23,14 @@ from odradek.agents.binding.headers import Called
 from odradek.agents.binding.requests import Sample, Send
 from odradek.agents.errors import PartitionLost, RequestRefused
 from odradek.agents.owned import Owned
+from odradek.agents.places import Places
 from odradek.agents.recovery import Recovery
 from odradek.agents.replies import Replies
 from odradek.agents.rollout import GivenTask, Rollout
 from odradek.agents.run import Fail, Run, State
 from odradek.agents.settings import AgentSettings
 from odradek.agents.snapshots import Snapshots
+from odradek.agents.task_ids import TASK_ID
 from odradek.infra import telemetry, trust
 from odradek.infra.bus import Record, check_place
 from odradek.infra.crash import crash_point
@@ -43,43 +40,6 @@ from odradek.schemas import ids
 from odradek.schemas.errors import InvalidRecord, SchemaError
 from odradek.schemas.events import Outcome
 from odradek.schemas.ids import key_shown
-
-TASK_ID = "odradek.task_id"
-"""Where the SDK's hook finds the id of the task that a message is to become."""
-
-
-class _Given(IDGenerator):
-    """Hands out one id that was worked out before."""
-
-    def __init__(self, given: str) -> None:
-        self._given = given
-
-    def generate(self, context: Any) -> str:
-        """See the SDK."""
-        del context
-        return self._given
-
-
-class ContextBuilder(RequestContextBuilder):
-    """The SDK's hook for ids: tasks get the deterministic one of their run."""
-
-    async def build(
-        self,
-        context: ServerCallContext,
-        params: Any = None,
-        task_id: str | None = None,
-        context_id: str | None = None,
-        task: Any = None,
-    ) -> RequestContext:
-        """See the SDK."""
-        return RequestContext(
-            call_context=context,
-            request=params,
-            task_id=task_id,
-            context_id=context_id,
-            task=task,
-            task_id_generator=_Given(context.state.get(TASK_ID, "")),
-        )
 
 
 class Desk:
@@ -119,7 +79,7 @@ class Desk:
         self._keys = keys
         self._source = source
         self._fail = fail
-        self._places = asyncio.Semaphore(settings.concurrency)
+        self._places = Places(settings.concurrency)
         self.stopping = False
 
     def receive(self, owned: Owned, record: Record) -> None:
@@ -139,7 +99,7 @@ class Desk:
         try:
             called = requests.called(record)
             await self._check_address(called)
-            _check_place(record, owned.count)
+            _check_home(record, owned.count)
             finished = await self._operate(owned, record, called)
         except RequestRefused as error:
             await self._replies.dead_letter(record, error.reason, error.detail)
@@ -255,7 +215,7 @@ class Desk:
         if owned.lost:
             run.lose()
         try:
-            async with self._place(run):
+            async with self._places.taken(run):
                 if run.lost:
                     return
                 # Later attempts are promised by the Aborted before them, so they are made.
@@ -337,34 +297,8 @@ class Desk:
             traceparent=run.called.traceparent,
         )
 
-    @asynccontextmanager
-    async def _place(self, run: Run) -> AsyncIterator[None]:
-        """Wait for a free place; a run that was called off takes none, since it plays nothing."""
-        if run.called_off.is_set():
-            yield
-            return
-        if not self._places.locked():
-            await self._places.acquire()
-        else:
-            taking = asyncio.create_task(self._places.acquire())
-            off = asyncio.create_task(run.called_off.wait())
-            try:
-                await asyncio.wait({taking, off}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                off.cancel()
-                held = taking.done() and not taking.cancelled()
-                if not held:
-                    taking.cancel()
-            if not held:
-                yield
-                return
-        try:
-            yield
-        finally:
-            self._places.release()
 
-
-def _check_place(record: Record, partitions: int) -> None:
+def _check_home(record: Record, partitions: int) -> None:
     """Raise RequestRefused where a repeat, or a cancel, would reach another host."""
     if key_shown(record.key) != record.key or record.key is None:
         raise RequestRefused("wrong_key", "a request's key is its task, context or message id")

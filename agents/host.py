@@ -148,9 +148,10 @@ class Host:
     def _furnish(self, appender: KafkaAppender) -> Any:
         from a2a.server.request_handlers import DefaultRequestHandlerV2
 
-        from odradek.agents.desk import ContextBuilder, Desk
+        from odradek.agents.desk import Desk
         from odradek.agents.episode import EpisodeExecutor
         from odradek.agents.recovery import Recovery
+        from odradek.agents.task_ids import ContextBuilder
 
         name = self._settings.name
         runs: dict[str, Run] = {}

@@ -35,6 +35,8 @@ TRANSACTION_TIMEOUT_MS: Final = 10_000
 
 log = logging.getLogger("odradek")
 
+HEARTBEAT_MS: Final = 300
+"""How often a member of a group shows that it lives, and hears of the others."""
 CLOSE_S: Final = 5.0
 """How long a client may take to end in good order."""
 
@@ -119,7 +121,8 @@ def consumer(
         enable_auto_commit=False,
         isolation_level="read_committed" if committed else "read_uncommitted",
         session_timeout_ms=bus.session_timeout_ms,
-        heartbeat_interval_ms=min(1000, bus.session_timeout_ms // 3),
+        # Members hear of a rebalance by it, so this is how long a partition that was left waits.
+        heartbeat_interval_ms=min(HEARTBEAT_MS, bus.session_timeout_ms // 3),
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=8 * MB,
         fetch_max_bytes=64 * MB,

@@ -37,8 +37,7 @@ def app_of(servers: str, prefix: str, partitions: int, folder: str, instance: st
     async def assemble(stream: Any) -> None:
         async for key, event in stream.items():
             if event["kind"] == "sealed":
-                await episodes.send(key=key, value=table[key])
-                del table[key]
+                await episodes.send(key=key, value=table.pop(key, []))
             else:
                 table[key] = [*table[key], event["turn"]]
 

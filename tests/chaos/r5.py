@@ -38,10 +38,11 @@ LOAD_S: Final = 20.0
 KILLS: Final = ((0.3, 0), (0.6, 1))
 """(share of the load, worker)"""
 DOWN_S: Final = 1.0
-QUIET_S: Final = 100.0
+QUIET_S: Final = 240.0
 """No conversation came out for so long after the load: nothing more will. Longer than a session (6 s),
-a rebalance and a transaction that its writer left open (60 s by default) take together."""
-AT_MOST_S: Final = 300.0
+a rebalance and a transaction that its writer left open (60 s by default) take together, and than any
+pause that was seen to end."""
+AT_MOST_S: Final = 600.0
 WRITER: Final = "w"
 TURNS_EACH: Final = 4
 
@@ -73,6 +74,9 @@ class Faust:
 
     def emitted(self, record: Any) -> str | None:
         return str(record.key.decode())
+
+    def whole(self, record: Any, turns: int) -> bool:
+        return bool(json.loads(record.value) == list(range(turns + 2)))
 
 
 class FaustUnnamed(Faust):
@@ -118,6 +122,11 @@ class Ours:
     def emitted(self, record: Any) -> str | None:
         event = codec.decode(record.value, events.GroupsEvent)
         return event.episode_id if isinstance(event, events.EpisodeHead) else None
+
+    def whole(self, record: Any, turns: int) -> bool:
+        event = codec.decode(record.value, events.GroupsEvent)
+        # An episode of which a turn is missing is `incomplete`.
+        return isinstance(event, events.EpisodeHead) and str(event.outcome) == "completed"
 
 
 SYSTEMS: Final = {"faust": Faust, "faust-unnamed": FaustUnnamed, "odradek": Ours}
@@ -232,19 +241,20 @@ async def measure(
         await asyncio.gather(*(worker.stop() for worker in workers))
     # Counted once more from the beginning, when nobody writes any more.
     names = [bus.topic(system.sink)]
-    found = Counter(
-        [
-            name
-            async for record in records(bus.bootstrap_servers, names)
-            if (name := system.emitted(record)) is not None
-        ]
-    )
+    found: Counter[str] = Counter()
+    whole = set()
+    async for record in records(bus.bootstrap_servers, names):
+        if (name := system.emitted(record)) is not None:
+            found[name] += 1
+            if system.whole(record, turns):
+                whole.add(name)
     return {
         "system": system.name,
         "kill": how.name,
         "conversations": n,
         "lost": n - len(found),
         "duplicated": sum(found.values()) - len(found),
+        "incomplete": len(found.keys() - whole),
         "ended_by_themselves": sum(len(worker.unasked) for worker in workers),
         "longest_pause_s": round(seen.pause, 1),
     }
@@ -356,7 +366,13 @@ def compare(
             click.echo(json.dumps(found[-1]))
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n")
-    return int(any(one["lost"] or one["duplicated"] for one in found if one["system"] == Ours.name))
+    return int(
+        any(
+            one["lost"] or one["duplicated"] or one["incomplete"]
+            for one in found
+            if one["system"] == Ours.name
+        )
+    )
 
 
 async def _once(system: Any, how: signal.Signals, n: int, turns: int) -> dict[str, Any]:

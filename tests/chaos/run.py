@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from chaos import log, oracle, recovery, verifier
-from chaos.plan import IN_TRANSACTION, Plan, Round, plan
+from chaos.plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Round, plan
 from chaos.verdict import Given
 from chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
 from odradek.infra.bus import BusSettings, consumer, delete_topics, ensure_topics, partitions_of
@@ -24,6 +24,7 @@ from odradek.schemas.events import Batch, Step, Task, Timeouts, raw
 from odradek.schemas.topics import BATCHES, STEPS
 
 GROUP_SIZE = 4
+HOSTS = len(PROCESSES["agent"])
 PARTITIONS = 6
 OPEN_GROUPS = 240
 ROWS_PER_STEP = 256
@@ -344,10 +345,13 @@ class Run:
 
     def _given(self, sizes: dict[str, int], *, ended: bool) -> Given:
         """What the verifier is told beside the log."""
-        hosts = [one for name, one in self.world.ever.items() if name.startswith("agent-")]
+        ends = {"agent": 0, "proxy": 0}
+        for name, one in self.world.ever.items():
+            if (verb := VERB_OF.get(name, name.partition("-")[0])) in ends:
+                ends[verb] += len(one.deaths) + one.restarts + len(one.unasked)
         upsets = self.asked.upsets
-        if upsets is not None:
-            upsets += sum(len(one.deaths) + one.restarts + len(one.unasked) for one in hosts)
+        lost = None if upsets is None else (upsets + ends["agent"]) * RUNS_AT_ONCE
+        cut = None if upsets is None else ends["proxy"] * HOSTS * RUNS_AT_ONCE
         return Given(
             seed=self.asked.seed,
             tasks=sizes,
@@ -355,7 +359,8 @@ class Run:
             rows_per_step=ROWS_PER_STEP,
             max_attempts=MAX_ATTEMPTS,
             ended=ended,
-            lost_attempts=None if upsets is None else upsets * RUNS_AT_ONCE,
+            lost_attempts=lost,
+            cut_attempts=cut,
             strays=frozenset(self.asked.strays),
         )
 

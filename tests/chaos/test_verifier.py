@@ -81,6 +81,14 @@ def test_more_lost_attempts_than_hosts_that_ended_explain_are_found(clean):
     """A pipeline that gives attempts up by itself would look busy and clean."""
     log, given = clean
     assert {"loss_unexplained"} == judge(log, _with(given, lost_attempts=0)).checks.keys()
+    at, (record, episode) = next(
+        (at, entry)
+        for at, entry in enumerate(log.episodes)
+        if isinstance(entry[1], events.Episode) and entry[1].outcome == "host_lost"
+    )
+    log.episodes[at] = (record, replace(episode, outcome=events.Outcome.INCOMPLETE))
+    assert {} == judge(log, _with(given, cut_attempts=1)).checks
+    assert {"loss_unexplained"} == judge(log, given).checks.keys()
 
 
 async def test_a_sample_is_left_out_only_after_all_its_attempts(tmp_path):

@@ -34,7 +34,7 @@ CHECKS: Final = {
     "reward": WRONG,
     "journal": WRONG,  # an episode is complete, and its agent never wrote that it saw a reply
     "attempts": WRONG,  # attempts at a sample with gaps, or with another one after the last
-    "loss_unexplained": WRONG,  # more attempts lost their host than hosts that ended explain
+    "loss_unexplained": WRONG,  # more attempts were lost than processes that ended explain
     "letter_unexplained": WRONG,  # a dead letter that no lost attempt explains
     "samples": WRONG,  # a batch does not name each sample once
     "exclusion_unexplained": WRONG,
@@ -64,6 +64,8 @@ class Given:
     """Whether the run came to its end: all batches closed, and passed by the trainer."""
     lost_attempts: int | None = 0
     """How many attempts may have lost their host, by what was done to hosts; None: any."""
+    cut_attempts: int | None = 0
+    """How many may have been given up because no proxy sealed them whole; None: any."""
     strays: frozenset[str] = frozenset()
     """Ids of turns that a hostile writer wrote: dead letters, all of them."""
 

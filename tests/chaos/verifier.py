@@ -21,6 +21,8 @@ from odradek.schemas.topics import TURNS
 LETTERS = frozenset({"closed_or_unknown", "after_end", "late_reward"})
 """Dead letters that a kill may cause: what a lost attempt still had to say."""
 LOST_HOST = frozenset({events.Outcome.HOST_LOST})
+CUT = frozenset({events.Outcome.INCOMPLETE})
+"""An attempt whose proxy died, and did not seal it whole: it is retried."""
 ENDINGS = (events.Sealed, events.Aborted)
 """Who takes over after a host that died may end its episode once more: the first one counts."""
 
@@ -109,19 +111,20 @@ def _episode(
     if counts and str(episode.outcome) == play.ending:
         if episode.reward is None or not isclose(episode.reward, play.reward or 0.0):
             verdict.add("reward", f"{where}: reward {episode.reward}, not {play.reward}")
-    elif str(episode.outcome) != play.ending and episode.outcome not in LOST_HOST:
+    elif str(episode.outcome) != play.ending and episode.outcome not in LOST_HOST | CUT:
         verdict.add("outcome", f"{where}: {episode.outcome}, its script says {play.ending}")
 
 
 def _attempts(verdict: Verdict, given: Given, episodes: Found) -> None:
     """Attempts at a sample follow each other, and only what was done to hosts loses them."""
-    lost = sum(episode.outcome in LOST_HOST for _, episode in episodes.values())
-    verdict.counts["lost_attempts"] = lost
-    if given.lost_attempts is not None and lost > given.lost_attempts:
-        verdict.add(
-            "loss_unexplained",
-            f"{lost} attempts lost their host, {given.lost_attempts} are explained",
-        )
+    for name, outcomes, most in (
+        ("lost_attempts", LOST_HOST, given.lost_attempts),
+        ("cut_attempts", CUT, given.cut_attempts),
+    ):
+        lost = sum(episode.outcome in outcomes for _, episode in episodes.values())
+        verdict.counts[name] = lost
+        if most is not None and lost > most:
+            verdict.add("loss_unexplained", f"{lost} {name}, {most} are explained")
     tried: defaultdict[tuple[str, int], list[tuple[int, bool]]] = defaultdict(list)
     for _, episode in episodes.values():
         tried[episode.task_id, episode.sample].append((episode.attempt, episode.retry))

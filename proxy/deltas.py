@@ -12,8 +12,11 @@ import numpy as np
 from msgspec import Raw, Struct
 
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
+REASONING: Final = frozenset({"reasoning", "reasoning_content"})
 MAX_LEAVES: Final = 16
 MAX_BYTES: Final = 8 * 1024 * 1024
+END_BYTES: Final = 256
+"""What an End takes in memory, about."""
 
 
 class End(Struct, frozen=True, gc=False):
@@ -96,7 +99,9 @@ class Branches:
         if continued:
             self._leaves = [old for old in self._leaves if old not in continued]
             ends = max((old.ends for old in continued), key=len)
-            leaf = msgspec.structs.replace(leaf, ends=ends + leaf.ends) if ends else leaf
+            if ends:
+                size = leaf.size + END_BYTES * len(ends)
+                leaf = msgspec.structs.replace(leaf, ends=ends + leaf.ends, size=size)
         self._leaves.append(leaf)
         size = sum(old.size for old in self._leaves)
         while self._leaves and (len(self._leaves) > self._max_leaves or size > self._max_bytes):
@@ -134,14 +139,21 @@ def same(one: Raw, other: Raw) -> bool:
         return False
 
 
-def respelt(one: Raw, other: Raw) -> bool:
-    """Whether two messages differ in nothing but how their tool calls' arguments are spelt."""
-    if b'"arguments"' not in bytes(one):
+def respelt(reply: Raw, said: Raw) -> bool:
+    """Whether what an agent sends back is a reply but for what clients change without a word.
+
+    They spell the arguments of tool calls anew, and few send reasoning back.
+    """
+    if b'"arguments"' not in bytes(reply) and b'"reasoning' not in bytes(reply):
         return False
     try:
-        return bool(_valued(one) == _valued(other))
+        ours, theirs = _valued(reply), _valued(said)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in REASONING - theirs.keys():
+            ours.pop(name, None)
+    return bool(ours == theirs)
 
 
 def _valued(message: Raw) -> Any:

@@ -138,6 +138,17 @@ async def test_tool_calls_are_carried_on_as_they_were_sampled(make, engine):
     assert rendered("reshaped") == turns[2].continuation
 
 
+async def test_reasoning_that_is_not_sent_back_stays_where_it_was_sampled(make, engine):
+    """Few clients send it; the model has thought it all the same."""
+    engine.script = [{"content": "x", "reasoning": "think"}, {"content": "y"}]
+    async with make(continuation="bridge") as bench:
+        await bench.ask(messages=[HI])
+        await bench.ask(messages=[HI, {"role": "assistant", "content": "x"}, MORE])
+        turns = bench.turns()
+    assert BRIDGED == turns[1].continuation
+    assert 1 == sequences(turns)
+
+
 async def test_a_template_that_rewrites_history_is_named_with_the_first_index(make, engine):
     """Reasoning that goes away once a user speaks: the call goes out rendered, and says so."""
     engine.template = forgetting

@@ -109,3 +109,19 @@ async def test_nothing_is_sent_by_the_old_hand_of_a_partition_that_came_back():
     ledger.meanwhile = gone_and_back
     await found._send_kind("train")
     assert ([names(*range(TOGETHER))], []) == (ledger.commits, again.ledger.commits)
+
+
+async def test_a_mistake_in_a_transaction_ends_the_process(monkeypatch):
+    """Whatever it is: nobody waits for ever for what the ledger will not tell."""
+    monkeypatch.setattr("odradek.agents.dispatch.COMMIT_S", 0.0)
+    found, lot, ledger = dispatcher_with(1)
+    lot.done("t0")  # the low-water mark moves, so there is something to commit
+
+    def wrong():
+        raise ValueError("a mistake of ours")
+
+    ledger.meanwhile = wrong
+    committing = asyncio.create_task(found._commit_often())
+    committing.add_done_callback(found._ended)
+    await asyncio.wait_for(found._stop.wait(), 5)
+    assert isinstance(found._failure, ValueError)

@@ -7,8 +7,8 @@ topics the context travels as the W3C `traceparent` header. What is counted stan
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,8 +107,9 @@ def enabled() -> bool:
     return bool(_state["on"])
 
 
-@contextmanager
-def span(name: str, *, parent: str | None = None, **attributes: Any) -> Iterator[str | None]:
+def span(
+    name: str, *, parent: str | None = None, **attributes: Any
+) -> AbstractContextManager[str | None]:
     """A span around a block; yields the traceparent to hand on (None while tracing is off).
 
     Args:
@@ -116,9 +117,11 @@ def span(name: str, *, parent: str | None = None, **attributes: Any) -> Iterator
         parent: The traceparent of what caused this, from a record's or request's header.
         attributes: Ids and counts; never content and never secrets.
     """
-    if not _state["on"]:
-        yield parent
-        return
+    return _recorded(name, parent, attributes) if _state["on"] else nullcontext(parent)
+
+
+@contextmanager
+def _recorded(name: str, parent: str | None, attributes: Mapping[str, Any]) -> Iterator[str | None]:
     above = propagate.extract({"traceparent": parent}) if parent else context.get_current()
     tracer = trace.get_tracer("odradek")
     with tracer.start_as_current_span(

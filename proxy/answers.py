@@ -2,8 +2,6 @@
 
 from typing import Final
 
-import msgspec
-
 from odradek.proxy import capture
 from odradek.proxy.dialects.dialect import Ask, Dialect
 from odradek.proxy.errors import ProxyError
@@ -26,7 +24,7 @@ def said(body: bytes, ask: Ask) -> bytes:
     """The same for the agent; as the engine sent it where it cannot be read."""
     try:
         return ask.dialect.reply(body, ask)
-    except msgspec.MsgspecError:
+    except capture.UNREADABLE:
         return body
 
 

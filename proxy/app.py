@@ -255,9 +255,13 @@ class Proxy:
                 self.refused[wrong.code] += 1
                 trust.moved(trust.REFUSED, code=wrong.code)
             told = error_answer(wrong, dialect or dialect_of(request))
-            return web.Response(
+            response = web.Response(
                 status=told.status, headers=told.headers, body=b"".join(told.chunks)
             )
+            if request.content.exception() is not None:
+                # Nobody knows where the next request begins: say that the connection ends here.
+                response.force_close()
+            return response
 
         return answer
 

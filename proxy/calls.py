@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from odradek.infra import telemetry, trust
@@ -15,6 +14,7 @@ from odradek.proxy import answers, capture, retries
 from odradek.proxy.access import Permit
 from odradek.proxy.call import Call, body_of, parent, told, why
 from odradek.proxy.continuation import Bridging
+from odradek.proxy.counts import Counts
 from odradek.proxy.dialects.dialect import Dialect, Terms
 from odradek.proxy.errors import (
     BudgetSpent,
@@ -25,7 +25,6 @@ from odradek.proxy.errors import (
     StreamGarbled,
     TooManyStreams,
     TurnTooLarge,
-    Unsupported,
 )
 from odradek.proxy.policies import Versions
 from odradek.proxy.pool import Pool
@@ -64,6 +63,9 @@ class Calls:
         self._settings = settings
         self._limits = settings.limits()
         self._engine = engine
+        self._counts = Counts(
+            engine, deadline_s=settings.call_s, at_once=settings.calls_per_episode
+        )
         self._places = asyncio.Semaphore(UNDER_WAY)
         self._recorder = recorder
         self._stories = stories
@@ -103,7 +105,7 @@ class Calls:
     def _afford(self, call: Call) -> None:
         """Hold a call against what its episode may use, by the settings and by its token."""
         story, permit, known = call.story, call.permit, self._settings
-        calls = min(known.max_episode_calls, permit.max_calls or known.max_episode_calls)
+        calls = self._max_calls(permit)
         tokens = min(known.max_episode_tokens, permit.max_tokens or known.max_episode_tokens)
         if story.asked >= calls:
             raise BudgetSpent(f"the episode has made its {calls} calls")
@@ -116,6 +118,10 @@ class Calls:
                 raise TooManyStreams(f"the token has {others} streams open already")
         story.asked += 1
 
+    def _max_calls(self, permit: Permit) -> int:
+        most = self._settings.max_episode_calls
+        return min(most, permit.max_calls or most)
+
     def _terms(self, permit: Permit) -> Terms:
         return Terms(
             sampling=permit.sampling,
@@ -127,23 +133,12 @@ class Calls:
     async def count(self, client: web.Request, permit: Permit, dialect: Dialect) -> int:
         """How many tokens a request's prompt has. Raises ProxyError."""
         ask = dialect.ask(await body_of(client), self._terms(permit))
-        wanted = {"model": ask.model, "messages": ask.messages, "add_generation_prompt": True}
-        body = msgspec.json.encode(wanted | ({"tools": ask.tools} if ask.tools else {}))
+        story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         try:
-            async with (
-                asyncio.timeout(self._settings.call_s),
-                await self._engine.ask("/tokenize", body, None) as upstream,
-            ):
-                status, answer = upstream.status, await upstream.read()
-        except TimeoutError:
-            raise EngineSlow("the engine did not count these tokens in time") from None
-        if status >= 400:
-            told = capture.error_of(answer, status)
-            raise Unsupported(f"the engine cannot count these tokens: {told}")
-        try:
-            return msgspec.json.decode(answer, type=_Counted).count
-        except capture.UNREADABLE:
-            raise EngineError("the engine's count of tokens cannot be read") from None
+            return await self._counts.count(story, ask, self._max_calls(permit))
+        finally:
+            if permit.unattributed:
+                self._stories.drop(story)
 
     async def _serve(self, call: Call) -> web.StreamResponse:
         if call.retries and (result := await self._again(call)) is not None:
@@ -172,9 +167,9 @@ class Calls:
         """Make sure that the log has this reply as one that was released."""
         story = call.story
         try:
-            await self._recorder.settle(story)
             for draft in result.drafts:
                 if not draft.cut and draft.turn_id:
+                    await self._recorder.ensure(story, draft)
                     continue
                 # The log has this reply as cut, or not at all. Now that it is released it is
                 # written again, and the cut one stays as superseded.
@@ -206,7 +201,7 @@ class Calls:
                     body: bytes | None = await upstream.read()
                 else:
                     body = None
-                    async for chunk in upstream.chunks():
+                    while chunk := await upstream.more():
                         await relay.feed(chunk)
                     await relay.feed(b"\n\n" if relay.parser.rest else b"")
         except (EngineError, StreamGarbled, TimeoutError) as raised:
@@ -391,7 +386,3 @@ class Calls:
             episode_id=call.story.episode_id, writer=self._recorder.writer, outcome=outcome
         )
         await self._recorder.sealed(call.story, sealed)
-
-
-class _Counted(msgspec.Struct):
-    count: int

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from odradek.proxy.message import merge
 from odradek.schemas.codec import MAX_DEPTH, check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Completion, Usage, VersionSpan
@@ -95,9 +96,17 @@ class Captured(Struct, kw_only=True):
     closed: bool = False
     """Whether the engine ended it at an end token, not at a limit or in a stop string."""
 
+    @property
+    def size(self) -> int:
+        """Its bytes, those of a few short fields apart."""
+        sampled = self.completion
+        return len(self.message) + len(self.prompt) + len(sampled.ids) + len(sampled.logprobs)
+
 
 NULL: Final = Raw(b"null")
 MAX_CHOICE: Final = 2**16
+MAX_COUNT: Final = 2**53 - 1
+"""Beyond it readers in other languages would round."""
 CLOSED: Final = frozenset({"stop", "tool_calls"})
 _body: Final = msgspec.json.Decoder(Body)
 _encode: Final = msgspec.json.Encoder().encode
@@ -191,8 +200,10 @@ class Streamed:
         """Take in a chunk; tells whether the agent could take it for the end of the reply."""
         self.bad = ""
         try:
+            check_depth(data, DEEPEST)
+            check_text(data)  # also of what is not read, since a dialect may copy it
             body = self.body = self._read(data)
-        except UNREADABLE as error:
+        except (InvalidRecord, *UNREADABLE) as error:
             self.bad = self.error = (
                 f"a chunk of the engine's stream cannot be read: {str(error)[:200]}"
             )
@@ -237,42 +248,6 @@ def joined(known: list[Weights], new: list[Weights]) -> list[Weights]:
         else:
             spans.append(span)
     return spans
-
-
-def merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Add a chunk's delta to the message that the chunks before it made."""
-    for name, value in delta.items():
-        before = message.get(name)
-        if name == "tool_calls" and isinstance(value, list):
-            calls = before if isinstance(before, list) else []
-            _merge_calls(calls, value)
-            message[name] = calls
-        elif isinstance(before, str) and isinstance(value, str) and name != "role":
-            message[name] = before + value
-        elif value is not None or name not in message:
-            message[name] = value
-
-
-def _merge_calls(calls: list[Any], deltas: list[Any]) -> None:
-    for delta in deltas:
-        if not isinstance(delta, dict):
-            continue
-        index = delta.get("index", 0)
-        part = {name: value for name, value in delta.items() if name != "index"}
-        if not isinstance(index, int) or not 0 <= index <= len(calls):
-            index = len(calls)
-        if index == len(calls):
-            calls.append({})
-        function = calls[index].pop("function", {})
-        new = part.pop("function", None)
-        for name, value in (new if isinstance(new, dict) else {}).items():
-            before = function.get(name)
-            if isinstance(before, str) and isinstance(value, str):
-                function[name] = before + value
-            elif value is not None:
-                function[name] = value
-        calls[index].update({name: value for name, value in part.items() if value is not None})
-        calls[index]["function"] = function
 
 
 def _captured(body: Body, choices: list[Taken]) -> list[Captured]:
@@ -343,7 +318,11 @@ def _versions(spans: list[Weights] | None, n: int) -> tuple[VersionSpan, ...]:
     for span in spans or ():
         label = span.version
         version = int(label) if isinstance(label, str) and label.isdecimal() else label
-        if not isinstance(version, int) or version < 0 or not at <= span.start <= span.end <= n:
+        if (
+            not isinstance(version, int)
+            or not 0 <= version <= MAX_COUNT
+            or not at <= span.start <= span.end <= n
+        ):
             return ()
         at = span.end
         found.append(VersionSpan(version, span.start, span.end))
@@ -355,10 +334,15 @@ def _usage(usage: EngineUsage | None) -> Usage:
         return Usage()
     details = usage.prompt_tokens_details
     return Usage(
-        prompt_tokens=max(0, usage.prompt_tokens),
-        completion_tokens=max(0, usage.completion_tokens or 0),
-        cached_tokens=max(0, (details.cached_tokens or 0) if details else 0),
+        prompt_tokens=_counted(usage.prompt_tokens),
+        completion_tokens=_counted(usage.completion_tokens),
+        cached_tokens=_counted(details.cached_tokens if details else 0),
     )
+
+
+def _counted(n: int | None) -> int:
+    """A count as turns hold it, whatever the engine says."""
+    return min(max(0, n or 0), MAX_COUNT)
 
 
 def error_of(body: bytes, status: int) -> str:

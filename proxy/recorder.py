@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -125,10 +125,12 @@ class Recorder:
 
     async def ensure(self, story: Story, draft: Draft) -> None:
         """Make sure of a turn that may have been sent already. Raises what `turn` raises."""
-        if draft.turn_id:
-            await self.settle(story)
-        else:
+        if not draft.turn_id:
             await self.turn(story, draft)
+            return
+        await self.settle(story)
+        if draft.turn_id in story.slimmed:
+            raise TurnTooLarge("the log could not take a turn of this size")
 
     async def admit(self, story: Story | None) -> None:
         """Return at once while the log takes turns, else once it does again. Raises LogRefused.
@@ -147,17 +149,18 @@ class Recorder:
         async with self._turn_of(story):
             await self.settle_locked(story)
 
+    def _turn_of(self, story: Story) -> AbstractAsyncContextManager[None]:
+        """The story's lock, for a bounded time. Raises LogRefused after it."""
+        if story.lock.locked() or story.unsure:
+            return self._queued(story)
+        return story.lock  # one append to wait for, which has the same bound of its own
+
     @asynccontextmanager
-    async def _turn_of(self, story: Story) -> AsyncIterator[None]:
-        """The story's lock, for a bounded time. Raises LogRefused after it.
+    async def _queued(self, story: Story) -> AsyncIterator[None]:
+        """The same behind others, or behind turns that are sent first.
 
         Behind a log that takes nothing, calls of one episode would else wait one after the other.
-        Who is first has one append to wait for, which has the same bound of its own.
         """
-        if not story.lock.locked() and not story.unsure:
-            async with story.lock:
-                yield
-            return
         began = self._clock()
         try:
             async with asyncio.timeout(self.health.wait_s), story.lock:
@@ -279,6 +282,7 @@ class Recorder:
             error=TOO_LARGE,
         )  # fmt: skip
         slim = self._pending(story, turn, codec.encode(turn), None)
+        story.slimmed.add(turn.turn_id)
         if pending in story.unsure:  # `best_effort` may have given it up meanwhile
             story.unsure[story.unsure.index(pending)] = slim
         trust.moved(trust.CAPTURE_GAPS, where="proxy")

@@ -42,6 +42,12 @@ class Result(Struct, frozen=True, kw_only=True):
     answer: Answer
 
     @property
+    def size(self) -> int:
+        """Bytes that it holds: the request, as it came and as it went, and the reply."""
+        found = 2 * len(self.drafts[0].ask.body) + self.answer.size
+        return found + sum(draft.captured.size for draft in self.drafts)
+
+    @property
     def digest(self) -> str:
         """Of the request."""
         return self.drafts[0].ask.digest
@@ -72,10 +78,10 @@ def keep(story: Story, result: Result) -> None:
     if result.answer.status >= 400 or result.error:
         return
     story.orphans.append(result)
-    size = sum(one.answer.size for one in story.orphans)
+    size = sum(one.size for one in story.orphans)
     while len(story.orphans) > MAX_ORPHANS or size > MAX_BYTES:
         oldest = story.orphans.pop(0)
-        size -= oldest.answer.size
+        size -= oldest.size
         story.unseen = [*story.unseen, (oldest.digest, _standing(oldest))][-MAX_UNSEEN:]
 
 

@@ -88,7 +88,7 @@ class ProxySettings(BaseSettings):
     streams_per_token: int = Field(default=256, ge=1)
     """Streams that one token may have open at once; more are refused."""
     max_episode_calls: int = Field(default=100_000, ge=1)
-    """Calls of one episode, all in all; more are refused."""
+    """Calls of one episode, all in all; more are refused. Counts of tokens have the same bound."""
     max_episode_tokens: int = Field(default=1_000_000_000, ge=1)
     """Tokens of one episode, prompts and replies, after which no further call is taken."""
     shutdown_s: float = Field(default=5.0, ge=0)

@@ -62,6 +62,10 @@ class Story:
         """Samples so far; a retry that gets a recorded reply is none."""
         self.tokens = 0
         """Tokens so far, prompts and replies."""
+        self.counting = 0
+        """Prompts whose tokens are being counted."""
+        self.counted = 0
+        """Prompts whose tokens were, or are."""
         self.lost = 0
         """Turns served although the log did not take them (`best_effort`)."""
         self.lock = asyncio.Lock()
@@ -71,6 +75,8 @@ class Story:
         self.memory = Memory()
         self.tools: set[str] = set()
         self.unsure: list[Pending] = []
+        self.slimmed: set[str] = set()
+        """Turns that lost their content, since no log takes it: nobody gets their replies."""
         self.orphans: list[Result] = []
         self.unseen: list[tuple[str, tuple[str, ...]]] = []
         """Digest and turns of replies that no client got and that are kept no longer."""

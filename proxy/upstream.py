@@ -1,6 +1,5 @@
 """The engine, over aiohttp: one pool without bounds, since httpx's scans all its connections."""
 
-from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -69,6 +68,7 @@ class Incoming:
         self._response = response
         self._connected = connected
         self._max_bytes = max_bytes
+        self._size = 0
 
     async def __aenter__(self) -> Self:
         """Its connection is its own until the block ends."""
@@ -98,22 +98,21 @@ class Incoming:
         """Whether it is a stream of events."""
         return self.status == 200 and self._response.content_type == "text/event-stream"
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Its body, as it comes."""
-        size = 0
-        while True:
-            with self._connected:
-                chunk = await self._response.content.readany()
-            if not chunk:
-                return
-            size += len(chunk)
-            if size > self._max_bytes:
-                raise ReplyTooLarge(f"the engine's reply exceeds {self._max_bytes} bytes")
-            yield chunk
+    async def more(self) -> bytes:
+        """The next bytes of its body; none once it is over."""
+        with self._connected:
+            chunk = await self._response.content.readany()
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            raise ReplyTooLarge(f"the engine's reply exceeds {self._max_bytes} bytes")
+        return chunk
 
     async def read(self) -> bytes:
         """Its whole body."""
-        return b"".join([chunk async for chunk in self.chunks()])
+        chunks = []
+        while chunk := await self.more():
+            chunks.append(chunk)
+        return b"".join(chunks)
 
 
 class Engine:

@@ -69,8 +69,7 @@ def _read(decoder: msgspec.json.Decoder[Any], max_bytes: int, value: bytes | Non
     if len(value) > max_bytes:
         raise InvalidRecord("too_large", f"{len(value)} bytes, at most {max_bytes}")
     check_depth(value)
-    if b"\\u" in value or not value.isascii():  # most of our records are plain
-        check_text(value)
+    check_text(value)
     try:
         event = decoder.decode(value)
     except msgspec.ValidationError as error:
@@ -101,7 +100,8 @@ def check_text(value: bytes) -> None:
             value.decode()
         except UnicodeDecodeError as error:
             raise InvalidRecord("not_json", f"no UTF-8 at byte {error.start}") from None
-    if b"\\u" in value and _SURROGATE.search(value):
+    # One byte is found many times faster than two, and most texts have no escapes at all.
+    if b"\\" in value and b"\\u" in value and _SURROGATE.search(value):
         try:
             msgspec.json.decode(value)
         except (msgspec.DecodeError, RecursionError) as error:

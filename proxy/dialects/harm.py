@@ -65,7 +65,8 @@ def _refuse_rendering(said: Raw) -> None:
 def _refuse_tensors(messages: bytes) -> None:
     """Parts such as `image_embeds` are tensors, too."""
     # Escapes can spell any name, so what has some is looked at, too.
-    if b"_embeds" not in messages and b"\\u" not in messages:
+    escaped = b"\\" in messages and b"\\u" in messages
+    if not escaped and b"_embeds" not in messages:
         return
     for place, message in enumerate(msgspec.json.decode(messages)):
         content = message.get("content") if isinstance(message, dict) else None

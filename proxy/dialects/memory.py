@@ -1,5 +1,6 @@
 """What an episode's earlier replies were, for dialects that refer back to them."""
 
+from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -10,34 +11,49 @@ MAX_CALLS: Final = 1024
 MAX_BYTES: Final = 8 * 1024 * 1024
 
 
-class Chain(Struct, frozen=True):
-    """A reply's whole conversation, its own message last, and what it weighs."""
-
-    messages: tuple[Raw, ...]
-    size: int
+POINTER: Final = 8
+OVERHEAD: Final = 128
+"""Bytes that a message, or the arguments of a call, take beside their own."""
 
 
 class Memory:
-    """Replies of one episode, the newest within bounds."""
+    """Replies of one episode, the newest within bounds of number and of bytes."""
 
     def __init__(self) -> None:
-        self._chains: dict[str, Chain] = {}
-        self._arguments: dict[tuple[str, bytes], str] = {}
+        self._chains: dict[str, tuple[Raw, ...]] = {}
+        """Conversations by the reply that ended them. They share the messages of their history."""
+        self._holders: Counter[int] = Counter()
+        """How many conversations hold a message, by its identity."""
         self._size = 0
+        self._arguments: dict[tuple[str, bytes], str] = {}
+        self._spelt = 0
+        """Bytes of all arguments."""
 
     def chain(self, reply_id: str) -> tuple[Raw, ...] | None:
         """The conversation that ended with this reply, None if it is unknown."""
-        found = self._chains.get(reply_id)
-        return found.messages if found else None
+        return self._chains.get(reply_id)
 
-    def keep(self, reply_id: str, messages: tuple[Raw, ...], *, new: int) -> None:
-        """Remember a reply; its last `new` messages are those that no other one holds."""
-        size = sum(map(len, messages[len(messages) - new :]))
-        before = self._chains.pop(reply_id, None)
-        self._size += size - (before.size if before else 0)
-        self._chains[reply_id] = Chain(messages, size)
+    def keep(self, reply_id: str, messages: tuple[Raw, ...]) -> None:
+        """Remember a reply, its conversation up to its own message."""
+        self._drop(reply_id)
+        self._chains[reply_id] = messages
+        self._size += POINTER * len(messages)
+        for message in messages:
+            if not self._holders[id(message)]:
+                self._size += OVERHEAD + len(message)
+            self._holders[id(message)] += 1
         while self._chains and (len(self._chains) > MAX_REPLIES or self._size > MAX_BYTES):
-            self._size -= self._chains.pop(next(iter(self._chains))).size
+            self._drop(next(iter(self._chains)))
+
+    def _drop(self, reply_id: str) -> None:
+        """Forget a reply, and the messages that no other one goes on from."""
+        messages = self._chains.pop(reply_id, ())
+        self._size -= POINTER * len(messages)
+        for message in messages:
+            self._holders[id(message)] -= 1
+            if not self._holders[id(message)]:
+                del self._holders[id(message)]
+                self._size -= OVERHEAD + len(message)
 
     def learn(self, message: Raw) -> None:
         """Remember how the engine spelt the arguments of a message's tool calls."""
@@ -48,10 +64,18 @@ class Memory:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         for call in calls:
-            if len(self._arguments) >= MAX_CALLS:
-                del self._arguments[next(iter(self._arguments))]
-            text = call.function.arguments
-            self._arguments[call.id, _canonical(read(text))] = text
+            self._spell((call.id, _canonical(read(call.function.arguments))), call.function)
+
+    def _spell(self, key: tuple[str, bytes], function: "_Function") -> None:
+        self._unspell(key)
+        self._arguments[key] = function.arguments
+        self._spelt += _weight(key, function.arguments)
+        while len(self._arguments) > MAX_CALLS or self._spelt > MAX_BYTES:
+            self._unspell(next(iter(self._arguments)))
+
+    def _unspell(self, key: tuple[str, bytes]) -> None:
+        text = self._arguments.pop(key, None)
+        self._spelt -= 0 if text is None else _weight(key, text)
 
     def arguments(self, call_id: str, value: Any) -> str:
         """The arguments of a tool call as text: as the engine wrote them, if they are the same.
@@ -66,6 +90,10 @@ class Memory:
     def spelt(self, call_id: str, text: str) -> str:
         """The same where the client sends them as text."""
         return self._arguments.get((call_id, _canonical(read(text))), text)
+
+
+def _weight(key: tuple[str, bytes], text: str) -> int:
+    return OVERHEAD + len(key[0]) + len(key[1]) + len(text)
 
 
 def _canonical(value: Any) -> bytes:

@@ -181,6 +181,21 @@ async def test_a_turn_that_turns_out_too_large_after_an_outage_blocks_nothing(ma
         assert (await bench.seal())[1]["n_turns"] == 2
 
 
+async def test_a_retry_gets_no_reply_whose_turn_turned_out_too_large(make):
+    """The log has no content of it, so its agent must not have it either: 500, as the first."""
+    log = SmallLog()
+    async with make(log) as bench:
+        body = {"model": "m", "messages": [{"role": "user", "content": "y" * 3000}]}
+        log.failing = True
+        with patch.object(SmallLog, "append", MemoryAppender.append):
+            assert (await bench.post(PATH, body, token=bench.token()))[0] == 503
+        log.failing = False
+        again = {"x-stainless-retry-count": "1"}
+        status, _, answer = await bench.post(PATH, body, token=bench.token(), headers=again)
+        assert (500, "turn_too_large") == (status, json.loads(answer)["error"]["code"])
+        assert ["turn_too_large"] == [turn.error for turn in bench.turns()]
+
+
 class UnevenLog(MemoryAppender):
     """A log that takes ever less time for a record."""
 
@@ -283,7 +298,7 @@ async def collect(stream):
 
 async def test_while_the_log_takes_nothing_the_engine_is_asked_nothing(make, engine):
     """What cannot be recorded is not sampled: memory stays bounded, and nobody waits for long."""
-    async with make(log_timeout_s=0.05, probe=away) as bench:
+    async with make(log_timeout_s=0.01, probe=away) as bench:
         bench.log.failing = True
         for n in range(20):
             status, headers, _ = await bench.post(

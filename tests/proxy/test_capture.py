@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odradek.proxy.capture import Streamed, merge, whole
+from odradek.proxy.capture import Streamed, whole
 from odradek.proxy.dialects import chat
 from odradek.proxy.dialects.dialect import Terms
-from odradek.schemas.events import VersionSpan
+from odradek.proxy.message import merge
+from odradek.schemas import codec
+from odradek.schemas.events import Reply, Turn, VersionSpan
 
 JSON = st.recursive(
     st.none()
@@ -119,6 +121,25 @@ def test_version_spans_of_a_stream_come_at_its_end_or_with_each_chunk(chunks):
     assert (VersionSpan(4, 0, 2), VersionSpan(5, 2, 3)) == streamed.captured()[0].versions
 
 
+def test_counts_beyond_reason_are_kept_within_it():
+    """Readers of the log take no whole number that a double cannot hold."""
+    usage = {"prompt_tokens": -1, "completion_tokens": 2**60, "prompt_tokens_details": None}
+    choice = {"message": {}, "token_ids": [1], "weight_versions": [
+        {"version": 2**60, "start": 0, "end": 1}]}  # fmt: skip
+    body = {"choices": [choice], "prompt_token_ids": [1], "usage": usage}
+    (found,) = whole(json.dumps(body).encode())
+    assert (0, 2**53 - 1, ()) == (
+        found.usage.prompt_tokens, found.usage.completion_tokens, found.versions,
+    )  # fmt: skip
+
+
+def test_bytes_that_are_no_text_are_an_error_of_the_stream():
+    """Also in a field that is not read: what is copied unread would break its reader."""
+    streamed = Streamed()
+    assert streamed.feed(b'{"choices": [{"delta": {}, "x": "\xc5z"}]}')
+    assert "no UTF-8" in streamed.captured()[0].error
+
+
 def test_tool_calls_of_a_stream_become_whole_ones():
     """Arguments come in pieces, by index."""
     message = {}
@@ -134,3 +155,15 @@ def test_tool_calls_of_a_stream_become_whole_ones():
     second = {"id": "b", "function": {"name": "g", "arguments": "{}"}}
     expected = {"role": "assistant", "content": None, "tool_calls": [first, second]}
     assert expected == message
+
+
+@pytest.mark.parametrize("depth", [50, 55, 60, 200, 5000])
+def test_a_chunk_nests_no_deeper_than_a_turn_may(depth):
+    """What is too deep is an error of the stream; what is taken, readers of the log take, too."""
+    inner = "[" * depth + "]" * depth
+    streamed = Streamed()
+    ended = streamed.feed(b'{"choices": [{"delta": {"content": "a", "x": %s}}]}' % inner.encode())
+    (found,) = streamed.captured()
+    assert (depth > 55) is ended is bool(found.error)
+    turn = Turn(episode_id="e", turn_id="t", writer="w", seq=0, reply=Reply(message=found.message))
+    assert turn.seq == codec.decode(codec.encode(turn), Turn).seq

@@ -118,6 +118,20 @@ async def test_a_body_that_cannot_be_unpacked_is_a_400(bench, encoding, body):
     assert "invalid_request_error" == told("messages", status, answer)["type"]
 
 
+async def test_after_a_body_that_cannot_be_unpacked_the_connection_is_not_used_again(bench):
+    """The answer says so, else the client's next request would be lost on its way."""
+    path, body = CHAT
+    sent = {"Authorization": f"Bearer {bench.token()}"}
+    async with ClientSession() as session:
+        for headers, status in (({"Content-Encoding": "gzip"}, 400), ({}, 200)):
+            async with session.post(
+                bench.url + path, data=json.dumps(body), headers={**sent, **headers}
+            ) as answer:
+                assert status == answer.status
+                assert ("close" if status == 400 else None) == answer.headers.get("Connection")
+                await answer.read()
+
+
 @pytest.mark.parametrize("dialect", ALL)
 async def test_an_episode_has_a_bound_of_calls_and_tokens(make, dialect):
     """By the settings or by the token, whichever is less; SDKs are told not to try again."""
@@ -179,6 +193,28 @@ async def test_a_token_has_a_bound_of_open_streams(make, engine):
         engine.gate.set()
         assert [200] * 4 == [status for status, _, _ in await asyncio.gather(*asking)]
         assert 200 == (await bench.post(path, stream, token=tokens[0]))[0]
+
+
+async def test_counts_of_tokens_have_bounds_of_their_own(make, engine):
+    """So many at once, and so many in all; they take none of the episode's calls."""
+    path, body = CLAUDE
+    count = "/e/e1/v1/messages/count_tokens"
+    engine.gate.clear()
+    async with make(calls_per_episode=2, max_episode_calls=3) as bench:
+        asking = [
+            asyncio.create_task(bench.post(count, body, token=bench.token())) for _ in range(2)
+        ]
+        await bench.until(lambda: engine.counted == 2)
+        status, headers, answer = await bench.post(count, body, token=bench.token())
+        assert (429, "1") == (status, headers["Retry-After"])
+        assert "rate_limit_error" == told("messages", status, answer)["type"]
+        engine.gate.set()
+        assert [200, 200] == [status for status, _, _ in await asyncio.gather(*asking)]
+        assert 200 == (await bench.post(count, body, token=bench.token()))[0]
+        status, headers, answer = await bench.post(count, body, token=bench.token())
+        assert (429, "false") == (status, headers["x-should-retry"])
+        assert {"too_many_calls": 1, "budget_spent": 1} == bench.proxy.refused
+        assert 200 == (await bench.post(path, body, token=bench.token()))[0]
 
 
 async def test_a_retry_that_gets_a_recorded_reply_costs_no_call(make, engine):

@@ -81,6 +81,7 @@ class StubEngine:
         self.template = prompt_ids
         self.takes_ids = True
         self.rendered = []
+        self.counted = 0
         self.url = ""
 
     def app(self):
@@ -103,6 +104,8 @@ class StubEngine:
         if self.mode == "error":
             return web.json_response({"error": {"message": "no such thing"}}, status=404)
         asked = await request.json()
+        self.counted += 1
+        await self.gate.wait()
         return web.json_response({"count": len(prompt_ids(asked["messages"]))})
 
     async def render(self, request):

@@ -44,7 +44,7 @@ class Asked(Struct, frozen=True):
         # Copied, else the memory would hold the whole request.
         new = tuple(message.copy() for message in ask.messages[self.told :])
         messages = (*self.chain, *new, reply.message)
-        memory.keep(replies.name(reply.id, ask), messages, new=len(new) + 1)
+        memory.keep(replies.name(reply.id, ask), messages)
 
 
 class Responses:

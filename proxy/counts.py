@@ -1,0 +1,63 @@
+"""Counting the tokens of a prompt: the engine's own count, which samples and records nothing."""
+
+import asyncio
+
+import msgspec
+
+from odradek.proxy import capture
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.errors import BudgetSpent, EngineError, EngineSlow, TooManyCalls, Unsupported
+from odradek.proxy.pool import Pool
+from odradek.proxy.story import Story
+
+
+class Counts:
+    """Counts prompts, so many of an episode at once and in all.
+
+    Args:
+        engine: Whose count it is.
+        deadline_s: How long one may take.
+        at_once: Bound of an episode's counts in flight.
+    """
+
+    def __init__(self, engine: Pool, *, deadline_s: float, at_once: int) -> None:
+        self._engine = engine
+        self._deadline_s = deadline_s
+        self._at_once = at_once
+
+    async def count(self, story: Story, ask: Ask, allowed: int) -> int:
+        """How many tokens a request's prompt has; an episode is `allowed` so many counts.
+
+        Raises TooManyCalls, BudgetSpent, Unsupported, or an EngineError.
+        """
+        if story.counting >= self._at_once:
+            raise TooManyCalls(f"the episode has {self._at_once} prompts being counted already")
+        if story.counted >= allowed:
+            raise BudgetSpent(f"the episode has had its {allowed} counts of tokens")
+        story.counting += 1
+        story.counted += 1
+        try:
+            return await self._ask(story, ask)
+        finally:
+            story.counting -= 1
+
+    async def _ask(self, story: Story, ask: Ask) -> int:
+        wanted = {"model": ask.model, "messages": ask.messages, "add_generation_prompt": True}
+        body = msgspec.json.encode(wanted | ({"tools": ask.tools} if ask.tools else {}))
+        asked = self._engine.ask("/tokenize", body, None, episode=story.episode_id)
+        try:
+            async with asyncio.timeout(self._deadline_s), await asked as upstream:
+                status, answer = upstream.status, await upstream.read()
+        except TimeoutError:
+            raise EngineSlow("the engine did not count these tokens in time") from None
+        if status >= 400:
+            told = capture.error_of(answer, status)
+            raise Unsupported(f"the engine cannot count these tokens: {told}")
+        try:
+            return msgspec.json.decode(answer, type=_Counted).count
+        except capture.UNREADABLE:
+            raise EngineError("the engine's count of tokens cannot be read") from None
+
+
+class _Counted(msgspec.Struct):
+    count: int

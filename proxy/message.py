@@ -1,0 +1,39 @@
+"""A stream's message, put together from the deltas of its chunks."""
+
+from typing import Any
+
+
+def merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Add a chunk's delta to the message that the chunks before it made."""
+    for name, value in delta.items():
+        before = message.get(name)
+        if name == "tool_calls" and isinstance(value, list):
+            calls = before if isinstance(before, list) else []
+            _merge_calls(calls, value)
+            message[name] = calls
+        elif isinstance(before, str) and isinstance(value, str) and name != "role":
+            message[name] = before + value
+        elif value is not None or name not in message:
+            message[name] = value
+
+
+def _merge_calls(calls: list[Any], deltas: list[Any]) -> None:
+    for delta in deltas:
+        if not isinstance(delta, dict):
+            continue
+        index = delta.get("index", 0)
+        part = {name: value for name, value in delta.items() if name != "index"}
+        if not isinstance(index, int) or not 0 <= index <= len(calls):
+            index = len(calls)
+        if index == len(calls):
+            calls.append({})
+        function = calls[index].pop("function", {})
+        new = part.pop("function", None)
+        for name, value in (new if isinstance(new, dict) else {}).items():
+            before = function.get(name)
+            if isinstance(before, str) and isinstance(value, str):
+                function[name] = before + value
+            elif value is not None:
+                function[name] = value
+        calls[index].update({name: value for name, value in part.items() if value is not None})
+        calls[index]["function"] = function

@@ -1,0 +1,97 @@
+"""What the proxy keeps of an episode's replies is bounded in number and in bytes."""
+
+import json
+from unittest.mock import patch
+
+from msgspec import Raw
+
+from odradek.proxy import retries
+from odradek.proxy.capture import Captured
+from odradek.proxy.dialects import memory
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.recorder import Draft
+from odradek.proxy.retries import MAX_ORPHANS, Answer, Result
+from odradek.proxy.story import Story
+from odradek.schemas.events import Completion
+
+
+def said(place, size=1000):
+    return Raw(json.dumps({"role": "user", "content": f"{place}-".ljust(size, "x")}).encode())
+
+
+def held(kept, names):
+    """Bytes of all messages that any of these replies holds, each once; brute force."""
+    found = {id(one): len(one) for name in names for one in kept.chain(name) or ()}
+    return sum(found.values())
+
+
+def test_the_newest_replies_are_kept_within_their_number():
+    """Of 100 replies the last 64 can be gone on from."""
+    kept = Memory()
+    for n in range(100):
+        kept.keep(f"r{n}", (said(n),))
+    assert list(range(100 - memory.MAX_REPLIES, 100)) == [
+        n for n in range(100) if kept.chain(f"r{n}") is not None
+    ]
+
+
+def test_a_long_conversation_is_bounded_though_its_first_replies_are_forgotten():
+    """A later reply still holds the messages of those, so they count until none does."""
+    kept, chain = Memory(), ()
+    with patch.object(memory, "MAX_BYTES", 50_000):
+        for n in range(200):
+            chain = (*chain, said(n))
+            kept.keep(f"r{n}", chain)
+            assert 50_000 >= held(kept, [f"r{m}" for m in range(n + 1)])
+        assert kept.chain("r199") is None
+        kept.keep("other", (said(0),))
+        assert 1 == len(kept.chain("other"))
+
+
+def test_a_shared_history_counts_once():
+    """Twenty branches of one long conversation cost what it costs, and a little more."""
+    history, kept = tuple(said(n) for n in range(30)), Memory()
+    with patch.object(memory, "MAX_BYTES", 80_000):
+        for n in range(20):
+            kept.keep(f"r{n}", (*history, said(n)))
+        assert all(kept.chain(f"r{n}") for n in range(20))
+
+
+def test_the_spelling_of_arguments_is_bounded_in_bytes():
+    """The oldest go first; what is forgotten is spelt anew."""
+    kept = Memory()
+
+    def call(n):
+        function = {"name": "f", "arguments": json.dumps({"n": n, "text": "x" * 1000})}
+        called = {"role": "assistant", "tool_calls": [{"id": f"c{n}", "function": function}]}
+        return Raw(json.dumps(called).encode())
+
+    with patch.object(memory, "MAX_BYTES", 50_000):
+        for n in range(100):
+            kept.learn(call(n))
+    spelt = [kept.arguments(f"c{n}", {"n": n, "text": "x" * 1000}) for n in range(100)]
+    known = [n for n, text in enumerate(spelt) if '": ' in text]
+    assert list(range(known[0], 100)) == known
+    assert 15 <= len(known) <= 25
+
+
+def result(n, size):
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * size}]})
+    draft = Draft(
+        ask=CHAT.ask(body.encode(), Terms()),
+        captured=Captured(completion=Completion(ids=bytes(4))),
+        turn_id=f"t{n}",
+    )
+    return Result(drafts=(draft,), answer=Answer(status=200, headers={}, chunks=(b"ok",)))
+
+
+def test_a_kept_reply_weighs_what_its_request_holds():
+    """A long request with a short answer is no small thing to keep."""
+    story = Story("e1", 0.0)
+    with patch.object(retries, "MAX_BYTES", 50_000):
+        for n in range(MAX_ORPHANS):
+            retries.keep(story, result(n, 10_000))
+    assert 2 >= len(story.orphans)
+    assert MAX_ORPHANS == len(story.orphans) + len(story.unseen)

@@ -111,14 +111,14 @@ def trees(draw, most=9):
     tree, states = Tree(), [()]
     named = 0
     for _ in range(draw(st.integers(1, most))):
-        said = _next(draw, states, tree)
+        said, repeated = _next(draw, states, tree)
         again = draw(st.sampled_from([False, False, True]))
         prompt = [token for one in said for token in one.ids(again=again)] + [ASSISTANT]
         fate = draw(st.sampled_from(["plain"] * 5 + ["cut", "failed", "unsure"]))
         choices = []
         for _ in range(draw(st.sampled_from([1, 1, 1, 2]))):
             named += 1
-            text = draw(words)
+            text = draw(words) if repeated is None or draw(st.booleans()) else repeated
             reply = Said("assistant", text, named, (*text, END))
             choices.append(Call(said, prompt, reply, fate))
             if fate != "failed":
@@ -128,10 +128,11 @@ def trees(draw, most=9):
 
 
 def _next(draw, states, tree):
-    """The messages of the next call."""
+    """The messages of the next call, and what it was answered where it is asked again."""
     step = draw(st.sampled_from(STEPS))
     if step == "again" and tree.calls:
-        return tree.calls[-1][0].said
+        before = draw(st.sampled_from(tree.calls))[0]
+        return before.said, before.reply.words
     # Mostly the newest state: long conversations. An older one is a fork, or the parent that a
     # sub-agent interrupted.
     state = draw(st.sampled_from([states[-1], states[-1], *states]))
@@ -146,7 +147,7 @@ def _next(draw, states, tree):
         place = draw(st.integers(0, len(state) - 1))
         edited = Said(state[place].role, draw(words), state[place].name)
         state = (*state[:place], edited, *state[place + 1 :])
-    return (*state, more)
+    return (*state, more), None
 
 
 def recorded(tree):

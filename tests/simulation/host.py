@@ -7,6 +7,7 @@ as the broker shows them to committed readers, so a request that comes twice is 
 
 import asyncio
 from collections import Counter
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
@@ -115,7 +116,7 @@ class Hosts:
             timeouts=sample.timeouts,
             item=sample.item,
         )
-        await self._open(rng, opened)
+        repeat = await self._open(rng, opened)
         n = rng.choice((0, 1, 1, 2, 3, 4))
         writers = 2 if rng.random() < 0.15 else 1
         turns = [
@@ -130,6 +131,8 @@ class Hosts:
             for turn in turns:
                 await asyncio.sleep(rng.uniform(0, 0.4))
                 await self._tell(rng, TURNS.name, episode, turn)
+        if repeat is not None:
+            await repeat
         fate = rng.random()
         value = float(rng.choice((0, 1, 1, 2)))
         early = rng.random() < 0.5
@@ -205,21 +208,23 @@ class Hosts:
             )
             await self._tell(rng, REWARDS.name, episode, again)
 
-    async def _open(self, rng: Random, opened: events.Opened) -> None:
-        """As hosts do: once, by a producer that waits; a repeat stands beside it.
+    async def _open(self, rng: Random, opened: events.Opened) -> "asyncio.Task[None] | None":
+        """As hosts do: once, by a producer that waits; a repeat stands among the first turns.
 
         A host that cannot know whether its Opened landed ends, and its successor aborts that
         episode. A second Opened behind the episode's deadline would be a story of its own.
         """
         value, name = codec.encode(opened), opened.episode_id
-        times = 2 if rng.random() < self.mischief else 1
         headers = codec.headers(opened, source="/host", subject=name, event_id=f"{name}/Opened")
-        await asyncio.gather(
-            *(
-                self._patient.append(TURNS.name, key=name, value=value, headers=headers)
-                for _ in range(times)
-            )
-        )
+        append = partial(self._patient.append, TURNS.name, key=name, value=value, headers=headers)
+
+        async def again() -> None:
+            await asyncio.sleep(Random(name).uniform(0, 1.5))
+            await append()
+
+        repeat = asyncio.create_task(again()) if rng.random() < self.mischief else None
+        await append()
+        return repeat
 
     async def _tell(self, rng: Random, topic: str, episode: str, event: Any) -> None:
         """Append until it is acknowledged, and perhaps once more."""

@@ -103,6 +103,7 @@ class World:
         self.programs: dict[str, Program] = {}
         self.lives: list[Life] = []
         self.drivers: dict[Life, KafkaDriver] = {}
+        self.dispatchers: dict[Life, Dispatcher] = {}
         self.commits: list[tuple[str, Any, int, int]] = []
         """(stage, partition, low-water mark, done mark) of every commit of a stage."""
         self.failures: list[Failure] = []
@@ -147,7 +148,9 @@ class World:
     async def _dispatch(self) -> None:
         name = current_life().name if self.weather.static else None
         settings = dispatching(self.weather.open_groups, name)
-        await Dispatcher(settings, self.bus_of(current_life().name)).run()
+        dispatcher = Dispatcher(settings, self.bus_of(current_life().name))
+        self.dispatchers[current_life()] = dispatcher
+        await dispatcher.run()
 
     async def _stage(self, stage: Stage) -> None:
         life = current_life()
@@ -324,6 +327,11 @@ class World:
                 if not life.dead
                 for lane in driver.lanes
                 if lane.fold.open()
+            }
+            self.out = {
+                repr(life): one.credit.out("train") + one.credit.out("eval")
+                for life, one in self.dispatchers.items()
+                if not life.dead
             }
             self.net.over = True
             self.loop.bury(self.lives)

@@ -56,6 +56,9 @@ class Life:
 
     opened: events.Opened
     at: float
+    offset: int
+    repeat: int = -1
+    """Offset of the last repeat of Opened."""
     turns: dict[str, events.Turn] = field(default_factory=dict)
     reward: events.Reward | None = None
     sealed_at: float | None = None
@@ -84,10 +87,16 @@ class Turns:
     def __init__(self, world: World, where: TopicPartition) -> None:
         self.endings: list[Ending] = []
         self.spoken: list[tuple[str, float]] = []
+        self.waited: list[tuple[str, float, float]] = []
+        """(episode, when it was due, when a Tick closed it)"""
+        self.spans: list[tuple[int, int, int]] = []
+        """Offsets of what opened an episode, of its last repeat or -1, of what closed it."""
+        self._offset = 0
         self.letters: dict[tuple[str, int, int], str] = {}
         self._open: dict[str, Life] = {}
         for message in world.cluster.partition(where).read(0, committed=True, most=1 << 60)[0]:
             try:
+                self._offset = message.offset
                 event = codec.decode(message.value, events.TurnsEvent)
             except InvalidRecord:
                 reason = JUNK
@@ -99,13 +108,17 @@ class Turns:
     def _take(self, event: Any, at: float) -> str:
         if isinstance(event, events.Tick):
             for life in [one for one in self._open.values() if one.due <= at]:
+                self.waited.append((life.opened.episode_id, life.due, at))
                 lost = life.sealed_at is None
                 outcome = Outcome.HOST_LOST if lost else Outcome.UNREWARDED
                 self._end(life, outcome, at, at, retry=lost and not life.opened.final)
             return ""
         life = self._open.get(event.episode_id)
         if isinstance(event, events.Opened):
-            self._open.setdefault(event.episode_id, Life(event, at))
+            if life is not None:
+                life.repeat = self._offset
+            else:
+                self._open[event.episode_id] = Life(event, at, self._offset)
             return ""
         if isinstance(event, events.Reward):
             return self._reward(life, event, at)
@@ -144,6 +157,7 @@ class Turns:
     ) -> None:
         opened = life.opened
         del self._open[opened.episode_id]
+        self.spans.append((life.offset, life.repeat, self._offset))
         reward = opened.failure_reward if outcome in BY_AGENT else None
         if outcome is Outcome.COMPLETED:
             assert life.reward is not None
@@ -162,6 +176,7 @@ class Party:
 
     expected: events.Expected
     at: float
+    offset: int
     counted: dict[int, tuple[events.Episode, Message]] = field(default_factory=dict)
     excluded: dict[int, str] = field(default_factory=dict)
     retries: int = 0
@@ -172,6 +187,11 @@ class Tasks:
 
     def __init__(self, world: World, where: TopicPartition) -> None:
         self.closed: list[Closed] = []
+        self.waited: list[tuple[str, float, float]] = []
+        """(task, when it was due, when a Tick closed it)"""
+        self.spans: list[tuple[int, int, int]] = []
+        """As of `Turns`; no Expected is repeated."""
+        self._offset = 0
         self.letters: dict[tuple[str, int, int], str] = {}
         self._open: dict[str, Party] = {}
         for message in world.cluster.partition(where).read(0, committed=True, most=1 << 60)[0]:
@@ -180,15 +200,17 @@ class Tasks:
                 self.letters[message[:3]] = reason
 
     def _take(self, message: Message, event: Any) -> str:
-        at = at_s(message)
+        at, self._offset = at_s(message), message.offset
         if isinstance(event, events.Tick):
             due = [one for one in self._open.values() if one.at + one.expected.group_s <= at]
             for party in due:
+                waits = party.at + party.expected.group_s
+                self.waited.append((party.expected.task_id, waits, at))
                 self._close(party, at)
             return ""
         party = self._open.get(event.task_id)
         if isinstance(event, events.Expected):
-            self._open.setdefault(event.task_id, Party(event, at))
+            self._open.setdefault(event.task_id, Party(event, at, self._offset))
             return "duplicate_task" if party else ""
         if party is None:
             return "late_sample"
@@ -209,6 +231,7 @@ class Tasks:
 
     def _close(self, party: Party, at: float) -> None:
         del self._open[party.expected.task_id]
+        self.spans.append((party.offset, -1, self._offset))
         size, counted, excluded = party.expected.group_size, party.counted, party.excluded
         for sample in set(range(size)) - counted.keys() - excluded.keys():
             excluded[sample] = "missing"

@@ -10,8 +10,11 @@ from odradek.schemas.events import Batch, Conversation, Episode, EpisodesEvent, 
 from odradek.schemas.topics import BATCHES, CONVERSATIONS, DLQ, EPISODES, REWARDS, TURNS
 from simulation.checks.logs import Find, events
 from simulation.checks.model import JUNK, Closed, Ending, Tasks, Turns
-from simulation.cluster import Message
+from simulation.cluster import EPOCH, Message
 from simulation.world import World
+
+SOON_S = 60.0
+"""A Tick that changed nothing may stand in the way of the next for half of this."""
 
 
 class Model:
@@ -63,6 +66,28 @@ def episodes(world: World) -> Find:
         for message, one in _episodes(world)
     ]
     yield from _compare(model(world).endings, found)
+
+
+def punctual(world: World) -> Find:
+    """What is overdue is closed soon, once nothing is in the way any more."""
+    peace = EPOCH + world.weather.trouble_s
+    for one in (*model(world).turns, *model(world).tasks):
+        for name, due, at in one.waited:
+            if at > max(due, peace) + SOON_S:
+                yield f"{name} was closed {at - max(due, peace):.0f} s late"
+
+
+def resumable(world: World) -> Find:
+    """Whoever goes on from a committed mark meets each open story from its opening on.
+
+    And no opening of a closed one: its repeat behind the mark would raise a ghost.
+    """
+    folded = {"assemble": model(world).turns, "group": model(world).tasks}
+    for name, where, low, done in world.commits:
+        spans = folded[name][where.partition].spans if name in folded else ()
+        for opening, repeat, closing in spans:
+            if opening < low <= (done if opening < done <= closing else repeat):
+                yield f"{name} committed {low} on {where} at {done}: a story opens at {opening}"
 
 
 def conversations(world: World) -> Find:

@@ -16,49 +16,57 @@ from simulation.planted.patches import Patches
 
 
 class Fault(NamedTuple):
-    """A fault, and the checks that are there to find it; each of them must."""
+    """A fault that is planted.
+
+    Attributes:
+        plant: Makes its patches.
+        found_by: The checks that are there to find it; each of them must.
+        since: The seed from which on tests look for it: what is rare takes many.
+    """
 
     plant: Callable[[], Patches]
     found_by: frozenset[str]
+    since: int = 0
 
 
-def _by(plant: Callable[[], Patches], *checks: str) -> tuple[str, Fault]:
-    return plant.__name__.replace("_", "-"), Fault(plant, frozenset(checks))
+def _by(plant: Callable[[], Patches], *checks: str, since: int = 0) -> tuple[str, Fault]:
+    return plant.__name__.replace("_", "-"), Fault(plant, frozenset(checks), since)
 
 
 PLANTED: dict[str, Fault] = dict(
     (
         _by(stages.done_mark_ignored, "repeated"),
-        _by(stages.commit_before_produce, "lost"),
-        _by(stages.commit_outside_the_transaction, "repeated"),
+        _by(stages.commit_before_produce, "lost", since=2),
+        _by(stages.commit_outside_the_transaction, "repeated", since=2),
         _by(stages.no_seek_after_assignment, "lost"),
         _by(stages.tick_not_read_back, "repeated", "episodes"),
         _by(stages.zombies_not_fenced, "repeated"),
-        _by(stages.low_water_ignored, "low_water", "lost"),
-        _by(stages.repeats_not_held, "ghosts"),
+        _by(stages.ticks_held_back, "punctual", since=14),
+        _by(stages.low_water_ignored, "resumable", "lost"),
+        _by(stages.repeats_not_held, "resumable", since=4),
         _by(folds.dedupe_off, "episodes", "hosts"),
         _by(folds.state_without_opened, "letters", "ghosts"),
-        _by(folds.last_reward_counts, "episodes"),
-        _by(folds.gaps_ignored, "episodes"),
+        _by(folds.last_reward_counts, "episodes", since=30),
+        _by(folds.gaps_ignored, "episodes", since=3),
         _by(folds.turns_after_the_end, "episodes", "letters"),
         _by(folds.clocks_believed, "episodes"),
         _by(folds.retries_end_samples, "batches"),
-        _by(folds.first_sample_wins_late, "batches"),
+        _by(folds.first_sample_wins_late, "batches", since=18),
         _by(tasks.sent_forgotten, "requests", "expected"),
         _by(tasks.waiting_forgotten, "expected"),
         _by(tasks.credit_not_counted, "credit"),
-        _by(tasks.batches_unheard, "forgotten"),
-        _by(tasks.requests_outside_the_transaction, "requests"),
-        _by(tasks.evals_not_passed, "forgotten"),
+        _by(tasks.batches_unheard, "forgotten", since=2),
+        _by(tasks.requests_outside_the_transaction, "requests", since=13),
+        _by(tasks.evals_not_passed, "forgotten", since=1),
         _by(tasks.marks_run_ahead, "credit"),
-        _by(training.fsync_dropped, "checkpoints"),
+        _by(training.fsync_dropped, "checkpoints", since=13),
         _by(training.version_not_taken, "versions"),
         _by(training.policy_before_engine, "policies"),
-        _by(training.checkpoint_last, "remade"),
-        _by(training.position_read_ahead, "weights"),
-        _by(training.refusals_untold, "conservation"),
-        _by(training.swallowed_ignored, "weights"),
-        _by(training.versions_reused, "versions"),
+        _by(training.checkpoint_last, "remade", since=9),
+        _by(training.position_read_ahead, "weights", since=13),
+        _by(training.refusals_untold, "conservation", since=13),
+        _by(training.swallowed_ignored, "weights", since=13),
+        _by(training.versions_reused, "versions", since=13),
     )
 )
 

@@ -157,3 +157,16 @@ def low_water_ignored() -> Patches:
 def repeats_not_held() -> Patches:
     """A closed story whose opening was repeated does not hold the low-water mark."""
     return [(LowWater, "closed", lambda *_: None)]
+
+
+def ticks_held_back() -> Patches:
+    """A lane appends a Tick every two minutes, and no sooner."""
+    tick = KafkaDriver._tick
+
+    def rarely(self: KafkaDriver, held: Any, now: float, at: float) -> Any:
+        told = tick(self, held, now, at)
+        if told is not None:
+            held.next_tick = at + 120.0
+        return told
+
+    return [(KafkaDriver, "_tick", rarely)]

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chaos import cases, matrix, proof, r5
+from chaos.asked import Asked
 from chaos.plan import PROCESSES
-from chaos.run import Asked, make_model, once, repeat
+from chaos.run import make_model, once, repeat
 from chaos.soak import soak as run_soak
 from odradek.infra.local import LocalBroker
 

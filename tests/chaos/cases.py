@@ -16,8 +16,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from chaos import outages, recovery
+from chaos.asked import TIMEOUTS, Asked
 from chaos.log import Log
-from chaos.run import PARTITIONS, TIMEOUTS, Asked, Run, once
+from chaos.run import PARTITIONS, Run, once
 from odradek.schemas import events
 
 ZOMBIES = ("assembler-0", "agent-0")

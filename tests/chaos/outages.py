@@ -19,9 +19,10 @@ from typing import Any
 
 from chaos import run as runs
 from chaos import world
+from chaos.asked import Asked
 from chaos.broker_faults import Broker, Disk, small_disk
 from chaos.plan import VERB_OF
-from chaos.run import Asked, Run, once
+from chaos.run import Run, once
 from chaos.tcp import FaultyLink
 from odradek.schemas.events import Timeouts
 

@@ -16,7 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 from chaos import oracle
-from chaos.run import TIMEOUTS, make_model
+from chaos.asked import TIMEOUTS
+from chaos.run import make_model
 from chaos.world import World
 from odradek.infra.bus import BusSettings, consumer, delete_topics, ensure_topics, partitions_of
 from odradek.infra.bus import running as opened

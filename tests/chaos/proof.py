@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from chaos.asked import TIMEOUTS, Asked
 from chaos.log import read
 from chaos.plan import Round
 from chaos.power import watched
-from chaos.run import PARTITIONS, TIMEOUTS, Asked, Run, once
+from chaos.run import PARTITIONS, Run, once
 from odradek.infra.bus import producer
 from odradek.infra.bus import running as opened
 from odradek.schemas import codec, events

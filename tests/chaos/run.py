@@ -5,14 +5,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from chaos import log, oracle, recovery, verifier
+from chaos import log, recovery, verifier
+from chaos.asked import Asked
 from chaos.plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Round, plan
 from chaos.verdict import Given
 from chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
@@ -20,15 +20,12 @@ from odradek.infra.bus import BusSettings, consumer, delete_topics, ensure_topic
 from odradek.infra.bus import running as opened
 from odradek.infra.client import publish_tasks
 from odradek.schemas import codec
-from odradek.schemas.events import Batch, Step, Task, Timeouts, raw
+from odradek.schemas.events import Batch, Step
 from odradek.schemas.topics import BATCHES, STEPS
 
-GROUP_SIZE = 4
 HOSTS = len(PROCESSES["agent"])
 PARTITIONS = 6
 OPEN_GROUPS = 240
-ROWS_PER_STEP = 256
-TIMEOUTS = Timeouts(call_s=20, run_s=60, seal_s=30, reward_s=60, group_s=900)
 POINT_S = 40.0
 """How long an armed process may take to pass its point, before a kill by the clock stands in."""
 AHEAD = 0.12
@@ -39,62 +36,8 @@ OPEN = 8
 """Tasks that are open at least while kills go on: victims must have something to come back to."""
 TRICKLE_S = 5.0
 """Over so long the tasks of one kill are published, if they are needed for that."""
-STALL_S = 90.0
-"""No batch and no step for so long: the run is stuck."""
 Tell = Callable[[int, int, int], None]
 """Told batches closed, of how many, and kills so far."""
-
-
-@dataclass
-class Asked:
-    """What a run is asked for."""
-
-    seed: int = 0
-    episodes: int = 400
-    kills: int = 4
-    targets: tuple[str, ...] = ("proxy", "agent", "assemble", "group", "train")
-    model: Path = Path()
-    """Folder of the trainer's model."""
-    wrap: Callable[[str, tuple[str, ...]], tuple[str, ...]] = lambda _, command: command
-    env: Mapping[str, str] = field(default_factory=dict)
-    paced: bool = False
-    """Whether `during` says what may be published."""
-    quiet: bool = False
-    """Whether some samples get no reward, and so end by their deadline."""
-    timeouts: Timeouts = TIMEOUTS
-    stall_s: float = STALL_S
-    processes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Verbs and their options of processes beside, or in place of, the usual; () for none."""
-    rounds: tuple[Round, ...] = ()
-    """A schedule made by hand, in place of the seed's."""
-    first: Mapping[str, str] = field(default_factory=dict)
-    """Crash points that processes are armed with at the beginning, with such a schedule."""
-    upsets: int | None = 0
-    """How many hosts `during` upsets, so that they lose what they run; None: not bounded."""
-    may_end: frozenset[str] = frozenset()
-    """Processes that may end by themselves, and be started again, by what is done in `during`."""
-    strays: set[str] = field(default_factory=set)
-    """Ids of turns that `during` writes as a hostile writer would."""
-    during: Callable[["Run"], Awaitable[None]] | None = None
-    """What happens beside the plan; the run waits for its end."""
-
-    @property
-    def tasks(self) -> list[Task]:
-        """The tasks, whose ids and inputs follow from the seed."""
-        n = -(-self.episodes // GROUP_SIZE)
-        return [
-            Task(
-                task_id=f"{oracle.QUIET if self.quiet else 's'}{self.seed}-{number:05d}",
-                agent=oracle.AGENT,
-                input=raw({"seed": self.seed}),
-                item=str(number),
-                group_size=GROUP_SIZE,
-                rewards=oracle.REWARDS,
-                failure_reward=oracle.FAILURE,
-                timeouts=self.timeouts,
-            )
-            for number in range(n)
-        ]
 
 
 class Run:
@@ -116,7 +59,7 @@ class Run:
             self.bus,
             asked.model,
             open_groups=OPEN_GROUPS,
-            rows_per_step=ROWS_PER_STEP,
+            rows_per_step=asked.rows_per_step,
             wrap=asked.wrap,
             others=asked.processes,
             env=asked.env,
@@ -356,7 +299,7 @@ class Run:
             seed=self.asked.seed,
             tasks=sizes,
             seen=self.world.seen,
-            rows_per_step=ROWS_PER_STEP,
+            rows_per_step=self.asked.rows_per_step,
             max_attempts=MAX_ATTEMPTS,
             ended=ended,
             lost_attempts=lost,

@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from chaos.asked import Asked
 from chaos.plan import PROCESSES, VERB_OF
-from chaos.run import Asked, Run
+from chaos.run import Run
 
 SPARED = ("agent-1", "assembler-1", "proxy", "grouper")
 EVERY_S = 25.0

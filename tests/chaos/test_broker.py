@@ -19,8 +19,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from chaos import oracle, outages, world
+from chaos.asked import Asked
 from chaos.broker_faults import Broker
-from chaos.run import Asked, make_model
+from chaos.run import make_model
 from chaos.tcp import FaultyLink
 from odradek.infra.bus import BusSettings, ensure_topics
 from odradek.infra.client import records

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from chaos import oracle, planted, proof
+from chaos.asked import Asked
 from chaos.plan import IN_TRANSACTION, PROCESSES, Round, plan
-from chaos.run import Asked, make_model, once, repeat
+from chaos.run import make_model, once, repeat
 from chaos.verdict import CHECKS
 from odradek.infra.crash import POINTS
 
@@ -40,6 +41,7 @@ async def test_one_kill_of_each_process_loses_nothing_and_counts_nothing_twice(b
     assert {*FIRST, "trainer", "agent-1"} == {death["process"] for death in found["deaths"]}
     assert 1 <= found["kills_in_transaction"]
     assert found["counts"]["seen"] <= found["counts"]["turns"]
+    assert 1 <= found["counts"]["steps"]
 
 
 @pytest.mark.parametrize("verb", POINTS)

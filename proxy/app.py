@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from string import ascii_letters, digits
 from typing import Final
 
 import msgspec
@@ -42,6 +43,8 @@ from odradek.proxy.story import Stage, Stories
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
 PROBE_S: Final = 3.0
+WRITER: Final = ascii_letters + digits
+"""What a boot id is made of: seven of them, 41 bits, since each turn holds it five times."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Probe = Callable[[], Awaitable[None]]
 
@@ -68,7 +71,7 @@ class Proxy:
     ) -> None:
         clock = time.monotonic
         self.settings = settings
-        self.writer = secrets.token_hex(6)
+        self.writer = "".join(secrets.choice(WRITER) for _ in range(7))
         self.engine = Pool.of(settings, clock)
         self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
         self.stories = Stories(clock, idle_s=settings.idle_s, keep_s=settings.sealed_s)

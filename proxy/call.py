@@ -21,6 +21,7 @@ from odradek.proxy.errors import (
 )
 from odradek.proxy.retries import Result
 from odradek.proxy.story import Story
+from odradek.schemas.events import Timing
 
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SEALED: Final = "sealed while in flight"
@@ -98,6 +99,13 @@ class Call:
             self.limit.reschedule(min(at, self.limit.when() or at))
         except RuntimeError:
             return  # the engine's part has not begun or is over already
+
+    def timing(self) -> Timing:
+        """How long it took, as the log has it."""
+        ttft_ms = None if self.ttft_ms is None else round(self.ttft_ms, 3)
+        return Timing(
+            started_at=round(self.started_at, 3), ttft_ms=ttft_ms, total_ms=round(self.ms(), 3)
+        )
 
     def ms(self) -> float:
         """Milliseconds since it began."""

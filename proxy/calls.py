@@ -34,7 +34,7 @@ from odradek.proxy.retries import Answer, Result
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.story import Stories
 from odradek.proxy.upstream import Incoming
-from odradek.schemas.events import Opened, Outcome, Sealed, Timing
+from odradek.schemas.events import Opened, Outcome, Sealed
 
 log = logging.getLogger("odradek.proxy")
 UNDER_WAY: Final = 256
@@ -289,7 +289,7 @@ class Calls:
     ) -> tuple[Draft, ...]:
         """A turn for each choice of the reply."""
         first, last = call.version, self._versions.current
-        timing = Timing(started_at=call.started_at, ttft_ms=call.ttft_ms, total_ms=call.ms())
+        timing = call.timing()
         cut = call.gone
         return tuple(
             Draft(

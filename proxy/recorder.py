@@ -1,7 +1,6 @@
 """Writing turns: the commit point. What is not acknowledged here, no agent sees the end of."""
 
 import asyncio
-import hashlib
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,7 @@ from odradek.infra.errors import BusError, LogUnavailable
 from odradek.proxy.bridge import Standing, ends, told
 from odradek.proxy.capture import Captured
 from odradek.proxy.deltas import Leaf
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import Ask, fingerprint
 from odradek.proxy.errors import LogRefused, TurnTooLarge
 from odradek.proxy.health import LogHealth
 from odradek.proxy.story import Pending, Story
@@ -87,7 +86,7 @@ class Recorder:
         self.health: Final = LogHealth(clock, wait_s=wait_s)
         self._appender = appender
         self._clock = clock
-        self._source: Final = f"/proxy/{writer}"
+        self._source: Final = "/proxy"  # an event's id names the writer
         self._ids = itertools.count()
 
     async def turn(self, story: Story, draft: Draft) -> Turn:
@@ -316,7 +315,7 @@ def _request(story: Story, asked: Ask) -> Request:
     tools: tuple[Raw, ...] = ()
     digest = ""
     if asked.tools is not None:
-        digest = hashlib.sha256(asked.tools).hexdigest()
+        digest = fingerprint(asked.tools)
         tools = () if story.knows_tools(digest) else _list(asked.tools)
     return Request(
         base=base,

@@ -243,13 +243,13 @@ def headers(
         traceparent: W3C trace context, where there is one.
         at: When it happened; now if not given.
     """
-    stamp = (at or datetime.now(UTC)).isoformat().replace("+00:00", "Z")
+    stamp = at.isoformat() if at else datetime.now(UTC).isoformat(timespec="milliseconds")
     pairs = [
         ("ce_specversion", b"1.0"),
         ("ce_type", type_name(event).encode()),
         ("ce_source", source.encode()),
         ("ce_id", event_id.encode()),
-        ("ce_time", stamp.encode()),
+        ("ce_time", stamp.replace("+00:00", "Z").encode()),
         ("ce_subject", subject.encode()),
         ("content-type", b"application/json"),
     ]

@@ -4,7 +4,6 @@ Values that we do not look at stay `Raw`: they are copied, not parsed, so what t
 sees is what it would send to the engine and see from it, key order included.
 """
 
-import hashlib
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +12,15 @@ from msgspec import Raw
 from odradek.proxy import capture, sse
 from odradek.proxy.capture import Body
 from odradek.proxy.dialects import harm, wording
-from odradek.proxy.dialects.dialect import Ask, Terms, field, maybe, shallow, unreadable
+from odradek.proxy.dialects.dialect import (
+    Ask,
+    Terms,
+    field,
+    fingerprint,
+    maybe,
+    shallow,
+    unreadable,
+)
 from odradek.proxy.errors import LimitExceeded, ProxyError
 
 TRUE: Final = Raw(b"true")
@@ -77,7 +84,7 @@ class Chat:
         return Ask(
             dialect=self,
             body=_encode(fields),
-            digest=hashlib.sha256(body).hexdigest(),
+            digest=fingerprint(body),
             messages=messages,
             logprobs=logprobs,
             **flags,

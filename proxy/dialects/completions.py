@@ -4,7 +4,6 @@ Recorded in the form of chats: the prompt as a user's message, the text as the a
 choice is a turn; with several prompts each turn has its own.
 """
 
-import hashlib
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +13,7 @@ from odradek.proxy import capture
 from odradek.proxy.capture import NULL, Body, Choice, EngineUsage, Logprob, Logprobs, Weights
 from odradek.proxy.dialects import chat, wording
 from odradek.proxy.dialects.chat import Chunks, asked, trim
-from odradek.proxy.dialects.dialect import Ask, Terms, field, shallow, unreadable
+from odradek.proxy.dialects.dialect import Ask, Terms, field, fingerprint, shallow, unreadable
 from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -108,7 +107,7 @@ class Completions:
         return Ask(
             dialect=self,
             body=_encode(fields),
-            digest=hashlib.sha256(body).hexdigest(),
+            digest=fingerprint(body),
             messages=messages[:1],
             prompts=tuple(messages) if len(messages) > 1 else (),
             logprobs=logprobs,

@@ -5,7 +5,9 @@ the engine's and its answer back, purely: no I/O, no clock, no chance. So the sa
 same bytes however often and in however many pieces it comes.
 """
 
+import hashlib
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar
@@ -55,7 +57,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     body: bytes
     """What goes to the engine."""
     digest: str
-    """sha256 of what the agent sent."""
+    """Fingerprint of what the agent sent."""
     model: str
     stream: bool
     n: int
@@ -150,6 +152,11 @@ class Dialect(Protocol):
     def refusal(self, body: bytes, status: int) -> bytes:
         """The body of an engine's answer that is an error."""
         ...
+
+
+def fingerprint(body: bytes) -> str:
+    """128 bits of a text's sha256, in the 22 characters of base64url: it stands in every turn."""
+    return urlsafe_b64encode(hashlib.sha256(body).digest()[:16])[:22].decode()
 
 
 def shallow(body: bytes, limits: Limits) -> None:

@@ -49,10 +49,10 @@ class Request(Event, frozen=True, kw_only=True):
     """Messages after those, as the agent sent them."""
     tools: tuple[Raw, ...] = ()
     tools_digest: str = ""
-    """sha256 of the tools; the tools themselves are written once per writer and episode."""
+    """Digest of the tools; the tools themselves are written once per writer and episode."""
     sampling: dict[str, Any] = {}
     digest: str = ""
-    """sha256 of the request as the agent sent it."""
+    """Of the request as the agent sent it; equal requests of an episode have equal ones."""
 
 
 class Reply(Event, frozen=True, kw_only=True):

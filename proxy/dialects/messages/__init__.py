@@ -1,6 +1,5 @@
 """Anthropic's Messages, translated to chat completions and back."""
 
-import hashlib
 from typing import Final
 
 import msgspec
@@ -10,7 +9,7 @@ from odradek.proxy import capture
 from odradek.proxy.capture import Body, Captured
 from odradek.proxy.dialects import wording
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Ask, Terms, shallow, unreadable
+from odradek.proxy.dialects.dialect import Ask, Terms, fingerprint, shallow, unreadable
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.messages import reply as replies
 from odradek.proxy.dialects.messages import request as requests
@@ -52,7 +51,7 @@ class Messages:
         return msgspec.structs.replace(
             CHAT.ask(msgspec.json.encode(chat), terms),
             dialect=self,
-            digest=hashlib.sha256(body).hexdigest(),
+            digest=fingerprint(body),
             origin=Asked(thinking),
         )
 

@@ -4,7 +4,6 @@ The proxy keeps the replies of an episode while it lasts, so that a request may 
 them by its id (`previous_response_id`).
 """
 
-import hashlib
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +13,7 @@ from odradek.proxy import capture
 from odradek.proxy.capture import Body, Captured
 from odradek.proxy.dialects import wording
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Ask, Terms, shallow, unreadable
+from odradek.proxy.dialects.dialect import Ask, Terms, fingerprint, shallow, unreadable
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses import request as requests
@@ -69,7 +68,7 @@ class Responses:
         return msgspec.structs.replace(
             CHAT.ask(msgspec.json.encode(made.chat), terms),
             dialect=self,
-            digest=hashlib.sha256(body).hexdigest(),
+            digest=fingerprint(body),
             origin=asked,
         )
 

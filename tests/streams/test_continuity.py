@@ -70,6 +70,30 @@ def test_equal_messages_with_other_tokens_are_retokenised(kept, verdict):
     assert [(verdict, 2)] == [(one.reason, one.index) for one in found.breaks]
 
 
+@pytest.mark.parametrize(("kept", "verdict"), [(2, "retokenised"), (1, "rewritten")])
+def test_a_fork_whose_older_reply_came_out_otherwise_is_retokenised(kept, verdict):
+    """Its base has more words than it keeps; those of the turn before that are all there."""
+    more = Request(base="e1/w1/0", kept=2, messages=(Raw(b'"more"'),))
+    fork = Request(base="e1/w1/1", kept=kept, messages=(Raw(b'"other"'),))
+    verdicts, found = place(
+        turn(seq=0),
+        turn(seq=1, prompt=(1, 2, 3, 9), sampled=(4,), request=more),
+        turn(seq=2, prompt=(1, 2, 33, 8), sampled=(5,), request=fork),
+    )
+    assert ["first", "append", verdict] == verdicts
+    assert [(verdict, 2)] == [(one.reason, one.index) for one in found.breaks]
+
+
+def test_a_call_behind_a_turn_that_is_not_trained_branches():
+    """All of that turn's tokens come first, though no sequence holds them."""
+    verdicts, _ = place(
+        turn(seq=0, prompt=(7, 7), sampled=(8,)),
+        turn(seq=1, logprobs=b""),
+        turn(seq=2, prompt=(1, 2, 3, 9), sampled=(4,)),
+    )
+    assert ["first", "no_tokens", "branch"] == verdicts
+
+
 def test_prompts_are_resolved_as_deltas_on_their_base():
     """prefix_len ids of the base's prompt and completion come first."""
     verdicts, found = place(

@@ -48,7 +48,9 @@ class Ledger(Protocol):
 class FencedLedger:
     """One transactional producer for one request partition; starting it fences the last owner.
 
-    Entries that come while a transaction is under way share the next one.
+    Entries that come while a transaction is under way share the next one. A transaction that ends
+    with an error is the last one: its producer cannot begin another, so all who come later hear the
+    same, until the partition is taken over anew.
     """
 
     def __init__(self, bus: BusSettings, group: str, partition: int) -> None:
@@ -59,6 +61,7 @@ class FencedLedger:
         self._waiting: list[tuple[tuple[Entry, ...], asyncio.Future[None]]] = []
         self._offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._over: BaseException | None = None
 
     async def start(self) -> None:
         """Take the partition over: whoever held its producer before is refused from now on."""
@@ -84,17 +87,18 @@ class FencedLedger:
             batch, self._waiting = self._waiting, []
             offsets, self._offsets = self._offsets, {}
             together = [entry for entries, _ in batch for entry in entries]
-            (ended,) = await asyncio.gather(
-                self._transaction(together, offsets), return_exceptions=True
-            )
-            problem = self._problem(ended)
+            if self._over is None:
+                (ended,) = await asyncio.gather(
+                    self._transaction(together, offsets), return_exceptions=True
+                )
+                self._over = self._problem(ended)
             for _, done in batch:
                 if done.cancelled():
                     continue
-                if problem is None:
+                if self._over is None:
                     done.set_result(None)
                 else:
-                    done.set_exception(problem)
+                    done.set_exception(self._over)
                     done.exception()  # whoever waits gets it; nobody may wait any more
 
     def _problem(self, ended: BaseException | None) -> BaseException | None:

@@ -66,7 +66,7 @@ class Appender(Protocol):
         headers: Headers = (),
         partition: int | None = None,
     ) -> Address:
-        """Return once all in-sync replicas have the record. Raises LogUnavailable, in bounded time."""
+        """Return once all in-sync replicas have the record; else raise LogUnavailable, in time."""
         ...
 
     async def aclose(self) -> None:

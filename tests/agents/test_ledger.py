@@ -66,6 +66,17 @@ async def test_all_who_wait_hear_how_it_ended(monkeypatch, error, heard):
     assert [heard or type(None)] * 3 == [type(one) for one in found]
 
 
+async def test_a_producer_that_was_fenced_is_asked_for_nothing_more(monkeypatch):
+    """A host that was frozen hears the same from each of its writes, and ends by none of them."""
+    ledger, made = ledger_over(monkeypatch, ProducerFenced())
+    made.go_on.set()
+    with pytest.raises(PartitionLost):
+        await ledger.write(ENTRY)
+    made.error = AssertionError("Invalid state transition FATAL_ERROR -> IN_TRANSACTION")
+    with pytest.raises(PartitionLost):
+        await ledger.write(ENTRY)
+
+
 async def test_who_no_longer_waits_keeps_nobody_from_hearing(monkeypatch):
     """A write that was given up is still made."""
     ledger, made = ledger_over(monkeypatch, None)

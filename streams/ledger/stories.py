@@ -95,9 +95,11 @@ class Stories:
         homes: dict[str, set[str]] = {}
         trained: Counter[str] = Counter()
         for episode, versions in self._episodes.items():
-            for ended in list(versions.values())[:1]:
+            for nth, ended in enumerate(versions.values()):
                 within = [turn for run in ended.sequences for turn in run.turn_ids]
-                trained.update(within)
+                if nth == 0:
+                    trained.update(within)
+                # What only a second version holds is not lost: that there are two is the finding.
                 for turn in (*within, *ended.left_out):
                     homes.setdefault(turn, set()).add(episode)
         twice = self._found.duplicated

@@ -7,7 +7,6 @@ as the broker shows them to committed readers, so a request that comes twice is 
 
 import asyncio
 from collections import Counter
-from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
@@ -15,11 +14,13 @@ from aiokafka import TopicPartition
 from msgspec import Raw
 
 from odradek.agents.binding.requests import Sample, send
-from odradek.infra.bus import PATIENT_S, BusSettings, KafkaAppender, consumer, record_of
+from odradek.infra.bus import PATIENT_S, Address, BusSettings, KafkaAppender, consumer, record_of
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec, events, ids
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.topics import A2A_REQUESTS, REWARDS, TURNS, agent_topic
+from simulation.loop import current_life
+from simulation.network import Network
 from simulation.trainer import Engine
 
 AGENT = "hilo"
@@ -209,22 +210,37 @@ class Hosts:
             await self._tell(rng, REWARDS.name, episode, again)
 
     async def _open(self, rng: Random, opened: events.Opened) -> "asyncio.Task[None] | None":
-        """As hosts do: once, by a producer that waits; a repeat stands among the first turns.
+        """Once; and perhaps a repeat of it among the first turns, which changes nothing.
 
-        A host that cannot know whether its Opened landed ends, and its successor aborts that
-        episode. A second Opened behind the episode's deadline would be a story of its own.
+        No world has a repeat behind the episode's deadline, where a Tick may have closed it: that
+        would open a second story, as the assembler keeps nothing of what is closed. A host cannot
+        write one: its Opened stands in one fenced transaction with the task's snapshot, and whoever
+        takes the partition over reads whether they stand before it opens anything. Where they do,
+        it ends that attempt, and the next one is another episode. (A request that is sent again
+        after thousands of others, when its host has forgotten it, is played anew; dispatchers send
+        none twice, and that is checked here.)
         """
         value, name = codec.encode(opened), opened.episode_id
         headers = codec.headers(opened, source="/host", subject=name, event_id=f"{name}/Opened")
-        append = partial(self._patient.append, TURNS.name, key=name, value=value, headers=headers)
+        repeated = rng.random() < self.mischief
+        first = await self._patient.append(TURNS.name, key=name, value=value, headers=headers)
+        return asyncio.create_task(self._repeat(first, opened)) if repeated else None
 
-        async def again() -> None:
-            await asyncio.sleep(Random(name).uniform(0, 1.5))
-            await append()
+    async def _repeat(self, first: Address, opened: events.Opened) -> None:
+        net = Network.current
+        where = TopicPartition(self.bus.topic(first.topic), first.partition)
+        message = net.cluster.partition(where).log[first.offset].message
+        assert message is not None
+        until = message.timestamp / 1000 + opened.timeouts.run_s + opened.timeouts.seal_s
+        record = (message.key, message.value, message.headers, message.timestamp)
 
-        repeat = asyncio.create_task(again()) if rng.random() < self.mischief else None
-        await append()
-        return repeat
+        def arrive() -> None:
+            """What the broker does: only it knows when a record that was under way is there."""
+            if net.cluster.now() < until:
+                net.cluster.produce(where, ("repeat", first.offset), [record])
+
+        await asyncio.sleep(Random(opened.episode_id).uniform(0, 1.5))
+        await net.call(current_life(), arrive)
 
     async def _tell(self, rng: Random, topic: str, episode: str, event: Any) -> None:
         """Append until it is acknowledged, and perhaps once more."""

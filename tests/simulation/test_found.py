@@ -7,13 +7,15 @@ from random import Random
 import pytest
 
 from odradek.agents import dispatch
-from odradek.schemas.topics import BATCHES
+from odradek.schemas.events import Opened, TurnsEvent
+from odradek.schemas.topics import BATCHES, TURNS
 from simulation.checks import broken
+from simulation.checks.logs import events
 from simulation.faults import Faults
 from simulation.network import Chances
 from simulation.planted.tasks import credit_not_given_back
 from simulation.weather import Weather
-from simulation.world import World
+from simulation.world import TIMES, World
 
 CALM = replace(
     Weather.drawn(Random(0)),
@@ -116,3 +118,34 @@ def test_a_dispatcher_gives_back_the_credit_of_what_it_never_came_to_own(seed, m
     for place, name, thing in credit_not_given_back():
         monkeypatch.setattr(place, name, thing)
     assert "given_back" in changing_hands(seed)
+
+
+class Away(Faults):
+    """The broker is away for longer than an episode may be open, again and again."""
+
+    def schedule(self):
+        for at in (2.0, 17.0, 32.0):
+            self.world.loop.call_at(at, self._away, context=self.world.loop.root)
+        super().schedule()
+
+    def _away(self):
+        self.world.cluster.down_until = self.world.loop.time() + 12.0
+
+
+def test_a_repeated_opening_stands_among_the_turns_or_nowhere():
+    """A repeat that an outage holds up beyond its episode's end would be a story of its own.
+
+    The simulated hosts sent such repeats, which no host can: one fenced transaction opens each.
+    """
+    repeats = 0
+    for seed in range(8):
+        world = World(seed, weather=replace(CALM, trouble_s=46.0, mischief=0.3), faults=Away)
+        world.run()
+        first = {}
+        for message, event in events(world, TURNS.name, TurnsEvent):
+            if isinstance(event, Opened):
+                at = first.setdefault(event.episode_id, message.timestamp)
+                assert message.timestamp <= at + 1000 * (TIMES.run_s + TIMES.seal_s)
+                repeats += at < message.timestamp
+        assert [] == broken(world)
+    assert repeats > 0

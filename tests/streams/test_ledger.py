@@ -108,6 +108,13 @@ FAULTS = {
         twice(lambda value: value.replace(b'"n_turns":1', b'"n_turns":2')),
         {"duplicated": ["episode lost"]},
     ),
+    "an episode written twice, each with turns of its own": (
+        lambda records: [
+            *twice(lambda value: value.replace(b"lost/w1/0", b"lost/w1/1"))(records),
+            Record(TURNS.name, 0, 99, "lost", codec.encode(turn("lost", seq=1))),
+        ],
+        {"duplicated": ["episode lost"], "lost": []},
+    ),
     "a turn that is in no episode": (
         lambda records: [
             *records,

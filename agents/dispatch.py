@@ -265,6 +265,7 @@ class Dispatcher:
         where = TopicPartition(self._topic, number)
         ledger = FencedLedger(self._bus, GROUP, number)
         await ledger.start()
+        lot: Lot | None = None
         try:
             beginning = (await self._reader.beginning_offsets([where]))[where]
             async with running(admin(self._bus), self._bus) as client:
@@ -295,8 +296,10 @@ class Dispatcher:
                     self._returns.hear(record)
             lot.unread = None
         except BaseException:
-            # Taken away while it was being taken over, as a rule: its groups are out no more.
-            self._forget(number)
+            # Taken away while it was being taken over, as a rule: its groups are out no more. It
+            # may have come back meanwhile: what is there then is not ours to forget.
+            if lot is not None and self._lots.get(number) is lot:
+                self._forget(number)
             await ledger.aclose()
             raise
         return lot.marks.next

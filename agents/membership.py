@@ -126,6 +126,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         To start a new producer for the partition would fence its rightful owner.
         """
         self._owned.discard(number)
+        # What was taking it over works for nothing. Where it is assigned to us again before that
+        # has ended, it is taken over anew.
+        if (taking := self._taking.pop(number, None)) is not None:
+            taking.cancel()
         self._doubts.append(
             asyncio.get_running_loop().call_later(DOUBT_S, self._settle, number, error)
         )

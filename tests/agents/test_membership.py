@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 
+from odradek.agents import membership
 from odradek.agents.errors import PartitionLost
 from odradek.agents.membership import Membership
 
@@ -74,6 +75,59 @@ async def test_a_partition_that_was_fenced_while_it_was_taken_over_is_not_owned(
     await found.on_partitions_assigned(places(0, 1))
     await found.settled.wait()
     assert ({0: 7, 1: 7}, []) == (tenant.owned, ends)
+    await found.aclose()
+
+
+@pytest.fixture
+def fenced_half_way(member):
+    """A member that was fenced off its partition, which its tenant is still taking over."""
+    found, _, tenant, _ = member
+    took, go_on = [], asyncio.Event()
+
+    async def take(number):
+        tenant.owned[number] = 7
+        took.append(number)
+        if len(took) == 1:
+            await go_on.wait()
+        return 7
+
+    tenant.take = take
+
+    async def fence():
+        await found.on_partitions_assigned(places(0))
+        await asyncio.sleep(0)
+        assert [0] == took
+        tenant.lose(0)
+        found.doubt(0, PartitionLost("fenced"))
+        return took, go_on
+
+    return fence
+
+
+async def test_a_partition_that_comes_back_before_its_taking_over_is_through_is_taken_anew(
+    member, fenced_half_way
+):
+    """What the fenced one had begun counts for nothing; nobody else would take it over."""
+    found, reader, tenant, ends = member
+    took, go_on = await fenced_half_way()
+    await found.on_partitions_assigned(places(0))
+    go_on.set()
+    await found.settled.wait()
+    assert ([0, 0], {0: 7}, [0], []) == (took, tenant.owned, reader.resumed, ends)
+    await found.aclose()
+
+
+async def test_a_member_that_was_fenced_half_way_and_is_given_nothing_ends(
+    member, fenced_half_way, monkeypatch
+):
+    """However long its taking over still goes on: the partition would stand still."""
+    monkeypatch.setattr(membership, "DOUBT_S", 0)
+    found, _, _, ends = member
+    await fenced_half_way()
+    async with asyncio.timeout(5):
+        while not ends:
+            await asyncio.sleep(0.001)
+    assert [PartitionLost] == [type(error) for error in ends]
     await found.aclose()
 
 

@@ -13,7 +13,7 @@ from simulation.checks import broken
 from simulation.checks.logs import events
 from simulation.faults import Faults
 from simulation.network import Chances
-from simulation.planted.tasks import credit_not_given_back
+from simulation.planted.tasks import credit_not_given_back, fenced_goes_on
 from simulation.weather import Weather
 from simulation.world import TIMES, World
 
@@ -100,12 +100,12 @@ def slow_rereading(monkeypatch):
     monkeypatch.setattr(dispatch, "span", slow)
 
 
-def changing_hands(seed):
+def changing_hands(seed, **more):
     """A world in which partitions go away while they are being taken over."""
     weather = replace(
         CALM, partitions=3, trouble_s=20.0, kill_every=3.0, rebalance_every=1.0, open_groups=8
     )
-    world = World(seed, weather=weather, faults=Dispatching)
+    world = World(seed, weather=replace(weather, **more), faults=Dispatching)
     world.run()
     return {failure.check for failure in broken(world)}
 
@@ -118,6 +118,22 @@ def test_a_dispatcher_gives_back_the_credit_of_what_it_never_came_to_own(seed, m
     for place, name, thing in credit_not_given_back():
         monkeypatch.setattr(place, name, thing)
     assert "given_back" in changing_hands(seed)
+
+
+@pytest.mark.usefixtures("slow_rereading")
+@pytest.mark.parametrize("seed", [15, 32, 36])
+def test_a_partition_that_comes_back_to_who_was_fenced_off_it_half_way_is_taken_over(
+    seed, monkeypatch
+):
+    """A frozen dispatcher fences one that has just started, and gives it the partition back.
+
+    It stood still until the next rebalance, with every task of it.
+    """
+    frozen = {"freeze_every": 3.0, "rebalance_every": 2.0, "static": True}
+    assert set() == changing_hands(seed, **frozen)
+    for place, name, thing in fenced_goes_on():
+        monkeypatch.setattr(place, name, thing)
+    assert "forgotten" in changing_hands(seed, **frozen)
 
 
 class Away(Faults):

@@ -6,9 +6,11 @@ from typing import Any
 
 from odradek.agents.credit import Credit
 from odradek.agents.dispatch import Dispatcher
+from odradek.agents.errors import PartitionLost
 from odradek.agents.ledger import Entry, FencedLedger
 from odradek.agents.lot import Lot
 from odradek.agents.marks import Marks, Standing
+from odradek.agents.membership import Membership
 from simulation.planted.patches import Patches
 
 
@@ -100,3 +102,16 @@ def marks_run_ahead() -> Patches:
         await commit(self, credit, batches, entries)
 
     return [(Lot, "commit", early)]
+
+
+def fenced_goes_on() -> Patches:
+    """What takes a partition over goes on once it was fenced, and stands in the way of another."""
+    doubt = Membership.doubt
+
+    def kept(self: Membership, number: int, error: PartitionLost) -> None:
+        taking = self._taking.pop(number, None)
+        doubt(self, number, error)
+        if taking is not None:
+            self._taking[number] = taking
+
+    return [(Membership, "doubt", kept)]

@@ -113,7 +113,7 @@ class Desk:
                 # Nobody waits for an answer, so people shall at least be able to see it.
                 await self._replies.dead_letter(record, _reason(error), str(error))
         except (BusError, PartitionLost) as error:
-            self._fail(error, owned.number)
+            self._fail(error, owned.ledger)
             return
         if finished and not owned.lost:
             # Dying above this line, the request comes again and finds its snapshots; below it,

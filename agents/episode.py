@@ -77,7 +77,7 @@ class EpisodeExecutor(AgentExecutor):
         except (BusError, PartitionLost) as error:
             # Nothing can be written, so nothing is known: the next owner takes the run for lost.
             run.lose()
-            self._fail(error, run.partition)
+            self._fail(error, run.ledger)
             await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
         except Exception as error:  # noqa: BLE001 - see below
             # Where exceptions end in a host: what has no name here is a mistake of ours, and what

@@ -100,15 +100,18 @@ class Host:
         """End in good order: no new runs, a short grace for those that go on."""
         self._stop.set()
 
-    def fail(self, error: BaseException, partition: int | None = None) -> None:
+    def fail(self, error: BaseException, ledger: Ledger | None = None) -> None:
         """Give a partition up that went to another host; else end the process.
 
         What else goes wrong with the log leaves us not knowing what it holds.
         """
-        if isinstance(error, PartitionLost) and partition is not None:
-            if partition in self._owned:
-                self.lose(partition)
-                self._member.doubt(partition, error)
+        if isinstance(error, PartitionLost) and ledger is not None:
+            # A run of an earlier ownership may hear late that it is over, and the partition may be
+            # ours again by then.
+            for number, owned in list(self._owned.items()):
+                if owned.ledger is ledger:
+                    self.lose(number)
+                    self._member.doubt(number, error)
             return
         if self._failure is None:
             self._failure = error

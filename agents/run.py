@@ -15,9 +15,9 @@ from odradek.schemas.events import Outcome
 
 
 class Fail(Protocol):
-    """Told what went wrong with the log, and with which partition: it is lost, or all is."""
+    """Told what went wrong with the log, and as which owner: its partition is lost, or all is."""
 
-    def __call__(self, error: BaseException, partition: int | None = None) -> None:
+    def __call__(self, error: BaseException, ledger: Ledger | None = None) -> None:
         """Give the partition up, or end the process."""
         ...
 

@@ -34,6 +34,8 @@ FAST: Final = 600.0
 """Seconds by which clocks are ahead, where they are."""
 STRAYS: Final = 12
 """Turns of a hostile writer, of episodes that are closed, and as many of such that nobody opened."""
+DEALS: Final = 12
+"""How often partitions are dealt to two workers and back, at most."""
 Result = dict[str, Any]
 
 
@@ -52,6 +54,8 @@ class Proof:
     """Seconds by which clocks of processes are off."""
     quiet: bool = False
     processes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    load: int = 1
+    """Times the episodes that were asked for."""
 
 
 async def strays(run: Run) -> None:
@@ -75,16 +79,17 @@ async def strays(run: Run) -> None:
 
 
 async def deal_anew(run: Run) -> None:
-    """A second assembler comes and goes, twice, under load: 1, 2, 1, 2, 1."""
+    """A second assembler comes and goes again and again, as long as there is load."""
     first = run.world.processes["assembler-0"]
-    for share in (0.1, 0.4):
-        await run.until(lambda share=share: run.share >= share)
+    await run.until(lambda: run.share >= 0.02)
+    for _ in range(DEALS):
+        if run.share >= 0.9:
+            return
         command = run.world.command("assembler-1", ("assemble", "--instance", "assembler-1"))
         second = run.world.add("assembler-1", command)
         second.start()
         await run.until(second.ready.is_set, hold=True)
         await run.until(lambda: len(first.partitions()) < PARTITIONS, hold=True)
-        await run.until(lambda share=share: run.share >= share + 0.1)
         await run.world.processes.pop("assembler-1").stop()
         await run.until(lambda: len(first.partitions()) == PARTITIONS, hold=True)
 
@@ -116,6 +121,7 @@ PROOFS: Final[dict[str, Proof]] = {
         stalls=True,
         poll_ms=1500,
         processes={"assembler-1": ()},
+        load=6,
     ),
     "ghosts": Proof(frozenset({"low_water", "episode_unopened"}), beside=strays),
     # Clocks that are ahead: episodes that wait for a reward would be closed without it.
@@ -134,7 +140,7 @@ def _asked(proof: Proof, plant: str, seed: int, episodes: int, model: Path) -> A
         return (sys.executable, "-m", "chaos.planted", plant, off, poll_ms, *command[3:])
 
     return Asked(
-        seed, episodes, 0, ("assemble",), model, wrap,
+        seed, episodes * proof.load, 0, ("assemble",), model, wrap,
         rounds=proof.rounds, stall_s=STALL_S[plant != NONE], during=proof.beside, processes=proof.processes,
         quiet=proof.quiet,
         # A token lasts as long as a run may, and must outlast clocks that are off.

@@ -11,8 +11,8 @@ from simulation.planted import PLANTED, finding
 from simulation.trial import attempt, shrink
 
 FIRST = int(os.environ.get("ODRADEK_SIMULATE_FROM", "0"))
-SEEDS = 120
-ENOUGH_S = 20.0
+SEEDS = 300
+ENOUGH_S = 60.0
 """CI stops here where its machine is slow; at least a third of the seeds are tried all the same."""
 
 

@@ -38,7 +38,8 @@ from odradek.proxy.quiet import http_log
 from odradek.proxy.recorder import Recorder
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.story import Stage, Stories
+from odradek.proxy.stories import Stories
+from odradek.proxy.story import Stage
 
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
@@ -74,7 +75,12 @@ class Proxy:
         self.writer = "".join(secrets.choice(WRITER) for _ in range(7))
         self.engine = Pool.of(settings, clock)
         self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
-        self.stories = Stories(clock, idle_s=settings.idle_s, keep_s=settings.sealed_s)
+        self.stories = Stories(
+            clock,
+            idle_s=settings.idle_s,
+            keep_s=settings.sealed_s,
+            max_bytes=settings.max_history_bytes,
+        )
         self.gate = Gate(keys, unattributed=settings.unattributed)
         self.calls = Calls(
             settings,

@@ -32,7 +32,7 @@ from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.relay import Relay
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.story import Stories
+from odradek.proxy.stories import Stories
 from odradek.proxy.upstream import Incoming
 from odradek.schemas.events import Opened, Outcome, Sealed
 

@@ -51,6 +51,8 @@ class Branches:
     """The leaves of an episode, newest last, bounded in number and in bytes."""
 
     def __init__(self, *, max_leaves: int = MAX_LEAVES, max_bytes: int = MAX_BYTES) -> None:
+        self.size = 0
+        """Bytes that they hold in memory, about."""
         self._leaves: list[Leaf] = []
         self._max_leaves = max_leaves
         self._max_bytes = max_bytes
@@ -103,13 +105,16 @@ class Branches:
                 size = leaf.size + END_BYTES * len(ends)
                 leaf = msgspec.structs.replace(leaf, ends=ends + leaf.ends, size=size)
         self._leaves.append(leaf)
-        size = sum(old.size for old in self._leaves)
-        while self._leaves and (len(self._leaves) > self._max_leaves or size > self._max_bytes):
-            size -= self._leaves.pop(0).size
+        self.size = sum(old.size for old in self._leaves)
+        while self._leaves and (
+            len(self._leaves) > self._max_leaves or self.size > self._max_bytes
+        ):
+            self.size -= self._leaves.pop(0).size
 
     def clear(self) -> None:
         """Forget everything: the next turn is written whole."""
         self._leaves.clear()
+        self.size = 0
 
 
 def common_messages(leaf: Leaf, messages: list[Raw]) -> int:

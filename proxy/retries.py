@@ -16,7 +16,6 @@ from odradek.proxy.story import Story
 
 MAX_ORPHANS: Final = 8
 MAX_BYTES: Final = 8 * 1024 * 1024
-MAX_UNSEEN: Final = 1024
 HEADER: Final = "x-stainless-retry-count"
 
 
@@ -53,6 +52,11 @@ class Result(Struct, frozen=True, kw_only=True):
         return self.drafts[0].ask.digest
 
     @property
+    def standing(self) -> tuple[str, ...]:
+        """The turns that it became, choice by choice; "" for one that does not count, since cut."""
+        return tuple("" if draft.cut else draft.turn_id for draft in self.drafts)
+
+    @property
     def error(self) -> str:
         """What went wrong with it."""
         return self.drafts[0].captured.error
@@ -82,7 +86,7 @@ def keep(story: Story, result: Result) -> None:
     while len(story.orphans) > MAX_ORPHANS or size > MAX_BYTES:
         oldest = story.orphans.pop(0)
         size -= oldest.size
-        story.unseen = [*story.unseen, (oldest.digest, _standing(oldest))][-MAX_UNSEEN:]
+        story.put_aside(oldest)
 
 
 def take(story: Story, digest: str) -> Result | None:
@@ -99,7 +103,7 @@ def superseded(story: Story, digest: str) -> tuple[str, ...]:
     Those are turns which count in the log although no client got them. A cut turn does not count.
     """
     for index, result in enumerate(story.orphans):
-        if result.digest == digest and any(standing := _standing(result)):
+        if result.digest == digest and any(standing := result.standing):
             del story.orphans[index]
             return standing
     for index, (known, standing) in enumerate(story.unseen):
@@ -107,7 +111,3 @@ def superseded(story: Story, digest: str) -> tuple[str, ...]:
             del story.unseen[index]
             return standing
     return ()
-
-
-def _standing(result: Result) -> tuple[str, ...]:
-    return tuple("" if draft.cut else draft.turn_id for draft in result.drafts)

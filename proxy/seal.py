@@ -9,7 +9,8 @@ from odradek.infra.crash import crash_point
 from odradek.proxy.call import LEFT, SEALED
 from odradek.proxy.errors import BadRequest, LogRefused
 from odradek.proxy.recorder import Recorder
-from odradek.proxy.story import Sealing, Stage, Stories, Story
+from odradek.proxy.stories import Stories
+from odradek.proxy.story import Sealing, Stage, Story
 from odradek.schemas.events import Outcome, Sealed
 
 MAX_ERROR: Final = 2000

@@ -1,8 +1,7 @@
-"""What the proxy remembers of an episode, and for how long."""
+"""What the proxy remembers of an episode."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_TOOLS: Final = 32
 MAX_DIGESTS: Final = 4096
-NOTHING: Final = Memory()
+MAX_UNSEEN: Final = 1024
 
 
 class Stage(Enum):
@@ -132,6 +131,15 @@ class Story:
         if pending in self.unsure:
             self.unsure.remove(pending)
 
+    @property
+    def size(self) -> int:
+        """Bytes that its history and its replies hold in memory, about."""
+        return self.branches.size + self.memory.size + sum(one.size for one in self.orphans)
+
+    def put_aside(self, result: "Result") -> None:
+        """Give up a reply that no client got, but for the names of its turns."""
+        self.unseen = [*self.unseen, (result.digest, result.standing)][-MAX_UNSEEN:]
+
     def forget(self) -> None:
         """Give the history's memory back; the next turn is written whole.
 
@@ -139,77 +147,10 @@ class Story:
         """
         self.branches.clear()
         self.tools.clear()
+        for result in self.orphans:
+            self.put_aside(result)
         self.orphans.clear()
 
-
-class Stories:
-    """All episodes that this process knows, open or sealed, each for a bounded time."""
-
-    def __init__(self, clock: Callable[[], float], *, idle_s: float, keep_s: float) -> None:
-        self._clock = clock
-        self._idle_s = idle_s
-        self._keep_s = keep_s
-        self._open: dict[str, Story] = {}
-        self._sealed: dict[str, tuple[Sealing, float]] = {}
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def __iter__(self) -> Iterator[Story]:
-        return iter(list(self._open.values()))
-
-    def get(self, episode_id: str) -> Story | None:
-        """The episode's story, if there is one."""
-        return self._open.get(episode_id)
-
-    def sealed(self, episode_id: str) -> Sealing | None:
-        """What an earlier seal wrote, while it is remembered."""
-        found = self._sealed.get(episode_id)
-        return found[0] if found else None
-
-    def check(self, episode_id: str) -> None:
-        """Raise EpisodeSealed if an episode has ended here."""
-        if episode_id in self._sealed:
-            raise EpisodeSealed("the episode has ended: it takes no further call")
-
-    def of(self, episode_id: str, *, until: float = 0.0) -> Story:
-        """The episode's story, a new one if need be; kept until `until` (clock) at least.
-
-        Raises EpisodeSealed.
-        """
-        story = self._open.get(episode_id)
-        if story is None:
-            self.check(episode_id)
-            story = self._open[episode_id] = Story(episode_id, self._clock())
-        story.until = max(story.until, until)
-        return story
-
-    def memory(self, episode_id: str) -> Memory:
-        """What the episode's earlier replies were."""
-        story = self._open.get(episode_id)
-        return NOTHING if story is None else story.memory
-
-    def close(self, story: Story, sealing: Sealing) -> None:
-        """The log has Sealed: drop the story, remember that it ended."""
-        self._sealed[story.episode_id] = (sealing, max(self._clock() + self._keep_s, story.until))
-        self._open.pop(story.episode_id, None)
-
-    def drop(self, story: Story) -> None:
-        """Forget an episode that nobody can name again."""
-        self._open.pop(story.episode_id, None)
-
-    def sweep(self) -> None:
-        """Free what nobody can ask for any more.
-
-        An idle episode loses its history, which only makes its next turn larger. It loses its
-        numbering only when every token seen for it has long ended, since a second run of seq from
-        0 by the same writer would read as duplicates.
-        """
-        now = self._clock()
-        for story in [story for story in self._open.values() if not story.calls]:
-            if now - story.used_at > self._idle_s:
-                story.forget()
-            if now > max(story.until, story.used_at) + self._keep_s:
-                del self._open[story.episode_id]
-        for episode_id in [name for name, (_, until) in self._sealed.items() if until < now]:
-            del self._sealed[episode_id]
+    def forget_replies(self) -> None:
+        """Give those back, too: a request that names one is told that it is not found."""
+        self.memory = Memory()

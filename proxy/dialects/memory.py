@@ -29,6 +29,11 @@ class Memory:
         self._spelt = 0
         """Bytes of all arguments."""
 
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, about."""
+        return self._size + self._spelt
+
     def chain(self, reply_id: str) -> tuple[Raw, ...] | None:
         """The conversation that ended with this reply, None if it is unknown."""
         return self._chains.get(reply_id)

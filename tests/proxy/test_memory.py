@@ -7,12 +7,14 @@ from msgspec import Raw
 
 from odradek.proxy import retries
 from odradek.proxy.capture import Captured
+from odradek.proxy.deltas import Leaf
 from odradek.proxy.dialects import memory
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.recorder import Draft
 from odradek.proxy.retries import MAX_ORPHANS, Answer, Result
+from odradek.proxy.stories import Stories
 from odradek.proxy.story import Story
 from odradek.schemas.events import Completion
 
@@ -95,3 +97,51 @@ def test_a_kept_reply_weighs_what_its_request_holds():
             retries.keep(story, result(n, 10_000))
     assert 2 >= len(story.orphans)
     assert MAX_ORPHANS == len(story.orphans) + len(story.unseen)
+
+
+def used(stories, name, now, *, history=1000, replies=1000):
+    """An episode that was used at a time, with so many bytes of either kind."""
+    story = stories.of(name)
+    story.used_at = now
+    leaf = Leaf(turn_id=name, messages=[], reply=Raw(b"null"), ids=b"", size=history)
+    story.branches.add(leaf)
+    if replies:
+        story.memory.keep(name, (said(0, replies),))
+    return story
+
+
+def test_all_episodes_together_are_bounded_and_those_used_last_keep_their_histories():
+    """A history is only worth bytes on the log, so it goes before any reply does."""
+    stories = Stories(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=150_000)
+    for n in range(100):
+        used(stories, f"e{n}", float(n * 7 % 100))
+    stories.sweep()
+    kept = sorted(story.used_at for story in stories if len(story.branches))
+    assert list(range(100 - len(kept), 100)) == kept
+    assert 0 < len(kept) < 40
+    assert 150_000 >= sum(story.size for story in stories)
+    assert all(story.memory.chain(story.episode_id) for story in stories)
+
+
+def test_where_histories_are_not_enough_the_oldest_replies_go():
+    """Of an episode that loses them nothing is left but its numbering."""
+    stories = Stories(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=20_000)
+    for n in range(100):
+        used(stories, f"e{n}", float(n)).next_seq = n
+    stories.sweep()
+    kept = [n for n in range(100) if stories.of(f"e{n}").memory.chain(f"e{n}")]
+    assert list(range(100 - len(kept), 100)) == kept
+    assert kept
+    assert 20_000 >= sum(story.size for story in stories)
+    assert list(range(100)) == [stories.of(f"e{n}").next_seq for n in range(100)]
+
+
+def test_a_reply_that_goes_for_want_of_memory_is_superseded_by_the_retry():
+    """Its turn counts in the log, although no client got it."""
+    stories = Stories(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=5_000)
+    story = stories.of("e1")
+    kept = result(7, 10_000)
+    retries.keep(story, kept)
+    stories.sweep()
+    assert retries.take(story, kept.digest) is None
+    assert ("t7",) == retries.superseded(story, kept.digest)

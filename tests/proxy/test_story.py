@@ -5,7 +5,8 @@ import pytest
 from odradek.infra.bus import Record
 from odradek.proxy.errors import EpisodeSealed
 from odradek.proxy.policies import PolicyVersions
-from odradek.proxy.story import Sealing, Stage, Stories
+from odradek.proxy.stories import Stories
+from odradek.proxy.story import Sealing, Stage
 from odradek.schemas import codec
 from odradek.schemas.events import Outcome, Policy
 

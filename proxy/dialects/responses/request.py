@@ -154,7 +154,7 @@ def _chain(previous: str | None, memory: Memory) -> tuple[Raw, ...]:
     if chain is None:
         raise ReplyUnknown(
             f"Previous response with id '{previous[:100]}' not found: this proxy keeps those of "
-            "an episode while it lasts, the newest 64",
+            "an episode while it lasts, the newest 64, as far as its memory allows",
             param="previous_response_id",
         )
     return chain

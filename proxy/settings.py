@@ -70,8 +70,8 @@ class ProxySettings(BaseSettings):
     sealed_s: float = Field(default=7200.0, gt=0)
     """How long sealed episodes are remembered, and how long unsealed ones at least."""
     max_history_bytes: int = Field(default=2 * 1024**3, ge=0)
-    """Memory for what all episodes keep of their calls, together. Beyond it those used longest ago lose
-    their histories, so that their next turns are written whole, and then the replies that a
+    """Memory for what all episodes keep of their calls, together. Beyond it those used longest ago
+    lose their histories, so that their next turns are written whole, and then the replies that a
     `previous_response_id` may name."""
     calls_per_episode: int = Field(default=256, ge=1)
     """Calls of one episode in flight at once; more are refused."""

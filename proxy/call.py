@@ -45,7 +45,8 @@ class Call:
         self.started_at = time.time()
         self.begun = time.perf_counter()
         self.ttft_ms: float | None = None
-        self.limit = asyncio.timeout(None)
+        self.limit: asyncio.Timeout | None = None
+        """Of the engine's part, once that begins."""
         self.version: int | None = None
         self.traceparent: str | None = None
         self.body = ask.body
@@ -95,10 +96,12 @@ class Call:
         """Give the engine that many seconds more."""
         self.ended_by = self.ended_by or why
         at = asyncio.get_running_loop().time() + in_s
+        if self.limit is None:
+            return  # the engine's part, once it begins, ends at once
         try:
             self.limit.reschedule(min(at, self.limit.when() or at))
         except RuntimeError:
-            return  # the engine's part has not begun or is over already
+            return  # it is over already
 
     def timing(self) -> Timing:
         """How long it took, as the log has it."""

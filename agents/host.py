@@ -305,7 +305,7 @@ class Host:
             memory = await recall(self._bus, name, number, position)
             owned = Owned(number, count, ledger, memory, position)
             strays = await self._recovery.strays(owned, position)
-        except BaseException:
+        except BaseException:  # cancelled as well: an open producer would fence its successor
             await ledger.aclose()
             raise
         if strays:

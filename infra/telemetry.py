@@ -134,7 +134,7 @@ def _recorded(name: str, parent: str | None, attributes: Mapping[str, Any]) -> I
     ) as made:
         try:
             yield current()
-        except BaseException as error:
+        except BaseException as error:  # a cancelled call ended badly, too
             made.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
             raise
 

@@ -90,7 +90,7 @@ class Calls:
                 episode_id=permit.episode_id,
             ) as call.traceparent:
                 return await self._serve(call)
-        except BaseException as error:
+        except BaseException as error:  # cancelled as well: a retry may wait for this reply
             call.fail(error)
             raise
         finally:

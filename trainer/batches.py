@@ -60,7 +60,7 @@ class LogGroups:
         """
         try:
             self._thread.call(self._open(offset))
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: its thread would keep the process
             self.close()
             raise
 

@@ -115,6 +115,14 @@ class Load:
         host = f"127.0.0.1:{target.port}"
         return wire.request(path, host, self.workload.body(number), token=token)
 
+    def times(self, one: str, other: str, in_flight: int) -> float:
+        """How much more CPU a call of one target takes than one of another.
+
+        The median over the repeats, each by itself: what slows a machine for seconds slows both.
+        """
+        pairs = zip(self._samples[one, in_flight], self._samples[other, in_flight], strict=True)
+        return statistics.median(ours.cpu_ms / theirs.cpu_ms for ours, theirs in pairs)
+
     def figures(self) -> dict[str, dict[str, Any]]:
         """Per target and number in flight: medians of the repeats, and every repeat."""
         found: dict[str, dict[str, Any]] = {}

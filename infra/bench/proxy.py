@@ -18,7 +18,7 @@ import click
 import msgspec
 import uvloop
 
-from odradek.infra.bench.load import CHAT, WORKLOADS, Load, Target, Workload
+from odradek.infra.bench.load import CHAT, IN_FLIGHT, WORKLOADS, Load, Target, Workload
 from odradek.infra.bench.processes import pin, pinned, started, two_cores
 from odradek.infra.bus import (
     BusSettings,
@@ -42,9 +42,9 @@ Addresses = Callable[[str], Address]
 """The same for a key that signs."""
 
 OPTIONS: Final = (
-    click.Option(["--repeats"], type=click.IntRange(1), default=5, show_default=True,
+    click.Option(["--repeats"], type=click.IntRange(1), default=12, show_default=True,
                  help="Measurements of each kind; figures are their medians."),
-    click.Option(["--calls"], type=click.IntRange(50), default=2000, show_default=True,
+    click.Option(["--calls"], type=click.IntRange(50), default=1000, show_default=True,
                  help="Calls of a measurement at 32 in flight; a quarter as many at one."),
     click.Option(["--durability"], type=click.Choice(["required", "best_effort"]),
                  default="required", show_default=True, help="The proxy's own setting."),
@@ -80,8 +80,8 @@ class Place(msgspec.Struct, frozen=True):
 
 def run(
     *,
-    repeats: int = 5,
-    calls: int = 2000,
+    repeats: int = 12,
+    calls: int = 1000,
     durability: str = "required",
     workloads: tuple[str, ...] = ("chat",),
     peers: bool = False,
@@ -161,10 +161,7 @@ def _figures(load: Load, workload: Workload, durability: str) -> dict[str, Any]:
         ),
     }
     if "bare" in figures:
-        found["times_bare"] = {
-            load: round(figures["proxy"][load]["cpu_ms"] / figures["bare"][load]["cpu_ms"], 3)
-            for load in figures["bare"]
-        }
+        found["times_bare"] = {f"c{n}": round(load.times("proxy", "bare", n), 3) for n in IN_FLIGHT}
     return found
 
 

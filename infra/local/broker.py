@@ -82,7 +82,7 @@ class LocalBroker:
             self._server = choose(folder, self._port)
             self._launch(prepare(self._server, self._overrides, self._progress))
             wait_until_ready(self._server, lambda: self.pid is not None, self._timeout_s)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: no broker stays behind
             self._end(folder)
             raise
         return self

@@ -91,7 +91,7 @@ def start(
             # Written before the wait: dying here leaves a broker which `stop` can find.
             _write(folder, State(pid, server.port, server.controller_port))
             wait_until_ready(server, lambda: _is_ours(pid, folder), timeout_s)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: no broker stays behind
             _kill(pid, folder)
             raise
         return status(folder)

@@ -238,6 +238,23 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         lane, client = held.lane, held.client
         await client.begin_transaction()
         self._at("after_begin")
+        await self._produce(client, partition, out, tick)
+        # If we die above this line nothing was written: the transaction times out or is fenced,
+        # and the next owner folds the same records into the same results.
+        self._at("after_produce_before_offsets")
+        await self._mark(client, partition, lane)
+        self._at("after_offsets_before_commit")
+        await client.commit_transaction()
+        # If we die below this line everything was written, and the done mark says so.
+        self._at("after_commit")
+
+    async def _produce(
+        self,
+        client: AIOKafkaProducer,
+        partition: TopicPartition,
+        out: list[Outgoing],
+        tick: Outgoing | None,
+    ) -> None:
         sent = [await self._send(client, outgoing) for outgoing in out]
         if tick is not None:
             sent.append(await self._send(client, tick, partition.partition))
@@ -245,17 +262,10 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         await client.flush()
         for future in sent:
             future.result()
-        # If we die above this line nothing was written: the transaction times out or is fenced,
-        # and the next owner folds the same records into the same results.
-        self._at("after_produce_before_offsets")
-        await client.send_offsets_to_transaction(
-            {partition: OffsetAndMetadata(lane.low_water, f"done={lane.position}")},
-            self.bus.group(self.stage.name),
-        )
-        self._at("after_offsets_before_commit")
-        await client.commit_transaction()
-        # If we die below this line everything was written, and the done mark says so.
-        self._at("after_commit")
+
+    async def _mark(self, client: AIOKafkaProducer, partition: TopicPartition, lane: Lane) -> None:
+        mark = OffsetAndMetadata(lane.low_water, f"done={lane.position}")
+        await client.send_offsets_to_transaction({partition: mark}, self.bus.group(self.stage.name))
 
     async def _send(
         self, client: AIOKafkaProducer, outgoing: Outgoing, partition: int | None = None

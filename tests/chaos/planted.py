@@ -32,23 +32,16 @@ def dedupe_off() -> None:
 
 def commit_first() -> None:
     """Offsets are committed before the results are written."""
-    from aiokafka.structs import OffsetAndMetadata
-
     from odradek.streams.drivers.kafka import KafkaDriver
 
     async def commit(self: Any, partition: Any, held: Any, out: Any, tick: Any) -> None:
-        lane, client = held.lane, held.client
+        client = held.client
         await client.begin_transaction()
-        mark = OffsetAndMetadata(lane.low_water, f"done={lane.position}")
-        group = self.bus.group(self.stage.name)
-        await client.send_offsets_to_transaction({partition: mark}, group)
+        await self._mark(client, partition, held.lane)
         await client.commit_transaction()
         self._at("after_commit")
         await client.begin_transaction()
-        for outgoing in out:
-            await self._send(client, outgoing)
-        if tick is not None:
-            await self._send(client, tick, partition.partition)
+        await self._produce(client, partition, out, tick)
         await client.commit_transaction()
 
     KafkaDriver._commit = commit

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from odradek.trainer.engine import chat, completions
 from odradek.trainer.engine.batcher import Batcher
-from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
+from odradek.trainer.engine.decode import Sampler, Wanted, load_model, load_tokenizer
 from odradek.trainer.engine.rendering import Renderer
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadRequest, BadSettings, EngineDown
@@ -122,13 +122,7 @@ class SmallEngine:
             prompt=prompt,
             tokenizer=self._tokenizer,
         )
-        # One `n` after the other in the queue: they mostly meet in one batch.
-        answers = list(
-            await asyncio.gather(*(self.batcher.sample(wanted) for _ in range(request.n)))
-        )
-        if not request.stream:
-            return _reply(writer.whole(answers))
-        return await _stream(http, writer.chunks(answers))
+        return await self._answer(http, writer, [wanted] * request.n, stream=request.stream)
 
     async def _complete(self, http: web.Request) -> web.StreamResponse:
         request = completions.parse(await _json(http), self.settings.name)
@@ -145,12 +139,20 @@ class SmallEngine:
             prompts=prompts,
             tokenizer=self._tokenizer,
         )
-        answers = list(
-            await asyncio.gather(
-                *(self.batcher.sample(one) for one in wanted for _ in range(asked.n))
-            )
-        )
-        if not asked.stream:
+        each = [one for one in wanted for _ in range(asked.n)]
+        return await self._answer(http, writer, each, stream=asked.stream)
+
+    async def _answer(
+        self,
+        http: web.Request,
+        writer: chat.Writer | completions.Writer,
+        wanted: list[Wanted],
+        *,
+        stream: bool,
+    ) -> web.StreamResponse:
+        # One after the other in the queue: they mostly meet in one batch.
+        answers = list(await asyncio.gather(*(self.batcher.sample(one) for one in wanted)))
+        if not stream:
             return _reply(writer.whole(answers))
         return await _stream(http, writer.chunks(answers))
 

@@ -3,8 +3,6 @@
 from typing import Any
 from unittest.mock import patch
 
-from aiokafka.structs import OffsetAndMetadata
-
 from odradek.infra.bus import Record
 from odradek.schemas.events import Tick
 from odradek.streams.drivers.kafka import KafkaDriver
@@ -32,20 +30,13 @@ def commit_before_produce() -> Patches:
     async def swapped(
         self: KafkaDriver, partition: Any, held: Any, out: list[Any], tick: Any
     ) -> None:
-        lane, client = held.lane, held.client
-        group = self.bus.group(self.stage.name)
-        mark = OffsetAndMetadata(lane.low_water, f"done={lane.position}")
+        client = held.client
         await client.begin_transaction()
-        await client.send_offsets_to_transaction({partition: mark}, group)
+        await self._mark(client, partition, held.lane)
         await client.commit_transaction()
         self._at("after_commit")
         await client.begin_transaction()
-        sent = [await self._send(client, outgoing) for outgoing in out]
-        if tick is not None:
-            sent.append(await self._send(client, tick, partition.partition))
-        await client.flush()
-        for future in sent:
-            future.result()
+        await self._produce(client, partition, out, tick)
         await client.commit_transaction()
 
     return [(KafkaDriver, "_commit", swapped)]
@@ -57,19 +48,13 @@ def commit_outside_the_transaction() -> Patches:
     async def outside(
         self: KafkaDriver, partition: Any, held: Any, out: list[Any], tick: Any
     ) -> None:
-        lane, client = held.lane, held.client
+        client = held.client
         await client.begin_transaction()
-        sent = [await self._send(client, outgoing) for outgoing in out]
-        if tick is not None:
-            sent.append(await self._send(client, tick, partition.partition))
-        await client.flush()
-        for future in sent:
-            future.result()
+        await self._produce(client, partition, out, tick)
         await client.commit_transaction()
         self._at("after_commit")
-        mark = OffsetAndMetadata(lane.low_water, f"done={lane.position}")
         await client.begin_transaction()
-        await client.send_offsets_to_transaction({partition: mark}, self.bus.group(self.stage.name))
+        await self._mark(client, partition, held.lane)
         await client.commit_transaction()
 
     return [(KafkaDriver, "_commit", outside)]

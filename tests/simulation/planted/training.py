@@ -1,6 +1,6 @@
 """Faults of the trainer and of its checkpoints."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ def fsync_dropped() -> Patches:
     return [(checkpoint, "fsync", lambda _: None)]
 
 
-def _in_another_order(change: Any) -> Patches:
+def _in_another_order(change: Callable[[Doing], Doing]) -> Patches:
     """The moves of every start and step, changed."""
     begin, finish = Moves.begin, Moves.finish
 
@@ -30,40 +30,41 @@ def _in_another_order(change: Any) -> Patches:
     return [(Moves, "begin", begun), (Moves, "finish", finished)]
 
 
+def _one_by_one(change: Callable[[Any], list[Any]]) -> Patches:
+    """The same, each move replaced by others; what the last of them came to is its outcome."""
+
+    def changed(doing: Doing) -> Doing:
+        outcome = None
+        while True:
+            try:
+                move = doing.send(outcome)
+            except StopIteration:
+                return
+            outcome = None
+            for other in change(move):
+                outcome = yield other
+
+    return _in_another_order(changed)
+
+
 def _is_taking(move: Any) -> bool:
     return isinstance(move, Tell) and isinstance(move.event, Step) and not move.event.weights
 
 
 def version_not_taken() -> Patches:
     """The engines get weights under a version that the ledger does not know yet."""
-
-    def change(doing: Doing) -> Doing:
-        outcome = None
-        while True:
-            try:
-                move = doing.send(outcome)
-            except StopIteration:
-                return
-            outcome = None if _is_taking(move) else (yield move)
-
-    return _in_another_order(change)
+    return _one_by_one(lambda move: [] if _is_taking(move) else [move])
 
 
 def policy_before_engine() -> Patches:
     """A policy is told before the engines have it."""
 
-    def change(doing: Doing) -> Doing:
-        outcome = None
-        while True:
-            try:
-                move = doing.send(outcome)
-            except StopIteration:
-                return
-            if isinstance(move, Load):
-                yield Tell(Policy(name="policy", version=move.version, uri="file:///early"))
-            outcome = yield move
+    def early(move: Any) -> list[Any]:
+        if not isinstance(move, Load):
+            return [move]
+        return [Tell(Policy(name="policy", version=move.version, uri="file:///early")), move]
 
-    return _in_another_order(change)
+    return _one_by_one(early)
 
 
 def checkpoint_last() -> Patches:

@@ -13,7 +13,6 @@ import time
 import traceback
 from types import SimpleNamespace
 
-import msgspec
 from mutations import TOLD, case, mutated, scratched
 from stub_engine import StubEngine
 
@@ -40,8 +39,12 @@ class Reading(MemoryAppender):
         return await super().append(topic, value=value, **record)
 
 
-def engines(path, asked):
+def engines(path, body):
     """The stub engine's whole reply and its chunks; to a plain request where it trips over this."""
+    try:
+        asked = json.loads(body)
+    except ValueError:  # a number with more digits than Python reads
+        asked = {}
     made = {**asked, "call": 1, "stream": False}
     for one in (made, {"messages": [{"role": "user", "content": "x"}], "prompt": "x", "call": 1}):
         engine = StubEngine()
@@ -91,7 +94,7 @@ async def one(seed, number, recorder, story):
         assert error.status < 500, error
         return False
     chance = random.Random(f"{seed}/{number}/reply")
-    reply, chunks = engines(path, msgspec.json.decode(ask.body))
+    reply, chunks = engines(path, ask.body)
     if ask.stream:
         found, told = await streamed(chance, ask, chunks)
     else:

@@ -64,6 +64,10 @@ class Branches:
         """(turn_id, number of messages of its history that come first); ("", 0) for none."""
         best, kept = "", 0
         for leaf in reversed(self._leaves):
+            if kept == len(messages):
+                break
+            if kept < len(leaf.messages) and leaf.messages[kept] != messages[kept]:
+                continue  # whatever it has in common with them, it is no more
             n = common_messages(leaf, messages)
             if n > kept:
                 best, kept = leaf.turn_id, n

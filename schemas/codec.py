@@ -7,6 +7,7 @@ mode: `ce_*` headers hold the context attributes, the value holds the data.
 import hashlib
 import math
 import re
+import time
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -243,19 +244,30 @@ def headers(
         traceparent: W3C trace context, where there is one.
         at: When it happened; now if not given.
     """
-    stamp = at.isoformat() if at else datetime.now(UTC).isoformat(timespec="milliseconds")
+    stamp = at.isoformat().replace("+00:00", "Z") if at else _stamp(time.time())
     pairs = [
         ("ce_specversion", b"1.0"),
         ("ce_type", type_name(event).encode()),
         ("ce_source", source.encode()),
         ("ce_id", event_id.encode()),
-        ("ce_time", stamp.replace("+00:00", "Z").encode()),
+        ("ce_time", stamp.encode()),
         ("ce_subject", subject.encode()),
         ("content-type", b"application/json"),
     ]
     if traceparent:
         pairs.append(("traceparent", traceparent.encode()))
     return tuple(pairs)
+
+
+def _stamp(now: float) -> str:
+    """A time to the millisecond, as RFC 3339 has it."""
+    second, millisecond = divmod(int(now * 1000), 1000)
+    return f"{_second(second)}.{millisecond:03}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(now: int) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def header(pairs: Any, name: str) -> str | None:

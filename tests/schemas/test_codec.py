@@ -1,6 +1,8 @@
 """The codec gives back what it was given and refuses everything else by name."""
 
 import math
+from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -210,4 +212,16 @@ def test_headers_follow_cloudevents():
         "content-type": "application/json",
         "traceparent": "00-a-b-01",
     } == {name: codec.header(made, name) for name, _ in made if name != "ce_time"}
-    assert codec.header(made, "ce_time").endswith("Z")
+
+
+@given(st.integers(0, 4_000_000_000_000))
+def test_the_time_of_an_event_is_now_to_the_millisecond(now):
+    """As RFC 3339 has it, whatever the second."""
+    reward = events.Reward(episode_id="e", component="c", value=1.0, source="s")
+    with patch("time.time", lambda: (now + 0.5) / 1000):
+        made = codec.headers(reward, source="/judge", subject="e", event_id="e/c")
+    stamp = codec.header(made, "ce_time")
+    assert stamp.endswith("Z")
+    assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=now) == (
+        datetime.fromisoformat(stamp)
+    )

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, tzinfo
 from typing import Any
 from unittest.mock import patch
 
@@ -37,15 +36,6 @@ class Clock:
         return self._loop.time()
 
 
-def _datetime(clock: Clock) -> type[datetime]:
-    class SimDatetime(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            return datetime.fromtimestamp(clock.time(), tz or UTC)
-
-    return SimDatetime
-
-
 class Shutil:
     """Stands in for the module `shutil`."""
 
@@ -72,7 +62,7 @@ def simulated(net: Network, at: Any) -> Iterator[None]:
             (clients, "AIOKafkaAdminClient", SimAdmin),
             (odradek.agents.ledger, "crash_point", at),
             (odradek.agents.order, "time", clock),
-            (odradek.schemas.codec, "datetime", _datetime(clock)),
+            (odradek.schemas.codec, "time", clock),
             (odradek.trainer.episodes, "time", clock),
             (odradek.streams.drivers.kafka, "time", clock),
             (odradek.trainer.checkpoint, "shutil", Shutil),

@@ -17,7 +17,7 @@ from odradek.infra import trust
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.proxy.access import Gate, Permit
-from odradek.proxy.answers import error_answer
+from odradek.proxy.answers import JSON, error_answer
 from odradek.proxy.call import LEFT
 from odradek.proxy.calls import Calls
 from odradek.proxy.dialects import DIALECTS, ROOTS, dialect_of, models
@@ -44,6 +44,9 @@ from odradek.proxy.story import Stage
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
 PROBE_S: Final = 3.0
+PARSED: Final = 4
+"""How many times the bound on all headers one of them, or the address, may take for us to refuse.
+Beyond that, and beyond 128 of them, aiohttp ends the connection with a 400 of its own."""
 WRITER: Final = ascii_letters + digits
 """What a boot id is made of: seven of them, 41 bits, since each turn holds it five times."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -154,7 +157,7 @@ class Proxy:
         if status == 200 and (wanted is not None or dialect_of(request) is MESSAGES):
             body = models.told(body, wanted, anthropic=dialect_of(request) is MESSAGES)
         elif status >= 400:
-            body = dialect_of(request).refusal(body, status)
+            headers, body = headers | JSON, dialect_of(request).refusal(body, status)
         return web.Response(status=status, headers=headers, body=body)
 
     async def seal(self, request: web.Request) -> web.StreamResponse:
@@ -278,7 +281,8 @@ class Proxy:
         self, handler: Handler, request: web.Request
     ) -> web.StreamResponse | ProxyError:
         limit = self.settings.max_header_bytes
-        if sum(len(name) + len(value) + 4 for name, value in request.raw_headers) > limit:
+        found = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+        if found > limit or len(request.raw_path) > limit:
             return HeadersTooLarge(f"the request's headers exceed {limit} bytes")
         try:
             return await handler(request)
@@ -329,6 +333,8 @@ async def serving(proxy: Proxy) -> AsyncIterator[str]:
         logger=http_log(),
         shutdown_timeout=settings.shutdown_s,
         keepalive_timeout=75.0,
+        max_line_size=PARSED * settings.max_header_bytes,
+        max_field_size=PARSED * settings.max_header_bytes,
         # A call whose client leaves goes on: it is recorded, and a retry may join it.
         handler_cancellation=False,
     )

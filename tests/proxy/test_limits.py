@@ -84,6 +84,21 @@ async def test_headers_and_bodies_beyond_their_limits_are_refused(make, dialect)
         assert {"headers_too_large": 1, "body_too_large": 1} == bench.proxy.refused
 
 
+@pytest.mark.parametrize("dialect", ALL)
+async def test_one_header_may_be_as_long_as_all_of_them(bench, dialect):
+    """By the defaults: what is within the bound is served, beyond it the dialect's 431 comes."""
+    path, body = ALL[dialect]
+    for size, expected in ((20_000, 200), (40_000, 431)):
+        headers = {"X-Long": "y" * size}
+        status, _, answer = await bench.post(path, body, token=bench.token(), headers=headers)
+        assert expected == status
+    told(dialect, status, answer)
+    status, _, answer = await bench.post(path.replace("e1", "e" * 40_000), body)
+    assert 431 == status
+    told(dialect, status, answer)
+    assert {"headers_too_large": 2} == bench.proxy.refused
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 async def test_a_compressed_bomb_is_refused_before_it_is_unpacked(make, encoding):
     """100 MB in 100 kB: the limit holds for what comes out, and memory does not grow with it."""

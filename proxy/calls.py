@@ -245,11 +245,12 @@ class Calls:
     ) -> web.StreamResponse:
         captured = answers.captured(status, body, call.ask)
         if status >= 400 or status < 200:
-            body = call.ask.dialect.refusal(body, status)
+            headers, body = headers | answers.JSON, call.ask.dialect.refusal(body, status)
         elif not captured[0].error:
             body = answers.said(body, call.ask)
         elif call.ask.origin is not None:
-            status, body = 502, call.ask.dialect.refusal(body, 502)
+            status, headers = 502, headers | answers.JSON
+            body = call.ask.dialect.refusal(body, 502)
         answer = Answer(status=status, headers=headers, chunks=(body,))
         result = Result(drafts=self._drafts(call, captured, status), answer=answer)
         await self._record(call, result)

@@ -79,6 +79,14 @@ class Body(Struct):
     error: Raw = Raw(b"null")
 
 
+class Wrong(Struct):
+    """What we read of an error: in OpenAI's shape, an older engine's, or a web server's."""
+
+    error: Raw = Raw(b"null")
+    message: Any = None
+    detail: Any = None
+
+
 class Captured(Struct, kw_only=True):
     """One choice of a reply, as a turn records it."""
 
@@ -109,6 +117,7 @@ MAX_COUNT: Final = 2**53 - 1
 """Beyond it readers in other languages would round."""
 CLOSED: Final = frozenset({"stop", "tool_calls"})
 _body: Final = msgspec.json.Decoder(Body)
+_wrong: Final = msgspec.json.Decoder(Wrong)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -348,10 +357,11 @@ def _counted(n: int | None) -> int:
 def error_of(body: bytes, status: int) -> str:
     """One line on an answer that is an error."""
     try:
-        found = _body.decode(body)
+        found = _wrong.decode(body)
     except UNREADABLE:
-        found = Body()
-    return error_text(found.error) or f"the engine answered {status}"
+        found = Wrong()
+    said = [text for text in (found.message, found.detail) if isinstance(text, str)]
+    return error_text(found.error) or "".join(said[:1])[:500] or f"the engine answered {status}"
 
 
 def error_text(error: Raw) -> str:

@@ -6,9 +6,17 @@ import msgspec
 
 from odradek.proxy import capture
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.errors import BudgetSpent, EngineError, EngineSlow, TooManyCalls, Unsupported
+from odradek.proxy.errors import (
+    BudgetSpent,
+    EngineBusy,
+    EngineError,
+    EngineSlow,
+    TooManyCalls,
+    Unsupported,
+)
 from odradek.proxy.pool import Pool
 from odradek.proxy.story import Story
+from odradek.proxy.upstream import BUSY
 
 
 class Counts:
@@ -52,6 +60,10 @@ class Counts:
             raise EngineSlow("the engine did not count these tokens in time") from None
         if status >= 400:
             told = capture.error_of(answer, status)
+            if status in BUSY:
+                raise EngineBusy(f"the engine counts no tokens now: {told}")
+            if status >= 500:
+                raise EngineError(f"the engine failed to count these tokens: {told}")
             raise Unsupported(f"the engine cannot count these tokens: {told}")
         try:
             return msgspec.json.decode(answer, type=_Counted).count

@@ -18,6 +18,7 @@ ProxyError
 │   └── TooManyCalls        429  retriable: the episode has its bound of calls in flight
 ├── EngineError                  the engine's doing, retriable
 │   ├── EngineUnreachable   503  nobody answers at the engine's address
+│   ├── EngineBusy          503  it takes nothing now, as while its weights are swapped
 │   ├── EngineBroke         502  the connection ended in the middle of an answer
 │   ├── ReplyTooLarge       502  not retriable: an answer beyond the bound
 │   └── EngineSlow          504  no answer within the call's deadline
@@ -162,6 +163,13 @@ class EngineUnreachable(EngineError):
 
     status = 503
     code = "engine_unreachable"
+
+
+class EngineBusy(EngineError):
+    """The engine takes nothing just now."""
+
+    status = 503
+    code = "engine_busy"
 
 
 class EngineBroke(EngineError):

@@ -103,8 +103,8 @@ class Chat:
         return wording.openai(error)
 
     def refusal(self, body: bytes, status: int) -> bytes:
-        """The engine's own words."""
-        return body
+        """The engine's own words, as long as they have OpenAI's shape."""
+        return wording.openai_of(body, status)
 
 
 class Chunks:

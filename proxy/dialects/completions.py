@@ -127,8 +127,8 @@ class Completions:
         return wording.openai(error)
 
     def refusal(self, body: bytes, status: int) -> bytes:
-        """The engine's own words."""
-        return body
+        """The engine's own words, as long as they have OpenAI's shape."""
+        return wording.openai_of(body, status)
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[Any]:

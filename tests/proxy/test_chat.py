@@ -148,6 +148,35 @@ async def test_an_engines_error_is_recorded_and_passed_on_verbatim(bench, engine
     assert {turn.error for turn in bench.turns()} == {"the prompt is too long"}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "status", "words"),
+    [
+        ("no_route", 404, "Not Found"),
+        ("busy", 503, "it is paused"),
+        ("broken", 500, "the engine answered 500"),
+    ],
+)
+async def test_an_error_in_no_shape_of_openais_gets_that_shape(
+    bench, engine, mode, status, words, stream
+):
+    """An engine without the route, an older one, a server before it; in every dialect."""
+    engine.mode = mode
+    hi = [{"role": "user", "content": "x"}]
+    for path, body in (
+        ("chat/completions", {"messages": hi}),
+        ("completions", {"prompt": "x"}),
+        ("responses", {"input": "x"}),
+        ("messages", {"messages": hi, "max_tokens": 5}),
+    ):
+        found, headers, answer = await bench.post(
+            f"/e/e1/v1/{path}", {**body, "stream": stream}, token=bench.token()
+        )
+        assert (status, "application/json") == (found, headers["Content-Type"])
+        assert words == json.loads(answer)["error"]["message"]
+    assert {words} == {turn.error for turn in bench.turns()}
+
+
 async def test_a_reply_that_is_no_json_is_passed_on_and_recorded_as_an_error(bench, engine):
     """Nothing is guessed about it."""
     engine.mode = "garbage"

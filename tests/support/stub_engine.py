@@ -12,6 +12,11 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 END, CALL, ARGUMENTS, THINK, THOUGHT = 999, 500, 501, 502, 503
+FAILURES = {
+    "no_route": (404, "application/json", b'{"detail": "Not Found"}'),
+    "busy": (503, "application/json", b'{"object": "error", "message": "it is paused"}'),
+    "broken": (500, "text/plain", b"Internal Server Error"),
+}
 ROLES = {"system": 1000, "developer": 1000, "user": 1001, "assistant": 1002, "tool": 1003}
 
 
@@ -103,6 +108,8 @@ class StubEngine:
     async def tokenize(self, request):
         if self.mode == "error":
             return web.json_response({"error": {"message": "no such thing"}}, status=404)
+        if self.mode in FAILURES:
+            return self.failure()
         asked = await request.json()
         self.counted += 1
         await self.gate.wait()
@@ -143,12 +150,19 @@ class StubEngine:
         if self.mode == "error":
             error = {"error": {"message": "the prompt is too long", "type": "x", "code": 400}}
             return asked, web.json_response(error, status=400, headers={"X-Request-Id": "r1"})
+        if self.mode in FAILURES:
+            return asked, self.failure()
         if self.mode == "garbage":
             return asked, web.Response(body=b"no json at all", content_type="application/json")
         if self.mode == "drop":
             request.transport.close()
             return asked, web.Response()
         return asked, None
+
+    def failure(self):
+        """What engines, and servers before them, answer in no shape of OpenAI's."""
+        status, kind, body = FAILURES[self.mode]
+        return web.Response(status=status, body=body, content_type=kind)
 
     async def chat(self, request):
         asked, answer = await self.take(request)

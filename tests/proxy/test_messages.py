@@ -150,6 +150,33 @@ async def test_arguments_go_back_to_the_engine_as_it_wrote_them(bench, claude, e
     assert spelt == call["function"]["arguments"]
 
 
+@pytest.mark.parametrize("words", ["hello", "null", "[1, 2]", " ", '"{}"'])
+async def test_arguments_that_are_no_object_do_not_end_a_stream(bench, claude, engine, words):
+    """The client raises for them: it gets them under one key, and hands back what was said."""
+    engine.script = [
+        {"tool_calls": [tool_call("look", words), tool_call("look", ' {"a": 1}', "b")]}
+    ]
+    whole = await ask(claude, tools=[TOOL])
+    async with claude.messages.stream(
+        model="policy", max_tokens=50, messages=HI, tools=[TOOL]
+    ) as stream:
+        streamed = await stream.get_final_message()
+    assert [{"INVALID_JSON": words}, {"a": 1}] == [block.input for block in streamed.content]
+    assert [block.input for block in whole.content] == [b.input for b in streamed.content]
+    results = [
+        {"type": "tool_result", "tool_use_id": block.id, "content": "x"}
+        for block in streamed.content
+    ]
+    history = [
+        *HI,
+        {"role": "assistant", "content": streamed.content},
+        {"role": "user", "content": results},
+    ]
+    await ask(claude, tools=[TOOL], messages=history)
+    first, _ = engine.calls[-1]["messages"][1]["tool_calls"]
+    assert words == first["function"]["arguments"]
+
+
 async def test_arguments_that_are_no_json_arrive_under_one_key(claude, engine):
     """Nothing that the model said is lost, and nothing breaks."""
     engine.script = [{"tool_calls": [tool_call("look", '{"at": ')]}]
@@ -339,6 +366,24 @@ async def test_tokens_are_counted_by_the_engine_and_nothing_is_recorded(bench, c
     engine.mode = "error"
     with pytest.raises(BadRequestError, match="cannot count"):
         await claude.messages.count_tokens(model="policy", messages=HI)
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "kind"),
+    [("busy", 503, "overloaded_error"), ("broken", 502, "api_error")],
+)
+async def test_counting_tokens_can_be_tried_again_while_an_engine_is_busy(
+    bench, engine, mode, status, kind
+):
+    """As while its weights are swapped: an error that SDKs repeat, with Retry-After."""
+    engine.mode = mode
+    body = {"model": "policy", "messages": HI}
+    found, headers, answer = await bench.post(
+        "/e/e1/v1/messages/count_tokens", body, token=bench.token()
+    )
+    assert (status, kind) == (found, json.loads(answer)["error"]["type"])
+    assert "1" == headers["Retry-After"]
+    assert "x-should-retry" not in headers
 
 
 async def test_models_are_listed_in_anthropics_shape(bench, claude):

@@ -8,6 +8,7 @@ from odradek.proxy import sse
 from odradek.proxy.capture import Body, Choice, EngineUsage
 from odradek.proxy.dialects import parts, wording
 from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.memory import INVALID
 from odradek.proxy.dialects.messages import reply as replies
 from odradek.proxy.errors import EngineError, ProxyError
 
@@ -25,6 +26,8 @@ class Events:
         """What the open block holds, "" if none is open."""
         self._tools: dict[int, int] = {}
         """Which block each tool call is."""
+        self._unsure: dict[str, str] = {}
+        """Arguments that may yet turn out to be no object, by what the open block holds."""
         self._last = Choice()
         self._usage: EngineUsage | None = None
 
@@ -97,10 +100,18 @@ class Events:
             block = replies.tool_use(part, self._ask, self._id, given={})
             told = self._block(f"tool {part.tool}", block)
             self._tools[part.tool] = self._blocks - 1
-        if part.text:
+            self._unsure[self._open] = ""
+        if text := self._sure(f"tool {part.tool}", part.text):
             at = self._tools[part.tool]
-            told.append(self._delta(at, type="input_json_delta", partial_json=part.text))
+            told.append(self._delta(at, type="input_json_delta", partial_json=text))
         return told
+
+    def _sure(self, kind: str, text: str) -> str:
+        """What of a call's arguments can be told: clients take nothing else than an object."""
+        if kind not in self._unsure:
+            return text
+        self._unsure[kind] += text
+        return self._unsure.pop(kind) if self._unsure[kind].lstrip().startswith("{") else ""
 
     def _block(self, kind: str, block: dict[str, Any]) -> list[bytes]:
         """Open a block, unless one of this kind is open."""
@@ -118,6 +129,9 @@ class Events:
         told = []
         if self._open == "thinking":
             told.append(self._delta(type="signature_delta", signature=replies.SIGNATURE))
+        if words := self._unsure.pop(self._open, ""):
+            said = msgspec.json.encode({INVALID: words}).decode()
+            told.append(self._delta(type="input_json_delta", partial_json=said))
         self._open = ""
         return [*told, _event("content_block_stop", index=self._blocks - 1)]
 

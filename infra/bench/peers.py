@@ -194,9 +194,9 @@ async def _one(place: Place, peer: Peer, repeats: int, calls: int) -> dict[str, 
 async def _figures(target: Target, repeats: int, calls: int) -> dict[str, Any]:
     load = Load(CHAT, [target])
     await load.one(target, 32, WARM_UP)
-    before, answered = _rss_kb(target.process), target.answered
+    before, answered = target.process.rss_kb(), target.answered
     await load.all(repeats, calls, warm_up=WARM_UP)
-    slope = (_rss_kb(target.process) - before) / (target.answered - answered)
+    slope = (target.process.rss_kb() - before) / (target.answered - answered)
     return {**load.figures()[target.name], "rss_kb_per_call": round(slope, 3)}
 
 
@@ -207,11 +207,6 @@ def _loss(answered: int, kept: int | None) -> dict[str, Any]:
 def _kill(process: Measured) -> None:
     os.kill(process.child.pid, signal.SIGKILL)
     process.child.wait()
-
-
-def _rss_kb(process: Measured) -> int:
-    status = Path(f"/proc/{process.child.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0])
 
 
 @contextmanager

@@ -26,6 +26,11 @@ class Measured:
         """CPU milliseconds of all its threads since it began (clock_getcpuclockid(3))."""
         return time.clock_gettime_ns((~self.child.pid << 3) | CPUCLOCK_SCHED) / 1e6
 
+    def rss_kb(self) -> int:
+        """Resident kilobytes."""
+        pages = int(Path(f"/proc/{self.child.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
     def wait_for(self, text: str, timeout_s: float = 30.0) -> str:
         """Its output up to `text`. Raises ProjectError with that output if it never comes."""
         end = time.monotonic() + timeout_s

@@ -3,7 +3,7 @@
 The process under test has one core, load and mock engine the other. Direct calls, calls through a
 bare capture loop (`bare.py`) and calls through the proxy alternate, so that a noisy machine is
 noisy for all. Every call is an episode's new turn with other messages and other token ids: deltas
-save nothing here.
+save nothing here. Episodes that are over are sealed between two measurements, as hosts do.
 """
 
 import os
@@ -30,9 +30,11 @@ from odradek.infra.bus import (
 )
 from odradek.infra.local.broker import LocalBroker
 from odradek.infra.tokens import Claims, mint, new_key
+from odradek.schemas.codec import header
 from odradek.schemas.topics import TURNS
 
 EPISODE_TURNS: Final = 10
+TURN: Final = "odradek.turn.v1"
 EPISODES: Final = 32
 """At once: an agent as a rule has one call in flight."""
 
@@ -206,7 +208,11 @@ def our_proxy(
     ) as proxy:
         said = proxy.wait_for("ready: proxy")
         port = int(said.split("listens on http://127.0.0.1:")[1].split(",")[0])
-        yield Target("proxy", proxy, port, (addresses or _episodes)(key))
+        if addresses is not None:
+            yield Target("proxy", proxy, port, addresses(key))
+            return
+        episodes = Episodes(key)
+        yield Target("proxy", proxy, port, episodes.address, episodes.over)
 
 
 def _kafka(bus: BusSettings) -> dict[str, str]:
@@ -220,19 +226,36 @@ def _plain(_: int) -> tuple[str, str]:
     return "/v1/chat/completions", ""
 
 
-def _episodes(key: str) -> Address:
-    """Addresses of episodes with ten turns each; as many of them at once as calls in flight."""
-    known: dict[str, tuple[str, str]] = {}
+class Episodes:
+    """Episodes with ten turns each; as many of them at once as calls in flight."""
 
-    def address(number: int) -> tuple[str, str]:
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._open: dict[tuple[int, int], tuple[str, str]] = {}
+        """By wave and place in it."""
+
+    def address(self, number: int) -> tuple[str, str]:
+        """Path and token of the nth call."""
         wave, at = divmod(number, EPISODES * EPISODE_TURNS)
-        episode = f"bench-{wave}-{at % EPISODES}"
-        if episode not in known:
-            token = mint(Claims(sub=episode, agent="bench"), [key])
-            known[episode] = (f"/e/{episode}/v1/chat/completions", token)
-        return known[episode]
+        place = wave, at % EPISODES
+        if place not in self._open:
+            name = _name(place)
+            token = mint(Claims(sub=name, agent="bench"), [self._key])
+            self._open[place] = (f"/e/{name}/v1/chat/completions", token)
+        return self._open[place]
 
-    return address
+    def over(self) -> list[tuple[str, str]]:
+        """Seals of the waves that a later one has followed: path and host's token, each once."""
+        last = max((wave for wave, _ in self._open), default=0)
+        ended = [place for place in self._open if place[0] < last]
+        host = mint(Claims(sub="*", scope="host"), [self._key])
+        for place in ended:
+            del self._open[place]
+        return [(f"/e/{_name(place)}/seal", host) for place in ended]
+
+
+def _name(place: tuple[int, int]) -> str:
+    return f"bench-{place[0]}-{place[1]}"
 
 
 async def count(bus: BusSettings, acked: int) -> dict[str, Any]:
@@ -249,6 +272,8 @@ async def count(bus: BusSettings, acked: int) -> dict[str, Any]:
         while left:
             for messages in (await reader.getmany(*left, timeout_ms=1000)).values():
                 for record in messages:
+                    if header(record.headers, "ce_type") != TURN:
+                        continue
                     turn = decode(record.value)
                     seen.append((turn.episode_id, turn.writer, turn.seq))
                     spoiled += bool(turn.error or turn.untrainable)

@@ -85,10 +85,10 @@ async def _wait(port: int, proxy: Target, workload: Workload, calls: int) -> dic
     for number in range(WARM_UP):
         await _one(proxy, workload, -1 - number)
     await _tell(port, b"POST /count")
-    before_kb, cpu_ms, began = rss_kb(proxy.process.child.pid), proxy.process.cpu_ms(), time.time()
+    before_kb, cpu_ms, began = proxy.process.rss_kb(), proxy.process.cpu_ms(), time.time()
     asking = await _begin(port, proxy, workload, calls)
     all_here = time.time()
-    waiting_kb = rss_kb(proxy.process.child.pid)
+    waiting_kb = proxy.process.rss_kb()
     await _tell(port, RELEASE)
     statuses = await asyncio.gather(*asking)
     answered = time.time()
@@ -101,7 +101,7 @@ async def _wait(port: int, proxy: Target, workload: Workload, calls: int) -> dic
         "rss_mb": {
             "before": round(before_kb / 1024, 1),
             "waiting": round(waiting_kb / 1024, 1),
-            "after": round(rss_kb(proxy.process.child.pid) / 1024, 1),
+            "after": round(proxy.process.rss_kb() / 1024, 1),
         },
         "arrived_s": round(all_here - began, 2),
         "answered_s": round(answered - all_here, 2),
@@ -157,12 +157,6 @@ async def _tell(port: int, head: bytes) -> bytes:
     _, body = await client.ask(head + b" HTTP/1.1\r\n\r\n")
     client.close()
     return body
-
-
-def rss_kb(pid: int) -> int:
-    """Resident kilobytes of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 class Gate(asyncio.Protocol):

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from odradek.infra.bench import wire
 from odradek.infra.bench.engine import chunks, reply
+from odradek.infra.bench.proxy import EPISODE_TURNS, EPISODES, Episodes
+from odradek.infra.tokens import new_key
 from odradek.proxy.capture import Streamed, whole
 
 
@@ -48,6 +50,17 @@ def test_the_mock_engines_reply_is_a_whole_turn():
     assert (1000, 64) == (len(found.prompt) // 4, len(found.completion.ids) // 4)
     assert not found.untrainable
     assert len(found.versions) == 1
+
+
+def test_episodes_that_are_over_are_sealed_once():
+    """When a call of a later wave has been made, and not those of that wave."""
+    episodes = Episodes(new_key())
+    made = {episodes.address(number)[0] for number in range(EPISODES * EPISODE_TURNS)}
+    assert [] == episodes.over()
+    episodes.address(EPISODES * EPISODE_TURNS)
+    sealed = {path for path, _ in episodes.over()}
+    assert {path.replace("v1/chat/completions", "seal") for path in made} == sealed
+    assert [] == episodes.over()
 
 
 @pytest.mark.broker

@@ -8,6 +8,7 @@ save nothing here. Episodes that are over are sealed between two measurements, a
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,8 +19,9 @@ import click
 import msgspec
 import uvloop
 
-from odradek.infra.bench.load import CHAT, IN_FLIGHT, WORKLOADS, Load, Target, Workload
+from odradek.infra.bench.load import CHAT, IN_FLIGHT, WARM_UP, WORKLOADS, Load, Target, Workload
 from odradek.infra.bench.processes import pin, pinned, started, two_cores
+from odradek.infra.bench.where import written
 from odradek.infra.bus import (
     BusSettings,
     consumer,
@@ -54,6 +56,8 @@ OPTIONS: Final = (
                  default=["chat"], show_default=True,
                  help="chat: 1,000 ids and 64 sampled; stream: the same in 65 chunks; "
                       "long: 16,000 ids. May be given several times; chat is always measured."),
+    click.Option(["--parts"], is_flag=True,
+                 help="What the CPU of a turn is spent on, of the bare loop's and of ours."),
     click.Option(["--peers"], is_flag=True,
                  help="Other proxies beside ours: those that scripts/bench-peers installed."),
 )  # fmt: skip
@@ -86,6 +90,7 @@ def run(
     calls: int = 1000,
     durability: str = "required",
     workloads: tuple[str, ...] = ("chat",),
+    parts: bool = False,
     peers: bool = False,
 ) -> dict[str, Any]:
     """Measure the proxy: CPU per acked turn and added latency, with a mock engine.
@@ -105,6 +110,8 @@ def run(
             one.name: uvloop.run(_measure(place, one, repeats, max(50, calls // 4), durability))
             for one in more
         }
+        if parts:
+            found["parts_us"] = uvloop.run(_spent(place, repeats * calls))
         if peers:
             from odradek.infra.bench.peers import measure
 
@@ -178,11 +185,39 @@ def mock_engine(place: Place, workload: Workload) -> Iterator[Target]:
         yield Target("direct", engine, port, _plain)
 
 
+async def _spent(place: Place, calls: int) -> dict[str, dict[str, float]]:
+    """Microseconds a turn with 32 in flight that the bare loop and the proxy spend on each part."""
+    await ensure_topics(place.bus)
+    found = {}
+    try:
+        with ExitStack() as stack:
+            engine = stack.enter_context(mock_engine(place, CHAT))
+            files = {name: place.folder / f"{name}.parts" for name in ("bare", "proxy")}
+            targets = [
+                stack.enter_context(_bare(place, place.bus, engine.port, files["bare"])),
+                stack.enter_context(our_proxy(place, engine.port, watched=files["proxy"])),
+            ]
+            load = Load(CHAT, targets)
+            for target in targets:
+                await load.one(target, 32, WARM_UP)
+                target.process.child.send_signal(signal.SIGUSR1)
+                sample = await load.one(target, 32, calls)
+                target.process.child.send_signal(signal.SIGUSR2)
+                counts = written(files[target.name])
+                each = sample.cpu_ms * 1000 / sum(counts.values())
+                found[target.name] = {part: round(n * each, 1) for part, n in counts.items()}
+        return found
+    finally:
+        await delete_topics(place.bus)
+
+
 @contextmanager
-def _bare(place: Place, bus: BusSettings, engine_port: int) -> Iterator[Target]:
+def _bare(
+    place: Place, bus: BusSettings, engine_port: int, watched: Path | None = None
+) -> Iterator[Target]:
     with started(
-        "odradek.infra.bench.bare", str(engine_port), folder=place.folder, core=place.tested,
-        env=_kafka(bus),
+        *_watch(watched), "odradek.infra.bench.bare", str(engine_port), folder=place.folder,
+        core=place.tested, env=_kafka(bus),
     ) as bare:  # fmt: skip
         yield Target("bare", bare, int(bare.wait_for("\n")), _plain)
 
@@ -193,8 +228,12 @@ def our_proxy(
     engine_port: int,
     durability: str = "required",
     addresses: Addresses | None = None,
+    watched: Path | None = None,
 ) -> Iterator[Target]:
-    """The proxy, with tokens of access; the nth call goes where `addresses` of the key says."""
+    """The proxy, with tokens of access; the nth call goes where `addresses` of the key says.
+
+    Under observation (`where.py`) if a file for its counts is named.
+    """
     key = new_key()
     env = {
         **_kafka(place.bus),
@@ -204,8 +243,9 @@ def our_proxy(
         "ODRADEK_PROXY_AUTH": "required",
     }
     with started(
-        "odradek.infra.cli", "proxy", "--port", "0", folder=place.folder, core=place.tested, env=env
-    ) as proxy:
+        *_watch(watched), "odradek.infra.cli", "proxy", "--port", "0", folder=place.folder,
+        core=place.tested, env=env,
+    ) as proxy:  # fmt: skip
         said = proxy.wait_for("ready: proxy")
         port = int(said.split("listens on http://127.0.0.1:")[1].split(",")[0])
         if addresses is not None:
@@ -213,6 +253,10 @@ def our_proxy(
             return
         episodes = Episodes(key)
         yield Target("proxy", proxy, port, episodes.address, episodes.over)
+
+
+def _watch(file: Path | None) -> tuple[str, ...]:
+    return () if file is None else ("odradek.infra.bench.where", str(file))
 
 
 def _kafka(bus: BusSettings) -> dict[str, str]:

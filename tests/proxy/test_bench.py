@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.infra.bench import wire
+from odradek.infra.bench import where, wire
 from odradek.infra.bench.engine import chunks, reply
 from odradek.infra.bench.proxy import EPISODE_TURNS, EPISODES, Episodes
 from odradek.infra.tokens import new_key
@@ -63,6 +63,25 @@ def test_episodes_that_are_over_are_sealed_once():
     assert [] == episodes.over()
 
 
+@pytest.mark.parametrize(
+    ("file", "function", "part"),
+    [
+        ("/lib/aiohttp/client.py", "_request", "towards the engine"),
+        ("/lib/aiohttp/web_protocol.py", "start", "towards the agent"),
+        ("/lib/aiokafka/producer/sender.py", "_send", "the log"),
+        ("/r/proxy/.view/odradek/proxy/dialects/chat.py", "trim", "taken out of the reply"),
+        ("/r/proxy/.view/odradek/proxy/dialects/chat.py", "ask", "request and reply read"),
+        ("/r/proxy/.view/odradek/proxy/story.py", "enter", "the call"),
+        ("/r/proxy/.view/odradek/infra/cli/proxy.py", "command", "event loop"),
+        ("/r/proxy/.venv/lib/python3.11/asyncio/locks.py", "acquire", ""),
+        ("/lib/aiohttp/streams.py", "read", ""),
+    ],
+)
+def test_code_is_known_to_belong_to_a_part(file, function, part):
+    """Libraries that work for several parts count for whoever called them."""
+    assert part == where.named(file, function)
+
+
 @pytest.mark.broker
 def test_the_figures_have_the_promised_keys(broker, monkeypatch):
     """Nothing is lost on the way, and CPU is counted."""
@@ -70,7 +89,7 @@ def test_the_figures_have_the_promised_keys(broker, monkeypatch):
 
     monkeypatch.setenv("ODRADEK_KAFKA_BOOTSTRAP_SERVERS", broker)
 
-    figures = proxy.run(repeats=1, calls=100, workloads=("stream",))
+    figures = proxy.run(repeats=1, calls=100, workloads=("stream",), parts=True)
     assert {"prompt_ids": 1000, "sampled": 64} == figures["payload"]
     assert figures["durability"] == "required"
     assert figures["times_bare"]["c32"] > 0
@@ -79,5 +98,7 @@ def test_the_figures_have_the_promised_keys(broker, monkeypatch):
             assert {"p50_ms", "p99_ms", "per_s", "cpu_ms"} <= set(figures[name][load])
     assert figures["proxy"]["c32"]["cpu_ms"] > 0
     assert figures["added_p50_ms"] > 0
+    assert {"the log", "towards the engine"} <= set(figures["parts_us"]["bare"])
+    assert {"the call", "the turn made"} <= set(figures["parts_us"]["proxy"])
     for found in (figures, figures["workloads"]["stream"]):
         assert (0, 0, 0) == (found["lost"], found["duplicated"], found["spoiled"])

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
+from rich.console import Console
+from rich.progress import track
 
 from odradek.infra.bench import wire
 from odradek.infra.bench.processes import Measured
@@ -86,7 +88,13 @@ class Load:
         """Warm up, then measure each in alternating order."""
         for target in self.targets:
             await self.one(target, 32, warm_up)
-        for repeat in range(repeats):
+        for repeat in track(
+            range(repeats),
+            f"{self.workload.name}: {', '.join(target.name for target in self.targets)}",
+            console=Console(stderr=True),
+            refresh_per_second=1,
+            transient=True,
+        ):
             order = self.targets[:: 1 if repeat % 2 == 0 else -1]
             for in_flight, n in zip(IN_FLIGHT, (max(50, calls // 4), calls), strict=True):
                 for target in order:

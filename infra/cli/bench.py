@@ -54,18 +54,24 @@ def _json_option() -> click.Option:
     return click.Option(
         ["--json", "json_file"],
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-        help="Write the figures there as JSON; - for standard output.",
+        help="Write the figures there as JSON, every repeat among them; - for standard output.",
     )
 
 
 def _measures(module: Any) -> Any:
     def measure(*, json_file: Path | None, **options: Any) -> None:
+        from rich.console import Console
+
+        from odradek.infra.bench.tables import show
+
         figures = module.run(**options)
         text = json.dumps(figures, indent=2)
-        if json_file is not None and str(json_file) != "-":
-            json_file.write_text(text + "\n", encoding="utf-8")
-        if json_file is None or str(json_file) == "-":
+        if str(json_file) == "-":
             click.echo(text)
+            return
+        if json_file is not None:
+            json_file.write_text(text + "\n", encoding="utf-8")
+        show(figures, Console())
 
     return measure
 
@@ -74,5 +80,5 @@ def _measures(module: Any) -> Any:
 def command() -> None:
     """Measure, on this machine, what the README's table of figures says.
 
-    Figures are medians of repeats; the JSON holds every repeat beside them.
+    Prints tables of figures, which are medians of repeats; --json has every repeat beside them.
     """

@@ -1,0 +1,88 @@
+"""Figures of a benchmark as tables that people read."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS: Final = (
+    ("ms CPU a call, 32 in flight", "c32", "cpu_ms"),
+    ("calls/s", "c32", "per_s"),
+    ("p50 ms", "c32", "p50_ms"),
+    ("p99 ms", "c32", "p99_ms"),
+    ("ms CPU, one in flight", "c1", "cpu_ms"),
+    ("p50 ms", "c1", "p50_ms"),
+    ("p99 ms", "c1", "p99_ms"),
+)
+"""Of a target of HTTP load: heading, load, figure."""
+OWN: Final = (("kB a call", "rss_kb_per_call"), ("lost on kill -9", "lost_on_kill"))
+"""The same, of those that have it: heading, figure."""
+
+
+def show(figures: dict[str, Any], console: Console, title: str = "") -> None:
+    """Print all figures but the single repeats, targets of load and tables of parts first."""
+    targets = {name: one for name, one in figures.items() if _is_target(one)}
+    if targets:
+        console.print(_targets(targets, title))
+    nested = {name: one for name, one in figures.items() if _is_map(one) and name not in targets}
+    rest = Table("", "", title=None if targets else title or None, show_header=False)
+    for name, one in nested.items():
+        if _is_matrix(one):
+            console.print(_matrix(one, name))
+        elif _has_targets(one):
+            show(one, console, name)
+    for name, value in _scalars(figures):
+        rest.add_row(name, _told(value))
+    if rest.row_count:
+        console.print(rest)
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value)
+
+
+def _is_target(value: Any) -> bool:
+    return _is_map(value) and _is_map(value.get("c32")) and "cpu_ms" in value["c32"]
+
+
+def _is_matrix(value: Any) -> bool:
+    return _is_map(value) and all(map(_is_map, value.values())) and not _has_targets(value)
+
+
+def _has_targets(value: dict[str, Any]) -> bool:
+    return any(_is_target(one) or (_is_map(one) and _has_targets(one)) for one in value.values())
+
+
+def _targets(targets: dict[str, Any], title: str) -> Table:
+    own = [(name, field) for name, field in OWN if any(field in one for one in targets.values())]
+    table = Table("", *(name for name, _, _ in COLUMNS), *(name for name, _ in own), title=title)
+    for name, one in targets.items():
+        loads = [_told(one[load][field]) for _, load, field in COLUMNS]
+        table.add_row(name, *loads, *(_told(one.get(field)) for _, field in own))
+    return table
+
+
+def _matrix(columns: dict[str, dict[str, Any]], title: str) -> Table:
+    table = Table("", *columns, title=title)
+    for name in dict.fromkeys(name for column in columns.values() for name in column):
+        table.add_row(name, *(_told(column.get(name)) for column in columns.values()))
+    return table
+
+
+def _scalars(figures: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in figures.items():
+        if not isinstance(value, dict | list):
+            yield above + name, value
+        elif _is_map(value) and not any(
+            is_(value) for is_ in (_is_target, _is_matrix, _has_targets)
+        ):
+            yield from _scalars(value, f"{above}{name}.")
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

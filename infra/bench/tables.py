@@ -72,11 +72,11 @@ def _matrix(columns: dict[str, dict[str, Any]], title: str) -> Table:
 
 def _scalars(figures: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in figures.items():
-        if not isinstance(value, dict | list):
+        if isinstance(value, list) or _is_target(value) or _is_matrix(value):
+            continue
+        if not isinstance(value, dict):
             yield above + name, value
-        elif _is_map(value) and not any(
-            is_(value) for is_ in (_is_target, _is_matrix, _has_targets)
-        ):
+        elif not _has_targets(value):
             yield from _scalars(value, f"{above}{name}.")
 
 

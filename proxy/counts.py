@@ -1,8 +1,10 @@
 """Counting the tokens of a prompt: the engine's own count, which samples and records nothing."""
 
 import asyncio
+from typing import Final
 
 import msgspec
+from msgspec import Raw
 
 from odradek.proxy import capture
 from odradek.proxy.dialects.dialect import Ask
@@ -17,6 +19,14 @@ from odradek.proxy.errors import (
 from odradek.proxy.pool import Pool
 from odradek.proxy.story import Story
 from odradek.proxy.upstream import BUSY
+
+RENDERED: Final = (
+    "model", "messages", "tools", "add_generation_prompt", "continue_final_message",
+    "chat_template_kwargs",
+)  # fmt: skip
+"""Fields of a request that `/tokenize` takes, and that make its prompt what it is."""
+
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 class Counts:
@@ -50,8 +60,8 @@ class Counts:
             story.counting -= 1
 
     async def _ask(self, story: Story, ask: Ask) -> int:
-        wanted = {"model": ask.model, "messages": ask.messages, "add_generation_prompt": True}
-        body = msgspec.json.encode(wanted | ({"tools": ask.tools} if ask.tools else {}))
+        known = _fields.decode(ask.body)
+        body = msgspec.json.encode({name: known[name] for name in RENDERED if name in known})
         asked = self._engine.ask("/tokenize", body, None, episode=story.episode_id)
         try:
             async with asyncio.timeout(self._deadline_s), await asked as upstream:

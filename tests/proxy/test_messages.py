@@ -369,6 +369,29 @@ async def test_tokens_are_counted_by_the_engine_and_nothing_is_recorded(bench, c
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"thinking": {"type": "disabled"}},
+        {"tools": [TOOL]},
+        {"messages": [*HI, {"role": "assistant", "content": "I "}]},
+    ],
+)
+async def test_the_prompt_that_is_counted_is_the_one_that_would_be_sampled_from(
+    claude, engine, more
+):
+    """With what its rendering depends on: tools, thinking, a reply that is to be gone on with."""
+    await claude.messages.count_tokens(**{"model": "policy", "messages": HI, **more})
+    await ask(claude, **more)
+    (counted,), (sampled,) = engine.tokenized, engine.calls
+    for name in (
+        "messages", "tools", "chat_template_kwargs", "continue_final_message",
+        "add_generation_prompt",
+    ):  # fmt: skip
+        assert sampled.get(name) == counted.get(name), name
+
+
+@pytest.mark.parametrize(
     ("mode", "status", "kind"),
     [("busy", 503, "overloaded_error"), ("broken", 502, "api_error")],
 )

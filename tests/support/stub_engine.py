@@ -86,6 +86,7 @@ class StubEngine:
         self.template = prompt_ids
         self.takes_ids = True
         self.rendered = []
+        self.tokenized = []
         self.counted = 0
         self.url = ""
 
@@ -111,9 +112,11 @@ class StubEngine:
         if self.mode in FAILURES:
             return self.failure()
         asked = await request.json()
+        self.tokenized.append(asked)
         self.counted += 1
         await self.gate.wait()
-        return web.json_response({"count": len(prompt_ids(asked["messages"]))})
+        answer = asked.get("add_generation_prompt", True)
+        return web.json_response({"count": len(prompt_ids(asked["messages"], answer=answer))})
 
     async def render(self, request):
         """VLLM's route: a chat request as ids."""

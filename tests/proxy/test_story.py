@@ -1,14 +1,16 @@
 """What is remembered of an episode, and for how long; by a clock that the test moves."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from odradek.infra.bus import Record
 from odradek.proxy.errors import EpisodeSealed
 from odradek.proxy.policies import PolicyVersions
 from odradek.proxy.stories import Stories
-from odradek.proxy.story import Sealing, Stage
+from odradek.proxy.story import MAX_DIGESTS, MAX_TOOLS, MAX_UNSEEN, Pending, Sealing, Stage
 from odradek.schemas import codec
-from odradek.schemas.events import Outcome, Policy
+from odradek.schemas.events import Outcome, Policy, Turn
 
 
 class Clock:
@@ -70,6 +72,61 @@ def test_an_idle_episode_keeps_its_numbering_until_its_tokens_have_ended(stories
     clock.now = 151
     stories.sweep()
     assert len(stories) == 0
+
+
+def test_an_episode_is_forgotten_after_its_last_token_and_its_last_call(stories, clock):
+    """Whichever was later; a token that ends sooner takes nothing back."""
+    for name, until, used_at in (("token", 500, 0), ("call", 0, 500)):
+        story = stories.of(name, until=until)
+        stories.of(name, until=1)
+        story.used_at = used_at
+    clock.now = 599
+    stories.sweep()
+    assert ["token", "call"] == [story.episode_id for story in stories]
+    clock.now = 601
+    stories.sweep()
+    assert 0 == len(stories)
+
+
+def test_a_sealed_episode_is_remembered_though_no_token_of_it_was_seen(stories, clock):
+    """Its host repeats the seal where the answer was lost, and is told the same."""
+    sealing = Sealing("w", 1, Outcome.COMPLETED)
+    stories.close(stories.of("e"), sealing)
+    clock.now = 99
+    stories.sweep()
+    assert sealing == stories.sealed("e")
+
+
+def test_an_episode_with_a_call_in_flight_is_not_idle(stories, clock):
+    """However long the call takes: its numbering and its history stay."""
+    story = stories.of("e")
+    story.enter("a call", limit=1)
+    story.tools.add("x")
+    clock.now = 1000
+    stories.sweep()
+    assert (story, {"x"}) == (stories.get("e"), story.tools)
+    story.leave("a call", clock.now)
+    stories.sweep()
+    assert (1000, {"x"}) == (story.used_at, story.tools)
+
+
+def test_what_is_remembered_of_calls_does_not_grow_with_their_number(stories):
+    """Digests, tools, and turns that nobody saw."""
+    story = stories.of("e")
+    for n in range(5000):
+        story.begin(f"digest {n}")
+        story.learn_tools(f"tools {n}")
+        story.put_aside(SimpleNamespace(digest=f"digest {n}", standing=("t",)))
+    assert MAX_DIGESTS >= len(story.begun) > 0
+    assert MAX_TOOLS >= len(story.tools) > 0
+    assert [f"digest {n}" for n in range(5000 - MAX_UNSEEN, 5000)] == [
+        one for one, _ in story.unseen
+    ]
+
+
+def test_a_turn_that_was_given_up_may_be_acknowledged_all_the_same(stories):
+    """Under `best_effort` another call has forgotten it meanwhile."""
+    stories.of("e").sure(Pending(Turn(episode_id="e", turn_id="t", writer="w", seq=0), b"", []))
 
 
 def test_versions_never_go_back_and_other_policies_do_not_count():

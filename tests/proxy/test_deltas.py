@@ -10,7 +10,15 @@ from msgspec import Raw
 
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.capture import whole
-from odradek.proxy.deltas import Branches, Leaf, common_ids, common_messages
+from odradek.proxy.deltas import (
+    END_BYTES,
+    Branches,
+    End,
+    Leaf,
+    common_ids,
+    common_messages,
+    respelt,
+)
 from odradek.proxy.dialects import chat
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.recorder import Draft, Recorder
@@ -131,6 +139,83 @@ def test_memory_is_bounded_in_branches_and_bytes():
     assert ("9", 2) == branches.prompt(pack_ids([9, 1, 2]))
     branches.add(Leaf(turn_id="x", messages=[], reply=Raw(b"{}"), ids=b"", size=200))
     assert len(branches) == 0
+
+
+def said(role, text):
+    return Raw(json.dumps({"role": role, "content": text}).encode())
+
+
+def leaf(turn_id, *texts, ends=()):
+    """A turn whose history is these texts, its reply the last of them; an id for each."""
+    *messages, reply = [said("ua"[n % 2], text) for n, text in enumerate(texts)]
+    ids = pack_ids([sum(text.encode()) for text in texts])
+    made = tuple(End(n, n - 1, n, True, b"") for n in ends)
+    return Leaf(turn_id=turn_id, messages=messages, reply=reply, ids=ids, size=100, ends=made)
+
+
+def ends_of(branches, *texts):
+    """(turn_id, messages up to the reply) of what a conversation goes on from."""
+    found = branches.reply([said("ua"[n % 2], text) for n, text in enumerate(texts)])
+    return found and (found[0].turn_id, found[1].messages)
+
+
+def test_ids_are_carried_on_behind_the_agents_own_history_only():
+    """The longest reply that comes first; one that its agent has edited is another text."""
+    branches = Branches()
+    branches.add(leaf("1", "q", "a", "r", "b", ends=(2, 4)))
+    branches.add(leaf("2", "q", "a", "s", "c", ends=(2, 4)))
+    assert ("1", 4) == ends_of(branches, "q", "a", "r", "b", "t")
+    assert ("2", 4) == ends_of(branches, "q", "a", "s", "c", "t")
+    assert 2 == ends_of(branches, "q", "a", "s", "edited", "t")[1]
+    assert ends_of(branches, "q", "edited", "s") is None
+    assert ends_of(branches, "q", "a") is None
+
+
+def test_a_turn_that_goes_on_from_equal_ones_keeps_all_their_ends():
+    """A first call repeated later has the same ids, and fewer replies in it."""
+    branches = Branches()
+    for turn in (
+        leaf("2", "q", "a", "r", "b", ends=(4,)),
+        leaf("1", "q", "a", ends=(2,)),
+        leaf("0", "q", "a", ends=(2,)),
+    ):
+        branches.add(turn)
+    branches.add(leaf("3", "q", "a", "r", "b", "s", "c", ends=(6,)))
+    assert 1 == len(branches)
+    assert ("3", 4) == ends_of(branches, "q", "a", "r", "b", "other")
+
+
+def test_what_branches_hold_is_counted():
+    """A turn in place of the one it continues, its ends, and nothing after all is forgotten."""
+    branches = Branches()
+    branches.add(leaf("1", "q", "a", ends=(2,)))
+    assert 100 == branches.size
+    branches.add(leaf("2", "q", "a", "r", "b", ends=(4,)))
+    assert 100 + END_BYTES == branches.size
+    branches.clear()
+    assert (0, 0) == (branches.size, len(branches))
+
+
+CALLED = (
+    b'{"role":"assistant","reasoning":"%s","tool_calls":[{"id":"c","type":"function",'
+    b'"function":{"name":"f","arguments":"{%s}"}}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("echo", "same"),
+    [
+        (CALLED % (b"so", rb"\"a\":  1"), True),
+        (CALLED % (b"", rb"\"a\":1"), True),
+        (CALLED % (b"no", rb"\"a\": 1"), False),
+        (CALLED % (b"so", rb"\"a\": 2"), False),
+        (CALLED % (b"so", rb"\"a\": "), False),
+        (b"{", False),
+    ],
+)
+def test_clients_may_respell_arguments_and_leave_reasoning_out(echo, same):
+    """Values count, and reasoning that is sent back is compared."""
+    assert same == respelt(Raw(CALLED % (b"so", rb"\"a\": 1")), Raw(echo))
 
 
 @given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))

@@ -7,6 +7,7 @@ import pytest
 from openai import ConflictError
 
 from odradek.infra.tokens import Claims, mint
+from odradek.proxy.seal import MAX_ERROR, SealRequest
 from odradek.schemas.events import Outcome, Sealed
 
 from .conftest import KEY
@@ -36,6 +37,14 @@ async def test_a_second_seal_says_what_the_first_one_wrote(bench):
     first, second = await asyncio.gather(bench.seal(outcome="completed"), bench.seal())
     third = await bench.seal(outcome="failed")
     assert first == second == third
+    assert len(bench.sealed()) == 1
+
+
+async def test_two_seals_at_once_write_one_end(bench):
+    """The second waits for the first, whatever it asks for, and is told the same."""
+    asked = (SealRequest(), SealRequest(Outcome.FAILED))
+    first, second = await asyncio.gather(*(bench.proxy.seals.seal("e1", one) for one in asked))
+    assert (Outcome.COMPLETED, first) == (first.outcome, second)
     assert len(bench.sealed()) == 1
 
 
@@ -104,6 +113,44 @@ async def test_a_seal_that_the_log_refuses_is_a_503_and_can_be_repeated(bench):
     bench.log.failing = False
     assert (await bench.seal())[1]["n_turns"] == 1
     assert len(bench.sealed()) == 1
+
+
+class Stuck:
+    """A call that does not end."""
+
+    gone, gone_since = False, None
+
+    def stop(self, why, *, in_s):
+        """Nothing helps."""
+
+
+async def test_a_seal_does_not_wait_for_ever_for_a_call_that_does_not_end(make):
+    """It is to be repeated, and then ends the episode."""
+    async with make(seal_wait_s=0.01, log_timeout_s=0.01) as bench:
+        story = bench.proxy.stories.of("e1")
+        stuck = Stuck()
+        story.enter(stuck, limit=1)
+        async with asyncio.timeout(5):
+            assert 503 == (await bench.seal())[0]
+        assert not bench.sealed()
+        story.leave(stuck, 0.0)
+        assert 200 == (await bench.seal())[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [(Outcome.COMPLETED, Outcome.INCOMPLETE), (Outcome.CANCELLED, Outcome.CANCELLED)],
+)
+async def test_a_lost_turn_makes_an_end_incomplete_that_would_count(bench, said, written):
+    """Another end says more about the episode than that."""
+    bench.proxy.stories.of("e1").lost = 1
+    assert written.value == (await bench.seal(outcome=said.value))[1]["outcome"]
+
+
+async def test_a_hosts_words_about_an_end_are_cut_to_their_bound(bench):
+    """A stack trace of megabytes is no event."""
+    assert 200 == (await bench.seal(outcome="failed", error="x" * 100_000))[0]
+    assert MAX_ERROR == len(bench.sealed()[0].error)
 
 
 async def test_only_a_host_may_seal(bench):

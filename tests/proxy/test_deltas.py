@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -183,6 +184,18 @@ def test_a_turn_that_goes_on_from_equal_ones_keeps_all_their_ends():
     branches.add(leaf("3", "q", "a", "r", "b", "s", "c", ends=(6,)))
     assert 1 == len(branches)
     assert ("3", 4) == ends_of(branches, "q", "a", "r", "b", "other")
+
+
+def test_a_turn_is_forgotten_only_for_one_that_has_all_of_it():
+    """Its ids and its messages: where either differ, a later turn may still go on from it."""
+    first, more = leaf("1", "q", "a"), pack_ids([1, 2])
+    drifted = msgspec.structs.replace(leaf("2", "q", "a", "r", "b"), ids=more + first.ids)
+    rewritten = msgspec.structs.replace(leaf("2", "x", "a", "r", "b"), ids=first.ids + more)
+    for other in (drifted, rewritten):
+        branches = Branches()
+        branches.add(first)
+        branches.add(other)
+        assert 2 == len(branches)
 
 
 def test_what_branches_hold_is_counted():

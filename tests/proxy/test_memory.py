@@ -99,6 +99,20 @@ def test_a_kept_reply_weighs_what_its_request_holds():
     assert MAX_ORPHANS == len(story.orphans) + len(story.unseen)
 
 
+def test_of_small_replies_so_many_are_kept():
+    """The oldest go first; a reply that ended with an error is none to hand out."""
+    story = Story("e1", 0.0)
+    for n in range(3 * MAX_ORPHANS):
+        retries.keep(story, result(n, n + 1))
+    assert MAX_ORPHANS == len(story.orphans)
+    assert 2 * MAX_ORPHANS == len(story.unseen)
+    oldest, broken = result(2 * MAX_ORPHANS, 2 * MAX_ORPHANS + 1), result(0, 1)
+    assert oldest.drafts[0].turn_id == retries.take(story, oldest.digest).drafts[0].turn_id
+    broken.drafts[0].captured.error = "the stream ended"
+    retries.keep(story, broken)
+    assert retries.take(story, broken.digest) is None
+
+
 def used(stories, name, now, *, history=1000, replies=1000):
     """An episode that was used at a time, with so many bytes of either kind."""
     story = stories.of(name)

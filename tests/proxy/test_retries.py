@@ -1,11 +1,12 @@
 """A client's retry does not sample again, and no reply is handed out twice."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.retries import HEADER, MAX_ORPHANS
+from odradek.proxy.retries import HEADER, MAX_ORPHANS, count
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 PATH = "/e/e1/v1/chat/completions"
@@ -35,6 +36,15 @@ async def leave(bench, engine, body, count=0):
     (call,) = calls() - before
     await bench.until(lambda: call.gone)
     return call
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("2", 2), ("", 0), ("-1", 0), ("1.5", 0), ("\u00b2", 0), ("9" * 9, 1000), ("9" * 5000, 0)],
+)
+def test_a_retry_count_is_a_small_number_or_none(said, expected):
+    """A client's header breaks no call."""
+    assert expected == count(SimpleNamespace(headers={HEADER: said}))
 
 
 def retry(bench, body, count=1):

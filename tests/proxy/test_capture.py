@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odradek.proxy.capture import Streamed, whole
+from odradek.proxy.capture import Streamed, Weights, joined, whole
 from odradek.proxy.dialects import chat
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.message import merge
@@ -94,6 +94,148 @@ def test_version_spans_are_taken_only_if_they_make_sense(spans, expected):
     (found,) = whole(json.dumps({"choices": [choice], "prompt_token_ids": [5]}).encode())
     assert expected == found.versions
     assert not found.untrainable
+
+
+def reply(**more):
+    """An engine's whole reply of two tokens that may be trained on, but for what differs."""
+    choice = {
+        "index": 0, "message": {}, "finish_reason": "stop", "token_ids": [1, 2],
+        "logprobs": {"content": [{"logprob": -1}] * 2},
+    }  # fmt: skip
+    outer = {
+        name: more.pop(name) for name in ("prompt_token_ids", "usage", "error") if name in more
+    }
+    return json.dumps({"choices": [{**choice, **more}], "prompt_token_ids": [5], **outer}).encode()
+
+
+@pytest.mark.parametrize(
+    ("differs", "expected"),
+    [
+        ({}, ""),
+        ({"token_ids": None}, "no_token_ids"),
+        ({"prompt_token_ids": None}, "no_token_ids"),
+        ({"token_ids": [1, -2]}, "bad_tokens"),
+        ({"token_ids": [1, 2**32]}, "bad_tokens"),
+        ({"prompt_token_ids": [2**40]}, "bad_tokens"),
+        ({"logprobs": None}, "no_logprobs"),
+        ({"logprobs": {"content": [{"logprob": -1}]}}, "length_mismatch"),
+        ({"usage": {"completion_tokens": 3}}, "length_mismatch"),
+        ({"usage": {"completion_tokens": 1}}, "length_mismatch"),
+        ({"usage": {"completion_tokens": 0}}, "length_mismatch"),
+        ({"usage": {"completion_tokens": None}}, ""),
+        ({"usage": {"completion_tokens": 2}}, ""),
+    ],
+)
+def test_what_does_not_add_up_is_named_and_not_trained(differs, expected):
+    """Ids, log probabilities and the engine's own count have to agree."""
+    (found,) = whole(reply(**differs))
+    assert expected == found.untrainable
+    assert not found.error
+
+
+def test_log_probabilities_that_are_no_numbers_are_not_taken():
+    """One that overflows on its way into the log would spoil the whole sum."""
+    for bad in (1e39, -1e39):
+        (found,) = whole(reply(logprobs={"content": [{"logprob": -1}, {"logprob": bad}]}))
+        assert ("length_mismatch", b"") == (found.untrainable, found.completion.logprobs)
+        assert 8 == len(found.completion.ids)
+
+
+@pytest.mark.parametrize(
+    ("finish", "stopped", "expected"),
+    [
+        ("stop", None, True),
+        ("stop", 7, True),
+        ("tool_calls", None, True),
+        ("stop", "STOP", False),
+        ("length", None, False),
+    ],
+)
+def test_a_reply_is_closed_by_an_end_token_only(finish, stopped, expected):
+    """A limit or a stop string ends it in the middle of what the template would write."""
+    (found,) = whole(reply(finish_reason=finish, stop_reason=stopped))
+    assert expected is found.closed
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"choices":[{"message":%s1%s}]}' % (b"[" * 61, b"]" * 61), "cannot be read"),
+        (b'{"choices":[{"message":{"a":"\xc5z"}}]}', "cannot be read"),
+        (b'{"choices":[],"error":{"message":"out of memory"}}', "out of memory"),
+        (b'{"choices":[],"error":{"message":"%s"}}' % (b"x" * 9999), "x" * 500),
+        (b'{"choices":[],"error":"plain"}', "plain"),
+        (b'{"choices":[],"error":{}}', "the engine reported an error"),
+        (b'{"choices":[]}', "the engine's reply is empty"),
+    ],
+)
+def test_a_reply_that_is_none_says_why_in_one_line(body, expected):
+    """What no reader of the log would take is an error, too."""
+    (found,) = whole(body)
+    assert expected in found.error
+    assert 600 > len(found.error)
+
+
+def test_a_choice_beyond_reason_is_the_first():
+    """Its number stands in the log, where it has its bounds."""
+    assert [0, 0, 3] == [whole(reply(index=index))[0].choice for index in (-1, 2**16, 3)]
+
+
+def streamed(*chunks):
+    found = Streamed()
+    told = [found.feed(json.dumps(chunk).encode()) for chunk in chunks]
+    return found, told
+
+
+def test_a_stream_keeps_what_only_some_of_its_chunks_say():
+    """Name, usage, prompt, and why it ended, whatever order they come in."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    found, told = streamed(
+        {"id": "a", "prompt_token_ids": [1], "choices": [{"delta": {"content": "x"}}]},
+        {"choices": [{"delta": {}, "token_ids": [2], "finish_reason": "stop", "stop_reason": "S"}]},
+        {"usage": usage, "choices": []},
+        {"prompt_token_ids": [7, 7], "choices": [{"delta": {}}]},
+    )
+    (one,) = found.captured()
+    assert [False, True, False, False] == told
+    assert found.ended
+    assert ("a", "stop", False) == (one.id, one.finish_reason, one.closed)
+    assert (1, 4) == (one.usage.prompt_tokens, len(one.prompt))
+
+
+def test_a_stream_has_ended_when_each_of_its_choices_has():
+    """One that never began has not; any of its ends may look like the last to a client."""
+    ends = {"index": 1, "delta": {}, "finish_reason": "stop"}
+    goes_on = {"index": 0, "delta": {"content": "x"}}
+    assert not streamed()[0].ended
+    found, told = streamed({"choices": [ends, goes_on]})
+    assert ([True], False) == (told, found.ended)
+    found.feed(json.dumps({"choices": [{**ends, "index": 0}]}).encode())
+    assert found.ended
+    assert [0, 1] == [one.choice for one in found.captured()]
+
+
+@pytest.mark.parametrize("bad", [{"error": {"message": "broke"}}, {"choices": 3}])
+def test_an_error_in_a_stream_is_an_end_that_waits(bad):
+    """A client may stop reading at it, so the log has it first."""
+    found, told = streamed({"choices": [{"delta": {"content": "x"}}]}, bad)
+    assert [False, True] == told
+    assert found.bad == found.error == found.captured()[0].error != ""
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([(4, 2, 3)], [(4, 0, 3)]),
+        ([(5, 2, 3)], [(4, 0, 2), (5, 2, 3)]),
+        ([(4, 3, 4)], [(4, 0, 2), (4, 3, 4)]),
+        ([(4, 0, 3)], [(4, 0, 3)]),
+    ],
+)
+def test_spans_of_a_chunk_go_on_from_those_before(more, expected):
+    """Only where they touch; what begins again at the start stands in their place."""
+    found = joined([Weights(4, 0, 2)], [Weights(*one) for one in more])
+    assert expected == [(one.version, one.start, one.end) for one in found]
 
 
 def chunk(ids, spans, finish=None):

@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 
 from odradek.proxy.capture import NULL, UNREADABLE, Body, Captured
 from odradek.proxy.dialects.memory import Memory
-from odradek.proxy.errors import BadRequest, ProxyError
+from odradek.proxy.errors import BadRequest, ProxyError, Unsupported
 from odradek.proxy.sse import ServerEvent
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
@@ -152,6 +152,16 @@ class Dialect(Protocol):
     def refusal(self, body: bytes, status: int) -> bytes:
         """The body of an engine's answer that is an error."""
         ...
+
+
+def single(ask: Ask) -> Ask:
+    """The same, of a dialect that shows one reply: a sample that no agent sees must not be trained.
+
+    Raises Unsupported.
+    """
+    if ask.n > 1:
+        raise Unsupported("n: a reply has one choice in this dialect", param="n")
+    return ask
 
 
 def fingerprint(body: bytes) -> str:

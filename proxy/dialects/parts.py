@@ -33,7 +33,7 @@ def identity(engine_id: str, ask: Ask) -> str:
 
 
 def first(body: Body) -> Choice | None:
-    """The choice that a translated dialect answers with; the others are recorded only."""
+    """The choice that a translated dialect answers with; it asks for no other."""
     for choice in body.choices:
         if choice.index == 0:
             return choice

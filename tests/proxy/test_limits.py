@@ -69,6 +69,19 @@ async def test_a_request_beyond_a_limit_is_the_dialects_own_400_and_counted(make
             assert bench.proxy.refused == (await answer.json())["refused"]
 
 
+@pytest.mark.parametrize("claims", [{}, {"sampling": {"n": 2}}])
+@pytest.mark.parametrize("dialect", ["messages", "responses"])
+async def test_a_sample_that_the_agent_would_not_see_is_not_asked_for(bench, dialect, claims):
+    """These dialects show one choice: another would be trained on for an agent's reward."""
+    path, body = ALL[dialect]
+    status, _, answer = await bench.post(
+        path, body if claims else {**body, "n": 2}, token=bench.token(**claims)
+    )
+    assert "n: " in told(dialect, status, answer)["message"]
+    assert not bench.engine.calls
+    assert 200 == (await bench.post(path, {**body, "n": 1}, token=bench.token()))[0]
+
+
 @pytest.mark.parametrize("dialect", ALL)
 async def test_headers_and_bodies_beyond_their_limits_are_refused(make, dialect):
     """431 and 413, in the dialect's shape."""

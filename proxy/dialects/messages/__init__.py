@@ -9,7 +9,14 @@ from odradek.proxy import capture
 from odradek.proxy.capture import Body, Captured
 from odradek.proxy.dialects import wording
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Ask, Terms, fingerprint, shallow, unreadable
+from odradek.proxy.dialects.dialect import (
+    Ask,
+    Terms,
+    fingerprint,
+    shallow,
+    single,
+    unreadable,
+)
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.messages import reply as replies
 from odradek.proxy.dialects.messages import request as requests
@@ -49,7 +56,7 @@ class Messages:
             raise unreadable(error) from None
         chat, thinking = requests.chat(fields, terms.memory)
         return msgspec.structs.replace(
-            CHAT.ask(msgspec.json.encode(chat), terms),
+            single(CHAT.ask(msgspec.json.encode(chat), terms)),
             dialect=self,
             digest=fingerprint(body),
             origin=Asked(thinking),

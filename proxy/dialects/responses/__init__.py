@@ -13,7 +13,14 @@ from odradek.proxy import capture
 from odradek.proxy.capture import Body, Captured
 from odradek.proxy.dialects import wording
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Ask, Terms, fingerprint, shallow, unreadable
+from odradek.proxy.dialects.dialect import (
+    Ask,
+    Terms,
+    fingerprint,
+    shallow,
+    single,
+    unreadable,
+)
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses import request as requests
@@ -66,7 +73,7 @@ class Responses:
         made = requests.chat(fields, terms.memory)
         asked = Asked(made.echo, made.chain, made.told, made.logprobs, made.store)
         return msgspec.structs.replace(
-            CHAT.ask(msgspec.json.encode(made.chat), terms),
+            single(CHAT.ask(msgspec.json.encode(made.chat), terms)),
             dialect=self,
             digest=fingerprint(body),
             origin=asked,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 from openai import BadRequestError
@@ -332,3 +333,22 @@ async def test_a_client_that_leaves_within_its_request_is_no_bug_of_ours(bench, 
     await bench.ask("hi")
     assert 1 == len(bench.turns())
     assert "a bug" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"), [(4, 5, 4), (5, 4, 4), (None, 5, None), (4, None, None)]
+)
+async def test_tokens_without_spans_are_of_the_older_version(make, engine, before, after, expected):
+    """The weights may have been swapped while they were sampled; where one is unknown, so is it."""
+    engine.mode = "no_versions"
+    engine.gate.clear()
+    versions = SimpleNamespace(current=before)
+    async with make(versions=versions) as bench:
+        asking = asyncio.create_task(bench.ask())
+        await engine.entered.wait()
+        versions.current = after
+        engine.gate.set()
+        await asking
+        (turn,) = bench.turns()
+        assert [expected][: expected is not None] == [span.version for span in turn.versions]
+        assert ("" if expected is None else "inferred") == turn.versions_from

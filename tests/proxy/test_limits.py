@@ -167,7 +167,9 @@ async def test_an_episode_has_a_bound_of_calls_and_tokens(make, dialect):
     for settings, claims, allowed in (
         ({"max_episode_calls": 2}, {}, 2),
         ({"max_episode_calls": 9}, {"max_calls": 1}, 1),
+        ({"max_episode_calls": 1}, {"max_calls": 9}, 1),
         ({"max_episode_tokens": 1}, {}, 1),
+        ({"max_episode_tokens": 1}, {"max_tokens": 10**6}, 1),
         ({}, {"max_tokens": 1}, 1),
     ):
         async with make(**settings) as bench:
@@ -179,6 +181,32 @@ async def test_an_episode_has_a_bound_of_calls_and_tokens(make, dialect):
             assert "false" == headers["x-should-retry"]
             assert {"budget_spent": 1} == bench.proxy.refused
             assert allowed == len(bench.turns())
+
+
+async def test_an_episodes_tokens_are_those_of_prompts_and_replies(bench):
+    """It goes on below its bound, and ends at it."""
+    await bench.ask(episode="measured")
+    usage = bench.turns("measured")[0].usage
+    assert usage.prompt_tokens > 0 < usage.completion_tokens
+    whole = usage.prompt_tokens + usage.completion_tokens
+    body = {"model": "policy", "messages": [{"role": "user", "content": "hi"}]}
+    for budget, second in ((whole, 429), (whole + 1, 200)):
+        name = f"e{budget}"
+        token = mint(Claims(sub=name, max_tokens=budget), [KEY])
+        path = f"/e/{name}/v1/chat/completions"
+        found = [(await bench.post(path, body, token=token))[0] for _ in range(2)]
+        assert [200, second] == found
+
+
+async def test_a_token_cannot_lengthen_a_calls_deadline(make, engine):
+    """The settings bound what it may ask for."""
+    engine.gate.clear()
+    async with make(call_s=0.1) as bench:
+        token = mint(Claims(sub="e1", call_s=100), [KEY])
+        body = {"messages": [{"role": "user", "content": "hi"}]}
+        async with asyncio.timeout(10):
+            status, _, _ = await bench.post("/e/e1/v1/chat/completions", body, token=token)
+        assert 504 == status
 
 
 @pytest.mark.parametrize("dialect", ALL)

@@ -330,3 +330,37 @@ async def test_what_an_engine_answers_with_cannot_send_the_proxy_elsewhere(make)
         assert "Location" not in headers
         assert status != 200 or bench.turns()[0].error
         assert [PATH] == asked
+
+
+async def test_agents_get_an_engines_own_retry_after_and_none_of_its_cookies(make):
+    """What it asks to wait is what the SDKs wait; its other headers are its own business."""
+    sent = {"Retry-After": "7", "X-Request-Id": "r", "Set-Cookie": "a=b", "X-Inner": "1"}
+
+    async def busy(request):
+        return web.json_response({"error": {"message": "busy"}}, status=429, headers=sent)
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", busy)
+    async with listening(app) as url, make(engine_url=url) as bench:
+        status, headers, _ = await bench.post(f"/e/e1{PATH}", BODY, token=bench.token())
+        assert (429, "7", "r") == (status, headers["Retry-After"], headers["X-Request-Id"])
+        assert not {"Set-Cookie", "X-Inner"} & set(headers)
+
+
+async def test_the_proxys_environment_does_not_decide_where_calls_go(make, engine, monkeypatch):
+    """Proxy variables are for other programs: prompts and the engine's key take no detour."""
+    asked = []
+
+    async def detour(request):
+        asked.append(request.path)
+        return web.Response(status=502)
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", detour)
+    async with listening(app) as url:
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", url)
+        async with make() as bench:
+            status, _, _ = await bench.post(f"/e/e1{PATH}", BODY, token=bench.token())
+            assert (200, []) == (status, asked)

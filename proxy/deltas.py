@@ -13,7 +13,9 @@ from msgspec import Raw, Struct
 
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
 REASONING: Final = frozenset({"reasoning", "reasoning_content"})
-MAX_LEAVES: Final = 16
+MAX_LEAVES: Final = 256
+"""As many as an episode has calls in flight: with fewer, sub-agents that take turns would push each
+other out, and each of their turns would be written whole."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 END_BYTES: Final = 256
 """What an End takes in memory, about."""
@@ -77,6 +79,9 @@ class Branches:
         """(turn_id, number of its ids that come first); ("", 0) for none."""
         best, length = "", 0
         for leaf in reversed(self._leaves):
+            # One comparison of bytes tells most leaves off; to count what is common takes longer.
+            if not leaf.ids.startswith(ids[: 4 * length + 4]):
+                continue
             n = common_ids(leaf.ids, ids)
             if n > length:
                 best, length = leaf.turn_id, n

@@ -23,6 +23,7 @@ from odradek.proxy.deltas import (
 from odradek.proxy.dialects import chat
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.recorder import Draft, Recorder
+from odradek.proxy.settings import ProxySettings
 from odradek.proxy.story import Story
 from odradek.schemas import codec
 from odradek.schemas.arrays import pack_ids, unpack_ids
@@ -115,6 +116,25 @@ async def test_a_sub_agents_calls_build_on_their_own_branch():
     bases = [turn.request.base for turn in turns]
     assert ["", "", *(turn.turn_id for turn in turns[:-2])] == bases
     assert len(story.branches) == 2
+
+
+async def test_many_sub_agents_that_take_turns_each_write_what_is_new():
+    """As many as an episode may have calls in flight; none pushes another one's branch out."""
+    n_agents = ProxySettings(port=0).calls_per_episode
+    histories = [[{"role": "user", "content": f"agent {n}"}] for n in range(n_agents)]
+    requests = []
+    for _ in range(3):
+        for place, history in enumerate(histories):
+            reply = {"role": "assistant", "content": f"to {place}"}
+            requests.append((history, reply))
+            histories[place] = [*history, reply, {"role": "user", "content": "more"}]
+    turns, story = await record(requests)
+    later = turns[n_agents:]
+    assert {1} == {len(turn.request.messages) for turn in later}
+    assert {len(prompt_ids([{"role": "user", "content": "more"}]))} == {
+        len(turn.prompt.ids) // 4 for turn in later
+    }
+    assert len(story.branches) == n_agents
 
 
 async def test_tools_are_written_once():

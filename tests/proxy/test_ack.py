@@ -11,7 +11,12 @@ from openai import InternalServerError
 
 from odradek.infra.bus import MemoryAppender
 from odradek.infra.errors import BusError, KafkaUnreachable, LogUnavailable
+from odradek.proxy.capture import Captured
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.dialect import Terms, fingerprint
 from odradek.proxy.errors import LogLost
+from odradek.proxy.recorder import Draft, Recorder
+from odradek.proxy.story import Story
 from odradek.schemas.codec import decode
 from odradek.schemas.events import Outcome, Turn
 
@@ -164,7 +169,21 @@ async def test_a_turn_that_no_log_takes_leaves_an_empty_one_in_its_place(make):
         status, _, answer = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
         assert (status, json.loads(answer)["error"]["code"]) == (500, "turn_too_large")
         await bench.ask("small")
-        assert [(0, "turn_too_large"), (1, "")] == [(t.seq, t.error) for t in bench.turns()]
+        empty, small = bench.turns()
+        assert [(0, "turn_too_large"), (1, "")] == [(t.seq, t.error) for t in (empty, small)]
+        assert (fingerprint(json.dumps(body).encode()), ()) == (
+            empty.request.digest,
+            empty.request.messages,
+        )
+
+
+async def test_tokens_that_no_reader_accepts_are_left_out_of_their_turn():
+    """The turn keeps its number, and says so."""
+    log = MemoryAppender()
+    draft = Draft(ask=CHAT.ask(b'{"messages":[]}', Terms()), captured=Captured(prompt=b"odd"))
+    await Recorder(log, "w", lambda: 0.0).turn(Story("e", 0.0), draft)
+    turn = decode(log.records[0].value, Turn)
+    assert (0, "bad_tokens", b"") == (turn.seq, turn.untrainable, turn.prompt.ids)
 
 
 async def test_a_turn_that_turns_out_too_large_after_an_outage_blocks_nothing(make):

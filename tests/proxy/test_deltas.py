@@ -196,7 +196,7 @@ def test_a_turn_that_goes_on_from_equal_ones_keeps_all_their_ends():
     """A first call repeated later has the same ids, and fewer replies in it."""
     branches = Branches()
     for turn in (
-        leaf("2", "q", "a", "r", "b", ends=(4,)),
+        leaf("2", "q", "a", "r", "b", ends=(2, 4)),
         leaf("1", "q", "a", ends=(2,)),
         leaf("0", "q", "a", ends=(2,)),
     ):

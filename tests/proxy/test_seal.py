@@ -8,6 +8,7 @@ from openai import ConflictError
 
 from odradek.infra.tokens import Claims, mint
 from odradek.proxy.seal import MAX_ERROR, SealRequest
+from odradek.proxy.story import Stage
 from odradek.schemas.events import Outcome, Sealed
 
 from .conftest import KEY
@@ -43,7 +44,11 @@ async def test_a_second_seal_says_what_the_first_one_wrote(bench):
 async def test_two_seals_at_once_write_one_end(bench):
     """The second waits for the first, whatever it asks for, and is told the same."""
     asked = (SealRequest(), SealRequest(Outcome.FAILED))
-    first, second = await asyncio.gather(*(bench.proxy.seals.seal("e1", one) for one in asked))
+    story = bench.proxy.stories.of("e1")
+    async with story.lock:
+        seals = [asyncio.create_task(bench.proxy.seals.seal("e1", one)) for one in asked]
+        await bench.until(lambda: story.stage is Stage.SEALING)
+    first, second = await asyncio.gather(*seals)
     assert (Outcome.COMPLETED, first) == (first.outcome, second)
     assert len(bench.sealed()) == 1
 

@@ -181,6 +181,15 @@ def test_a_choice_beyond_reason_is_the_first():
     assert [0, 0, 3] == [whole(reply(index=index))[0].choice for index in (-1, 2**16, 3)]
 
 
+def test_no_choice_has_fewer_than_no_tokens():
+    """Where the engine counts fewer than it sent, the first has none."""
+    choices = [{"index": n, "message": {}, "token_ids": [1, 2]} for n in range(2)]
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    body = {"choices": choices, "prompt_token_ids": [5], "usage": usage}
+    found = whole(json.dumps(body).encode())
+    assert [0, 2] == [one.usage.completion_tokens for one in found]
+
+
 def streamed(*chunks):
     found = Streamed()
     told = [found.feed(json.dumps(chunk).encode()) for chunk in chunks]

@@ -88,12 +88,14 @@ class Load:
         """Warm up, then measure each in alternating order."""
         for target in self.targets:
             await self.one(target, 32, warm_up)
+        console = Console(stderr=True)
         for repeat in track(
             range(repeats),
             f"{self.workload.name}: {', '.join(target.name for target in self.targets)}",
-            console=Console(stderr=True),
+            console=console,
             refresh_per_second=1,
             transient=True,
+            disable=not console.is_terminal,
         ):
             order = self.targets[:: 1 if repeat % 2 == 0 else -1]
             for in_flight, n in zip(IN_FLIGHT, (max(50, calls // 4), calls), strict=True):

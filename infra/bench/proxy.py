@@ -36,6 +36,8 @@ from odradek.schemas.codec import header
 from odradek.schemas.topics import TURNS
 
 EPISODE_TURNS: Final = 10
+FEW: Final = 1000
+"""Calls in which each part of a turn is seen."""
 TURN: Final = "odradek.turn.v1"
 EPISODES: Final = 32
 """At once: an agent as a rule has one call in flight."""
@@ -111,7 +113,7 @@ def run(
             for one in more
         }
         if parts:
-            found["parts_us"] = uvloop.run(_spent(place, repeats * calls))
+            found["parts_us"] = uvloop.run(_spent(place, max(FEW, repeats * calls)))
         if peers:
             from odradek.infra.bench.peers import measure
 

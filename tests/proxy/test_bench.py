@@ -99,6 +99,6 @@ def test_the_figures_have_the_promised_keys(broker, monkeypatch):
     assert figures["proxy"]["c32"]["cpu_ms"] > 0
     assert figures["added_p50_ms"] > 0
     assert {"the log", "towards the engine"} <= set(figures["parts_us"]["bare"])
-    assert {"the call", "the turn made"} <= set(figures["parts_us"]["proxy"])
+    assert {"the call", "towards the agent"} <= set(figures["parts_us"]["proxy"])
     for found in (figures, figures["workloads"]["stream"]):
         assert (0, 0, 0) == (found["lost"], found["duplicated"], found["spoiled"])

@@ -8,7 +8,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from odradek.infra.bus.clients import admin, running
+from odradek.infra.bus.clients import admin, consumer, partitions_of, running
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, TopicMismatch, TopicMissing
 from odradek.schemas.topics import AGENT_TOPICS, CLIENT_TOPICS, TOPICS, Topic, agent_topic
@@ -52,6 +52,8 @@ async def ensure_topics(
                 if code and for_code(code) is not TopicAlreadyExistsError:
                     raise BusError(f"topic {name} cannot be created: {for_code(code)} {message}")
         await _check(client, bus, table)
+    if new:
+        await _led(bus, [topic.name for topic in new])
     return sorted(topic.name for topic in new)
 
 
@@ -72,6 +74,21 @@ async def _check(client: Any, bus: BusSettings, table: dict[str, Topic]) -> None
                 "the number, so set ODRADEK_TOPIC_PARTITIONS to what the topics have, or choose "
                 "another ODRADEK_TOPIC_PREFIX"
             )
+
+
+async def _led(bus: BusSettings, names: list[str]) -> None:
+    """Wait until the leaders of new partitions answer: brokers name them a moment before.
+
+    Whoever writes meanwhile tries again, and aiokafka warns of an error that is none. Raises BusError.
+    """
+    async with running(consumer(bus), bus) as reader:
+        for name in names:
+            try:
+                await reader.end_offsets(await partitions_of(reader, name))
+            except KafkaError as error:
+                raise BusError(
+                    f"topic {name} was made, and its leader is silent: {error!r}"
+                ) from error
 
 
 async def require_topics(bus: BusSettings, names: Iterable[str]) -> None:

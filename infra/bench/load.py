@@ -60,7 +60,7 @@ class Target(msgspec.Struct):
     address: Callable[[int], tuple[str, str]]
     """Path and bearer token of the nth call."""
     over: Callable[[], list[tuple[str, str]]] = list
-    """Paths and tokens of what is to be posted between two measurements, and costs neither."""
+    """Paths and tokens of what is to be posted between two measurements; it counts for neither."""
     answered: int = 0
     """Calls answered with 200, warm-up included."""
 

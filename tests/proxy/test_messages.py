@@ -261,6 +261,26 @@ async def test_the_choice_of_tools(claude, engine, choice, expected):
             ]}]},
             "messages.0.content.0.source.type",
         ),
+        (
+            {"messages": [{"role": "user", "content": [
+                {"type": "image", "source": {"type": "file", "file_id": "f"}}
+            ]}]},
+            "messages.0.content.0.source.type",
+        ),
+        (
+            {"messages": [*HI, {"role": "assistant", "content": [
+                {"type": "tool_result", "tool_use_id": "a"}
+            ]}]},
+            "messages.1.content.0",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [
+                {"type": "text", "text": "a"}, {"type": "tool_use", "id": "a", "name": "look"}
+            ]}]},
+            "messages.0.content.1",
+        ),
+        ({"container": "c"}, "container"),
+        ({"output_format": {"type": "grammar"}}, "output_format.type"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_done_is_anthropics_error_and_names_the_field(
@@ -425,3 +445,86 @@ def test_an_assistants_last_message_is_the_beginning_of_the_reply():
     body = json.dumps({"messages": [*HI, {"role": "assistant", "content": "I "}]}).encode()
     asked = json.loads(MESSAGES.ask(body, Terms()).body)
     assert (True, False) == (asked["continue_final_message"], asked["add_generation_prompt"])
+
+
+SCHEMA = {"type": "json_schema", "schema": {"type": "object"}}
+FORM = {
+    "type": "json_schema",
+    "json_schema": {"name": "reply", "schema": {"type": "object"}, "strict": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"metadata": {"user_id": "u"}}, {"user": "u"}),
+        ({"output_config": {"effort": "low"}}, {"reasoning_effort": "low"}),
+        ({"output_config": {"format": SCHEMA}}, {"response_format": FORM}),
+        ({"output_format": SCHEMA}, {"response_format": FORM}),
+        (
+            {"thinking": {"type": "adaptive"}, "chat_template_kwargs": {"x": 1}},
+            {"chat_template_kwargs": {"enable_thinking": True, "x": 1}},
+        ),
+        (
+            {"thinking": {"type": "disabled"}, "chat_template_kwargs": {"enable_thinking": True}},
+            {"chat_template_kwargs": {"enable_thinking": True}},
+        ),
+        ({"mcp_servers": [], "container": None}, {"mcp_servers": None, "container": None}),
+        ({"service_tier": "auto", "betas": ["x"]}, {"service_tier": None, "betas": None}),
+        ({"tool_choice": {"type": "any"}}, {"tool_choice": None, "tools": None}),
+        (
+            {"tools": [{**TOOL, "type": "custom", "strict": True}]},
+            {"tools": [{"type": "function", "function": {
+                "name": "look", "description": "looks", "parameters": {"type": "object"},
+                "strict": True,
+            }}]},
+        ),
+    ],
+)  # fmt: skip
+def test_fields_in_the_words_of_chats(more, expected):
+    """What the engine can do is asked of it; what is for Anthropic's servers alone is left out."""
+    asked = sent(HI, **more)
+    assert expected == {name: asked.get(name) for name in expected}
+
+
+def sent(messages, **more):
+    body = {"messages": messages, **more}
+    return json.loads(MESSAGES.ask(json.dumps(body).encode(), Terms()).body)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"role": "developer", "content": "a"}, [{"role": "system", "content": "a"}]),
+        (
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "x"},
+                {"type": "text", "text": "so"}]},
+            [{"role": "assistant", "content": "so", "reasoning": "hm"}],
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "look"}]},
+            [{"role": "assistant", "content": None, "tool_calls": [tool_call("look", "{}", "c")]}],
+        ),
+        (
+            {"role": "user", "content": [
+                {"type": "text", "text": "before"},
+                {"type": "tool_result", "tool_use_id": "c"},
+                {"type": "text", "text": "behind"}]},
+            [
+                {"role": "user", "content": "before"},
+                {"role": "tool", "tool_call_id": "c", "content": ""},
+                {"role": "user", "content": "behind"},
+            ],
+        ),
+        (
+            {"role": "user", "content": [{"type": "document", "source": {
+                "type": "text", "media_type": "text/plain", "data": "a page"}}]},
+            [{"role": "user", "content": "a page"}],
+        ),
+    ],
+)  # fmt: skip
+def test_blocks_of_a_message_in_the_words_of_chats(message, expected):
+    """Nothing that was said is lost, and it stays in its order."""
+    assert [HI[0], *expected] == sent([*HI, message])["messages"]

@@ -16,7 +16,7 @@ from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.errors import BadRequest, EngineBroke, ProxyError
 from odradek.schemas.events import parsed
 
-from .test_chunkings import BODIES, SAID, TRANSLATED, events, relayed
+from .test_chunkings import BODIES, SAID, TRANSLATED, events, relayed, told
 
 PATHS = list(DIALECTS)
 ATOMS = (
@@ -243,3 +243,151 @@ def test_memory_stays_within_its_bounds():
     assert '{"x":2}' == memory.arguments("c1099", {"x": 2})
     assert '{ "x": 1}' == memory.spelt("c1099", '{"x":1}')
     assert "{" == memory.spelt("c1099", "{")
+
+
+def replied(path, choice, **more):
+    """A whole reply of the dialect for one choice of the engine's, or for several."""
+    choices = choice if isinstance(choice, list) else [{"index": 0, **choice}]
+    reply = {"id": "c1", "created": 5, "choices": choices, **more}
+    ask = ask_of(path, tools=[LOOK[path]])
+    return json.loads(ask.dialect.reply(json.dumps(reply).encode(), ask))
+
+
+def streamed(path, *deltas, finish="stop"):
+    """The events of a stream with these deltas."""
+    ends = [None] * (len(deltas) - 1) + [finish]
+    wire = b"".join(
+        told({
+            "id": "c1", "created": 5, "prompt_token_ids": [1, 2, 3],
+            "choices": [{"index": 0, "delta": delta, "finish_reason": end}],
+        })
+        for delta, end in zip(deltas, ends, strict=True)
+    )  # fmt: skip
+    ask = ask_of(path, stream=True, tools=[LOOK[path]])
+    relay = relayed(ask, [wire, b"data: [DONE]\n\n"])
+    return [json.loads(event) for event in events(b"".join(relay.pieces))]
+
+
+LOOK = {
+    "/messages": {"name": "look", "input_schema": {}},
+    "/responses": {"type": "function", "name": "look", "parameters": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "kinds"),
+    [
+        ("/messages", [
+            "message_start", "ping",
+            "content_block_start", "content_block_delta", "content_block_delta",
+            "content_block_stop",
+            "content_block_start", "content_block_delta", "content_block_stop",
+            "message_delta", "message_stop",
+        ]),
+        ("/responses", [
+            "response.created", "response.in_progress",
+            "response.output_item.added", "response.content_part.added",
+            "response.reasoning_text.delta", "response.reasoning_text.done",
+            "response.content_part.done", "response.output_item.done",
+            "response.output_item.added", "response.content_part.added",
+            "response.output_text.delta", "response.output_text.done",
+            "response.content_part.done", "response.output_item.done",
+            "response.completed",
+        ]),
+    ],
+)  # fmt: skip
+def test_the_events_of_a_stream_and_their_order(path, kinds):
+    """All that the dialect's own servers send, and nothing twice."""
+    found = streamed(path, {"reasoning": "hm"}, {"content": "so"})
+    assert kinds == [event["type"] for event in found]
+    if path == "/messages":
+        assert "signature_delta" == found[4]["delta"]["type"]
+        assert 3 == found[0]["message"]["usage"]["input_tokens"]
+    else:
+        assert {5} == {event["response"]["created_at"] for event in found if "response" in event}
+        assert found[0]["response"]["usage"] is None
+
+
+@pytest.mark.parametrize("path", TRANSLATED)
+def test_a_refusal_is_told(path):
+    """A model's no is what it said: whole and streamed."""
+    whole = replied(path, {"message": {"role": "assistant", "refusal": "no"}})
+    found = streamed(path, {"refusal": "n"}, {"refusal": "o"})
+    if path == "/messages":
+        assert [{"type": "text", "text": "no", "citations": None}] == whole["content"]
+        assert "no" == content_of(found)[0]["text"]
+    else:
+        assert [{"type": "refusal", "refusal": "no"}] == whole["output"][0]["content"]
+        assert whole["output"][0]["content"] == found[-1]["response"]["output"][0]["content"]
+        assert ["no"] == [e["refusal"] for e in found if e["type"] == "response.refusal.done"]
+
+
+@pytest.mark.parametrize("path", TRANSLATED)
+def test_parallel_calls_whose_arguments_come_in_turns_stay_apart(path):
+    """Each piece belongs to the call that its index names, not to the last one."""
+    pieces = [(0, '{"a": '), (1, '{"b": '), (0, "1}"), (1, "2}")]
+    deltas = [
+        {"tool_calls": [{"index": index, "id": f"c{index}" if n < 2 else None,
+                         "function": {"name": "look" if n < 2 else None, "arguments": text}}]}
+        for n, (index, text) in enumerate(pieces)
+    ]  # fmt: skip
+    found = streamed(path, *deltas, finish="tool_calls")
+    if path == "/messages":
+        calls = [(block["id"], block["input"]) for block in content_of(found)]
+    else:
+        output = found[-1]["response"]["output"]
+        calls = [(item["call_id"], json.loads(item["arguments"])) for item in output]
+        places = [e["output_index"] for e in found if e["type"].endswith("arguments.delta")]
+        assert [0, 1, 0, 1] == places
+    assert [("c0", {"a": 1}), ("c1", {"b": 2})] == calls
+
+
+@pytest.mark.parametrize("path", TRANSLATED)
+def test_calls_without_ids_or_indexes_get_ids_of_their_own(path):
+    """A result must name the call that it belongs to."""
+    calls = [{"function": {"name": "look", "arguments": f'{{"n": {n}}}'}} for n in range(2)]
+    message = {"role": "assistant", "tool_calls": calls}
+    found = streamed(path, {"tool_calls": calls})
+    if path == "/messages":
+        blocks = replied(path, {"message": message})["content"]
+        ids = [[block["id"] for block in one] for one in (blocks, content_of(found))]
+    else:
+        replies = replied(path, {"message": message}), found[-1]["response"]
+        ids = [[item["call_id"] for item in reply["output"]] for reply in replies]
+    assert [2, 2] == [len(set(one) - {""}) for one in ids]
+
+
+@pytest.mark.parametrize("finish", ["stop", "function_call", "tool_calls"])
+def test_a_message_with_a_call_ends_for_the_tool(finish):
+    """Engines end a call that was forced with `stop`; clients go by the reason."""
+    call = {"tool_calls": [tool_call("look", "{}")]}
+    whole = replied("/messages", {"message": call, "finish_reason": finish})
+    delta = streamed("/messages", call, finish=finish)[-2]["delta"]
+    assert ("tool_use", "tool_use") == (whole["stop_reason"], delta["stop_reason"])
+
+
+@pytest.mark.parametrize("path", TRANSLATED)
+def test_of_several_choices_the_first_is_the_reply(path):
+    """In whatever order an engine lists them."""
+    choices = [{"index": n, "message": {"content": f"said {n}"}} for n in (1, 0)]
+    assert "said 0" in json.dumps(replied(path, choices))
+    assert "said 1" not in json.dumps(replied(path, choices))
+
+
+@pytest.mark.parametrize("path", TRANSLATED)
+@pytest.mark.parametrize("said", [
+    {"reasoning_content": "hm"}, {"reasoning": "hm", "reasoning_content": "hm"},
+])  # fmt: skip
+def test_reasoning_is_told_once_by_whichever_name(path, said):
+    """Older engines call it otherwise, some give both names."""
+    whole = replied(path, {"message": {**said, "content": "so"}})
+    assert 1 == json.dumps(whole).count('"hm"')
+
+
+@pytest.mark.parametrize("path", TRANSLATED)
+def test_replies_to_other_requests_have_other_ids(path):
+    """Some engines give each reply the same id."""
+    data = json.dumps({"id": "c1", "choices": [{"message": {"content": "x"}}]}).encode()
+    asks = [ask_of(path, user=name) for name in "aab"]
+    ids = [json.loads(ask.dialect.reply(data, ask))["id"] for ask in asks]
+    assert (True, False) == (ids[0] == ids[1], ids[1] == ids[2])

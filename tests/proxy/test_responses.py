@@ -9,6 +9,8 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 from stub_engine import said_ids, tool_call
 
+from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.responses import RESPONSES
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.streams.continuity import Continuity
@@ -192,6 +194,18 @@ async def test_input_in_all_spellings(bench, engine):
         ),
         ({"top_logprobs": 2}, {"top_logprobs": 2}),
         ({"seed": 5}, {"seed": 5}),
+        (
+            {"tool_choice": {"type": "allowed_tools", "mode": "required", "tools": [
+                {"type": "function", "name": "look"}]}},
+            {"tool_choice": "required"},
+        ),
+        (
+            {"text": {"format": {
+                "type": "json_schema", "name": "n", "schema": {}, "description": "d"}}},
+            {"response_format": {"type": "json_schema", "json_schema": {
+                "name": "n", "schema": {}, "strict": None, "description": "d"}}},
+        ),
+        ({"truncation": "disabled", "background": False}, {}),
     ],
 )  # fmt: skip
 async def test_fields_in_the_words_of_chats(bench, engine, more, expected):
@@ -221,6 +235,9 @@ async def test_fields_in_the_words_of_chats(bench, engine, more, expected):
         ({"input": 5}, "input"),
         ({"tool_choice": {"type": "mcp"}, "tools": [TOOL]}, "tool_choice.type"),
         ({"max_output_tokens": "many"}, "max_output_tokens"),
+        ({"input": [{"role": "assistant", "content": [
+            {"type": "input_image", "image_url": "https://x.test/a.png"}]}]},
+         "input[0].content[0]"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_done_is_openais_error_and_names_the_field(bench, engine, more, place):
@@ -332,3 +349,66 @@ async def test_the_memory_of_replies_is_bounded(bench):
     with pytest.raises(BadRequestError):
         await ask(agent, previous_response_id=names[1])
     assert "completed" == (await ask(agent, previous_response_id=names[-1])).status
+
+
+def sent(given, **more):
+    body = {"input": given, **more}
+    return json.loads(RESPONSES.ask(json.dumps(body).encode(), Terms()).body)
+
+
+def test_what_is_for_openais_servers_alone_is_left_out():
+    """Engines refuse some of it, such as options of a stream that there is none of."""
+    hints = {
+        "service_tier": "auto", "stream_options": {"include_obfuscation": False},
+        "safety_identifier": "s", "prompt_cache_key": "k", "include": [], "store": True,
+    }  # fmt: skip
+    assert not hints.keys() & sent("hi", **hints).keys()
+    assert (
+        not {"tools", "tool_choice", "parallel_tool_calls"}
+        & sent("hi", tools=[], tool_choice="auto", parallel_tool_calls=True).keys()
+    )
+
+
+def test_only_tools_that_are_allowed_reach_the_engine():
+    """With what is said of them."""
+    tools = [{**TOOL, "name": name, "description": f"d {name}"} for name in "ab"]
+    allowed = {"type": "allowed_tools", "mode": "auto", "tools": [{**TOOL, "name": "b"}]}
+    (tool,) = sent("hi", tools=tools, tool_choice=allowed)["tools"]
+    assert ("b", "d b") == (tool["function"]["name"], tool["function"]["description"])
+
+
+def test_a_reply_ends_where_the_next_one_begins():
+    """Text or thoughts behind a call are of another reply; no item is lost or merged into it."""
+    call = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
+    thought = [{"type": kind, "text": kind[:1]} for kind in ("reasoning_text", "summary_text")]
+    said = {"role": "assistant", "content": "so"}
+    asked = sent([
+        call, said, {"type": "reasoning", "summary": [], "content": thought}, call,
+        {"role": "user", "content": [{"type": "text", "text": "plain"}]},
+    ])  # fmt: skip
+    calls = [tool_call("look", "{}", "c")]
+    assert [
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "assistant", "content": "so"},
+        {"role": "assistant", "content": None, "reasoning": "rs", "tool_calls": calls},
+        {"role": "user", "content": "plain"},
+    ] == asked["messages"]
+
+
+async def test_a_response_says_what_it_was_asked_for(bench):
+    """Tools and the response before it among that; a sum of tokens that adds up."""
+    first = await ask(bench.agent())
+    reply = await ask(bench.agent(), previous_response_id=first.id, tools=[TOOL])
+    assert (first.id, "look") == (reply.previous_response_id, reply.tools[0].name)
+    assert reply.usage.input_tokens + reply.usage.output_tokens == reply.usage.total_tokens
+    assert first.previous_response_id is None
+
+
+@pytest.mark.parametrize("mode", ["die", "stream_error"])
+async def test_a_response_that_failed_says_so_and_why(bench, engine, mode):
+    """Its status and its error, in the last event and in the one before it."""
+    engine.mode = mode
+    *_, told, last = [event async for event in await ask(bench.agent(), stream=True)]
+    assert ("failed", "server_error") == (last.response.status, last.response.error.code)
+    assert told.message
+    assert (told.message, bool(told.code)) == (last.response.error.message, True)

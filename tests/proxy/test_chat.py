@@ -7,6 +7,9 @@ from types import SimpleNamespace
 import pytest
 from openai import BadRequestError
 
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.dialect import Limits, Terms
+from odradek.proxy.errors import LimitExceeded
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import VersionSpan, parsed
 
@@ -352,3 +355,60 @@ async def test_tokens_without_spans_are_of_the_older_version(make, engine, befor
         (turn,) = bench.turns()
         assert [expected][: expected is not None] == [span.version for span in turn.versions]
         assert ("" if expected is None else "inferred") == turn.versions_from
+
+
+def taken(terms=None, **more):
+    body = {"messages": [{"role": "user", "content": "x"}], **more}
+    return CHAT.ask(json.dumps(body).encode(), terms or Terms())
+
+
+def test_a_turn_records_how_it_was_sampled():
+    """Every field that moves the distribution of its tokens, as it was asked for."""
+    said = {
+        "temperature": 0.5, "top_p": 0.9, "top_k": 3, "min_p": 0.1, "max_tokens": 5,
+        "max_completion_tokens": 6, "min_tokens": 1, "n": 2, "seed": 7, "stop": ["x"],
+        "presence_penalty": 0.1, "frequency_penalty": 0.2, "repetition_penalty": 1.1,
+        "logit_bias": {"5": 1}, "tool_choice": "auto", "response_format": {"type": "text"},
+        "reasoning_effort": "low",
+    }  # fmt: skip
+    assert said == taken(**said, user="u").sampling
+
+
+def test_a_token_sets_nothing_of_the_conversation():
+    """Its sampling is how to sample, not what was said, nor how the reply comes."""
+    names = ("messages", "tools", "functions", "stream", "stream_options", "logprobs")
+    kept = {name: [1] for name in names}
+    ask = taken(Terms(sampling={**kept, "top_k": 3}, model="p2"), model="m")
+    asked = json.loads(ask.body)
+    assert not {"tools", "functions", "stream", "stream_options"} & asked.keys()
+    assert (True, 3, "p2") == (asked["logprobs"], asked["top_k"], asked["model"])
+    assert "p2" == ask.model
+
+
+def test_usage_in_every_chunk_is_not_brought_about_by_our_asking_for_usage():
+    """An engine ignores the option without `include_usage`, which is ours here."""
+    ask = taken(stream=True, stream_options={"continuous_usage_stats": True})
+    assert {"include_usage": True} == json.loads(ask.body)["stream_options"]
+    assert not ask.usage
+
+
+def test_null_is_no_tools():
+    """Some clients send it."""
+    assert taken(tools=None).tools is None
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "beyond"),
+    [
+        ("n", 2, 3),
+        ("max_tokens", 9, 10),
+        ("max_completion_tokens", 9, 10),
+        ("tools", [{}] * 10, [{}] * 11),
+    ],
+)
+def test_a_limit_itself_is_within_it(name, most, beyond):
+    """One more is beyond it, whichever of its names it has."""
+    terms = Terms(limits=Limits(n=2, max_tokens=9, tools=10))
+    assert most == json.loads(taken(terms, **{name: most}).body)[name]
+    with pytest.raises(LimitExceeded, match=name):
+        taken(terms, **{name: beyond})

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from odradek.proxy.dialects.completions import COMPLETIONS
+from odradek.proxy.dialects.dialect import Limits, Terms
+from odradek.proxy.errors import LimitExceeded
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 
@@ -71,3 +74,31 @@ async def test_what_cannot_be_asked_is_a_400_that_names_the_field(bench, engine,
     assert field in (error["param"] or error["message"])
     assert not engine.calls
     assert not bench.events()
+
+
+def taken(**body):
+    return COMPLETIONS.ask(json.dumps(body).encode(), Terms(limits=Limits(n=4)))
+
+
+def test_the_bound_of_choices_is_over_all_prompts():
+    """As many as the bound are within it."""
+    assert 2 == len(taken(prompt=["a", "b"], n=2).prompts)
+    with pytest.raises(LimitExceeded):
+        taken(prompt=["a", "b", "c"], n=2)
+
+
+@pytest.mark.parametrize(("said", "asked"), [(None, 0), (False, 0), (0, 0), (2, 2)])
+def test_log_probabilities_are_always_asked_for(said, asked):
+    """As many as the agent wants, and it sees them only then."""
+    ask = taken(prompt="a", logprobs=said)
+    assert (asked, said is not None and said is not False) == (
+        json.loads(ask.body)["logprobs"], ask.logprobs,
+    )  # fmt: skip
+
+
+def test_a_token_without_a_log_probability_leaves_its_place_empty():
+    """Such as the first of an echoed prompt: the count is short, and the turn is not trained on."""
+    choice = {"text": "ab", "stop_reason": "x", "logprobs": {"token_logprobs": [None, -0.5]}}
+    (found,) = COMPLETIONS.read(json.dumps({"choices": [choice]}).encode()).choices
+    assert [-0.5] == [one.logprob for one in found.logprobs.content]
+    assert "x" == found.stop_reason

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stub_engine import StubEngine, said_ids, tool_call
 
 from odradek.proxy import capture, sse
-from odradek.proxy.dialects import DIALECTS, models
+from odradek.proxy.dialects import DIALECTS, models, wording
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.errors import BadRequest, EngineBroke, ProxyError
@@ -391,3 +391,36 @@ def test_replies_to_other_requests_have_other_ids(path):
     asks = [ask_of(path, user=name) for name in "aab"]
     ids = [json.loads(ask.dialect.reply(data, ask))["id"] for ask in asks]
     assert (True, False) == (ids[0] == ids[1], ids[1] == ids[2])
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"), (401, "authentication_error"), (403, "permission_error"),
+        (404, "not_found_error"), (409, "invalid_request_error"), (413, "request_too_large"),
+        (429, "rate_limit_error"), (500, "api_error"), (503, "overloaded_error"),
+        (504, "timeout_error"),
+    ],
+)  # fmt: skip
+def test_a_status_has_its_own_type_in_anthropics_words(status, kind):
+    """Clients choose by it what to do."""
+    told = json.loads(wording.anthropic_of(b'{"error": {"message": "w"}}', status))
+    assert {"type": kind, "message": "w"} == told["error"]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(422, "invalid_request_error"), (500, "api_error")])
+@pytest.mark.parametrize("body", [b"no json", b'{"error": "busy"}', b"[]"])
+def test_an_engines_error_of_any_shape_is_told_in_openais(body, status, kind):
+    """Clients read `error.message`, and say whose fault it was."""
+    error = json.loads(wording.openai_of(body, status))["error"]
+    assert (kind, True) == (error["type"], bool(error["message"]))
+
+
+def test_models_in_anthropics_words():
+    """Their names, when they were made, and where the list begins and ends."""
+    listed = {"data": [{"id": "a", "created": 86400}, {"id": "b", "created": 2**70}]}
+    found = json.loads(models.told(json.dumps(listed).encode(), None, anthropic=True))
+    assert ("a", "b", False) == (found["first_id"], found["last_id"], found["has_more"])
+    assert [("a", "1970-01-02"), ("b", "1970-01-01")] == [
+        (model["display_name"], model["created_at"][:10]) for model in found["data"]
+    ]

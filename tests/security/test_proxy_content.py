@@ -8,8 +8,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from msgspec import Raw
 
 import odradek.proxy
+from odradek.proxy.dialects import harm
+from odradek.proxy.errors import Unsupported
 from odradek.proxy.settings import ProxySettings
 
 CHAT = "/v1/chat/completions"
@@ -175,8 +178,15 @@ async def test_names_inside_a_request_choose_nothing(bench, engine, name, tmp_pa
         ({"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs.chat_template"),
         ({"chat_template_kwargs": [1]}, "chat_template_kwargs"),
         ({"messages": [{"role": "user", "content": [{"type": "image_embeds"}]}]}, "messages[0]"),
+        (
+            {"messages": [
+                {"role": "user", "content": "x"},
+                {"role": "user", "content": [{"type": "audio_embeds"}]},
+            ]},
+            "messages[1]",
+        ),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/v1/responses", "/v1/completions"])
 async def test_what_would_reach_the_engines_innards_is_refused(bench, engine, path, more, field):
     """CVE-2025-62164 (tensors), CVE-2025-62426 (the template's arguments), and their like."""
@@ -191,6 +201,23 @@ async def test_what_would_reach_the_engines_innards_is_refused(bench, engine, pa
     assert status == 400
     assert field.split(".")[0].encode() in answer or path == "/v1/messages"
     assert not engine.calls
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "add_generation_prompt", "chat_template", "continue_final_message", "conversation",
+        "max_length", "padding", "return_assistant_tokens_mask", "return_dict", "return_tensors",
+        "tokenize", "tokenizer_kwargs", "truncation",
+    ],
+)  # fmt: skip
+def test_no_argument_of_the_rendering_itself_can_be_set(name):
+    """Whatever its value; and no arguments at all are none."""
+    for value in (None, True, "x"):
+        fields = {"chat_template_kwargs": Raw(json.dumps({"x": 1, name: value}).encode())}
+        with pytest.raises(Unsupported, match=f"chat_template_kwargs.{name}:"):
+            harm.refuse(fields)
+    harm.refuse({"chat_template_kwargs": Raw(b"null")})
 
 
 async def test_a_template_may_still_be_told_how_to_write(bench, engine):

@@ -6,10 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientSession
+from multidict import CIMultiDict
 
+from odradek.infra.tokens import Claims, mint
 from odradek.proxy import access
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.settings import ProxySettings
+
+from .conftest import KEY
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 OPEN = {"/healthz", "/readyz", "/{rest}"}
@@ -75,3 +79,60 @@ async def test_ready_means_that_log_and_engine_answer(make, engine):
         async with session.get(bench.url + "/readyz") as answer:
             assert answer.status == 503
             assert "ODRADEK_ENGINE_URL" in (await answer.json())["engine"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(256, 200), (257, 400)])
+async def test_names_have_a_bound(bench, size, status):
+    """An episode's, and an agent's: they stand in every turn."""
+    name = "e" * size
+    path = "/v1/chat/completions"
+    found = await bench.post(f"/e/{name}{path}", BODY, token=bench.token(name))
+    assert status == found[0]
+    found = await bench.post(path, BODY, token=bench.token(), headers={"X-Agent-ID": name})
+    assert status == found[0]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "bearer TOKEN"},
+        {"Authorization": "Bearer  TOKEN "},
+        {"x-api-key": " TOKEN "},
+        {"Authorization": "Bearer TOKEN", "x-api-key": "TOKEN"},
+    ],
+)
+async def test_a_token_is_taken_however_it_is_spelt(bench, headers):
+    """Schemes have no case, blanks around it say nothing, and some clients send both headers."""
+    token = bench.token()
+    sent = {name: said.replace("TOKEN", token) for name, said in headers.items()}
+    assert 200 == (await bench.post("/v1/chat/completions", BODY, headers=sent))[0]
+
+
+@pytest.mark.parametrize("settings", [{"auth": "none"}, {"unattributed": True}])
+async def test_an_agent_that_needs_no_token_is_recorded_by_the_name_it_gives(make, settings):
+    """There is nothing else to know it by."""
+    root = "/e/e1/v1" if "auth" in settings else "/v1"
+    async with make(**settings) as bench:
+        path = f"{root}/chat/completions"
+        status, _, _ = await bench.post(path, BODY, headers={"X-Agent-ID": "hilo"})
+        assert 200 == status
+        (record,) = bench.log.on("rl.turns.v1")
+        assert "hilo" == bench.turns(record.key)[0].agent
+
+
+async def test_a_token_counts_where_none_is_needed(make):
+    """Its calls are its episode's; only who has none is nobody's."""
+    async with make(unattributed=True) as bench:
+        await bench.post("/v1/chat/completions", BODY, token=bench.token())
+        assert 1 == len(bench.turns("e1"))
+
+
+def test_known_tokens_are_bounded(monkeypatch):
+    """Those that came first are forgotten, and read again when they come back."""
+    monkeypatch.setattr(access, "MAX_CACHED", 2)
+    gate = access.Gate([KEY])
+    for number in (0, 1, 2, 0):
+        token = mint(Claims(sub=f"e{number}"), [KEY])
+        request = SimpleNamespace(headers=CIMultiDict(), match_info={"token": token})
+        assert f"e{number}" == gate.enter(request, None, "call").episode_id
+        assert len(gate._known) <= 2

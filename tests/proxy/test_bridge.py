@@ -336,6 +336,8 @@ def sent(own, new, sampled, *, closed=True):
         ([2, 6, 9, 7], [8], [5], False, None),
         ([2, 5, 5, 9], [8], [5], False, None),
         ([2, 6], [8], [5, 9], True, None),
+        ([2, 9, 5, 9, 7], [8], [5, 9], True, [7, 8]),
+        ([2, 256, 0, 1, 9], [8], [1], False, [9, 8]),
     ],
     ids=[
         "the end token and what the template puts behind it",
@@ -347,6 +349,8 @@ def sent(own, new, sampled, *, closed=True):
         "cut off, and the text came out otherwise",
         "cut off, and its place cannot be told",
         "no end anywhere",
+        "an end token within the reply, too",
+        "bytes of two ids that look like another one",
     ],
 )
 def test_what_follows_a_reply(own, new, sampled, closed, rest):

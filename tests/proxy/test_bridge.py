@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stub_engine import said_ids, tool_call
 
-from odradek.proxy.bridge import Renderings, bridge
+from odradek.proxy.bridge import Renderings, Standing, bridge, ends
+from odradek.proxy.capture import Captured
+from odradek.proxy.deltas import End
 from odradek.schemas.arrays import pack_ids, unpack_ids
-from odradek.schemas.events import Continuation
+from odradek.schemas.events import Completion, Continuation
 from odradek.streams.continuity import Continuity
 
 from .conftest import END, ROLES, prompt_ids, whole_prompts
@@ -199,7 +201,11 @@ async def test_branches_carry_on_from_where_they_fork(make, engine):
     [
         ({"messages": [{"role": "user", "content": "other"}]}, "new"),
         ({"extra_body": {"reasoning_effort": "low"}}, "reshaped"),
+        ({"extra_body": {"chat_template_kwargs": {"x": 1}}}, "reshaped"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "reshaped"),
+        ({"tool_choice": "none"}, "reshaped"),
         ({"extra_body": {"continue_final_message": True}}, "prefill"),
+        ({"extra_body": {"add_generation_prompt": False}}, "prefill"),
     ],
 )
 async def test_what_cannot_be_carried_on_says_why(make, engine, change, reason):
@@ -356,3 +362,25 @@ def sent(own, new, sampled, *, closed=True):
 def test_what_follows_a_reply(own, new, sampled, closed, rest):
     """Known from the reply's own rendering, never guessed."""
     assert rest == sent(own, new, sampled, closed=closed)
+
+
+@pytest.mark.parametrize(
+    ("limit", "more", "expected"),
+    [
+        (None, {}, [End(4, 2, 5, True, b"")]),
+        (4, {}, [End(4, 2, 5, True, b"")]),
+        (3, {}, [End(4, 2, 5, False, b"")]),
+        (None, {"closed": False}, [End(4, 2, 5, False, b"")]),
+        (None, {"untrainable": "length_mismatch"}, []),
+        (None, {"completion": Completion()}, []),
+    ],
+)
+def test_where_a_later_prompt_may_go_on(limit, more, expected):
+    """Behind ids that are sure; closed only where the engine, not the limit, ended the reply."""
+    sampled = Completion(ids=pack_ids([5, 6, END]))
+    captured = Captured(
+        **{"prompt": pack_ids([1, 2]), "completion": sampled, "closed": True, **more}
+    )
+    standing = Standing(told=BRIDGED, limit=limit)
+    assert expected == [*ends(standing, 3, captured)]
+    assert () == ends(None, 3, captured)

@@ -71,6 +71,8 @@ def test_any_bytes_give_events_and_no_errors(data):
         (b"event: x\ndata: a\n\n", [b"a"]),
         (b"data: a\r\n\r\ndata: b\r\r", [b"a", b"b"]),
         (b"data: never ended\n", []),
+        (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a", None]),
+        (b"data:  a \n\ndata:  a \ndata: b\n\n", [b" a ", b" a \nb"]),
     ],
 )
 def test_cases_of_the_standard(data, expected):
@@ -82,3 +84,4 @@ def test_an_event_beyond_the_bound_is_refused():
     """An engine cannot fill our memory with one event."""
     with pytest.raises(StreamGarbled):
         Parser(max_event=10).feed(b"data: too long for that")
+    assert [] == Parser(max_event=10).feed(b"data: just")

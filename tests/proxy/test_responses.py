@@ -385,6 +385,7 @@ def test_a_reply_ends_where_the_next_one_begins():
     asked = sent([
         call, said, {"type": "reasoning", "summary": [], "content": thought}, call,
         {"role": "user", "content": [{"type": "text", "text": "plain"}]},
+        {"role": "user", "content": [{"type": "refusal", "refusal": "no"}]},
     ])  # fmt: skip
     calls = [tool_call("look", "{}", "c")]
     assert [
@@ -392,6 +393,7 @@ def test_a_reply_ends_where_the_next_one_begins():
         {"role": "assistant", "content": "so"},
         {"role": "assistant", "content": None, "reasoning": "rs", "tool_calls": calls},
         {"role": "user", "content": "plain"},
+        {"role": "user", "content": "no"},
     ] == asked["messages"]
 
 

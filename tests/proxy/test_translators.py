@@ -424,3 +424,18 @@ def test_models_in_anthropics_words():
     assert [("a", "1970-01-02"), ("b", "1970-01-01")] == [
         (model["display_name"], model["created_at"][:10]) for model in found["data"]
     ]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_request_is_known_by_what_the_agent_sent(path):
+    """By fields, too, that the engine does not get: another request is no retry of this one."""
+    digests = [ask_of(path, service_tier=name).digest for name in "aab"]
+    assert (True, False) == (digests[0] == digests[1], digests[1] == digests[2])
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("value", [json.loads("[" * 70 + "]" * 70), "\ud800"])
+def test_what_no_reader_of_the_log_would_take_is_refused_anywhere(path, value):
+    """Also in a field that the engine does not get."""
+    with pytest.raises(BadRequest):
+        ask_of(path, service_tier=value)

@@ -414,3 +414,24 @@ async def test_a_response_that_failed_says_so_and_why(bench, engine, mode):
     assert ("failed", "server_error") == (last.response.status, last.response.error.code)
     assert told.message
     assert (told.message, bool(told.code)) == (last.response.error.message, True)
+
+
+def told(message, tool=TOOL):
+    body = {"input": "hi", "tools": [tool], "include": ["message.output_text.logprobs"]}
+    asked = RESPONSES.ask(json.dumps(body).encode(), Terms())
+    choice = {"message": message, "logprobs": {"content": [{"logprob": -0.5}]}}
+    return json.loads(RESPONSES.reply(json.dumps({"choices": [choice]}).encode(), asked))
+
+
+def test_a_responses_tools_have_all_fields():
+    """Those that the agent left out are null: typed clients want them."""
+    assert [{"type": "function", "name": "look", "description": None, "parameters": None,
+             "strict": None}] == told({}, {"type": "function", "name": "look"})["tools"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "count"), [({"content": "x"}, 1), ({"content": "x", "reasoning": "y"}, 0)]
+)
+def test_log_probabilities_that_cover_more_than_the_text_are_not_told_as_its_own(message, count):
+    """The engine's list is over all that was sampled."""
+    assert count == len(told(message)["output"][-1]["content"][0]["logprobs"])

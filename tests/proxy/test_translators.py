@@ -339,6 +339,8 @@ def test_parallel_calls_whose_arguments_come_in_turns_stay_apart(path):
         calls = [(item["call_id"], json.loads(item["arguments"])) for item in output]
         places = [e["output_index"] for e in found if e["type"].endswith("arguments.delta")]
         assert [0, 1, 0, 1] == places
+        names = [e["name"] for e in found if e["type"].endswith("arguments.done")]
+        assert ["look", "look"] == names
     assert [("c0", {"a": 1}), ("c1", {"b": 2})] == calls
 
 

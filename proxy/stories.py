@@ -92,7 +92,7 @@ class Stories:
         self._fit()
 
     def _fit(self) -> None:
-        """Hold what all episodes keep below its bound, those first that were used last.
+        """Hold what all episodes keep below its bound; those used longest ago give first.
 
         Between two sweeps it may be passed by what arrives in a second.
         """

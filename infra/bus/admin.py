@@ -83,13 +83,11 @@ async def _led(bus: BusSettings, names: list[str]) -> None:
     Raises BusError.
     """
     async with running(consumer(bus), bus) as reader:
-        for name in names:
-            try:
-                await reader.end_offsets(await partitions_of(reader, name))
-            except KafkaError as error:
-                raise BusError(
-                    f"topic {name} was made, and its leader is silent: {error!r}"
-                ) from error
+        try:
+            made = [one for name in names for one in await partitions_of(reader, name)]
+            await reader.end_offsets(made)
+        except KafkaError as error:
+            raise BusError(f"topics were made, and a leader is silent: {error!r}") from error
 
 
 async def require_topics(bus: BusSettings, names: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ long turn takes several times as long."""
 
 
 def mend() -> None:
-    """Mend both, once."""
+    """Change all of it, once."""
     if not hasattr(AIOKafkaConnection.send, "__wrapped__"):
         _refuse_broken()
         _keep_topics()

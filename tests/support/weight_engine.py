@@ -38,10 +38,14 @@ class WeightServer:
 
     def __init__(self) -> None:
         self.engine = engine = WeightEngine()
+        self.asked: list[str] = []
+        """Every call, with its query."""
+        asked = self.asked
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                asked.append(self.path)
                 engine.post(self.path.partition("?")[0], json.loads(body or b"{}"))
                 self.send_response(200)
                 self.send_header("Content-Length", "2")

@@ -12,6 +12,10 @@ from odradek.trainer.errors import EngineDown, EngineRefused
 
 CALL_S: Final = 600.0
 """Longest single call: loading the weights of a large model."""
+RESET: Final = {"reset_running_requests": "true", "reset_external": "true"}
+"""Without the first, a reset does nothing while any request holds a block, as each that is kept over
+the pause does, and answers 200 all the same; the second is for caches outside the engine. The proxy
+salts its calls with the version besides, which needs no reset to succeed."""
 
 
 class Engines:
@@ -66,7 +70,7 @@ class Engines:
     def _swap_one(self, url: str, folder: Path, version: int) -> None:
         # mode=keep: requests under way stay and go on with the new weights; the engine's own
         # version spans tell which token came from which. The prefix cache holds keys and values
-        # of the old weights and pausing does not clear it.
+        # of the old weights, and pausing does not clear it.
         self._post(url, "/pause", params={"mode": "keep"})
         # From here on weights and version may disagree. Dying, or being refused, leaves the engine
         # paused: nothing is sampled under a wrong version, and the next start does all of it again.
@@ -77,7 +81,7 @@ class Engines:
         )
         self._at("reloaded_before_version")
         self._post(url, "/update_weight_version", json={"new_version": str(version)})
-        self._post(url, "/reset_prefix_cache")
+        self._post(url, "/reset_prefix_cache", params=RESET)
         self._post(url, "/resume")
 
     def _post(self, url: str, path: str, **request: Any) -> None:

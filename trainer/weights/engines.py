@@ -13,9 +13,9 @@ from odradek.trainer.errors import EngineDown, EngineRefused
 CALL_S: Final = 600.0
 """Longest single call: loading the weights of a large model."""
 RESET: Final = {"reset_running_requests": "true", "reset_external": "true"}
-"""Without the first, a reset does nothing while any request holds a block, as each that is kept over
-the pause does, and answers 200 all the same; the second is for caches outside the engine. The proxy
-salts its calls with the version besides, which needs no reset to succeed."""
+"""Without the first, a reset does nothing while any request holds a block, as each that is kept
+over the pause does, and answers 200 all the same; the second is for caches outside the engine. The
+proxy salts its calls with the version besides, which needs no reset to succeed."""
 
 
 class Engines:

@@ -1,12 +1,13 @@
 """What an agent sees of its episode: the task, where the model is, and where rewards go."""
 
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-Scored = float | Callable[[], float]
+from odradek.schemas.numbers import Number, is_number, number
+
+Scored = Number | Callable[[], Number]
 """A reward's value, or a function that is asked for it when the run is over."""
 
 
@@ -95,8 +96,9 @@ class Rollout:
 
         Args:
             component: Its name, as in the task's `rewards`.
-            value: A finite number, or a function that returns one; it is called when the run is
-                over. If that function raises, there is no reward, never a number.
+            value: A finite number (numpy's, a tensor of one element, a Decimal as well), or a
+                function that returns one; it is called when the run is over. If that function
+                raises, there is no reward, never a number.
             explanation: For people.
 
         Raises:
@@ -105,7 +107,7 @@ class Rollout:
         """
         if not component:
             raise ValueError("a reward's component needs a name")
-        if not callable(value):
+        if is_number(value) or not callable(value):
             value = finite(component, value)
         self._rewards.setdefault(
             component, Given(component=component, value=value, explanation=explanation)
@@ -119,8 +121,4 @@ class Rollout:
 
 def finite(component: str, value: Any) -> float:
     """A reward's value as a float. Raises TypeError or ValueError."""
-    if not isinstance(value, int | float):
-        raise TypeError(f"reward {component!r} is a {type(value).__name__}, not a number")
-    if not math.isfinite(value):
-        raise ValueError(f"reward {component!r} is not finite")
-    return float(value)
+    return number(value, f"reward {component!r}")

@@ -17,7 +17,8 @@ import msgspec
 
 from odradek.schemas import events
 from odradek.schemas.arrays import check_floats, check_ids
-from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.errors import InvalidRecord, NoNumber, NotFinite
+from odradek.schemas.numbers import jsonable, number
 from odradek.schemas.topics import Topic
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -25,7 +26,7 @@ Headers = tuple[tuple[str, bytes], ...]
 MAX_DEPTH: Final = 64
 """Deepest nesting of JSON that is parsed at all; agents' messages stay far below it."""
 
-_encoder: Final = msgspec.json.Encoder()
+_encoder: Final = msgspec.json.Encoder(enc_hook=jsonable, decimal_format="number")
 _QUOTED: Final = re.compile(r"'.*'", re.DOTALL)
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -40,8 +41,18 @@ def encode(event: events.Event) -> bytes:
 
     Raises InvalidRecord for what no reader would accept (see `check`).
     """
+    numbered = _NUMBERED.get(type(event))
+    if numbered is not None:
+        event = numbered(event)
     check(event)
-    return _encoder.encode(event)
+    try:
+        return _encoder.encode(event)
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:  # of `jsonable`: a person's object, deep in a field
+        raise InvalidRecord("bad_schema", str(error)) from None
 
 
 def decode(value: bytes | None, kind: Any, *, max_bytes: int = 16 * 1024 * 1024) -> Any:
@@ -204,6 +215,44 @@ def _check_batch(batch: events.Batch) -> None:
     for pointer in batch.episodes:
         _finite("reward", pointer.reward)
 
+
+def _number(name: str, value: Any) -> float:
+    """A person's number as a float; Python's own stay as they are, and so do their bytes."""
+    if type(value) is float:
+        return value  # finite or not, `check` says
+    try:
+        found = number(value, name)
+    except NoNumber as error:
+        raise InvalidRecord("bad_schema", str(error)) from None
+    except NotFinite as error:
+        raise InvalidRecord("not_finite", str(error)) from None
+    return value if type(value) is int else found
+
+
+def _numbered_reward(reward: events.Reward) -> events.Reward:
+    return msgspec.structs.replace(reward, value=_number("value", reward.value))
+
+
+def _numbered_task(task: events.Task) -> events.Task:
+    timeouts = {
+        field: _number(f"timeouts.{field}", getattr(task.timeouts, field))
+        for field in task.timeouts.__struct_fields__
+    }
+    return msgspec.structs.replace(
+        task,
+        rewards={name: _number(f"rewards.{name}", of) for name, of in task.rewards.items()},
+        failure_reward=_number("failure_reward", task.failure_reward),
+        # A default that was made anew would be written.
+        timeouts=task.timeouts if task.timeouts == _DEFAULT else events.Timeouts(**timeouts),
+    )
+
+
+_DEFAULT: Final = events.Timeouts()
+_NUMBERED: Final[dict[type, Callable[[Any], events.Event]]] = {
+    events.Reward: _numbered_reward,
+    events.Task: _numbered_task,
+}
+"""Events that people make: their numbers come from any library."""
 
 _CHECKS: Final[dict[type, Any]] = {
     events.Task: _check_wanted,

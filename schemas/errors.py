@@ -2,6 +2,8 @@
 
 SchemaError
 ├── InvalidRecord        the bytes are no event of ours: dead letter, never retried
+├── NoNumber             a person gave something else where a number belongs
+├── NotFinite            a person gave a number that no float holds, or an infinity
 └── UnknownTopic         a name outside the topic table: a mistake of the program
 """
 
@@ -26,6 +28,14 @@ class InvalidRecord(SchemaError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class NoNumber(SchemaError, TypeError):
+    """Text, None, a complex number, several numbers, or no number at all."""
+
+
+class NotFinite(SchemaError, ValueError):
+    """A number that is not finite, or too large for a float."""
 
 
 class UnknownTopic(SchemaError):

@@ -8,7 +8,6 @@ letter `reward_failed`, never a number; its episode stays unrewarded when the de
 import asyncio
 import inspect
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
@@ -34,14 +33,15 @@ from odradek.infra.errors import BusError, InfraError
 from odradek.infra.named import find
 from odradek.infra.signature import JudgeSettings, signed
 from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.errors import InvalidRecord, NoNumber, NotFinite
 from odradek.schemas.events import Conversation, Outcome, Reward
+from odradek.schemas.numbers import Number, number
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
 from odradek.streams.errors import RewardFailed, RewardRefused
 
 log = logging.getLogger("odradek")
 
-Judge = Callable[[Conversation], float | Awaitable[float]]
+Judge = Callable[[Conversation], Number | Awaitable[Number]]
 
 
 def load(path: str) -> Judge:
@@ -70,18 +70,17 @@ async def judge(function: Judge, conversation: Conversation, timeout_s: float) -
                 value = await asyncio.to_thread(function, conversation)
                 if inspect.isawaitable(value):
                     value = await value
-        number = float(value)
+        return number(value, "what it returned")
     # What a user's function raises can be anything; it must neither end the service nor become
     # a number.
     except Exception as error:
         raise RewardFailed(told(error)) from error
-    if not math.isfinite(number):
-        raise RewardFailed(f"returned {number}")
-    return number
 
 
 def told(error: BaseException) -> str:
     """Type and innermost place of an error: its text may quote what an agent said."""
+    if isinstance(error, (NoNumber, NotFinite)):
+        return str(error)  # it names a type
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -206,11 +205,11 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         asked = self._component in conversation.wanted
         return self._everything or (asked and conversation.outcome is Outcome.COMPLETED)
 
-    async def _publish(self, conversation: Conversation, number: float, trace: str | None) -> None:
+    async def _publish(self, conversation: Conversation, verdict: float, trace: str | None) -> None:
         assert self._appender is not None
         episode = conversation.episode_id
         source = f"/reward/{self._component}"
-        reward = Reward(episode_id=episode, component=self._component, value=number, source=source)
+        reward = Reward(episode_id=episode, component=self._component, value=verdict, source=source)
         with telemetry.span("reward.publish", parent=trace, episode=episode) as traceparent:
             value = codec.encode(reward)
             headers = codec.headers(

@@ -12,6 +12,7 @@ from odradek.infra.client.subscribe import records
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, EpisodesEvent, Task
+from odradek.schemas.numbers import number
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TASKS
 
 
@@ -57,9 +58,11 @@ async def deploy(
     Raises:
         KafkaUnreachable: If there is no Kafka at all.
         ValueError: If two tasks share an id.
+        TypeError: If the timeout is no number.
     """
     bus = bus or BusSettings()
     waiting = _Waiting(tasks)
+    seconds = timeout if isinstance(timeout, float) else number(timeout, "timeout")
     if not tasks:
         return []
     placed = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
@@ -76,7 +79,7 @@ async def deploy(
         finally:
             await appender.aclose()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await _all_or_error(waiting.done.wait(), readers)
     finally:
         for reader in readers:

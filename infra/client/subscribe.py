@@ -20,6 +20,7 @@ from odradek.infra.bus import (
 from odradek.infra.errors import ProjectError
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.numbers import is_number, number, single
 from odradek.schemas.topics import find
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -32,6 +33,7 @@ Since = str | int | float
 async def _place(
     reader: AIOKafkaConsumer, partitions: list[TopicPartition], since: Since, now: float
 ) -> None:
+    since = single(since)
     beginnings = await reader.beginning_offsets(partitions)
     ends = await reader.end_offsets(partitions)
     if since == "beginning":
@@ -49,8 +51,8 @@ async def _place(
 
 
 def _moment(since: Since, now: float) -> float:
-    if isinstance(since, float):
-        return since
+    if is_number(since):
+        return number(since, "the time to begin at")
     match = _AGO.fullmatch(str(since))
     if match is None:
         raise ProjectError(

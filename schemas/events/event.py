@@ -1,10 +1,12 @@
 """What all events share: their base, constrained types, and outcomes."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
+
+from odradek.schemas.numbers import jsonable
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 """An id or a name: it becomes a key, so it is never empty and never long."""
@@ -54,9 +56,14 @@ class Outcome(StrEnum):
         return self in {Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT}
 
 
+_encoder: Final = msgspec.json.Encoder(enc_hook=jsonable)
+
+
 def raw(value: Any) -> Raw:
     """A JSON value as a Raw field."""
-    return value if isinstance(value, Raw) else Raw(msgspec.json.encode(value))
+    if isinstance(value, Raw):
+        return value
+    return Raw(_encoder.encode(value))
 
 
 def parsed(value: Raw) -> Any:

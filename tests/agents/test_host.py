@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import msgspec
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.broker
@@ -43,6 +44,21 @@ async def test_a_request_is_played_and_told_in_order(stage):
     assert [headers(r)["a2a-event"] for r in events] == ["task", "status_update"]
     assert [headers(r)["a2a-generation"] for r in events] == ["1", "2"]
     assert headers(events[-1])["a2a-state"] == "TASK_STATE_COMPLETED"
+
+
+async def test_a_game_that_is_solved_with_another_librarys_number_is_solved(stage):
+    """A comparison of numpy's is a reward, and the episode completed."""
+
+    async def play(rollout):
+        rollout.reward("solved", np.float32(0.5) == np.float32(0.5))
+        rollout.reward("score", lambda: np.float32(0.5))
+
+    await stage.host(play)
+    await stage.send("m1", rewards={"solved": 1.0, "score": 1.0})
+    await stage.ended("m1")
+    assert [(stage.episode("m1"), "completed", "")] == stage.proxy.seals
+    rewards = [msgspec.json.decode(record.value) for record in await stage.read("rl.rewards.v1")]
+    assert {"solved": 1.0, "score": 0.5} == {one["component"]: one["value"] for one in rewards}
 
 
 async def test_hosts_and_agents_get_tokens_of_their_own_kind(stage):

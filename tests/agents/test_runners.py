@@ -8,8 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
 
 from odradek.agents import Rollout, UpstreamUnavailable
+from odradek.agents.episode import _value
 from odradek.agents.errors import RunnerError
 from odradek.agents.rollout import GivenTask
 from odradek.agents.runners import FunctionRunner, ProgramRunner, load, rollout_of
@@ -215,6 +217,27 @@ def test_rewards_are_numbers_or_functions():
     for value, error in ((float("nan"), ValueError), ("1", TypeError), (None, TypeError)):
         with pytest.raises(error):
             found.reward("x", value)
+
+
+@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=repr)
+async def test_a_reward_may_be_any_librarys_number(given, value):
+    """At once or when it is asked for: a solved game is no crash."""
+    found = rollout()
+    found.reward("now", given)
+    found.reward("later", lambda: given)
+    assert [value, value] == [await _value(one) for one in found.rewards]
+
+
+@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=lambda given: repr(given)[:20])
+async def test_a_reward_that_is_no_number_is_an_error_of_its_component(given):
+    """Where it is given, or where it is asked for."""
+    found = rollout()
+    found.reward("later", lambda: given)
+    with pytest.raises((TypeError, ValueError), match="reward 'later' is "):
+        await _value(found.rewards[0])
+    if not callable(given):
+        with pytest.raises((TypeError, ValueError), match="reward 'now' is "):
+            found.reward("now", given)
 
 
 def test_only_an_unreachable_model_is_our_doing():

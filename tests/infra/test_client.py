@@ -1,8 +1,11 @@
 """The client publishes, subscribes and deploys as the docs show."""
 
 import asyncio
+import time
 from contextlib import aclosing
+from decimal import Decimal
 
+import numpy as np
 import pytest
 
 from odradek.infra.bus import KafkaAppender, ensure_topics, letter, rows
@@ -47,6 +50,18 @@ async def test_a_subscription_from_the_end_sees_only_what_comes(bus):
     await ready.wait()
     await publish_tasks([Task(task_id="new", agent="a")], bus)
     assert "new" == await reading
+
+
+@pytest.mark.parametrize(
+    "since",
+    [0, np.int64(0), np.array(0), time.time() - 3600, np.float64(time.time() - 3600), Decimal(1)],
+)
+async def test_an_offset_or_a_time_may_be_any_librarys_number(bus, since):
+    """Whole ones are offsets, others are times."""
+    await _topics(bus)
+    await publish_tasks([Task(task_id="t", agent="a")], bus)
+    found = [one async for one in subscribe(TASKS.name, since=since, follow=False, bus=bus)]
+    assert ["t"] == [task.task_id for task in found]
 
 
 async def test_a_since_that_means_nothing_is_an_error(bus):

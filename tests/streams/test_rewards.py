@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
 
 from odradek.infra.bus import KafkaAppender, ensure_topics
 from odradek.infra.errors import NoSuchName
@@ -17,6 +18,13 @@ from odradek.streams.rewards import RewardService, judge, load
 def conversation(name: str = "e1", **more) -> Conversation:
     fields = {"task_id": "t1", "agent": "hilo", "sample": 0, "wanted": ("brief",)} | more
     return Conversation(episode_id=name, **fields)
+
+
+class Broken:
+    """What it returns breaks only when it is asked for its float."""
+
+    def __float__(self):
+        return {}["score"]
 
 
 async def slow(_):
@@ -36,8 +44,7 @@ async def test_a_function_may_be_sync_or_async(function, value):
     ("function", "what"),
     [
         (lambda _: 1 / 0, "ZeroDivisionError"),
-        (lambda _: None, "TypeError"),
-        (lambda _: float("nan"), "nan"),
+        (lambda _: Broken(), "KeyError"),
         (slow, "TimeoutError"),
     ],
 )
@@ -45,6 +52,19 @@ async def test_raising_is_an_error_and_not_a_zero(function, what):
     """So is no number, a number that is not finite, and taking too long."""
     with pytest.raises(RewardFailed, match=what):
         await judge(function, conversation(), 0.05 if function is slow else 5)
+
+
+@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=repr)
+async def test_a_verdict_may_be_any_librarys_number(given, value):
+    """numpy's, Decimal, or whatever has a float in it."""
+    assert value == await judge(lambda _: given, conversation(), 5)
+
+
+@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=lambda given: repr(given)[:20])
+async def test_a_verdict_that_is_no_number_is_an_error_event(given):
+    """Text that reads as a number, too; the letter names the type and quotes nothing."""
+    with pytest.raises(RewardFailed, match="what it returned is "):
+        await judge(lambda _: given, conversation(), 5)
 
 
 @pytest.mark.parametrize("path", ["rewards", ":f", "no_such_module_of_ours:f", "json:nothing"])

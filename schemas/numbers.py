@@ -1,0 +1,94 @@
+"""Numbers that people hand us: from Python, numpy, torch or a library of their own."""
+
+import math
+import operator
+from decimal import Decimal
+from numbers import Complex, Real
+from typing import Any, Final, SupportsFloat, SupportsIndex
+
+from odradek.schemas.errors import NoNumber, NotFinite
+
+Number = SupportsFloat | SupportsIndex
+"""What has a float in it."""
+
+SPANS_OF_TIME: Final = frozenset("mM")
+"""numpy's kinds for moments and for the time between them: in some units they look like whole
+numbers."""
+
+
+def number(value: object, name: str = "the value") -> float:
+    """A person's number as a finite float: what has a float in it, and is no text.
+
+    An array or a tensor counts if it holds a single real number, whatever its shape.
+
+    Args:
+        value: What was given.
+        name: What it is, for the error, which never quotes the value.
+
+    Raises:
+        NoNumber: It is None, text, a complex number, several at once, or no number at all.
+        NotFinite: It is not finite, or too large for a float.
+    """
+    plain = single(value)
+    if not is_number(plain):
+        raise NoNumber(_no_number(value, name))
+    if isinstance(plain, Decimal) and plain.is_nan():  # of which a signalling one has no float
+        raise NotFinite(f"{name} is not finite")
+    try:
+        found = float(plain)
+    except OverflowError:
+        raise NotFinite(f"{name} is too large for a float") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NoNumber(_no_number(value, name)) from error
+    if not math.isfinite(found):
+        raise NotFinite(f"{name} is not finite")
+    return found
+
+
+def single(value: object) -> Any:
+    """What a scalar, array or tensor of another library holds as Python has it.
+
+    Anything else is given back as it is, and so is what holds several elements or no data.
+    """
+    kind = getattr(value, "dtype", None)
+    item = getattr(value, "item", None)
+    if kind is None or not callable(item) or getattr(kind, "kind", "") in SPANS_OF_TIME:
+        return value
+    try:
+        return item()
+    except (TypeError, ValueError, RuntimeError):
+        return value
+
+
+def jsonable(value: object) -> Any:
+    """What JSON has for a number of another library; msgspec asks this of types it cannot write.
+
+    Raises:
+        NoNumber: It is no number.
+        NotFinite: It is not finite, or too large for a float.
+    """
+    plain = single(value)
+    if type(plain) in {bool, int}:
+        return plain
+    if hasattr(type(plain), "__index__"):
+        return operator.index(plain)
+    return number(plain, f"a {type(value).__name__}")
+
+
+def is_number(value: object) -> bool:
+    """Whether something may have a float in it: it says so of itself, and is no text."""
+    kind = type(value)
+    if isinstance(value, (str, bytes, bytearray)):
+        return False
+    if isinstance(value, Complex) and not isinstance(value, Real):
+        return False
+    # What a conversion would leave of a complex array is its real part.
+    if "complex" in str(getattr(value, "dtype", "")):
+        return False
+    return hasattr(kind, "__float__") or hasattr(kind, "__index__")
+
+
+def _no_number(value: object, name: str) -> str:
+    shape = getattr(value, "shape", None)
+    of = f" of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else ""
+    return f"{name} is a {type(value).__name__}{of}, not a number"

@@ -53,6 +53,12 @@ STALE: Final = Metric(
     "rows refused because their tokens are too old",
     "fewer open groups, or a higher max_staleness",
 )
+UNUSABLE: Final = Metric(
+    "odradek.rows.unusable",
+    "rows refused because their numbers would ruin the weights",
+    "the reason says whether log probabilities, rewards or the step itself were no numbers; "
+    "`odradek tail rl.steps.v1` names their episodes",
+)
 DUPLICATES: Final = Metric(
     "odradek.duplicates.dropped",
     "repeats that changed nothing",
@@ -74,7 +80,8 @@ FAILED: Final = Metric(
     "the code says whether engines were away, slow, broke off, or said too much",
 )
 METRICS: Final = (
-    CAPTURE_GAPS, EXPIRED, STATELESS, DEAD_LETTERS, STALE, DUPLICATES, SKIPPED, REFUSED, FAILED,
+    CAPTURE_GAPS, EXPIRED, STATELESS, DEAD_LETTERS, STALE, UNUSABLE, DUPLICATES, SKIPPED, REFUSED,
+    FAILED,
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from typing import Final
 
 from odradek.infra import trust
@@ -11,6 +12,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Event, Policy, Step
 from odradek.schemas.topics import POLICIES, STEPS
 from odradek.trainer.bus_thread import BusThread
+from odradek.trainer.rows import FAULTS
 
 log = logging.getLogger("odradek")
 
@@ -34,7 +36,10 @@ class KafkaAnnouncer:
         what = f"{step.run}/{step.incarnation}/{step.step}/{step.position}/{step.version}"
         what += "" if step.weights else "/taken"
         self._append(STEPS.name, step.run, step, what)
-        trust.moved(trust.STALE, sum(one.reason == "stale" for one in step.refused))
+        reasons = Counter(one.reason for one in step.refused)
+        trust.moved(trust.STALE, reasons["stale"])
+        for reason in FAULTS:
+            trust.moved(trust.UNUSABLE, reasons[reason], reason=reason)
 
     def _append(self, topic: str, key: str, event: Event, event_id: str) -> None:
         value = codec.encode(event)

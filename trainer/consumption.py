@@ -15,7 +15,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Batch, Refusal, Used
 from odradek.trainer.advantages import Baseline, zero_variance
 from odradek.trainer.lineage import Lineage
-from odradek.trainer.rows import Group, Row, rows_of
+from odradek.trainer.rows import Group, Row, fault_of, rows_of
 
 REWARDS: Final = 16_384
 """Most rewards that are kept of batches that no step used, for the metrics of the next one."""
@@ -192,18 +192,23 @@ class Consumption:
         """The row with its staleness, counted as accepted; or why it is refused."""
         step = self._accepted // self._rules.rows_per_step
         staleness = self._lineage.staleness(row.oldest, step)
-        reason = ""
-        if staleness > self._rules.max_staleness:
-            reason = "stale"
-        elif self._rules.max_row_tokens and len(row.ids) > self._rules.max_row_tokens:
-            reason = "too_long"
-        if reason:
+        if reason := self._reason(row, staleness):
             refusal = Refusal(
                 offset=row.offset, reason=reason, episode_id=row.episode_id, row=row.index
             )
             return Refused(refusal)
         self._accepted += 1
         return replace(row, staleness=staleness)
+
+    def _reason(self, row: Row, staleness: int) -> str:
+        """Why a row is refused, or ""; first what is wrong with it whenever it is read."""
+        if fault := fault_of(row):
+            return fault
+        if staleness > self._rules.max_staleness:
+            return "stale"
+        if self._rules.max_row_tokens and len(row.ids) > self._rules.max_row_tokens:
+            return "too_long"
+        return ""
 
     def _passable(self) -> bool:
         """Whether the next entry can be behind us before another row is used.

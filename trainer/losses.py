@@ -2,9 +2,9 @@
 
 Notation: t counts sampled tokens, i rows (one row per linear run of tokens), r_t is
 exp(log p(t) - log q(t)) with the trained policy p and the sampler q, A_i the advantage, e and E
-the lower and upper clip. A function returns what one micro-batch adds to the loss of the whole
-optimizer step: its sums are divided by the step's tokens or rows, not by its own, so micro-batches
-of unequal size weigh what they should.
+the lower and upper clip. Every such difference of logarithms is bounded (LOG_RATIO). A function
+returns what one micro-batch adds to the loss of the whole optimizer step: its sums are divided by
+the step's tokens or rows, not by its own, so micro-batches of unequal size weigh what they should.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,9 @@ from typing import Final, Literal
 import torch
 
 Tensor = torch.Tensor
+LOG_RATIO: Final = 20.0
+"""The largest difference of two log probabilities that counts, either way, in nats. exp leaves
+float32 from 88 on, and at 20 one token already weighs as much as 5e8; beyond it has no gradient."""
 LossName = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
 
@@ -77,8 +80,17 @@ def _clipped(terms: Terms, shape: Shape, ratio: Tensor) -> Tensor:
     return -torch.min(ratio * terms.advantages, near * terms.advantages)
 
 
+def log_ratio(above: Tensor, below: Tensor) -> Tensor:
+    """The logarithm of p / q, at most LOG_RATIO either way; every exponential of this module is of it."""
+    return _bounded(above - below)
+
+
+def _bounded(distance: Tensor) -> Tensor:
+    return distance.clamp(-LOG_RATIO, LOG_RATIO)
+
+
 def _ratio(terms: Terms) -> Tensor:
-    return torch.exp(terms.logprobs - terms.old_logprobs)
+    return torch.exp(log_ratio(terms.logprobs, terms.old_logprobs))
 
 
 def _by_token(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
@@ -130,7 +142,7 @@ def gspo(terms: Terms, shape: Shape) -> Tensor:
     L = 1/N sum_i -min(s_i A_i, clip(s_i) A_i), s_i = exp(1/|o_i| sum_t log r_t).
     GSPO, arXiv 2507.18071, equations 5 and 7.
     """
-    whole_row = torch.exp(terms.row_mean(terms.logprobs - terms.old_logprobs))
+    whole_row = torch.exp(_bounded(terms.row_mean(terms.logprobs - terms.old_logprobs)))
     return _clipped(terms, shape, whole_row[terms.row])
 
 
@@ -150,7 +162,7 @@ def kl_to_reference(terms: Terms) -> Tensor:
     The k3 estimator, http://joschu.net/blog/kl-approx.html; GRPO's equation 4.
     """
     assert terms.reference is not None
-    distance = terms.reference - terms.logprobs
+    distance = log_ratio(terms.reference, terms.logprobs)
     return torch.exp(distance) - distance - 1
 
 
@@ -163,7 +175,7 @@ def truncated_importance(terms: Terms, shape: Shape) -> Tensor:
     per batch the policy at the start of the step is the current one.
     TIS, fengyao.notion.site/off-policy-rl; decoupled PPO, AReaL, arXiv 2505.24298, equation 5.
     """
-    return torch.exp(terms.logprobs.detach() - terms.old_logprobs).clamp(max=shape.tis)
+    return torch.exp(log_ratio(terms.logprobs.detach(), terms.old_logprobs)).clamp(max=shape.tis)
 
 
 Aggregate = Callable[[Tensor, Terms, Whole, Shape], Tensor]

@@ -7,6 +7,7 @@ broke there are several rows, and every sampled token stands in exactly one of t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,14 @@ import numpy.typing as npt
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.schemas.events import Sequence as Tokens
-from odradek.trainer.advantages import Baseline, advantages
+from odradek.trainer.advantages import Baseline, advantages, fits
+
+LEAST_LOGPROB: Final = -50.0
+"""Nobody samples a token as rare as 2e-22: what is lower is an engine's word for minus infinity."""
+ROUNDING: Final = 1e-3
+"""How far above 0 a log probability may come out: a softmax is a rounded sum."""
+FAULTS: Final = ("logprobs", "advantage")
+"""What may be wrong with a row's numbers; see `fault_of`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +140,18 @@ def rows_of(group: Group, *, baseline: Baseline = "mean", scale: bool = True) ->
                 )
             )
     return rows
+
+
+def fault_of(row: Row) -> str:
+    """Why a row's numbers would ruin a step, as a refusal names it, or "".
+
+    `logprobs`: one of a sampled token is below LEAST_LOGPROB, above 0, or no number.
+    `advantage`: it is too large for float32, or so small that float32 makes it 0.
+    """
+    told = row.logprobs[row.mask]
+    if not bool(((told >= LEAST_LOGPROB) & (told <= ROUNDING)).all()):
+        return "logprobs"
+    return "" if fits(row.advantage) else "advantage"
 
 
 def spans_of(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from odradek.trainer.consumption import Passed
-from odradek.trainer.losses import Shape, Terms
+from odradek.trainer.losses import Shape, Terms, log_ratio
 
 
 class StepMetrics:
@@ -46,7 +46,8 @@ class StepMetrics:
             facts: Staleness and reward of each row, shape (1, n_rows, 2), staleness -1 for none.
             shape: The clips in force.
         """
-        distance = (terms.logprobs - terms.old_logprobs).float()
+        apart = (terms.logprobs - terms.old_logprobs).float()
+        distance = log_ratio(terms.logprobs, terms.old_logprobs).float()
         ratio = distance.exp()
         k3 = ratio - 1 - distance
         low = (ratio < 1 - shape.epsilon_low) & (terms.advantages < 0)
@@ -68,9 +69,7 @@ class StepMetrics:
             found["mismatch"] = k3[fresh].sum()
             found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
             if bool(fresh.any()):
-                self._mismatch_max = max(
-                    self._mismatch_max, float(distance[fresh].abs().max().item())
-                )
+                self._mismatch_max = max(self._mismatch_max, float(apart[fresh].abs().max().item()))
         for name, value in found.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
 
@@ -102,7 +101,8 @@ class StepMetrics:
             "train_s": self.train_s,
         }
         if len(rewards):
-            found["reward_mean"] = float(rewards.mean())
+            with np.errstate(over="ignore"):  # what leaves float64 is left out below
+                found["reward_mean"] = float(rewards.mean())
             found["success"] = float((rewards >= success_reward).mean())
         self._clear()
         return {name: value for name, value in found.items() if math.isfinite(value)}

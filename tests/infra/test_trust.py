@@ -79,7 +79,7 @@ async def unread():
     passed_over(Record("rl.steps.v1", 0, 0, "k", b"{"), InvalidRecord("not_json"))
 
 
-async def stale():
+async def refused_as(reason):
     pytest.importorskip("torch")
     from odradek.trainer.announce_kafka import KafkaAnnouncer
 
@@ -93,8 +93,20 @@ async def stale():
 
     announcer = object.__new__(KafkaAnnouncer)
     announcer._thread, announcer._appender = Thread(), Appender()
-    refused = (Refusal(offset=1, reason="stale"), Refusal(offset=2, reason="zero_variance"))
+    refused = (Refusal(offset=1, reason=reason), Refusal(offset=2, reason="zero_variance"))
     announcer.step(Step(run="r", incarnation=1, step=1, position=3, refused=refused))
+
+
+async def stale():
+    await refused_as("stale")
+
+
+async def far():
+    await refused_as("logprobs")
+
+
+async def endless():
+    await refused_as("advantage")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +120,8 @@ async def stale():
         (trust.DUPLICATES, twice),
         (trust.SKIPPED, unread),
         (trust.STALE, stale),
+        (trust.UNUSABLE, far),
+        (trust.UNUSABLE, endless),
     ],
     ids=lambda one: getattr(one, "name", getattr(one, "__name__", "")),
 )

@@ -6,6 +6,7 @@ import pytest
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Pointer, Policy, Refusal, Step, Used
 from odradek.streams.ledger.findings import NEXT, Findings
+from odradek.streams.ledger.line import ROW_REASONS
 from odradek.streams.ledger.trained import Trained
 
 ROWS = 4
@@ -102,6 +103,19 @@ def test_a_run_with_two_crashes_closes():
     )
     assert {"stale": 1, "zero_variance": 1} == table["refused"]
     assert (7, 0, 8) == tuple(table[name] for name in ("position", "waiting", "version"))
+
+
+@pytest.mark.parametrize("reason", sorted(ROW_REASONS))
+def test_a_refused_row_is_one_row_and_not_its_whole_episode(reason):
+    """Of an episode of two rows, one refused and one used, none is lost."""
+    refused = (Refusal(offset=0, reason=reason, episode_id="e0-0", row=0),)
+    steps = [
+        *start(1, 0, 0, version=1),
+        step(1, 1, 1, version=2, used=used((0, 7)), refused=refused),
+    ]
+    found, (table,) = check(steps, batches={0: BATCHES[0]}, rows=2 * ROWS)
+    assert found.none, found
+    assert {reason: 1} == table["refused"]
 
 
 def planted(**changes):

@@ -81,7 +81,7 @@ def _clipped(terms: Terms, shape: Shape, ratio: Tensor) -> Tensor:
 
 
 def log_ratio(above: Tensor, below: Tensor) -> Tensor:
-    """The logarithm of p / q, at most LOG_RATIO either way; every exponential of this module is of it."""
+    """The logarithm of p / q, at most LOG_RATIO either way: what every exponential here is of."""
     return _bounded(above - below)
 
 

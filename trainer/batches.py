@@ -14,6 +14,7 @@ from odradek.infra.bus import (
     away,
     close,
     consumer,
+    gone,
     partitions_of,
     passed_over,
     record_of,
@@ -34,8 +35,6 @@ log = logging.getLogger("odradek")
 
 LOOK_EVERY_S: Final = 10.0
 """How often an idle reader sees whether its topic is still there."""
-LOOK_S: Final = 5.0
-"""How long the broker may take to say so."""
 
 
 class LogGroups:
@@ -150,33 +149,33 @@ class LogGroups:
     async def _look(self, reader: AIOKafkaConsumer, on: TopicPartition) -> None:
         """While nothing comes, see now and then whether the topic is still there.
 
-        Kafka's client asks for ever where there is no topic, as it does where no broker is.
         Raises TopicMissing.
         """
         if time.monotonic() - self._looked < LOOK_EVERY_S:
             return
         self._looked = time.monotonic()
-        try:
-            async with asyncio.timeout(LOOK_S):
-                metadata = await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
-        except (KafkaError, TimeoutError):
-            return  # the broker is away: that is waited for
-        if metadata.topics() and on.topic not in metadata.topics():
+        if await gone(reader, on.topic):
             raise TopicMissing(
                 f"topic {on.topic} was deleted while it was read: start a new run, or replay its "
                 "episodes"
             )
 
     async def _follow(self, offset: int, batch: Batch) -> Group:
+        """A batch with its episodes, and what is refused of it. Raises PositionGone, TopicMissing.
+
+        A live batch that points at what is gone ends the run: it has fallen behind retention, and
+        would leave out whatever follows. A replayed batch names the past, and some of that may be
+        gone: the rest is trained on.
+        """
         if why_not(batch):
             return Group(offset, batch)
+        lost = (MissingRecord, WrongDigest, *((PositionGone,) if batch.origin else ()))
         episodes: list[tuple[Pointer, Episode]] = []
         refused: list[Refusal] = []
         for pointer in batch.episodes:
             try:
-                reader = await self._reader_of(pointer.topic)
-                episode = await reader.resolve(pointer)
-            except (MissingRecord, WrongDigest) as error:
+                episode = await self._resolve(pointer, replayed=bool(batch.origin))
+            except lost as error:
                 log.warning("batch %d: %s", offset, error)
                 trust.moved(trust.SKIPPED, topic=self._topic, reason=error.reason)
                 refused.append(
@@ -185,6 +184,16 @@ class LogGroups:
             else:
                 episodes.append((pointer, episode))
         return Group(offset, batch, tuple(episodes), tuple(refused))
+
+    async def _resolve(self, pointer: Pointer, *, replayed: bool) -> Episode:
+        reader = await self._reader_of(pointer.topic)
+        try:
+            return await reader.resolve(pointer)
+        except TopicMissing as error:
+            if not replayed:
+                raise
+            await self._episodes.pop(pointer.topic).close()
+            raise MissingRecord(str(error)) from error
 
     async def _reader_of(self, topic: str) -> EpisodeReader:
         if topic not in self._episodes:

@@ -1,5 +1,6 @@
 """Following pointers: episodes by partition and offset, read forward and a little ahead."""
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -8,7 +9,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from odradek.infra.bus import BusSettings, away, close, consumer, partitions_of, start
+from odradek.infra.bus import BusSettings, away, close, consumer, gone, partitions_of, start
+from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
@@ -59,6 +61,7 @@ class EpisodeReader:
         Raises:
             PositionGone: Retention has deleted it.
             MissingRecord: Nothing stands there.
+            TopicMissing: The topic was deleted while it was read.
             WrongDigest: Something else stands there, or nothing that can be decoded.
         """
         value = await self._value(pointer.partition, pointer.offset)
@@ -124,10 +127,13 @@ class EpisodeReader:
         assert self._reader is not None
         while True:
             try:
-                found: int = (await self._reader.beginning_offsets([on]))[on]
-            except KafkaError as error:
-                if not away(error):
+                # aiokafka asks for 40 s where a broker knows no such topic.
+                async with asyncio.timeout(LATEST_S):
+                    found: int = (await self._reader.beginning_offsets([on]))[on]
+            except (KafkaError, TimeoutError) as error:
+                if isinstance(error, KafkaError) and not away(error):
                     raise
+                await self._require(on)
                 log.warning("waiting for the beginning of %s: %r", on.topic, error)
             else:
                 return found
@@ -139,12 +145,19 @@ class EpisodeReader:
         run leaves out must not depend on when the broker was restarted.
         """
         assert self._reader is not None
+        await self._require(on)
         try:
             end: int = (await self._reader.end_offsets([on]))[on]
         except KafkaError as error:
             log.warning("waiting for %s@%d: %r", on.topic, offset, error)
             return False
         return end <= offset
+
+    async def _require(self, on: TopicPartition) -> None:
+        """Raise TopicMissing where the broker, unlike one that is away, knows no such topic."""
+        assert self._reader is not None
+        if await gone(self._reader, on.topic):
+            raise TopicMissing(f"topic {self._topic} was deleted while it was read")
 
     def _keep(self, message: Any) -> None:
         self._read[message.partition] = message.offset + 1

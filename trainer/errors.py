@@ -6,7 +6,8 @@ TrainerError
 │   ├── NoModel             the folder is no model: a mistake, exit code 2
 │   └── NoTokenizer         the model has no tokenizer: a mistake, exit code 2
 ├── BatchError
-│   ├── PositionGone        retention has deleted what a batch or a position points at: crash
+│   ├── PositionGone        retention has deleted what a batch or a position points at: crash, or
+│   │                       refused where the batch is a replay's
 │   ├── MissingRecord       nothing stands where a pointer points: refused, with the reason
 │   ├── WrongDigest         something else stands there: refused, with the reason
 │   └── RowsEnded           a replay has no more rows: the run ends
@@ -54,7 +55,7 @@ class BatchError(TrainerError):
 class PositionGone(BatchError):
     """A position on a topic that retention has deleted."""
 
-    reason = "position_gone"
+    reason = "retention"
 
 
 class MissingRecord(BatchError):

@@ -39,6 +39,8 @@ HEARTBEAT_MS: Final = 300
 """How often a member of a group shows that it lives, and hears of the others."""
 CLOSE_S: Final = 5.0
 """How long a client may take to end in good order."""
+LOOK_S: Final = 5.0
+"""How long the broker may take to say whether a topic is there."""
 
 connection.mend()
 
@@ -255,6 +257,20 @@ def check_position(partition: TopicPartition, offset: int | None, beginning: int
 def away(error: KafkaError) -> bool:
     """Whether an error of aiokafka means that the broker may answer later."""
     return bool(error.retriable) or isinstance(error, KafkaTimeoutError)
+
+
+async def gone(reader: AIOKafkaConsumer, topic: str) -> bool:
+    """Whether the broker says that a topic (name on the cluster) is not there.
+
+    Kafka's client asks for ever where there is no topic, as it does where no broker is. A broker
+    that is away says nothing: False.
+    """
+    try:
+        async with asyncio.timeout(LOOK_S):
+            metadata = await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
+    except (KafkaError, TimeoutError):
+        return False
+    return bool(metadata.topics()) and topic not in metadata.topics()
 
 
 def missing(error: KafkaError) -> bool:

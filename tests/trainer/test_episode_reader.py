@@ -20,6 +20,10 @@ class Away:
     def __init__(self, value, *, silent=0, end=1):
         self.value, self.silent, self.end = value, silent, end
         self.read = 0
+        self._client = self
+
+    async def fetch_all_metadata(self):
+        raise KafkaTimeoutError
 
     def assignment(self):
         return {ON}
@@ -62,7 +66,7 @@ class Message:
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(episodes, "LATEST_S", 0.0)
+    monkeypatch.setattr(episodes, "LATEST_S", 0.01)
 
 
 def reader_of(consumer):

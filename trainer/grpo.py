@@ -103,8 +103,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
 
     def get_train_dataloader(self) -> Any:
         """TRL's pipeline without reading a batch ahead, which would cost a step of staleness."""
-        if self.accelerator.num_processes > 1:
-            return super().get_train_dataloader()
         self._rollout_dataset, loader = packed(
             self.hands.feed,
             micro_rows=self.settings.micro_rows,
@@ -183,7 +181,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self.measured.add(
             terms, loss, outputs.entropy.flatten()[at], inputs.get("row_facts"), self._shape
         )
-        loss = loss * self.accelerator.num_processes  # data parallelism averages gradients
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:

@@ -94,8 +94,8 @@ class TrainerSettings(BaseSettings):
 
     seed: int = 0
     """Of everything random."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,4})?)$")
+    """Where to train: `auto`, `cpu`, `cuda`, or `cuda:1` for the second of several GPUs."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the weights."""
     gradient_checkpointing: bool = False

@@ -1,0 +1,80 @@
+"""Where a trainer may run: in one process, on one device. Pure: no torch, no environment.
+
+One trainer is one process on one device until several share a step. What starts more of them, or
+would split a model over several GPUs behind our back, is refused before anything is read or
+published, in a line that says what to do instead.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from odradek.trainer.errors import BadSettings
+
+WORLD: Final = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables that say how many processes a launcher started; accelerate reads the same."""
+RANK: Final = "LOCAL_RANK"
+"""Set for each process of a launcher: torch then looks for the others."""
+MODES: Final = (
+    "ACCELERATE_USE_FSDP",
+    "ACCELERATE_USE_DEEPSPEED",
+    "ACCELERATE_USE_MEGATRON_LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG",
+)
+"""What `accelerate launch` switches on besides ranks."""
+PRECISION: Final = "ACCELERATE_MIXED_PRECISION"
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+
+_ALONE: Final = "start `odradek train` itself, once: it trains in one process, on one device"
+
+
+def refuse_launchers(environ: Mapping[str, str]) -> None:
+    """Raise BadSettings for a process that a launcher of several started (torchrun, mpirun, …)."""
+    for name in WORLD:
+        if environ.get(name, "1").strip() not in {"", "1"}:
+            raise BadSettings(f"{name} is {environ[name]}: several trainers were started; {_ALONE}")
+    if environ.get(RANK, "-1").strip() not in {"", "-1"}:
+        raise BadSettings(f"{RANK} is set, as torchrun and accelerate do; {_ALONE}")
+    for name in MODES:
+        if environ.get(name, "false").strip().lower() not in {"", "0", "false", "no", "off"}:
+            raise BadSettings(f"{name} is set, as `accelerate launch` does; {_ALONE}")
+    if (mixed := environ.get(PRECISION, "no").strip().lower()) not in {"", "no"}:
+        raise BadSettings(
+            f"{PRECISION} is {mixed}, but only the setting dtype says how numbers are kept: unset "
+            f"it, and {_ALONE}"
+        )
+
+
+def visible(device: str, gpus: int, environ: Mapping[str, str]) -> str | None:
+    """What CUDA_VISIBLE_DEVICES has to be for `device`, or None where it stays as it is.
+
+    Args:
+        device: The setting: `auto`, `cpu`, `cuda` or `cuda:<number>`.
+        gpus: How many GPUs torch sees.
+        environ: Of this process.
+
+    Raises:
+        BadSettings: The device is not there, or nothing says which of several is meant. Torch's
+            own choice would be all of them at once (DataParallel), the engine's among them.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "cpu" or (kind == "auto" and gpus <= 1):
+        return None
+    if gpus == 0:
+        raise BadSettings(
+            f"device is {device}, but torch sees no GPU: install a driver and a torch that fit, "
+            f"look at {VISIBLE}, or set device = cpu"
+        )
+    if number:
+        if int(number) >= gpus:
+            raise BadSettings(
+                f"device is {device}, but torch sees {gpus} GPUs (cuda:0 to cuda:{gpus - 1}): "
+                f"name one of them, or change {VISIBLE}"
+            )
+        named = [one.strip() for one in environ.get(VISIBLE, "").split(",") if one.strip()]
+        return (named or [str(one) for one in range(gpus)])[int(number)]
+    if gpus > 1:
+        raise BadSettings(
+            f"device is {device} and torch sees {gpus} GPUs, but a trainer uses one: name it with "
+            f"device = cuda:{gpus - 1} (ODRADEK_TRAINER_DEVICE), or with {VISIBLE}"
+        )
+    return None

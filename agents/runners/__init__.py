@@ -1,8 +1,9 @@
-"""Runners: an async function, any program, or an A2A AgentExecutor. All become AgentExecutors."""
+"""Runners: a function, any program, a coding agent or an A2A AgentExecutor; all become the last."""
 
 from odradek.agents.runners.executor import rollout_of
 from odradek.agents.runners.function import FunctionRunner
+from odradek.agents.runners.harness import HarnessRunner
 from odradek.agents.runners.load import load
 from odradek.agents.runners.program import ProgramRunner
 
-__all__ = ["FunctionRunner", "ProgramRunner", "load", "rollout_of"]
+__all__ = ["FunctionRunner", "HarnessRunner", "ProgramRunner", "load", "rollout_of"]

@@ -1,4 +1,4 @@
-"""From `module:attribute`, or a command, to an AgentExecutor."""
+"""From `module:attribute`, a command or a harness to an AgentExecutor."""
 
 import inspect
 from typing import Any
@@ -7,25 +7,29 @@ from a2a.server.agent_execution import AgentExecutor
 
 from odradek.agents.errors import RunnerError
 from odradek.agents.runners.function import FunctionRunner
+from odradek.agents.runners.harness import HarnessRunner
 from odradek.agents.runners.program import ProgramRunner
 from odradek.infra.named import find
 
 
-def load(target: str | None, command: str | None) -> AgentExecutor:
+def load(target: str | None, command: str | None, harness: str | None = None) -> AgentExecutor:
     """The agent that a person named.
 
     Args:
         target: `module:function` or `module:Executor`; the module may stand in this folder.
         command: A program's command line, in place of a target.
+        harness: A coding agent's name, in place of both.
 
     Raises:
-        RunnerError: Neither or both are given, or it is no agent.
+        RunnerError: None or several are given, it is no agent, or its program is not there.
         NoSuchName: There is no such thing.
     """
-    if (target is None) == (command is None):
-        raise RunnerError("name either module:function or --command, not both")
+    if [target, command, harness].count(None) != 2:
+        raise RunnerError("name either module:function, --command or --harness, and only one")
     if command is not None:
         return ProgramRunner(command)
+    if harness is not None:
+        return HarnessRunner(harness)
     assert target is not None
     return as_executor(find(target), target)
 

@@ -1,4 +1,4 @@
-"""Any program as an agent: it is told where its model is, and where its task is."""
+"""Any program as an agent: its variables say where its model is, and where its task is."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,8 @@ import shlex
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from a2a.server.agent_execution import AgentExecutor
 from odradek.agents.errors import RunnerError
 from odradek.agents.rollout import Rollout
 from odradek.agents.runners.executor import rollout_of
+from odradek.agents.variables import PRIVATE, episode_variables
 from odradek.agents.verdict import Ended, judge_exit
 from odradek.schemas.events import Outcome
 
@@ -27,8 +30,21 @@ REWARD_FILE: Final = "reward.json"
 TAIL: Final = 400
 """How much of what a program wrote to stderr is told when it fails, in characters."""
 LARGEST_REWARDS: Final = 64 * 1024
-SECRET: Final = ("ODRADEK_", "OPENAI_", "ANTHROPIC_")
-"""Variables of the host that programs do not inherit: its keys would open every episode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How a program is started for one run."""
+
+    words: Sequence[str]
+    cwd: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Set on top of what the program inherits from the host."""
+    stdin: Path = Path(os.devnull)
+    speaks: bool = False
+    """Whether what it prints counts as what it writes to stderr: some tell of errors there."""
+    rewards: Path | None = None
+    """Where it may leave rewards; None: it is not asked for any."""
 
 
 class ProgramRunner(AgentExecutor):
@@ -53,40 +69,54 @@ class ProgramRunner(AgentExecutor):
         self._words = [str(Path(program).absolute())] + [
             str(here / word) if (here / word).is_file() else word for word in words[1:]
         ]
-        self._environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(SECRET)
-        }
+        self._environment = inherited()
 
     async def execute(self, context: Any, event_queue: Any) -> None:
         """See the SDK. Raises Ended with what the exit code says."""
         del event_queue
         rollout = rollout_of(context)
         folder = Path(tempfile.mkdtemp(prefix="odradek-"))
+        errors = folder.with_suffix(".err")
         try:
-            code = await self._run(rollout, folder)
-            if code == 0:
-                _collect(rollout, folder / REWARD_FILE)
-            verdict = judge_exit(code, _tail(folder.with_suffix(".err")) if code else "")
+            launch = self.launch(rollout, folder)
+            code = await self._run(launch, errors)
+            if code == 0 and launch.rewards is not None:
+                _collect(rollout, launch.rewards)
+            verdict = judge_exit(code, _tail(errors) if code else "")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            folder.with_suffix(".err").unlink(missing_ok=True)
+            errors.unlink(missing_ok=True)
         if verdict.outcome is not Outcome.COMPLETED:
             raise Ended(verdict)
 
     async def cancel(self, context: Any, event_queue: Any) -> None:
         """See the SDK. The host cancels what `execute` awaits, which kills the process group."""
 
-    async def _run(self, rollout: Rollout, folder: Path) -> int:
-        task_file = folder / TASK_FILE
+    def launch(self, rollout: Rollout, folder: Path) -> Launch:
+        """How the program is started for this run, in a folder of its own that lies empty."""
+        task_file, reward_file = folder / TASK_FILE, folder / REWARD_FILE
         task_file.write_bytes(msgspec.json.encode(rollout.task.input))
-        with folder.with_suffix(".err").open("wb") as errors:
+        return Launch(
+            words=[word.replace("{task_file}", str(task_file)) for word in self._words],
+            cwd=folder,
+            variables=variables(rollout)
+            | {
+                "ODRADEK_TASK_FILE": str(task_file),
+                "ODRADEK_REWARD_FILE": str(reward_file),
+                "TMPDIR": str(folder),
+            },
+            rewards=reward_file,
+        )
+
+    async def _run(self, launch: Launch, errors: Path) -> int:
+        with errors.open("wb") as stderr, launch.stdin.open("rb") as stdin:
             process = await asyncio.create_subprocess_exec(
-                *(word.replace("{task_file}", str(task_file)) for word in self._words),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=errors,
-                cwd=folder,
-                env=self._environment | _told(rollout, folder),
+                *launch.words,
+                stdin=stdin,
+                stdout=stderr if launch.speaks else asyncio.subprocess.DEVNULL,
+                stderr=stderr,
+                cwd=launch.cwd,
+                env={**self._environment, **launch.variables},
                 start_new_session=True,
             )
         try:
@@ -99,24 +129,20 @@ class ProgramRunner(AgentExecutor):
                 await process.wait()
 
 
-def _told(rollout: Rollout, folder: Path) -> dict[str, str]:
-    """The variables from which a program knows its model and its task."""
-    told = {
-        "OPENAI_BASE_URL": rollout.base_url,
-        "OPENAI_API_BASE": rollout.base_url,
-        "OPENAI_API_KEY": rollout.api_key,
-        "OPENAI_MODEL": rollout.model,
-        "ANTHROPIC_BASE_URL": rollout.base_url.removesuffix("/v1"),
-        "ANTHROPIC_API_KEY": rollout.api_key,
-        "ODRADEK_EPISODE_ID": rollout.episode_id,
-        "ODRADEK_MODEL": rollout.model,
-        "ODRADEK_TASK_FILE": str(folder / TASK_FILE),
-        "ODRADEK_REWARD_FILE": str(folder / REWARD_FILE),
-        "TMPDIR": str(folder),
-    }
+def inherited(without: Iterable[str] = ()) -> dict[str, str]:
+    """The host's environment, less what an agent must not see and names that begin `without`."""
+    hidden = (*PRIVATE, *without)
+    return {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+
+
+def variables(rollout: Rollout) -> dict[str, str]:
+    """The variables from which a program knows its model and its episode."""
+    given = episode_variables(
+        rollout.episode_id, rollout.base_url.removesuffix("/v1"), rollout.api_key, rollout.model
+    )
     if rollout.traceparent:
-        told["TRACEPARENT"] = rollout.traceparent
-    return told
+        given["TRACEPARENT"] = rollout.traceparent
+    return given
 
 
 def _collect(rollout: Rollout, path: Path) -> None:

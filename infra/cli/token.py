@@ -1,14 +1,14 @@
 """`odradek token`: point any program at the proxy by hand."""
 
 import json
-import os
-from typing import Final
+import shlex
+from urllib.parse import quote
 
 import click
 
+from odradek.agents.settings import AgentSettings
+from odradek.agents.variables import episode_variables
 from odradek.infra import tokens
-
-PROXY_URL: Final = "http://127.0.0.1:8400"
 
 
 @click.command()
@@ -41,21 +41,26 @@ def command(
     in_path: bool,
     as_json: bool,
 ) -> None:
-    """Print base URL and signed token of EPISODE, so that any program can call the proxy.
+    """Print what an agent host gives a program for EPISODE, so that any program can call the proxy.
 
-    The output is fit for a shell: eval "$(odradek token my-episode)". The token opens this
+    The output is fit for a shell: eval "$(odradek token my-episode)". It sets what OpenAI's,
+    Anthropic's and Google's clients read: base URL, token and model name. The token opens this
     episode and no other. ODRADEK_TOKEN_KEYS must be what the proxy has; ODRADEK_PROXY_URL says
     where it is.
     """
-    if not episode or "/" in episode or len(episode) > 256:
-        raise click.UsageError("an episode's name has 1 to 256 characters and no slash")
+    if not 1 <= len(episode) <= 256 or any(sign <= " " or sign in "/\x7f" for sign in episode):
+        raise click.UsageError("an episode's name has 1 to 256 characters, no blank and no slash")
     claims = tokens.Claims(
         sub=episode, agent=agent, model=model, max_calls=calls, max_tokens=budget
     )
     signed = tokens.mint(claims, tokens.TokenSettings().secrets(), lifetime_s=hours * 3600)
-    proxy = os.environ.get("ODRADEK_PROXY_URL", PROXY_URL).rstrip("/")
-    base = f"{proxy}/t/{signed}/v1" if in_path else f"{proxy}/e/{episode}/v1"
+    settings = AgentSettings()
+    proxy = settings.proxy_url.rstrip("/")
+    root = f"{proxy}/t/{signed}" if in_path else f"{proxy}/e/{quote(episode, safe='')}"
+    variables = episode_variables(episode, root, signed, model or settings.policy)
     if as_json:
-        click.echo(json.dumps({"base_url": base, "token": signed}))
+        answer = {"base_url": f"{root}/v1", "token": signed, "variables": variables}
+        click.echo(json.dumps(answer))
     else:
-        click.echo(f"export OPENAI_BASE_URL={base}\nexport OPENAI_API_KEY={signed}")
+        for name, value in variables.items():
+            click.echo(f"export {name}={shlex.quote(value)}")

@@ -141,7 +141,11 @@ def _streams(project: Project, base: dict[str, str]) -> list[Spec]:
 def _agents(project: Project, base: dict[str, str]) -> list[Spec]:
     found = []
     for agent, entry in project.agents:
-        what = (agent.run,) if agent.run else ("--command", agent.command)
+        what: tuple[str, ...] = (agent.run,)
+        if agent.command:
+            what = ("--command", agent.command)
+        elif agent.harness:
+            what = ("--harness", agent.harness)
         for number in range(agent.replicas):
             name = f"agent-{agent.name}" + (f"-{number}" if agent.replicas > 1 else "")
             found.append(

@@ -7,6 +7,8 @@ from typing import Any, Final
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
+from odradek.agents.harnesses import HARNESSES
+
 
 class Section(BaseModel):
     """Keys of a section that the project itself reads."""
@@ -33,7 +35,7 @@ class EngineSection(Section):
 
 
 class AgentSection(Section):
-    """`[[agents]]`: a function, an A2A executor or a program."""
+    """`[[agents]]`: a function, an A2A executor, a program or a coding agent."""
 
     name: str
     """Tasks ask for it by this name."""
@@ -41,13 +43,17 @@ class AgentSection(Section):
     """`module:function` or `module:Executor`."""
     command: str = ""
     """A program, with `{task_file}` where it wants the task."""
+    harness: str = ""
+    """A coding agent: `claude-code`, `codex`, `opencode`, `qwen-code`, `pi` or `gemini-cli`."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Host processes."""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "AgentSection":
-        if bool(self.run) == bool(self.command):
-            raise ValueError("an agent has either `run` or `command`")
+    def _one_of_three(self) -> "AgentSection":
+        if [bool(self.run), bool(self.command), bool(self.harness)].count(True) != 1:
+            raise ValueError("an agent has either `run`, `command` or `harness`")
+        if self.harness and self.harness not in HARNESSES:
+            raise ValueError(f"there is no harness {self.harness!r}: {', '.join(HARNESSES)}")
         return self
 
 

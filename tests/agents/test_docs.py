@@ -8,6 +8,7 @@ import pytest
 from a2a.server.agent_execution import AgentExecutor
 
 from odradek.agents import Rollout
+from odradek.agents.harnesses import HARNESSES
 from odradek.agents.rollout import GivenTask
 from odradek.agents.runners import program
 from odradek.agents.runners.load import as_executor
@@ -26,13 +27,20 @@ def test_the_examples_are_agents():
         assert isinstance(as_executor(space[name], name), AgentExecutor)
 
 
-def test_every_variable_of_programs_stands_in_the_page():
-    """What a program is told is documented."""
+def test_every_variable_of_programs_stands_in_the_page(tmp_path):
+    """What a program is given is documented."""
     rollout = Rollout(
         task=GivenTask(), base_url="u", api_key="k", model="m", episode_id="e", traceparent="t"
     )
-    told = program._told(rollout, Path("/tmp"))
-    assert [] == [name for name in told if name != "TMPDIR" and f"`{name}`" not in PAGE]
+    given = program.ProgramRunner("true").launch(rollout, tmp_path).variables
+    assert [] == [name for name in given if name != "TMPDIR" and f"`{name}`" not in PAGE]
+
+
+@pytest.mark.parametrize("name", HARNESSES)
+def test_every_harness_stands_in_the_page(name):
+    """With the command that hosts it, and the one that installs it."""
+    assert f"--harness {name}" in PAGE
+    assert HARNESSES[name].install in PAGE
 
 
 def test_every_outcome_and_every_public_name_of_a_rollout_stands_in_the_page():

@@ -54,7 +54,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[trainr]\n", r"unknown section \[trainr\]: did you mean 'trainer'"),
         ("[trainer]\nloss = 'x'", "trainer.loss: Input should be"),
         ("[trainer]\nengine_urls = 'x'", "trainer.engine_urls is decided by `odradek up`"),
-        ("[[agents]]\nname = 'a'", "agents: an agent has either `run` or `command`"),
+        ("[[agents]]\nname = 'a'", "agents: an agent has either `run`, `command` or `harness`"),
         ("[agents]\nname = 'a'", r"agents is written as \[\[agents\]\]"),
         ("[[trainer]]\n", r"trainer is written as \[trainer\]"),
         (

@@ -1,11 +1,16 @@
 """The verbs for people: tasks, tail and token."""
 
 import json
+import subprocess
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from click.testing import CliRunner
 
+from odradek.agents import Rollout
+from odradek.agents.rollout import GivenTask
+from odradek.agents.runners import ProgramRunner
 from odradek.infra import tokens
 from odradek.infra.bus import BusSettings, KafkaAppender, Record, ensure_topics
 from odradek.infra.cli import tail, tasks, token
@@ -174,6 +179,60 @@ def test_a_token_opens_its_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     said = json.loads(answer.stdout)
     assert said["base_url"] == "http://127.0.0.1:9/e/ep-1/v1"
     assert tokens.read(said["token"], [key]).sub == "ep-1"
+
+
+def printed(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a shell holds that has evaluated the verb's output."""
+    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", tokens.new_key())
+    monkeypatch.setenv("ODRADEK_PROXY_URL", "http://127.0.0.1:9/")
+    answer = CliRunner().invoke(token.command, list(arguments))
+    assert answer.exit_code == 0, answer.output
+    shell = subprocess.run(
+        ["/bin/sh", "-c", f"{answer.stdout}\nexec env -0"], capture_output=True, env={}, check=True
+    )
+    pairs = [line.split("=", 1) for line in shell.stdout.decode().split("\0") if line]
+    return {name: value for name, value in pairs if name not in {"PWD", "SHLVL", "_"}}
+
+
+@pytest.mark.parametrize("more", [(), ("--in-path",), ("--model", "org/m x")])
+def test_a_token_gives_every_variable_that_a_host_gives(
+    more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Less the task's files: whoever calls by hand has the same clients as an agent has."""
+    given = printed("e1", *more, monkeypatch=monkeypatch)
+
+    rollout = Rollout(
+        task=GivenTask(),
+        base_url=given["OPENAI_BASE_URL"],
+        api_key=given["OPENAI_API_KEY"],
+        model="org/m x" if "--model" in more else "policy",
+        episode_id="e1",
+    )
+    hosts = dict(ProgramRunner("true").launch(rollout, tmp_path).variables)
+    for name in ("ODRADEK_TASK_FILE", "ODRADEK_REWARD_FILE", "TMPDIR"):
+        del hosts[name]
+    assert hosts == given
+    root = f"http://127.0.0.1:9/t/{rollout.api_key}" if more == ("--in-path",) else "/e/e1"
+    assert given["ANTHROPIC_BASE_URL"].endswith(root)
+    assert given["OPENAI_BASE_URL"] == f"{given['GOOGLE_GEMINI_BASE_URL']}/v1"
+
+
+@pytest.mark.parametrize("episode", ["a;id", "$(id)", "`id`", "a'b", 'a"b', "né", "a?b#c", "%2F"])
+def test_no_episodes_name_is_code(episode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell evaluates sets variables, whatever the name holds; addresses quote it."""
+    given = printed(episode, monkeypatch=monkeypatch)
+
+    assert given["ODRADEK_EPISODE_ID"] == episode
+    path = urlsplit(given["OPENAI_BASE_URL"])
+    assert (unquote(path.path), path.query) == (f"/e/{episode}/v1", "")
+
+
+@pytest.mark.parametrize("episode", ["", "a/b", "a b", "a\n", "\x7f", "x" * 257])
+def test_a_name_that_the_proxy_refuses_gets_no_token(episode: str) -> None:
+    """The mistake is told here, not by a 400 of the first call."""
+    answer = CliRunner().invoke(token.command, [episode])
+
+    assert (2, True) == (answer.exit_code, "1 to 256 characters" in answer.output)
 
 
 def test_a_token_without_a_key_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

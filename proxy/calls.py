@@ -12,6 +12,7 @@ from odradek.infra import telemetry, trust
 from odradek.infra.crash import crash_point
 from odradek.proxy import answers, capture, retries
 from odradek.proxy.access import Permit
+from odradek.proxy.asking import Asking
 from odradek.proxy.call import Call, body_of, parent, told, why
 from odradek.proxy.continuation import Bridging
 from odradek.proxy.counts import Counts
@@ -33,7 +34,6 @@ from odradek.proxy.relay import Relay
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.stories import Stories
-from odradek.proxy.upstream import Incoming
 from odradek.schemas.events import Opened, Outcome, Sealed
 
 log = logging.getLogger("odradek.proxy")
@@ -62,7 +62,7 @@ class Calls:
         """Calls that no engine answered well, by the error's code."""
         self._settings = settings
         self._limits = settings.limits()
-        self._engine = engine
+        self._asking = Asking(engine, settings.training())
         self._counts = Counts(
             engine, deadline_s=settings.call_s, at_once=settings.calls_per_episode
         )
@@ -125,6 +125,7 @@ class Calls:
     def _terms(self, permit: Permit) -> Terms:
         return Terms(
             sampling=permit.sampling,
+            training=self._asking.training,
             model=permit.model,
             limits=self._limits,
             memory=self._stories.memory(permit.episode_id),
@@ -185,7 +186,7 @@ class Calls:
     async def _whole(self, call: Call) -> web.StreamResponse:
         status, headers, body = 0, answers.JSON, b""
         try:
-            async with self._limited(call), await self._asked(call) as upstream:
+            async with self._limited(call), await self._asking.ask(call) as upstream:
                 status, headers, body = upstream.status, upstream.headers, await upstream.read()
         except (EngineError, TimeoutError) as raised:
             return await self._failed(call, raised, status)
@@ -195,7 +196,7 @@ class Calls:
         relay = Relay(call)
         status = 0
         try:
-            async with self._limited(call), await self._asked(call) as upstream:
+            async with self._limited(call), await self._asking.ask(call) as upstream:
                 status, relay.headers = upstream.status, upstream.headers
                 if not upstream.streams:
                     body: bytes | None = await upstream.read()
@@ -272,11 +273,6 @@ class Calls:
         self.failed[error.code] += 1
         trust.moved(trust.FAILED, code=error.code)
         return error
-
-    async def _asked(self, call: Call) -> Incoming:
-        return await self._engine.ask(
-            call.path, call.body, call.traceparent, episode=call.story.episode_id
-        )
 
     def _limited(self, call: Call) -> asyncio.Timeout:
         call.limit = asyncio.timeout(0 if call.ended_by else self._limit_s(call))

@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
+from odradek.schemas.sampling import complete
+
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
 REASONING: Final = frozenset({"reasoning", "reasoning_content"})
 MAX_LEAVES: Final = 256
@@ -45,6 +47,8 @@ class Leaf(Struct, frozen=True, kw_only=True):
     """Prompt and completion, little-endian u32."""
     size: int
     """Bytes that it holds in memory."""
+    sampling: dict[str, Any] = {}
+    """How it was sampled."""
     ends: tuple[End, ...] = ()
     """The replies in it, in order; kept only where prompts carry ids on."""
 
@@ -74,6 +78,14 @@ class Branches:
             if n > kept:
                 best, kept = leaf.turn_id, n
         return best, kept
+
+    def sampling(self, turn_id: str, said: dict[str, Any]) -> dict[str, Any]:
+        """What a turn on that one records of its sampling: nothing where it is the same."""
+        alike = any(
+            leaf.turn_id == turn_id and leaf.sampling == said and complete(said)
+            for leaf in self._leaves
+        )
+        return {} if alike else said
 
     def prompt(self, ids: bytes) -> tuple[str, int]:
         """(turn_id, number of its ids that come first); ("", 0) for none."""

@@ -304,6 +304,7 @@ class Recorder:
                 messages=draft.ask.messages,
                 reply=captured.message,
                 ids=ids,
+                sampling=draft.ask.sampling,
                 size=len(draft.ask.body) + len(captured.message) + len(ids),
                 ends=ends(draft.standing, len(draft.ask.messages), captured) if ids else (),
             )
@@ -323,7 +324,7 @@ def _request(story: Story, asked: Ask) -> Request:
         messages=tuple(asked.messages[kept:]),
         tools=tools,
         tools_digest=digest,
-        sampling=asked.sampling,
+        sampling=story.branches.sampling(base, asked.sampling),
         digest=asked.digest,
     )
 

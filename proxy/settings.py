@@ -6,8 +6,10 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.proxy.dialects.dialect import Limits
+from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.schemas.codec import MAX_DEPTH
+from odradek.schemas.sampling import COLDEST
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -51,6 +53,13 @@ class ProxySettings(BaseSettings):
     continuation: Literal["render", "bridge"] = "render"
     """How a conversation's next prompt comes about: `render`, the engine renders all messages anew;
     `bridge`, what was said keeps the ids that were sampled, and only what is new is rendered."""
+    sampling: Literal["refuse", "force"] = "refuse"
+    """What becomes of calls whose client cuts or bends the distribution (top_p, penalties, forms of
+    reply, forced tools, ...): `refuse`, they are served as asked, and the trainer refuses their
+    replies; `force`, the client's fields give way to the distribution that is trained on."""
+    temperature: float = Field(default=1.0, ge=COLDEST, allow_inf_nan=False)
+    """At which calls are sampled whose client names no temperature; under `sampling = force`, all
+    of them. What a task's own `sampling` says goes before it."""
     durability: Literal["required", "best_effort"] = "required"
     """What a turn that the log does not take becomes: a 503, or (best_effort) a reply all the same,
     with a gap in seq and a seal that calls the episode incomplete."""
@@ -122,6 +131,10 @@ class ProxySettings(BaseSettings):
             tools=self.max_tools,
             depth=self.max_depth,
         )
+
+    def training(self) -> Training:
+        """The distribution that is trained on."""
+        return Training.at(self.temperature, force=self.sampling == "force")
 
     def check(self) -> None:
         """Hold the settings against each other. Raises ProxyMisconfigured."""

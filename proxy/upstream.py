@@ -53,7 +53,7 @@ class Connected:
 
 
 class Incoming:
-    """An engine's answer whose head is there; its body is read, once, within its block.
+    """An engine's answer whose head is there; its body is read within its block.
 
     Args:
         response: As aiohttp has it.
@@ -69,6 +69,7 @@ class Incoming:
         self._connected = connected
         self._max_bytes = max_bytes
         self._size = 0
+        self._whole: bytes | None = None
 
     async def __aenter__(self) -> Self:
         """Its connection is its own until the block ends."""
@@ -108,11 +109,13 @@ class Incoming:
         return chunk
 
     async def read(self) -> bytes:
-        """Its whole body."""
-        chunks = []
-        while chunk := await self.more():
-            chunks.append(chunk)
-        return b"".join(chunks)
+        """Its whole body, however often it is asked for."""
+        if self._whole is None:
+            chunks = []
+            while chunk := await self.more():
+                chunks.append(chunk)
+            self._whole = b"".join(chunks)
+        return self._whole
 
 
 class Engine:

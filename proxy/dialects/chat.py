@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from odradek.proxy import capture, sse
 from odradek.proxy.capture import Body
-from odradek.proxy.dialects import harm, wording
+from odradek.proxy.dialects import harm, sampling, wording
 from odradek.proxy.dialects.dialect import (
     Ask,
     Terms,
@@ -28,27 +28,6 @@ NULL: Final = Raw(b"null")
 FORCED: Final = ("logprobs", "return_token_ids", "return_weight_versions")
 KEPT: Final = frozenset({"messages", "tools", "functions", "stream", "stream_options", *FORCED})
 """Fields that a token's `sampling` never sets."""
-RECORDED: Final = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "max_tokens",
-    "max_completion_tokens",
-    "min_tokens",
-    "n",
-    "seed",
-    "stop",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "tool_choice",
-    "response_format",
-    "reasoning_effort",
-)
-"""Fields that a turn records as its sampling."""
-
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _choices: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 _messages: Final = msgspec.json.Decoder(list[Raw])
@@ -144,6 +123,8 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
 
     Raises BadRequest, or what `capture.UNREADABLE` lists.
     """
+    if terms.training.force:
+        sampling.force(fields)
     for name, value in terms.sampling.items():
         if name not in KEPT:
             fields[name] = Raw(_encode(value))
@@ -168,9 +149,7 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
         "stream": stream,
         "n": n,
         "tools": tools,
-        "sampling": {
-            name: msgspec.json.decode(fields[name]) for name in RECORDED if name in fields
-        },
+        "sampling": sampling.settle(fields, terms.training),
         "token_ids": maybe(fields, "return_token_ids", _bool) or False,
         "weight_versions": maybe(fields, "return_weight_versions", _bool) or False,
         "usage": usage,

@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 
 from odradek.proxy.capture import NULL, UNREADABLE, Body, Captured
 from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.sampling import ALL_TOKENS, Training
 from odradek.proxy.errors import BadRequest, ProxyError, Unsupported
 from odradek.proxy.sse import ServerEvent
 from odradek.schemas.codec import check_depth, check_text
@@ -43,6 +44,8 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     sampling: dict[str, Any] = {}
     """Fields that the episode's token sets on each request."""
+    training: Training = ALL_TOKENS
+    """What is written where neither token nor client says how to sample."""
     model: str = ""
     """The model that the token is for; "" leaves the agent's."""
     limits: Limits = Limits()

@@ -51,6 +51,8 @@ class Request(Event, frozen=True, kw_only=True):
     tools_digest: str = ""
     """Digest of the tools; the tools themselves are written once per writer and episode."""
     sampling: dict[str, Any] = {}
+    """How it was sampled, with what the proxy wrote for the client (`odradek.schemas.sampling`);
+    empty where that is as in `base`."""
     digest: str = ""
     """Of the request as the agent sent it; equal requests of an episode have equal ones."""
 

@@ -12,6 +12,7 @@ from odradek.proxy.dialects.dialect import Limits, Terms
 from odradek.proxy.errors import LimitExceeded
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import VersionSpan, parsed
+from odradek.schemas.sampling import NEUTRAL
 
 from .conftest import END, prompt_ids
 
@@ -113,7 +114,7 @@ async def test_the_tokens_sampling_wins_over_the_request(bench, engine):
     assert asked["model"] == "p2"
     assert asked["messages"] == [{"role": "user", "content": "hi"}]
     assert not asked.get("stream")
-    assert bench.turns()[0].request.sampling == {"temperature": 0}
+    assert bench.turns()[0].request.sampling == {**NEUTRAL, "temperature": 0}
 
 
 @pytest.mark.parametrize(

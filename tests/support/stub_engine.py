@@ -77,6 +77,8 @@ class StubEngine:
         self.calls = []
         self.headers = []
         self.script = []
+        self.refuses = lambda _: ""
+        """What of a request it refuses, by name; "" if nothing."""
         self.stop_reason = None
         self.finish = None
         self.gate = asyncio.Event()
@@ -150,6 +152,9 @@ class StubEngine:
         asked["call"] = len(self.calls)
         self.headers.append(request.headers)
         self.entered.set()
+        if names := self.refuses(asked):
+            error = {"error": {"message": f"cannot read: {names}", "type": "x", "code": 400}}
+            return asked, web.json_response(error, status=400)
         if self.mode == "error":
             error = {"error": {"message": "the prompt is too long", "type": "x", "code": 400}}
             return asked, web.json_response(error, status=400, headers={"X-Request-Id": "r1"})

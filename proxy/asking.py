@@ -1,0 +1,101 @@
+"""Sending a call to the engine, in fields that it takes.
+
+What we write into each call (`dialects/sampling`) is vLLM's. An engine that does not know a field,
+or reads its neutral value otherwise, says so with a 400: it is asked again without, and no call
+after that one has it.
+"""
+
+import logging
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from odradek.proxy.call import Call
+from odradek.proxy.dialects.sampling import Training
+from odradek.proxy.pool import Pool
+from odradek.proxy.upstream import Incoming
+
+REFUSING: Final = frozenset({400, 422})
+"""Statuses of an engine that cannot read a request."""
+
+log = logging.getLogger("odradek.proxy")
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Asking:
+    """Asks the engines of a pool, which are taken to be alike.
+
+    Args:
+        engine: The pool.
+        training: What is written into calls, until an engine refuses a part of it.
+    """
+
+    def __init__(self, engine: Pool, training: Training) -> None:
+        self.training = training
+        self._engine = engine
+
+    async def ask(self, call: Call) -> Incoming:
+        """Send a call. Raises EngineError."""
+        answer = await self._post(call, call.body)
+        if answer.status not in REFUSING:
+            return answer
+        async with AsyncExitStack() as kept:
+            await kept.enter_async_context(answer)
+            if (refused := await self._refused(call, answer)) and (
+                other := await self._again(call, refused)
+            ):
+                return other
+            kept.pop_all()
+        return answer
+
+    async def _again(self, call: Call, refused: set[str]) -> Incoming | None:
+        """The answer to a call without what was refused; None where that was not the reason."""
+        for training in self.training.without(refused):
+            body = _rewritten(call.body, refused, training)
+            answer = await self._post(call, body)
+            if answer.status in REFUSING:  # as likely as not it is the client's own mistake
+                async with answer:
+                    continue
+            self.training = training
+            names = ", ".join(sorted(refused))
+            log.warning(
+                "the engine does not take %s as we wrote it: no call has it so again", names
+            )
+            _note(call, body, refused, training)
+            return answer
+        return None
+
+    async def _post(self, call: Call, body: bytes) -> Incoming:
+        return await self._engine.ask(
+            call.path, body, call.traceparent, episode=call.story.episode_id
+        )
+
+    async def _refused(self, call: Call, answer: Incoming) -> set[str]:
+        """Which of our own fields a refusal names."""
+        said = await answer.read()
+        known = call.ask.sampling
+        return {
+            name
+            for name, value in self.training.values.items()
+            if name.encode() in said and known.get(name) == value
+        }
+
+
+def _rewritten(body: bytes, names: set[str], training: Training) -> bytes:
+    fields = _fields.decode(body)
+    for name in names:
+        if name in training.raws:
+            fields[name] = training.raws[name]
+        else:
+            del fields[name]
+    return msgspec.json.encode(fields)
+
+
+def _note(call: Call, body: bytes, names: set[str], training: Training) -> None:
+    """Let the turn record what the engine took."""
+    left: dict[str, Any] = {n: value for n, value in call.ask.sampling.items() if n not in names}
+    left |= {name: training.values[name] for name in names if name in training.values}
+    call.body = body
+    call.ask = msgspec.structs.replace(call.ask, sampling=left)

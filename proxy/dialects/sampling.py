@@ -1,0 +1,105 @@
+"""What a request says of sampling: what is written into it, taken out of it, and recorded of it.
+
+An engine has defaults of its own, and so has the model's generation config: what a client leaves
+out is written with the value at which it changes nothing. The agent sees none of it.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy.capture import NULL, UNREADABLE
+from odradek.schemas.sampling import NEUTRAL, NOTED, PLAIN, STRICT, bends, recorded
+
+_STRICT: Final = re.compile(rb'"strict"\s*:\s*true')
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
+_tools: Final = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+class Training(Struct, frozen=True, kw_only=True):
+    """The distribution that is trained on, as an engine is asked for it."""
+
+    values: dict[str, float]
+    """What is written where a client leaves it out: the temperature, and the neutral values."""
+    raws: dict[str, Raw]
+    """The same as JSON."""
+    force: bool = False
+    """Whether it stands in the place of what clients ask for."""
+
+    @classmethod
+    def of(cls, values: dict[str, float], *, force: bool = False) -> "Training":
+        """With its values' JSON made once."""
+        raws = {name: Raw(_encode(value)) for name, value in values.items()}
+        return cls(values=values, raws=raws, force=force)
+
+    @classmethod
+    def at(cls, temperature: float, *, force: bool = False) -> "Training":
+        """All tokens, at a temperature."""
+        return cls.of({"temperature": temperature, **NEUTRAL}, force=force)
+
+    def without(self, names: set[str]) -> "list[Training]":
+        """For an engine that refuses some of the fields, the next ones to try, best first."""
+        left = {name: value for name, value in self.values.items() if name not in names}
+        found = [left]
+        if "top_k" in names and self.values.get("top_k") == -1:
+            # Some engines read 0 as "all tokens", and nothing below it.
+            found.insert(0, {**self.values, "top_k": 0})
+        return [self.of(values, force=self.force) for values in found]
+
+
+ALL_TOKENS: Final = Training.at(1.0)
+
+
+def force(fields: dict[str, Raw]) -> None:
+    """Take out of a request what would make its distribution another one than that of training."""
+    said = {name: _decode(raw) for name, raw in fields.items() if name not in PLAIN | NOTED}
+    for name in said:
+        if name == "temperature" or name in NEUTRAL or bends(name, said):
+            del fields[name]
+    if is_strict(fields.get("tools", NULL)):
+        fields["tools"] = Raw(_encode([_lenient(tool) for tool in _decode(fields["tools"])]))
+
+
+def settle(fields: dict[str, Raw], training: Training) -> dict[str, Any]:
+    """Write into a request what its client left out; returns what its turn records."""
+    said: dict[str, Any] = {}
+    for name, raw in fields.items():
+        if name not in PLAIN and raw != NULL:
+            value = recorded(name, _decode(raw))
+            if value is not None:
+                said[name] = value
+    for name, raw in training.raws.items():
+        if fields.get(name, NULL) == NULL:
+            fields[name] = raw
+            said[name] = training.values[name]
+    if is_strict(fields.get("tools", NULL)):
+        said[STRICT] = True
+    return said
+
+
+def is_strict(tools: Raw) -> bool:
+    """Whether the arguments of some tool are held to its schema."""
+    text = bytes(tools)
+    # Looked for before anything is parsed: nearly no call has one.
+    if b'"strict"' not in text or not _STRICT.search(text):
+        return False
+    try:
+        return any(_function(tool).get("strict") is True for tool in _tools.decode(text))
+    except UNREADABLE:
+        return False
+
+
+def _function(tool: Any) -> dict[str, Any]:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return function if isinstance(function, dict) else {}
+
+
+def _lenient(tool: Any) -> Any:
+    """A tool whose arguments are the model's own."""
+    if not _function(tool).get("strict"):
+        return tool
+    left = {name: value for name, value in tool["function"].items() if name != "strict"}
+    return {**tool, "function": left}

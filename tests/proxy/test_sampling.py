@@ -1,0 +1,256 @@
+"""What of sampling reaches the engine and the turn, in every dialect, and what the agent sees."""
+
+import json
+
+import pytest
+from samplings import BENT
+
+from odradek.proxy.dialects import DIALECTS
+from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.sampling import Training
+from odradek.proxy.settings import ProxySettings
+from odradek.schemas.sampling import NEUTRAL, STRICT, sampling_of
+
+HI = [{"role": "user", "content": "x"}]
+BODIES = {
+    "chat": {"messages": HI},
+    "completions": {"prompt": "x"},
+    "messages": {"messages": HI, "max_tokens": 5},
+    "responses": {"input": "x"},
+}
+PATHS = {dialect.name: path for path, dialect in DIALECTS.items() if dialect.name in BODIES}
+OF = {dialect.name: dialect for dialect in DIALECTS.values()}
+LEFT_OUT = {"temperature": 1.0, **NEUTRAL}
+SENT = [said for said in BENT if "logits_processors" not in said]
+"""Without functions of the caller's, which are refused: they are the engine's own."""
+FORCED = Training.at(0.8, force=True)
+PARAMETERS = {"type": "object", "properties": {"strict": {"type": "boolean"}}}
+
+
+def tool(strict, dialect="chat"):
+    """A tool of its own in a dialect."""
+    if dialect == "messages":
+        return {"name": "look", "input_schema": PARAMETERS, "strict": strict}
+    function = {"name": "look", "parameters": PARAMETERS, "strict": strict}
+    if dialect == "responses":
+        return {"type": "function", **function}
+    return {"type": "function", "function": function}
+
+
+def taken(dialect, terms=None, **more):
+    return OF[dialect].ask(json.dumps({**BODIES[dialect], **more}).encode(), terms or Terms())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dialect", BODIES)
+async def test_what_a_client_leaves_out_is_neutral_at_the_engine(bench, engine, dialect, stream):
+    """No default of the engine's or of its model's applies, and the turn says what was in force."""
+    body = {**BODIES[dialect], "stream": stream}
+    status, _, answer = await bench.post("/e/e1/v1" + PATHS[dialect], body, token=bench.token())
+    (asked,), (turn,) = engine.calls, bench.turns()
+    assert 200 == status
+    assert LEFT_OUT == {name: asked.get(name) for name in LEFT_OUT}
+    assert LEFT_OUT == {name: turn.request.sampling.get(name) for name in LEFT_OUT}
+    assert not [name for name in ("top_k", "min_p", "_penalty") if name.encode() in answer]
+    assert ("", 1.0) == (
+        sampling_of(turn.request.sampling).bent,
+        turn.request.sampling["temperature"],
+    )
+
+
+@pytest.mark.parametrize("dialect", BODIES)
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_null_counts_as_left_out(dialect, name):
+    """Engines take it so, and put their own defaults in."""
+    ask = taken(dialect, **{name: None})
+    assert LEFT_OUT == {name: json.loads(ask.body).get(name) for name in LEFT_OUT}
+    assert LEFT_OUT == {name: ask.sampling.get(name) for name in LEFT_OUT}
+
+
+@pytest.mark.parametrize("dialect", ["chat", "completions"])
+@pytest.mark.parametrize("said", SENT, ids=str)
+def test_what_a_client_says_is_passed_on_and_recorded(dialect, said):
+    """Refusing is the trainer's business: agents are served as they ask."""
+    ask = taken(dialect, **said)
+    assert said == {name: json.loads(ask.body)[name] for name in said}
+    assert not sampling_of(ask.sampling).trainable
+
+
+FORM = {"type": "json_schema", "schema": {}}
+OWN = [
+    ("messages", {"tool_choice": {"type": "any"}}, "tool_choice"),
+    ("messages", {"tool_choice": {"type": "tool", "name": "look"}}, "tool_choice"),
+    ("messages", {"tool_choice": {"type": "auto"}}, ""),
+    ("messages", {"tool_choice": {"type": "none"}}, ""),
+    ("messages", {"output_format": FORM}, "response_format"),
+    ("messages", {"output_config": {"format": FORM, "effort": "low"}}, "response_format"),
+    ("messages", {"output_config": {"effort": "low"}}, ""),
+    ("messages", {"thinking": {"type": "enabled", "budget_tokens": 1024}}, ""),
+    ("messages", {"top_k": 5}, "top_k"),
+    ("messages", {"top_p": 0.99}, "top_p"),
+    ("messages", {"stop_sequences": ["x"], "metadata": {"user_id": "u"}}, ""),
+    ("responses", {"tool_choice": "required"}, "tool_choice"),
+    ("responses", {"tool_choice": {"type": "function", "name": "look"}}, "tool_choice"),
+    ("responses", {"tool_choice": {"type": "allowed_tools", "mode": "required",
+                                   "tools": [{"type": "function", "name": "look"}]}},
+     "tool_choice"),
+    ("responses", {"tool_choice": "auto"}, ""),
+    ("responses", {"text": {"format": {**FORM, "name": "r"}}}, "response_format"),
+    ("responses", {"text": {"format": {"type": "json_object"}}}, "response_format"),
+    ("responses", {"text": {"format": {"type": "text"}}}, ""),
+    ("responses", {"reasoning": {"effort": "low"}}, ""),
+    ("responses", {"top_p": 0.99, "top_logprobs": 2, "parallel_tool_calls": False}, "top_p"),
+    ("responses", {"client_metadata": {"a": "b"}, "prompt_cache_key": "k", "store": False}, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dialect", "said", "bent"), OWN)
+def test_a_dialects_own_spelling_is_read_as_what_the_engine_gets(dialect, said, bent):
+    """Forced tools and forms of reply, whatever they are called."""
+    ask = taken(dialect, tools=[tool(None, dialect)], **said)
+    assert (1.0, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).bent)
+    forced = taken(dialect, Terms(training=FORCED), tools=[tool(None, dialect)], **said)
+    assert (0.8, "") == (
+        sampling_of(forced.sampling).temperature,
+        sampling_of(forced.sampling).bent,
+    )
+
+
+@pytest.mark.parametrize("dialect", BODIES)
+def test_a_training_temperature_stands_where_a_client_names_none(dialect):
+    """And only there."""
+    terms = Terms(training=Training.at(0.7))
+    assert 0.7 == json.loads(taken(dialect, terms).body)["temperature"]
+    assert 0.2 == json.loads(taken(dialect, terms, temperature=0.2).body)["temperature"]
+
+
+@pytest.mark.parametrize("dialect", ["chat", "completions"])
+@pytest.mark.parametrize("said", SENT, ids=str)
+def test_force_imposes_the_training_distribution(dialect, said):
+    """Whatever the client says; the turn records what was in force."""
+    ask = taken(dialect, Terms(training=FORCED), temperature=0.3, **said)
+    asked = json.loads(ask.body)
+    for found in (asked, ask.sampling):
+        assert {"temperature": 0.8, **NEUTRAL} == {name: found[name] for name in LEFT_OUT}
+    assert (0.8, "") == (sampling_of(ask.sampling).temperature, sampling_of(asked).bent)
+
+
+def test_force_leaves_what_bends_nothing():
+    """Limits, stops, seeds, templates and the conversation itself."""
+    said = {"max_tokens": 3, "stop": ["x"], "seed": 1, "tools": [tool(False)], "tool_choice": "auto",
+            "chat_template_kwargs": {"a": 1}, "user": "u", "reasoning_effort": "low"}  # fmt: skip
+    asked = json.loads(taken("chat", Terms(training=FORCED), **said).body)
+    assert said == {name: asked[name] for name in said}
+
+
+@pytest.mark.parametrize("training", [Training.at(1.0), FORCED])
+@pytest.mark.parametrize("dialect", BODIES)
+def test_a_tasks_sampling_goes_before_all(dialect, training):
+    """Evaluations are greedy under `force`, too."""
+    terms = Terms(sampling={"temperature": 0, "top_p": None}, training=training)
+    ask = taken(dialect, terms, temperature=1, top_p=0.5)
+    asked = json.loads(ask.body)
+    assert (0, 1) == (asked["temperature"], asked["top_p"])
+    assert (0, 1) == (ask.sampling["temperature"], ask.sampling["top_p"])
+
+
+@pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_strict_tools_bend_and_force_relaxes_them(dialect, strict):
+    """Engines hold their arguments to a grammar; a property of that name means nothing."""
+    tools = [tool(None, dialect), tool(strict, dialect)]
+    asked = taken(dialect, tools=tools)
+    assert [STRICT] * (strict is True) == [name for name in asked.sampling if name == STRICT]
+    assert (STRICT if strict else "") == sampling_of(asked.sampling).bent
+    forced = taken(dialect, Terms(training=FORCED), tools=tools)
+    assert STRICT not in forced.sampling
+    made = json.loads(forced.body)["tools"]
+    assert not [one for one in made if one["function"].get("strict")]
+    assert PARAMETERS == made[1]["function"]["parameters"]
+
+
+def test_an_unknown_field_is_recorded_by_name_only():
+    """Some clients send credentials in the body; the engine gets them, the log does not."""
+    ask = taken("chat", api_key="sk-secret", quite_new={"a": "sk-secret"})
+    assert "sk-secret" == json.loads(ask.body)["api_key"]
+    assert (True, True) == (ask.sampling["api_key"], ask.sampling["quite_new"])
+    assert "sk-secret" not in str(ask.sampling)
+
+
+REFUSALS = [
+    ({"top_k"}, lambda asked: asked["top_k"] < 0, {"top_k": 0}),
+    ({"top_k"}, lambda asked: "top_k" in asked, {}),
+    ({"min_p", "repetition_penalty"}, lambda asked: "min_p" in asked, {}),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("names", "refuses", "written"), REFUSALS)
+async def test_an_engine_that_refuses_a_field_of_ours_is_asked_without(
+    bench, engine, names, refuses, written, stream
+):
+    """Once; afterwards no call has it, and the turn records what the engine took."""
+    engine.refuses = lambda asked: ", ".join(names) if refuses(asked) else ""
+    for content in ("one", "two"):
+        body = {"messages": [{"role": "user", "content": content}], "stream": stream}
+        status, *_ = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+        assert 200 == status
+    *tries, first, second = engine.calls
+    assert 1 + (written == {} and "top_k" in names) == len(tries)
+    for asked, turn in zip((first, second), bench.turns(), strict=True):
+        expected = {name: value for name, value in LEFT_OUT.items() if name not in names} | written
+        assert expected == {name: asked[name] for name in LEFT_OUT if name in asked}
+        assert expected == turn.request.sampling
+
+
+async def test_a_clients_own_mistake_changes_no_later_call(bench, engine):
+    """An engine may quote the whole request: it refuses it again, and its words are passed on."""
+    engine.refuses = lambda asked: str(asked) if asked["messages"] == [] else ""
+    status, _, answer = await bench.post(
+        "/e/e1/v1/chat/completions", {"messages": []}, token=bench.token()
+    )
+    assert 400 == status
+    assert b"top_k" in answer
+    await bench.ask("hi")
+    assert LEFT_OUT == {name: engine.calls[-1].get(name) for name in LEFT_OUT}
+
+
+async def test_what_the_client_itself_asks_for_is_not_left_out(bench, engine):
+    """A field of its own that the engine refuses is its own mistake."""
+    engine.refuses = lambda asked: "top_k" if asked["top_k"] > 0 else ""
+    body = {"messages": HI, "top_k": 5}
+    status, *_ = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+    assert (400, 1) == (status, len(engine.calls))
+
+
+def test_settings_say_the_distribution():
+    """The default serves clients as they ask."""
+    assert Training.at(1.0) == ProxySettings().training()
+    assert (
+        Training.at(0.7, force=True) == ProxySettings(sampling="force", temperature=0.7).training()
+    )
+
+
+async def test_a_turn_records_its_sampling_where_it_is_not_that_of_its_base(bench, engine):
+    """A long conversation at one temperature says so once."""
+    messages = list(HI)
+    for temperature in (None, None, 0.5, 0.5, None):
+        body = {"messages": messages, "temperature": temperature}
+        _, _, answer = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+        messages += [json.loads(answer)["choices"][0]["message"], *HI]
+    first, *later = [turn.request for turn in bench.turns()]
+    warm = {**LEFT_OUT, "temperature": 0.5}
+    assert all(request.base for request in later)
+    assert [LEFT_OUT, {}, warm, {}, LEFT_OUT] == [r.sampling for r in (first, *later)]
+
+
+async def test_without_all_of_it_no_base_speaks_for_a_turn(bench, engine):
+    """A reader could not tell what an old proxy left out from what is as before."""
+    engine.refuses = lambda asked: "min_p" if "min_p" in asked else ""
+    messages = list(HI)
+    for _ in range(2):
+        body = {"messages": messages}
+        _, _, answer = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+        messages += [json.loads(answer)["choices"][0]["message"], *HI]
+    left = {name: value for name, value in LEFT_OUT.items() if name != "min_p"}
+    assert [left, left] == [turn.request.sampling for turn in bench.turns()]

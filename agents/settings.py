@@ -9,6 +9,7 @@ class AgentSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ODRADEK_AGENT_",
+        env_ignore_empty=True,
         frozen=True,
         populate_by_name=True,
         use_attribute_docstrings=True,
@@ -49,6 +50,7 @@ class DispatchSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ODRADEK_DISPATCH_",
+        env_ignore_empty=True,
         frozen=True,
         populate_by_name=True,
         use_attribute_docstrings=True,

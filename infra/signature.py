@@ -24,7 +24,10 @@ class JudgeSettings(BaseSettings):
     """Keys of judges whose rewards are signed."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ODRADEK_JUDGE_", frozen=True, use_attribute_docstrings=True
+        env_prefix="ODRADEK_JUDGE_",
+        env_ignore_empty=True,
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     key: SecretStr = SecretStr("")

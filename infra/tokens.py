@@ -26,7 +26,7 @@ class TokenSettings(BaseSettings):
     """The keys of episode tokens."""
 
     model_config = SettingsConfigDict(
-        frozen=True, populate_by_name=True, use_attribute_docstrings=True
+        env_ignore_empty=True, frozen=True, populate_by_name=True, use_attribute_docstrings=True
     )
 
     keys: SecretStr = Field(

@@ -1,5 +1,6 @@
 """Settings of the proxy."""
 
+from ipaddress import IPv6Address, ip_address
 from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
@@ -11,7 +12,15 @@ from odradek.proxy.errors import ProxyMisconfigured
 from odradek.schemas.codec import MAX_DEPTH
 from odradek.schemas.sampling import COLDEST
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+def on_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; of names only `localhost` is known to be."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 class ProxySettings(BaseSettings):
@@ -19,6 +28,7 @@ class ProxySettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ODRADEK_PROXY_",
+        env_ignore_empty=True,
         frozen=True,
         populate_by_name=True,
         use_attribute_docstrings=True,
@@ -138,7 +148,7 @@ class ProxySettings(BaseSettings):
 
     def check(self) -> None:
         """Hold the settings against each other. Raises ProxyMisconfigured."""
-        if self.host in LOOPBACK:
+        if on_loopback(self.host):
             return
         if self.auth == "none":
             raise ProxyMisconfigured(

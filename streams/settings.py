@@ -15,6 +15,7 @@ class StreamsSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ODRADEK_STREAMS_",
+        env_ignore_empty=True,
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,

@@ -16,6 +16,7 @@ class TrainerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ODRADEK_TRAINER_",
+        env_ignore_empty=True,
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,

@@ -21,6 +21,7 @@ from odradek.agents.rollout import Rollout
 from odradek.agents.runners.executor import rollout_of
 from odradek.agents.variables import PRIVATE, episode_variables
 from odradek.agents.verdict import Ended, judge_exit
+from odradek.infra.surroundings import direct
 from odradek.schemas.events import Outcome
 
 logger = logging.getLogger("odradek.agents")
@@ -100,6 +101,7 @@ class ProgramRunner(AgentExecutor):
             words=[word.replace("{task_file}", str(task_file)) for word in self._words],
             cwd=folder,
             variables=variables(rollout)
+            | direct(self._environment, rollout.base_url)
             | {
                 "ODRADEK_TASK_FILE": str(task_file),
                 "ODRADEK_REWARD_FILE": str(reward_file),

@@ -16,6 +16,7 @@ class BusSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ODRADEK_KAFKA_",
+        env_ignore_empty=True,
         frozen=True,
         populate_by_name=True,
         extra="forbid",

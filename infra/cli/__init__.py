@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import click
 
+from odradek.infra import surroundings
+
 PACKAGE: Final = "odradek.infra.cli"
 
 VERBS: Final[dict[str, tuple[str, str, str]]] = {
@@ -102,6 +104,8 @@ class Verbs(click.Group):
         )
         if not standalone_mode:
             return run()
+        if args is None:
+            surroundings.settle()
         try:
             sys.exit(run() or 0)
         except click.exceptions.NoArgsIsHelpError as error:

@@ -1,5 +1,6 @@
 """`odradek init`: a new project, ready to run."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,8 @@ def command(folder: Path) -> None:
     """
     names = write(folder)
     click.echo(f"{folder}: {', '.join(names)}")
-    click.echo(f"next: cd {folder} && odradek up")
+    dashed = ("--",) if str(folder).startswith("-") else ()
+    click.echo(f"next: {shlex.join(['cd', *dashed, str(folder)])} && odradek up")
 
 
 def write(folder: Path) -> list[str]:

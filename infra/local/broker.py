@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from odradek.infra.local.jars import Progress
-from odradek.infra.local.server import Server, choose, prepare, wait_until_ready
+from odradek.infra.local.server import Server, choose, environment, prepare, wait_until_ready
 
 READY_S: Final = 120.0
 STOP_S: Final = 20.0
@@ -123,6 +123,7 @@ class LocalBroker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._server.folder,
+                env=environment(),
                 process_group=0,
             )
         self._watcher = subprocess.Popen(

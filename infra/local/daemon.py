@@ -2,7 +2,7 @@
 
 One folder holds its data, its log and `state.json`, which says which process it is. A process id
 may be reused by the system, so before anything is done to it the process' own command line must
-name our configuration file.
+name our folder.
 """
 
 import fcntl
@@ -21,7 +21,15 @@ from msgspec import Struct
 from odradek.infra.local.broker import READY_S, STOP_S
 from odradek.infra.local.errors import BrokerSilent, NoDisk, NotOurBroker, PortInUse
 from odradek.infra.local.jars import Progress, cache_dir
-from odradek.infra.local.server import Server, answers, choose, prepare, wait_until_ready
+from odradek.infra.local.server import (
+    Server,
+    answers,
+    choose,
+    environment,
+    mark,
+    prepare,
+    wait_until_ready,
+)
 
 PORT: Final = 9092
 """The port of a broker that nobody chose one for."""
@@ -151,7 +159,7 @@ def _launch(command: list[str], server: Server) -> int:
         ["/bin/sh", "-c", script, "sh", *command],
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "LOG": str(server.log)},
+        env={**environment(), "LOG": server.log.name},
         cwd=server.folder,
         start_new_session=True,
         check=True,
@@ -162,7 +170,7 @@ def _launch(command: list[str], server: Server) -> int:
 def _is_ours(pid: int, folder: Path) -> bool:
     """Whether a process lives and is the Kafka of this folder; a zombie has no command line."""
     command = _command_line(pid)
-    return "kafka.Kafka" in command and str(folder / "server.properties") in command
+    return {"kafka.Kafka", mark(folder)} <= set(command.split())
 
 
 def _command_line(pid: int) -> str:

@@ -8,7 +8,9 @@ versions than Kafka's own release ships. Repositories in the user's jgo settings
 
 import hashlib
 import os
+import pwd
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -50,12 +52,53 @@ class Jar(Struct, frozen=True):
 def cache_dir() -> Path:
     """Where this program keeps what it can fetch again.
 
-    `ODRADEK_CACHE_DIR`, else `odradek` in the user's cache folder (XDG base directory rules).
+    `ODRADEK_CACHE_DIR`, else `odradek` in the user's cache folder (XDG base directory rules), else,
+    for users who have no home or may not write there, a folder of theirs among temporary files.
+
+    Raises NoDisk where that folder is open to others.
     """
+    home = home_dir()
     if own := os.environ.get("ODRADEK_CACHE_DIR"):
+        if own.startswith("~") and home is None:
+            raise NoDisk(f"ODRADEK_CACHE_DIR={own}: this user has no home: name a whole path")
         return Path(own).expanduser().absolute()
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    return (Path(xdg) if xdg else Path.home() / ".cache") / "odradek"
+    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    users = xdg if xdg.is_absolute() else home / ".cache" if home else None
+    if users is not None and _usable(users / "odradek"):
+        return users / "odradek"
+    return _among_temporary_files()
+
+
+def home_dir() -> Path | None:
+    """The user's home; None without one, as in containers whose user is a mere number."""
+    try:
+        home = Path(os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
+    return home if home.is_absolute() else None
+
+
+def _usable(folder: Path) -> bool:
+    """Whether a folder is there, or can be made."""
+    with suppress(OSError):
+        if folder.is_dir():
+            return True
+        above = next(parent for parent in folder.parents if parent.exists())
+        return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    return False
+
+
+def _among_temporary_files() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"odradek-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+    except OSError as error:
+        raise NoDisk(f"cannot write {folder}: {error.strerror}; set ODRADEK_CACHE_DIR") from error
+    # Jars are checked before they are used: between the two nobody else may change them.
+    if state.st_uid != os.getuid() or stat.S_IMODE(state.st_mode) & 0o022 or folder.is_symlink():
+        raise NoDisk(f"{folder} is open to other users: remove it, or set ODRADEK_CACHE_DIR")
+    return folder
 
 
 def pinned() -> tuple[Jar, ...]:
@@ -116,7 +159,7 @@ def download_with_jgo(jar: Jar, folder: Path) -> Path:
     from jgo.constants import MAVEN_CENTRAL_URL
     from jgo.maven import MavenContext
 
-    own = GlobalSettings.load().repositories
+    own = GlobalSettings.load().repositories if home_dir() else {}
     repositories = own if "central" in own else {**own, "central": MAVEN_CENTRAL_URL}
     # A context of its own for each jar: jgo does not say that its contexts are thread-safe.
     context = MavenContext(repo_cache=folder, remote_repos=repositories, timeout=30)

@@ -2,14 +2,18 @@
 
 import base64
 import os
+import resource
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote_from_bytes
 
 from msgspec import Struct
 
@@ -20,6 +24,8 @@ from odradek.infra.local.java import find_java
 HOST: Final = "127.0.0.1"
 FREE_DISK: Final = 256 * 1024 * 1024
 """Bytes that must be free below the data folder before we start."""
+CWD: Final = Path("/proc/self/cwd")
+"""On Linux: a process' own folder by a name in ASCII, whatever the folder is called."""
 TAIL: Final = 6
 """How many lines of the log an error quotes."""
 
@@ -54,13 +60,32 @@ class Server(Struct, frozen=True):
 
     @property
     def properties(self) -> Path:
-        """The configuration file; its path on a command line is how we know our own server."""
+        """The configuration file."""
         return self.folder / "server.properties"
+
+    @property
+    def mark(self) -> str:
+        """What names the folder, in ASCII, on the server's command line."""
+        return mark(self.folder)
 
     @property
     def log(self) -> Path:
         """What the server prints."""
         return self.folder / "server.log"
+
+
+def mark(folder: Path) -> str:
+    """The argument of a command line by which we know the server of a folder again."""
+    return f"-Dodradek.folder={quote_from_bytes(os.fsencode(folder))}"
+
+
+def environment() -> dict[str, str]:
+    """The variables of a server: ours, with a locale in which Java reads any name in UTF-8.
+
+    In others, such as `C`, it takes an accent in a folder's name for something else and keeps its
+    data in a folder of that other name.
+    """
+    return {**os.environ, "LC_ALL": "C.UTF-8"} if sys.platform == "linux" else dict(os.environ)
 
 
 def choose(folder: Path, port: int = 0) -> Server:
@@ -91,19 +116,24 @@ def prepare(
 ) -> list[str]:
     """Write the configuration, format the folder once, and return the server's command line.
 
+    It is to be run in the server's folder: all its paths are relative, since Kafka splits its
+    `log.dirs` at commas, Java its class path at colons, and both escape what they read.
+
     Raises what `fetch_jars` and `find_java` raise, and BrokerDied when formatting fails.
     """
     jars = fetch_jars(progress=progress)
     java = [
         str(find_java()),
         *JVM,
-        f"-Djava.io.tmpdir={server.folder / 'tmp'}",
-        f"-Dlog4j2.configurationFile={server.folder / 'log4j2.properties'}",
+        *_named(server.folder),
+        server.mark,
+        "-Dlog4j2.configurationFile=log4j2.properties",
         "-cp",
-        os.pathsep.join(map(str, jars)),
+        os.pathsep.join(f"jars/{jar.name}" for jar in jars),
     ]
     settings = {**_settings(server), **overrides}
     try:
+        _link(server.folder / "jars", jars[0].parent)
         (server.folder / "log4j2.properties").write_text(LOG4J, encoding="ascii")
         server.properties.write_text(
             "".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8"
@@ -112,7 +142,7 @@ def prepare(
         raise NoDisk(f"cannot write {server.properties}: {error.strerror}") from error
     if not (server.folder / "data" / "meta.properties").exists():
         _format([*java, "kafka.tools.StorageTool"], server, new_cluster_id())
-    return [*java, "kafka.Kafka", str(server.properties)]
+    return [*java, "kafka.Kafka", server.properties.name]
 
 
 def wait_until_ready(server: Server, alive: Callable[[], bool], timeout_s: float) -> None:
@@ -196,7 +226,7 @@ def _settings(server: Server) -> dict[str, str]:
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "controller.quorum.voters": f"1@{HOST}:{server.controller_port}",
-        "log.dirs": str(server.folder / "data"),
+        "log.dirs": "data",
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "1",
         "transaction.state.log.replication.factor": "1",
@@ -217,12 +247,35 @@ def _settings(server: Server) -> dict[str, str]:
     }
 
 
+def _named(folder: Path) -> tuple[str, ...]:
+    """What Java calls its own folder and the one for its libraries' temporary files.
+
+    Where the folder has a name that no locale can spell, Linux has another one for it.
+    """
+    try:
+        os.fsencode(folder).decode()
+    except UnicodeDecodeError:
+        return (f"-Duser.dir={CWD}", f"-Djava.io.tmpdir={tempfile.gettempdir()}")
+    return ("-Djava.io.tmpdir=tmp",)
+
+
+def _link(place: Path, target: Path) -> None:
+    """Make a symbolic link, in the place of one that may be there. Raises OSError."""
+    temporary = place.with_name(f".{place.name}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.absolute())
+    temporary.replace(place)
+
+
 def _format(tool: list[str], server: Server, cluster_id: str) -> None:
     said = subprocess.run(
-        [*tool, "format", "-t", cluster_id, "-c", str(server.properties), "--ignore-formatted"],
+        [*tool, "format", "-t", cluster_id, "-c", server.properties.name, "--ignore-formatted"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         stdin=subprocess.DEVNULL,
+        cwd=server.folder,
+        env=environment(),
         check=False,
     )
     if said.returncode:
@@ -236,6 +289,12 @@ def _died(server: Server) -> BrokerDied | PortInUse | NoDisk:
     last = f"Its log ends:\n{tail(server.log)}\n({server.log})"
     if "Address already in use" in text:
         return PortInUse(f"another process listens on {server.bootstrap_servers}. {last}")
+    if "Too many open files" in text:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return BrokerDied(
+            f"Kafka may open no more than {limit} files here: raise the limit "
+            f"(`ulimit -n 4096`, or `nofile` of the container). {last}"
+        )
     if "No space left on device" in text:
         return NoDisk(f"no space left below {server.folder}. {last}")
     return BrokerDied(f"Kafka ended before it answered. {last}")

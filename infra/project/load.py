@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 from odradek.infra.errors import ProjectError
 from odradek.infra.project.project import Entry, Project, Value
 from odradek.infra.project.sections import KINDS, Kind, secret, variable
+from odradek.infra.project.text import read_text
 
 FILE: Final = "odradek.toml"
 
@@ -37,12 +38,12 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
         ProjectError: For a file that is not there or no TOML, an unknown section or key (naming
             the nearest known one), or a value of the wrong kind.
     """
-    environ = os.environ if environ is None else environ
+    # An empty variable is what is left where a script clears one: it counts as none.
+    environ = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
     path = find(folder)
     try:
-        with path.open("rb") as file:
-            text = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise ProjectError(f"{path} is no TOML: {error}") from error
     for name in text:
         _known(path, "section", f"[{name}]", name, KINDS)
@@ -142,6 +143,7 @@ def _process_values(
     """Hold the values against the process' own settings class, as it will at its start."""
     variables = {key: variable(settings, key) for key in settings.model_fields if key in keys}
     told = {key: environ[env] for key, env in variables.items() if env in environ}
+    table = {key: value for key, value in table.items() if value != ""}  # as of a variable
     given = {**{key: value for key, value in table.items() if key not in told}, **told}
     try:
         made = settings.model_validate({key: _typed(value) for key, value in given.items()})

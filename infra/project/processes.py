@@ -50,11 +50,11 @@ def common(project: Project, places: Places) -> dict[str, str]:
         "ODRADEK_TOKEN_KEYS": places.token_keys,
         "ODRADEK_PROXY_URL": places.proxy_url,
         "ODRADEK_ENGINE_URL": engine_url(project, places),
-        "ODRADEK_POLICY": os.environ.get("ODRADEK_POLICY", POLICY),
+        "ODRADEK_POLICY": os.environ.get("ODRADEK_POLICY") or POLICY,
         # `python` in an agent's command is the one that runs us.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
 

@@ -60,6 +60,7 @@ async def running(
         SupervisorError: A process refuses to start; its last line is in the message.
         LocalKafkaError: The local broker does not start.
     """
+    _refuse_unspeakable(project.folder)
     project.work.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         model = asyncio.create_task(_model(project, say, seed))
@@ -85,6 +86,15 @@ async def running(
         reading = asyncio.create_task(watch.run())
         stack.push_async_callback(_settle, reading)
         yield Session(project, bus, places, supervisor, watch)
+
+
+def _refuse_unspeakable(folder: Path) -> None:
+    """Raise ProjectError for a folder that no text can name: the model's libraries want text."""
+    name = os.fsencode(folder).decode(errors="backslashreplace")
+    try:
+        os.fsencode(folder).decode()
+    except UnicodeDecodeError:
+        raise ProjectError(f"the name of {name} is not in UTF-8: rename the folder") from None
 
 
 async def guard(session: Session, work: asyncio.Task[None]) -> None:

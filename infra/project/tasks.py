@@ -8,6 +8,7 @@ from typing import Any
 
 from odradek.infra.client import fresh
 from odradek.infra.errors import ProjectError
+from odradek.infra.project.text import read_text
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Task
@@ -25,10 +26,7 @@ def read(path: Path, *, keep_ids: bool = False) -> list[Task]:
     Raises:
         ProjectError: For the first bad line, naming it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{path} cannot be read: {error}") from error
+    lines = read_text(path).split("\n")
     found: list[Task] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):

@@ -41,7 +41,11 @@ def test_the_section_holds_the_files_of_a_project() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_your_own_agent(tmp_path: Path, broker: str) -> None:
-    """A newcomer who copies the section into a shell trains a model on another game."""
+    """A newcomer who copies the section into a shell trains a model on another game.
+
+    Where they are is as odd as it gets: the folder's name, the locale, and a company's HTTP proxy
+    on which nothing answers.
+    """
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -49,8 +53,11 @@ def test_your_own_agent(tmp_path: Path, broker: str) -> None:
         "ODRADEK_TOPIC_PREFIX": f"quick{os.getpid()}.",
         "ODRADEK_TOPIC_PARTITIONS": "2",
         "OMP_NUM_THREADS": "1",
-    }
-    folder = tmp_path
+        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
+    }  # fmt: skip
+    folder = tmp_path / "prüf, a:b #1 %41 鼎"
+    folder.mkdir()
     background: list[subprocess.Popen[bytes]] = []
     said: dict[str, str] = {}
     try:

@@ -99,7 +99,7 @@ def users(folder, port, overrides):
     done = subprocess.run(
         [find_java(), "-cp", os.pathsep.join(map(str, fetch_jars())), "kafka.tools.StorageTool",
          "format", "-t", new_cluster_id(), "-c", server.properties, *scram],
-        capture_output=True, text=True,
+        capture_output=True, text=True, cwd=folder,
     )  # fmt: skip
     assert 0 == done.returncode, done.stderr[-2000:]
 

@@ -36,7 +36,8 @@ def processes_of(folder: Path) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and bytes(folder) in (entry / "cmdline").read_bytes():
+            command = (entry / "cmdline").read_bytes()
+            if entry.name.isdigit() and server.mark(folder).encode() in command:
                 found.append(int(entry.name))
     return found
 
@@ -231,6 +232,30 @@ def test_a_daemon_starts_once_stops_once_and_keeps_its_data(tmp_path):
     finally:
         daemon.stop(folder)
     assert processes_of(folder) == []
+
+
+ODD = {
+    "every sign that Kafka, Java or a shell reads as its own": "prüf, a:b;c=d #1 %41 *'\"$HOME\\n 鼎\n!",
+    "an option": "-cp",
+    "bytes in no encoding of ours": os.fsdecode(b"pr\xfcf,x"),
+}
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("name", ODD.values(), ids=ODD)
+def test_data_lies_in_the_folder_that_was_named(tmp_path, monkeypatch, name):
+    """Whatever its name holds, in the poorest locale; nothing is made elsewhere."""
+    monkeypatch.setenv("LC_ALL", "C")
+    folder = tmp_path / name / "kafka"
+    started = daemon.start(folder, port=server.free_ports(1)[0])
+    try:
+        assert started.ready
+        assert (folder / "data" / "meta.properties").exists()
+        assert [tmp_path / name] == list(tmp_path.iterdir())
+        assert [folder] == list(folder.parent.iterdir())
+    finally:
+        assert daemon.stop(folder)
+    assert [] == processes_of(folder)
 
 
 def test_a_foreign_process_is_left_alone(tmp_path):

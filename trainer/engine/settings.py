@@ -11,6 +11,7 @@ class EngineSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="ODRADEK_ENGINE_",
+        env_ignore_empty=True,
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,

@@ -103,6 +103,8 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
 def wait(url: str, child: "subprocess.Popen[bytes]", seconds: float) -> None:
     """Wait until /health answers, with a line of progress. Raises EngineDown."""
     began = told = time.monotonic()
+    session = requests.Session()
+    session.trust_env = False  # the engine is ours: no proxy of the environment between
     while True:
         if child.poll() is not None:
             raise EngineDown(
@@ -110,7 +112,7 @@ def wait(url: str, child: "subprocess.Popen[bytes]", seconds: float) -> None:
                 "above say why"
             )
         with contextlib.suppress(requests.RequestException):
-            if requests.get(url + "/health", timeout=5).ok:
+            if session.get(url + "/health", timeout=5).ok:
                 return
         now = time.monotonic()
         if now - began > seconds:

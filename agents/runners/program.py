@@ -80,7 +80,9 @@ class ProgramRunner(AgentExecutor):
         errors = folder.with_suffix(".err")
         try:
             launch = self.launch(rollout, folder)
-            code = await self._run(launch, errors)
+            # Whatever it is told to be, its way to the proxy leads through no other.
+            past = direct(self._environment, rollout.base_url)
+            code = await self._run(launch, errors, {**self._environment, **past})
             if code == 0 and launch.rewards is not None:
                 _collect(rollout, launch.rewards)
             verdict = judge_exit(code, _tail(errors) if code else "")
@@ -101,7 +103,6 @@ class ProgramRunner(AgentExecutor):
             words=[word.replace("{task_file}", str(task_file)) for word in self._words],
             cwd=folder,
             variables=variables(rollout)
-            | direct(self._environment, rollout.base_url)
             | {
                 "ODRADEK_TASK_FILE": str(task_file),
                 "ODRADEK_REWARD_FILE": str(reward_file),
@@ -110,7 +111,7 @@ class ProgramRunner(AgentExecutor):
             rewards=reward_file,
         )
 
-    async def _run(self, launch: Launch, errors: Path) -> int:
+    async def _run(self, launch: Launch, errors: Path, around: Mapping[str, str]) -> int:
         with errors.open("wb") as stderr, launch.stdin.open("rb") as stdin:
             process = await asyncio.create_subprocess_exec(
                 *launch.words,
@@ -118,7 +119,7 @@ class ProgramRunner(AgentExecutor):
                 stdout=stderr if launch.speaks else asyncio.subprocess.DEVNULL,
                 stderr=stderr,
                 cwd=launch.cwd,
-                env={**self._environment, **launch.variables},
+                env={**around, **launch.variables},
                 start_new_session=True,
             )
         try:

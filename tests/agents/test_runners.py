@@ -287,3 +287,18 @@ def test_executors_get_their_rollout_from_the_context():
     assert found is rollout_of(context(found))
     with pytest.raises(LookupError):
         rollout_of(SimpleNamespace(call_context=SimpleNamespace(state={})))
+
+
+async def test_a_program_reaches_the_proxy_past_any_other(tmp_path, monkeypatch):
+    """A company's HTTP proxy stays for the rest of the world."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://company:3128")
+    monkeypatch.setenv("NO_PROXY", "intern")
+    monkeypatch.delenv("no_proxy", raising=False)
+    seen = tmp_path / "seen.json"
+    await play(
+        "import json, os; names = ('HTTPS_PROXY', 'NO_PROXY', 'no_proxy')\n"
+        f"json.dump([os.environ[name] for name in names], open({str(seen)!r}, 'w'))",
+        tmp_path,
+    )
+    ours = "intern,127.0.0.1,localhost,::1"
+    assert ["http://company:3128", ours, ours] == json.loads(seen.read_text())

@@ -57,10 +57,12 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._took: dict[str, float] = {}
         self._whole = Whole(0, 0)
         self._saved_step = -1
-        tokenizer = load_tokenizer(settings.model)
+        # A resumed run's model is that of its checkpoint, whatever `model` says by now.
+        begin = str(hands.standing.folder or settings.model)
+        tokenizer = load_tokenizer(begin)
         with without_cuda(on_cpu(settings)):
             super().__init__(
-                model=settings.model,
+                model=begin,
                 args=config_of(settings),
                 train_dataset=Dataset.from_dict({"prompt": ["from the log"]}),
                 processing_class=tokenizer,
@@ -290,8 +292,12 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         return inner
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            optimizer_state.load(self._inner_optimizer, self.lr_scheduler, Path(checkpoint))
+        if checkpoint is None:
+            return
+        for line in optimizer_state.load(
+            self._inner_optimizer, self.lr_scheduler, Path(checkpoint)
+        ):
+            log.info("%s", line)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing: a step of ours draws no random numbers."""

@@ -217,6 +217,7 @@ class Moves:
                 "versions": {str(one): self._lineage.step_of(one) for one in known},
                 "run": self._settings.run,
                 "topic": self._settings.batches_topic,
+                "model": self._settings.model,
                 "entry": msgspec.to_builtins(entry),
             },
         )

@@ -1,14 +1,19 @@
 """The optimizer's state as safetensors and JSON: nothing of a checkpoint is ever unpickled."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from odradek.trainer.errors import BrokenCheckpoint
+
 TENSORS: Final = "optimizer.safetensors"
 GROUPS: Final = "optimizer.json"
+COUNTS: Final = ("last_epoch", "_step_count")
+"""What a resumed scheduler goes on from; its rates are those of the settings."""
 
 
 def save(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None:
@@ -35,8 +40,14 @@ def save(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None
     (folder / GROUPS).write_text(json.dumps(told, default=float, sort_keys=True) + "\n")
 
 
-def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None:
-    """Put back what `save` wrote; the optimizer must have the same parameters in the same order."""
+def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> tuple[str, ...]:
+    """Put back what `save` wrote: what the optimizer remembers and how often it has stepped.
+
+    Learning rate, betas, weight decay and the like stay what the optimizer was made with, so that
+    the settings of a start hold, not those of the checkpoint. Returns a line for each that differs.
+
+    Raises BrokenCheckpoint where the state is not one of this optimizer's parameters.
+    """
     told = json.loads((folder / GROUPS).read_text())
     state: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in told["plain"].items()
@@ -44,9 +55,49 @@ def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None
     for key, tensor in load_file(folder / TENSORS).items():
         index, name = key.split(".", maxsplit=1)
         state.setdefault(int(index), {})[name] = tensor
-    groups = told["param_groups"]
-    for group in groups:
-        if "betas" in group:
-            group["betas"] = tuple(group["betas"])
+    groups = optimizer.state_dict()["param_groups"]
+    _check(optimizer, groups, told["param_groups"], state, folder)
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    scheduler.load_state_dict({**scheduler.state_dict(), **told["scheduler"]})
+    kept = {key: told["scheduler"][key] for key in COUNTS if key in told["scheduler"]}
+    scheduler.load_state_dict({**scheduler.state_dict(), **kept})
+    return tuple(_changes(groups, told["param_groups"]))
+
+
+def _check(
+    optimizer: torch.optim.Optimizer,
+    groups: list[dict[str, Any]],
+    stored: list[dict[str, Any]],
+    state: dict[int, dict[str, Any]],
+    folder: Path,
+) -> None:
+    """State goes to parameters by their place: in another order it would be another one's."""
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if [group["params"] for group in groups] != [group["params"] for group in stored] or any(
+        index >= len(own) or (value.dim() and value.shape != own[index].shape)
+        for index, values in state.items()
+        for value in values.values()
+        if isinstance(value, torch.Tensor)
+    ):
+        raise BrokenCheckpoint(
+            f"{folder / TENSORS} is of other parameters than the model has: go on with the "
+            "versions of torch and transformers that wrote it"
+        )
+
+
+def _changes(groups: list[dict[str, Any]], stored: list[dict[str, Any]]) -> Iterator[str]:
+    """What the settings say now where the checkpoint had something else, each once."""
+    for name in _named({}):
+        for now, before in zip(groups, stored, strict=True):
+            one, other = _named(now)[name], _named(before)[name]
+            if one != other:
+                yield f"{name} is {one} from here on; the checkpoint was made with {other}"
+                break
+
+
+def _named(group: dict[str, Any]) -> dict[str, Any]:
+    """What a person may have changed of a group, by the settings' names."""
+    return {
+        "learning_rate": group.get("lr"),
+        "adam_beta2": group.get("betas", (None, None))[1],
+        "weight_decay": group.get("weight_decay"),
+    }

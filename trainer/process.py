@@ -95,7 +95,7 @@ def _train(
     transfer = DirectoryTransfer(
         settings.output_dir / "weights",
         Engines(settings.engines, timeout_s=settings.engine_timeout_s, tell=log.warning),
-        config=Path(settings.model) / "config.json",
+        config=(standing.folder or Path(settings.model)) / "config.json",
         keep=settings.keep_weights,
     )
     trainer = LogTrainer(settings, Hands(feed, transfer, announcer, lineage, standing))

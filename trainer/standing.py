@@ -93,6 +93,12 @@ def stand(
             f"{settings.output_dir} holds run {stored['run']!r} on {stored['topic']}: choose "
             "another output_dir, or that run's name"
         )
+    if (begun := stored.get("model", settings.model)) != settings.model:
+        log.warning(
+            "run %s goes on with the weights of its checkpoint: it began with %s, and model = %s "
+            "counts for the KL term only",
+            *(settings.run, begun, settings.model),
+        )
     found.version = max(found.version, int(stored["version"]))
     found.position = Position(stored["offset"], stored["row"], stored["step"])
     found.resumed = checkpoint.sha256_of(folder / checkpoint.MANIFEST)

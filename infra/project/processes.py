@@ -104,7 +104,7 @@ def _engine(project: Project, places: Places, base: dict[str, str]) -> Spec:
         },
         cwd=project.folder,
         health=f"http://{HOST}:{places.engine_port}/health",
-        ready_s=900.0 if vllm else 120.0,
+        ready_s=float(project.value("engine", "ready_s")) if vllm else 120.0,
     )
 
 
@@ -165,7 +165,7 @@ def _rewards(project: Project, base: dict[str, str]) -> list[Spec]:
         Spec(
             name=f"reward-{reward.component}",
             command=odradek("reward", reward.run, "--component", reward.component),
-            env={**base, **entry.environment()},
+            env={**base, **project.environment("streams"), **entry.environment()},
             cwd=project.folder,
         )
         for reward, entry in project.rewards

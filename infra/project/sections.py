@@ -138,12 +138,24 @@ KINDS: Final[dict[str, Kind]] = {
         name="DispatchSettings",
         withheld=frozenset({"instance", "trainer"}),
     ),
-    "streams": Kind(module="odradek.streams.settings", name="StreamsSettings"),
+    "streams": Kind(
+        module="odradek.streams.settings",
+        name="StreamsSettings",
+        withheld=frozenset({"instance"}),
+    ),
     "trainer": Kind(
         module="odradek.trainer.settings",
         name="TrainerSettings",
         withheld=frozenset(
-            {"model", "engine_urls", "batches_topic", "replay_of", "until_end", "output_dir"}
+            {
+                "model",
+                "engine_urls",
+                "batches_topic",
+                "replay_of",
+                "until_end",
+                "output_dir",
+                "policy",
+            }
         ),
     ),
     "evaluation": Kind(own=EvaluationSection),

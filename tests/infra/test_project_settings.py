@@ -1,0 +1,82 @@
+"""What a project's settings say is what its processes go by."""
+
+from pathlib import Path
+
+import pytest
+
+from odradek.infra.project import load
+from odradek.infra.project.processes import Places, specs
+from odradek.infra.project.project import Entry, Project, Value
+from odradek.infra.project.sections import KINDS, variable
+
+TEXT = """
+[kafka]
+[engine]
+model = "tiny"
+[[agents]]
+name = "one"
+run = "a:b"
+[[rewards]]
+component = "c"
+run = "a:b"
+[trainer]
+"""
+PROCESSES = {
+    "kafka": ("engine", "proxy", "intake", "agent-one", "reward-c", "trainer", "dispatcher"),
+    "engine": ("engine",),
+    "proxy": ("proxy",),
+    "agents": ("agent-one",),
+    "dispatch": ("dispatcher",),
+    "streams": ("intake", "assembler", "grouper", "reward-c"),
+    "trainer": ("trainer",),
+}
+"""Section: the processes that go by it."""
+GIVEN = {("kafka", "bootstrap_servers"), ("proxy", "port")}
+"""What reaches the processes by way of the places of a run."""
+PLACES = Places(
+    bootstrap_servers="k:1", token_keys="x" * 32, proxy_port=1, engine_port=2, model="m"
+)
+KEYS = [
+    (section, key)
+    for section, kind in KINDS.items()
+    for key in sorted(kind.process_keys())
+    if (section, key) not in GIVEN
+]
+
+
+def saying(project: Project, section: str, key: str) -> Project:
+    """The project with this key set in its file."""
+    settings = KINDS[section].settings()
+    assert settings is not None
+    entry = project.entries[section][0]
+    value = Value(key, "SAID", "odradek.toml", variable(settings, key), False)
+    told = Entry(own=entry.own, values=(*(v for v in entry.values if v.key != key), value))
+    return Project(
+        folder=project.folder,
+        path=project.path,
+        entries={**project.entries, section: (told,)},
+        written=project.written,
+    )
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS, ids=[".".join(one) for one in KEYS])
+def test_each_key_that_a_file_may_hold_reaches_its_processes(
+    tmp_path: Path, section: str, key: str
+) -> None:
+    """`odradek config` shows it, so nothing else may hold."""
+    (tmp_path / "odradek.toml").write_text(TEXT)
+    project = load(tmp_path, {})
+    settings = KINDS[section].settings()
+    assert settings is not None
+    made = {spec.name: spec.env for spec in specs(saying(project, section, key), PLACES)}
+    for name in PROCESSES[section]:
+        assert "SAID" == made[name][variable(settings, key)], name
+
+
+def test_vllm_is_waited_for_as_long_as_the_file_says(tmp_path: Path) -> None:
+    """The supervisor is no less patient than the process that starts it."""
+    text = TEXT.replace('model = "tiny"', 'model = "m"\nvllm = "python"\nready_s = 1800')
+    (tmp_path / "odradek.toml").write_text(text)
+    (engine,) = (s for s in specs(load(tmp_path, {}), PLACES) if s.name == "engine")
+    assert 1800.0 == engine.ready_s
+    assert "1800.0" == engine.env["ODRADEK_ENGINE_READY_S"]

@@ -186,6 +186,7 @@ def _check_episode(episode: events.Episode) -> None:
         for span in sequence.spans:
             if not at <= span.start <= span.end <= n:
                 raise InvalidRecord("bad_array", "sampled spans overlap or leave the tokens")
+            _finite("temperature", span.temperature)
             at = span.end
             sampled += span.end - span.start
         if check_floats(sequence.logprobs) != sampled:

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from odradek.schemas.arrays import type_ids
 from odradek.schemas.events import Break, Sequence, Span, Turn, VersionSpan
+from odradek.streams.samplings import Samplings
 
 WIDTH = 4
 """Bytes of a token id."""
@@ -37,13 +38,13 @@ class Run:
         self.versions: list[VersionSpan] = []
         self.turn_ids: list[str] = []
 
-    def grow(self, prompt: bytes, turn: Turn) -> None:
+    def grow(self, prompt: bytes, turn: Turn, samplings: Samplings) -> None:
         """Take a turn whose prompt begins with all ids of this run."""
         completion = turn.completion
         self.ids = prompt + completion.ids
         self.ends.append(len(self.ids))
         start = len(prompt) // WIDTH
-        self.spans.append(Span(start, len(self.ids) // WIDTH))
+        self.spans.append(samplings.span(turn, start, len(self.ids) // WIDTH))
         self.logprobs.append(completion.logprobs)
         for version, first, last in map(_fields, turn.versions):
             self.versions.append(VersionSpan(version, start + first, start + last))
@@ -96,6 +97,7 @@ class Continuity:
         self.left_out: dict[str, str] = {}
         self._ids: dict[str, tuple[Run, int] | bytes] = {}
         self._said: dict[str, Said] = {}
+        self._samplings = Samplings()
 
     def add(self, turn: Turn, leave_out: str = "") -> Verdict:
         """Place a turn.
@@ -109,6 +111,7 @@ class Continuity:
         """
         reason = leave_out or unfit(turn)
         prompt = self._prompt(turn)
+        self._samplings.learn(turn)
         self._said[turn.turn_id] = Said.of(turn)
         if prompt is None:
             return self._without(turn, reason or "unknown_base", "unknown_base")
@@ -116,7 +119,7 @@ class Continuity:
             self._ids[turn.turn_id] = prompt + turn.completion.ids
             return self._without(turn, reason, "no_tokens")
         run, verdict = self._place(turn, prompt)
-        run.grow(prompt, turn)
+        run.grow(prompt, turn, self._samplings)
         self._ids[turn.turn_id] = (run, len(run.ids))
         return verdict
 

@@ -9,10 +9,17 @@ from odradek.schemas.events.turns import Usage, VersionSpan
 
 
 class Span(Struct, frozen=True, array_like=True):
-    """Positions [start, end) of sampled tokens."""
+    """Positions [start, end) of sampled tokens: one reply, and how it was sampled."""
 
     start: Count
     end: Count
+    temperature: float | None = None
+    """None where no proxy recorded it."""
+    bent: str = ""
+    """The field of the request for which its tokens were not drawn from all of the policy's
+    distribution at that temperature; empty where they were."""
+    truncated: bool = False
+    """Whether it ended at a limit of tokens."""
 
 
 class Expected(Event, frozen=True, tag="expected", kw_only=True):

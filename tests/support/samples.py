@@ -108,7 +108,7 @@ SAMPLES: dict[str, events.Event] = {
         sequences=(
             events.Sequence(
                 ids=pack_ids([1, 2, 3]),
-                spans=(events.Span(1, 3),),
+                spans=(events.Span(1, 3, 0.7, "top_p", True),),
                 logprobs=pack_floats([-0.5, -0.25]),
                 versions=(events.VersionSpan(4, 1, 3),),
                 turn_ids=("turn-1",),

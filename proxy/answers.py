@@ -4,6 +4,7 @@ from typing import Final
 
 from odradek.proxy import capture
 from odradek.proxy.dialects.dialect import Ask, Dialect
+from odradek.proxy.dialects.tools import hosted
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.story import Story
@@ -11,6 +12,11 @@ from odradek.proxy.story import Story
 JSON: Final = {"Content-Type": "application/json"}
 FINAL: Final = {"x-should-retry": "false"}
 """What the SDKs of OpenAI and Anthropic obey, who else repeat each 409 and 429."""
+
+
+def headers(engines: dict[str, str], ask: Ask) -> dict[str, str]:
+    """An answer's headers: the engine's, and what of the request it did not get."""
+    return engines | hosted.headers(ask.dropped) if ask.dropped else engines
 
 
 def captured(status: int, body: bytes, ask: Ask) -> list[capture.Captured]:

@@ -23,6 +23,7 @@ from odradek.proxy.calls import Calls
 from odradek.proxy.dialects import DIALECTS, ROOTS, dialect_of, models
 from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.messages import MESSAGES
+from odradek.proxy.dialects.responses import RESPONSES
 from odradek.proxy.errors import (
     EngineError,
     HeadersTooLarge,
@@ -114,6 +115,7 @@ class Proxy:
             for path, dialect in DIALECTS.items():
                 app.router.add_post(root + path, self.guarded(self._speaking(dialect), dialect))
             app.router.add_post(f"{root}/messages/count_tokens", self.guarded(self.count, MESSAGES))
+            app.router.add_get(f"{root}/responses", self.guarded(self.socket, RESPONSES))
             app.router.add_get(f"{root}/models", self.guarded(self.models))
             app.router.add_get(root + "/models/{model:.+}", self.guarded(self.models))
         for method, path, handler in routes:
@@ -159,6 +161,14 @@ class Proxy:
         elif status >= 400:
             headers, body = headers | JSON, dialect_of(request).refusal(body, status)
         return web.Response(status=status, headers=headers, body=body)
+
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        """GET responses: Codex asks for a WebSocket first, and for 6 s again unless told so."""
+        self._permit(request)
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            raise NoSuchRoute("the proxy has no such GET: POST a response's request")
+        told = RESPONSES.error(NoSuchRoute("responses come over HTTP here, not over a WebSocket"))
+        return web.Response(status=426, headers=JSON | {"Upgrade": "HTTP/1.1"}, body=told)
 
     async def seal(self, request: web.Request) -> web.StreamResponse:
         """POST seal, with a host's token."""

@@ -129,6 +129,7 @@ class Calls:
             model=permit.model,
             limits=self._limits,
             memory=self._stories.memory(permit.episode_id),
+            hosted=self._settings.hosted_tools,
         )
 
     async def count(self, client: web.Request, permit: Permit, dialect: Dialect) -> int:
@@ -187,7 +188,8 @@ class Calls:
         status, headers, body = 0, answers.JSON, b""
         try:
             async with self._limited(call), await self._asking.ask(call) as upstream:
-                status, headers, body = upstream.status, upstream.headers, await upstream.read()
+                status, headers = upstream.status, answers.headers(upstream.headers, call.ask)
+                body = await upstream.read()
         except (EngineError, TimeoutError) as raised:
             return await self._failed(call, raised, status)
         return await self._answered(call, status, headers, body)
@@ -197,7 +199,8 @@ class Calls:
         status = 0
         try:
             async with self._limited(call), await self._asking.ask(call) as upstream:
-                status, relay.headers = upstream.status, upstream.headers
+                status = upstream.status
+                relay.headers = answers.headers(upstream.headers, call.ask)
                 if not upstream.streams:
                     body: bytes | None = await upstream.read()
                 else:

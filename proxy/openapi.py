@@ -117,6 +117,7 @@ BODIES: Final[dict[str, type[Struct]]] = {
     "/messages": MessagesRequest,
     "/messages/count_tokens": CountRequest,
     "/responses": ResponsesRequest,
+    "/responses/compact": ResponsesRequest,
     "/seal": SealRequest,
 }
 """What a path takes, by its end; the longest that fits."""

@@ -326,6 +326,7 @@ def _request(story: Story, asked: Ask) -> Request:
         tools_digest=digest,
         sampling=story.branches.sampling(base, asked.sampling),
         digest=asked.digest,
+        dropped=asked.dropped,
     )
 
 

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.dialects.sampling import Training
+from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.schemas.codec import MAX_DEPTH
 from odradek.schemas.sampling import COLDEST
@@ -70,6 +71,10 @@ class ProxySettings(BaseSettings):
     temperature: float = Field(default=1.0, ge=COLDEST, allow_inf_nan=False)
     """At which calls are sampled whose client names no temperature; under `sampling = force`, all
     of them. What a task's own `sampling` says goes before it."""
+    hosted_tools: Hosted = "drop"
+    """What becomes of tools that only a vendor's own servers have, such as a search of the web:
+    `drop`, the engine does not get them, and the turn and the header X-Odradek-Dropped name them;
+    `refuse`, a 400 that names the field."""
     durability: Literal["required", "best_effort"] = "required"
     """What a turn that the log does not take becomes: a 503, or (best_effort) a reply all the same,
     with a gap in seq and a seal that calls the episode incomplete."""

@@ -8,7 +8,7 @@ from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.completions import COMPLETIONS
 from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.messages import MESSAGES
-from odradek.proxy.dialects.responses import RESPONSES
+from odradek.proxy.dialects.responses import COMPACT, RESPONSES
 
 ROOTS: Final = ("/e/{episode}/v1", "/e/{episode}", "/v1", "/t/{token}/v1", "/t/{token}")
 """Where each dialect's path begins: clients differ in whether they add /v1 themselves."""
@@ -16,6 +16,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "/chat/completions": CHAT,
     "/completions": COMPLETIONS,
     "/messages": MESSAGES,
+    "/responses/compact": COMPACT,
     "/responses": RESPONSES,
 }
 

@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 from odradek.proxy.capture import NULL, UNREADABLE, Body, Captured
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.sampling import ALL_TOKENS, Training
+from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import BadRequest, ProxyError, Unsupported
 from odradek.proxy.sse import ServerEvent
 from odradek.schemas.codec import check_depth, check_text
@@ -51,6 +52,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     memory: Memory = Memory()
     """What the episode's earlier replies were."""
+    hosted: Hosted = "drop"
+    """What becomes of tools that no engine has."""
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -77,6 +80,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     """Of a text completion with several prompts: each as a message, `n` choices apart."""
     origin: "Origin | None" = None
     """What a translated request must be answered with."""
+    dropped: tuple[str, ...] = ()
+    """What of the request the engine does not get, by its type."""
 
     @property
     def wants_all(self) -> bool:

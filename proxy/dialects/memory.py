@@ -1,6 +1,7 @@
 """What an episode's earlier replies were, for dialects that refer back to them."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -60,8 +61,13 @@ class Memory:
                 del self._holders[id(message)]
                 self._size -= OVERHEAD + len(message)
 
-    def learn(self, message: Raw) -> None:
-        """Remember how the engine spelt the arguments of a message's tool calls."""
+    def learn(self, message: Raw, value: "Values | None" = None) -> None:
+        """Remember how the engine spelt the arguments of a message's tool calls.
+
+        Args:
+            message: The engine's.
+            value: What the agent gets of a call, by the function's name and its arguments.
+        """
         if b'"tool_calls"' not in bytes(message):
             return
         try:
@@ -69,7 +75,9 @@ class Memory:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         for call in calls:
-            self._spell((call.id, _canonical(read(call.function.arguments))), call.function)
+            function = call.function
+            given = value(function.name, function.arguments) if value else read(function.arguments)
+            self._spell((call.id, _canonical(given)), function)
 
     def _spell(self, key: tuple[str, bytes], function: "_Function") -> None:
         self._unspell(key)
@@ -118,7 +126,11 @@ def read(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {INVALID: text}
 
 
+Values = Callable[[str, str], dict[str, Any]]
+
+
 class _Function(Struct, frozen=True):
+    name: str = ""
     arguments: str = ""
 
 

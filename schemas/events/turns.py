@@ -55,6 +55,9 @@ class Request(Event, frozen=True, kw_only=True):
     empty where that is as in `base`."""
     digest: str = ""
     """Of the request as the agent sent it; equal requests of an episode have equal ones."""
+    dropped: tuple[str, ...] = ()
+    """What of the request the engine did not get, by its type: tools, and items of such tools, that
+    only a vendor's own servers have; `tool_choice` where the choice named one of them."""
 
 
 class Reply(Event, frozen=True, kw_only=True):

@@ -16,8 +16,10 @@ from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.errors import BadRequest, EngineBroke, ProxyError
 from odradek.schemas.events import parsed
 
-from .test_chunkings import BODIES, SAID, TRANSLATED, events, relayed, told
+from .test_chunkings import BODIES as SPOKEN
+from .test_chunkings import SAID, TRANSLATED, events, relayed, told
 
+BODIES = {**SPOKEN, "/responses/compact": {"input": "né"}}
 PATHS = list(DIALECTS)
 ATOMS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=6)

@@ -37,6 +37,24 @@ ITEMS = [
     {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x": 1}'},
     {"type": "function_call_output", "call_id": "c1", "output": "2"},
 ]
+TOOLS = [
+    {"type": "namespace", "name": "n", "description": "d", "tools": [
+        {"type": "function", "name": "f", "parameters": SCHEMA}]},
+    {"type": "custom", "name": "f", "format": {
+        "type": "grammar", "syntax": "lark", "definition": "start: X"}},
+    {"type": "web_search"},
+]  # fmt: skip
+CODEX = [
+    {"type": "additional_tools", "role": "developer", "tools": TOOLS[:1]},
+    {"type": "function_call", "call_id": "c2", "name": "f", "namespace": "n", "arguments": "{}"},
+    {"type": "custom_tool_call", "call_id": "c3", "name": "f", "input": "x"},
+    {"type": "custom_tool_call_output", "call_id": "c3", "output": "y"},
+    {"type": "reasoning", "summary": [], "encrypted_content": "odradek1.aG0="},
+    {"type": "agent_message", "author": "a", "content": [{"type": "input_text", "text": "x"}]},
+    {"type": "local_shell_call", "call_id": "c4", "action": {"type": "exec", "command": ["ls"]}},
+    {"type": "compaction", "encrypted_content": "odradek1.aG0="},
+    {"type": "web_search_call", "id": "w"},
+]
 FUNCTION = {"name": "f", "description": "d", "parameters": SCHEMA}
 CORPUS = (
     ("/chat/completions", {"model": "m", "messages": HI, "temperature": 1, "n": 2, "stop": ["a"]}),
@@ -58,6 +76,12 @@ CORPUS = (
         "tools": [{"type": "function", **FUNCTION}], "reasoning": {"effort": "low"},
         "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}},
         "include": ["message.output_text.logprobs"], "max_output_tokens": 9}),
+    ("/responses", {
+        "input": [*ITEMS, *CODEX], "stream": True, "tools": TOOLS, "store": False,
+        "tool_choice": {"type": "custom", "name": "f"},
+        "include": ["reasoning.encrypted_content"], "text": {"verbosity": "low"}}),
+    ("/responses", {"input": [*ITEMS, {"type": "compaction_trigger"}], "tools": TOOLS}),
+    ("/responses/compact", {"model": "m", "input": [*ITEMS, *CODEX], "instructions": "i"}),
     ("/responses", {"input": "hi", "previous_response_id": "resp_1", "metadata": {"a": "b"}}),
 )  # fmt: skip
 ODD = (

@@ -22,9 +22,12 @@ from odradek.proxy.dialects.dialect import (
     unreadable,
 )
 from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.responses import compaction
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses import request as requests
 from odradek.proxy.dialects.responses.stream import Events
+from odradek.proxy.dialects.tools import freeform
+from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.errors import ProxyError
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -41,10 +44,18 @@ class Asked(Struct, frozen=True):
     """How many messages come before the input: the instructions, and the chain."""
     logprobs: bool
     store: bool
+    names: Names = Names()
+    """Which tools the model's calls are for."""
+    opaque: bool = False
+    """Whether reasoning goes out in a form that the client hands back."""
+    compacts: bool = False
+    """Whether the reply is a summary."""
+    users: tuple[dict[str, Any], ...] = ()
+    """What users said, which a summary leaves as it is."""
 
     def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
         """Keep the conversation, without instructions, under the response's id; and its calls."""
-        memory.learn(reply.message)
+        memory.learn(reply.message, freeform.values(self.names))
         if not self.store:
             return
         # Copied, else the memory would hold the whole request.
@@ -65,18 +76,27 @@ class Responses:
 
     def ask(self, body: bytes, terms: Terms) -> Ask:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
-        shallow(body, terms.limits)
-        try:
-            fields = _fields.decode(body)
-        except capture.UNREADABLE as error:
-            raise unreadable(error) from None
-        made = requests.chat(fields, terms.memory)
-        asked = Asked(made.echo, made.chain, made.told, made.logprobs, made.store)
+        return self._ask(_read(body, terms), body, terms)
+
+    def _ask(self, fields: dict[str, Raw], body: bytes, terms: Terms, **more: Any) -> Ask:
+        made = requests.chat(fields, terms, compact="users" in more)
+        asked = Asked(
+            echo=made.echo,
+            chain=made.chain,
+            told=made.told,
+            logprobs=made.logprobs,
+            store=made.store,
+            names=made.names,
+            opaque=made.opaque,
+            compacts=made.compacts,
+            **more,
+        )
         return msgspec.structs.replace(
             single(CHAT.ask(msgspec.json.encode(made.chat), terms)),
             dialect=self,
             digest=fingerprint(body),
             origin=asked,
+            dropped=made.dropped,
         )
 
     def reply(self, reply: bytes, ask: Ask) -> bytes:
@@ -96,4 +116,31 @@ class Responses:
         return wording.openai_of(body, status)
 
 
+class Compact(Responses):
+    """A conversation summed up, in one piece."""
+
+    def ask(self, body: bytes, terms: Terms) -> Ask:
+        """Read an agent's request and make a chat completion of it. Raises BadRequest."""
+        fields = {name: value for name, value in _read(body, terms).items() if name != "stream"}
+        try:
+            users = compaction.users(bytes(fields.get("input", b"null")))
+        except capture.UNREADABLE as error:
+            raise unreadable(error, "input") from None
+        return self._ask(fields, body, terms, users=users)
+
+    def reply(self, reply: bytes, ask: Ask) -> bytes:
+        """The summary, behind what users said."""
+        return msgspec.json.encode(compaction.whole(replies.whole(reply, ask), ask))
+
+
+def _read(body: bytes, terms: Terms) -> dict[str, Raw]:
+    """A request's fields. Raises BadRequest."""
+    shallow(body, terms.limits)
+    try:
+        return _fields.decode(body)
+    except capture.UNREADABLE as error:
+        raise unreadable(error) from None
+
+
 RESPONSES: Final = Responses()
+COMPACT: Final = Compact()

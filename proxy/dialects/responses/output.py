@@ -5,6 +5,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from odradek.proxy.dialects.parts import Part
+from odradek.proxy.dialects.responses import opaque
+from odradek.proxy.dialects.tools import freeform
+from odradek.proxy.dialects.tools.names import Names
 
 Told = tuple[str, dict[str, Any]]
 """The name of an event, and its fields."""
@@ -21,25 +24,37 @@ class Item(Struct):
     text: str = ""
     call_id: str = ""
     name: str = ""
+    namespace: str = ""
     logprobs: list[Any] = []
     open: bool = True
+    opaque: bool = False
+    """Whether reasoning is packed, too."""
+    reader: freeform.Reader | None = None
+    """Of a call whose tool takes text."""
 
     def told(self, status: str) -> dict[str, Any]:
         """The item as it is in an output."""
         content = [self.part()] if self.text or status != "in_progress" else []
         if self.kind == "tool":
-            return {
-                "id": self.id, "type": "function_call", "status": status, "call_id": self.call_id,
-                "name": self.name, "arguments": self.text,
-            }  # fmt: skip
+            return self._call(status)
         if self.kind == "reasoning":
+            packed = opaque.pack(self.text) if self.opaque else None
             return {
                 "id": self.id, "type": "reasoning", "summary": [], "content": content,
-                "encrypted_content": None, "status": status,
+                "encrypted_content": packed, "status": status,
             }  # fmt: skip
         return {
             "id": self.id, "type": "message", "status": status, "role": "assistant",
             "content": content,
+        }  # fmt: skip
+
+    def _call(self, status: str) -> dict[str, Any]:
+        custom = self.reader is not None
+        return {
+            "id": self.id, "type": "custom_tool_call" if custom else "function_call",
+            "status": status, "call_id": self.call_id, "name": self.name,
+            **({"namespace": self.namespace} if self.namespace else {}),
+            "input" if custom else "arguments": self.text,
         }  # fmt: skip
 
     def part(self) -> dict[str, Any]:
@@ -59,10 +74,14 @@ class Output:
 
     Args:
         name: The response's, out of which those of its items are made.
+        names: Which tools the model's calls are for.
+        packs: Whether reasoning goes out in a form that the client hands back.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, names: Names | None = None, *, packs: bool = False) -> None:
         self._name = name.rpartition("_")[2][:20]
+        self._names = names or Names()
+        self._packs = packs
         self._items: list[Item] = []
         self._tools: dict[int, Item] = {}
 
@@ -71,15 +90,14 @@ class Output:
         told: list[Told] = []
         item = self._item(part)
         if item is None:
-            told = self.close()
+            told = self._done(self._last())
             item = self._new(part)
             told += _opened(item)
+        if part.kind == "tool":
+            return told + _called(item, item.reader.feed(part.text) if item.reader else part.text)
         if not part.text:
             return told
         item.text += part.text
-        if part.kind == "tool":
-            told.append(_event(item, "response.function_call_arguments.delta", delta=part.text))
-            return told
         more = {}
         if part.kind == "text":
             item.logprobs = item.logprobs + logprobs
@@ -89,6 +107,10 @@ class Output:
             _event(item, f"response.{kind}.delta", content_index=0, delta=part.text, **more)
         )
         return told
+
+    def _last(self) -> list[Item]:
+        """What a new item ends: calls go on, since their arguments may come in turns."""
+        return [item for item in self._items[-1:] if item.kind != "tool"]
 
     def _item(self, part: Part) -> Item | None:
         """The item that the part goes on with; calls may come back to an earlier one."""
@@ -101,33 +123,30 @@ class Output:
         index = len(self._items)
         item = Item(part.kind, f"{KINDS[part.kind]}_{self._name}_{index}", index)
         self._items.append(item)
+        if part.kind == "reasoning":
+            item.opaque = self._packs
         if part.kind == "tool":
-            item.call_id, item.name = part.id or f"call_{self._name}_{index}", part.name
+            tool = self._names.tool(part.name)
+            item.call_id = part.id or f"call_{self._name}_{index}"
+            item.name, item.namespace = tool.name, tool.namespace
+            if tool.kind == "custom":
+                item.id, item.reader = f"ctc_{self._name}_{index}", freeform.Reader()
             self._tools[part.tool] = item
         return item
 
     def close(self, status: str = "completed") -> list[Told]:
-        """The last item is complete."""
-        last = self._items[-1] if self._items else None
-        if last is None or not last.open:
-            return []
-        last.open = False
+        """All items are complete, but the last one where the output was cut off."""
+        return self._done(self._items[:-1]) + self._done(self._items[-1:], status)
+
+    def _done(self, items: list[Item], status: str = "completed") -> list[Told]:
         told: list[Told] = []
-        if last.kind == "tool":
-            name = "response.function_call_arguments.done"
-            told.append(_event(last, name, name=last.name, arguments=last.text))
-        else:
-            kind = PARTS[last.kind]
-            field = "refusal" if last.kind == "refusal" else "text"
-            more = {"logprobs": last.logprobs} if last.kind == "text" else {}
-            told += [
-                _event(
-                    last, f"response.{kind}.done", content_index=0, **{field: last.text}, **more
-                ),
-                _event(last, "response.content_part.done", content_index=0, part=last.part()),
-            ]
-        done = {"output_index": last.index, "item": last.told(status)}
-        return [*told, ("response.output_item.done", done)]
+        for item in items:
+            if item.open:
+                item.open = False
+                told += _ended(item)
+                done = {"output_index": item.index, "item": item.told(status)}
+                told.append(("response.output_item.done", done))
+        return told
 
     def told(self, *, complete: bool = True) -> list[dict[str, Any]]:
         """All items; the last one was cut off where the output is not complete."""
@@ -147,6 +166,32 @@ def _opened(item: Item) -> list[Told]:
         part = item.part()
         told.append(_event(item, "response.content_part.added", content_index=0, part=part))
     return told
+
+
+def _called(item: Item, text: str) -> list[Told]:
+    """More of what a tool is called with."""
+    if not text:
+        return []
+    item.text += text
+    name = "function_call_arguments" if item.reader is None else "custom_tool_call_input"
+    return [_event(item, f"response.{name}.delta", delta=text)]
+
+
+def _ended(item: Item) -> list[Told]:
+    """The end of an item's text."""
+    if item.reader is not None:
+        told = _called(item, item.reader.end())
+        return [*told, _event(item, "response.custom_tool_call_input.done", input=item.text)]
+    if item.kind == "tool":
+        name = "response.function_call_arguments.done"
+        return [_event(item, name, name=item.name, arguments=item.text)]
+    kind = PARTS[item.kind]
+    field = "refusal" if item.kind == "refusal" else "text"
+    more = {"logprobs": item.logprobs} if item.kind == "text" else {}
+    return [
+        _event(item, f"response.{kind}.done", content_index=0, **{field: item.text}, **more),
+        _event(item, "response.content_part.done", content_index=0, part=item.part()),
+    ]
 
 
 def _event(item: Item, kind: str, **fields: Any) -> Told:

@@ -9,6 +9,7 @@ from odradek.proxy import capture
 from odradek.proxy.capture import Choice, EngineUsage
 from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.responses.compaction import Compacted
 from odradek.proxy.dialects.responses.output import Output
 
 if TYPE_CHECKING:
@@ -41,19 +42,26 @@ def name(engine_id: str, ask: Ask) -> str:
     return PREFIX + parts.identity(engine_id, ask)
 
 
+def output(named: str, ask: Ask) -> Output | Compacted:
+    """The output of a response with this name, still empty."""
+    of = asked(ask)
+    return Compacted(named) if of.compacts else Output(named, of.names, packs=of.opaque)
+
+
 def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
     """A whole reply. Raises what `capture.UNREADABLE` lists."""
     body = capture.read(reply)
     choice = parts.first(body) or Choice()
     named = name(body.id, ask)
-    output = Output(named)
+    made = output(named, ask)
     found = parts.of_message(choice)
     # A chat's list of log probabilities covers all that was sampled, so it is the text's only
     # where there is nothing else.
     known = logprobs(reply, ask) if [part.kind for part in found] == ["text"] else []
     for part in found:
-        output.add(part, known)
-    return response(named, body.created, ask, output, choice, body.usage)
+        made.add(part, known)
+    made.close()
+    return response(named, body.created, ask, made, choice, body.usage)
 
 
 def logprobs(data: bytes, ask: Ask) -> list[Any]:
@@ -69,7 +77,7 @@ def response(
     named: str,
     created: Any,
     ask: Ask,
-    output: Output,
+    made: Output | Compacted,
     choice: Choice | None = None,
     used: EngineUsage | None = None,
 ) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def response(
         "error": None,
         "incomplete_details": {"reason": cut} if cut else None,
         "model": ask.model,
-        "output": output.told(complete=cut is None),
+        "output": made.told(complete=cut is None),
         **asked(ask).echo,
         "usage": None if choice is None else usage(used),
     }

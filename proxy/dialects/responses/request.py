@@ -1,48 +1,34 @@
 """A request for a response, as one for a chat completion.
 
-Hosted tools, background work, stored conversations and prompt templates are OpenAI's servers' own:
-they are refused by name. Hints that change no reply, such as `prompt_cache_key`, are dropped.
+Background work, stored conversations and prompt templates are OpenAI's servers' own: they are
+refused by name. Hints that change no reply, such as `prompt_cache_key`, are dropped.
 """
 
 from typing import Any, Final
 
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct
 
 from odradek.proxy import capture
-from odradek.proxy.dialects.dialect import taken, typed, unreadable
+from odradek.proxy.dialects.dialect import Terms, typed, unreadable
 from odradek.proxy.dialects.memory import Memory
-from odradek.proxy.dialects.responses import items
+from odradek.proxy.dialects.responses import compaction, history
+from odradek.proxy.dialects.responses.tools import Tools
+from odradek.proxy.dialects.tools.hosted import Absent
+from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.errors import BadRequest, ReplyUnknown, Unsupported
 
 DROPPED: Final = frozenset({
-    "include", "max_tool_calls", "metadata", "prompt_cache_key", "prompt_cache_options",
-    "prompt_cache_retention", "safety_identifier", "service_tier", "store", "stream_options",
-    "truncation", "conversation", "background", "prompt", "moderation", "access_programs",
+    "access_programs", "background", "client_metadata", "context_management", "conversation",
+    "image", "include", "max_tool_calls", "metadata", "moderation", "prompt", "prompt_cache_key",
+    "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "service_tier", "store",
+    "stream_options", "truncation",
 })  # fmt: skip
 """Fields that the engine does not get."""
 HOSTED: Final = ("background", "conversation", "prompt")
 """Fields that ask for what only OpenAI's servers can do."""
 EMPTY: Final = (Raw(b"null"), Raw(b"false"))
 LOGPROBS: Final = "message.output_text.logprobs"
-
-
-class Tool(Struct):
-    """A tool; functions only."""
-
-    type: str
-    name: str = ""
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class Choice(Struct):
-    """Which tools may be used."""
-
-    type: str
-    name: str = ""
-    mode: str = "auto"
-    tools: list[Tool] = []
+OPAQUE: Final = "reasoning.encrypted_content"
 
 
 class Format(Struct):
@@ -76,35 +62,57 @@ class Made(Struct):
     told: int
     logprobs: bool
     store: bool
+    names: Names
+    opaque: bool
+    """Whether reasoning goes out in a form that the client hands back."""
+    compacts: bool
+    """Whether the reply is a summary that takes the place of the conversation."""
+    dropped: tuple[str, ...]
 
 
-def chat(fields: dict[str, Raw], memory: Memory) -> Made:
-    """The same as a chat completion. Raises BadRequest."""
+def chat(fields: dict[str, Raw], terms: Terms, *, compact: bool = False) -> Made:
+    """The same as a chat completion. Raises BadRequest.
+
+    Args:
+        fields: The request's.
+        terms: On which it is taken.
+        compact: Whether a summary is wanted in any case.
+    """
     try:
-        return _chat(dict(fields), memory)
+        return _chat(dict(fields), terms, compact=compact)
     except capture.UNREADABLE as error:
         raise unreadable(error) from None
 
 
-def _chat(fields: dict[str, Raw], memory: Memory) -> Made:
+def _chat(fields: dict[str, Raw], terms: Terms, *, compact: bool) -> Made:
     for name in HOSTED:
         if fields.get(name, EMPTY[0]) not in EMPTY:
             raise Unsupported(f"{name}: the engine behind this proxy has none", param=name)
     if typed(fields, "truncation", str | None) not in {None, "disabled"}:
         raise Unsupported("truncation: only disabled", param="truncation")
+    absent = Absent(terms.hosted)
     echo = _echo(fields)
     include = typed(fields, "include", list[str] | None) or []
     store = typed(fields, "store", bool | None)
     instructions = _pop(fields, "instructions", str | None)
     previous = _pop(fields, "previous_response_id", str | None)
-    chain = _chain(previous, memory)
+    chain = _chain(previous, terms.memory)
     given = _pop(fields, "input", str | list[Any] | None) or []
-    messages = items.encoded(items.messages(given, memory))
+    tools = _tools(fields, given, Tools(absent, terms.limits.tools))
+    past = history.Past(terms.memory, tools.names, absent)
+    messages = history.encoded(history.messages(given, past))
     if not chain and not messages:
         raise BadRequest("input: text or items are needed", param="input")
-    system = items.encoded([{"role": "system", "content": instructions}] if instructions else [])
-    made: dict[str, Any] = {"messages": [*system, *chain, *messages]}
-    _tools(fields, made, echo)
+    compacts = compact or compaction.wanted(given)
+    asked = history.encoded([compaction.PROMPT] if compacts else [])
+    system = history.encoded([{"role": "system", "content": instructions}] if instructions else [])
+    made: dict[str, Any] = {"messages": [*system, *chain, *messages, *asked]}
+    echo["tools"] = tools.echo
+    made |= tools.chosen(_pop(fields, "tool_choice", str | dict[str, Any] | None))
+    if "tools" not in made:
+        fields.pop("parallel_tool_calls", None)
+    elif compacts:
+        made["tool_choice"] = "none"
     _reply(fields, made)
     rest = {name: value for name, value in fields.items() if name not in DROPPED}
     return Made(
@@ -113,8 +121,23 @@ def _chat(fields: dict[str, Raw], memory: Memory) -> Made:
         chain=chain,
         told=len(system) + len(chain),
         logprobs=LOGPROBS in include,
-        store=store is not False,
+        store=store is not False and not compacts,
+        names=tools.names,
+        opaque=OPAQUE in include,
+        compacts=compacts,
+        dropped=absent.names,
     )
+
+
+def _tools(fields: dict[str, Raw], given: str | list[Any], tools: Tools) -> Tools:
+    """All tools: those of the request, and those among its items, as Codex sends them."""
+    tools.add(_pop(fields, "tools", list[Any] | None) or [], "tools")
+    for place, item in enumerate(given if isinstance(given, list) else ()):
+        listed = item.get("tools") if isinstance(item, dict) else None
+        if listed and item.get("type") == "additional_tools" and isinstance(listed, list):
+            tools.add(listed, f"input[{place}].tools")
+    tools.names.settle()
+    return tools
 
 
 def _pop(fields: dict[str, Raw], name: str, kind: Any) -> Any:
@@ -158,43 +181,6 @@ def _chain(previous: str | None, memory: Memory) -> tuple[Raw, ...]:
             param="previous_response_id",
         )
     return chain
-
-
-def _tools(fields: dict[str, Raw], made: dict[str, Any], echo: dict[str, Any]) -> None:
-    known = [
-        taken(one, Tool, f"tools[{place}]")
-        for place, one in enumerate(_pop(fields, "tools", list[Any] | None) or ())
-    ]
-    tools = [_function(tool, f"tools[{place}]") for place, tool in enumerate(known)]
-    echo["tools"] = [structs.asdict(tool) for tool in known]
-    choice = _pop(fields, "tool_choice", str | dict[str, Any] | None)
-    if isinstance(choice, dict):
-        wanted = taken(choice, Choice, "tool_choice")
-        if wanted.type == "allowed_tools":
-            names = {tool.name for tool in wanted.tools}
-            tools = [tool for tool in tools if tool["function"]["name"] in names]
-            choice = wanted.mode
-        elif wanted.type == "function":
-            choice = {"type": "function", "function": {"name": wanted.name}}
-        else:
-            raise Unsupported("tool_choice.type: function", param="tool_choice.type")
-    if not tools:
-        fields.pop("parallel_tool_calls", None)
-        return
-    made["tools"] = tools
-    if choice is not None:
-        made["tool_choice"] = choice
-
-
-def _function(tool: Tool, where: str) -> dict[str, Any]:
-    if tool.type != "function":
-        raise Unsupported(f"{where}.type: only functions of your own", param=f"{where}.type")
-    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters or {}}
-    if tool.description is not None:
-        function["description"] = tool.description
-    if tool.strict is not None:
-        function["strict"] = tool.strict
-    return {"type": "function", "function": function}
 
 
 def _reply(fields: dict[str, Raw], made: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from odradek.proxy.capture import Body, Choice, EngineUsage
 from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses import reply as replies
+from odradek.proxy.dialects.responses.compaction import Compacted
 from odradek.proxy.dialects.responses.output import Output, Told
 from odradek.proxy.errors import EngineError, ProxyError
 
@@ -22,7 +23,7 @@ class Events:
         self._over = False
         self._name = ""
         self._created: Any = 0
-        self._output = Output("")
+        self._output: Output | Compacted = Output("")
         self._last = Choice()
         self._usage: EngineUsage | None = None
 
@@ -48,7 +49,7 @@ class Events:
     def _start(self, body: Body) -> list[Told]:
         self._name = replies.name(body.id, self._ask)
         self._created = body.created
-        self._output = Output(self._name)
+        self._output = replies.output(self._name, self._ask)
         begun = replies.response(self._name, self._created, self._ask, self._output)
         return [(f"response.{name}", {"response": begun}) for name in ("created", "in_progress")]
 

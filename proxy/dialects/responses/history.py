@@ -1,0 +1,172 @@
+"""A response's input, item by item, as messages of a chat.
+
+The items of one reply (reasoning, message, calls) become one assistant's message again, since a
+chat's template would give several messages other tokens than those that were sampled.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from odradek.proxy.dialects.dialect import taken
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.responses import items, opaque
+from odradek.proxy.dialects.tools import freeform
+from odradek.proxy.dialects.tools.hosted import Absent
+from odradek.proxy.dialects.tools.names import Names, Tool
+from odradek.proxy.errors import BadRequest, Unsupported
+
+HOSTED: Final = frozenset({
+    "apply_patch_call", "apply_patch_call_output", "code_interpreter_call", "computer_call",
+    "computer_call_output", "configuration_update", "file_search_call", "ghost_snapshot",
+    "image_generation_call", "mcp_approval_request", "mcp_approval_response", "mcp_call",
+    "mcp_list_tools", "program", "program_output", "shell_call", "shell_call_output",
+    "tool_search_call", "tool_search_output", "web_search_call",
+})  # fmt: skip
+"""Items of hosted tools, and notes of a client to itself: no model of ours made or needs them."""
+SPELT: Final = {"compaction_summary": "compaction", "context_compaction": "compaction"}
+"""Other names of items."""
+SUMMARY: Final = "Your own summary of all that came before:\n\n{}"
+
+
+class Past(Struct, frozen=True):
+    """What a history refers to."""
+
+    memory: Memory
+    names: Names
+    absent: Absent
+
+
+def messages(value: str | list[Any], past: Past) -> list[dict[str, Any]]:
+    """The input as messages. Raises BadRequest."""
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    made: list[dict[str, Any]] = []
+    for place, one in enumerate(value):
+        where = f"input[{place}]"
+        item = _item(one, where, past.absent)
+        if item is not None:
+            _add(made, item, where, past)
+    return made
+
+
+def _item(given: Any, where: str, absent: Absent) -> items.Item | None:
+    """An item, None for one that is left out."""
+    if isinstance(given, dict):
+        kind = given.get("type", "message")  # messages may leave it out
+        if isinstance(kind, str) and kind in HOSTED:
+            absent.leave(kind, f"{where}.type")
+            return None
+        given = {**given, "type": SPELT.get(kind, kind) if isinstance(kind, str) else kind}
+    item: items.Item = taken(given, items.Item, where)
+    return item
+
+
+def _add(made: list[dict[str, Any]], item: items.Item, where: str, past: Past) -> None:
+    if isinstance(item, items.FunctionOutput | items.CustomOutput):
+        content = _content(item.output, f"{where}.output")
+        made.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
+    elif isinstance(item, items.FunctionCall | items.CustomCall | items.ShellCall):
+        _reply(made).setdefault("tool_calls", []).append(_call(item, past))
+    elif isinstance(item, items.ShellOutput):
+        named = item.call_id or item.id or ""
+        made.append({"role": "tool", "tool_call_id": named, "content": item.output})
+    elif isinstance(item, items.Reasoning):
+        text = "".join(part.text for part in item.content or ())
+        if text := text or opaque.unpack(item.encrypted_content) or "":
+            _reply(made, "reasoning", "content", "tool_calls")["reasoning"] = text
+    elif isinstance(item, items.Compaction):
+        _sum_up(made, item, where, past.absent)
+    elif isinstance(item, items.AgentMessage):
+        texts = [part.text for part in item.content if not isinstance(part, items.Opaque)]
+        made.append({"role": "user", "content": "".join(texts)})
+    elif isinstance(item, items.Message):
+        _say(made, item, where)
+
+
+def _say(made: list[dict[str, Any]], item: items.Message, where: str) -> None:
+    if item.role == "assistant":
+        text = _text(item.content, where)
+        _reply(made, "content", "tool_calls")["content"] = text
+    else:
+        role = "user" if item.role == "user" else "system"
+        made.append({"role": role, "content": _content(item.content, f"{where}.content")})
+
+
+def _call(
+    item: items.FunctionCall | items.CustomCall | items.ShellCall, past: Past
+) -> dict[str, Any]:
+    """A call as the model made it: of the function that it was given, spelt as it spelt it."""
+    call_id = item.call_id or ""
+    if isinstance(item, items.ShellCall):
+        call_id = call_id or item.id or ""
+        name, arguments = "local_shell", past.memory.arguments(call_id, item.action)
+    elif isinstance(item, items.CustomCall):
+        name = past.names.name(Tool(item.name, item.namespace or "", "custom"))
+        arguments = past.memory.arguments(call_id, {freeform.ARGUMENT: item.input})
+    else:
+        name = past.names.name(Tool(item.name, item.namespace or ""))
+        arguments = past.memory.spelt(call_id, item.arguments)
+    function = {"name": name, "arguments": arguments}
+    return {"id": call_id, "type": "function", "function": function}
+
+
+def _sum_up(made: list[dict[str, Any]], item: items.Compaction, where: str, absent: Absent) -> None:
+    text = opaque.unpack(item.encrypted_content)
+    if text is None:  # somebody else's
+        absent.leave("compaction", f"{where}.encrypted_content")
+    else:
+        made.append({"role": "user", "content": SUMMARY.format(text)})
+
+
+def _reply(made: list[dict[str, Any]], *full: str) -> dict[str, Any]:
+    """The assistant's message that goes on, a new one if it has one of `full` already."""
+    last = made[-1] if made else None
+    if last is None or last["role"] != "assistant" or any(last.get(name) for name in full):
+        last = {"role": "assistant", "content": None}
+        made.append(last)
+    return last
+
+
+def _text(content: str | list[items.Part], where: str) -> str:
+    if isinstance(content, str):
+        return content
+    texts = []
+    for place, part in enumerate(content):
+        if isinstance(part, items.InputImage):
+            at = f"{where}.content[{place}]"
+            raise BadRequest(f"{at}: no image in an assistant's message", param=at)
+        texts.append(part.refusal if isinstance(part, items.Refusal) else part.text)
+    return "".join(texts)
+
+
+def _content(content: str | list[items.Part], where: str) -> str | list[dict[str, Any]]:
+    """One text stands as it is: templates then see what a plain string gives."""
+    if isinstance(content, str):
+        return content
+    if not content:
+        return ""
+    made = [_part(part, f"{where}[{place}]") for place, part in enumerate(content)]
+    if len(made) == 1 and made[0]["type"] == "text":
+        return str(made[0]["text"])
+    return made
+
+
+def _part(part: items.Part, where: str) -> dict[str, Any]:
+    if isinstance(part, items.Refusal):
+        return {"type": "text", "text": part.refusal}
+    if not isinstance(part, items.InputImage):
+        return {"type": "text", "text": part.text}
+    if part.image_url is None:
+        at = f"{where}.image_url"
+        raise Unsupported(f"{at}: images by their address only, not by a file's id", param=at)
+    image = {"url": part.image_url}
+    if part.detail is not None:
+        image["detail"] = part.detail
+    return {"type": "image_url", "image_url": image}
+
+
+def encoded(made: list[dict[str, Any]]) -> list[msgspec.Raw]:
+    """Messages as JSON."""
+    return [msgspec.Raw(msgspec.json.encode(message)) for message in made]

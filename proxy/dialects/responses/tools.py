@@ -1,0 +1,161 @@
+"""A response's tools as functions of a chat, and which of them the model may use.
+
+Functions and text tools (`custom`), alone or in a namespace, become functions. Every other type is
+of OpenAI's servers, or has a schema that only OpenAI's models know: it is left out.
+"""
+
+from typing import Any, Final
+
+from msgspec import Struct, structs
+
+from odradek.proxy.dialects.dialect import taken
+from odradek.proxy.dialects.tools import freeform
+from odradek.proxy.dialects.tools.hosted import CHOICE, Absent
+from odradek.proxy.dialects.tools.names import Names
+from odradek.proxy.dialects.tools.names import Tool as Called
+from odradek.proxy.errors import BadRequest, LimitExceeded
+
+FUNCTION: Final = "function"
+CUSTOM: Final = "custom"
+NAMESPACE: Final = "namespace"
+
+
+class Tool(Struct):
+    """A tool of the agent's own; others are told by their type alone."""
+
+    type: str
+    name: str = ""
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    format: freeform.Format | None = None
+    tools: list[Any] = []
+    """Those of a namespace."""
+
+
+class Typed(Struct):
+    """What every tool has."""
+
+    type: str
+
+
+class Named(Struct):
+    """A tool, as a choice names it."""
+
+    type: str
+    name: str = ""
+    namespace: str = ""
+
+
+class Choice(Struct):
+    """Which tools may be used."""
+
+    type: str
+    name: str = ""
+    namespace: str = ""
+    mode: str = "auto"
+    tools: list[Named] = []
+
+
+class Tools:
+    """The tools of a request.
+
+    Args:
+        absent: Takes in what no engine has.
+        most: How many there may be, those of namespaces and those that are left out among them.
+    """
+
+    def __init__(self, absent: Absent, most: int) -> None:
+        self.names: Final = Names()
+        self.echo: list[dict[str, Any]] = []
+        """What a response says of them."""
+        self._absent = absent
+        self._most = most
+        self._listed = 0
+
+    def add(self, listed: list[Any], where: str) -> None:
+        """Take in a list of them. Raises BadRequest."""
+        for place, one in enumerate(listed):
+            tool = self._tool(one, f"{where}[{place}]", "")
+            if tool is not None:
+                self.echo.append(_echo(tool, one))
+
+    def _tool(self, given: Any, where: str, namespace: str) -> Tool | None:
+        self._listed += 1
+        if self._listed > self._most:
+            raise LimitExceeded(f"tools: at most {self._most}", param="tools")
+        kind = taken(given, Typed, where).type
+        if kind not in (FUNCTION, CUSTOM, NAMESPACE) or (namespace and kind == NAMESPACE):
+            self._absent.leave(kind, f"{where}.type")
+            return None
+        tool: Tool = taken(given, Tool, where)
+        if not tool.name:
+            raise BadRequest(f"{where}.name: a tool needs a name", param=f"{where}.name")
+        if kind == NAMESPACE:
+            before = len(self.names)
+            for place, inner in enumerate(tool.tools):
+                self._tool(inner, f"{where}.tools[{place}]", tool.name)
+            self.names.introduce(
+                before, f"{tool.name}: {tool.description}" if tool.description else ""
+            )
+        elif kind == CUSTOM:
+            function = freeform.function(tool.description, tool.format)
+            self.names.add(Called(tool.name, namespace, "custom"), function)
+        else:
+            self.names.add(Called(tool.name, namespace), _function(tool))
+        return tool
+
+    def chosen(self, choice: Any) -> dict[str, Any]:
+        """The fields of a chat: functions, and which may be used. Raises BadRequest."""
+        among: set[Called] | None = None
+        if isinstance(choice, dict):
+            wanted: Choice = taken(choice, Choice, CHOICE)
+            if wanted.type == "allowed_tools":
+                among, choice = self._allowed(wanted), wanted.mode
+            else:
+                choice = self._one(wanted)
+        offered = self.names.offered(among)
+        if not offered:
+            if choice == "required" and self._absent.names:
+                self._absent.leave(CHOICE, CHOICE)
+            return {}
+        return {"tools": offered} if choice is None else {"tools": offered, CHOICE: choice}
+
+    def _allowed(self, wanted: Choice) -> set[Called]:
+        among: set[Called] = set()
+        for place, tool in enumerate(wanted.tools):
+            if tool.type == NAMESPACE:
+                among.update(self.names.within(tool.name))
+            elif tool.type in (FUNCTION, CUSTOM):
+                among.update(self.names.named(tool.name, tool.type, tool.namespace))
+            else:
+                self._absent.leave(tool.type, f"tool_choice.tools[{place}].type")
+        return among
+
+    def _one(self, wanted: Choice) -> Any:
+        if wanted.type not in (FUNCTION, CUSTOM):
+            # The model cannot be made to use what is not there: it may use what is.
+            self._absent.leave(wanted.type, "tool_choice.type")
+            self._absent.leave(CHOICE, "tool_choice.type")
+            return None
+        meant = self.names.named(wanted.name, wanted.type, wanted.namespace)
+        if not meant:
+            raise BadRequest("tool_choice.name: no tool has this name", param="tool_choice.name")
+        return {"type": FUNCTION, FUNCTION: {"name": self.names.name(meant[0])}}
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"parameters": tool.parameters or {}}
+    if tool.description is not None:
+        function["description"] = tool.description
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return function
+
+
+def _echo(tool: Tool, given: Any) -> dict[str, Any]:
+    """A function with all fields that OpenAI's clients look for; others as they came."""
+    if tool.type != FUNCTION:
+        return dict(given)
+    named = ("type", "name", "description", "parameters", "strict")
+    return {name: value for name, value in structs.asdict(tool).items() if name in named}

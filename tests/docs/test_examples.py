@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from judges import judged
 
 from odradek.infra.bus import ensure_topics, rows
 from odradek.infra.client import publish_tasks, subscribe
@@ -38,7 +39,7 @@ async def run(code: str, bus, *arguments: str) -> str:
 async def test_bring_your_own_kafka(bus):
     """The page's programs publish and read what the page says."""
     await ensure_topics(bus, rows(["hilo"]))
-    publish, judge, read, read_plainly = examples("bring-your-own-kafka.md")
+    publish, judge, read, read_plainly, _ = examples("bring-your-own-kafka.md")
     await run(publish, bus)
     (task,) = [
         task async for task in subscribe("rl.tasks.v1", since="beginning", follow=False, bus=bus)
@@ -54,3 +55,11 @@ async def test_bring_your_own_kafka(bus):
         async for event in subscribe("rl.rewards.v1", since="beginning", follow=False, bus=bus)
     ]
     assert ("episode-1", "taste", 0.5) == (reward.episode_id, reward.component, reward.value)
+
+
+@pytest.mark.broker
+async def test_a_judge_on_librdkafka(bus, tmp_path):
+    """The page's judge with confluent-kafka reads what streams write, and judges it."""
+    *_, code = examples("bring-your-own-kafka.md")
+    (tmp_path / "judge.py").write_text(code)
+    await judged(bus, "python", [sys.executable, "judge.py"], tmp_path)

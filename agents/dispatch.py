@@ -47,6 +47,8 @@ from odradek.schemas.topics import (
 
 GROUP: Final = "dispatcher"
 POLL_MS: Final = 100
+AT_ONCE: Final = 500
+"""Tasks between two polls: each may need an answer of the broker, and the group waits so long."""
 COMMIT_S: Final = 1.0
 TOGETHER: Final = 16
 """Most groups of one transaction."""
@@ -153,7 +155,7 @@ class Dispatcher:
 
     async def _read(self) -> None:
         while True:
-            batches = await self._reader.getmany(timeout_ms=POLL_MS)
+            batches = await self._reader.getmany(timeout_ms=POLL_MS, max_records=AT_ONCE)
             for where, messages in batches.items():
                 for message in messages:
                     lot = self._lots.get(where.partition)

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Final
 
-from odradek.agents.backlog import Backlog
 from odradek.agents.ledger import Ledger
 from odradek.agents.memory import Memory
 from odradek.agents.run import Run, State
+from odradek.infra.bus import Backlog
 
 LET_GO_S: Final = 10.0
 

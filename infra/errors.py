@@ -7,7 +7,8 @@ InfraError
 │   ├── LogUnavailable       retriable: the broker did not acknowledge in time
 │   ├── TopicMissing         a topic is not there: `odradek topics apply`
 │   ├── TopicMismatch        a topic has other partitions than the table says
-│   └── PositionLost         retention has deleted what we had not read
+│   ├── PositionLost         retention has deleted what we had not read
+│   └── TakenTwice           an offset was handed out a second time: a mistake of ours
 ├── NoSuchName               `module:function` names nothing that is there
 ├── TokenError               a credential is missing, forged, expired or for something else
 └── ProjectError             odradek.toml or a setting cannot be used
@@ -52,6 +53,10 @@ class TopicMismatch(BusError):
 
 class PositionLost(BusError):
     """The log no longer holds the offset at which a reader must go on."""
+
+
+class TakenTwice(BusError):
+    """An offset was handed out a second time; whoever counts on the order would be misled."""
 
 
 class NoSuchName(InfraError):

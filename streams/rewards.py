@@ -3,91 +3,77 @@
 At least once: a verdict is published before its conversation is committed, and its id derives from
 the episode and the component, so a repeat is dropped downstream. A function that raises is a dead
 letter `reward_failed`, never a number; its episode stays unrewarded when the deadline passes.
+
+A verdict may take minutes, and a member of a group that does not poll for as long is put out of it:
+so polling goes on beside the verdicts, and what is judged is committed while others are not.
 """
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+)
+from aiokafka.structs import OffsetAndMetadata
 
-from odradek.infra import telemetry
 from odradek.infra.bus import (
     PATIENT_S,
+    Backlog,
     BusSettings,
     KafkaAppender,
     Record,
-    check_place,
+    admin,
     close,
     consumer,
-    dead_letter,
     record_of,
     require_topics,
-    resume,
+    running,
+    standings,
     start,
 )
 from odradek.infra.errors import BusError, InfraError
-from odradek.infra.named import find
-from odradek.infra.signature import JudgeSettings, signed
-from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord, NoNumber, NotFinite
-from odradek.schemas.events import Conversation, Outcome, Reward
-from odradek.schemas.numbers import Number, number
+from odradek.infra.signature import JudgeSettings
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
-from odradek.streams.errors import RewardFailed, RewardRefused
+from odradek.streams.judges import Judge, Verdicts, Whose
 
 log = logging.getLogger("odradek")
 
-Judge = Callable[[Conversation], Number | Awaitable[Number]]
+POLL_MS: Final = 200
+BUSY_S: Final = 1.0
+"""How long to wait for a free place before polling without taking anything."""
+COMMIT_S: Final = 1.0
+COMMIT_WAIT_S: Final = 5.0
+"""How long to wait for a commit; what it says is said again by the next."""
+DROP_S: Final = 1.0
+GRACE_S: Final = 5.0
+"""How long a service that is told to end waits for verdicts under way."""
+
+Mark = tuple[int, str]
+"""A committed offset and its metadata."""
 
 
-def load(path: str) -> Judge:
-    """The function that `module:function` names; modules of the working folder are found.
+class Held:
+    """A partition that is ours: which of its conversations are judged, and what judges the rest."""
 
-    Raises:
-        NoSuchName: There is no such thing.
-        RewardRefused: It is no function.
-    """
-    function = find(path)
-    if not callable(function):
-        raise RewardRefused(f"{path} is not a function")
-    return function  # type: ignore[no-any-return] # what a person's module holds has no types
+    def __init__(self, mark: Mark) -> None:
+        self.backlog = Backlog(*mark)
+        self.committed = mark
+        self.verdicts: set[asyncio.Task[None]] = set()
 
-
-async def judge(function: Judge, conversation: Conversation, timeout_s: float) -> float:
-    """What the function says of a conversation.
-
-    Raises RewardFailed if it raises, takes too long or returns no finite number.
-    """
-    try:
-        async with asyncio.timeout(timeout_s):
-            if inspect.iscoroutinefunction(function):
-                value = await function(conversation)
-            else:
-                value = await asyncio.to_thread(function, conversation)
-                if inspect.isawaitable(value):
-                    value = await value
-        return number(value, "what it returned")
-    # What a user's function raises can be anything; it must neither end the service nor become
-    # a number.
-    except Exception as error:
-        raise RewardFailed(told(error)) from error
-
-
-def told(error: BaseException) -> str:
-    """Type and innermost place of an error: its text may quote what an agent said."""
-    if isinstance(error, (NoNumber, NotFinite)):
-        return str(error)  # it names a type
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    file = Path(trace.tb_frame.f_code.co_filename).name
-    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"
+    @property
+    def mark(self) -> Mark:
+        """What to commit."""
+        return self.backlog.low_water, self.backlog.metadata
 
 
 class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
@@ -95,144 +81,229 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
 
     Args:
         bus: Where Kafka is.
-        function: Says what a conversation is worth; sync (run in a thread) or async.
+        judge: Says what a conversation is worth.
         component: The component that it judges.
         agent: Only this agent's conversations; "" for all.
         everything: Also conversations whose task does not ask for the component or that did not
             complete.
-        concurrency: How many conversations are judged at once.
-        timeout_s: How long one verdict may take.
+        concurrency: How many conversations are under way at once, in memory and at the judge.
     """
 
     def __init__(
         self,
         bus: BusSettings,
-        function: Judge,
+        judge: Judge,
         component: str,
         *,
         agent: str = "",
         everything: bool = False,
         concurrency: int = 8,
-        timeout_s: float = 120.0,
     ) -> None:
         self.bus = bus
         self.ready = asyncio.Event()
-        self._function = function
-        self._component = component
-        self._agent = agent
-        self._everything = everything
-        self._slots = asyncio.Semaphore(concurrency)
+        self._judge = judge
+        self._name = f"reward-{component}"
+        self._whose = Whose(component, agent=agent, everything=everything)
         self._concurrency = concurrency
-        self._timeout_s = timeout_s
         self._stop = asyncio.Event()
+        self._moved = asyncio.Event()
+        """A verdict has ended, or we are to end."""
         self._fatal: BaseException | None = None
+        self._held: dict[TopicPartition, Held] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._commit_at = 0.0
         self._reader: AIOKafkaConsumer = None
-        self._appender: KafkaAppender | None = None
+        self._admin: AIOKafkaAdminClient = None
+        self._verdicts: Verdicts | None = None
         self._partitions = 0
         self._keys = JudgeSettings().checked()
 
     def stop(self) -> None:
-        """End after what is under way."""
+        """End within `GRACE_S`, with what is judged by then."""
         self._stop.set()
+        self._moved.set()
 
     async def run(self) -> None:
-        """Judge until `stop()`. Raises BusError if Kafka cannot be reached or used."""
-        await require_topics(self.bus, [CONVERSATIONS.name, REWARDS.name, DLQ.name])
-        self._appender = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
-        self._reader = consumer(self.bus, group=f"reward-{self._component}")
-        self._reader.subscribe([self.bus.topic(CONVERSATIONS.name)], listener=self)
-        try:
-            await start(self._reader, self.bus)
-            while not self._stop.is_set():
-                await self._poll()
-        finally:
-            await close(self._reader)
-            await self._appender.aclose()
+        """Judge until `stop()`.
 
-    async def _poll(self) -> None:
+        Raises:
+            BusError: Kafka cannot be reached or used.
+            RewardRefused: The judge cannot begin.
+        """
+        await require_topics(self.bus, [CONVERSATIONS.name, REWARDS.name, DLQ.name])
+        async with AsyncExitStack() as stack:
+            await self._judge.start()
+            stack.push_async_callback(self._judge.aclose)
+            appender = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
+            stack.push_async_callback(appender.aclose)
+            self._verdicts = Verdicts(appender, self._judge, self._whose, self._keys)
+            self._admin = await stack.enter_async_context(running(admin(self.bus), self.bus))
+            self._reader = consumer(self.bus, group=self._name)
+            self._reader.subscribe([self.bus.topic(CONVERSATIONS.name)], listener=self)
+            await start(self._reader, self.bus)
+            stack.push_async_callback(close, self._reader)
+            try:
+                await self._until_stopped()
+                await self._finish()
+            finally:
+                await _drop(self._under_way)
+
+    async def _until_stopped(self) -> None:
+        """Poll until `stop()`, also where a poll waits for a group that does not come about."""
+        polling = asyncio.create_task(self._poll_often())
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({polling, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if polling.done():
+            polling.result()
+        await _drop({polling})
+
+    async def _finish(self) -> None:
+        """Wait a little for what is under way, and commit what is judged."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=GRACE_S)
+        await self._commit()
+
+    # -- reading
+
+    async def _poll_often(self) -> None:
+        while True:
+            self._moved.clear()
+            free = self._concurrency - len(self._under_way)
+            if free or not await self._freed():
+                await self._poll(free)
+            if time.monotonic() >= self._commit_at:
+                await self._commit()
+
+    async def _freed(self) -> bool:
+        """Wait for a free place; False if there is none for long."""
         try:
-            fetched = await self._reader.getmany(timeout_ms=200, max_records=self._concurrency * 4)
-        except NoOffsetForPartitionError:
-            fetched = {}
-            await asyncio.sleep(0.01)
-        except KafkaError as error:
-            raise BusError(f"conversations cannot be read: {error!r}") from error
+            await asyncio.wait_for(self._moved.wait(), BUSY_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _poll(self, free: int) -> None:
+        """Take as many conversations as there are free places.
+
+        If there are none, a poll that takes nothing keeps us in the group.
+        """
+        fetched = await self._fetch(free)
         if self._fatal is not None:
             raise self._fatal
-        if not fetched:
-            return
-        records = [record_of(one, self.bus) for many in fetched.values() for one in many]
-        await asyncio.gather(*(self._take(record) for record in records))
-        # If we die above this line the same conversations are judged again, under the same ids.
+        # From here to the end nothing waits, so no rebalance comes between.
+        for partition, messages in fetched.items():
+            self._take(partition, messages)
+
+    async def _fetch(self, free: int) -> dict[TopicPartition, list[Any]]:
+        turn = self._reader.resume if free else self._reader.pause
+        with suppress(IllegalStateError):  # a rebalance goes on; a new assignment begins unpaused
+            turn(*self._reader.assignment())
         try:
-            await self._reader.commit(
-                {partition: many[-1].offset + 1 for partition, many in fetched.items()}
+            found: dict[TopicPartition, list[Any]] = await self._reader.getmany(
+                timeout_ms=POLL_MS if free else 0, max_records=max(free, 1)
             )
+        except NoOffsetForPartitionError:
+            # The assignment is being made; its callback seeks to an explicit first position.
+            await asyncio.sleep(0.01)
+            return {}
         except KafkaError as error:
-            log.warning("reward %s: commit refused: %r", self._component, error)
+            raise BusError(f"conversations cannot be read: {error!r}") from error
+        return found
 
-    async def _take(self, record: Record) -> None:
-        async with self._slots:
-            assert self._appender is not None
-            consumer_name = f"reward-{self._component}"
-            try:
-                conversation: Conversation = codec.decode(
-                    record.value, Conversation, max_bytes=CONVERSATIONS.max_bytes
-                )
-                check_place(record, self._partitions)
-                if record.key != conversation.episode_id:
-                    # What is wrong with a record becomes a letter in one place, below.
-                    raise InvalidRecord("wrong_key", "the record's key is not its episode_id")  # noqa: TRY301 - see above
-                if not self._wants(conversation):
-                    return
-                value = await judge(self._function, conversation, self._timeout_s)
-            except InvalidRecord as error:
-                await dead_letter(
-                    self._appender, record, error.reason, error.detail, consumer=consumer_name
-                )
-            except RewardFailed as error:
-                # Without its traceback: that may quote what an agent said.
-                log.error("reward %s failed on %s: %s", self._component, record.key, error)  # noqa: TRY400 - see above
-                await dead_letter(
-                    self._appender, record, "reward_failed", str(error), consumer=consumer_name
-                )
-            else:
-                await self._publish(conversation, value, telemetry.parent_of(record.headers))
+    def _take(self, partition: TopicPartition, messages: Iterable[Any]) -> None:
+        held = self._held.get(partition)
+        for message in messages:
+            # What was fetched before the partition was ours, or before a seek, comes again.
+            if held is None or message.offset < held.backlog.next:
+                continue
+            if len(self._under_way) >= self._concurrency:
+                with suppress(IllegalStateError):
+                    self._reader.seek(partition, held.backlog.next)
+                return
+            if held.backlog.take(message.offset):
+                self._begin(held, record_of(message, self.bus))
 
-    def _wants(self, conversation: Conversation) -> bool:
-        if self._agent and conversation.agent != self._agent:
-            return False
-        asked = self._component in conversation.wanted
-        return self._everything or (asked and conversation.outcome is Outcome.COMPLETED)
+    def _begin(self, held: Held, record: Record) -> None:
+        verdict = asyncio.create_task(self._settle(held, record))
+        for tasks in (held.verdicts, self._under_way):
+            tasks.add(verdict)
+        verdict.add_done_callback(partial(self._ended, held))
 
-    async def _publish(self, conversation: Conversation, verdict: float, trace: str | None) -> None:
-        assert self._appender is not None
-        episode = conversation.episode_id
-        source = f"/reward/{self._component}"
-        reward = Reward(episode_id=episode, component=self._component, value=verdict, source=source)
-        with telemetry.span("reward.publish", parent=trace, episode=episode) as traceparent:
-            value = codec.encode(reward)
-            headers = codec.headers(
-                reward,
-                source=source,
-                subject=episode,
-                event_id=f"{episode}/reward/{self._component}",
-                traceparent=traceparent,
-            )
-            await self._appender.append(
-                REWARDS.name, key=episode, value=value, headers=signed(value, headers, self._keys)
-            )
+    def _ended(self, held: Held, verdict: "asyncio.Task[None]") -> None:
+        for tasks in (held.verdicts, self._under_way):
+            tasks.discard(verdict)
+        if not verdict.cancelled() and (error := verdict.exception()) is not None:
+            self._fatal = self._fatal or error
+        self._moved.set()
+
+    async def _settle(self, held: Held, record: Record) -> None:
+        assert self._verdicts is not None
+        await self._verdicts.settle(record, self._partitions)
+        # If we die above this line the conversation is judged again, under the same id. Below it,
+        # the verdict is in the log, and the next commit says so.
+        held.backlog.finish(record.offset)
+
+    # -- the group
+
+    async def _commit(self) -> None:
+        """Commit what is judged, also of partitions on which older conversations are not."""
+        self._commit_at = time.monotonic() + COMMIT_S
+        held = {one: its for one, its in self._held.items() if its.mark != its.committed}
+        marks = {partition: its.mark for partition, its in held.items()}
+        if not marks:
+            return
+        try:
+            async with asyncio.timeout(COMMIT_WAIT_S):
+                await self._reader.commit({at: OffsetAndMetadata(*m) for at, m in marks.items()})
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("%s: offsets wait for the rebalance: %s", self._name, type(error).__name__)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("%s: commit refused: %r", self._name, error)
+        else:
+            for partition, its in held.items():
+                its.committed = marks[partition]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Nothing to give back: verdicts under way are published and judged again elsewhere."""
+        """A rebalance begins. Most partitions come back, so verdicts under way go on."""
+        del revoked
+        await self._commit()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begin where the group stands, on a first start at the beginning."""
         try:
-            await resume(self._reader, assigned)
-            found = self._reader.partitions_for_topic(self.bus.topic(CONVERSATIONS.name))
-            self._partitions = len(found or ())
-            self.ready.set()
+            await self._follow(set(assigned))
         # aiokafka logs and swallows what this raises; it must end the process.
         except (KafkaError, InfraError) as error:
             self._fatal = error
+            self._moved.set()
+
+    async def _follow(self, assigned: set[TopicPartition]) -> None:
+        for partition in self._held.keys() - assigned:
+            self._let_go(partition)
+        marks = await standings(self._admin, self._reader, self.bus, self._name, assigned)
+        known = self._reader.partitions_for_topic(self.bus.topic(CONVERSATIONS.name))
+        self._partitions = len(known or ())
+        for partition, mark in marks.items():
+            held = self._held.get(partition)
+            if held is not None and held.committed != mark:
+                # Another member had it meanwhile, and knows better what is judged.
+                self._let_go(partition)
+                held = None
+            if held is None:
+                held = self._held[partition] = Held(mark)
+            self._reader.seek(partition, held.backlog.next)
+        self.ready.set()
+
+    def _let_go(self, partition: TopicPartition) -> None:
+        """Drop the verdicts under way on a partition: its owner judges those conversations."""
+        for verdict in self._held.pop(partition).verdicts:
+            verdict.cancel()
+
+
+async def _drop(tasks: set["asyncio.Task[None]"]) -> None:
+    """Cancel tasks, and wait a moment for their end."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=DROP_S)

@@ -9,6 +9,7 @@ from odradek.infra.bus.appender import (
     MemoryAppender,
     Record,
 )
+from odradek.infra.bus.backlog import Backlog
 from odradek.infra.bus.clients import (
     admin,
     away,
@@ -18,8 +19,8 @@ from odradek.infra.bus.clients import (
     gone,
     partitions_of,
     producer,
-    resume,
     running,
+    standings,
     start,
 )
 from odradek.infra.bus.deadletter import check_place, dead_letter, letter, passed_over, record_of
@@ -29,6 +30,7 @@ __all__ = [
     "PATIENT_S",
     "Address",
     "Appender",
+    "Backlog",
     "BusSettings",
     "KafkaAppender",
     "MemoryAppender",
@@ -49,8 +51,8 @@ __all__ = [
     "producer",
     "record_of",
     "require_topics",
-    "resume",
     "rows",
     "running",
+    "standings",
     "start",
 ]

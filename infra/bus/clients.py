@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
@@ -37,6 +38,12 @@ log = logging.getLogger("odradek")
 
 HEARTBEAT_MS: Final = 300
 """How often a member of a group shows that it lives, and hears of the others."""
+COORDINATOR_S: Final = 30.0
+"""How long a group's coordinator may take to be found again."""
+MAX_POLL_MS: Final = 300_000
+"""How long a member of a group may go without polling. Nothing slow may stand between two polls:
+the group would give its partitions away, refuse its commits, and hand the same records out again.
+"""
 CLOSE_S: Final = 5.0
 """How long a client may take to end in good order."""
 LOOK_S: Final = 5.0
@@ -123,6 +130,7 @@ def consumer(
         enable_auto_commit=False,
         isolation_level="read_committed" if committed else "read_uncommitted",
         session_timeout_ms=bus.session_timeout_ms,
+        max_poll_interval_ms=MAX_POLL_MS,
         # Members hear of a rebalance by it, so this is how long a partition that was left waits.
         heartbeat_interval_ms=min(HEARTBEAT_MS, bus.session_timeout_ms // 3),
         fetch_max_wait_ms=50,
@@ -230,19 +238,44 @@ async def partitions_of(reader: AIOKafkaConsumer, topic: str) -> list[TopicParti
     return [TopicPartition(topic, number) for number in sorted(found)]
 
 
-async def resume(reader: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
-    """Put each partition on its committed offset, or on its beginning if it has none.
+async def standings(
+    client: AIOKafkaAdminClient,
+    reader: AIOKafkaConsumer,
+    bus: BusSettings,
+    group: str,
+    partitions: Iterable[TopicPartition],
+) -> dict[TopicPartition, tuple[int, str]]:
+    """Where a group (without prefix) stands: committed offset and metadata of each partition.
 
-    Raises PositionLost where retention has deleted the committed offset.
+    A partition of which nothing was committed stands at its beginning.
+
+    Raises:
+        PositionLost: Retention has deleted a committed offset.
+        KafkaError: The group's coordinator has not answered within `COORDINATOR_S`.
     """
     wanted = list(partitions)
     if not wanted:
-        return
+        return {}
     beginnings = await reader.beginning_offsets(wanted)
+    marks = await _marks(client, bus.group(group), wanted)
+    found = {}
     for partition in wanted:
-        offset = await reader.committed(partition)
-        check_position(partition, offset, beginnings[partition])
-        reader.seek(partition, beginnings[partition] if offset is None else offset)
+        mark = marks.get(partition)
+        known = mark is not None and mark.offset >= 0
+        check_position(partition, mark.offset if known else None, beginnings[partition])
+        found[partition] = (mark.offset, mark.metadata) if known else (beginnings[partition], "")
+    return found
+
+
+async def _marks(client: AIOKafkaAdminClient, group: str, wanted: list[TopicPartition]) -> Any:
+    deadline = time.monotonic() + COORDINATOR_S
+    while True:
+        try:
+            return await client.list_consumer_group_offsets(group, partitions=wanted)
+        except KafkaError as error:  # a coordinator that moves, or that reads its log
+            if not away(error) or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def check_position(partition: TopicPartition, offset: int | None, beginning: int) -> None:

@@ -36,14 +36,15 @@ def command(
     from odradek.infra.bus import BusSettings
     from odradek.schemas.topics import NAME
     from odradek.streams.errors import RewardRefused
+    from odradek.streams.judges import Function, load
     from odradek.streams.process import supervised
-    from odradek.streams.rewards import RewardService, load
+    from odradek.streams.rewards import RewardService
     from odradek.streams.settings import StreamsSettings
 
     if not NAME.fullmatch(component):
         raise RewardRefused(f"{component!r} cannot name a component: use letters, digits, - and _")
     settings = StreamsSettings()
-    judge = load(function)
+    judge = Function(load(function))
 
     async def serve() -> None:
         service = RewardService(

@@ -29,7 +29,7 @@ from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.errors import RewardFailed
 from odradek.streams.grouper import GROUP
 from odradek.streams.intake import intake
-from odradek.streams.rewards import judge
+from odradek.streams.judges import Function
 
 CANARY = "canary-7f3a9d"
 
@@ -169,7 +169,7 @@ async def test_a_reward_function_that_raises_is_told_by_type_and_place(told):
         raise KeyError(CANARY)
 
     with telemetry.span("test"), pytest.raises(RewardFailed) as caught:
-        await judge(cruel, SAMPLES["conversation"], 5.0)
+        await Function(cruel).judge(SAMPLES["conversation"], b"")
     assert str(caught.value).startswith("KeyError at test_canaries.py:")
     assert CANARY not in told()
 

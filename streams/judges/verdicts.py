@@ -1,0 +1,104 @@
+"""Verdicts on the log: which conversations are judged, and what is written of each."""
+
+import logging
+from typing import Final
+
+from msgspec import Struct
+
+from odradek.infra import telemetry
+from odradek.infra.bus import Appender, Record, check_place, dead_letter
+from odradek.infra.signature import JudgeSettings, signed
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Conversation, Outcome, Reward
+from odradek.schemas.topics import CONVERSATIONS, REWARDS
+from odradek.streams.errors import RewardFailed
+from odradek.streams.judges.judge import Judge
+
+log = logging.getLogger("odradek")
+
+FAILED: Final = "reward_failed"
+
+
+class Whose(Struct, frozen=True):
+    """Whose conversations are judged."""
+
+    component: str
+    agent: str = ""
+    """Only this agent's; "" for all."""
+    everything: bool = False
+    """Also those whose task does not ask for the component, or that did not complete."""
+
+    def wants(self, conversation: Conversation) -> bool:
+        """Whether a conversation is to be judged."""
+        if self.agent and conversation.agent != self.agent:
+            return False
+        asked = self.component in conversation.wanted
+        return self.everything or (asked and conversation.outcome is Outcome.COMPLETED)
+
+
+class Verdicts:
+    """Has conversations judged, and writes what comes of it.
+
+    Args:
+        appender: Where verdicts and dead letters go.
+        judge: Says what a conversation is worth.
+        whose: Which conversations it is asked about.
+        keys: What verdicts are signed with, if anything.
+    """
+
+    def __init__(self, appender: Appender, judge: Judge, whose: Whose, keys: JudgeSettings) -> None:
+        self._appender = appender
+        self._judge = judge
+        self._whose = whose
+        self._keys = keys
+        self._consumer = f"reward-{whose.component}"
+
+    async def settle(self, record: Record, partitions: int = 0) -> None:
+        """Write the verdict on a conversation, or why there is none; nothing, if none is wanted.
+
+        Args:
+            record: Of the conversation.
+            partitions: How many its topic has; 0 if nobody knows.
+
+        Raises LogUnavailable if the log does not take it.
+        """
+        try:
+            await self._verdict(record, partitions)
+        except InvalidRecord as error:
+            await self._letter(record, error.reason, error.detail)
+        except RewardFailed as error:
+            # Without its traceback: that may quote what an agent said.
+            log.error("%s failed on %s: %s", self._consumer, record.key, error)  # noqa: TRY400 - see above
+            await self._letter(record, FAILED, str(error))
+
+    async def _verdict(self, record: Record, partitions: int) -> None:
+        conversation: Conversation = codec.decode(
+            record.value, Conversation, max_bytes=CONVERSATIONS.max_bytes
+        )
+        check_place(record, partitions)
+        if record.key != conversation.episode_id:
+            raise InvalidRecord("wrong_key", "the record's key is not its episode_id")
+        if self._whose.wants(conversation):
+            worth = await self._judge.judge(conversation, record.value or b"")
+            await self._publish(conversation, worth, telemetry.parent_of(record.headers))
+
+    async def _letter(self, record: Record, reason: str, detail: str) -> None:
+        await dead_letter(self._appender, record, reason, detail, consumer=self._consumer)
+
+    async def _publish(self, conversation: Conversation, worth: float, trace: str | None) -> None:
+        episode, component = conversation.episode_id, self._whose.component
+        source = f"/reward/{component}"
+        reward = Reward(episode_id=episode, component=component, value=worth, source=source)
+        with telemetry.span("reward.publish", parent=trace, episode=episode) as traceparent:
+            value = codec.encode(reward)
+            headers = codec.headers(
+                reward,
+                source=source,
+                subject=episode,
+                event_id=f"{episode}/reward/{component}",
+                traceparent=traceparent,
+            )
+            await self._appender.append(
+                REWARDS.name, key=episode, value=value, headers=signed(value, headers, self._keys)
+            )

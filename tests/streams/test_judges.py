@@ -1,0 +1,80 @@
+"""Judges: a number, or an error that says why there is none."""
+
+import asyncio
+
+import pytest
+from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
+
+from odradek.infra.errors import NoSuchName
+from odradek.schemas.events import Conversation
+from odradek.streams.errors import RewardFailed, RewardRefused
+from odradek.streams.judges import Function, load
+
+
+def conversation(name: str = "e1", **more) -> Conversation:
+    fields = {"task_id": "t1", "agent": "hilo", "sample": 0, "wanted": ("brief",)} | more
+    return Conversation(episode_id=name, **fields)
+
+
+async def said(function, timeout_s: float = 5.0) -> float:
+    return await Function(function, timeout_s).judge(conversation(), b"")
+
+
+class Broken:
+    """What it returns breaks only when it is asked for its float."""
+
+    def __float__(self):
+        return {}["score"]
+
+
+async def slow(_):
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [(lambda _: 1, 1.0), (lambda _: True, 1.0), (lambda _: asyncio.sleep(0, 0.5), 0.5)],
+)
+async def test_a_function_may_be_sync_or_async(function, value):
+    """Whatever it returns must be a number."""
+    assert value == await said(function)
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        (lambda _: 1 / 0, "ZeroDivisionError"),
+        (lambda _: Broken(), "KeyError"),
+        (slow, "TimeoutError"),
+    ],
+)
+async def test_raising_is_an_error_and_not_a_zero(function, what):
+    """So is no number, a number that is not finite, and taking too long."""
+    with pytest.raises(RewardFailed, match=what):
+        await said(function, 0.05 if function is slow else 5)
+
+
+@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=repr)
+async def test_a_verdict_may_be_any_librarys_number(given, value):
+    """numpy's, Decimal, or whatever has a float in it."""
+    assert value == await said(lambda _: given)
+
+
+@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=lambda given: repr(given)[:20])
+async def test_a_verdict_that_is_no_number_is_an_error_event(given):
+    """Text that reads as a number, too; the letter names the type and quotes nothing."""
+    with pytest.raises(RewardFailed, match="what it returned is "):
+        await said(lambda _: given)
+
+
+@pytest.mark.parametrize("path", ["rewards", ":f", "no_such_module_of_ours:f", "json:nothing"])
+def test_a_path_that_names_no_function_is_refused(path):
+    """In one line."""
+    with pytest.raises(NoSuchName):
+        load(path)
+
+
+def test_what_cannot_be_called_is_no_reward():
+    """A constant has no opinion."""
+    with pytest.raises(RewardRefused):
+        load("math:pi")

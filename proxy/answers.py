@@ -2,14 +2,18 @@
 
 from typing import Final
 
-from odradek.proxy import capture
+from odradek.proxy import capture, shapes
+from odradek.proxy.body import NULL, UNREADABLE, error_of, wrong
 from odradek.proxy.dialects.dialect import Ask, Dialect
 from odradek.proxy.dialects.tools import hosted
-from odradek.proxy.errors import ProxyError
+from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.story import Story
+from odradek.schemas.errors import InvalidRecord
 
 JSON: Final = {"Content-Type": "application/json"}
+BROKEN: Final = 502
+"""The status of an answer that the engine called good and that is none."""
 FINAL: Final = {"x-should-retry": "false"}
 """What the SDKs of OpenAI and Anthropic obey, who else repeat each 409 and 429."""
 
@@ -19,19 +23,35 @@ def headers(engines: dict[str, str], ask: Ask) -> dict[str, str]:
     return engines | hosted.headers(ask.dropped) if ask.dropped else engines
 
 
-def captured(status: int, body: bytes, ask: Ask) -> list[capture.Captured]:
-    """An answer in one piece, choice by choice."""
+def taken(
+    status: int, headers: dict[str, str], body: bytes, ask: Ask
+) -> tuple[list[capture.Captured], Answer]:
+    """An answer in one piece: choice by choice for the log, and as its agent gets it."""
+    dialect = ask.dialect
     if status >= 400 or status < 200:
-        return [capture.Captured(error=capture.error_of(body, status))]
-    return capture.whole(body, ask.dialect.read)
-
-
-def said(body: bytes, ask: Ask) -> bytes:
-    """The same for the agent; as the engine sent it where it cannot be read."""
+        found = [capture.Captured(error=error_of(body, status))]
+        told = dialect.refusal(body, status)
+        return found, Answer(status=status, headers=headers | JSON, chunks=(told,))
     try:
-        return ask.dialect.reply(body, ask)
-    except capture.UNREADABLE:
-        return body
+        regular = shapes.whole(body, dialect.read, ask.digest)
+        found = capture.choices(regular)
+    except (InvalidRecord, *UNREADABLE) as error:
+        found = [capture.unreadable(error)]
+        if ask.origin is None:
+            return found, Answer(status=status, headers=headers, chunks=(body,))
+        told = dialect.refusal(body, BROKEN)
+    else:
+        if not found[0].error:
+            told = dialect.reply(regular.data, ask)
+            return found, Answer(status=status, headers=headers, chunks=(told,))
+        words = regular.body.error != NULL or not regular.body.choices
+        told = (
+            dialect.refusal(body, BROKEN)
+            if words and wrong(body)
+            else dialect.error(EngineError(found[0].error))
+        )
+    again = {"Retry-After": "1"}
+    return found, Answer(status=BROKEN, headers=headers | JSON | again, chunks=(told,))
 
 
 def remember(story: Story, result: Result) -> None:

@@ -247,15 +247,7 @@ class Calls:
     async def _taken(
         self, call: Call, status: int, headers: dict[str, str], body: bytes
     ) -> web.StreamResponse:
-        captured = answers.captured(status, body, call.ask)
-        if status >= 400 or status < 200:
-            headers, body = headers | answers.JSON, call.ask.dialect.refusal(body, status)
-        elif not captured[0].error:
-            body = answers.said(body, call.ask)
-        elif call.ask.origin is not None:
-            status, headers = 502, headers | answers.JSON
-            body = call.ask.dialect.refusal(body, 502)
-        answer = Answer(status=status, headers=headers, chunks=(body,))
+        captured, answer = answers.taken(status, headers, body, call.ask)
         result = Result(drafts=self._drafts(call, captured, status), answer=answer)
         await self._record(call, result)
         return await self._release(call, result)

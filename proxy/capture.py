@@ -7,84 +7,34 @@ turn (`untrainable`) and never guessed.
 import math
 import sys
 from array import array
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
 
+from odradek.proxy import shapes
+from odradek.proxy.body import (
+    DEEPEST,
+    NULL,
+    UNREADABLE,
+    Body,
+    Choice,
+    EngineUsage,
+    Logprob,
+    Reader,
+    Weights,
+    error_text,
+    harmless,
+    read,
+    wrong,
+)
+from odradek.proxy.finish import ENDS, failure
 from odradek.proxy.message import merge
-from odradek.schemas.codec import MAX_DEPTH, check_depth, check_text
+from odradek.proxy.shapes import Regular
+from odradek.proxy.toolcalls import ToolCalls
+from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Completion, Usage, VersionSpan
-
-
-class Logprob(Struct, gc=False):
-    """One sampled token's log probability, in nats."""
-
-    logprob: float
-
-
-class Logprobs(Struct):
-    """The engine's list of them."""
-
-    content: list[Logprob] | None = None
-
-
-class Weights(Struct, gc=False):
-    """The engine's word on which policy sampled tokens [start, end)."""
-
-    version: int | str | None
-    start: int
-    end: int
-
-
-class Choice(Struct):
-    """One choice of a reply, or of a chunk."""
-
-    index: int = 0
-    message: Raw = Raw(b"null")
-    delta: dict[str, Any] = {}
-    finish_reason: str | None = None
-    stop_reason: Any = None
-    token_ids: list[int] | None = None
-    prompt_token_ids: list[int] | None = None
-    """Of text completions, where each choice has a prompt of its own; of chats the body has it."""
-    logprobs: Logprobs | None = None
-    weight_versions: list[Weights] | None = None
-
-
-class Cached(Struct, gc=False):
-    """How much of the prompt the engine had computed before."""
-
-    cached_tokens: int | None = None
-
-
-class EngineUsage(Struct):
-    """Tokens as the engine counts them."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int | None = 0
-    prompt_tokens_details: Cached | None = None
-
-
-class Body(Struct):
-    """What we read of a reply, or of a chunk."""
-
-    id: str = ""
-    created: Any = None
-    choices: list[Choice] = []
-    usage: EngineUsage | None = None
-    prompt_token_ids: list[int] | None = None
-    error: Raw = Raw(b"null")
-
-
-class Wrong(Struct):
-    """What we read of an error: in OpenAI's shape, an older engine's, or a web server's."""
-
-    error: Raw = Raw(b"null")
-    message: Any = None
-    detail: Any = None
 
 
 class Captured(Struct, kw_only=True):
@@ -111,22 +61,11 @@ class Captured(Struct, kw_only=True):
         return len(self.message) + len(self.prompt) + len(sampled.ids) + len(sampled.logprobs)
 
 
-NULL: Final = Raw(b"null")
 MAX_CHOICE: Final = 2**16
 MAX_COUNT: Final = 2**53 - 1
 """Beyond it readers in other languages would round."""
 CLOSED: Final = frozenset({"stop", "tool_calls"})
-_body: Final = msgspec.json.Decoder(Body)
-_wrong: Final = msgspec.json.Decoder(Wrong)
 _encode: Final = msgspec.json.Encoder().encode
-
-
-Reader = Callable[[bytes], Body]
-"""Reads a reply, or a chunk, of the engine. Raises what `UNREADABLE` lists."""
-DEEPEST: Final = MAX_DEPTH - 4
-"""A reply stands four levels deeper in the conversation that it becomes a part of."""
-UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-read: Final[Reader] = _body.decode
 
 
 def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
@@ -135,14 +74,24 @@ def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
     There is always at least one.
     """
     try:
-        body = reader(reply)
-        for choice in body.choices:  # all that is copied as it stands
-            check_depth(bytes(choice.message), DEEPEST)
-            check_text(bytes(choice.message))
+        return choices(shapes.whole(reply, reader))
     except (InvalidRecord, *UNREADABLE) as error:
-        return [Captured(error=f"the engine's reply cannot be read: {str(error)[:200]}")]
+        return [unreadable(error)]
+
+
+def unreadable(error: Exception) -> Captured:
+    """What a reply that cannot be read is."""
+    return Captured(error=f"the engine's reply cannot be read: {str(error)[:200]}")
+
+
+def choices(reply: Regular) -> list[Captured]:
+    """The same of one that could be read. Raises InvalidRecord for what no log's reader takes."""
+    body = reply.body
+    for choice in body.choices:  # all that is copied as it stands
+        check_depth(bytes(choice.message), DEEPEST)
+        check_text(bytes(choice.message))
     if not body.choices:
-        return [Captured(id=body.id, error=error_text(body.error) or "the engine's reply is empty")]
+        return [Captured(id=body.id, error=wrong(reply.data) or "the engine's reply is empty")]
     # Copied, else the turn's memory would hold the whole reply.
     taken = [
         Taken(
@@ -154,7 +103,29 @@ def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
         )
         for choice in body.choices
     ]
-    return _captured(body, taken)
+    found = _captured(body, taken, reply.spoilt)
+    endings = (failure(choice.finish_reason) for choice in body.choices)
+    # Its agent gets no reply, so none of its choices counts.
+    error = said_wrong(reply) or next(filter(None, endings), "")
+    for one in found:
+        one.error = error
+    return found
+
+
+def said_wrong(reply: Regular) -> str:
+    """What a reply, or a chunk, says went wrong; "" if it says nothing of that."""
+    body = reply.body
+    good = bool(body.choices) or body.usage is not None
+    if body.error != NULL and not (good and harmless(body.error)):
+        return error_text(body.error)
+    if not good:
+        return wrong(reply.data)
+    for choice in body.choices:
+        if choice.error != NULL and not harmless(choice.error):
+            return error_text(choice.error)
+        if choice.finish_reason is not None and choice.finish_reason not in ENDS:
+            return failure(choice.finish_reason)
+    return ""
 
 
 class Taken(Struct):
@@ -166,7 +137,9 @@ class Taken(Struct):
     """The message of a stream, so far."""
     ids: list[int] | None = None
     prompt: list[int] | None = None
-    logprobs: list[Logprob] | None = None
+    logprobs: list[Logprob | None] | None = None
+    calls: ToolCalls | None = None
+    """Which of its tool calls a stream's pieces belong to."""
 
     def add(self, chunk: Choice) -> None:
         """Take in the choice of a chunk."""
@@ -187,16 +160,25 @@ class Taken(Struct):
 
 
 class Streamed:
-    """Captures a stream, chunk by chunk."""
+    """Captures a stream, chunk by chunk.
 
-    def __init__(self, reader: Reader = read) -> None:
+    Args:
+        reader: Its dialect's.
+        seed: What ids are made of, beside the reply's own, where a tool call has none.
+    """
+
+    def __init__(self, reader: Reader = read, seed: str = "") -> None:
         self._read = reader
+        self._seed = seed
         self._whole = Body()
         self._choices: dict[int, Taken] = {}
+        self._spoilt = ""
+        self.data = b""
+        """The last chunk as everybody may see it."""
         self.body = Body()
-        """The last chunk that could be read."""
+        """What was read of it, if it could be read."""
         self.bad = ""
-        """What is wrong with the last chunk."""
+        """What is wrong with it."""
         self.error = ""
 
     @property
@@ -207,42 +189,73 @@ class Streamed:
 
     def feed(self, data: bytes) -> bool:
         """Take in a chunk; tells whether the agent could take it for the end of the reply."""
-        self.bad = ""
+        self.bad, self.data = "", data
         try:
             check_depth(data, DEEPEST)
             check_text(data)  # also of what is not read, since a dialect may copy it
-            body = self.body = self._read(data)
+            regular = shapes.chunk(data, self._read)
         except (InvalidRecord, *UNREADABLE) as error:
             self.bad = self.error = (
                 f"a chunk of the engine's stream cannot be read: {str(error)[:200]}"
             )
             return True
-        if body.error != NULL:
-            self.bad = self.error = error_text(body.error)
+        ends = self._take(regular)
+        if why := said_wrong(regular):
+            self.bad = self.error = why
             return True
+        return ends
+
+    def _take(self, regular: Regular) -> bool:
+        body = self.body = regular.body
         known = self._whole
         known.id = body.id or known.id
-        known.usage = body.usage or known.usage
+        if body.usage is not None and (known.usage is None or body.usage.counts):
+            known.usage = body.usage
+        self._spoilt = self._spoilt or regular.spoilt
         if body.prompt_token_ids is not None and known.prompt_token_ids is None:
             known.prompt_token_ids = body.prompt_token_ids
-        ends = False
+        ends = renumbered = False
         for choice in body.choices:
             ends = ends or choice.finish_reason is not None
             taken = self._choices.get(choice.index)
             if taken is None:
                 taken = self._choices[choice.index] = Taken(Choice(index=choice.index))
+            if choice.delta.get("tool_calls"):
+                renumbered = self._number(taken, choice.delta) or renumbered
             taken.add(choice)
+        self.data = shapes.with_deltas(regular) if renumbered else regular.data
         return ends
+
+    def _number(self, taken: Taken, delta: dict[str, Any]) -> bool:
+        """Put the pieces of tool calls into OpenAI's way; tells whether they were not."""
+        if taken.calls is None:
+            taken.calls = ToolCalls(f"{self._whole.id}:{self._seed}:{taken.choice.index}")
+        pieces = delta["tool_calls"]
+        mended = taken.calls.mended(pieces if isinstance(pieces, list) else [pieces])
+        if mended is pieces:
+            return False
+        delta["tool_calls"] = mended
+        return True
 
     def captured(self) -> list[Captured]:
         """All chunks as one reply, choice by choice."""
         choices = [self._choices[index] for index in sorted(self._choices)] or [Taken(Choice())]
         for taken in choices:
-            taken.message = Raw(_encode(taken.said)) if taken.said else NULL
-        found = _captured(self._whole, choices)
+            if taken.said or taken.choice.finish_reason is not None:
+                taken.message = Raw(_encode(_whole_message(taken.said)))
+        found = _captured(self._whole, choices, self._spoilt)
         for one in found:
             one.error = self.error
         return found
+
+
+def _whole_message(said: dict[str, Any]) -> dict[str, Any]:
+    """A stream's message with what each message has, though no chunk said it."""
+    if said.get("role") and "content" in said:
+        return said
+    rest = {name: value for name, value in said.items() if name not in {"role", "content"}}
+    role = said.get("role")
+    return {"role": role or "assistant", "content": said.get("content"), **rest}
 
 
 def joined(known: list[Weights], new: list[Weights]) -> list[Weights]:
@@ -259,8 +272,11 @@ def joined(known: list[Weights], new: list[Weights]) -> list[Weights]:
     return spans
 
 
-def _captured(body: Body, choices: list[Taken]) -> list[Captured]:
+def _captured(body: Body, choices: list[Taken], spoilt: str) -> list[Captured]:
     found = [_choice(body, taken) for taken in choices]
+    if spoilt:
+        for one in found:
+            one.untrainable = spoilt
     n = sum(len(taken.ids or ()) for taken in choices)
     counted = body.usage.completion_tokens if body.usage else None
     if counted is not None and counted != n:
@@ -297,17 +313,27 @@ def _choice(body: Body, taken: Taken) -> Captured:
     try:
         found.prompt = _ids(prompt)
         sampled = _ids(ids)
-        values = array("f", [entry.logprob for entry in taken.logprobs or ()])
-    except (OverflowError, TypeError):
+    except OverflowError:
         found.untrainable = "bad_tokens"
         return found
     found.versions = _versions(choice.weight_versions, len(ids))
-    if len(values) == len(ids) and math.isfinite(sum(values)):  # of doubles: none overflows
+    found.completion = Completion(ids=sampled)
+    values = _logprobs(taken.logprobs)
+    if values is None:
+        found.untrainable = "no_logprobs"
+    elif len(values) == len(ids) and math.isfinite(sum(values)):  # of doubles: none overflows
         found.completion = Completion(ids=sampled, logprobs=_little(values))
     else:
-        found.completion = Completion(ids=sampled)
-        found.untrainable = "length_mismatch" if values else "no_logprobs"
+        found.untrainable = "length_mismatch"
     return found
+
+
+def _logprobs(entries: list[Logprob | None] | None) -> "array[float] | None":
+    """The numbers, or None where there are none, or the engine has none for some token."""
+    try:
+        return array("f", [entry.logprob for entry in entries]) if entries else None  # type: ignore[union-attr, misc]  # what is None raises
+    except (AttributeError, TypeError, OverflowError):
+        return None
 
 
 def _ids(ids: list[int]) -> bytes:
@@ -341,36 +367,13 @@ def _versions(spans: list[Weights] | None, n: int) -> tuple[VersionSpan, ...]:
 def _usage(usage: EngineUsage | None) -> Usage:
     if usage is None:
         return Usage()
-    details = usage.prompt_tokens_details
     return Usage(
-        prompt_tokens=_counted(usage.prompt_tokens),
-        completion_tokens=_counted(usage.completion_tokens),
-        cached_tokens=_counted(details.cached_tokens if details else 0),
+        prompt_tokens=_counted(usage.prompt),
+        completion_tokens=_counted(usage.completion),
+        cached_tokens=_counted(usage.cached),
     )
 
 
-def _counted(n: int | None) -> int:
+def _counted(n: int) -> int:
     """A count as turns hold it, whatever the engine says."""
-    return min(max(0, n or 0), MAX_COUNT)
-
-
-def error_of(body: bytes, status: int) -> str:
-    """One line on an answer that is an error."""
-    try:
-        found = _wrong.decode(body)
-    except UNREADABLE:
-        found = Wrong()
-    said = [text for text in (found.message, found.detail) if isinstance(text, str)]
-    return error_text(found.error) or "".join(said[:1])[:500] or f"the engine answered {status}"
-
-
-def error_text(error: Raw) -> str:
-    """One line on the error inside an answer, "" if there is none."""
-    if error == NULL:
-        return ""
-    try:
-        value = msgspec.json.decode(error)
-    except UNREADABLE:
-        value = None
-    text = value.get("message") if isinstance(value, dict) else value
-    return str(text)[:500] if text else "the engine reported an error"
+    return min(n, MAX_COUNT)

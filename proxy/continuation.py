@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from odradek.proxy.body import UNREADABLE
 from odradek.proxy.bridge import Reason, Renderings, Standing, bridge, rendered
 from odradek.proxy.call import Call
-from odradek.proxy.capture import UNREADABLE
 from odradek.proxy.errors import EngineError
 from odradek.proxy.pool import Pool
 from odradek.schemas.arrays import pack_ids, unpack_ids

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from odradek.proxy import capture
+from odradek.proxy.body import UNREADABLE, error_of
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.errors import (
     BudgetSpent,
@@ -69,7 +69,7 @@ class Counts:
         except TimeoutError:
             raise EngineSlow("the engine did not count these tokens in time") from None
         if status >= 400:
-            told = capture.error_of(answer, status)
+            told = error_of(answer, status)
             if status in BUSY:
                 raise EngineBusy(f"the engine counts no tokens now: {told}")
             if status >= 500:
@@ -77,7 +77,7 @@ class Counts:
             raise Unsupported(f"the engine cannot count these tokens: {told}")
         try:
             return msgspec.json.decode(answer, type=_Counted).count
-        except capture.UNREADABLE:
+        except UNREADABLE:
             raise EngineError("the engine's count of tokens cannot be read") from None
 
 

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
+from odradek.proxy.shapes import REASONING
 from odradek.schemas.sampling import complete
 
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
-REASONING: Final = frozenset({"reasoning", "reasoning_content"})
 MAX_LEAVES: Final = 256
 """As many as an episode has calls in flight: with fewer, sub-agents that take turns would push each
 other out, and each of their turns would be written whole."""
@@ -170,14 +170,15 @@ def respelt(reply: Raw, said: Raw) -> bool:
 
     They spell the arguments of tool calls anew, and few send reasoning back.
     """
-    if b'"arguments"' not in bytes(reply) and b'"reasoning' not in bytes(reply):
+    known = bytes(reply)
+    if not any(name in known for name in (b'"arguments"', b'"reasoning', b'"thinking"')):
         return False
     try:
         ours, theirs = _valued(reply), _valued(said)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in REASONING - theirs.keys():
+        for name in set(REASONING) - theirs.keys():
             ours.pop(name, None)
     return bool(ours == theirs)
 

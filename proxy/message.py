@@ -11,8 +11,12 @@ def merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
             calls = before if isinstance(before, list) else []
             _merge_calls(calls, value)
             message[name] = calls
-        elif isinstance(before, str) and isinstance(value, str) and name != "role":
-            message[name] = before + value
+        elif isinstance(before, str) and isinstance(value, str):
+            message[name] = value if name == "role" else before + value
+        elif isinstance(before, list) and isinstance(value, list):
+            message[name] = [*before, *value]
+        elif isinstance(before, dict) and isinstance(value, dict):
+            message[name] = _merged(before, value)
         elif value is not None or name not in message:
             message[name] = value
 
@@ -29,11 +33,17 @@ def _merge_calls(calls: list[Any], deltas: list[Any]) -> None:
             calls.append({})
         function = calls[index].pop("function", {})
         new = part.pop("function", None)
-        for name, value in (new if isinstance(new, dict) else {}).items():
-            before = function.get(name)
-            if isinstance(before, str) and isinstance(value, str):
-                function[name] = before + value
-            elif value is not None:
-                function[name] = value
         calls[index].update({name: value for name, value in part.items() if value is not None})
-        calls[index]["function"] = function
+        calls[index]["function"] = _merged(function, new if isinstance(new, dict) else {})
+
+
+def _merged(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Texts grow, null says nothing, and whatever else comes later wins."""
+    found = dict(before)
+    for name, value in new.items():
+        known = found.get(name)
+        if isinstance(known, str) and isinstance(value, str):
+            found[name] = known + value
+        elif value is not None:
+            found[name] = value
+    return found

@@ -5,10 +5,13 @@ from typing import Final
 from aiohttp import web
 
 from odradek.proxy import capture, sse
+from odradek.proxy.body import Body, error_of
 from odradek.proxy.call import Call, why
 from odradek.proxy.errors import ProxyError
 
-NOTHING: Final = capture.Body()
+NOTHING: Final = Body()
+DONE: Final = sse.ServerEvent(sse.event(sse.DONE), sse.DONE)
+ENDING: Final = (sse.DONE, b"")
 
 
 class Relay:
@@ -22,7 +25,7 @@ class Relay:
         """All that the agent gets, for a retry."""
         self._call = call
         dialect = call.ask.dialect
-        self._streamed = capture.Streamed(dialect.read)
+        self._streamed = capture.Streamed(dialect.read, call.ask.digest)
         self._stream = dialect.stream(call.ask)
         self._holding = False
         self._broken = ""
@@ -47,21 +50,40 @@ class Relay:
 
     def _piece(self, event: sse.ServerEvent) -> bytes:
         data = event.data
-        if data is None or data == sse.DONE:
-            self._holding = self._holding or data is not None
+        if self._streamed.error:
+            return b""  # nothing that follows an error may look like a good end
+        if data is None:
             return self._stream.feed(event, NOTHING)
+        if data[:1] in b" [" and data.strip() in ENDING:
+            # An event without data is none, and clients fail on it.
+            self._holding = self._holding or data.strip() == sse.DONE
+            return self._stream.feed(DONE, NOTHING) if data.strip() else b""
         if self._call.ttft_ms is None:
             self._call.ttft_ms = self._call.ms()
+        streamed = self._streamed
         # From the first end on everything waits: many clients stop reading at a finish reason.
-        self._holding = self._streamed.feed(data) or self._holding
-        if self._streamed.bad:
-            return self._stream.garbled(event, self._streamed.bad)
-        return self._stream.feed(event, self._streamed.body)
+        self._holding = streamed.feed(data) or self._holding
+        if event.error and not streamed.bad:
+            streamed.bad = streamed.error = error_of(data, 500)
+        if streamed.bad:
+            self._holding = True
+            self._drop()
+            return self._stream.garbled(event, streamed.bad)
+        if streamed.data is not data:
+            event = sse.ServerEvent(sse.event(streamed.data), streamed.data)
+        return self._stream.feed(event, streamed.body)
 
     def broke(self, error: ProxyError) -> None:
         """The engine's stream ended in the middle: say so in the stream."""
         self._broken = why(error, self._call)
+        self._drop()
         self._hold(self._stream.fail(error))
+
+    def _drop(self) -> None:
+        """Forget what is held back: a reply that failed has no good end for any of its choices."""
+        if self.held:
+            del self.pieces[-len(self.held) :]
+            self.held.clear()
 
     def fail(self, error: ProxyError) -> bytes:
         """What the agent gets in place of the end."""
@@ -74,6 +96,7 @@ class Relay:
             return
         if not streamed.ended:
             self._broken = "the engine's stream ended without a finish reason"
+            self._drop()
         self._hold(self._stream.end(self._broken))
 
     def _hold(self, piece: bytes) -> None:

@@ -26,6 +26,8 @@ class ServerEvent(Struct, frozen=True):
     """As it came, with the empty line that ends it."""
     data: bytes | None
     """Its data lines joined; None where it has none."""
+    error: bool = False
+    """Whether its name is `error`."""
 
 
 class Parser:
@@ -79,17 +81,21 @@ class Parser:
             data = body[6:-2]
             if b"\n" not in data:
                 return ServerEvent(raw, data)
-        return ServerEvent(raw, _data(body))
+        return ServerEvent(raw, *_fields(body))
 
 
-def _data(body: bytes) -> bytes | None:
+def _fields(body: bytes) -> tuple[bytes | None, bool]:
+    """Its data, and whether it is an error."""
     lines = []
+    error = False
     for line in _LINE.split(body):
         if line.startswith(b"data:"):
             lines.append(line[5:].removeprefix(b" "))
         elif line == b"data":
             lines.append(b"")
-    return b"\n".join(lines) if lines else None
+        elif line.startswith(b"event:"):
+            error = line[6:].strip() == b"error"
+    return (b"\n".join(lines) if lines else None), error
 
 
 def event(data: bytes) -> bytes:

@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from odradek.proxy import capture, sse
-from odradek.proxy.capture import Body
+from odradek.proxy import body as bodies
+from odradek.proxy import sse
+from odradek.proxy.body import Body
 from odradek.proxy.dialects import harm, sampling, wording
 from odradek.proxy.dialects.dialect import (
     Ask,
@@ -21,7 +22,7 @@ from odradek.proxy.dialects.dialect import (
     shallow,
     unreadable,
 )
-from odradek.proxy.errors import LimitExceeded, ProxyError
+from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
 
 TRUE: Final = Raw(b"true")
 NULL: Final = Raw(b"null")
@@ -46,7 +47,7 @@ class Chat:
 
     def read(self, data: bytes) -> Body:
         """As it is."""
-        return capture.read(data)
+        return bodies.read(data)
 
     def ask(self, body: bytes, terms: Terms) -> Ask:
         """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
@@ -56,7 +57,7 @@ class Chat:
             messages = field(fields, "messages", _messages)
             logprobs = maybe(fields, "logprobs", _bool) or False
             flags = asked(fields, terms)
-        except capture.UNREADABLE as error:
+        except bodies.UNREADABLE as error:
             raise unreadable(error) from None
         for name in FORCED:
             fields[name] = TRUE
@@ -91,12 +92,18 @@ class Chunks:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
+        self._done = False
+        """The engine said that its stream is over."""
+        self._failed = False
 
     def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
         """The event itself where nothing has to be taken out of it."""
         data = event.data
-        if data is None or data == sse.DONE:
+        if data is None:
             return event.raw
+        if data == sse.DONE:
+            told, self._done = b"" if self._done else event.raw, True
+            return told
         trimmed = trim_chunk(data, self._ask)
         if trimmed is None:
             return b""
@@ -106,22 +113,30 @@ class Chunks:
         return sse.event(msgspec.json.format(trimmed, indent=-1) if b"\n" in trimmed else trimmed)
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
-        """As the engine sent it."""
-        return event.raw
+        """As the engine sent it, if that is an error to OpenAI's clients."""
+        self._failed = True
+        if event.data is not None and wording.is_openai(event.data):
+            return event.raw
+        return self.fail(EngineError(why))
 
     def fail(self, error: ProxyError) -> bytes:
-        """An event with an error."""
+        """An event with an error; nothing follows it."""
+        self._failed = True
         return sse.event(wording.openai(error))
 
     def end(self, why: str) -> bytes:
-        """Nothing: the engine's stream has an end of its own."""
-        return b""
+        """The last event, where the engine sent none."""
+        if self._failed:
+            return b""
+        if why:
+            return self.fail(EngineError(why))
+        return b"" if self._done else sse.event(sse.DONE)
 
 
 def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
     """What an Ask holds of a request's fields, which get what the terms and a stream need.
 
-    Raises BadRequest, or what `capture.UNREADABLE` lists.
+    Raises BadRequest, or what `body.UNREADABLE` lists.
     """
     if terms.training.force:
         sampling.force(fields)
@@ -203,7 +218,7 @@ def _trim(fields: dict[str, Raw], request: Ask) -> None:
     if not request.token_ids and "prompt_token_ids" in fields:
         fields["prompt_token_ids"] = NULL
     raw = fields.get("choices")
-    if raw is None:
+    if raw is None or raw == NULL:
         return
     choices = _choices.decode(raw)
     for choice in choices:

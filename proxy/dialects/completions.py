@@ -9,8 +9,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy import capture
-from odradek.proxy.capture import NULL, Body, Choice, EngineUsage, Logprob, Logprobs, Weights
+from odradek.proxy.body import (
+    NULL,
+    UNREADABLE,
+    Body,
+    Choice,
+    EngineUsage,
+    Logprob,
+    Logprobs,
+    Weights,
+)
 from odradek.proxy.dialects import chat, wording
 from odradek.proxy.dialects.chat import Chunks, asked, trim
 from odradek.proxy.dialects.dialect import Ask, Terms, field, fingerprint, shallow, unreadable
@@ -24,7 +32,7 @@ _encode: Final = msgspec.json.Encoder().encode
 class TextLogprobs(Struct):
     """The engine's list of them; null stands where a token has none."""
 
-    token_logprobs: list[float | None] = []
+    token_logprobs: list[float | None] | None = None
 
 
 class TextChoice(Struct):
@@ -38,6 +46,7 @@ class TextChoice(Struct):
     prompt_token_ids: list[int] | None = None
     logprobs: TextLogprobs | None = None
     weight_versions: list[Weights] | None = None
+    error: Raw = NULL
 
 
 class TextBody(Struct):
@@ -62,8 +71,8 @@ def read(data: bytes) -> Body:
 def _choice(choice: TextChoice) -> Choice:
     said = {"role": "assistant", "content": choice.text}
     values = choice.logprobs.token_logprobs if choice.logprobs else None
-    # A token without a value, such as the first of an echoed prompt, spoils the count on purpose.
-    known = [Logprob(value) for value in values or () if value is not None]
+    # A token without a value, such as the first of an echoed prompt, spoils all of them.
+    known: list[Logprob | None] = [Logprob(value) for value in values or ()]
     return Choice(
         index=choice.index,
         message=Raw(_encode(said)),
@@ -74,6 +83,7 @@ def _choice(choice: TextChoice) -> Choice:
         prompt_token_ids=choice.prompt_token_ids,
         logprobs=None if values is None else Logprobs(known),
         weight_versions=choice.weight_versions,
+        error=choice.error,
     )
 
 
@@ -95,7 +105,7 @@ class Completions:
             prompts = _prompts(field(fields, "prompt", _prompt))
             logprobs = fields.get("logprobs", NULL) not in (NULL, Raw(b"false"))
             flags = asked(fields, terms)
-        except capture.UNREADABLE as error:
+        except UNREADABLE as error:
             raise unreadable(error) from None
         if flags["n"] * len(prompts) > terms.limits.n:
             raise LimitExceeded(f"prompt: at most {terms.limits.n} choices in all", param="prompt")

@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.capture import NULL, UNREADABLE, Body, Captured
+from odradek.proxy.body import NULL, UNREADABLE, Body
+from odradek.proxy.capture import Captured
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.sampling import ALL_TOKENS, Training
 from odradek.proxy.dialects.tools.hosted import Hosted
@@ -138,7 +139,7 @@ class Dialect(Protocol):
         ...
 
     def read(self, data: bytes) -> Body:
-        """The engine's reply, or a chunk of it. Raises what `capture.UNREADABLE` lists."""
+        """The engine's reply, or a chunk of it. Raises what `body.UNREADABLE` lists."""
         ...
 
     def ask(self, body: bytes, terms: Terms) -> Ask:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy import capture
+from odradek.proxy.body import UNREADABLE
 from odradek.proxy.errors import EngineError, NoSuchModel
 
 
@@ -18,7 +18,7 @@ def told(body: bytes, wanted: str | None, *, anthropic: bool) -> bytes:
     """The engine's list, or the one model that was asked for. Raises NoSuchModel, EngineError."""
     try:
         known = msgspec.json.decode(body, type=_List).data
-    except capture.UNREADABLE:
+    except UNREADABLE:
         raise EngineError("the engine's list of models cannot be read") from None
     if anthropic:
         known = [_anthropic(model) for model in known]

@@ -1,17 +1,17 @@
 """A chat's reply, whole or streamed, as a run of parts: reasoning, text, tool calls."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.capture import Body, Choice
+from odradek.proxy.body import Body, Choice
 from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.shapes import REASONING
+from odradek.proxy.toolcalls import text_of
 
-REASONING: Final = ("reasoning", "reasoning_content")
-"""How engines name it, newer ones first."""
 MAX_CALLS: Final = 1024
 """Tool calls of one reply."""
 
@@ -57,6 +57,8 @@ def of(said: dict[str, Any]) -> Iterator[Part]:
     if text := _text(said, "refusal"):
         yield Part("refusal", text)
     calls = said.get("tool_calls")
+    if not calls and isinstance(old := said.get("function_call"), dict):
+        calls = [{"function": old}]  # the older way to call the one function
     for place, call in enumerate(calls if isinstance(calls, list) else ()):
         if not isinstance(call, dict):
             continue
@@ -65,11 +67,49 @@ def of(said: dict[str, Any]) -> Iterator[Part]:
         function = function if isinstance(function, dict) else {}
         yield Part(
             "tool",
-            _text(function, "arguments"),
+            text_of(function.get("arguments")),
             index if isinstance(index, int) and 0 <= index < MAX_CALLS else place,
             _text(call, "id"),
             _text(function, "name"),
         )
+
+
+class Named:
+    """Passes on the parts of a stream, each tool call's from where its name is complete.
+
+    Some engines send a name in pieces, and translated streams say it once, when a call begins: so
+    a call waits for its arguments, for what follows it, or for the end.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: Part | None = None
+        self._begun: set[int] = set()
+
+    def feed(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """The parts that are ready."""
+        for part in parts:
+            waiting = self._waiting
+            if waiting is not None:
+                if part.kind == "tool" and part.tool == waiting.tool:
+                    known = part.id or waiting.id
+                    part = Part("tool", part.text, part.tool, known, waiting.name + part.name)  # noqa: PLW2901 - both are one
+                else:
+                    yield from self.end()
+            if part.kind != "tool" or part.tool in self._begun:
+                yield part
+            elif part.text:
+                self._waiting = None
+                self._begun.add(part.tool)
+                yield part
+            else:
+                self._waiting = part
+
+    def end(self) -> Iterator[Part]:
+        """What still waits."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._begun.add(waiting.tool)
+            yield waiting
 
 
 def _text(said: dict[str, Any], name: str) -> str:

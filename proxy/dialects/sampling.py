@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.capture import NULL, UNREADABLE
+from odradek.proxy.body import NULL, UNREADABLE
 from odradek.schemas.sampling import NEUTRAL, NOTED, PLAIN, STRICT, bends, recorded
 
 _STRICT: Final = re.compile(rb'"strict"\s*:\s*true')

@@ -3,9 +3,9 @@
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from odradek.proxy import capture
+from odradek.proxy import body as bodies
 from odradek.proxy.errors import ProxyError
 
 ANTHROPIC: Final = {
@@ -34,19 +34,28 @@ def openai(error: ProxyError) -> bytes:
 
 def openai_of(body: bytes, status: int) -> bytes:
     """The engine's answer, in that shape if it has another."""
-    try:
-        if isinstance(msgspec.json.decode(body, type=_Wrong).error, dict):
-            return body
-    except capture.UNREADABLE:
-        pass
+    if is_openai(body):
+        return body
     kind = "invalid_request_error" if 400 <= status < 500 else "api_error"
-    message = capture.error_of(body, status)
+    message = bodies.error_of(body, status)
     told = {"message": message, "type": kind, "param": None, "code": None}
     return msgspec.json.encode({"error": told})
 
 
+def is_openai(body: bytes) -> bool:
+    """Whether a body, or an event's data, is an error in that shape."""
+    try:
+        found = msgspec.json.decode(body, type=_Wrong)
+    except bodies.UNREADABLE:
+        return False
+    said = found.error.get("message") if isinstance(found.error, dict) else None
+    return isinstance(said, str) and found.choices is UNSET
+
+
 class _Wrong(Struct):
     error: Any = None
+    choices: Raw | UnsetType = UNSET
+    """An error in a chunk that has some is more than an error."""
 
 
 def anthropic(error: ProxyError) -> bytes:
@@ -56,7 +65,7 @@ def anthropic(error: ProxyError) -> bytes:
 
 def anthropic_of(body: bytes, status: int) -> bytes:
     """The same from the engine's answer."""
-    return _anthropic(status, capture.error_of(body, status))
+    return _anthropic(status, bodies.error_of(body, status))
 
 
 def _anthropic(status: int, message: str) -> bytes:

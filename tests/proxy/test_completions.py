@@ -96,9 +96,9 @@ def test_log_probabilities_are_always_asked_for(said, asked):
     )  # fmt: skip
 
 
-def test_a_token_without_a_log_probability_leaves_its_place_empty():
-    """Such as the first of an echoed prompt: the count is short, and the turn is not trained on."""
+def test_a_token_without_a_log_probability_keeps_its_place():
+    """Such as the first of an echoed prompt: the turn is not trained on."""
     choice = {"text": "ab", "stop_reason": "x", "logprobs": {"token_logprobs": [None, -0.5]}}
     (found,) = COMPLETIONS.read(json.dumps({"choices": [choice]}).encode()).choices
-    assert [-0.5] == [one.logprob for one in found.logprobs.content]
+    assert [None, -0.5] == [one.logprob for one in found.logprobs.content]
     assert "x" == found.stop_reason

@@ -5,8 +5,10 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy import capture
-from odradek.proxy.capture import Body, Captured
+from odradek.proxy import body as bodies
+from odradek.proxy import shapes
+from odradek.proxy.body import Body
+from odradek.proxy.capture import Captured
 from odradek.proxy.dialects import wording
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
@@ -45,14 +47,14 @@ class Messages:
 
     def read(self, data: bytes) -> Body:
         """The engine's, a chat's."""
-        return capture.read(data)
+        return bodies.read(data)
 
     def ask(self, body: bytes, terms: Terms) -> Ask:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
             fields = _fields.decode(body)
-        except capture.UNREADABLE as error:
+        except bodies.UNREADABLE as error:
             raise unreadable(error) from None
         chat, thinking = requests.chat(fields, terms.memory)
         return msgspec.structs.replace(
@@ -64,7 +66,8 @@ class Messages:
 
     def reply(self, reply: bytes, ask: Ask) -> bytes:
         """The reply as a message."""
-        return msgspec.json.encode(replies.message(capture.read(reply), ask))
+        regular = shapes.whole(reply, bodies.read, ask.digest)
+        return msgspec.json.encode(replies.message(regular.body, ask))
 
     def stream(self, ask: Ask) -> Events:
         """A stream as events of a message."""

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from odradek.proxy.capture import Body, Choice, EngineUsage
+from odradek.proxy.body import Body, Choice, EngineUsage
 from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.memory import read
@@ -14,7 +14,7 @@ SIGNATURE: Final = "unsigned"
 
 
 def message(body: Body, ask: Ask) -> dict[str, Any]:
-    """A whole reply. Raises what `capture.UNREADABLE` lists."""
+    """A whole reply. Raises what `body.UNREADABLE` lists."""
     choice = parts.first(body) or Choice()
     blocks: list[dict[str, Any]] = []
     for part in parts.of_message(choice):
@@ -49,7 +49,7 @@ def ending(choice: Choice, *, tools: bool) -> dict[str, Any]:
     """Why a message ended."""
     stopped = choice.stop_reason
     if choice.finish_reason == "stop" and isinstance(stopped, str):
-        return {"stop_reason": "stop_sequence", "stop_sequence": stopped}
+        return {"stop_reason": "stop_sequence", "stop_sequence": stopped or None}
     reason = REASONS.get(choice.finish_reason or "", "end_turn")
     if tools and reason == "end_turn":
         reason = "tool_use"  # engines end a call that was forced with "stop"
@@ -59,12 +59,10 @@ def ending(choice: Choice, *, tools: bool) -> dict[str, Any]:
 def usage(told: EngineUsage | None) -> dict[str, Any]:
     """Tokens in Anthropic's way of counting: what the cache had is not among the input."""
     told = told or EngineUsage()
-    details = told.prompt_tokens_details
-    cached = max(0, (details.cached_tokens or 0) if details else 0)
     return {
-        "input_tokens": max(0, told.prompt_tokens - cached),
-        "output_tokens": max(0, told.completion_tokens or 0),
-        "cache_read_input_tokens": cached,
+        "input_tokens": max(0, told.prompt - told.cached),
+        "output_tokens": told.completion,
+        "cache_read_input_tokens": told.cached,
         "cache_creation_input_tokens": 0,
     }
 

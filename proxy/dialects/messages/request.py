@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Raw, Struct
 
-from odradek.proxy import capture
+from odradek.proxy.body import UNREADABLE
 from odradek.proxy.dialects.dialect import taken, typed, unreadable
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.errors import BadRequest, Unsupported
@@ -136,7 +136,7 @@ def chat(fields: dict[str, Raw], memory: Memory) -> tuple[dict[str, Any], bool]:
     """
     try:
         return _chat(dict(fields), memory)
-    except capture.UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(error) from None
 
 

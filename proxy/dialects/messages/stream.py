@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from odradek.proxy import sse
-from odradek.proxy.capture import Body, Choice, EngineUsage
+from odradek.proxy.body import Body, Choice, EngineUsage
 from odradek.proxy.dialects import parts, wording
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.memory import INVALID
@@ -24,6 +24,7 @@ class Events:
         self._blocks = 0
         self._open = ""
         """What the open block holds, "" if none is open."""
+        self._named = parts.Named()
         self._tools: dict[int, int] = {}
         """Which block each tool call is."""
         self._unsure: dict[str, str] = {}
@@ -36,13 +37,16 @@ class Events:
         if self._over:
             return b""
         told = [] if self._begun or not body.choices else self._start(body)
-        self._usage = body.usage or self._usage
+        if body.usage is not None and body.usage.counts:
+            self._usage = body.usage
         choice = parts.first(body)
         if choice is not None:
-            for part in parts.of(choice.delta):
+            for part in self._named.feed(parts.of(choice.delta)):
                 told += self._part(part)
             if choice.finish_reason is not None:
                 self._last = choice
+                for part in self._named.end():
+                    told += self._part(part)
                 told += self._close()
         return b"".join(told)
 

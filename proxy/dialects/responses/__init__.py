@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy import capture
-from odradek.proxy.capture import Body, Captured
+from odradek.proxy import body as bodies
+from odradek.proxy.body import Body
+from odradek.proxy.capture import Captured
 from odradek.proxy.dialects import wording
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
@@ -72,7 +73,7 @@ class Responses:
 
     def read(self, data: bytes) -> Body:
         """The engine's, a chat's."""
-        return capture.read(data)
+        return bodies.read(data)
 
     def ask(self, body: bytes, terms: Terms) -> Ask:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
@@ -124,7 +125,7 @@ class Compact(Responses):
         fields = {name: value for name, value in _read(body, terms).items() if name != "stream"}
         try:
             users = compaction.users(bytes(fields.get("input", b"null")))
-        except capture.UNREADABLE as error:
+        except bodies.UNREADABLE as error:
             raise unreadable(error, "input") from None
         return self._ask(fields, body, terms, users=users)
 
@@ -138,7 +139,7 @@ def _read(body: bytes, terms: Terms) -> dict[str, Raw]:
     shallow(body, terms.limits)
     try:
         return _fields.decode(body)
-    except capture.UNREADABLE as error:
+    except bodies.UNREADABLE as error:
         raise unreadable(error) from None
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy import capture
-from odradek.proxy.capture import Choice, EngineUsage
+from odradek.proxy import shapes
+from odradek.proxy.body import Choice, EngineUsage, read
 from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses.compaction import Compacted
@@ -49,8 +49,9 @@ def output(named: str, ask: Ask) -> Output | Compacted:
 
 
 def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
-    """A whole reply. Raises what `capture.UNREADABLE` lists."""
-    body = capture.read(reply)
+    """A whole reply. Raises what `body.UNREADABLE` lists."""
+    regular = shapes.whole(reply, read, ask.digest)
+    reply, body = regular.data, regular.body
     choice = parts.first(body) or Choice()
     named = name(body.id, ask)
     made = output(named, ask)
@@ -102,13 +103,10 @@ def response(
 def usage(told: EngineUsage | None) -> dict[str, Any]:
     """Tokens as OpenAI counts them."""
     told = told or EngineUsage()
-    details = told.prompt_tokens_details
-    sampled = max(0, told.completion_tokens or 0)
-    cached = max(0, (details.cached_tokens or 0) if details else 0)
     return {
-        "input_tokens": max(0, told.prompt_tokens),
-        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
-        "output_tokens": sampled,
+        "input_tokens": told.prompt,
+        "input_tokens_details": {"cached_tokens": told.cached, "cache_write_tokens": 0},
+        "output_tokens": told.completion,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": max(0, told.prompt_tokens) + sampled,
+        "total_tokens": told.prompt + told.completion,
     }

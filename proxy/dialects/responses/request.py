@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import Raw, Struct
 
-from odradek.proxy import capture
+from odradek.proxy.body import UNREADABLE
 from odradek.proxy.dialects.dialect import Terms, typed, unreadable
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.responses import compaction, history
@@ -80,7 +80,7 @@ def chat(fields: dict[str, Raw], terms: Terms, *, compact: bool = False) -> Made
     """
     try:
         return _chat(dict(fields), terms, compact=compact)
-    except capture.UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(error) from None
 
 

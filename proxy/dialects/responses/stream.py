@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from odradek.proxy import sse
-from odradek.proxy.capture import Body, Choice, EngineUsage
+from odradek.proxy.body import Body, Choice, EngineUsage
 from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses import reply as replies
@@ -24,6 +24,7 @@ class Events:
         self._name = ""
         self._created: Any = 0
         self._output: Output | Compacted = Output("")
+        self._named = parts.Named()
         self._last = Choice()
         self._usage: EngineUsage | None = None
 
@@ -32,14 +33,17 @@ class Events:
         if self._over or event.data is None:
             return b""
         told = [] if self._name or not body.choices else self._start(body)
-        self._usage = body.usage or self._usage
+        if body.usage is not None and body.usage.counts:
+            self._usage = body.usage
         choice = parts.first(body)
         if choice is not None:
             known = replies.logprobs(event.data, self._ask)
-            for part in parts.of(choice.delta):
+            for part in self._named.feed(parts.of(choice.delta)):
                 told += self._output.add(part, known)
             if choice.finish_reason is not None:
                 self._last = choice
+                for part in self._named.end():
+                    told += self._output.add(part, [])
                 told += self._output.close(self._status())
         return b"".join([self._event(one) for one in told])
 

@@ -1,0 +1,157 @@
+"""What we read of an engine's reply, of a chunk of one, and of an error."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.schemas.codec import MAX_DEPTH
+
+NULL: Final = Raw(b"null")
+DEEPEST: Final = MAX_DEPTH - 4
+"""A reply stands four levels deeper in the conversation that it becomes a part of."""
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Logprob(Struct, gc=False):
+    """One sampled token's log probability, in nats; None where the engine has no number for it."""
+
+    logprob: float | None = None
+
+
+class Logprobs(Struct):
+    """The engine's list of them."""
+
+    content: list[Logprob | None] | None = None
+
+
+class Weights(Struct, gc=False):
+    """The engine's word on which policy sampled tokens [start, end)."""
+
+    version: int | str | None
+    start: int
+    end: int
+
+
+class Choice(Struct):
+    """One choice of a reply, or of a chunk."""
+
+    index: int = 0
+    message: Raw = NULL
+    delta: dict[str, Any] = {}
+    finish_reason: str | None = None
+    stop_reason: Any = None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+    """Of text completions, where each choice has a prompt of its own; of chats the body has it."""
+    logprobs: Logprobs | None = None
+    weight_versions: list[Weights] | None = None
+    error: Raw = NULL
+    """Where gateways put what went wrong with this choice."""
+
+
+class Cached(Struct, gc=False):
+    """How much of the prompt the engine had computed before."""
+
+    cached_tokens: int | None = None
+
+
+class EngineUsage(Struct):
+    """Tokens as the engine counts them; None where it does not."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: Cached | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says anything."""
+        return self.prompt_tokens is not None or self.completion_tokens is not None
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of the prompt, no fewer than none."""
+        return max(0, self.prompt_tokens or 0)
+
+    @property
+    def completion(self) -> int:
+        """Tokens of the reply, no fewer than none."""
+        return max(0, self.completion_tokens or 0)
+
+    @property
+    def cached(self) -> int:
+        """Tokens of the prompt that the engine had computed before."""
+        details = self.prompt_tokens_details
+        return max(0, (details.cached_tokens or 0) if details else 0)
+
+
+class Body(Struct):
+    """What we read of a reply, or of a chunk."""
+
+    id: str = ""
+    created: Any = None
+    choices: list[Choice] = []
+    usage: EngineUsage | None = None
+    prompt_token_ids: list[int] | None = None
+    error: Raw = NULL
+
+
+Reader = Callable[[bytes], Body]
+"""Reads a reply, or a chunk, of the engine. Raises what `UNREADABLE` lists."""
+read: Final[Reader] = msgspec.json.Decoder(Body).decode
+
+
+class Wrong(Struct):
+    """What we read of an error: in OpenAI's shape, an older engine's, or a web server's."""
+
+    error: Raw = NULL
+    message: Any = None
+    detail: Any = None
+    msg: Any = None
+
+
+_wrong: Final = msgspec.json.Decoder(Wrong)
+
+
+def error_of(body: bytes, status: int) -> str:
+    """One line on an answer that is an error."""
+    return wrong(body) or f"the engine answered {status}"
+
+
+def wrong(body: bytes) -> str:
+    """One line on the error that a body or an event is, "" if it is none."""
+    try:
+        found = _wrong.decode(body)
+    except UNREADABLE:
+        return ""
+    for text in (found.message, found.detail, found.msg):
+        if isinstance(text, str) and text:
+            return error_text(found.error) or text[:500]
+    return error_text(found.error)
+
+
+def error_text(error: Raw) -> str:
+    """One line on the error inside an answer, "" if there is none."""
+    if error == NULL:
+        return ""
+    try:
+        value = msgspec.json.decode(error)
+    except UNREADABLE:
+        value = None
+    return _words(value)[:500] or "the engine reported an error"
+
+
+def _words(error: Any) -> str:
+    """What an error says, whatever it is packed in."""
+    if not isinstance(error, dict):
+        return str(error) if error else ""
+    for name in ("message", "error", "detail", "msg"):
+        if error.get(name):
+            return _words(error[name])
+    return msgspec.json.encode(error).decode() if error else ""
+
+
+def harmless(error: Raw) -> bool:
+    """Whether what stands in the place of an error is none: null, or as good as null."""
+    return error == NULL or bytes(error) in {b"{}", b'""', b"[]", b"false"}

@@ -1,0 +1,378 @@
+"""Whatever shape an engine's reply has: log, agent and whole reply agree, in every dialect."""
+
+import json
+
+import pytest
+from engine_shapes import (
+    DONE,
+    FAILURES,
+    NO_ENDS,
+    NO_ERRORS,
+    OBJECTS,
+    ROLE,
+    SHAPES,
+    chunk,
+    event,
+    text,
+    whole,
+)
+from hypothesis import given, settings
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+
+from odradek.proxy import answers
+from odradek.schemas.events import parsed
+
+from .test_chunkings import PLACES, cut, events, relayed
+from .test_translators import ask_of, content_of
+
+DIALECTS = ["/chat/completions", "/responses", "/messages"]
+REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+BLANK = {"id": "", "created": 0, "model": ""}
+ALL = [*SHAPES, *OBJECTS]
+
+
+def named(path):
+    return {"/messages": {"name": "f", "input_schema": {}}}.get(
+        path, {"type": "function", "name": "f", "function": {"name": "f"}}
+    )
+
+
+def asked(path, **more):
+    thinking = {"thinking": {"type": "enabled"}} if path == "/messages" else {}
+    return ask_of(path, tools=[named(path)], **thinking, **more)
+
+
+def said(message):
+    """What a message in the form of chats says: reasoning, text and calls."""
+    names = ("reasoning", "reasoning_content", "thinking")
+    thought = next((message[name] for name in names if message.get(name)), "")
+    calls = [
+        (call["function"]["name"], spelt(call["function"].get("arguments")))
+        for call in message.get("tool_calls") or ()
+    ]
+    return thought, message.get("content") or "", calls
+
+
+def spelt(arguments):
+    """Arguments without regard to blanks."""
+    return json.loads(arguments) if arguments else {}
+
+
+def of_blocks(blocks):
+    """The same of Anthropic's blocks."""
+    texts = {
+        kind: "".join(block.get(kind, "") for block in blocks) for kind in ("thinking", "text")
+    }
+    calls = [(block["name"], block["input"]) for block in blocks if block["type"] == "tool_use"]
+    return texts["thinking"], texts["text"], calls
+
+
+def of_items(items):
+    """The same of a response's items."""
+    thought = text = ""
+    calls = []
+    for item in items:
+        if item["type"] == "function_call":
+            calls.append((item["name"], spelt(item["arguments"])))
+        for part in item.get("content") or ():
+            thought += part["text"] if part["type"] == "reasoning_text" else ""
+            text += part["text"] if part["type"] == "output_text" else ""
+    return thought, text, calls
+
+
+def seen(path, told):
+    """What an agent makes of a stream: (what was said, why it ended, ids of calls)."""
+    data = events(told)
+    if path == "/chat/completions":
+        assert b"[DONE]" == data[-1]
+        assert 1 == data.count(b"[DONE]")
+        state = ChatCompletionStreamState()
+        for one in data[:-1]:
+            chunk = json.loads(one)
+            assert isinstance(chunk["choices"], list)
+            assert all(isinstance(choice["delta"], dict) for choice in chunk["choices"])
+            chunk = {"object": "chat.completion.chunk", **BLANK, "choices": chunk["choices"]}
+            state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+        choice = state.current_completion_snapshot.choices[0]
+        message = choice.message.to_dict()
+        ids = [call["id"] for call in message.get("tool_calls") or ()]
+        return said(message), choice.finish_reason, ids
+    found = [json.loads(one) for one in data]
+    if path == "/responses":
+        output = found[-1]["response"]["output"]
+        ids = [item["call_id"] for item in output if item["type"] == "function_call"]
+        return of_items(output), found[-1]["response"]["status"], ids
+    blocks = content_of(found)
+    ids = [block["id"] for block in blocks if block["type"] == "tool_use"]
+    return of_blocks(blocks), found[-2]["delta"]["stop_reason"], ids
+
+
+def of_whole(path, reply):
+    """The same of a whole reply."""
+    if path == "/chat/completions":
+        (choice,) = reply["choices"]
+        ids = [call["id"] for call in choice["message"].get("tool_calls") or ()]
+        return said(choice["message"]), choice["finish_reason"], ids
+    if path == "/responses":
+        ids = [item["call_id"] for item in reply["output"] if item["type"] == "function_call"]
+        return of_items(reply["output"]), reply["status"], ids
+    ids = [block["id"] for block in reply["content"] if block["type"] == "tool_use"]
+    return of_blocks(reply["content"]), reply["stop_reason"], ids
+
+
+def ended(path, finish, calls):
+    """Why a reply ended, in the words of a dialect."""
+    if path == "/chat/completions":
+        return finish
+    if path == "/responses":
+        return "incomplete" if finish == "length" else "completed"
+    return "tool_use" if calls else REASONS[finish]
+
+
+def strings(path, shape):
+    """Whether Anthropic has a word of its own for this end."""
+    return path == "/messages" and "stop string" in shape.name
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+@pytest.mark.parametrize("shape", ALL, ids=lambda shape: shape.name)
+@settings(max_examples=6, deadline=None)
+@given(PLACES)
+def test_turn_and_agent_say_what_the_engine_meant(shape, path, places):
+    """However the bytes of its stream came, in every dialect, streamed and whole."""
+    thought, text, calls, finish, why = shape.expected
+    calls = [(name, spelt(arguments)) for name, arguments in calls]
+    ask = asked(path, stream=True)
+    relay = relayed(ask, cut(shape.wire(), places))
+    (turn,) = relay.captured()
+    assert ("", why) == (turn.error, turn.untrainable)
+    message = parsed(turn.message)
+    assert (thought, text, calls) == said(message)
+    assert ("assistant", finish) == (message["role"], turn.finish_reason)
+    words, reason, ids = seen(path, b"".join(relay.pieces))
+    assert (thought, text, calls) == words
+    expected = "stop_sequence" if strings(path, shape) else ended(path, finish, calls)
+    assert expected == reason
+    assert [call["id"] for call in message.get("tool_calls") or ()] == ids
+    assert "" not in ids
+    if "one id" not in shape.name:
+        assert len(ids) == len(set(ids))
+    seen_early = b"".join(relay.pieces)[: -len(b"".join(relay.held))]
+    assert b"[DONE]" not in seen_early
+    assert b'"finish_reason": "' not in seen_early.replace(b'":"', b'": "')
+    if shape.whole is None:
+        return
+    whole = json.dumps(shape.whole).encode()
+    (captured,), answer = answers.taken(200, {}, whole, asked(path))
+    assert (200, "", why) == (answer.status, captured.error, captured.untrainable)
+    assert (thought, text, calls) == said(parsed(captured.message))
+    assert finish == captured.finish_reason
+    assert (words, reason) == of_whole(path, json.loads(answer.chunks[0]))[:2]
+    message = parsed(captured.message)
+    assert [call["id"] for call in message.get("tool_calls") or ()] == of_whole(
+        path, json.loads(answer.chunks[0])
+    )[2]
+
+
+def failed(path, relay):
+    """The agent got its dialect's error behind what it had seen, and no end; the turn failed."""
+    assert all(one.error for one in relay.captured())
+    told = b"".join(relay.pieces)
+    assert b"[DONE]" not in told
+    last = json.loads(events(told)[-1])
+    kind = {"/messages": "error", "/responses": "response.failed"}
+    assert kind.get(path) == last.get("type" if path in kind else "object")
+    assert isinstance(last["response" if path == "/responses" else "error"], dict)
+    for end in (b"message_stop", b"message_delta", b"response.completed"):
+        assert b"event: " + end not in told
+    for one in events(told):
+        for choice in json.loads(one).get("choices") or ():
+            assert not choice.get("finish_reason")
+    return last["response"]["error"] if path == "/responses" else last["error"]
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+@settings(max_examples=5, deadline=None)
+@given(PLACES)
+def test_an_error_in_a_good_stream_is_an_error_of_the_dialect(path, failure, places):
+    """In whatever shape, and whatever end comes behind it."""
+    failure = failure if isinstance(failure, bytes) else event(failure)
+    wire = b"".join(map(event, text()[:2])) + failure
+    for behind in (b"", DONE, event(chunk(finish="stop")) + DONE):
+        relay = relayed(asked(path, stream=True), cut(wire + behind, places))
+        error = failed(path, relay)
+        words = "out of memory"
+        if b"data: out" not in failure and b"[ERROR]" not in failure:
+            assert words in error["message"] + json.dumps(error)
+            assert words in relay.captured()[0].error
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+@pytest.mark.parametrize("word", NO_ENDS)
+def test_a_reply_that_no_model_ended_is_an_error_of_the_engine(path, word):
+    """Streamed, whole, and where other choices of the call ended well."""
+    wire = b"".join(map(event, [ROLE, chunk({"content": "so"}), chunk(finish=word)]))
+    relay = relayed(asked(path, stream=True), [wire + DONE])
+    failed(path, relay)
+    assert word[:100] in relay.captured()[0].error
+    assert "so" == parsed(relay.captured()[0].message)["content"]
+    reply = whole({"role": "assistant", "content": "so"}, word)
+    (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked(path))
+    assert word[:100] in captured.error
+    assert 502 == answer.status
+    assert word[:100] in json.loads(answer.chunks[0])["error"]["message"]
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+@pytest.mark.parametrize("missing", [{"finish_reason": None}, {"finish_reason": ""}, {}])
+def test_a_reply_without_an_end_is_an_error_of_the_engine(path, missing):
+    """A stream that is over, with or without saying so, and a whole reply."""
+    head = b"".join(map(event, [ROLE, chunk({"content": "so"})]))
+    last = {"choices": [{"index": 0, "delta": {}, **missing}]}
+    for behind in (b"", DONE, event(last) + DONE):
+        failed(path, relayed(asked(path, stream=True), [head + behind]))
+    choice = {"index": 0, "message": {"role": "assistant", "content": "so"}, **missing}
+    reply = json.dumps({"id": "c1", "choices": [choice]}).encode()
+    (captured,), answer = answers.taken(200, {}, reply, asked(path))
+    assert "without a finish reason" in captured.error
+    assert (502, "1") == (answer.status, answer.headers["Retry-After"])
+
+
+@pytest.mark.parametrize("word", ["abort", None])
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_choice_that_no_model_ended_fails_the_call(word, place):
+    """Its agent sees no end of the others either, so none of them is trained on."""
+    words = ["stop", "stop"]
+    words[place] = word
+    chunks = [
+        {"choices": [{"index": index, "delta": {"content": "x"}, "finish_reason": word}]}
+        for index, word in enumerate(words)
+    ]
+    relay = relayed(asked("/chat/completions", stream=True, n=2), [*map(event, chunks), DONE])
+    failed("/chat/completions", relay)
+    assert relay.captured()[place].error
+    choices = [
+        {"index": index, "message": {"role": "assistant", "content": "x"}, "finish_reason": word}
+        for index, word in enumerate(words)
+    ]
+    reply = json.dumps({"choices": choices}).encode()
+    found, answer = answers.taken(200, {}, reply, asked("/chat/completions", n=2))
+    assert [True, True] == [bool(one.error) for one in found]
+    assert 502 == answer.status
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+@pytest.mark.parametrize("error", NO_ERRORS)
+def test_no_error_is_no_error(path, error):
+    """Some gateways always have the field."""
+    wire = b"".join(event({**one, "error": error}) for one in text()[:-1]) + DONE
+    relay = relayed(asked(path, stream=True), [wire])
+    assert ("so", "") == (seen(path, b"".join(relay.pieces))[0][1], relay.captured()[0].error)
+    reply = {**whole({"role": "assistant", "content": "so"}), "error": error}
+    (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked(path))
+    assert ("", 200) == (captured.error, answer.status)
+
+
+@pytest.mark.parametrize("failure", [one for one in FAILURES if isinstance(one, dict)], ids=str)
+@pytest.mark.parametrize("path", DIALECTS)
+def test_an_error_that_calls_itself_good_is_a_502(path, failure):
+    """With the engine's words, in the dialect's shape; SDKs try again."""
+    choices = [{"message": {"content": "so"}, **choice} for choice in failure.get("choices") or ()]
+    body = {**failure, "choices": choices} if "choices" in failure else failure
+    (captured,), answer = answers.taken(200, {}, json.dumps(body).encode(), asked(path))
+    assert "out of memory" in captured.error
+    assert (502, "1") == (answer.status, answer.headers["Retry-After"])
+    assert "out of memory" in json.dumps(json.loads(answer.chunks[0])["error"])
+
+
+def test_the_older_way_to_call_a_function_is_heard():
+    """Its pieces become one, and in the dialects that do not know it a tool call."""
+    chunks = [
+        chunk({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": ""}}),
+        chunk({"function_call": {"arguments": '{"x"'}}), chunk({"function_call": {"arguments": ": 1}"}}),
+        chunk(finish="function_call"),
+    ]  # fmt: skip
+    wire = b"".join(map(event, chunks)) + DONE
+    for path in DIALECTS:
+        relay = relayed(asked(path, stream=True), [wire])
+        (turn,) = relay.captured()
+        assert {"name": "f", "arguments": '{"x": 1}'} == parsed(turn.message)["function_call"]
+        if path != "/chat/completions":
+            assert [("f", {"x": 1})] == seen(path, b"".join(relay.pieces))[0][2]
+
+
+TEXTS = [
+    [{"index": 0, "text": "s", "finish_reason": None}, {"index": 0, "text": "o", "finish_reason": "stop"}],
+    [{"index": None, "text": "so", "finish_reason": ""}, {"index": 0, "text": None, "finish_reason": "eos"}],
+    [{"text": "so", "logprobs": None, "token_ids": None}, {"text": "", "finish_reason": "eos_token"}],
+    [{"text": "so", "logprobs": {"token_logprobs": None}}, {"finish_reason": "stop", "text": ""}],
+    [{"text": "so", "logprobs": {"tokens": ["so"]}}, {"finish_reason": "end_turn", "text": ""}],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("choices", TEXTS)
+def test_text_completions_of_any_shape_are_read(choices):
+    """Streamed with an empty chunk in between, and whole with all of the text."""
+    path = "/completions"
+    ask = ask_of(path, stream=True)
+    bodies = [{"id": None, "choices": [choices[0]]}, {"choices": None}, {"choices": [choices[1]]}]
+    relay = relayed(ask, [*map(event, bodies), DONE])
+    (turn,) = relay.captured()
+    told = [json.loads(one) for one in events(b"".join(relay.pieces))[:-1]]
+    texts = [choice["text"] for chunk in told for choice in chunk["choices"]]
+    assert ("so", "so") == ("".join(texts), parsed(turn.message)["content"])
+    ends = [choice["finish_reason"] for choice in told[-1]["choices"]]
+    assert (["stop"], "stop", "") == (ends, turn.finish_reason, turn.error)
+    whole = {
+        "choices": [{**choices[0], "text": "so", "finish_reason": choices[1]["finish_reason"]}]
+    }
+    (captured,), answer = answers.taken(200, {}, json.dumps(whole).encode(), ask_of(path))
+    (choice,) = json.loads(answer.chunks[0])["choices"]
+    assert ("so", "stop", "stop") == (
+        choice["text"], choice["finish_reason"], captured.finish_reason,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [([-0.5, -1], ""), ([None, -1], "no_logprobs"), (["-inf", -1], "no_logprobs"), ([-1], "length_mismatch")],
+)  # fmt: skip
+def test_log_probabilities_of_texts_are_all_there_or_none(values, why):
+    """Whatever stands in the place of one."""
+    choice = {
+        "text": "so", "finish_reason": "stop", "token_ids": [1, 2], "prompt_token_ids": [3],
+        "logprobs": {"token_logprobs": values},
+    }  # fmt: skip
+    reply = json.dumps({"choices": [choice]}).encode()
+    (captured,), answer = answers.taken(200, {}, reply, ask_of("/completions"))
+    assert (why, "", 200) == (captured.untrainable, captured.error, answer.status)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"token_ids": ["7", 8]}, ""), ({"token_ids": [7.0, 8.0]}, ""),
+        ({"token_ids": [7, None]}, "bad_tokens"), ({"token_ids": "7 8"}, "bad_tokens"),
+        ({"token_ids": [7, {}]}, "bad_tokens"), ({"token_ids": [7.5, 8]}, "bad_tokens"),
+        ({"logprobs": []}, "no_logprobs"), ({"logprobs": {"content": {}}}, "no_logprobs"),
+        ({"logprobs": "none"}, "no_logprobs"), ({"weight_versions": [{"version": 3}]}, ""),
+        ({"weight_versions": "v3"}, ""), ({"stop_reason": {"x": 1}}, ""),
+    ],
+)  # fmt: skip
+def test_what_only_a_turn_needs_costs_the_agent_nothing(wrong, why):
+    """Ids, log probabilities, versions: what is wrong with them stands in the turn."""
+    tokens = {"token_ids": [7, 8], "logprobs": {"content": [{"logprob": -1}, {"logprob": -2}]}}
+    choice = {
+        "index": 0, "message": {"role": "assistant", "content": "so"}, "finish_reason": "stop",
+        **tokens, **wrong,
+    }  # fmt: skip
+    body = {"id": "c1", "prompt_token_ids": [1], "choices": [choice]}
+    (captured,), answer = answers.taken(200, {}, json.dumps(body).encode(), asked(DIALECTS[0]))
+    assert (200, "", why) == (answer.status, captured.error, captured.untrainable)
+    choice["delta"] = choice.pop("message")
+    relay = relayed(asked(DIALECTS[0], stream=True), [event(body), DONE])
+    (captured,) = relay.captured()
+    assert ("", why) == (captured.error, captured.untrainable)
+    assert "so" == seen(DIALECTS[0], b"".join(relay.pieces))[0][1]

@@ -1,0 +1,365 @@
+"""What engines and gateways really send for a chat completion, made by hand after their sources.
+
+Each shape is a stream, the whole reply of the same engine where that differs in kind, and what both
+say: (reasoning, text, [(name, arguments)], finish reason, why it cannot be trained on). A chunk is a
+dict, or bytes that stand on the wire as they are.
+"""
+
+import json
+from dataclasses import dataclass
+
+STOP = {"index": 0, "delta": {}, "finish_reason": "stop"}
+CALLED = {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    name: str
+    chunks: list
+    expected: tuple
+    whole: dict | None = None
+
+    def wire(self):
+        """The stream's bytes."""
+        return b"".join(
+            chunk if isinstance(chunk, bytes) else event(chunk) for chunk in self.chunks
+        )
+
+
+def event(chunk):
+    return b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+HEAD = {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "m"}
+
+
+def chunk(delta=None, finish=None, **more):
+    """A chunk of one choice."""
+    return {
+        **HEAD,
+        "choices": [{"index": 0, "delta": delta or {}, "finish_reason": finish}],
+        **more,
+    }
+
+
+def choices(*found, **more):
+    return {**HEAD, "choices": list(found), **more}
+
+
+def call(index=None, id_=None, name=None, arguments=None, **more):
+    """A piece of a tool call, without what is None."""
+    function = {"name": name, "arguments": arguments}
+    function = {key: value for key, value in function.items() if value is not None}
+    found = {"index": index, "id": id_, **more}
+    found = {key: value for key, value in found.items() if value is not None}
+    return {**found, "function": function} if function else found
+
+
+def calls(*pieces, finish=None, **more):
+    return chunk({"tool_calls": list(pieces)}, finish, **more)
+
+
+def whole(message, finish="stop", **more):
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return {"id": "c1", "object": "chat.completion", "created": 5, "choices": [choice], **more}
+
+
+def whole_calls(*found, finish="tool_calls"):
+    message = {"role": "assistant", "content": None, "tool_calls": list(found)}
+    return whole(message, finish)
+
+
+ROLE = chunk({"role": "assistant", "content": ""})
+END = [chunk(finish="stop"), DONE]
+CALL_END = [chunk(finish="tool_calls"), DONE]
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+SO = ("", "so", [], "stop", "no_token_ids")
+A, B = '{"x": 1}', '{"y": 2}'
+BOTH = ("", "", [("f", A), ("g", B)], "tool_calls", "no_token_ids")
+ONE = ("", "", [("look", A)], "tool_calls", "no_token_ids")
+
+
+def text(*chunks):
+    return [ROLE, chunk({"content": "s"}), *chunks, chunk({"content": "o"}), *END]
+
+
+def tokens(ids, values, **more):
+    """A choice's ids and log probabilities."""
+    content = [None if value == "entry" else {"token": "t", "logprob": value} for value in values]
+    return {"index": 0, "token_ids": ids, "logprobs": {"content": content}, **more}
+
+
+def trained(values):
+    """A stream of two tokens with these log probabilities, and the whole reply."""
+    first = tokens([7], values[:1], delta={"content": "s"}, finish_reason=None)
+    second = tokens([8], values[1:], delta={"content": "o"}, finish_reason="stop")
+    stream = [
+        {**ROLE, "prompt_token_ids": [1, 2, 3]}, choices(first), choices(second),
+        choices(usage=USAGE), DONE,
+    ]  # fmt: skip
+    message = {"role": "assistant", "content": "so"}
+    choice = tokens([7, 8], values, message=message, finish_reason="stop")
+    return stream, {"id": "c1", "choices": [choice], "prompt_token_ids": [1, 2, 3], "usage": USAGE}
+
+
+def with_tokens(name, values, why):
+    stream, reply = trained(values)
+    return Shape(name, stream, (*SO[:4], why), reply)
+
+
+SHAPES = [
+    Shape("vllm", [ROLE, chunk({"content": "so"}), *END], SO, whole({"role": "assistant", "content": "so"})),
+    Shape("vllm: null members", [
+        chunk({"role": "assistant", "content": "", "refusal": None, "tool_calls": None,
+               "reasoning_content": None, "function_call": None}, usage=None),
+        chunk({"role": None, "content": "so", "tool_calls": []}, system_fingerprint=None), *END,
+    ], SO, whole({"role": "assistant", "content": "so", "refusal": None, "tool_calls": [],
+                  "function_call": None, "audio": None, "reasoning": None}, usage=None)),
+    Shape("null delta", text(choices({"index": 0, "delta": None, "finish_reason": None})), SO),
+    Shape("no delta", text(choices({"index": 0, "finish_reason": None})), SO),
+    Shape("null choices", text({**HEAD, "choices": None}), SO),
+    Shape("no choices", text(HEAD, {"usage": USAGE}), SO),
+    Shape("empty choices in front", [choices(prompt_filter_results=[]), *text()], SO),
+    Shape("null choice", text(choices(None)), SO),
+    Shape("a choice that is no list", [ROLE, {**HEAD, "choices": {"delta": {"content": "so"}}}, *END], SO,
+          {"id": "c1", "choices": {"message": {"role": "assistant", "content": "so"}, "finish_reason": "stop"}}),
+    Shape("null names and numbers", [
+        {"id": None, "object": None, "created": None, "model": None, "usage": None, "error": None,
+         "choices": [{"index": None, "delta": {"content": "so"}, "logprobs": None,
+                      "token_ids": None, "finish_reason": None, "stop_reason": None}]},
+        {**HEAD, "id": None, "prompt_token_ids": None, "choices": [STOP | {"weight_versions": None}]}, DONE,
+    ], SO, {"id": None, "created": None, "usage": None, "error": None, "prompt_token_ids": None, "choices": [
+        {"index": None, "message": {"role": "assistant", "content": "so"}, "logprobs": None,
+         "finish_reason": "stop"}]}),
+    Shape("null role", [chunk({"role": None, "content": "so"}), *END], SO,
+          whole({"role": None, "content": "so"})),
+    Shape("floats", [
+        {**HEAD, "choices": [{"index": 0.0, "delta": {"content": "so"}, "finish_reason": None}]}, *END,
+    ], SO, {"id": "c1", "choices": [{"index": 0.0, "message": {"role": "assistant", "content": "so"},
+            "finish_reason": "stop"}], "usage": {"prompt_tokens": 3.0, "completion_tokens": 2.0}}),
+    Shape("numbers as text", [
+        {**HEAD, "choices": [{"index": "0", "delta": {"content": "so"}, "finish_reason": None}]}, *END,
+    ], SO, {"id": 7, "choices": [{"index": "0", "message": {"role": "assistant", "content": "so"},
+            "finish_reason": "stop"}], "usage": {"prompt_tokens": "3", "completion_tokens": "2"}}),
+    Shape("usage in every chunk", [
+        chunk({"content": "s"}, usage=USAGE), chunk({"content": "o"}, usage=USAGE),
+        chunk(finish="stop", usage=USAGE), DONE], SO),
+    Shape("usage of nulls", [
+        *text()[:-1], choices(usage={"prompt_tokens": None, "completion_tokens": None,
+                                     "total_tokens": None, "prompt_tokens_details": None}), DONE,
+    ], SO, whole({"role": "assistant", "content": "so"},
+                 usage={"prompt_tokens": None, "completion_tokens": None})),
+    Shape("usage of other things", [*text()[:-1], choices(usage=[]), DONE], SO,
+          whole({"role": "assistant", "content": "so"}, usage={
+              "prompt_tokens": "many", "completion_tokens": {}, "prompt_tokens_details": 3})),
+    Shape("a usage chunk that repeats the choice", [
+        *text()[:-1], chunk({"role": "assistant", "content": ""}, usage=USAGE), DONE], SO),
+    Shape("last words and reason in one", [ROLE, chunk({"content": "so"}, "stop"), DONE], SO),
+    Shape("everything in one", [chunk({"role": "assistant", "content": "so"}, "stop"), DONE], SO),
+    Shape("message in place of delta", [
+        choices({"index": 0, "message": {"role": "assistant", "content": "so"}, "finish_reason": None}),
+        *END], SO, {"id": "c1", "choices": [{"delta": {"content": "so"}, "finish_reason": "stop"}]}),
+    Shape("reason empty while it goes on", [
+        chunk({"role": "assistant", "content": "s"}, ""), chunk({"content": "o"}, ""), *END], SO),
+    Shape("reason null in words", [chunk({"content": "so"}, "null"), chunk({}, "None"), *END], SO),
+    Shape("reason said twice", [*text()[:-1], chunk(finish="stop"), DONE], SO),
+    Shape("tgi", [chunk({"role": "assistant", "content": "so"}), chunk(finish="eos_token"), DONE], SO,
+          whole({"role": "assistant", "content": "so"}, "eos_token")),
+    Shape("tgi: stop string", [chunk({"content": "so"}), chunk(finish="stop_sequence"), DONE], SO,
+          whole({"role": "assistant", "content": "so"}, "stop_sequence")),
+    Shape("eos", [chunk({"content": "so"}), chunk(finish="eos"), DONE], SO,
+          whole({"role": "assistant", "content": "so"}, "EOS")),
+    Shape("a gateway to Anthropic", [chunk({"content": "so"}), chunk(finish="end_turn"), DONE], SO,
+          whole({"role": "assistant", "content": "so"}, "end_turn")),
+    Shape("a gateway to Gemini", [chunk({"content": "so"}), chunk(finish="MAX_TOKENS"), DONE],
+          ("", "so", [], "length", "no_token_ids"),
+          whole({"role": "assistant", "content": "so"}, "MAX_TOKENS")),
+    Shape("mistral: length", [chunk({"content": "so"}), chunk(finish="model_length"), DONE],
+          ("", "so", [], "length", "no_token_ids"),
+          whole({"role": "assistant", "content": "so"}, "model_length")),
+    # How it is framed.
+    Shape("no DONE", text()[:-1], SO),
+    Shape("DONE twice", [*text(), DONE], SO),
+    Shape("DONE without a blank", [*text()[:-1], b"data:[DONE]\n\n"], SO),
+    Shape("DONE with blanks", [*text()[:-1], b"data:  [DONE] \n\n"], SO),
+    Shape("comments", [b": OPENROUTER PROCESSING\n\n", b":\n\n", *text(), b": bye\n\n"], SO),
+    Shape("comment before data", [b": x\n" + event(ROLE), chunk({"content": "so"}), *END], SO),
+    Shape("no blank after the colon", [b"data:" + event(chunk({"content": "so"}))[6:], *END], SO),
+    Shape("CRLF", [event(one).replace(b"\n", b"\r\n") for one in text()[:-1]] + [b"data: [DONE]\r\n\r\n"], SO),
+    Shape("names and numbers of events", [
+        b"event: message\nid: 1\nretry: 3\n" + event(chunk({"content": "so"})), *END], SO),
+    Shape("byte order mark", [b"\xef\xbb\xbf" + event(ROLE), chunk({"content": "so"}), *END], SO),
+    Shape("empty data", [b"data: \n\n", b"data:\n\n", b"data\n\n", *text(b"data: \n\n")], SO),
+    Shape("nothing behind the last line", [*text()[:-1], b"data: [DONE]"], SO),
+    Shape("a ping of its own", text(b'event: ping\ndata: {"type": "ping"}\n\n'), SO),
+    # What is said.
+    Shape("content in parts", [
+        chunk({"role": "assistant", "content": [{"type": "text", "text": "s"}]}),
+        chunk({"content": [{"type": "text", "text": "o"}]}), *END,
+    ], SO, whole({"role": "assistant", "content": [{"type": "text", "text": "s"}, {"type": "text", "text": "o"}]})),
+    Shape("mistral: thoughts among parts", [
+        chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),
+        chunk({"content": [{"type": "text", "text": "so"}]}), *END,
+    ], ("hm", *SO[1:]), whole({"role": "assistant", "content": [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "so"}]})),
+    *(Shape(f"thoughts as {name}", [
+        chunk({"role": "assistant", "content": None, name: "h"}), chunk({name: "m"}),
+        chunk({"content": "so"}), *END,
+    ], ("hm", *SO[1:]), whole({"role": "assistant", "content": "so", name: "hm"}))
+      for name in ("reasoning", "reasoning_content", "thinking")),
+    Shape("openrouter: thoughts and their details", [
+        chunk({"role": "assistant", "content": "", "reasoning": "hm", "reasoning_details": [
+            {"type": "reasoning.text", "text": "hm", "index": 0}]}),
+        chunk({"content": "so", "reasoning": None}), *END,
+    ], ("hm", *SO[1:]), whole({"role": "assistant", "content": "so", "reasoning": "hm",
+                               "reasoning_details": [{"type": "reasoning.text", "text": "hm", "index": 0}]})),
+    Shape("thoughts that are an object", [
+        chunk({"reasoning": {"content": "hm"}}), chunk({"content": "so"}), *END,
+    ], ("hm", *SO[1:]), whole({"role": "assistant", "content": "so", "reasoning": {"content": "hm"}})),
+    Shape("nothing but an end", [ROLE, *END], ("", "", *SO[2:]), whole({"role": "assistant", "content": ""})),
+    Shape("no message", [chunk(finish="stop"), DONE], ("", "", *SO[2:]), whole(None)),
+    # Tool calls.
+    Shape("openai", [
+        calls(call(0, "a", "f", "", type="function")), calls(call(0, arguments='{"x"')),
+        calls(call(0, arguments=": 1}")), calls(call(1, "b", "g", "", type="function")),
+        calls(call(1, arguments=B)), *CALL_END,
+    ], BOTH, whole_calls(call(None, "a", "f", A, type="function"), call(None, "b", "g", B, type="function"))),
+    Shape("vllm: a name alone", [
+        calls(call(0, "a", "f", type="function")), calls(call(0, arguments=A)),
+        calls(call(1, "b", "g", type="function")), calls(call(1, arguments=B)), *CALL_END], BOTH),
+    Shape("sglang: nulls in later pieces", [
+        calls(call(0, "a", "f", "", type="function")),
+        calls({"index": 0, "id": None, "type": "function", "function": {"name": None, "arguments": A}}),
+        calls({"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": None}}),
+        calls({"index": 1, "id": None, "type": None, "function": {"name": None, "arguments": B}}),
+        calls({"index": 1, "id": None, "type": None, "function": None}), *CALL_END], BOTH),
+    Shape("ollama: one index for all", [
+        calls(call(0, "a", "f", A, type="function")), calls(call(0, "b", "g", B, type="function")), *CALL_END,
+    ], BOTH, whole_calls(call(0, "a", "f", A, type="function"), call(0, "b", "g", B, type="function"))),
+    Shape("one index for all, in one chunk", [
+        calls(call(0, "a", "f", A), call(0, "b", "g", B)), *CALL_END], BOTH),
+    Shape("one index for all, in pieces", [
+        calls(call(0, "a", "f", "")), calls(call(0, arguments='{"x"')), calls(call(0, arguments=": 1}")),
+        calls(call(0, "b", "g", "")), calls(call(0, arguments=B)), *CALL_END], BOTH),
+    Shape("one index for all, no ids", [calls(call(0, None, "f", A)), calls(call(0, None, "g", B)), *CALL_END],
+          BOTH, whole_calls(call(0, None, "f", A), call(0, None, "g", B))),
+    Shape("one index for all, no ids, one function", [
+        calls(call(0, None, "f", A)), calls(call(0, None, "f", B)), *CALL_END],
+        ("", "", [("f", A), ("f", B)], *BOTH[3:])),
+    Shape("one index, no ids, no arguments", [
+        calls(call(0, None, "f", "", type="function")), calls(call(0, None, "g", B, type="function")),
+        *CALL_END], ("", "", [("f", ""), ("g", B)], *BOTH[3:])),
+    Shape("no index", [calls(call(None, "a", "f", A)), calls(call(None, "b", "g", B)), *CALL_END], BOTH),
+    Shape("no index, in pieces", [
+        calls(call(None, "a", "f", "")), calls(call(None, None, None, A)), calls(call(None, "b", "g")),
+        calls(call(None, None, None, B)), *CALL_END], BOTH),
+    Shape("no index, no ids, in one chunk", [calls(call(None, None, "f", A), call(None, None, "g", B)), *CALL_END],
+          BOTH, whole_calls(call(None, None, "f", A), call(None, None, "g", B))),
+    Shape("no index, no ids, each in a chunk", [
+        calls(call(None, None, "f", A)), calls(call(None, None, "g", B)), *CALL_END], BOTH),
+    Shape("null index and id", [
+        calls({"index": None, "id": None, "type": None, "function": {"name": "f", "arguments": A}}),
+        calls({"index": None, "id": None, "type": None, "function": {"name": "g", "arguments": B}}), *CALL_END,
+    ], BOTH, whole_calls({"index": None, "id": None, "type": None, "function": {"name": "f", "arguments": A}},
+                         {"id": "", "function": {"name": "g", "arguments": B}})),
+    Shape("counted from 1", [
+        calls(call(1, "a", "f", "")), calls(call(1, arguments=A)), calls(call(2, "b", "g", B)), *CALL_END], BOTH),
+    Shape("counted from 7, with a gap", [calls(call(7, "a", "f", A)), calls(call(9, "b", "g", B)), *CALL_END], BOTH),
+    Shape("counted backwards", [calls(call(1, "a", "f", A)), calls(call(0, "b", "g", B)), *CALL_END], BOTH),
+    Shape("counted in floats", [calls(call(0.0, "a", "f", A)), calls(call(1.0, "b", "g", B)), *CALL_END], BOTH),
+    Shape("counted in text", [calls(call("0", "a", "f", A)), calls(call("1", "b", "g", B)), *CALL_END], BOTH),
+    Shape("id in each piece", [
+        calls(call(0, "a", "f", "")), calls(call(0, "a", None, '{"x"')), calls(call(0, "a", None, ": 1}")),
+        calls(call(1, "b", "g", "")), calls(call(1, "b", None, B)), *CALL_END], BOTH),
+    Shape("id, name and type in each piece", [
+        calls(call(0, "a", "f", '{"x"', type="function")), calls(call(0, "a", "f", ": 1}", type="function")),
+        calls(call(1, "b", "g", "", type="function")), calls(call(1, "b", "g", B, type="function")), *CALL_END,
+    ], BOTH),
+    Shape("name in each piece, no ids", [
+        calls(call(0, None, "f", '{"x"')), calls(call(0, None, "f", ": 1}")), calls(call(1, None, "g", B)),
+        *CALL_END], BOTH),
+    Shape("vllm 0.5: another id in each piece", [
+        calls(call(0, "r1", "f", "")), calls(call(0, "r2", None, '{"x"')), calls(call(0, "r3", None, ": 1}")),
+        calls(call(0, "r4", None, "")), calls(call(1, "r5", "g", "")), calls(call(1, "r6", None, B)), *CALL_END,
+    ], BOTH),
+    Shape("an id first, then its name", [
+        calls(call(0, "a", "f", A)), calls(call(0, "b", None, None, type="function")),
+        calls(call(0, "b", "g", B)), *CALL_END], BOTH),
+    Shape("an id first, once", [
+        calls(call(0, "a", "f", A)), calls(call(0, "b", None, "")), calls(call(0, None, "g", B)), *CALL_END], BOTH),
+    Shape("an id that comes late", [
+        calls(call(0, None, "f", "")), calls(call(0, "a", None, A)), calls(call(1, None, "g")),
+        calls(call(1, "b", None, B)), *CALL_END], BOTH),
+    Shape("one id for all", [calls(call(0, "x", "f", A)), calls(call(1, "x", "g", B)), *CALL_END],
+          BOTH, whole_calls(call(0, "x", "f", A), call(1, "x", "g", B))),
+    Shape("name in pieces", [
+        calls(call(0, "a", "lo", type="function")), calls(call(0, None, "ok")), calls(call(0, None, None, A)),
+        *CALL_END], ONE),
+    Shape("name in pieces, with the id", [
+        calls(call(0, "a", "lo")), calls(call(0, "a", "o")), calls(call(0, "a", "k", A)), *CALL_END], ONE),
+    Shape("name behind the id", [
+        calls(call(0, "a", type="function")), calls(call(0, None, "look")), calls(call(0, None, None, A)), *CALL_END,
+    ], ONE),
+    Shape("calls that are no list", [chunk({"tool_calls": call(0, "a", "look", A)}), *CALL_END], ONE,
+          whole({"role": "assistant", "content": None, "tool_calls": call(0, "a", "look", A)}, "tool_calls")),
+    Shape("null among calls", [calls(None, call(0, "a", "look", A)), *CALL_END], ONE,
+          whole_calls(None, call(0, "a", "look", A))),
+    Shape("a call and its end in one", [calls(call(0, "a", "look", A), finish="tool_calls"), DONE], ONE),
+    Shape("everything of a call in one", [
+        chunk({"role": "assistant", "content": None, "tool_calls": [call(0, "a", "look", A, type="function")]},
+              "tool_calls"), DONE], ONE),
+    Shape("no calls in words", [ROLE, chunk({"content": "so", "tool_calls": []}), *END], SO),
+    Shape("a call that ended with stop", [calls(call(0, "a", "look", A)), *END], (*ONE[:3], "stop", ONE[4]),
+          whole_calls(call(0, "a", "look", A), finish="stop")),
+    Shape("tool_use", [calls(call(0, "a", "look", A)), chunk(finish="tool_use"), DONE], ONE,
+          whole_calls(call(0, "a", "look", A), finish="tool_use")),
+    Shape("pieces in turns", [
+        calls(call(0, "a", "f", '{"x"'), call(1, "b", "g", '{"y"')), calls(call(1, arguments=": 2}")),
+        calls(call(0, arguments=": 1}")), *CALL_END], BOTH),
+    # Numbers of tokens.
+    with_tokens("all tokens", [-0.5, -1], ""),
+    with_tokens("a null log probability", [-0.5, None], "no_logprobs"),
+    with_tokens("only null log probabilities", [None, None], "no_logprobs"),
+    with_tokens("a null entry", ["entry", -0.5], "no_logprobs"),
+    with_tokens("a log probability in words", [-0.5, "-inf"], "no_logprobs"),
+    with_tokens("a log probability that is no JSON", [-0.5, float("-inf")], "no_logprobs"),
+    with_tokens("a log probability that is no number", [float("nan"), -0.5], "no_logprobs"),
+]  # fmt: skip
+OBJECTS = [
+    Shape("arguments as an object", [calls(call(0, "a", "look", {"x": 1})), *CALL_END], ONE,
+          whole_calls(call(0, "a", "look", {"x": 1}))),
+]  # fmt: skip
+"""Of these the spelling of arguments is ours."""
+
+FAILURES = [
+    {"error": {"message": "out of memory", "type": "x", "code": 500}},
+    {"error": "out of memory", "error_type": "overloaded"},
+    {"error": {"error": {"message": "out of memory"}}},
+    {"object": "error", "message": "out of memory", "type": "BadRequestError", "code": 400},
+    {"detail": "out of memory"},
+    {"msg": "out of memory", "code": -1},
+    {"message": "out of memory", "type": "error"},
+    {**HEAD, "choices": [], "error": {"message": "out of memory", "code": 502}},
+    {**HEAD, "choices": None, "error": {"message": "out of memory"}, "usage": USAGE},
+    {**HEAD, "error": {"code": 502, "message": "out of memory"}, "choices": [
+        {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]},
+    {**HEAD, "choices": [
+        {"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": {"message": "out of memory"}}]},
+    {**HEAD, "choices": [
+        {"index": 0, "delta": {}, "finish_reason": "stop", "error": {"message": "out of memory"}}]},
+    b'event: error\ndata: {"code": 500, "message": "out of memory"}\n\n',
+    b'event: error\ndata: {"type": "error", "error": {"message": "out of memory"}}\n\n',
+    b"event: error\ndata: out of memory\n\n",
+    b"data: out of memory\n\n",
+    b"data: [ERROR] out of memory\n\n",
+]  # fmt: skip
+"""Errors inside a stream that has begun well."""
+NO_ERRORS = [None, {}, "", [], False]
+"""What some write in the place of an error that they do not have."""
+NO_ENDS = [
+    "abort", "aborted", "ABORT", "error", "cancelled", "canceled", "cancel", "timeout", "unknown",
+    "other", "load", "unload", "interrupted", "insufficient_system_resource", "network_error",
+    "malformed_function_call", "failed", "disconnect", "preempted", "5", "x" * 999,
+]  # fmt: skip
+"""Words for an end that no model says."""

@@ -7,9 +7,13 @@ same for Python, for libraries in Rust, and for the programs that we start.
 import os
 import sys
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator
+
+Host = Annotated[str, AfterValidator(lambda host: host.strip().strip("[]"))]
+"""An address to listen on; IPv6 with brackets or without, since addresses of servers have them."""
 OURS: Final = ("ODRADEK_PROXY_URL", "ODRADEK_ENGINE_URL", "ODRADEK_TRAINER_ENGINE_URLS")
 """Variables that name servers of this installation; they are never reached through a proxy."""
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -32,6 +36,11 @@ def direct(environ: Mapping[str, str], *urls: str) -> dict[str, str]:
     hosts = [host for url in (*urls, *named) if (host := _host(url))]
     whole = ",".join(dict.fromkeys([*given, *LOOPBACK, *hosts]))
     return {"NO_PROXY": whole, "no_proxy": whole}
+
+
+def address(host: str, port: int) -> str:
+    """The root of a server that listens there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def settle() -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 from odradek.infra import trust
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
+from odradek.infra.surroundings import address
 from odradek.proxy.access import Gate, Permit
 from odradek.proxy.answers import JSON, error_answer
 from odradek.proxy.call import LEFT
@@ -359,6 +360,6 @@ async def serving(proxy: Proxy) -> AsyncIterator[str]:
                 "choose another with ODRADEK_PROXY_PORT"
             ) from error
         host, port = runner.addresses[0][:2]
-        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        yield address(host, port)
     finally:
         await runner.cleanup()

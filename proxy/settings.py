@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.infra.surroundings import Host
 from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.dialects.tools.hosted import Hosted
@@ -17,7 +18,7 @@ from odradek.schemas.sampling import COLDEST
 def on_loopback(host: str) -> bool:
     """Whether only this machine reaches an address; of names only `localhost` is known to be."""
     try:
-        address = ip_address(host.strip("[]"))
+        address = ip_address(host)
     except ValueError:
         return host.lower() == "localhost"
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
@@ -35,7 +36,7 @@ class ProxySettings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """Where to listen."""
     port: int = Field(default=8400, ge=0, le=65535)
     """On which port; 0 takes a free one."""

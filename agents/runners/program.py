@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +154,8 @@ def _collect(rollout: Rollout, path: Path) -> None:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST_REWARDS:
             return
-        given = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        text = path.read_bytes().removeprefix(BOM_UTF8)
+        given = msgspec.json.decode(text, type=dict[str, Any])
     except (OSError, msgspec.MsgspecError) as error:
         kind = type(error).__name__
         logger.warning("run %s: %s cannot be read: %s", rollout.episode_id, REWARD_FILE, kind)

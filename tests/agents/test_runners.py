@@ -302,3 +302,11 @@ async def test_a_program_reaches_the_proxy_past_any_other(tmp_path, monkeypatch)
     )
     ours = "intern,127.0.0.1,localhost,::1"
     assert ["http://company:3128", ours, ours] == json.loads(seen.read_text())
+
+
+async def test_a_reward_file_of_any_editor_is_read(tmp_path):
+    """A byte order mark is no part of it."""
+    found = await play(
+        "open('reward.json', 'wb').write(b'\\xef\\xbb\\xbf{\\r\\n\"game\": 1}\\r\\n')", tmp_path
+    )
+    assert {"game": 1.0} == values(found)

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from odradek.infra.surroundings import address
+
 END, CALL, ARGUMENTS, THINK, THOUGHT = 999, 500, 501, 502, 503
 FAILURES = {
     "no_route": (404, "application/json", b'{"detail": "Not Found"}'),
@@ -368,13 +370,13 @@ class StubEngine:
 
 
 @asynccontextmanager
-async def listening(app):
+async def listening(app, host="127.0.0.1"):
     """An application on a free port of loopback; gives its address."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, host, 0)
     await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield address(host, runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -11,6 +11,7 @@ from aiohttp import web
 from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings
 from odradek.infra.client import subscribe
+from odradek.infra.surroundings import address
 from odradek.schemas.events import Policy
 from odradek.schemas.topics import POLICIES
 from odradek.trainer.engine.policies import folder_of, newest_policy
@@ -71,7 +72,7 @@ async def serve(settings: EngineSettings, bus: BusSettings | None) -> None:
             raise BadSettings(f"port {settings.port} is in use: choose another --port") from error
         raise BadSettings(f"cannot listen on {settings.host}: {error}") from error
     port = runner.addresses[0][1]
-    log.info("ready: engine on http://%s:%d/v1", settings.host, port)
+    log.info("ready: engine on %s/v1", address(settings.host, port))
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

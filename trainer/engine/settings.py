@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.infra.surroundings import Host
+
 
 class EngineSettings(BaseSettings):
     """Settings of `odradek engine`."""
@@ -22,7 +24,7 @@ class EngineSettings(BaseSettings):
     """Folder of the model to serve; vLLM also takes a name on the Hugging Face hub."""
     name: str = "policy"
     """Name under which the model is listed."""
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """Address to listen on. The engine has no authentication: the proxy stands before it."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""

@@ -16,6 +16,7 @@ from typing import Final
 import requests
 
 from odradek.infra.bus import BusSettings
+from odradek.infra.surroundings import address
 from odradek.trainer.engine.policies import folder_of, newest_policy
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadSettings, EngineDown
@@ -87,7 +88,7 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _end(child))
-    url = f"http://{settings.host}:{settings.port}"
+    url = address(settings.host, settings.port)
     try:
         wait(url, child, settings.ready_s)
         if settings.policy and bus.bootstrap_servers:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from odradek.infra.crash import crash_point
-from odradek.trainer.errors import BrokenCheckpoint, NoRoom
+from odradek.trainer.errors import BrokenCheckpoint, NonFiniteWeights, NoRoom
+from odradek.trainer.tensor_files import non_finite_tensor
 
 MANIFEST: Final = "manifest.json"
 POSITION: Final = "position.json"
@@ -95,6 +96,7 @@ def write(
 
     Raises:
         NoRoom: The disk is full or may not be written to. Nothing half-written counts.
+        NonFiniteWeights: A tensor holds something infinite or no number. Nothing is rotated.
     """
     final = root / f"checkpoint-{step}"
     with room(root):
@@ -103,6 +105,10 @@ def write(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o755)
         fill(partial)
+        if broken := _non_finite(partial):
+            raise NonFiniteWeights(
+                f"step {step} is not saved: {broken}; the checkpoints of before are left alone"
+            )
         (partial / POSITION).write_text(json.dumps(position, sort_keys=True) + "\n")
         files = {}
         for path in sorted(p for p in partial.rglob("*") if p.is_file()):
@@ -133,6 +139,14 @@ def write(
     for leftover in root.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     return sha256_of(final / MANIFEST)
+
+
+def _non_finite(folder: Path) -> str:
+    """Which tensor of a checkpoint holds something infinite or no number, in words, or ""."""
+    for path in sorted(folder.rglob("*.safetensors")):
+        if name := non_finite_tensor(path):
+            return f"{name!r} in {path.name} holds something infinite or no number"
+    return ""
 
 
 def whole(root: Path) -> list[tuple[int, Path]]:
@@ -182,12 +196,19 @@ def refuse_shared(*folders: Path) -> None:
             raise BrokenCheckpoint(f"everybody may write to {folder}: chmod o-w, then look into it")
 
 
+def refuse_non_finite(folder: Path) -> None:
+    """Raise BrokenCheckpoint for one with weights or moments that are no numbers."""
+    if broken := _non_finite(folder):
+        raise BrokenCheckpoint(f"{folder} is not taken: {broken}")
+
+
 def newest(root: Path, *, warn: Callable[[str], None] = lambda _: None) -> Path | None:
-    """The newest checkpoint whose files are what its manifest says, or None."""
+    """The newest checkpoint whose files are what its manifest says, and numbers; or None."""
     for _, folder in whole(root):
         try:
             refuse_shared(root, folder)
             verify(folder)
+            refuse_non_finite(folder)
         except BrokenCheckpoint as error:
             warn(str(error))
             continue

@@ -15,7 +15,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Batch, Refusal, Used
 from odradek.trainer.advantages import Baseline, zero_variance
 from odradek.trainer.lineage import Lineage
-from odradek.trainer.rows import Group, Row, fault_of, rows_of
+from odradek.trainer.rows import NON_FINITE, Group, Row, fault_of, rows_of
 
 REWARDS: Final = 16_384
 """Most rewards that are kept of batches that no step used, for the metrics of the next one."""
@@ -123,6 +123,10 @@ def why_not(batch: Batch) -> str:
     return "zero_variance" if batch.zero_variance or zero_variance(rewards) else ""
 
 
+def _refusal(row: Row, reason: str) -> Refusal:
+    return Refusal(offset=row.offset, reason=reason, episode_id=row.episode_id, row=row.index)
+
+
 class Consumption:
     """Turns groups into accepted rows and steps into positions."""
 
@@ -193,10 +197,7 @@ class Consumption:
         step = self._accepted // self._rules.rows_per_step
         staleness = self._lineage.staleness(row.oldest, step)
         if reason := self._reason(row, staleness):
-            refusal = Refusal(
-                offset=row.offset, reason=reason, episode_id=row.episode_id, row=row.index
-            )
-            return Refused(refusal)
+            return Refused(_refusal(row, reason))
         self._accepted += 1
         return replace(row, staleness=staleness)
 
@@ -221,8 +222,11 @@ class Consumption:
                 return not isinstance(entry, Row)
         return False
 
-    def finish_step(self) -> Passed:
+    def finish_step(self, *, skipped: bool = False) -> Passed:
         """Count one step's rows as used; return what it used and what else lies behind now.
+
+        The rows of a step that was skipped are refused `non_finite`. They are passed like any
+        others, so a run that is resumed does not come to them again.
 
         Raises IndexError if fewer rows than a step takes are waiting.
         """
@@ -237,7 +241,10 @@ class Consumption:
             entry = self._waiting.popleft()
             if isinstance(entry, Row):
                 left -= 1
-                counts[entry.offset] = counts.get(entry.offset, 0) + 1
+                if skipped:
+                    refused.append(_refusal(entry, NON_FINITE))
+                else:
+                    counts[entry.offset] = counts.get(entry.offset, 0) + 1
                 last = replace(last, offset=entry.offset, row=entry.index + 1)
             elif isinstance(entry, Refused):
                 # The position moves behind it, so that nobody who resumes there tells it again.

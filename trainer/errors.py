@@ -5,6 +5,9 @@ TrainerError
 ├── ModelError
 │   ├── NoModel             the folder is no model: a mistake, exit code 2
 │   └── NoTokenizer         the model has no tokenizer: a mistake, exit code 2
+├── NumbersError
+│   ├── NonFiniteWeights    weights that are no numbers are neither saved nor sent: crash
+│   └── NonFiniteSteps      several steps in a row came to no number: crash, one step a start
 ├── BatchError
 │   ├── PositionGone        retention has deleted what a batch or a position points at: crash, or
 │   │                       refused where the batch is a replay's
@@ -43,6 +46,18 @@ class NoModel(ModelError):
 
 class NoTokenizer(ModelError):
     """A model folder without a tokenizer."""
+
+
+class NumbersError(TrainerError):
+    """What should be a number is infinite, or none."""
+
+
+class NonFiniteWeights(NumbersError):
+    """Weights, or what the optimizer remembers of them."""
+
+
+class NonFiniteSteps(NumbersError):
+    """Optimizer steps, one after the other."""
 
 
 class BatchError(TrainerError):

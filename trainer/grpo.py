@@ -23,10 +23,13 @@ from odradek.schemas.events import Policy
 from odradek.trainer import attention, checkpoint, optimizer_state
 from odradek.trainer.consumption import Passed
 from odradek.trainer.engine.decode import load_tokenizer
+from odradek.trainer.errors import NonFiniteWeights
+from odradek.trainer.guard import non_finite, trained_tensors, why_not_step
 from odradek.trainer.hands import Hands
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
 from odradek.trainer.moves import At, Load, Move, Moves, Save, drive
 from odradek.trainer.packing import packed
+from odradek.trainer.rows import NON_FINITE
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step_metrics import StepMetrics
 from odradek.trainer.trl_config import config_of, on_cpu, without_cuda
@@ -57,6 +60,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._took: dict[str, float] = {}
         self._whole = Whole(0, 0)
         self._saved_step = -1
+        self._fault = ""
+        """What of the step under way is no number."""
         # A resumed run's model is that of its checkpoint, whatever `model` says by now.
         begin = str(hands.standing.folder or settings.model)
         tokenizer = load_tokenizer(begin)
@@ -186,8 +191,16 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The last thing before the optimizer: without gradients, its step is none."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self.measured.grad_norm = float(norm) if norm is not None else 0.0
+        self._fault = why_not_step(
+            self._inner_optimizer, self.measured.loss, self.measured.grad_norm
+        )
+        if self._fault:
+            self._inner_optimizer.zero_grad(set_to_none=True)
+        # What accelerate says of a step whose gradients overflowed: the scheduler stands still.
+        self.optimizer._is_overflow = bool(self._fault)  # noqa: SLF001 - it has no other way
         return norm
 
     def _log_step_metrics(self) -> None:
@@ -209,9 +222,10 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
 
     def finish_step(self, step: int) -> None:
         """Make a finished optimizer step durable, then known; `moves` says in which order."""
-        feed = self.hands.feed
+        feed, fault = self.hands.feed, self._fault
+        self._check_weights(f"step {step} made weights of which")
         with feed.lock:
-            passed = feed.consumption.finish_step()
+            passed = feed.consumption.finish_step(skipped=bool(fault))
             # What is fed from here on is behind this step: its checkpoint must not stand beyond
             # refusals that its entry does not tell.
             position = feed.consumption.position
@@ -227,13 +241,33 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         ):
             self._took = metrics
             stopping = feed.stopping.is_set()
-            drive(self._moves.finish(step, passed, position, metrics, stopping=stopping), self._do)
+            if fault:
+                self._say_skipped(step, passed, fault)
+            doing = self._moves.finish(
+                step, passed, position, metrics, skipped=bool(fault), stopping=stopping
+            )
+            drive(doing, self._do)
         feed.told(passed.position)
-        log.info(
-            "step %d: version %d, success %.3f, loss %.4f, staleness %.1f, batch %d",
-            *(step, self.version, metrics.get("success", 0.0), metrics["loss"]),
-            *(metrics["staleness_mean"], passed.position),
+        if not fault:
+            log.info(
+                "step %d: version %d, success %.3f, loss %.4f, staleness %.1f, batch %d",
+                *(step, self.version, metrics.get("success", 0.0), metrics["loss"]),
+                *(metrics["staleness_mean"], passed.position),
+            )
+
+    def _say_skipped(self, step: int, passed: Passed, fault: str) -> None:
+        rows = [refusal.offset for refusal in passed.refused if refusal.reason == NON_FINITE]
+        log.warning(
+            "step %d is skipped, nothing is moved: its %s would be no number; %d rows of batches "
+            "%d to %d are refused",
+            *(step, fault, len(rows), min(rows), max(rows)),
         )
+
+    def _check_weights(self, what: str) -> None:
+        """Raise NonFiniteWeights: nothing has been saved, sent or told of these weights."""
+        model = self.accelerator.unwrap_model(self.model)
+        if name := non_finite(trained_tensors(model, self._inner_optimizer)):
+            raise NonFiniteWeights(f"{what} {name!r} holds something infinite or no number")
 
     def _do(self, move: Move) -> Any:
         """Make one move of `moves`; `tests/trainer/test_kills.py` dies between any two."""
@@ -261,6 +295,9 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     def _sync_weight(self) -> None:
         """What TRL calls once, before the first rollout."""
         step = self._begun_at = self._saved_step = int(self.state.global_step)
+        self._check_weights(
+            f"{self.hands.standing.folder or self.settings.model} is a model of which"
+        )
         drive(self._moves.begin(step), self._do)
         log.info("ready: trainer (step %d, version %d)", step, self.version)
 

@@ -6,6 +6,7 @@ of them. So what is tried there under ten thousand kinds of death is the order t
 """
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,12 +14,15 @@ from msgspec import Struct
 
 from odradek.schemas.events import Policy, Step
 from odradek.trainer.consumption import Passed, Position
+from odradek.trainer.errors import NonFiniteSteps
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.standing import Standing
 
 KNOWN_VERSIONS = 64
 """How many versions a checkpoint knows the steps of."""
+MOST_SKIPPED = 3
+"""How many steps may be skipped in a row before a run ends."""
 
 
 class At(Struct, frozen=True):
@@ -72,15 +76,19 @@ class Moves:
     Attributes:
         version: The last one that this start took, or that anybody had before it.
         position: Of the first row that no finished step has used.
+        skipped: How many steps were skipped in a row, those of earlier starts included.
     """
 
     def __init__(self, settings: TrainerSettings, standing: Standing, lineage: Lineage) -> None:
         self.version = standing.version
         self.position = standing.position
+        self.skipped = standing.skipped
         self._settings = settings
         self._standing = standing
         self._lineage = lineage
         self._begun = False
+        self._sent = standing.position.step
+        """The step whose weights the engines have."""
         self._uri = self._digest = ""
         """Of the weights that the engines have."""
 
@@ -97,6 +105,7 @@ class Moves:
                 step,
                 Passed(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
                 optimized=swallowed.optimized,
+                skipped=swallowed.skipped,
                 metrics=swallowed.metrics,
                 checkpoint=swallowed.checkpoint,
             )
@@ -111,6 +120,7 @@ class Moves:
         position: Position,
         metrics: dict[str, float] | None = None,
         *,
+        skipped: bool = False,
         stopping: bool = False,
     ) -> Doing:
         """Make a finished optimizer step durable, then known. A run may die between any two moves.
@@ -120,29 +130,51 @@ class Moves:
             passed: What lies behind since the step before.
             position: The first row that it has not used.
             metrics: Looked at again for each entry: its driver may add to them.
+            skipped: Whether it moved nothing, because it came to no number.
             stopping: Whether it is the last one of this start.
+
+        Raises NonFiniteSteps once everything is told about the last of MOST_SKIPPED in a row.
         """
         settings = self._settings
         self.position = position
+        self.skipped = self.skipped + 1 if skipped else 0
         digest = ""
+        entry = partial(
+            self.entry, step, passed, optimized=not skipped, skipped=skipped, metrics=metrics
+        )
         yield At("optimizer_before_checkpoint")
         # 1. The checkpoint. Dying above: the step never was, its batches are trained on again.
         #    Dying below: the step is done; the next start tells the ledger what we did not.
-        if step % settings.save_every == 0 or stopping:
-            entry = self.entry(step, passed, optimized=True, metrics=metrics)
-            digest = yield self._save(step, entry)
+        #    A skipped step has one whenever it comes: the weights are those of before, and the
+        #    position is behind its rows, so no start ever comes to them again.
+        if step % settings.save_every == 0 or skipped or stopping:
+            digest = yield self._save(step, entry())
         yield At("checkpoint_before_engine")
         # 2. The engine, under a version that the ledger has taken first. Dying below: it samples
         #    under a version that no Policy tells; the next start goes above it, and the ledger
         #    says which weights it was.
-        if step % settings.sync_every == 0:
+        #    A skipped step takes none; the first good one after it makes up for it.
+        if self._is_due(step) and not skipped:
             yield from self._load(step)
             # 3. The log: the policy first, so that a reader of the ledger finds it known.
             yield At("engine_before_policy")
             yield Tell(self._policy(step, digest))
         yield At("policy_before_step")
-        yield Tell(self.entry(step, passed, optimized=True, metrics=metrics, checkpoint=digest))
+        yield Tell(entry(checkpoint=digest))
         yield At("step_told")
+        # 4. The end of the run, if nothing but that is left. Dying above: the checkpoint knows how
+        #    many were skipped, so the next start ends with its first skipped step.
+        if self.skipped >= MOST_SKIPPED:
+            raise NonFiniteSteps(
+                f"{self.skipped} steps in a row came to no number, the last of them step {step}; "
+                "the weights are those of before. Look at `refused` in `odradek tail "
+                "rl.steps.v1`; a lower learning_rate or a max_grad_norm may help"
+            )
+
+    def _is_due(self, step: int) -> bool:
+        """Whether a multiple of `sync_every` lies between what the engines have and a step."""
+        every = self._settings.sync_every
+        return step // every > self._sent // every
 
     def end(self, step: int) -> Doing:
         """The last moves of a start whose last step has no checkpoint."""
@@ -158,6 +190,7 @@ class Moves:
         yield At("version_before_weights")
         # Before the engine can sample with it: rows of this version may come back at once.
         self._lineage.publish(self.version, step)
+        self._sent = step
         self._uri, self._digest = yield Load(self.version)
 
     @property
@@ -171,6 +204,7 @@ class Moves:
         passed: Passed,
         *,
         optimized: bool = False,
+        skipped: bool = False,
         metrics: dict[str, float] | None = None,
         checkpoint: str = "",
     ) -> Step:
@@ -184,6 +218,7 @@ class Moves:
             row=passed.row,
             topic=settings.batches_topic,
             optimized=optimized,
+            skipped=skipped,
             used=passed.used,
             refused=passed.refused,
             version=self.version,
@@ -214,6 +249,7 @@ class Moves:
                 "row": self.position.row,
                 "step": self.position.step,
                 "version": self.version,
+                "skipped": self.skipped,
                 "versions": {str(one): self._lineage.step_of(one) for one in known},
                 "run": self._settings.run,
                 "topic": self._settings.batches_topic,

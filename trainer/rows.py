@@ -21,8 +21,10 @@ LEAST_LOGPROB: Final = -50.0
 """Nobody samples a token as rare as 2e-22: what is lower is an engine's word for minus infinity."""
 ROUNDING: Final = 1e-3
 """How far above 0 a log probability may come out: a softmax is a rounded sum."""
-FAULTS: Final = ("logprobs", "advantage")
-"""What may be wrong with a row's numbers; see `fault_of`."""
+NON_FINITE: Final = "non_finite"
+"""Why the rows of a step that came to no number are refused."""
+FAULTS: Final = ("logprobs", "advantage", NON_FINITE)
+"""What may be wrong with a row's numbers, or with those that came of them."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ class Standing:
         version: The last version anybody published under the policy's name.
         folder: The checkpoint to go on from, None for a new run.
         position: Of the first row to use.
+        skipped: How many steps before it were skipped in a row.
         resumed: sha256 of that checkpoint's manifest.
         swallowed: The ledger entry of that checkpoint's step, where a crash came between writing
             the checkpoint and telling the log.
@@ -39,6 +40,7 @@ class Standing:
     version: int = 0
     folder: Path | None = None
     position: Position = field(default_factory=Position)
+    skipped: int = 0
     resumed: str = ""
     swallowed: Step | None = None
 
@@ -101,6 +103,7 @@ def stand(
         )
     found.version = max(found.version, int(stored["version"]))
     found.position = Position(stored["offset"], stored["row"], stored["step"])
+    found.skipped = stored.get("skipped", 0)  # a checkpoint of before has none
     found.resumed = checkpoint.sha256_of(folder / checkpoint.MANIFEST)
     found.swallowed = _swallowed(own, found.resumed, stored)
     return found

@@ -28,6 +28,11 @@ class StepMetrics:
         self._staleness: list[float] = []
         self._mismatch_max = 0.0
 
+    @property
+    def loss(self) -> float:
+        """Of the micro-batches that were added."""
+        return self._sums.get("loss", 0.0)
+
     @torch.no_grad()
     def add(
         self,

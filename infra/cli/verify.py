@@ -75,6 +75,7 @@ def _told(run: dict[str, Any]) -> str:
     reasons = ", ".join(f"{name} {n}" for name, n in run["refused"].items())
     return (
         f"run {run['run']}: {run['steps']} steps to version {run['version']} in {run['starts']} "
-        f"starts ({run['steps_redone']} steps done again); {run['batches_used']} batches used, "
+        f"starts ({run['steps_redone']} steps done again, {run['steps_skipped']} skipped); "
+        f"{run['batches_used']} batches used, "
         f"{refused} refusals{f' ({reasons})' if reasons else ''}, {run['waiting']} waiting"
     )

@@ -78,6 +78,8 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     topic: str = "rl.batches.v1"
     optimized: bool = True
     """False where batches were passed without an optimizer step."""
+    skipped: bool = False
+    """The step came to no number: it keeps its number, moved nothing, and its rows are refused."""
     used: tuple[Used, ...] = ()
     refused: tuple[Refusal, ...] = ()
     version: Count = 0

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from odradek.schemas.events import Refusal, Step
 from odradek.streams.ledger.findings import Findings
 
-ROW_REASONS: Final = frozenset({"stale", "too_long", "logprobs", "advantage"})
+ROW_REASONS: Final = frozenset({"stale", "too_long", "logprobs", "advantage", "non_finite"})
 """Refusals of single rows; all others are of a whole episode, or of a whole batch."""
 
 
@@ -30,7 +30,7 @@ class Line:
     """Entries of one run in the order of the ledger, folded into what counts.
 
     Attributes:
-        steps: The steps that count, by number.
+        steps: The steps that count, by number, skipped ones among them.
         redone: How many were cut off by a crash and done again.
         starts: How often the trainer was started.
         last: The newest entry.
@@ -67,7 +67,7 @@ class Line:
             self._whole[entry.checkpoint] = spot_of(entry)
         for refusal in entry.refused:
             self._refuse(entry.incarnation, refusal)
-        if entry.optimized:
+        if entry.optimized or entry.skipped:
             if entry.step in self.steps:
                 self._found.duplicated.append(f"step {entry.step} of run {self.run}")
             self.steps[entry.step] = entry

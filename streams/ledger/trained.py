@@ -61,6 +61,7 @@ class Trained:
             "version": line.last.version,
             "steps": len(line.steps),
             "starts": line.starts,
+            "steps_skipped": sum(step.skipped for step in line.steps.values()),
             "steps_redone": line.redone,
             "batches_used": len(used),
             "rows_used": sum(used.values()),

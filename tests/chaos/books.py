@@ -118,10 +118,10 @@ def line(steps: Iterable[events.Step]) -> list[events.Step]:
         if fresh:
             # The first entry of a start names the step that it goes on from, and may tell that
             # step itself, where a crash came between its checkpoint and its entry.
-            first = entry.step if entry.optimized else entry.step + 1
+            first = entry.step if entry.optimized or entry.skipped else entry.step + 1
             for step in [one for one in kept if one >= first]:
                 del kept[step]
-        if entry.optimized:
+        if entry.optimized or entry.skipped:
             kept[entry.step] = entry
     return [kept[step] for step in sorted(kept)]
 
@@ -137,11 +137,12 @@ def _training(log: Log, verdict: Verdict, given: Given, episodes: Found) -> None
         verdict.add("step_lost", f"the line of checkpoints has steps {numbers}")
     used: Counter[int] = Counter()
     for step in kept:
-        rows = sum(one.rows for one in step.used)
-        if rows != given.rows_per_step:
-            verdict.add("step_size", f"step {step.step} used {rows} rows")
-        for one in step.used:
-            used[one.offset] += one.rows
+        taken = Counter({one.offset: one.rows for one in step.used})
+        if step.skipped:
+            taken.update(one.offset for one in step.refused if one.reason == "non_finite")
+        if taken.total() != given.rows_per_step:
+            verdict.add("step_size", f"step {step.step} used {taken.total()} rows")
+        used += taken
     reached = max((step.position for step in kept), default=0)
     waiting = 0
     for record, batch in log.batches:

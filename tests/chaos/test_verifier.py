@@ -198,13 +198,19 @@ def test_tokens_of_another_call_are_found(clean):
 def test_the_line_of_checkpoints_leaves_out_what_a_restart_cut_off():
     """A start that goes on from step 2 undoes step 3; one that tells step 4 had it on disk."""
 
-    def step(incarnation, number, *, optimized=True):
+    def step(incarnation, number, *, optimized=True, skipped=False):
         return events.Step(
-            run="r", incarnation=incarnation, step=number, position=number, optimized=optimized
-        )
+            run="r", incarnation=incarnation, step=number, position=number, optimized=optimized,
+            skipped=skipped,
+        )  # fmt: skip
 
-    told = [step(1, 1), step(1, 2), step(1, 3), step(2, 2, optimized=False), step(2, 3), step(3, 4)]
-    assert [(1, 1), (1, 2), (2, 3), (3, 4)] == [(one.incarnation, one.step) for one in line(told)]
+    told = [
+        step(1, 1), step(1, 2), step(1, 3), step(2, 2, optimized=False), step(2, 3), step(3, 4),
+        step(3, 5, optimized=False, skipped=True),
+    ]  # fmt: skip
+    assert [(1, 1), (1, 2), (2, 3), (3, 4), (3, 5)] == [
+        (one.incarnation, one.step) for one in line(told)
+    ]
 
 
 def _with(given, **changed):

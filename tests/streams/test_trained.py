@@ -118,6 +118,35 @@ def test_a_refused_row_is_one_row_and_not_its_whole_episode(reason):
     assert {reason: 1} == table["refused"]
 
 
+def test_a_skipped_step_is_a_step_of_the_line_that_used_nothing():
+    """Its rows are refused; the start that goes on behind it does not come to them again."""
+    refused = tuple(
+        Refusal(offset=at, reason="non_finite", episode_id=f"e{at}-{row}", row=row)
+        for at, row in [(2, 2), (2, 3), (3, 0), (3, 1), (3, 2), (3, 3)]
+    )
+    steps = whole_run()
+    steps[3] = step(1, 2, 4, version=2, optimized=False, skipped=True, refused=refused,
+                    weights="w1")  # fmt: skip
+    found, (table,) = check(steps)
+    assert found.none, found
+    assert (4, 1, 17) == tuple(table[name] for name in ("steps", "steps_skipped", "rows_used"))
+    assert {"stale": 1, "zero_variance": 1, "non_finite": 6} == table["refused"]
+
+
+def test_a_skipped_step_that_is_missing_or_forgets_a_row_is_found():
+    """The ledger closes only if every row of it is refused by name."""
+    refused = tuple(
+        Refusal(offset=at, reason="non_finite", episode_id=f"e{at}-{row}", row=row)
+        for at, row in [(2, 2), (2, 3), (3, 0), (3, 1), (3, 2)]
+    )
+    steps = whole_run()
+    steps[3] = step(1, 2, 4, version=2, optimized=False, skipped=True, refused=refused,
+                    weights="w1")  # fmt: skip
+    assert any("batch 3" in one for one in check(steps)[0].lost)
+    steps[3] = step(1, 2, 4, version=2, optimized=False, weights="w1")
+    assert any("step 2" in one for one in check(steps)[0].lost)
+
+
 def planted(**changes):
     """The run with changes to its entries, by index."""
     steps = whole_run()

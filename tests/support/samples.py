@@ -180,6 +180,7 @@ SAMPLES: dict[str, events.Event] = {
         row=2,
         topic="replay.batches",
         optimized=False,
+        skipped=True,
         used=(events.Used(offset=17, rows=4, digest="dd"),),
         refused=(events.Refusal(offset=16, reason="stale", episode_id="episode-0", row=1),),
         version=5,

@@ -169,6 +169,37 @@ def test_the_rewards_of_groups_that_no_step_used_are_the_newest_ones():
 
 
 @settings(max_examples=60)
+@given(shapes, st.sets(st.integers(0, 12)))
+def test_the_rows_of_a_skipped_step_are_passed_as_any_others_and_refused(rewards, skipped):
+    """Whichever steps are skipped: same rows in each, same positions, each row told once."""
+
+    def run(skip):
+        consumption = Consumption(RULES, Lineage())
+        told = []
+        for offset, worth in enumerate(rewards):
+            consumption.feed(group_with_rewards(offset, worth))
+            while consumption.waiting >= RULES.rows_per_step:
+                passed = consumption.finish_step(skipped=len(told) in skip)
+                told.append((passed, consumption.position))
+        return told
+
+    for number, ((plain, at), (passed, position)) in enumerate(
+        zip(run(set()), run(skipped), strict=True)
+    ):
+        assert (at, plain.position, plain.row) == (position, passed.position, passed.row)
+        rows = [(r.offset, r.row) for r in passed.refused if r.reason == "non_finite"]
+        others = [r for r in passed.refused if r.reason != "non_finite"]
+        assert list(plain.refused) == others
+        if number in skipped:
+            assert () == passed.used
+            taken = {use.offset: use.rows for use in plain.used}
+            assert taken == {at: sum(o == at for o, _ in rows) for at, _ in rows}
+            assert len(set(rows)) == len(rows) == RULES.rows_per_step
+        else:
+            assert ([], plain) == (rows, passed)
+
+
+@settings(max_examples=60)
 @given(shapes)
 def test_every_batch_is_passed_once_and_every_row_is_used_or_refused_once(rewards):
     """Conservation, as the ledger tells it."""

@@ -9,6 +9,7 @@ import os
 
 import pytest
 from chaos.power import watched
+from spoiled import spoil
 from weight_engine import WeightEngine
 
 from odradek.infra.crash import POINTS
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.torch
 
 STEPS = 3
 EVERY_STEP_SAVED = ("manifest_before_rename", "checkpoint_before_engine", "engine_before_policy")
+AROUND_A_SKIPPED_STEP = ("optimizer_before_checkpoint", "between_files", "checkpoint_before_engine")
 CASES = [(point, 2) for point in POINTS["train"]] + [(point, 1) for point in EVERY_STEP_SAVED]
 
 
@@ -60,8 +62,9 @@ class DirectEngines(Engines):
 class Life:
     """A run over several starts: the log and the engine outlive each of them."""
 
-    def __init__(self, bench, groups, name, **settings) -> None:
+    def __init__(self, bench, groups, name, *, skips=(), **settings) -> None:
         self.bench, self.groups, self.name, self.settings = bench, groups, name, settings
+        self.skips = skips
         self.log = ListedAnnouncements()
         self.engine = WeightEngine()
 
@@ -76,6 +79,7 @@ class Life:
             self.groups, name=self.name, standing=found, announced=self.log, at=at,
             engines=DirectEngines(self.engine, at), **self.settings,
         )  # fmt: skip
+        spoil(made.trainer, *self.skips)
         try:
             with contextlib.suppress(Died):
                 made.trainer.run()
@@ -86,7 +90,7 @@ class Life:
 
     def line(self):
         """Optimizer steps in the line that led to the end: a step done again replaces the first."""
-        found = {entry.step: entry for entry in self.log.steps if entry.optimized}
+        found = {e.step: e for e in self.log.steps if e.optimized or e.skipped}
         return [found[step] for step in sorted(found)]
 
 
@@ -96,26 +100,42 @@ def whole():
     return {}
 
 
-def undisturbed(whole, bench, groups, save_every):
-    if save_every not in whole:
-        whole[save_every] = life = Life(
+def undisturbed(whole, bench, groups, save_every, skips=()):
+    if (save_every, skips) not in whole:
+        whole[save_every, skips] = life = Life(
             bench, groups, f"whole-{save_every}", max_steps=STEPS, rows_per_step=8, save_every=save_every,
+            skips=skips,
         )  # fmt: skip
         assert life.start()
-    return whole[save_every]
+    return whole[save_every, skips]
 
 
-@pytest.mark.parametrize("point,save_every", CASES)
-def test_a_trainer_killed_anywhere_ends_with_the_same_weights(bench, groups, whole, point, save_every):  # fmt: skip
+@pytest.mark.parametrize(
+    "point,save_every,skips",
+    [(*case, ()) for case in CASES] + [(point, 1000, (2,)) for point in AROUND_A_SKIPPED_STEP],
+)
+def test_a_trainer_killed_anywhere_ends_with_the_same_weights(
+    bench, groups, whole, point, save_every, skips
+):
     """Killed at a point's second passing, killed again at its first, then left alone."""
-    undisturbed_life = undisturbed(whole, bench, groups, save_every)
-    life = Life(bench, groups, "killed", max_steps=STEPS, rows_per_step=8, save_every=save_every)
+    undisturbed_life = undisturbed(whole, bench, groups, save_every, skips)
+    life = Life(
+        bench,
+        groups,
+        "killed",
+        max_steps=STEPS,
+        rows_per_step=8,
+        save_every=save_every,
+        skips=skips,
+    )
     assert not life.start(dying(point, 2))
     life.start(dying(point, 1))  # where the first death was behind the last step, it just ends
     assert life.start()
     line, expected = life.line(), undisturbed_life.line()
     assert expected[-1].weights == line[-1].weights != ""
     assert [entry.used for entry in expected] == [entry.used for entry in line]
+    assert [entry.refused for entry in expected] == [entry.refused for entry in line]
+    assert list(skips) == [entry.step for entry in line if entry.skipped]
     assert [(e.position, e.row) for e in expected] == [(e.position, e.row) for e in line]
     no_version_is_used_again(life)
     the_ledger_closes(life)
@@ -136,7 +156,8 @@ def the_ledger_closes(life):
         trained.policy(policy)
     (table,) = trained.check(lambda pointer: rows.get(pointer.episode_id, 0))
     assert found.none, found
-    assert (STEPS, 8 * STEPS) == (table["steps"], table["rows_used"])
+    made = STEPS - len(life.skips)
+    assert (STEPS, 8 * made) == (table["steps"], table["rows_used"])
 
 
 def test_a_start_that_finds_all_steps_done_makes_none(bench, groups):

@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 
 from odradek.infra.crash import crash_point
 from odradek.trainer.checkpoint import WEIGHTS, fsync, make_durably, room, sha256_of
+from odradek.trainer.errors import NonFiniteWeights
+from odradek.trainer.guard import non_finite
 from odradek.trainer.weights.engines import Engines
 
 _VERSION: Final = re.compile(r"v(\d+)")
@@ -57,14 +59,23 @@ class DirectoryTransfer:
         """Nothing yet: engines go on sampling while the file is written."""
 
     def send_weights(self, iterator: Iterable[tuple[str, torch.Tensor]]) -> None:
-        """Write the parameters under the next version's name. Raises NoRoom."""
+        """Write the parameters under the next version's name.
+
+        Raises:
+            NoRoom: The disk is full or may not be written to.
+            NonFiniteWeights: One of them is no number; nothing is written.
+        """
+        parameters = list(iterator)
+        if name := non_finite(parameters):
+            what = f"{name!r} holds something infinite or no number"
+            raise NonFiniteWeights(f"version {self.version} is not sent: {what}")
         folder = self._root / f"v{self.version}"
         partial = self._root / f".partial-v{self.version}"
         with room(self._root):
             shutil.rmtree(partial, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)  # never announced, or it had another number
             partial.mkdir(parents=True)
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in iterator}
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters}
             save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
             if self._config is not None and self._config.is_file():
                 shutil.copyfile(self._config, partial / "config.json")

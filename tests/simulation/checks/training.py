@@ -12,7 +12,7 @@ from odradek.trainer.consumption import Consumption, Position, why_not
 from odradek.trainer.rows import Group
 from odradek.trainer.standing import Standing, lineage_of
 from simulation.checks.logs import Find, events
-from simulation.trainer import FIRST, WEIGHTS, after
+from simulation.trainer import FIRST, WEIGHTS, after, skipped
 from simulation.world import World
 
 
@@ -54,7 +54,9 @@ def course(world: World) -> Course:
     rows = [row for group in _groups(world) for row in consumption.feed(group)]
     size, chain = settings.rows_per_step, [FIRST]
     for at in range(0, len(rows) - size + 1, size):
-        chain.append(after(chain[-1], rows[at : at + size]))
+        step = rows[at : at + size]
+        skip = skipped(len(chain), chain[-1], step)
+        chain.append(chain[-1] if skip else after(chain[-1], step))
     return Course(ledger, policies, chain)
 
 
@@ -63,7 +65,7 @@ def weights(world: World) -> Find:
     told = course(world)
     if world.engine.weights != told.chain[-1]:
         yield f"the engine has other weights than an undisturbed run after {told.steps} steps"
-    made = {step.step: step for step in told.ledger if step.optimized}
+    made = {step.step: step for step in told.ledger if step.optimized or step.skipped}
     for number, step in made.items():
         if number > told.steps:
             yield f"step {number} was made, but the log is good for {told.steps}"
@@ -97,7 +99,7 @@ def remade(world: World) -> Find:
     """No step is made again once its checkpoint was told, and none with other rows."""
     made: dict[int, Step] = {}
     for step in course(world).ledger:
-        if not step.optimized:
+        if not (step.optimized or step.skipped):
             continue
         before = made.get(step.step)
         if before is not None and step.weights != before.weights:

@@ -92,8 +92,8 @@ def position_read_ahead() -> Patches:
     """A checkpoint stands where reading is, not where the optimizer is."""
     finish = Consumption.finish_step
 
-    def ahead(self: Consumption) -> Passed:
-        passed = finish(self)
+    def ahead(self: Consumption, **more: Any) -> Passed:
+        passed = finish(self, **more)
         self._at = Position(self._read, 0, self._at.step)
         return passed
 
@@ -104,8 +104,8 @@ def refusals_untold() -> Patches:
     """What is refused is passed without a word."""
     finish = Consumption.finish_step
 
-    def silent(self: Consumption) -> Passed:
-        return replace(finish(self), refused=())
+    def silent(self: Consumption, **more: Any) -> Passed:
+        return replace(finish(self, **more), refused=())
 
     return [(Consumption, "finish_step", silent)]
 

@@ -12,6 +12,7 @@ from odradek.infra import telemetry
 from odradek.schemas import codec, ids
 from odradek.schemas.events import Expected, Task
 from odradek.schemas.topics import A2A_REQUESTS, EPISODES, agent_topic
+from odradek.schemas.worth import fault
 
 SOURCE: Final = "/dispatcher"
 ENVELOPE: Final = 16 * 1024
@@ -28,7 +29,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(task: Task) -> None:
-    """Raise RequestRefused if the task makes requests that no host would read."""
+    """Raise RequestRefused if no host would read the task's requests, or none should."""
     try:
         msgspec.json.decode(task.input)  # passes through unread until here
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -36,6 +37,8 @@ def check(task: Task) -> None:
     size = len(bytes(task.input)) + len(msgspec.json.encode(task.sampling))
     if size > LARGEST - ENVELOPE:
         raise RequestRefused("too_large", f"an input of {size} bytes fits no request")
+    if (wrong := fault(task)) is not None:
+        raise RequestRefused(wrong.reason, wrong.detail)
 
 
 def records_of(order: Order, max_attempts: int) -> list[Entry]:
@@ -93,7 +96,7 @@ def _request(task: Task, sample: int, max_attempts: int, traceparent: str | None
                 purpose=task.purpose,
                 item=task.item,
                 rewards=task.rewards,
-                failure_reward=task.failure_reward,
+                failure_reward=task.failure_reward or 0.0,
                 timeouts=task.timeouts,
                 sampling=task.sampling,
                 model=task.model,

@@ -10,6 +10,7 @@ InfraError
 │   ├── PositionLost         retention has deleted what we had not read
 │   └── TakenTwice           an offset was handed out a second time: a mistake of ours
 ├── NoSuchName               `module:function` names nothing that is there
+├── TaskRefused              a task that would teach the wrong thing: not published
 ├── TokenError               a credential is missing, forged, expired or for something else
 └── ProjectError             odradek.toml or a setting cannot be used
 """
@@ -61,6 +62,10 @@ class TakenTwice(BusError):
 
 class NoSuchName(InfraError):
     """`module:function` names nothing that is there."""
+
+
+class TaskRefused(InfraError):
+    """A task that the dispatcher would refuse, found out before it is published."""
 
 
 class TokenError(InfraError):

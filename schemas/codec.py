@@ -242,7 +242,9 @@ def _numbered_task(task: events.Task) -> events.Task:
     return msgspec.structs.replace(
         task,
         rewards={name: _number(f"rewards.{name}", of) for name, of in task.rewards.items()},
-        failure_reward=_number("failure_reward", task.failure_reward),
+        failure_reward=None
+        if task.failure_reward is None
+        else _number("failure_reward", task.failure_reward),
         # A default that was made anew would be written.
         timeouts=task.timeouts if task.timeouts == _DEFAULT else events.Timeouts(**timeouts),
     )

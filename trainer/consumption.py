@@ -14,6 +14,7 @@ import numpy as np
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Refusal, Used
 from odradek.trainer.advantages import Baseline, zero_variance
+from odradek.trainer.barren import Barren
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.rows import NON_FINITE, Group, Row, fault_of, rows_of
 
@@ -143,6 +144,9 @@ class Consumption:
         """Behind `_at`, in order."""
         self._told = 0
         """How many of the waiting refusals an idle report has already named."""
+        self._barren = Barren()
+        self.remark = ""
+        """A line for people about the group that was fed last, or ""."""
 
     @property
     def position(self) -> Position:
@@ -164,6 +168,8 @@ class Consumption:
         self._read = group.offset + 1
         chosen = self._choose(group)
         rows = [entry for entry in chosen if isinstance(entry, Row)]
+        reasons = (entry.refusal.reason for entry in chosen if isinstance(entry, Refused))
+        self.remark = self._barren.see(group.batch, reasons, rows=len(rows))
         self._waiting += chosen
         self._waiting.append(End.of(group, rows=bool(rows)))
         if self._nothing_waits():

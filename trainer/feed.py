@@ -4,6 +4,7 @@ TRL asks for an object that fills a queue with `RolloutSample`s. Ours reads grou
 lets `Consumption` decide which of their rows are used, and puts those into the queue in order.
 """
 
+import logging
 import queue
 import threading
 import time
@@ -16,6 +17,8 @@ from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 from odradek.trainer.consumption import Consumption, Passed
 from odradek.trainer.errors import RowsEnded
 from odradek.trainer.rows import Group, Row
+
+log = logging.getLogger("odradek")
 
 POLL_S: Final = 0.2
 
@@ -160,6 +163,8 @@ class LogFeed:
                     continue
                 with self.lock:
                     rows = self.consumption.feed(group)
+                if self.consumption.remark:
+                    log.warning("%s", self.consumption.remark)
                 for row in rows:
                     self._put(sample_of(row))
         except BaseException as failure:  # noqa: BLE001 - handed to the training thread, as is

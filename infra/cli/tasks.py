@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings, KafkaAppender, require_topics
-from odradek.infra.client import publish_task
+from odradek.infra.client import publish_task, warn
 from odradek.infra.project.tasks import epochs as repeated
 from odradek.infra.project.tasks import read
 from odradek.schemas.events import Task
@@ -45,6 +45,7 @@ def publish(file: Path, epochs: int, keep_ids: bool, as_json: bool) -> None:
         raise click.UsageError("--keep-ids and --epochs exclude each other: ids must be unique")
     tasks = read(file, keep_ids=keep_ids)
     chosen = tasks if keep_ids else repeated(tasks, epochs)
+    warn(tasks)
     telemetry.setup("tasks")
     try:
         asyncio.run(_publish(chosen, quiet=as_json))

@@ -1,7 +1,13 @@
 """What programs outside use: publish tasks and rewards, subscribe to topics, deploy tasks."""
 
 from odradek.infra.client.deploy import Result, deploy
-from odradek.infra.client.publish import fresh, publish_reward, publish_task, publish_tasks
+from odradek.infra.client.publish import (
+    fresh,
+    publish_reward,
+    publish_task,
+    publish_tasks,
+    warn,
+)
 from odradek.infra.client.subscribe import records, subscribe
 
 __all__ = [
@@ -13,4 +19,5 @@ __all__ = [
     "publish_tasks",
     "records",
     "subscribe",
+    "warn",
 ]

@@ -14,6 +14,7 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, EpisodesEvent, Task
 from odradek.schemas.numbers import number
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TASKS
+from odradek.schemas.worth import fault
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -75,7 +76,7 @@ async def deploy(
         await _all_or_error(asyncio.gather(*(event.wait() for event in placed)), readers)
         appender = await KafkaAppender.connect(bus, linger_ms=1)
         try:
-            await asyncio.gather(*(publish_task(appender, task) for task in tasks))
+            await asyncio.gather(*(waiting.publish(appender, task) for task in tasks))
         finally:
             await appender.aclose()
         with contextlib.suppress(TimeoutError):
@@ -119,6 +120,14 @@ class _Waiting:
         if task_id in self.refused or len(self.found[task_id]) >= self.tasks[task_id].group_size:
             return True
         return task_id in self.closed
+
+    async def publish(self, appender: KafkaAppender, task: Task) -> None:
+        """Hand a task out; one that nobody would take is refused here and now."""
+        if (wrong := fault(task)) is None:
+            await publish_task(appender, task)
+        else:
+            self.refused[task.task_id] = f"{wrong.reason}: {wrong.detail}"
+            self.check()
 
     def check(self) -> None:
         if all(self.ended(task_id) for task_id in self.tasks):

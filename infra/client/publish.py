@@ -1,20 +1,49 @@
 """Publishing tasks and rewards, as any outside program may."""
 
+import logging
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
 
 from odradek.infra import telemetry
 from odradek.infra.bus import Address, Appender, BusSettings, KafkaAppender
+from odradek.infra.errors import TaskRefused
 from odradek.infra.signature import signed
 from odradek.schemas import codec, ids
 from odradek.schemas.events import Reward, Task
 from odradek.schemas.topics import REWARDS, TASKS
+from odradek.schemas.worth import doubts, fault
+
+log = logging.getLogger("odradek")
+
+
+def refuse(tasks: Iterable[Task]) -> None:
+    """Raise TaskRefused for the first task that the dispatcher would refuse."""
+    for task in tasks:
+        if (wrong := fault(task)) is not None:
+            raise TaskRefused(f"task {task.task_id}: {wrong.detail}")
+
+
+def warn(tasks: Iterable[Task]) -> None:
+    """Log why tasks may teach nothing: a line for each reason, with how many it holds for."""
+    counts: Counter[str] = Counter()
+    first: dict[str, Task] = {}
+    for task in tasks:
+        for line in doubts(task):
+            counts[line] += 1
+            first.setdefault(line, task)
+    for line, many in counts.items():
+        log.warning("%d tasks, %r first: %s", many, first[line].item or first[line].task_id, line)
 
 
 async def publish_task(appender: Appender, task: Task, *, source: str = "/client") -> Address:
-    """Append a task to `rl.tasks.v1`; it begins a trace, which ends in the batch."""
+    """Append a task to `rl.tasks.v1`; it begins a trace, which ends in the batch.
+
+    Raises TaskRefused for one that the dispatcher would refuse.
+    """
+    refuse([task])
     with telemetry.span("task.publish", task_id=task.task_id, agent=task.agent) as traceparent:
         return await appender.append(
             TASKS.name,
@@ -65,7 +94,13 @@ def fresh(tasks: Iterable[Task], *, epoch: int = 0, run: str | None = None) -> l
 
 
 async def publish_tasks(tasks: Iterable[Task], bus: BusSettings | None = None) -> list[Address]:
-    """Publish tasks as they are, over a connection made for the purpose."""
+    """Publish tasks as they are, over a connection made for the purpose.
+
+    Raises TaskRefused for the first that the dispatcher would refuse; then none is published.
+    """
+    tasks = list(tasks)
+    refuse(tasks)
+    warn(tasks)
     appender = await KafkaAppender.connect(bus or BusSettings(), linger_ms=5)
     try:
         return [await publish_task(appender, task) for task in tasks]

@@ -12,6 +12,7 @@ from odradek.infra.project.text import read_text
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Task
+from odradek.schemas.worth import fault
 
 FIELDS = frozenset(Task.__struct_fields__) | {"type"}
 
@@ -72,4 +73,6 @@ def _task(where: str, line: str, *, keep_ids: bool) -> Task:
         task: Task = codec.decode(json.dumps(whole).encode(), Task)
     except InvalidRecord as error:
         raise ProjectError(f"{where}: {error.detail}") from None
+    if (wrong := fault(task)) is not None:
+        raise ProjectError(f"{where}: {wrong.detail}")
     return task

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from odradek.infra.bus import KafkaAppender
-from odradek.infra.client import publish_task
+from odradek.infra.client import publish_task, warn
 from odradek.infra.project.evaluation import Evaluation, Round
 from odradek.infra.project.session import Session
 from odradek.infra.project.tasks import epochs as repeated
@@ -26,7 +26,9 @@ class Course:
 
     async def run(self, tasks: Path | None = None, epochs: int = 1) -> None:
         """Publish the file's tasks, if one is given, then evaluate every so many versions."""
-        chosen = repeated(read(tasks), epochs) if tasks else []
+        found = read(tasks) if tasks else []
+        warn(found)
+        chosen = repeated(found, epochs)
         async with self.appender() as appender:
             await self.publish(appender, chosen)
             if self.session.project.evaluation.tasks:

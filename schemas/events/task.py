@@ -36,8 +36,8 @@ class Task(Event, frozen=True, tag="task", kw_only=True):
     purpose: Purpose = "train"
     rewards: dict[str, float] = {}
     """Wanted components and their weights. Empty: any reward named "reward", weight 1."""
-    failure_reward: float = 0.0
-    """What a failed or timed-out episode counts as."""
+    failure_reward: float | None = None
+    """What a failed or timed-out episode counts as; None: 0. A weight below 0 needs a number."""
     timeouts: Timeouts = Timeouts()
     sampling: dict[str, Any] = {}
     """Request fields that the proxy sets on each call, such as {"temperature": 0}."""

@@ -196,6 +196,8 @@ async def test_tasks_that_cannot_be_sent_are_dead_letters_with_a_reason(ring):
         "rl.tasks.v1", "b", b'{"type":"task","task_id":"b","agent":"player","group_size":0}', 0
     )
     await ring.publish("c", agent="nobody")
+    await ring.publish("g", rewards={"game": 1.0, "cost": -0.5})
+    await ring.publish("h", rewards={"": 1.0}, purpose="eval")
     await ring.publish("e", input=codec.msgspec.Raw(b'"\xff"'))
     await ring.publish("f", input=codec.msgspec.Raw(b'"' + b"x" * (1024 * 1024 - 8000) + b'"'))
     await ring.publish("d", agent="../up")
@@ -203,9 +205,11 @@ async def test_tasks_that_cannot_be_sent_are_dead_letters_with_a_reason(ring):
     await ring.publish("t1")
     await ring.publish("t2")
     await ring.out("t1", "t2")
-    assert sorted(await ring.letters(7)) == [
+    assert sorted(await ring.letters(9)) == [
+        "bad_component",
         "bad_schema",
         "duplicate_task",
+        "no_failure_reward",
         "not_json",
         "not_json",
         "too_large",

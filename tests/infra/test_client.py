@@ -1,6 +1,7 @@
 """The client publishes, subscribes and deploys as the docs show."""
 
 import asyncio
+import logging
 import time
 from contextlib import aclosing
 from decimal import Decimal
@@ -10,7 +11,7 @@ import pytest
 
 from odradek.infra.bus import KafkaAppender, ensure_topics, letter, rows
 from odradek.infra.client import deploy, fresh, publish_tasks, records, subscribe
-from odradek.infra.errors import ProjectError
+from odradek.infra.errors import ProjectError, TaskRefused
 from odradek.schemas import Batch, Episode, Outcome, Task, codec
 from odradek.schemas.events import Exclusion
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TASKS
@@ -136,6 +137,36 @@ async def test_deploy_gives_up_after_its_timeout(bus):
     await _topics(bus)
     (result,) = await deploy([Task(task_id="a", agent="a")], 0.3, bus=bus)
     assert ("late", ()) == (result.outcome, result.episodes)
+
+
+WRONG = Task(task_id="w", agent="a", rewards={"cost": -1.0})
+"""A run that crashed would count more than any that completed."""
+
+
+async def test_a_task_that_would_teach_the_wrong_thing_is_not_published(bus):
+    """Nor is any that comes with it; `deploy` has a result that says why."""
+    await _topics(bus)
+    with pytest.raises(
+        TaskRefused, match=r"task w: rewards.cost is -1 .* Add \"failure_reward\": -1"
+    ):
+        await publish_tasks([Task(task_id="a", agent="a"), WRONG], bus)
+    (result,) = await deploy([WRONG], 5.0, bus=bus)
+    assert "refused" == result.outcome
+    assert result.error.startswith("no_failure_reward: rewards.cost")
+    stood = [
+        record.key async for record in records(TASKS.name, since="beginning", follow=False, bus=bus)
+    ]
+    assert [] == stood
+
+
+async def test_tasks_that_may_teach_nothing_are_published_with_a_warning(bus, caplog):
+    """One line for each reason, with how many tasks it holds for."""
+    await _topics(bus)
+    tasks = [Task(task_id=f"{n}", agent="a", item="pi", group_size=n) for n in (1, 1, 2)]
+    with caplog.at_level(logging.WARNING, "odradek"):
+        assert 3 == len(await publish_tasks(fresh(tasks), bus))
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith("2 tasks, 'pi' first: group_size is 1")
 
 
 def test_fresh_tasks_differ_by_epoch_and_repeat_by_run():

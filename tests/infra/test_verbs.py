@@ -51,6 +51,11 @@ def test_tasks_are_read_with_their_input(tmp_path: Path) -> None:
         ),
         ("[" * 100_000, "line 2 is no JSON"),
         ('{"agent": "a", "failure_reward": NaN}', "line 2"),
+        (
+            '{"agent": "a", "rewards": {"c": -0.5}}',
+            'line 2: rewards.c .* Add "failure_reward": -0.5',
+        ),
+        ('{"agent": "a", "rewards": {"": 1}}', "line 2: rewards names a component"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:

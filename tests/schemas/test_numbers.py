@@ -88,6 +88,8 @@ def test_events_that_people_make_hold_nothing_else(given):
         "failure_reward": Task(task_id="t", agent="hilo", failure_reward=given),
         "timeouts.run_s": Task(task_id="t", agent="hilo", timeouts=Timeouts(run_s=given)),
     }.items():
+        if name == "failure_reward" and given is None:
+            continue  # stands for none given
         with pytest.raises(InvalidRecord, match=name):
             codec.encode(event)
 

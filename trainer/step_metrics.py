@@ -1,6 +1,7 @@
 """What a step was like: sums over its micro-batches, turned into the ledger's metrics."""
 
 import math
+from typing import Final
 
 import numpy as np
 import torch
@@ -9,11 +10,17 @@ from odradek.trainer.consumption import Passed
 from odradek.trainer.losses import Shape, Terms, log_ratio
 
 
+STALENESS: Final = ((0, ""), (1, "_1"), (2, "_2_3"), (4, "_4_7"), (8, "_8_up"))
+"""From which staleness on a row's tokens are measured under which name, behind `mismatch_k3`."""
+
+
 class StepMetrics:
     """Sums of one optimizer step; `finish` reads and clears them.
 
-    The difference between engine and trainer is measured on rows whose weights were still in force
-    (staleness 0): there every difference is one of computation. k3 = exp(d) - d - 1.
+    Engine against trainer is k3 = exp(d) - d - 1 over tokens, d = log p - log q, in buckets of the
+    staleness of their rows. On rows whose weights were still in force (staleness 0) every
+    difference is one of computation; on older ones it is that and what training has changed since.
+    A bucket without a token was not measured: it has no metric, rather than a 0.
     """
 
     def __init__(self) -> None:
@@ -26,7 +33,7 @@ class StepMetrics:
     def _clear(self) -> None:
         self._sums: dict[str, float] = {}
         self._staleness: list[float] = []
-        self._mismatch_max = 0.0
+        self._mismatch_max: float | None = None
 
     @property
     def loss(self) -> float:
@@ -69,14 +76,27 @@ class StepMetrics:
         if facts is not None:
             of_rows = facts[0]
             self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
-            fresh = (of_rows[:, 0] == 0)[terms.row]
-            found["fresh"] = fresh.sum()
-            found["mismatch"] = k3[fresh].sum()
             found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
-            if bool(fresh.any()):
-                self._mismatch_max = max(self._mismatch_max, float(apart[fresh].abs().max().item()))
+            found |= self._mismatch(of_rows[:, 0][terms.row], apart, k3)
         for name, value in found.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+    def _mismatch(
+        self, staleness: torch.Tensor, apart: torch.Tensor, k3: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """By bucket, how many tokens and the sum of their k3; all tensors have the shape (m,)."""
+        found = {}
+        ends = [begin for begin, _ in STALENESS[1:]] + [math.inf]
+        for (begin, name), end in zip(STALENESS, ends, strict=True):
+            there = (staleness >= begin) & (staleness < end)
+            if not bool(there.any()):
+                continue
+            found[f"measured{name}"] = there.sum()
+            found[f"mismatch{name}"] = k3[there].sum()
+            if begin == 0:
+                most = float(apart[there].abs().max().item())
+                self._mismatch_max = max(self._mismatch_max or 0.0, most)
+        return found
 
     def finish(self, passed: Passed, success_reward: float) -> dict[str, float]:
         """The metrics of the step, all finite, and everything cleared for the next one."""
@@ -98,13 +118,16 @@ class StepMetrics:
             "entropy": sums.get("entropy", 0.0) / sampled,
             "clip_low": sums.get("low", 0.0) / sampled,
             "clip_high": sums.get("high", 0.0) / sampled,
-            "mismatch_k3": sums.get("mismatch", 0.0) / max(sums.get("fresh", 0.0), 1.0),
-            "mismatch_max": self._mismatch_max,
             "batches": float(passed.batches),
             "samples": float(len(rewards)),
             "wait_s": self.wait_s,
             "train_s": self.train_s,
         }
+        if self._mismatch_max is not None:
+            found["mismatch_max"] = self._mismatch_max
+        for _, name in STALENESS:
+            if tokens := sums.get(f"measured{name}"):
+                found[f"mismatch_k3{name}"] = sums[f"mismatch{name}"] / tokens
         if len(rewards):
             with np.errstate(over="ignore"):  # what leaves float64 is left out below
                 found["reward_mean"] = float(rewards.mean())

@@ -9,7 +9,6 @@ import torch
 from odradek.trainer.consumption import Passed
 from odradek.trainer.losses import Shape, Terms, log_ratio
 
-
 STALENESS: Final = ((0, ""), (1, "_1"), (2, "_2_3"), (4, "_4_7"), (8, "_8_up"))
 """From which staleness on a row's tokens are measured under which name, behind `mismatch_k3`."""
 

@@ -46,8 +46,8 @@ def outcome(
 def _mismatch(course: DemoCourse) -> dict[str, float | int | None]:
     """Engine against trainer, over tokens that were sampled by the weights of their own step.
 
-    `max_logprob` in nats, the largest of all steps; `k3`, the KL estimate of the worst step; `steps`
-    in which there were such tokens. Without any, the first two were not measured: None.
+    `max_logprob` in nats, the largest of all steps; `k3`, the KL estimate of the worst step;
+    `steps` in which there were such tokens. Without any, the first two were not measured: None.
     """
     told = [step.metrics for step in course.session.tally.steps.values()]
     measured = [one for one in told if "mismatch_k3" in one and "mismatch_max" in one]

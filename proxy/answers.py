@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from odradek.proxy import capture, shapes
+from odradek.proxy import capture, salt, shapes
 from odradek.proxy.body import NULL, UNREADABLE, error_of, wrong
 from odradek.proxy.dialects.dialect import Ask, Dialect
 from odradek.proxy.dialects.tools import hosted
@@ -30,24 +30,24 @@ def taken(
     dialect = ask.dialect
     if status >= 400 or status < 200:
         found = [capture.Captured(error=error_of(body, status))]
-        told = dialect.refusal(body, status)
+        told = dialect.refusal(salt.hidden(body), status)
         return found, Answer(status=status, headers=headers | JSON, chunks=(told,))
     try:
         regular = shapes.whole(body, dialect.read, ask.digest)
         found = capture.choices(regular)
     except (InvalidRecord, *UNREADABLE) as error:
         found = [capture.unreadable(error)]
-        if ask.origin is None:
+        if ask.origin is None and salt.FIELD not in body:
             return found, Answer(status=status, headers=headers, chunks=(body,))
-        told = dialect.refusal(body, BROKEN)
+        told = dialect.refusal(salt.hidden(body), BROKEN)
     else:
         if not found[0].error:
             told = dialect.reply(regular.data, ask)
             return found, Answer(status=status, headers=headers, chunks=(told,))
         words = regular.body.error != NULL or not regular.body.choices
         told = (
-            dialect.refusal(body, BROKEN)
-            if words and wrong(body)
+            dialect.refusal(salt.hidden(body), BROKEN)
+            if salt.FIELD in body or (words and wrong(body))
             else dialect.error(EngineError(found[0].error))
         )
     again = {"Retry-After": "1"}

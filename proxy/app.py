@@ -34,11 +34,12 @@ from odradek.proxy.errors import (
     ProxyError,
     ProxyMisconfigured,
 )
-from odradek.proxy.policies import PolicyVersions, Versions
+from odradek.proxy.policies import PolicyVersions
 from odradek.proxy.pool import Pool
 from odradek.proxy.quiet import http_log
 from odradek.proxy.recorder import Recorder
 from odradek.proxy.seal import Seals, read
+from odradek.proxy.serving import Versions
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.stories import Stories
 from odradek.proxy.story import Stage
@@ -78,7 +79,7 @@ class Proxy:
         clock = time.monotonic
         self.settings = settings
         self.writer = "".join(secrets.choice(WRITER) for _ in range(7))
-        self.engine = Pool.of(settings, clock)
+        self.engine = Pool.of(settings, versions or PolicyVersions(settings.policy), clock)
         self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
         self.stories = Stories(
             clock,
@@ -92,7 +93,6 @@ class Proxy:
             self.engine,
             self.recorder,
             self.stories,
-            versions or PolicyVersions(settings.policy),
             clock,
         )
         self.seals = Seals(

@@ -68,9 +68,15 @@ class Asking:
         return None
 
     async def _post(self, call: Call, body: bytes) -> Incoming:
-        return await self._engine.ask(
-            call.path, body, call.traceparent, episode=call.story.episode_id
+        answer = await self._engine.ask(
+            call.path,
+            body,
+            call.traceparent,
+            episode=call.story.episode_id,
+            salt=call.ask.salt,
         )
+        call.sent = answer.sent
+        return answer
 
     async def _refused(self, call: Call, answer: Incoming) -> set[str]:
         """Which of our own fields a refusal names."""

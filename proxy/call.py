@@ -20,6 +20,7 @@ from odradek.proxy.errors import (
     ProxyError,
 )
 from odradek.proxy.retries import Result
+from odradek.proxy.serving import Sent
 from odradek.proxy.story import Story
 from odradek.schemas.events import Timing
 
@@ -47,7 +48,8 @@ class Call:
         self.ttft_ms: float | None = None
         self.limit: asyncio.Timeout | None = None
         """Of the engine's part, once that begins."""
-        self.version: int | None = None
+        self.sent: Sent | None = None
+        """What was known of the engine that answers it, once one does."""
         self.traceparent: str | None = None
         self.body = ask.body
         """What goes to the engine."""

@@ -27,7 +27,6 @@ from odradek.proxy.errors import (
     TooManyStreams,
     TurnTooLarge,
 )
-from odradek.proxy.policies import Versions
 from odradek.proxy.pool import Pool
 from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.relay import Relay
@@ -53,7 +52,6 @@ class Calls:
         engine: Pool,
         recorder: Recorder,
         stories: Stories,
-        versions: Versions,
         clock: Callable[[], float],
     ) -> None:
         self.lost = 0
@@ -69,7 +67,6 @@ class Calls:
         self._places = asyncio.Semaphore(UNDER_WAY)
         self._recorder = recorder
         self._stories = stories
-        self._versions = versions
         self._clock = clock
         self._bridging = Bridging(engine) if settings.continuation == "bridge" else None
 
@@ -150,7 +147,6 @@ class Calls:
         call.supersedes = retries.superseded(call.story, call.ask.digest)
         if call.permit.unattributed:
             await self._open(call)
-        call.version = self._versions.current
         if self._bridging is not None:
             await self._bridging.prepare(call)
         return await (self._stream(call) if call.ask.stream else self._whole(call))
@@ -280,7 +276,9 @@ class Calls:
         self, call: Call, captured: list[capture.Captured], status: int
     ) -> tuple[Draft, ...]:
         """A turn for each choice of the reply."""
-        first, last = call.version, self._versions.current
+        sent = call.sent
+        if sent is not None:
+            sent.heard(one.versions for one in captured)
         timing = call.timing()
         cut = call.gone
         return tuple(
@@ -293,7 +291,8 @@ class Calls:
                 retries=call.retries,
                 cut=cut,
                 supersedes=call.supersedes[place] if place < len(call.supersedes) else "",
-                inferred=None if first is None or last is None else min(first, last),
+                inferred=sent.inferred if sent else None,
+                salt=sent.salt if sent else None,
                 traceparent=call.traceparent,
                 standing=call.standing,
             )

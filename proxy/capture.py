@@ -64,6 +64,8 @@ class Captured(Struct, kw_only=True):
 MAX_CHOICE: Final = 2**16
 MAX_COUNT: Final = 2**53 - 1
 """Beyond it readers in other languages would round."""
+UNNAMED: Final = 0
+"""The version of weights that no trainer of ours has named, older than all that one has."""
 CLOSED: Final = frozenset({"stop", "tool_calls"})
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -352,7 +354,9 @@ def _versions(spans: list[Weights] | None, n: int) -> tuple[VersionSpan, ...]:
     at = 0
     for span in spans or ():
         label = span.version
+        # Any other name is not of our trainer's giving: weights of the engine's start, as a rule.
         version = int(label) if isinstance(label, str) and label.isdecimal() else label
+        version = UNNAMED if isinstance(version, str) else version
         if (
             not isinstance(version, int)
             or not 0 <= version <= MAX_COUNT

@@ -1,8 +1,9 @@
-"""The policy version in force, told by the log: for engines that do not name it themselves."""
+"""The policy version in force, as the log has it, and the engines that serve it."""
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
@@ -16,6 +17,7 @@ from odradek.infra.bus import (
     record_of,
     running,
 )
+from odradek.infra.client import subscribe
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -26,22 +28,15 @@ AGAIN_S: Final = 2.0
 log = logging.getLogger("odradek.proxy")
 
 
-class Versions(Protocol):
-    """What is known of the policy in force."""
-
-    @property
-    def current(self) -> int | None:
-        """Its version, None while unknown."""
-        ...
-
-
 class PolicyVersions:
-    """Follows one policy's versions."""
+    """Follows one policy's versions. Implements `serving.Versions`."""
 
     def __init__(self, policy: str) -> None:
         self.policy = policy
         self.current: int | None = None
         """The newest version, None until the log has one."""
+        self.engines: Mapping[str, int] = {}
+        """By address, the version that each engine had then."""
 
     def take(self, record: Record) -> None:
         """Read a record of the topic; what is no Policy of ours changes nothing."""
@@ -51,8 +46,21 @@ class PolicyVersions:
             if record.value is not None:  # a tombstone is compaction's business
                 passed_over(record, error)
             return
-        if found.name == self.policy:
-            self.current = max(found.version, self.current or 0)
+        self._take(found)
+
+    def _take(self, policy: Policy) -> None:
+        if policy.name == self.policy:
+            self.current = max(policy.version, self.current or 0)
+
+    async def catch_up(self, bus: BusSettings) -> None:
+        """Read what the log holds by now. Raises InfraError.
+
+        A proxy that begins without it would take its engines' weights for those of nobody.
+        """
+        async for policy in subscribe(
+            POLICIES.name, since="beginning", follow=False, bus=bus, where={"name": self.policy}
+        ):
+            self._take(policy)
 
     async def follow(self, bus: BusSettings) -> None:
         """Read the topic for ever; a broker that is away is asked again."""

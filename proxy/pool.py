@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
+import msgspec
 from circuitbreaker import CircuitBreaker
 
+from odradek.proxy import salt as salts
 from odradek.proxy.errors import EngineBroke, EngineError, EngineUnreachable
+from odradek.proxy.serving import UNKNOWN, Serving, Versions
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.upstream import BUSY, Engine, Incoming
 
@@ -40,9 +43,11 @@ def ranked(urls: Iterable[str], key: str) -> list[str]:
 class Member:
     """An engine of the pool, and what we know of its state."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, versions: Versions = UNKNOWN) -> None:
         self.engine = engine
+        self.serving = Serving(engine.url, versions)
         self.healthy = True
+        self.takes_salt = True
         self._breaker = CircuitBreaker(
             failure_threshold=FAILURES,
             recovery_timeout=OPEN_S,
@@ -55,8 +60,35 @@ class Member:
         """Whether it is worth a call."""
         return self.healthy and not self._breaker.opened
 
+    async def ask(
+        self, path: str, body: bytes, traceparent: str | None, salt: str | None
+    ) -> Incoming:
+        """Post to one of its routes, salted for the version that it serves; None for no salt."""
+        if salt is None:
+            return await self.engine.ask(path, body, traceparent)
+        sent = self.serving.sent()
+        if self.takes_salt:
+            salted = salts.salted(body, sent.version or 0, salt)
+            answer = await self.engine.ask(path, salted, traceparent)
+            answer.sent = sent
+            if answer.status < 400 or answer.status >= 500 or answer.status in BUSY:
+                return answer
+            if salts.FIELD not in await answer.read():
+                return answer
+            await answer.close()
+        answer = await self.engine.ask(path, body, traceparent)
+        answer.sent = msgspec.structs.replace(sent, salted=False)
+        # An error may name the field for other reasons, such as one that repeats the request. Only
+        # an engine that takes the same call without it does not take the field.
+        if self.takes_salt and answer.status < 400:
+            self.takes_salt = False
+            log.warning("engine %s takes no %s: its calls go without", self.engine.url, salts.NAME)
+        return answer
+
     def failed(self, error: EngineError) -> None:
         """A connection to it failed."""
+        self.takes_salt = True  # whatever answers there next may be another
+        self.serving.lost()
         with suppress(EngineError), self._breaker:
             raise error
 
@@ -83,6 +115,7 @@ class Pool:
     Args:
         engines: At least one.
         clock: Monotonic seconds.
+        versions: What the log says of the policy that they serve.
         patience_s: How long a call waits for an engine that takes it, while all are busy (429,
             503: weights are being swapped) or away (they are being restarted).
         health_s: How often each of several engines is asked how it is.
@@ -93,12 +126,13 @@ class Pool:
         engines: Sequence[Engine],
         clock: Callable[[], float],
         *,
+        versions: Versions = UNKNOWN,
         patience_s: float = 0.0,
         health_s: float = 5.0,
     ) -> None:
         self.moved = 0
         """Calls that another engine took than the one that they were sent to first."""
-        self._members = {engine.url: Member(engine) for engine in engines}
+        self._members = {engine.url: Member(engine, versions) for engine in engines}
         self._only = list(self._members.values()) if len(self._members) == 1 else None
         self._clock = clock
         self._patience_s = patience_s
@@ -106,7 +140,7 @@ class Pool:
         self._checks: list[asyncio.Task[None]] = []
 
     @classmethod
-    def of(cls, settings: ProxySettings, clock: Callable[[], float]) -> "Pool":
+    def of(cls, settings: ProxySettings, versions: Versions, clock: Callable[[], float]) -> "Pool":
         """The engines that the settings name, and no others: no request chooses an address."""
         engines = [
             Engine(
@@ -119,7 +153,11 @@ class Pool:
             for url in settings.engine_urls
         ]
         return cls(
-            engines, clock, patience_s=settings.engine_wait_s, health_s=settings.engine_health_s
+            engines,
+            clock,
+            versions=versions,
+            patience_s=settings.engine_wait_s,
+            health_s=settings.engine_health_s,
         )
 
     async def start(self) -> None:
@@ -153,12 +191,25 @@ class Pool:
         return [member for member in order if member.available] or order
 
     async def ask(
-        self, path: str, body: bytes, traceparent: str | None, *, episode: str = ""
+        self,
+        path: str,
+        body: bytes,
+        traceparent: str | None,
+        *,
+        episode: str = "",
+        salt: str | None = None,
     ) -> Incoming:
         """Post to a route of the episode's engine, or of the next that takes it.
 
         The answer's head is there, so from here on no other engine is asked: the agent may have
         seen the beginning. Whoever asks closes it.
+
+        Args:
+            path: The route.
+            body: A JSON object.
+            traceparent: Of the call's span.
+            episode: Whose call it is.
+            salt: For a call that samples, the digest of the agent's own salt, or "".
         """
         end = self._clock() + self._patience_s
         pause = PAUSE_S
@@ -172,7 +223,7 @@ class Pool:
                 last = over and member is candidates[-1]
                 first = first or member
                 try:
-                    answer = await member.engine.ask(path, body, traceparent)
+                    answer = await member.ask(path, body, traceparent, salt)
                 except (EngineUnreachable, EngineBroke) as error:
                     member.failed(error)
                     # Unreachable: it never had the call. Broke: it may have sampled, so not there

@@ -34,6 +34,7 @@ async def serve(settings: ProxySettings, bus: BusSettings, keys: Sequence[str]) 
     await require_topics(bus, [TURNS.name, POLICIES.name])
     appender = await KafkaAppender.connect(bus, timeout_s=settings.log_timeout_s)
     versions = PolicyVersions(settings.policy)
+    await versions.catch_up(bus)
 
     async def probe() -> None:
         async with running(admin(bus), bus):

@@ -57,6 +57,8 @@ class Draft(msgspec.Struct, kw_only=True):
     supersedes: str = ""
     inferred: int | None = None
     """The older of the versions known at the call's start and end."""
+    salt: int | None = None
+    """The version that the call's salt stands for."""
     traceparent: str | None = None
     standing: Standing | None = None
     turn_id: str = ""
@@ -259,6 +261,7 @@ class Recorder:
             prompt=_prompt(story, captured.prompt),
             completion=captured.completion,
             versions=versions,
+            salt=draft.salt,
             versions_from=versions_from,  # type: ignore[arg-type]  # one of its three words
             usage=captured.usage,
             timing=draft.timing,

@@ -4,10 +4,10 @@ from typing import Final
 
 from aiohttp import web
 
-from odradek.proxy import capture, sse
+from odradek.proxy import capture, salt, sse
 from odradek.proxy.body import Body, error_of
 from odradek.proxy.call import Call, why
-from odradek.proxy.errors import ProxyError
+from odradek.proxy.errors import EngineError, ProxyError
 
 NOTHING: Final = Body()
 DONE: Final = sse.ServerEvent(sse.event(sse.DONE), sse.DONE)
@@ -68,6 +68,8 @@ class Relay:
         if streamed.bad:
             self._holding = True
             self._drop()
+            if salt.FIELD in data:
+                return self._stream.fail(EngineError(salt.HIDDEN))
             return self._stream.garbled(event, streamed.bad)
         if streamed.data is not data:
             event = sse.ServerEvent(sse.event(streamed.data), streamed.data)

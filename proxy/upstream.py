@@ -7,6 +7,7 @@ import aiohttp
 from yarl import URL
 
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable, ReplyTooLarge
+from odradek.proxy.serving import Sent
 
 KEEP_ALIVE_S: Final = 4.0
 """Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
@@ -65,6 +66,8 @@ class Incoming:
         self, response: aiohttp.ClientResponse, connected: Connected, max_bytes: int
     ) -> None:
         self.status: Final = response.status
+        self.sent: Sent | None = None
+        """What was known of the engine then, where the call samples."""
         self._response = response
         self._connected = connected
         self._max_bytes = max_bytes
@@ -84,6 +87,10 @@ class Incoming:
         """Give the connection back; one on which more would come is closed."""
         with self._connected:
             await self._response.__aexit__(kind, error, at)
+
+    async def close(self) -> None:
+        """Give the connection back, whatever is left of the body."""
+        await self.__aexit__(None, None, None)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -46,7 +46,7 @@ class Run:
         start = len(prompt) // WIDTH
         self.spans.append(samplings.span(turn, start, len(self.ids) // WIDTH))
         self.logprobs.append(completion.logprobs)
-        for version, first, last in map(_fields, turn.versions):
+        for version, first, last in map(_fields, aged(turn)):
             self.versions.append(VersionSpan(version, start + first, start + last))
         self.turn_ids.append(turn.turn_id)
 
@@ -63,6 +63,33 @@ class Run:
 
 def _fields(span: VersionSpan) -> tuple[int, int, int]:
     return span.version, span.start, span.end
+
+
+def aged(turn: Turn) -> tuple[VersionSpan, ...]:
+    """Versions of a turn's tokens, none of them newer than the salt that the call carried.
+
+    A token that newer weights sampled, before anybody had announced them, may rest on keys and
+    values of the older ones, which the salt names. One whose version nobody tells is of the salt's
+    weights or newer ones. Both count as the salt's.
+    """
+    salt, n = turn.salt, len(turn.completion.ids) // WIDTH
+    if salt is None:
+        return turn.versions
+    found: list[VersionSpan] = []
+    at = 0
+    for version, first, last in (*map(_fields, turn.versions), (salt, n, n)):
+        for span in (VersionSpan(salt, at, first), VersionSpan(min(version, salt), first, last)):
+            if span.start < span.end:
+                _join(found, span)
+        at = last
+    return tuple(found)
+
+
+def _join(spans: list[VersionSpan], span: VersionSpan) -> None:
+    """Append a span, or lengthen the last one where it is of the same version."""
+    if spans and (spans[-1].version, spans[-1].end) == (span.version, span.start):
+        span = VersionSpan(span.version, spans.pop().start, span.end)
+    spans.append(span)
 
 
 class Said(Struct, frozen=True, gc=False):

@@ -80,8 +80,8 @@ class Lineage:
         """Optimizer steps between the weights of `version` and a step that starts at `at_step`.
 
         Never negative: a row can be sampled before the step before it has been counted. None
-        (nobody told the version) counts as fresh.
+        (nobody knows the version) counts as the run's first weights, and never as fresh.
         """
         if version is None:
-            return 0
+            return max(at_step, 1)
         return max(at_step - self.step_of(version), 0)

@@ -37,7 +37,8 @@ class Row:
         logprobs: The engine's log probability (nats) where `mask`, 0 elsewhere, float32.
         advantage: Of the row's sample, the same for each of its tokens.
         reward: Of the row's sample.
-        oldest: The oldest policy version that sampled a token of it, None if nobody said.
+        oldest: The oldest policy version that sampled a token of it, None if nobody says which
+            version sampled some token.
         newest: The newest one.
         offset: Of the row's batch.
         index: Of the row within its batch, counted before anything is refused.
@@ -121,11 +122,7 @@ def rows_of(group: Group, *, baseline: Baseline = "mean", scale: bool = True) ->
                 mask[0] = False
             if not mask.any():
                 continue
-            versions = [
-                span.version
-                for span in sequence.versions
-                if bool(mask[span.start : span.end].any())
-            ]
+            oldest, newest = _versions(sequence, mask)
             rows.append(
                 Row(
                     ids=ids,
@@ -133,8 +130,8 @@ def rows_of(group: Group, *, baseline: Baseline = "mean", scale: bool = True) ->
                     logprobs=logprobs,
                     advantage=float(worth[pointer.episode_id]),
                     reward=pointer.reward,
-                    oldest=min(versions, default=None),
-                    newest=max(versions, default=None),
+                    oldest=oldest,
+                    newest=newest,
                     offset=group.offset,
                     index=len(rows),
                     episode_id=pointer.episode_id,
@@ -154,6 +151,17 @@ def fault_of(row: Row) -> str:
     if not bool(((told >= LEAST_LOGPROB) & (told <= ROUNDING)).all()):
         return "logprobs"
     return "" if fits(row.advantage) else "advantage"
+
+
+def _versions(sequence: Tokens, mask: npt.NDArray[np.bool_]) -> tuple[int | None, int | None]:
+    """The oldest version, None where one is missing, and the newest one, of the masked tokens."""
+    missing = mask.copy()
+    versions = []
+    for span in sequence.versions:
+        missing[span.start : span.end] = False
+        if mask[span.start : span.end].any():
+            versions.append(span.version)
+    return None if missing.any() else min(versions, default=None), max(versions, default=None)
 
 
 def spans_of(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

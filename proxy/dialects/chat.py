@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from odradek.proxy import body as bodies
-from odradek.proxy import sse
+from odradek.proxy import salt, sse
 from odradek.proxy.body import Body
 from odradek.proxy.dialects import harm, sampling, wording
 from odradek.proxy.dialects.dialect import (
@@ -150,6 +150,7 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
     tools = None if tools == NULL else tools
     _bound(fields, n, tools, terms)
     harm.refuse(fields)
+    own = salt.taken(fields)
     if terms.model and terms.model != model:
         fields["model"] = Raw(_encode(terms.model))
     options = maybe(fields, "stream_options", _options) or {}
@@ -168,6 +169,7 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
         "token_ids": maybe(fields, "return_token_ids", _bool) or False,
         "weight_versions": maybe(fields, "return_weight_versions", _bool) or False,
         "usage": usage,
+        "salt": own,
     }
 
 
@@ -193,7 +195,7 @@ def trim(reply: bytes, request: Ask) -> bytes:
     `prompt_token_ids`), it is null again, in its place; `weight_versions` it omits. Raises
     msgspec.DecodeError for what is no JSON object with choices.
     """
-    if request.wants_all:
+    if request.wants_all and salt.FIELD not in reply:
         return reply
     fields = _fields.decode(reply)
     _trim(fields, request)
@@ -202,7 +204,7 @@ def trim(reply: bytes, request: Ask) -> bytes:
 
 def trim_chunk(data: bytes, request: Ask) -> bytes | None:
     """A chunk of a stream, or None where the agent would not have got it at all."""
-    if request.wants_all and request.usage:
+    if request.wants_all and request.usage and salt.FIELD not in data:
         return data
     fields = _fields.decode(data)
     choices = fields.get("choices")
@@ -215,6 +217,7 @@ def trim_chunk(data: bytes, request: Ask) -> bytes | None:
 
 
 def _trim(fields: dict[str, Raw], request: Ask) -> None:
+    fields.pop(salt.NAME, None)
     if not request.token_ids and "prompt_token_ids" in fields:
         fields["prompt_token_ids"] = NULL
     raw = fields.get("choices")

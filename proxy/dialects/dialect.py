@@ -77,6 +77,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     token_ids: bool = False
     weight_versions: bool = False
     usage: bool = False
+    salt: str = ""
+    """Digest of the agent's own salt; `body` holds none."""
     prompts: tuple[Raw, ...] = ()
     """Of a text completion with several prompts: each as a message, `n` choices apart."""
     origin: "Origin | None" = None

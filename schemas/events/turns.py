@@ -141,6 +141,10 @@ class Turn(Event, frozen=True, tag="turn", kw_only=True):
     versions: tuple[VersionSpan, ...] = ()
     """Over the completion's ids."""
     versions_from: Literal["", "engine", "inferred"] = ""
+    salt: Count | None = None
+    """The policy version with which the engine's prefix cache was salted: it served that one or a
+    newer one. Keys and values behind these tokens are of that version's weights or newer ones, and
+    not told apart, so a token counts as no newer. None where the engine takes no salt."""
     usage: Usage = Usage()
     timing: Timing = Timing()
     upstream: Upstream = Upstream()

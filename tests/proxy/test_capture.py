@@ -79,14 +79,24 @@ def test_a_trimmed_reply_equals_the_reply_without_the_injected_fields(reply, ask
     [
         ([{"version": 3, "start": 0, "end": 1}, {"version": "4", "start": 1, "end": 2}],
          (VersionSpan(3, 0, 1), VersionSpan(4, 1, 2))),
-        ([{"version": "v8", "start": 0, "end": 2}], ()),
+        ([{"version": "default", "start": 0, "end": 2}], (VersionSpan(0, 0, 2),)),
+        ([{"version": "v8", "start": 0, "end": 1}, {"version": "4", "start": 1, "end": 2}],
+         (VersionSpan(0, 0, 1), VersionSpan(4, 1, 2))),
+        ([{"version": "-1", "start": 0, "end": 2}], (VersionSpan(0, 0, 2),)),
+        ([{"version": -1, "start": 0, "end": 2}], ()),
+        ([{"version": None, "start": 0, "end": 2}], ()),
+        ([{"version": 2**53, "start": 0, "end": 2}], ()),
+        ([{"version": str(2**53), "start": 0, "end": 2}], ()),
         ([{"version": 3, "start": 0, "end": 9}], ()),
         ([{"version": 3, "start": 1, "end": 2}, {"version": 3, "start": 0, "end": 1}], ()),
         (None, ()),
     ],
 )  # fmt: skip
 def test_version_spans_are_taken_only_if_they_make_sense(spans, expected):
-    """Whole numbers, in order, within the sampled tokens; else the version is inferred."""
+    """Whole numbers, in order, within the sampled tokens; else the version is inferred.
+
+    A name that our trainer never gives is that of weights which are older than all of ours.
+    """
     choice = {
         "index": 0, "message": {}, "token_ids": [1, 2],
         "logprobs": {"content": [{"logprob": -1}] * 2}, "weight_versions": spans,

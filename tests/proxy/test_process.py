@@ -65,7 +65,10 @@ async def story_of(bus, episode):
 
 @pytest.mark.broker
 async def test_a_process_records_calls_in_kafka_and_ends_cleanly(bus, engine):
-    """Two turns with the version that the log names, Sealed behind them, exit code 0."""
+    """Two turns with the version that the log names, Sealed behind them, exit code 0.
+
+    The first call, too, is salted with it: the proxy has read the policies before it is ready.
+    """
     await ensure_topics(bus)
     log = await KafkaAppender.connect(bus)
     policy = Policy(name="policy", version=4, uri="file:///w")
@@ -89,8 +92,11 @@ async def test_a_process_records_calls_in_kafka_and_ends_cleanly(bus, engine):
     first, second, sealed = await story_of(bus, "e1")
     assert isinstance(first, Turn)
     assert isinstance(sealed, Sealed)
-    n = len(second.completion.ids) // 4
-    assert ("inferred", (VersionSpan(4, 0, n),)) == (second.versions_from, second.versions)
+    assert ["4", "4"] == [asked["cache_salt"] for asked in engine.calls]
+    for turn in (first, second):
+        n = len(turn.completion.ids) // 4
+        assert ("inferred", (VersionSpan(4, 0, n),)) == (turn.versions_from, turn.versions)
+        assert 4 == turn.salt
     # The agent wrote the reply back with its own spacing, and without nulls that it never saw.
     assert first.turn_id == second.request.base == second.prompt.base
     assert second.prompt.prefix_len == len(first.prompt.ids + first.completion.ids) // 4

@@ -7,7 +7,7 @@ from msgspec import Raw
 from stories import turn
 
 from odradek.schemas.arrays import pack_ids, unpack_floats, unpack_ids
-from odradek.schemas.events import Request
+from odradek.schemas.events import Request, VersionSpan
 from odradek.streams.continuity import Continuity, common
 
 
@@ -33,6 +33,44 @@ def test_a_prompt_that_continues_grows_the_run():
     assert [(2, 3), (4, 6)] == [(span.start, span.end) for span in run.spans]
     assert 3 == len(unpack_floats(run.logprobs))
     assert [(1, 2, 3), (1, 4, 6)] == [(v.version, v.start, v.end) for v in run.versions]
+
+
+@pytest.mark.parametrize(
+    ("salt", "versions", "expected"),
+    [
+        (None, [(7, 0, 4)], [(7, 2, 6)]),
+        (None, [], []),
+        (None, [(7, 1, 3)], [(7, 3, 5)]),
+        (7, [(7, 0, 4)], [(7, 2, 6)]),
+        (7, [(8, 0, 4)], [(7, 2, 6)]),
+        (7, [(7, 0, 1), (8, 1, 4)], [(7, 2, 6)]),
+        (7, [(6, 0, 2), (7, 2, 3), (9, 3, 4)], [(6, 2, 4), (7, 4, 6)]),
+        (7, [(0, 0, 4)], [(0, 2, 6)]),
+        (7, [], [(7, 2, 6)]),
+        (7, [(6, 1, 2)], [(7, 2, 3), (6, 3, 4), (7, 4, 6)]),
+        (7, [(9, 1, 2), (6, 3, 4)], [(7, 2, 5), (6, 5, 6)]),
+        (7, [(8, 2, 2)], [(7, 2, 6)]),
+        (0, [(8, 0, 4)], [(0, 2, 6)]),
+        (0, [], [(0, 2, 6)]),
+    ],
+)
+def test_no_token_is_newer_than_the_salt_of_its_call(salt, versions, expected):
+    """It may rest on what older weights computed; one of which nobody tells is as old as the salt."""
+    spans = tuple(VersionSpan(*one) for one in versions)
+    _, found = place(turn(sampled=(3, 4, 5, 6), salt=salt, versions=spans))
+    (run,) = found.sequences()
+    assert expected == [(v.version, v.start, v.end) for v in run.versions]
+
+
+def test_each_turn_of_a_run_has_the_versions_of_its_own_salt():
+    """A swap between two turns: what the first one computed is not read by the second."""
+    _, found = place(
+        turn(seq=0, salt=7, versions=(VersionSpan(8, 0, 1),)),
+        turn(seq=1, prompt=(1, 2, 3, 9), sampled=(4, 5), salt=8, versions=(VersionSpan(8, 0, 2),)),
+        turn(seq=2, prompt=(1, 2, 3, 9, 4, 5), sampled=(6,), versions=()),
+    )
+    (run,) = found.sequences()
+    assert [(7, 2, 3), (8, 4, 6)] == [(v.version, v.start, v.end) for v in run.versions]
 
 
 def test_a_prompt_that_continues_an_older_turn_branches():

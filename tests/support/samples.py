@@ -64,6 +64,7 @@ SAMPLES: dict[str, events.Event] = {
         completion=events.Completion(ids=pack_ids([9, 10]), logprobs=pack_floats([-0.5, -0.25])),
         versions=(events.VersionSpan(4, 0, 1), events.VersionSpan(5, 1, 2)),
         versions_from="engine",
+        salt=5,
         usage=events.Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=1),
         timing=events.Timing(started_at=1000.5, ttft_ms=1.5, total_ms=2.5),
         upstream=events.Upstream(status=200, id="chatcmpl-1"),

@@ -54,7 +54,7 @@ def turn(
             ids=pack_ids(list(sampled)),
             logprobs=more.pop("logprobs", pack_floats([-0.5] * len(sampled))),
         ),
-        versions=(events.VersionSpan(1, 0, len(sampled)),),
+        versions=more.pop("versions", (events.VersionSpan(1, 0, len(sampled)),)),
         usage=events.Usage(prompt_tokens=prefix + len(prompt), completion_tokens=len(sampled)),
         **more,
     )

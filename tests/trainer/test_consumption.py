@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plays import group_with_rewards
@@ -280,4 +281,29 @@ def test_the_ledger_tells_a_replay_what_versions_were():
     lineage.publish(1, 9)
     assert [0, 1, 1, 1] == [lineage.step_of(version) for version in (1, 2, 3, 5)]
     assert 2 == Lineage().step_of(3)
-    assert 0 == lineage.staleness(None, 7)
+
+
+@pytest.mark.parametrize("at_step", [0, 1, 7])
+@pytest.mark.parametrize("lineage", [Lineage(), Lineage({1: 0, 9: 7}), Lineage({4: 7}, fixed=True)])
+def test_a_row_whose_version_nobody_knows_is_as_old_as_the_run(lineage, at_step):
+    """Never fresh, not even in the first step: it may be of any weights that there were."""
+    assert max(at_step, 1) == lineage.staleness(None, at_step)
+
+
+@pytest.mark.parametrize(
+    ("max_staleness", "step", "taken"), [(0, 0, 0), (1, 0, 2), (3, 3, 2), (3, 4, 0)]
+)
+def test_rows_of_unknown_versions_are_refused_once_the_run_is_older_than_allowed(
+    max_staleness, step, taken
+):
+    """With the reason of all rows that are too old."""
+    group = group_with_rewards(0, [1.0, 0.0])
+    unknown = [
+        (pointer, msgspec.structs.replace(episode, sequences=tuple(
+            msgspec.structs.replace(one, versions=()) for one in episode.sequences)))
+        for pointer, episode in group.episodes
+    ]  # fmt: skip
+    rules = Rules(rows_per_step=2, max_staleness=max_staleness)
+    consumption = Consumption(rules, Lineage({1: 0}), Position(0, 0, step))
+    assert taken == len(consumption.feed(replace(group, episodes=tuple(unknown))))
+    assert ["stale"] * (2 - taken) == [one.reason for one in consumption.passed_idle().refused]

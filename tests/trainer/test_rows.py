@@ -124,3 +124,28 @@ def test_advantages_are_finite_and_centred(rewards):
         if zero_variance(np.array(rewards)):
             assert found == pytest.approx(np.zeros(len(rewards)), abs=1e-6)
     assert advantages(np.array(rewards)).sum() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("versions", "oldest", "newest"),
+    [
+        ([], None, None),
+        ([(3, 0, 6)], 3, 3),
+        ([(3, 2, 4), (5, 5, 6)], 3, 5),
+        ([(5, 2, 4), (3, 5, 6)], 3, 5),
+        ([(5, 2, 4)], None, 5),
+        ([(5, 3, 4), (5, 5, 6)], None, 5),
+        ([(2, 0, 2), (5, 2, 4), (4, 4, 6)], 4, 5),
+        ([(2, 4, 5), (5, 2, 4), (5, 5, 6)], 5, 5),
+    ],
+)
+def test_a_row_is_as_old_as_its_oldest_sampled_token(versions, oldest, newest):
+    """Where nobody says of some sampled token which version it is of, nobody knows of the row."""
+    sequence = Sequence(
+        ids=arrays.pack_ids([1, 2, 3, 4, 5, 6]), spans=(Span(2, 4), Span(5, 6)),
+        logprobs=arrays.pack_floats([-0.5] * 3),
+        versions=tuple(VersionSpan(*one) for one in versions),
+    )  # fmt: skip
+    other = episode_of(conversation([([1], [2])])[0], name="e1")
+    row = rows_of(group_with((episode_of(sequence), 1.0), (other, 0.0)))[0]
+    assert (oldest, newest) == (row.oldest, row.newest)

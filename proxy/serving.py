@@ -1,0 +1,139 @@
+"""Which policy version an engine serves, as far as the proxy knows: pure, no I/O, no clock.
+
+Three know it: the log's newest Policy, which names the engines that have its weights; the engine,
+in the version spans of each reply; and the engine again where it is asked (`/weight_info`). A word
+of the engine's own holds until a newer Policy names it, or until it may have been started anew.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from odradek.schemas.events import VersionSpan
+
+
+class Versions(Protocol):
+    """What the log says of the policy in force."""
+
+    @property
+    def current(self) -> int | None:
+        """Its version, None while unknown."""
+        ...
+
+    @property
+    def engines(self) -> Mapping[str, int]:
+        """By address, the version that each engine had then; empty where nobody says."""
+        ...
+
+
+class Unknown:
+    """Nobody follows a policy. Implements `Versions`."""
+
+    current: Final = None
+    engines: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+UNKNOWN: Final = Unknown()
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """What was known of an engine when a call was sent to it."""
+
+    serving: "Serving"
+    version: int | None
+    """Which version it served; None where nobody knows."""
+    announced: int
+    life: int
+    salted: bool = True
+
+    @property
+    def salt(self) -> int | None:
+        """The version that the call's salt stands for; None for a call without one."""
+        return (self.version or 0) if self.salted else None
+
+    @property
+    def inferred(self) -> int | None:
+        """The version of tokens of which the engine says none: the older one of then and now."""
+        now = self.serving.version
+        return None if self.version is None or now is None else min(self.version, now)
+
+    def heard(self, choices: Iterable[tuple[VersionSpan, ...]]) -> None:
+        """The engine has said which versions sampled the reply, choice by choice."""
+        last = [spans[-1].version for spans in choices if spans]
+        if last:
+            self.serving.heard(max(last), self)
+
+
+class Serving:
+    """One engine's version.
+
+    Args:
+        url: Its address, as Policies may name it.
+        log: What the log says.
+    """
+
+    def __init__(self, url: str, log: Versions) -> None:
+        self._url = url
+        self._log = log
+        self._word: int | None = None
+        """What it said itself, last."""
+        self._word_of = 0
+        """The version that was announced by then."""
+        self._life = 0
+        """Counts the times at which it may have been started anew."""
+        self.unsure = False
+        """Whether it may have been started anew since it was heard last."""
+
+    @property
+    def version(self) -> int | None:
+        """What it serves; None where nobody knows."""
+        current = self._log.current
+        if self._word is None:
+            return self._log.engines.get(self._url, current)
+        if self._word_of == (current or 0):
+            return self._word
+        return max(self._word, self._log.engines.get(self._url, self._word))
+
+    @property
+    def lags(self) -> bool:
+        """Whether it serves an older version than was announced."""
+        current = self._log.current
+        if current is None:
+            return False
+        if self._word is not None and self._word_of == current:
+            return self._word < current
+        return self._log.engines.get(self._url, current) < current
+
+    def sent(self) -> Sent:
+        """What is known now, as a call goes out."""
+        return Sent(
+            serving=self, version=self.version, announced=self._log.current or 0, life=self._life
+        )
+
+    def heard(self, version: int, sent: Sent) -> None:
+        """A reply to a call ended with tokens of a version.
+
+        Replies come out of order. One of an older version than is known counts only if its call was
+        sent later, or was sent in the belief of a newer one: then the engine is not what it was.
+        """
+        if sent.life != self._life:
+            return
+        known = (self._word_of, -1 if self._word is None else self._word)
+        if (sent.announced, version) > known or version > known[1]:
+            self._word, self._word_of = version, max(sent.announced, self._word_of)
+        elif sent.announced == self._word_of and version < (sent.version or 0):
+            self._word = version
+
+    def told(self, version: int | None) -> None:
+        """It was asked, and has answered; None where it does not tell."""
+        self.unsure = False
+        if version is not None:
+            self._word, self._word_of = version, self._log.current or 0
+
+    def lost(self) -> None:
+        """It was away, so it may have been started anew, with other weights."""
+        self._word = None
+        self._life += 1
+        self.unsure = True

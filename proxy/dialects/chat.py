@@ -22,6 +22,7 @@ from odradek.proxy.dialects.dialect import (
     shallow,
     unreadable,
 )
+from odradek.proxy.dialects.tools import chat as own
 from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
 
 TRUE: Final = Raw(b"true")
@@ -54,6 +55,7 @@ class Chat:
         shallow(body, terms.limits)
         try:
             fields = _fields.decode(body)
+            texts, dropped = own.translate(fields, terms)
             messages = field(fields, "messages", _messages)
             logprobs = maybe(fields, "logprobs", _bool) or False
             flags = asked(fields, terms)
@@ -67,12 +69,16 @@ class Chat:
             digest=fingerprint(body),
             messages=messages,
             logprobs=logprobs,
+            origin=texts,
+            dropped=dropped,
             **flags,
         )
 
     def reply(self, reply: bytes, ask: Ask) -> bytes:
         """The reply, trimmed."""
-        return trim(reply, ask)
+        trimmed = trim(reply, ask)
+        texts = ask.origin
+        return own.Calls(texts.names).whole(trimmed) if isinstance(texts, own.Texts) else trimmed
 
     def stream(self, ask: Ask) -> "Chunks":
         """Chunks, trimmed."""
@@ -95,6 +101,7 @@ class Chunks:
         self._done = False
         """The engine said that its stream is over."""
         self._failed = False
+        self._calls = own.Calls(ask.origin.names) if isinstance(ask.origin, own.Texts) else None
 
     def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
         """The event itself where nothing has to be taken out of it."""
@@ -107,6 +114,8 @@ class Chunks:
         trimmed = trim_chunk(data, self._ask)
         if trimmed is None:
             return b""
+        if self._calls is not None:
+            trimmed = self._calls.chunk(trimmed)
         if trimmed is data:
             return event.raw
         # Several data lines were one JSON text, of which each part that we copied kept its lines.

@@ -1,0 +1,161 @@
+"""A chat's tools that are no functions: text tools, and hosted ones."""
+
+import json
+
+import pytest
+from stub_engine import said_ids, tool_call
+
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.tools.hosted import HEADER
+from odradek.proxy.errors import BadRequest
+from odradek.schemas.arrays import unpack_ids
+from odradek.schemas.events import parsed
+from odradek.streams.continuity import Continuity
+
+from .conftest import END
+
+HI = [{"role": "user", "content": "hi"}]
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"b": 1.0, "a": {}}}}
+RUN = {"type": "custom", "custom": {
+    "name": "run", "description": "Runs.",
+    "format": {"type": "grammar", "grammar": {"syntax": "regex", "definition": "a+"}}}}  # fmt: skip
+SEARCH = {"type": "web_search", "web_search": {"enable": True}}
+TEXT = 'print("é")\n'
+SAID = {
+    "content": "so",
+    "tool_calls": [
+        tool_call("look", "{}", "c0"),
+        tool_call("run", json.dumps({"input": TEXT}, indent=1), "c1"),
+        tool_call("run", "half \\", "c2"),
+    ],
+}
+CALLS = [
+    tool_call("look", "{}", "c0"),
+    {"id": "c1", "type": "custom", "custom": {"name": "run", "input": TEXT}},
+    {"id": "c2", "type": "custom", "custom": {"name": "run", "input": "half \\"}},
+]
+
+
+def asked(hosted="drop", **more):
+    return CHAT.ask(json.dumps({"messages": HI, **more}).encode(), Terms(hosted=hosted))
+
+
+def sent(**more):
+    return json.loads(asked(**more).body)
+
+
+def test_a_text_tool_becomes_a_function_and_functions_stay_as_they_came():
+    """Byte for byte, since a template prints them."""
+    ask = asked(tools=[LOOK, RUN])
+    assert json.dumps(LOOK).encode() in ask.body
+    function = json.loads(ask.body)["tools"][1]["function"]
+    assert "Runs.\n\nThe input follows this regular expression:\na+" == function["description"]
+    assert ["input"] == function["parameters"]["required"]
+    assert (None, ()) == (asked(tools=[LOOK]).origin, ask.dropped)
+
+
+async def conversation(bench, history, *, stream):
+    """The assistant's message as the agent has it, whole or put together from its chunks."""
+    body = {"model": "policy", "messages": history, "tools": [LOOK, RUN, SEARCH], "stream": stream}
+    status, headers, answer = await bench.post(
+        "/e/e1/v1/chat/completions", body, token=bench.token()
+    )
+    assert (200, "web_search") == (status, headers[HEADER])
+    if not stream:
+        return json.loads(answer)["choices"][0]["message"]
+    made = {"role": "assistant", "content": "", "tool_calls": []}
+    for event in answer.strip().split(b"\n\n")[:-1]:
+        (choice,) = json.loads(event.removeprefix(b"data: "))["choices"]
+        made["content"] += choice["delta"].get("content") or ""
+        for call in choice["delta"].get("tool_calls", ()):
+            if call["index"] == len(made["tool_calls"]):
+                kind = call["type"]
+                made["tool_calls"].append({"id": call["id"], "type": kind, kind: {}})
+            known = made["tool_calls"][call["index"]]
+            for name, text in call[known["type"]].items():
+                known[known["type"]][name] = known[known["type"]].get(name, "") + text
+    return made
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_conversation_with_text_tools_is_one_sequence(bench, engine, stream):
+    """The agent gets its own kind of call, the engine its own words."""
+    engine.script = [SAID, {"content": "done"}]
+    message = await conversation(bench, HI, stream=stream)
+    assert CALLS == message["tool_calls"]
+    results = [{"role": "tool", "tool_call_id": f"c{n}", "content": "seen"} for n in range(3)]
+    await conversation(bench, [*HI, message, *results], stream=stream)
+    turns = bench.turns()
+    continuity = Continuity()
+    assert ["first", "append"] == [continuity.add(turn) for turn in turns]
+    assert SAID["tool_calls"] == engine.calls[1]["messages"][1]["tool_calls"]
+    assert SAID["tool_calls"] == parsed(turns[0].reply.message)["tool_calls"]
+    assert [*said_ids(SAID), END] == unpack_ids(turns[0].completion.ids).tolist()
+    assert [("web_search",)] * 2 == [turn.request.dropped for turn in turns]
+
+
+@pytest.mark.parametrize(
+    ("more", "tools", "dropped"),
+    [
+        ({"tools": [SEARCH, LOOK]}, ["look"], ("web_search",)),
+        ({"tools": [{"type": "retrieval"}]}, None, ("retrieval",)),
+        ({"tools": [SEARCH], "tool_choice": "required", "parallel_tool_calls": True}, None,
+         ("web_search", "tool_choice")),
+        ({"tools": [LOOK, SEARCH], "tool_choice": {"type": "web_search"}}, ["look"],
+         ("web_search", "tool_choice")),
+        ({"web_search_options": {}, "tools": [LOOK]}, ["look"], ("web_search_options",)),
+        ({"web_search_options": None}, None, ()),
+        ({"tools": [RUN, {"type": "function", "function": {"name": "run"}}]},
+         ["run_9a46125a", "run"], ()),
+    ],
+)  # fmt: skip
+def test_what_no_engine_has_is_left_out_and_named(more, tools, dropped):
+    """Types of tools that some servers have, and a field for a search."""
+    ask = asked(**more)
+    body = json.loads(ask.body)
+    names = [tool["function"]["name"] for tool in body["tools"]] if "tools" in body else None
+    assert (tools, dropped) == (names, ask.dropped)
+    if dropped:
+        assert not {"web_search_options", "tool_choice", "parallel_tool_calls"} & body.keys()
+        with pytest.raises(BadRequest, match=dropped[0]):
+            asked(hosted="refuse", **more)
+
+
+@pytest.mark.parametrize("tools", [5, "x", [5], [{"type": 5}], {"type": "custom"}])
+def test_tools_that_are_none_go_to_the_engine_as_they_are(tools):
+    """It says what is wrong with them."""
+    assert tools == sent(tools=tools)["tools"]
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom"),
+        ({"tools": [LOOK, {"type": "custom", "custom": {}}]}, "tools[1].custom"),
+        ({"tools": [RUN], "tool_choice": {"type": "custom", "custom": {"name": "no"}}},
+         "tool_choice.custom.name"),
+        ({"tools": [RUN], "messages": [{"role": "assistant", "tool_calls": [
+            {"type": "custom", "custom": {"input": 5}}]}]}, "messages[0].tool_calls[0].custom.input"),
+    ],
+)  # fmt: skip
+def test_a_text_tool_that_cannot_be_read_is_a_400_that_names_it(more, place):
+    """Nothing is guessed."""
+    with pytest.raises(BadRequest) as refused:
+        asked(**more)
+    assert place == refused.value.param
+
+
+def test_a_text_tool_may_be_forced():
+    """By its name, as the engine's function."""
+    choice = {"type": "custom", "custom": {"name": "run"}}
+    chosen = sent(tools=[RUN], tool_choice=choice)["tool_choice"]
+    assert {"type": "function", "function": {"name": "run"}} == chosen
+
+
+def test_a_history_may_call_a_text_tool_that_is_not_offered_any_more():
+    """The last call of an agent often has no tools."""
+    history = [*HI, {"role": "assistant", "tool_calls": CALLS}]
+    (call,) = sent(messages=history)["messages"][1]["tool_calls"][1:2]
+    assert tool_call("run", json.dumps({"input": TEXT}, separators=(",", ":"), ensure_ascii=False),
+                     "c1") == call  # fmt: skip

@@ -8,6 +8,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from odradek.proxy.dialects.messages import request as anthropic
+from odradek.proxy.dialects.messages import tools as anthropic_tools
 from odradek.proxy.dialects.responses import items
 from odradek.proxy.seal import SealRequest
 
@@ -86,8 +87,8 @@ class MessagesRequest(Sampling, kw_only=True):
     max_tokens: int
     system: str | list[anthropic.Text] | None = None
     stop_sequences: list[str] | None = None
-    tools: list[anthropic.Tool] | None = None
-    tool_choice: anthropic.Choice | None = None
+    tools: list[anthropic_tools.Tool] | None = None
+    tool_choice: anthropic_tools.Choice | None = None
     thinking: anthropic.Mode | None = None
     metadata: anthropic.Metadata | None = None
 

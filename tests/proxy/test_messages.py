@@ -247,8 +247,8 @@ async def test_the_choice_of_tools(claude, engine, choice, expected):
 @pytest.mark.parametrize(
     ("more", "place"),
     [
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0.type"),
-        ({"mcp_servers": [{"type": "url", "url": "http://x", "name": "x"}]}, "mcp_servers"),
+        ({"tools": [{"type": "web_search_20250305"}, {"type": "custom"}]}, "tools.1"),
+        ({"fallbacks": [{"model": "x"}]}, "fallbacks"),
         ({"messages": [{"role": "user", "content": [{"type": "hm"}]}]}, "messages.0.content"),
         ({"messages": [{"role": "user"}]}, "messages.0"),
         ({"messages": "hi"}, "messages"),
@@ -279,7 +279,6 @@ async def test_the_choice_of_tools(claude, engine, choice, expected):
             ]}]},
             "messages.0.content.1",
         ),
-        ({"container": "c"}, "container"),
         ({"output_format": {"type": "grammar"}}, "output_format.type"),
     ],
 )  # fmt: skip

@@ -27,6 +27,7 @@ BLOCKS = [
     {"role": "user", "content": [{"type": "text", "text": "hi"}]},
     {"role": "assistant", "content": [
         {"type": "thinking", "thinking": "hm", "signature": ""},
+        {"type": "server_tool_use", "id": "s", "name": "w", "input": {}},
         {"type": "tool_use", "id": "c1", "name": "f", "input": {"x": 1}}]},
     {"role": "user", "content": [
         {"type": "tool_result", "tool_use_id": "c1", "content": "2"},
@@ -63,12 +64,20 @@ CORPUS = (
         "tool_choice": "auto", "stream": True, "stream_options": {"include_usage": True},
         "logprobs": True, "chat_template_kwargs": {"thinking": True},
         "response_format": {"type": "json_object"}}),
+    ("/chat/completions", {
+        "messages": [*TALK, {"role": "assistant", "tool_calls": [
+            {"id": "c2", "type": "custom", "custom": {"name": "f", "input": "x"}}]}, *HI],
+        "tools": [{"type": "custom", "custom": {"name": "f", "format": {
+            "type": "grammar", "grammar": {"syntax": "lark", "definition": "start: X"}}}},
+            {"type": "web_search"}, {"type": "function", "function": FUNCTION}],
+        "tool_choice": {"type": "custom", "custom": {"name": "f"}}, "stream": True}),
     ("/completions", {"model": "m", "prompt": ["a", "b"], "max_tokens": 5, "logprobs": 1}),
     ("/completions", {"prompt": [1, 2, 3], "stream": True, "echo": False, "n": 1}),
     ("/messages", {
         "model": "m", "max_tokens": 9, "messages": BLOCKS, "stream": True,
         "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
-        "tools": [{"name": "f", "input_schema": SCHEMA}], "tool_choice": {"type": "any"},
+        "tools": [{"name": "f", "input_schema": SCHEMA}, {"type": "bash_20250124", "name": "b"},
+                  {"type": "web_search_20250305", "name": "w"}], "tool_choice": {"type": "any"},
         "thinking": {"type": "enabled", "budget_tokens": 1024}}),
     ("/messages/count_tokens", {"model": "m", "messages": BLOCKS, "system": "s"}),
     ("/responses", {

@@ -56,12 +56,13 @@ class Messages:
             fields = _fields.decode(body)
         except bodies.UNREADABLE as error:
             raise unreadable(error) from None
-        chat, thinking = requests.chat(fields, terms.memory)
+        made = requests.chat(fields, terms)
         return msgspec.structs.replace(
-            single(CHAT.ask(msgspec.json.encode(chat), terms)),
+            single(CHAT.ask(msgspec.json.encode(made.chat), terms)),
             dialect=self,
             digest=fingerprint(body),
-            origin=Asked(thinking),
+            origin=Asked(made.thinking),
+            dropped=made.dropped,
         )
 
     def reply(self, reply: bytes, ask: Ask) -> bytes:

@@ -1,8 +1,8 @@
 """A request for a message, as one for a chat completion.
 
-Follows Anthropic's Messages API (2023-06-01). What only Anthropic's own servers can do (hosted
-tools, files, containers, batches) is refused by name; hints that change no reply, such as
-`cache_control` and `service_tier`, are dropped.
+Follows Anthropic's Messages API (2023-06-01). What only Anthropic's own servers can do is left out
+and named, if it is a tool or of one (`mcp_servers`, `container`), else refused (files, batches).
+Hints that change no reply, such as `cache_control` and `service_tier`, are dropped.
 """
 
 from typing import Any, Final, Literal
@@ -10,8 +10,10 @@ from typing import Any, Final, Literal
 from msgspec import Raw, Struct
 
 from odradek.proxy.body import UNREADABLE
-from odradek.proxy.dialects.dialect import taken, typed, unreadable
+from odradek.proxy.dialects.dialect import Terms, taken, typed, unreadable
 from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.messages import tools
+from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.errors import BadRequest, Unsupported
 
 DROPPED: Final = frozenset({
@@ -19,8 +21,10 @@ DROPPED: Final = frozenset({
     "service_tier", "speed",
 })  # fmt: skip
 """Fields that are for Anthropic's servers and change no reply of ours."""
-HOSTED: Final = ("container", "mcp_servers", "fallbacks")
-"""Fields that ask for what only they can do."""
+HOSTED: Final = ("container", "mcp_servers")
+"""Fields of tools that only they have."""
+REFUSED: Final = ("fallbacks",)
+"""Other fields that ask for what only they can do."""
 
 
 class Text(Struct, tag="text"):
@@ -50,6 +54,14 @@ class Document(Struct, tag="document"):
     source: Source
 
 
+class SearchResult(Struct, tag="search_result"):
+    """What a search of the agent's own brought."""
+
+    content: list[Text]
+    title: str = ""
+    source: str = ""
+
+
 class ToolUse(Struct, tag="tool_use"):
     """A call that the model made."""
 
@@ -58,11 +70,15 @@ class ToolUse(Struct, tag="tool_use"):
     input: dict[str, Any] = {}
 
 
+Shown = Text | Image | Document | SearchResult
+"""What a user, or a tool, may show."""
+
+
 class ToolResult(Struct, tag="tool_result"):
     """What came of it."""
 
     tool_use_id: str
-    content: str | list[Text | Image | Document] | None = None
+    content: str | list[Shown] | None = None
 
 
 class Thinking(Struct, tag="thinking"):
@@ -71,11 +87,17 @@ class Thinking(Struct, tag="thinking"):
     thinking: str
 
 
+class Compaction(Struct, tag="compaction"):
+    """What came before, summed up."""
+
+    content: str | None = None
+
+
 class Redacted(Struct, tag="redacted_thinking"):
     """Reasoning that nobody here can read."""
 
 
-Block = Text | Image | Document | ToolUse | ToolResult | Thinking | Redacted
+Block = Shown | ToolUse | ToolResult | Thinking | Redacted | Compaction
 
 
 class Message(Struct):
@@ -83,24 +105,6 @@ class Message(Struct):
 
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[Block]
-
-
-class Tool(Struct):
-    """A tool of the agent's own."""
-
-    name: str
-    type: str | None = None
-    description: str | None = None
-    input_schema: dict[str, Any] = {}
-    strict: bool | None = None
-
-
-class Choice(Struct):
-    """Which tools may be used."""
-
-    type: Literal["auto", "any", "tool", "none"]
-    name: str = ""
-    disable_parallel_tool_use: bool = False
 
 
 class Mode(Struct):
@@ -129,29 +133,36 @@ class Output(Struct):
     effort: str | None = None
 
 
-def chat(fields: dict[str, Raw], memory: Memory) -> tuple[dict[str, Any], bool]:
-    """The same as a chat completion, and whether its reply may show reasoning.
+class Made(Struct):
+    """A chat completion, and what its reply needs."""
 
-    Raises BadRequest.
-    """
+    chat: dict[str, Any]
+    thinking: bool
+    """Whether the reply may show reasoning."""
+    dropped: tuple[str, ...]
+
+
+def chat(fields: dict[str, Raw], terms: Terms) -> Made:
+    """The same as a chat completion. Raises BadRequest."""
+    absent = Absent(terms.hosted)
     try:
-        return _chat(dict(fields), memory)
+        made, thinking = _chat(dict(fields), terms.memory, absent)
     except UNREADABLE as error:
         raise unreadable(error) from None
+    return Made(made, thinking, absent.names)
 
 
-def _chat(fields: dict[str, Raw], memory: Memory) -> tuple[dict[str, Any], bool]:
-    for name in HOSTED:
+def _chat(fields: dict[str, Raw], memory: Memory, absent: Absent) -> tuple[dict[str, Any], bool]:
+    for name in REFUSED:
         if fields.pop(name, EMPTY[0]) not in EMPTY:
             raise Unsupported(f"{name}: the engine behind this proxy has none", param=name)
-    if "messages" not in fields:
-        raise BadRequest("messages: Field required", param="messages")
-    messages = _system(_field(fields, "system", str | list[Text] | None))
-    for place, message in enumerate(_field(fields, "messages", list[Any])):
-        where = f"messages.{place}"
-        messages += _message(taken(message, Message, where), memory, where)
-    made: dict[str, Any] = {"messages": messages}
-    _tools(fields, made)
+    for name in HOSTED:
+        if fields.pop(name, EMPTY[0]) not in EMPTY:
+            absent.leave(name, name)
+    messages = _history(fields, memory, absent)
+    functions = tools.functions(_field(fields, "tools", list[Any] | None) or [], absent)
+    choice = _field(fields, "tool_choice", tools.Choice | None)
+    made: dict[str, Any] = {"messages": messages, **tools.chosen(functions, choice, absent)}
     thinking = _thinking(fields, made)
     _output(fields, made)
     if stop := _field(fields, "stop_sequences", list[str] | None):
@@ -166,6 +177,23 @@ def _chat(fields: dict[str, Raw], memory: Memory) -> tuple[dict[str, Any], bool]
     return {**rest, **made}, thinking
 
 
+def _history(fields: dict[str, Raw], memory: Memory, absent: Absent) -> list[dict[str, Any]]:
+    """All that was said."""
+    if "messages" not in fields:
+        raise BadRequest("messages: Field required", param="messages")
+    messages = _system(_field(fields, "system", str | list[Text] | None))
+    for place, given in enumerate(_field(fields, "messages", list[Any])):
+        where = f"messages.{place}"
+        message = _present(given, where, absent)
+        if message is not None:
+            messages += _message(taken(message, Message, where), memory, where)
+    return messages
+
+
+SERVED: Final = frozenset({
+    "container_upload", "mcp_tool_use", "server_tool_use", "tool_reference",
+})  # fmt: skip
+"""Blocks of hosted tools; those of their results end in `_tool_result`."""
 EMPTY: Final = (Raw(b"null"), Raw(b"[]"))
 
 
@@ -181,6 +209,30 @@ def _system(system: str | list[Text] | None) -> list[dict[str, Any]]:
         return []
     text = system if isinstance(system, str) else "\n".join(block.text for block in system)
     return [{"role": "system", "content": text}]
+
+
+def _present(given: Any, where: str, absent: Absent) -> Any:
+    """A message without blocks of hosted tools; None where it had no others."""
+    blocks = given.get("content") if isinstance(given, dict) else None
+    if not isinstance(blocks, list):
+        return given
+    kept = [
+        block for n, block in enumerate(blocks) if _is_ours(block, f"{where}.content.{n}", absent)
+    ]
+    for place, block in enumerate(kept):
+        if block.__class__ is dict and block.get("type") == "tool_result":
+            kept[place] = _present(block, f"{where}.content.{place}", absent) or {
+                **block, "content": "",
+            }  # fmt: skip
+    return {**given, "content": kept} if kept or not blocks else None
+
+
+def _is_ours(block: Any, where: str, absent: Absent) -> bool:
+    kind = block.get("type") if isinstance(block, dict) else None
+    if not isinstance(kind, str) or not (kind in SERVED or kind.endswith("_tool_result")):
+        return True
+    absent.leave(kind, f"{where}.type")
+    return False
 
 
 def _message(message: Message, memory: Memory, where: str) -> list[dict[str, Any]]:
@@ -199,6 +251,8 @@ def _assistant(blocks: list[Block], memory: Memory, where: str) -> dict[str, Any
     for place, block in enumerate(blocks):
         if isinstance(block, Text):
             texts.append(block.text)
+        elif isinstance(block, Compaction):
+            texts.append(block.content or "")
         elif isinstance(block, Thinking):
             thoughts.append(block.thinking)
         elif isinstance(block, ToolUse):
@@ -229,7 +283,7 @@ def _user(blocks: list[Block], role: str, where: str) -> list[dict[str, Any]]:
                 "tool_call_id": block.tool_use_id,
                 "content": _result(block.content, at),
             })  # fmt: skip
-        elif isinstance(block, (Text, Image, Document)):
+        elif isinstance(block, Shown):
             parts.append(_part(block, at))
         else:
             raise _misplaced(at, role)
@@ -251,15 +305,19 @@ def _content(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     return parts
 
 
-def _result(content: str | list[Text | Image | Document] | None, where: str) -> Any:
+def _result(content: str | list[Shown] | None, where: str) -> Any:
     if not isinstance(content, list):
         return content or ""
     return _content([_part(block, where) for block in content]) if content else ""
 
 
-def _part(block: Text | Image | Document, where: str) -> dict[str, Any]:
+def _part(block: Shown, where: str) -> dict[str, Any]:
     if isinstance(block, Text):
         return {"type": "text", "text": block.text}
+    if isinstance(block, SearchResult):
+        head = " ".join(filter(None, (block.title, block.source and f"<{block.source}>")))
+        texts = [head, *(text.text for text in block.content)]
+        return {"type": "text", "text": "\n".join(filter(None, texts))}
     source = block.source
     if isinstance(block, Document):
         if source.type != "text":
@@ -273,31 +331,6 @@ def _part(block: Text | Image | Document, where: str) -> dict[str, Any]:
         url = f"data:{source.media_type};base64,{source.data}"
         return {"type": "image_url", "image_url": {"url": url}}
     raise Unsupported(f"{where}.source.type: url or base64", param=f"{where}.source.type")
-
-
-def _tools(fields: dict[str, Raw], made: dict[str, Any]) -> None:
-    tools = []
-    for place, one in enumerate(_field(fields, "tools", list[Any] | None) or ()):
-        tool = taken(one, Tool, f"tools.{place}")
-        if tool.type not in {None, "custom"}:
-            where = f"tools.{place}.type"
-            raise Unsupported(f"{where}: only tools of your own (custom)", param=where)
-        function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema}
-        if tool.description is not None:
-            function["description"] = tool.description
-        if tool.strict is not None:
-            function["strict"] = tool.strict
-        tools.append({"type": "function", "function": function})
-    choice = _field(fields, "tool_choice", Choice | None)
-    if not tools:
-        return
-    made["tools"] = tools
-    if choice is None:
-        return
-    named = {"type": "function", "function": {"name": choice.name}}
-    made["tool_choice"] = {"any": "required", "tool": named}.get(choice.type, choice.type)
-    if choice.disable_parallel_tool_use:
-        made["parallel_tool_calls"] = False
 
 
 def _thinking(fields: dict[str, Raw], made: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from odradek.schemas.events import Batch, Refusal, Used
 from odradek.trainer.advantages import Baseline, zero_variance
 from odradek.trainer.barren import Barren
 from odradek.trainer.lineage import Lineage
-from odradek.trainer.rows import NON_FINITE, Group, Row, fault_of, rows_of
+from odradek.trainer.rows import NON_FINITE, Group, Row, Weigh, fault_of, rows_of
 
 REWARDS: Final = 16_384
 """Most rewards that are kept of batches that no step used, for the metrics of the next one."""
@@ -42,6 +42,7 @@ class Rules:
         max_row_tokens: Longer rows are refused; 0 for no bound.
         baseline: Of the advantage.
         scale: Whether advantages are divided by the group's standard deviation.
+        weigh: Whether every episode weighs 1, or every row.
     """
 
     rows_per_step: int = 64
@@ -49,6 +50,7 @@ class Rules:
     max_row_tokens: int = 0
     baseline: Baseline = "mean"
     scale: bool = True
+    weigh: Weigh = "episode"
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,12 @@ class Consumption:
         skip = self._start.row if group.offset == self._start.offset else 0
         if why := why_not(group.batch):
             return [Refused(Refusal(offset=group.offset, reason=why))]
-        candidates = rows_of(group, baseline=self._rules.baseline, scale=self._rules.scale)
+        candidates = rows_of(
+            group,
+            baseline=self._rules.baseline,
+            scale=self._rules.scale,
+            weigh=self._rules.weigh,
+        )
         with_rows = {row.episode_id for row in candidates}
         refusals = list(group.refused)
         refusals += [

@@ -72,7 +72,11 @@ def sample_of(row: Row) -> RolloutSample:
         advantage=row.advantage,
         model_version=0,  # our worker has decided about staleness; TRL's own bound is out of reach
         group_id=row.offset,
-        metrics={"reward": row.reward, "staleness": float(row.staleness)},
+        metrics={
+            "reward": row.reward,
+            "staleness": float(row.staleness),
+            "weight": row.weight,
+        },
     )
 
 

@@ -28,7 +28,7 @@ from odradek.trainer.guard import non_finite, trained_tensors, why_not_step
 from odradek.trainer.hands import Hands
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
 from odradek.trainer.moves import At, Load, Move, Moves, Save, drive
-from odradek.trainer.packing import packed
+from odradek.trainer.packing import packed, whole_of
 from odradek.trainer.rows import NON_FINITE
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step_metrics import StepMetrics
@@ -133,7 +133,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         if len(found) < num_batches:
             return [], None
         trained = int(sum(float(batch["global_n_tokens"][0]) for batch in found))
-        self._whole = Whole(tokens=trained, rows=self.settings.rows_per_step)
+        self._whole = whole_of(found)
         self.measured.forwarded = int(
             sum(float(batch["global_n_forward_tokens"][0]) for batch in found)
         )
@@ -170,6 +170,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._last_forward_time_s = time.time() - began
         at = inputs["token_index"][inputs["token_index"] >= 0]
         n = len(at)
+        staleness, _, weights = inputs["row_facts"][0].unbind(-1)
         reference = None
         if self._reference is not None:
             with torch.no_grad():
@@ -179,14 +180,13 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             old_logprobs=inputs["old_log_probs"][:, :n].flatten(),
             advantages=inputs["advantages"][:, :n].flatten(),
             row=inputs["segment_id"][:, :n].flatten(),
-            n_rows=int((inputs["row_facts"][..., 0] >= 0).sum())
-            if "row_facts" in inputs
-            else int(inputs["segment_id"].max()) + 1,
+            n_rows=int((staleness >= 0).sum()),
             reference=reference,
+            weights=weights,
         )
         loss = policy_loss(self.settings.loss, terms, self._whole, self._shape)
         self.measured.add(
-            terms, loss, outputs.entropy.flatten()[at], inputs.get("row_facts"), self._shape
+            terms, loss, outputs.entropy.flatten()[at], inputs["row_facts"], self._shape
         )
         return (loss, outputs) if return_outputs else loss
 

@@ -2,9 +2,12 @@
 
 Notation: t counts sampled tokens, i rows (one row per linear run of tokens), r_t is
 exp(log p(t) - log q(t)) with the trained policy p and the sampler q, A_i the advantage, e and E
-the lower and upper clip. Every such difference of logarithms is bounded (LOG_RATIO). A function
-returns what one micro-batch adds to the loss of the whole optimizer step: its sums are divided by
-the step's tokens or rows, not by its own, so micro-batches of unequal size weigh what they should.
+the lower and upper clip. Every such difference of logarithms is bounded (LOG_RATIO).
+
+w_i is the weight of a row: one over the number of rows of its episode, or 1 for all (`weigh`).
+N = sum_i w_i, the episodes of the step, or its rows; T = sum_i w_i |o_i|, its tokens as they weigh.
+A function returns what one micro-batch adds to the loss of the whole optimizer step: N and T are
+the step's, not its own, so micro-batches of unequal size weigh what they should.
 """
 
 from collections.abc import Callable
@@ -31,6 +34,7 @@ class Terms:
         row: Which row each token is of, 0 to n_rows - 1.
         n_rows: Rows in the micro-batch.
         reference: Under the reference policy, for the KL term; None without.
+        weights: w_i of each row, shape (n_rows,); None where each weighs 1.
     """
 
     logprobs: Tensor
@@ -39,6 +43,11 @@ class Terms:
     row: Tensor
     n_rows: int
     reference: Tensor | None = None
+    weights: Tensor | None = None
+
+    def weighed(self, values: Tensor) -> Tensor:
+        """Per-token values, each times the weight of its row, shape (m,)."""
+        return values if self.weights is None else values * self.weights[self.row]
 
     def row_mean(self, values: Tensor) -> Tensor:
         """The mean of per-token values over each row, shape (n_rows,)."""
@@ -49,10 +58,15 @@ class Terms:
 
 @dataclass(frozen=True)
 class Whole:
-    """The optimizer step that a micro-batch is a part of."""
+    """The optimizer step that a micro-batch is a part of.
 
-    tokens: int
-    rows: int
+    Attributes:
+        tokens: T, the weights of its rows times their sampled tokens.
+        rows: N, the weights of its rows.
+    """
+
+    tokens: float
+    rows: float
 
 
 @dataclass(frozen=True)
@@ -94,24 +108,23 @@ def _ratio(terms: Terms) -> Tensor:
 
 
 def _by_token(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
-    del terms, shape
-    return values.sum() / max(whole.tokens, 1)
+    del shape
+    return terms.weighed(values).sum() / (whole.tokens or 1)
 
 
 def _by_row(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
     del shape
-    return terms.row_mean(values).sum() / max(whole.rows, 1)
+    return terms.row_mean(terms.weighed(values)).sum() / (whole.rows or 1)
 
 
 def _by_length(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
-    del terms
-    return values.sum() / (max(whole.rows, 1) * shape.fixed_length)
+    return terms.weighed(values).sum() / ((whole.rows or 1) * shape.fixed_length)
 
 
 def grpo(terms: Terms, shape: Shape) -> Tensor:
     """Mean over rows of the mean over their tokens of the clipped objective.
 
-    L = 1/N sum_i 1/|o_i| sum_t -min(r_t A_i, clip(r_t) A_i).
+    L = 1/N sum_i w_i 1/|o_i| sum_t -min(r_t A_i, clip(r_t) A_i).
     DeepSeekMath, arXiv 2402.03300, equation 3; with row = output.
     """
     return _clipped(terms, shape, _ratio(terms))
@@ -120,7 +133,7 @@ def grpo(terms: Terms, shape: Shape) -> Tensor:
 def dapo(terms: Terms, shape: Shape) -> Tensor:
     """Mean over all tokens of the step, with its own upper clip.
 
-    L = 1/(sum_i |o_i|) sum_i sum_t -min(r_t A_i, clip(r_t, 1 - e, 1 + E) A_i).
+    L = 1/T sum_i w_i sum_t -min(r_t A_i, clip(r_t, 1 - e, 1 + E) A_i).
     DAPO, arXiv 2503.14476, equation 8. Its overlong shaping is left out on purpose: rewards are
     the judges' business.
     """
@@ -130,7 +143,7 @@ def dapo(terms: Terms, shape: Shape) -> Tensor:
 def dr_grpo(terms: Terms, shape: Shape) -> Tensor:
     """Sum over tokens divided by a constant, so that length earns nothing.
 
-    L = 1/(N L) sum_i sum_t -min(r_t A_i, clip(r_t) A_i), meant for advantages without std.
+    L = 1/(N L) sum_i w_i sum_t -min(r_t A_i, clip(r_t) A_i), meant for advantages without std.
     Understanding R1-Zero-Like Training, arXiv 2503.20783, section 3.2.
     """
     return _clipped(terms, shape, _ratio(terms))
@@ -139,7 +152,7 @@ def dr_grpo(terms: Terms, shape: Shape) -> Tensor:
 def gspo(terms: Terms, shape: Shape) -> Tensor:
     """One ratio per row: the geometric mean of its tokens' ratios.
 
-    L = 1/N sum_i -min(s_i A_i, clip(s_i) A_i), s_i = exp(1/|o_i| sum_t log r_t).
+    L = 1/N sum_i w_i -min(s_i A_i, clip(s_i) A_i), s_i = exp(1/|o_i| sum_t log r_t).
     GSPO, arXiv 2507.18071, equations 5 and 7.
     """
     whole_row = torch.exp(_bounded(terms.row_mean(terms.logprobs - terms.old_logprobs)))
@@ -149,7 +162,7 @@ def gspo(terms: Terms, shape: Shape) -> Tensor:
 def cispo(terms: Terms, shape: Shape) -> Tensor:
     """Clip the weight, not the gradient: every token keeps teaching.
 
-    L = 1/(sum_i |o_i|) sum_i sum_t -sg(min(r_t, 1 + E)) A_i log p(t), with sg = stop gradient.
+    L = 1/T sum_i w_i sum_t -sg(min(r_t, 1 + E)) A_i log p(t), with sg = stop gradient.
     MiniMax-M1, arXiv 2506.13585, equations 4 and 5.
     """
     weight = torch.clamp(_ratio(terms), max=1 + shape.epsilon_high).detach()

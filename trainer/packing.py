@@ -1,7 +1,7 @@
 """TRL's pipeline from rows to packed micro-batches, ending where the feed says so."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import torch
 from trl.experimental.async_grpo.async_grpo_trainer import (
@@ -12,7 +12,11 @@ from trl.experimental.async_grpo.async_grpo_trainer import (
 
 from odradek.trainer.errors import RowsEnded
 from odradek.trainer.feed import POLL_S, LogFeed
+from odradek.trainer.losses import Whole
 from odradek.trainer.trl_config import OUT_OF_REACH
+
+FACTS: Final = ("staleness", "reward", "weight")
+"""What `row_facts` of a micro-batch holds, shape (1, n_rows, 3); staleness -1 for no row."""
 
 
 class UntilEnded(torch.utils.data.IterableDataset):  # type: ignore[type-arg] # it is generic for types only
@@ -29,7 +33,7 @@ class UntilEnded(torch.utils.data.IterableDataset):  # type: ignore[type-arg] # 
 
 
 class RowCollator(DataCollatorForRollout):  # type: ignore[misc] # TRL is untyped
-    """TRL's packer, which also says which rows are on-policy."""
+    """TRL's packer, which also says what we know of each row (FACTS)."""
 
     def torch_call(self, examples: list[Any]) -> dict[str, Any]:
         """Pack a micro-batch; see TRL."""
@@ -38,12 +42,23 @@ class RowCollator(DataCollatorForRollout):  # type: ignore[misc] # TRL is untype
         width = max(len(row.samples) for row in rows)
         batch["row_facts"] = torch.tensor(
             [
-                [[s["metrics"]["staleness"], s["metrics"]["reward"]] for s in row.samples]
-                + [[-1.0, 0.0]] * (width - len(row.samples))
+                [[s["metrics"][fact] for fact in FACTS] for s in row.samples]
+                + [[-1.0, 0.0, 0.0]] * (width - len(row.samples))
                 for row in rows
             ]
         )
         return batch
+
+
+def whole_of(batches: Sequence[Any]) -> Whole:
+    """The optimizer step that these micro-batches make."""
+    tokens = rows = 0.0
+    for batch in batches:
+        staleness, _, weights = batch["row_facts"][0].double().unbind(-1)
+        trained = int((batch["token_index"] >= 0).sum())
+        tokens += float(weights[batch["segment_id"][0, :trained]].sum())
+        rows += float(weights[staleness >= 0].sum())
+    return Whole(tokens, rows)
 
 
 def packed(

@@ -5,9 +5,10 @@ merged turns that continue each other, so a row usually holds a whole episode; w
 broke there are several rows, and every sampled token stands in exactly one of them.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.schemas.events import Sequence as Tokens
 from odradek.trainer.advantages import Baseline, advantages, fits
+
+Weigh = Literal["episode", "row"]
 
 LEAST_LOGPROB: Final = -50.0
 """Nobody samples a token as rare as 2e-22: what is lower is an engine's word for minus infinity."""
@@ -44,6 +47,7 @@ class Row:
         index: Of the row within its batch, counted before anything is refused.
         episode_id: Which episode it is from.
         staleness: Optimizer steps between sampling and use; set when the row is accepted.
+        weight: What the row counts in the loss.
     """
 
     ids: npt.NDArray[np.int64]
@@ -58,6 +62,7 @@ class Row:
     episode_id: str
     task_id: str = ""
     staleness: int = 0
+    weight: float = 1.0
 
     @property
     def sampled(self) -> int:
@@ -98,13 +103,20 @@ def arrays_of(
     return ids, mask, logprobs
 
 
-def rows_of(group: Group, *, baseline: Baseline = "mean", scale: bool = True) -> list[Row]:
+def rows_of(
+    group: Group, *, baseline: Baseline = "mean", scale: bool = True, weigh: Weigh = "row"
+) -> list[Row]:
     """Every row of a group, in the order of its pointers and of their sequences.
 
     Advantages compare the rewards that the batch states (re-scoring changes those, not the
     episodes) over all of the batch's samples, whether or not a sample's tokens could be read: what
     a sample is worth does not depend on what we refuse. The first token of a row has no
     prediction, so a mask there is cleared.
+
+    With `weigh` "episode" the rows of a sample weigh 1 together, each as much as the others,
+    whichever of them are refused. In how many sequences a sample falls is its harness' doing
+    (compaction, sub-agents, a rewritten history): weighing 1 each, the longer half of a group
+    would outvote the other, and its advantages would no longer be centred.
     """
     rewards = np.array([pointer.reward for pointer in group.batch.episodes], dtype=np.float64)
     worth = dict(
@@ -138,7 +150,10 @@ def rows_of(group: Group, *, baseline: Baseline = "mean", scale: bool = True) ->
                     task_id=group.batch.task_id,
                 )
             )
-    return rows
+    if weigh == "row":
+        return rows
+    count = Counter(row.episode_id for row in rows)
+    return [replace(row, weight=1 / count[row.episode_id]) for row in rows]
 
 
 def fault_of(row: Row) -> str:

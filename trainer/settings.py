@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from odradek.schemas.topics import BATCHES
 from odradek.trainer.advantages import Baseline
 from odradek.trainer.consumption import Rules
+from odradek.trainer.rows import Weigh
 
 
 class TrainerSettings(BaseSettings):
@@ -67,6 +68,9 @@ class TrainerSettings(BaseSettings):
     """What a sample's reward is compared with."""
     scale_advantages: bool = True
     """Whether advantages are divided by the group's standard deviation."""
+    weigh: Weigh = "episode"
+    """What weighs the same in the loss: each `episode`, however many sequences it fell into, or
+    each `row`, as in TRL."""
     fixed_length: int = Field(default=256, ge=1)
     """The constant length of dr_grpo, in tokens."""
     temperature: float = Field(default=1.0, gt=0)
@@ -137,4 +141,5 @@ class TrainerSettings(BaseSettings):
             max_row_tokens=self.max_row_tokens,
             baseline=self.baseline,
             scale=self.scale_advantages,
+            weigh=self.weigh,
         )

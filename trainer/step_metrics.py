@@ -45,7 +45,7 @@ class StepMetrics:
         terms: Terms,
         loss: torch.Tensor,
         entropy: torch.Tensor,
-        facts: torch.Tensor | None,
+        facts: torch.Tensor,
         shape: Shape,
     ) -> None:
         """Add a micro-batch.
@@ -54,7 +54,7 @@ class StepMetrics:
             terms: Its sampled tokens.
             loss: Its share of the step's loss.
             entropy: Of the policy at each of them, in nats, shape (m,).
-            facts: Staleness and reward of each row, shape (1, n_rows, 2), staleness -1 for none.
+            facts: See `packing.FACTS`.
             shape: The clips in force.
         """
         apart = (terms.logprobs - terms.old_logprobs).float()
@@ -72,11 +72,10 @@ class StepMetrics:
             "low": low.sum(),
             "high": high.sum(),
         }
-        if facts is not None:
-            of_rows = facts[0]
-            self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
-            found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
-            found |= self._mismatch(of_rows[:, 0][terms.row], apart, k3)
+        of_rows = facts[0]
+        self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
+        found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
+        found |= self._mismatch(of_rows[:, 0][terms.row], apart, k3)
         for name, value in found.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
 

@@ -55,10 +55,14 @@ def gradient_of(model):
     return torch.cat([p.grad.flatten() for _, p in sorted(model.named_parameters())])
 
 
+@pytest.mark.parametrize("weigh", ["row", "episode"])
 def test_one_batch_of_64_off_policy_rows_has_one_loss_and_one_gradient(
-    rows, tiny, tokenizer, bench, tmp_path
+    rows, tiny, tokenizer, bench, tmp_path, weigh
 ):
-    """Loss within 1e-6, gradients within 2e-6 of the plain line, relatively (fp32; 1.1e-6 seen)."""
+    """Whatever weighs the same, since each sample has one sequence.
+
+    Loss within 1e-6, gradients within 2e-6 of the plain line, relatively (fp32; 1.1e-6 seen).
+    """
     left, ids, real, mask, old, worth = padded(rows, tokenizer.pad_token_id)
 
     model = load_model(tiny)
@@ -96,7 +100,7 @@ def test_one_batch_of_64_off_policy_rows_has_one_loss_and_one_gradient(
     loss.backward()
     their_gradient = gradient_of(theirs.model)
 
-    ours = bench([], rows_per_step=64, micro_rows=16, loss="dapo")
+    ours = bench([], rows_per_step=64, micro_rows=16, loss="dapo", weigh=weigh)
     trainer, feed = ours.trainer, ours.trainer.hands.feed
     from odradek.trainer.feed import sample_of
 

@@ -1,0 +1,227 @@
+"""What a sample weighs that fell into several sequences: with `episode` as much as any other."""
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace as changed
+from plays import group_with_rewards
+
+from odradek.trainer.consumption import Consumption, Position, Rules
+from odradek.trainer.engine.decode import load_model
+from odradek.trainer.feed import sample_of
+from odradek.trainer.lineage import Lineage
+from odradek.trainer.losses import LOSSES, Shape, Terms, Whole, policy_loss
+from odradek.trainer.rows import Group, rows_of
+from odradek.trainer.settings import TrainerSettings
+
+pytestmark = pytest.mark.torch
+
+LOW, HIGH, LENGTH = 0.2, 0.28, 64
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def plain(name, samples):
+    """The loss of samples (advantage, [(log p, log q) of each sequence]), each with one vote.
+
+    Written down as means over a sample's sequences, where the product multiplies by weights.
+    """
+
+    def token_terms(worth, new, old):
+        ratio = (new - old).exp()
+        if name == "cispo":
+            return -ratio.clamp(max=1 + HIGH).detach() * worth * new
+        if name == "gspo":
+            ratio = (new - old).mean().exp().expand(len(new))
+        return -torch.min(ratio * worth, ratio.clamp(1 - LOW, 1 + HIGH) * worth)
+
+    def sample_mean(of):
+        return [
+            mean([of(token_terms(worth, new, old)) for new, old in runs]) for worth, runs in samples
+        ]
+
+    if name in {"grpo", "gspo"}:
+        return mean(sample_mean(torch.mean))
+    if name == "dr_grpo":
+        return mean(sample_mean(torch.sum)) / LENGTH
+    return sum(sample_mean(torch.sum)) / sum(sample_mean(len))
+
+
+def samples_of(counts, seed=0):
+    """Samples that fell into so many sequences each, off-policy."""
+    random = torch.Generator().manual_seed(seed)
+    samples = []
+    for sample, count in enumerate(counts):
+        runs = []
+        for run in range(count):
+            n = 1 + (3 * sample + 5 * run) % 7
+            old = -torch.rand(n, generator=random)
+            new = (old + 0.4 * torch.randn(n, generator=random)).requires_grad_()
+            runs.append((new, old))
+        samples.append(((-1.0) ** sample * (0.3 + sample), runs))
+    return samples
+
+
+def terms_of(samples, *, weighed=True):
+    """The same as the product's terms, and the step that they make."""
+    runs = [(worth, new, old, 1 / len(all_of)) for worth, all_of in samples for new, old in all_of]
+    lengths = torch.tensor([len(new) for _, new, _, _ in runs])
+    weights = torch.tensor([weight if weighed else 1.0 for *_, weight in runs])
+    row = torch.repeat_interleave(torch.arange(len(runs)), lengths)
+    terms = Terms(
+        torch.cat([new for _, new, _, _ in runs]), torch.cat([old for _, _, old, _ in runs]),
+        torch.tensor([worth for worth, *_ in runs])[row], row, len(runs), weights=weights,
+    )  # fmt: skip
+    return terms, Whole(float((weights * lengths).sum()), float(weights.sum()))
+
+
+def loss_of(name, samples, **more):
+    terms, whole = terms_of(samples, **more)
+    return policy_loss(name, terms, whole, Shape(LOW, HIGH, fixed_length=LENGTH))
+
+
+def gradient_of(loss, samples):
+    leaves = [new for _, runs in samples for new, _ in runs]
+    return torch.cat(torch.autograd.grad(loss, leaves, retain_graph=True))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("counts", [(1, 1, 1), (1, 5), (3, 1, 2, 4), (7,)])
+def test_each_sample_has_one_vote_in_every_loss_and_its_gradient(name, counts):
+    """Against means of means in plain torch."""
+    samples = samples_of(counts)
+    expected, found = plain(name, samples), loss_of(name, samples)
+    assert expected.item() == pytest.approx(found.item(), abs=1e-6)
+    assert torch.allclose(gradient_of(expected, samples), gradient_of(found, samples), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_sample_of_k_equal_sequences_is_one_of_one(name):
+    """How often it fell apart changes nothing; each row weighing 1, it does."""
+    (first, runs), (second, other) = samples_of((1, 1))
+    one = [(first, runs), (second, other)]
+    five = [(first, runs), (second, other * 5)]
+    assert loss_of(name, one).item() == pytest.approx(loss_of(name, five).item(), abs=1e-6)
+    assert abs(loss_of(name, one) - loss_of(name, five, weighed=False)) > 1e-3
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_where_each_sample_is_one_sequence_nothing_is_weighed(name):
+    """Bit for bit what TRL is compared with."""
+    samples = samples_of((1, 1, 1, 1))
+    assert torch.equal(loss_of(name, samples), loss_of(name, samples, weighed=False))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_micro_batches_that_cut_an_episode_add_up_to_the_step(name, cut):
+    """Weights are the episode's, not the micro-batch's."""
+    samples = samples_of((2, 3, 1))
+    terms, whole = terms_of(samples)
+    shape = Shape(LOW, HIGH, fixed_length=LENGTH)
+    parts = []
+    for there in (terms.row < cut, terms.row >= cut):
+        row = terms.row[there] - int(terms.row[there].min())
+        n = int(row.max()) + 1
+        begin = int(terms.row[there].min())
+        part = Terms(
+            terms.logprobs[there], terms.old_logprobs[there], terms.advantages[there], row, n,
+            weights=terms.weights[begin : begin + n],
+        )  # fmt: skip
+        parts.append(policy_loss(name, part, whole, shape))
+    together = policy_loss(name, terms, whole, shape)
+    assert together.item() == pytest.approx(sum(parts).item(), abs=1e-6)
+
+
+def fallen_apart(group, counts):
+    """The group, whose samples have so many sequences: their own, and those of the next ones."""
+    of_all = [episode.sequences[0] for _, episode in group.episodes]
+    pairs = [
+        (pointer, changed(episode, sequences=tuple((of_all[n:] + of_all[:n])[:count])))
+        for n, ((pointer, episode), count) in enumerate(zip(group.episodes, counts, strict=True))
+    ]
+    return Group(group.offset, group.batch, tuple(pairs))
+
+
+def test_a_group_is_centred_however_its_samples_fell_apart():
+    """Four wins of one sequence, four losses of five: the losers no longer outvote the winners."""
+    group = fallen_apart(group_with_rewards(0, [1.0] * 4 + [0.0] * 4), [1] * 4 + [5] * 4)
+    by_row = rows_of(group, weigh="row")
+    by_episode = rows_of(group, weigh="episode")
+    assert -14.96 == pytest.approx(sum(row.weight * row.advantage for row in by_row), abs=0.01)
+    assert 0 == pytest.approx(sum(row.weight * row.advantage for row in by_episode), abs=1e-6)
+    totals: dict[str, float] = {}
+    for row in by_episode:
+        totals[row.episode_id] = totals.get(row.episode_id, 0) + row.weight
+    assert [1.0] * 8 == pytest.approx(list(totals.values()))
+    assert {1.0} == {row.weight for row in by_row}
+
+
+def test_what_is_refused_of_a_sample_and_where_a_run_goes_on_change_no_weight():
+    """Weights are counted before refusals and before a position, as advantages are."""
+    group = fallen_apart(group_with_rewards(0, [1.0, 0.0]), [2, 2])
+    told = np.array([-9999.0, -0.1], dtype=np.float32).tobytes()
+    (pointer, episode), other = group.episodes
+    spoiled = changed(episode, sequences=(
+        changed(episode.sequences[0], logprobs=told), episode.sequences[1]
+    ))  # fmt: skip
+    rules = Rules(rows_per_step=1)
+    rows = Consumption(rules, Lineage()).feed(Group(0, group.batch, ((pointer, spoiled), other)))
+    assert [0.5, 0.5, 0.5] == [row.weight for row in rows]
+    rest = Consumption(rules, Lineage(), Position(0, 3, 3)).feed(group)
+    assert [(3, 0.5)] == [(row.index, row.weight) for row in rest]
+
+
+def test_the_default_is_an_episode():
+    """And what is set reaches the rules."""
+    assert "episode" == TrainerSettings().rules.weigh == Rules().weigh
+    assert "row" == TrainerSettings(weigh="row").rules.weigh
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weigh", ["episode", "row"])
+def test_a_whole_step_of_the_packed_trainer_weighs_like_the_plain_line(
+    groups, tiny, bench, name, weigh
+):
+    """Loss within 1e-6 and gradient within 5e-6, relatively, through packing and micro-batches."""
+    varied = [group for group in groups if not group.batch.zero_variance][:2]
+    counts = [1, 3, 1, 2, 1, 1, 2, 1]
+    ours = bench([], rows_per_step=24, micro_rows=6, loss=name, weigh=weigh, fixed_length=LENGTH)
+    rows = [row for group in varied for row in ours.consumption.feed(fallen_apart(group, counts))]
+    noise = np.random.default_rng(0)
+    for row in rows:
+        row.logprobs[row.mask] += noise.normal(0, 0.3, row.sampled).astype(np.float32)
+    assert 24 == len(rows)
+
+    model = load_model(tiny)
+    samples: dict[str, tuple[float, list]] = {}
+    for number, row in enumerate(rows):
+        logits = model(input_ids=torch.tensor(row.ids)[None]).logits[0, :-1]
+        told = logits.log_softmax(-1).gather(1, torch.tensor(row.ids)[1:, None])[:, 0]
+        there = torch.tensor(row.mask[1:])
+        key = row.episode_id if weigh == "episode" else f"{row.episode_id}/{number}"
+        samples.setdefault(key, (row.advantage, []))[1].append(
+            (told[there], torch.tensor(row.logprobs)[1:][there])
+        )
+    expected = plain(name, list(samples.values()))
+    expected.backward()
+
+    trainer = ours.trainer
+    feed = trainer.hands.feed
+    feed.rollout_buffer = trainer.rollout_queue = type(feed.rollout_buffer)()
+    for row in rows:
+        feed.rollout_buffer.put(sample_of(row))
+    batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 4, "cpu")
+    total = 0.0
+    for inputs in batches:
+        part = trainer.compute_loss(trainer.model, inputs)
+        part.backward()
+        total += part.item()
+    mine, its = (
+        torch.cat([p.grad.flatten() for _, p in sorted(one.named_parameters())])
+        for one in (trainer.model, model)
+    )
+    assert expected.item() == pytest.approx(total, abs=1e-6)
+    assert (mine - its).norm() / its.norm() < 5e-6

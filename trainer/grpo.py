@@ -9,6 +9,7 @@ attention kernel (`attention`), the loss and its normalisation over the whole op
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from odradek.trainer.hands import Hands
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
 from odradek.trainer.moves import At, Load, Move, Moves, Save, drive
 from odradek.trainer.packing import packed, whole_of
+from odradek.trainer.proximal import Proximal
 from odradek.trainer.rows import NON_FINITE
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step_metrics import StepMetrics
@@ -55,7 +57,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         """Load the model. Raises NoModel or NoTokenizer."""
         self.settings = settings
         self.hands = hands
-        self.measured = StepMetrics()
+        self.measured = StepMetrics(settings.loss)
         self._moves = Moves(settings, hands.standing, hands.lineage)
         self._took: dict[str, float] = {}
         self._whole = Whole(0, 0)
@@ -83,13 +85,15 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             tis=settings.tis,
             fixed_length=settings.fixed_length,
         )
-        self._reference = self._load_reference() if settings.kl > 0 else None
+        self._reference = self._frozen(settings.model) if settings.kl > 0 else None
+        self._proximal = Proximal(partial(self._frozen, begin)) if settings.tis > 0 else None
         hands.feed.on_idle = self.tell_idle
         self.add_callback(_Steps(self))
 
-    def _load_reference(self) -> Any:
+    def _frozen(self, path: str) -> Any:
+        """The model of a folder, to score rows with and never to train."""
         model = create_model_from_path(
-            self.settings.model,
+            path,
             device_map=None,
             attn_implementation=attention.NAME,
             dtype=self.settings.dtype,
@@ -156,6 +160,16 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             tree_mask=attention.mask_for(tree, inputs["input_ids"].device),
         )
 
+    @torch.no_grad()
+    def _judged_by(
+        self, frozen: Any, inputs: dict[str, torch.Tensor], at: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Log probabilities of the sampled tokens under another policy, where there is one."""
+        if frozen is None:
+            return None
+        judged: torch.Tensor = self._score(frozen, inputs).log_probs.flatten()[at]
+        return judged
+
     def compute_loss(
         self,
         model: Any,
@@ -171,18 +185,15 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         at = inputs["token_index"][inputs["token_index"] >= 0]
         n = len(at)
         staleness, _, weights = inputs["row_facts"][0].unbind(-1)
-        reference = None
-        if self._reference is not None:
-            with torch.no_grad():
-                reference = self._score(self._reference, inputs).log_probs.flatten()[at]
         terms = Terms(
             logprobs=outputs.log_probs.flatten()[at],
             old_logprobs=inputs["old_log_probs"][:, :n].flatten(),
             advantages=inputs["advantages"][:, :n].flatten(),
             row=inputs["segment_id"][:, :n].flatten(),
             n_rows=int((staleness >= 0).sum()),
-            reference=reference,
+            reference=self._judged_by(self._reference, inputs, at),
             weights=weights,
+            proximal=self._judged_by(self._proximal and self._proximal.model, inputs, at),
         )
         loss = policy_loss(self.settings.loss, terms, self._whole, self._shape)
         self.measured.add(
@@ -197,6 +208,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._fault = why_not_step(
             self._inner_optimizer, self.measured.loss, self.measured.grad_norm
         )
+        if self._proximal is not None and not self._fault:
+            self._proximal.follow(self.accelerator.unwrap_model(self.model))
         if self._fault:
             self._inner_optimizer.zero_grad(set_to_none=True)
         # What accelerate says of a step whose gradients overflowed: the scheduler stands still.
@@ -321,6 +334,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self.processing_class.save_pretrained(folder)
         self.hands.at("between_files")
         optimizer_state.save(self._inner_optimizer, self.lr_scheduler, folder)
+        if self._proximal is not None:
+            self._proximal.save(folder)
         self.state.save_to_json(str(folder / "trainer_state.json"))
 
     @property
@@ -331,6 +346,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
+        if self._proximal is not None:
+            self._proximal.load(Path(checkpoint))
         for line in optimizer_state.load(
             self._inner_optimizer, self.lr_scheduler, Path(checkpoint)
         ):

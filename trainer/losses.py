@@ -35,6 +35,7 @@ class Terms:
         n_rows: Rows in the micro-batch.
         reference: Under the reference policy, for the KL term; None without.
         weights: w_i of each row, shape (n_rows,); None where each weighs 1.
+        proximal: Under the proximal policy, for TIS; None where that is the trained one.
     """
 
     logprobs: Tensor
@@ -44,6 +45,12 @@ class Terms:
     n_rows: int
     reference: Tensor | None = None
     weights: Tensor | None = None
+    proximal: Tensor | None = None
+
+    @property
+    def near(self) -> Tensor:
+        """Log probabilities under the proximal policy, without gradient, shape (m,)."""
+        return self.logprobs.detach() if self.proximal is None else self.proximal
 
     def weighed(self, values: Tensor) -> Tensor:
         """Per-token values, each times the weight of its row, shape (m,)."""
@@ -77,7 +84,8 @@ class Shape:
         epsilon_low: e, how far below 1 a ratio counts.
         epsilon_high: E, how far above 1.
         kl: Weight of the KL term against the reference; 0 leaves it out.
-        tis: Cap of truncated importance sampling; 0 leaves it out.
+        tis: C, the cap of truncated importance sampling; 0 leaves it out, and the clip is then of
+            the ratio to the sampler instead of that to the proximal policy.
         fixed_length: The constant L of dr_grpo, in tokens.
     """
 
@@ -105,6 +113,12 @@ def _bounded(distance: Tensor) -> Tensor:
 
 def _ratio(terms: Terms) -> Tensor:
     return torch.exp(log_ratio(terms.logprobs, terms.old_logprobs))
+
+
+def _row_ratio(terms: Terms) -> Tensor:
+    """GSPO's s_i, for each token of its row."""
+    mean = terms.row_mean(terms.logprobs - terms.old_logprobs)
+    return torch.exp(_bounded(mean))[terms.row]
 
 
 def _by_token(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
@@ -155,8 +169,7 @@ def gspo(terms: Terms, shape: Shape) -> Tensor:
     L = 1/N sum_i w_i -min(s_i A_i, clip(s_i) A_i), s_i = exp(1/|o_i| sum_t log r_t).
     GSPO, arXiv 2507.18071, equations 5 and 7.
     """
-    whole_row = torch.exp(_bounded(terms.row_mean(terms.logprobs - terms.old_logprobs)))
-    return _clipped(terms, shape, whole_row[terms.row])
+    return _clipped(terms, shape, _row_ratio(terms))
 
 
 def cispo(terms: Terms, shape: Shape) -> Tensor:
@@ -180,15 +193,28 @@ def kl_to_reference(terms: Terms) -> Tensor:
 
 
 def truncated_importance(terms: Terms, shape: Shape) -> Tensor:
-    """min(p_now(t) / q(t), C), per token and without gradient.
+    """min(p'(t) / q(t), C), per token and without gradient, p' the proximal policy.
 
-    Corrects for an engine that computes other probabilities than the trainer and for policies that
-    have moved on: the clip then compares with the trainer's own policy at the start of the step,
-    and this factor says how likely that policy was to sample the token. With one optimizer step
-    per batch the policy at the start of the step is the current one.
+    Corrects for an engine that computes other probabilities than the trainer and for a sampler that
+    lies steps behind: this factor says how likely p' was to sample the token. The loss itself then
+    has r_t = p(t) / p'(t), so its clip bounds how far the last update may have moved a token.
     TIS, fengyao.notion.site/off-policy-rl; decoupled PPO, AReaL, arXiv 2505.24298, equation 5.
     """
-    return torch.exp(log_ratio(terms.logprobs.detach(), terms.old_logprobs)).clamp(max=shape.tis)
+    return torch.exp(log_ratio(terms.near, terms.old_logprobs)).clamp(max=shape.tis)
+
+
+def clips(name: str, terms: Terms, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Where the clip of a loss acts below and above, each bool of shape (m,).
+
+    Of the ratio that the loss itself clips: of whole rows in gspo, to the proximal policy with TIS.
+    There the token has no gradient (in cispo, whose clip is of the weight, none that grows).
+    """
+    judged = replace(terms, old_logprobs=terms.near) if shape.tis > 0 else terms
+    ratio = _row_ratio(judged) if name == "gspo" else _ratio(judged)
+    low, high = ratio < 1 - shape.epsilon_low, ratio > 1 + shape.epsilon_high
+    if name == "cispo":
+        return torch.zeros_like(low), high
+    return low & (terms.advantages < 0), high & (terms.advantages > 0)
 
 
 Aggregate = Callable[[Tensor, Terms, Whole, Shape], Tensor]
@@ -213,7 +239,7 @@ def policy_loss(name: str, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
     each, aggregate = LOSSES[name]
     if shape.tis > 0:
         weight = truncated_importance(terms, shape)
-        values = weight * each(replace(terms, old_logprobs=terms.logprobs.detach()), shape)
+        values = weight * each(replace(terms, old_logprobs=terms.near), shape)
     else:
         values = each(terms, shape)
     if shape.kl > 0:

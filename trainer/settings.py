@@ -63,7 +63,8 @@ class TrainerSettings(BaseSettings):
     kl: float = Field(default=0.0, ge=0)
     """Weight of the KL term against the model that the run started from."""
     tis: float = Field(default=0.0, ge=0)
-    """Cap of truncated importance sampling; 0 leaves it out, 2 is usual."""
+    """Cap of truncated importance sampling, with which the clip is of the ratio to the weights of
+    one step before; 0 leaves it out, 2 is usual."""
     baseline: Baseline = "mean"
     """What a sample's reward is compared with."""
     scale_advantages: bool = True

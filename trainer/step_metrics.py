@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from odradek.trainer.consumption import Passed
-from odradek.trainer.losses import Shape, Terms, log_ratio
+from odradek.trainer.losses import Shape, Terms, clips, log_ratio, truncated_importance
 
 STALENESS: Final = ((0, ""), (1, "_1"), (2, "_2_3"), (4, "_4_7"), (8, "_8_up"))
 """From which staleness on a row's tokens are measured under which name, behind `mismatch_k3`."""
@@ -20,9 +20,13 @@ class StepMetrics:
     staleness of their rows. On rows whose weights were still in force (staleness 0) every
     difference is one of computation; on older ones it is that and what training has changed since.
     A bucket without a token was not measured: it has no metric, rather than a 0.
+
+    Args:
+        name: Of the loss, whose clips are counted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "dapo") -> None:
+        self._name = name
         self.wait_s = 0.0
         self.train_s = 0.0
         self.grad_norm = 0.0
@@ -61,8 +65,7 @@ class StepMetrics:
         distance = log_ratio(terms.logprobs, terms.old_logprobs).float()
         ratio = distance.exp()
         k3 = ratio - 1 - distance
-        low = (ratio < 1 - shape.epsilon_low) & (terms.advantages < 0)
-        high = (ratio > 1 + shape.epsilon_high) & (terms.advantages > 0)
+        low, high = clips(self._name, terms, shape)
         found = {
             "loss": loss,
             "sampled": torch.tensor(float(len(distance))),
@@ -72,6 +75,8 @@ class StepMetrics:
             "low": low.sum(),
             "high": high.sum(),
         }
+        if shape.tis > 0:
+            found["capped"] = (truncated_importance(terms, shape) >= shape.tis).sum()
         of_rows = facts[0]
         self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
         found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
@@ -126,6 +131,8 @@ class StepMetrics:
         for _, name in STALENESS:
             if tokens := sums.get(f"measured{name}"):
                 found[f"mismatch_k3{name}"] = sums[f"mismatch{name}"] / tokens
+        if "capped" in sums:
+            found["tis_capped"] = sums["capped"] / sampled
         if len(rewards):
             with np.errstate(over="ignore"):  # what leaves float64 is left out below
                 found["reward_mean"] = float(rewards.mean())

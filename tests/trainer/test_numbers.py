@@ -40,12 +40,15 @@ def terms_of(new, old, worth, reference=None):
 @pytest.mark.parametrize("old", FAR)
 def test_no_distance_between_two_policies_makes_a_gradient_that_is_no_number(name, old):
     """prime-rl#2972, slime#2198: exp of a distance leaves float32 from 88 nats on."""
-    for new, worth, tis in product([-1e4, -120.0, -0.5, 0.0], [1.0, -1.0], [0.0, 2.0]):
-        terms = terms_of(new, old, worth)
+    for new, worth, tis, near in product(
+        [-1e4, -120.0, -0.5, 0.0], [1.0, -1.0], [0.0, 2.0], [-1e4, -90.0, 0.0]
+    ):
+        proximal = torch.tensor([-0.5, near, -0.2]) if tis else None
+        terms = replace(terms_of(new, old, worth), proximal=proximal)
         loss = policy_loss(name, terms, Whole(3, 2), Shape(tis=tis))
         (gradient,) = torch.autograd.grad(loss, terms.logprobs)
-        assert torch.isfinite(loss), (new, worth, tis, loss)
-        assert torch.isfinite(gradient).all(), (new, worth, tis, gradient)
+        assert torch.isfinite(loss), (new, worth, tis, near, loss)
+        assert torch.isfinite(gradient).all(), (new, worth, tis, near, gradient)
 
 
 @pytest.mark.parametrize("name", LOSSES)

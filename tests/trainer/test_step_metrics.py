@@ -71,7 +71,7 @@ def test_the_next_step_begins_with_nothing():
 
 def test_the_docs_name_every_metric(groups, bench):
     """Those of a step on a real batch, and those of all buckets."""
-    made = bench(groups, max_steps=1, save_every=1)
+    made = bench(groups, max_steps=1, save_every=1, tis=2.0)
     made.trainer.run()
     (entry,) = [step for step in made.announced.steps if step.optimized]
     named = set(re.findall(r"`([a-z_0-9]+)`", DOCS.read_text()))

@@ -1,0 +1,180 @@
+"""With `tis` the clip is of the ratio to the policy of one step before, and is counted as it acts."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from spoiled import spoil
+
+from odradek.trainer import checkpoint
+from odradek.trainer.errors import BrokenCheckpoint
+from odradek.trainer.losses import LOSSES, Shape, Terms, Whole, clips, policy_loss
+from odradek.trainer.proximal import FILE, Proximal
+
+pytestmark = pytest.mark.torch
+
+LENGTHS = (5, 1, 9, 3)
+CAP = 1.1
+
+
+def case(seed=0):
+    """Four rows under three policies: trained, proximal and sampling one."""
+    random = torch.Generator().manual_seed(seed)
+    n = sum(LENGTHS)
+    old = -torch.rand(n, generator=random)
+    near = old + 0.3 * torch.randn(n, generator=random)
+    new = (near + 0.3 * torch.randn(n, generator=random)).requires_grad_()
+    row = torch.repeat_interleave(torch.arange(4), torch.tensor(LENGTHS))
+    worth = torch.tensor([1.2, -0.7, 0.4, -1.0])[row]
+    return Terms(new, old, worth, row, 4, proximal=near)
+
+
+def plain(name, terms, low, high):
+    """Each loss in a line, weighted by min(p'/q, C), with its ratio to p'."""
+    weight = (terms.proximal - terms.old_logprobs).exp().clamp(max=CAP)
+    r = (terms.logprobs - terms.proximal).exp()
+    if name == "gspo":
+        means = [part.log().mean().exp() for part in r.split(LENGTHS)]
+        r = torch.cat([m.expand(n) for m, n in zip(means, LENGTHS, strict=True)])
+    value = -torch.min(r * terms.advantages, r.clamp(1 - low, 1 + high) * terms.advantages)
+    if name == "cispo":
+        value = -r.clamp(max=1 + high).detach() * terms.advantages * terms.logprobs
+    value = weight * value
+    if name in {"grpo", "gspo"}:
+        return sum(part.mean() for part in value.split(LENGTHS)) / 4
+    return value.sum() / (4 * 256 if name == "dr_grpo" else sum(LENGTHS))
+
+
+def gradient(name, terms, shape):
+    loss = policy_loss(name, terms, Whole(sum(LENGTHS), 4), shape)
+    return torch.autograd.grad(loss, terms.logprobs)[0]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_loss_is_its_plain_line_with_the_ratio_to_the_proximal_policy(name):
+    """Loss and gradient."""
+    terms = case()
+    expected = plain(name, terms, 0.2, 0.28)
+    (wanted,) = torch.autograd.grad(expected, terms.logprobs)
+    shape = Shape(0.2, 0.28, tis=CAP)
+    found = policy_loss(name, terms, Whole(sum(LENGTHS), 4), shape)
+    assert expected.item() == pytest.approx(found.item(), abs=1e-6)
+    assert torch.allclose(wanted, gradient(name, terms, shape), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("tis", [0.0, CAP])
+def test_epsilon_changes_the_gradient_whether_or_not_importance_is_sampled(name, tis):
+    """A clip that nothing comes of is not to be had."""
+    terms = case()
+    narrow, wide = (gradient(name, terms, Shape(e, e, tis=tis)) for e in (0.01, 5.0))
+    assert (narrow - wide).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("tis", [0.0, CAP])
+@pytest.mark.parametrize("epsilon", [0.01, 0.2, 5.0])
+def test_the_clips_that_are_counted_are_those_that_act(name, tis, epsilon):
+    """A token counts exactly where a clip takes its gradient, or, in cispo, cuts its weight."""
+    terms = case(1)
+    shape = Shape(epsilon, epsilon, tis=tis)
+    found = gradient(name, terms, shape)
+    low, high = clips(name, terms, shape)
+    if name == "cispo":
+        uncut = gradient(name, terms, Shape(epsilon, 1e9, tis=tis))
+        assert (~torch.isclose(found, uncut)).tolist() == high.tolist()
+        assert not low.any()
+    else:
+        assert (found == 0).tolist() == (low | high).tolist()
+        assert not (low & high).any()
+        assert (terms.advantages[low] < 0).all()
+        assert (terms.advantages[high] > 0).all()
+
+
+def run(made):
+    made.trainer.run()
+    return {step.step: step.metrics for step in made.announced.steps if step.optimized}
+
+
+def test_epsilon_changes_a_run_from_its_second_step_on(groups, bench):
+    """The first step has no weights before it; then a narrow clip acts and a wide one never does."""
+    told = {}
+    for name, epsilon in (("narrow", 1e-3), ("wide", 5.0)):
+        made = bench(
+            groups, max_steps=3, tis=2.0, epsilon_low=epsilon, epsilon_high=epsilon, name=name
+        )
+        told[name] = run(made), made.weights()
+    (narrow, ours), (wide, theirs) = told["narrow"], told["wide"]
+    clipped = [metrics["clip_low"] + metrics["clip_high"] for metrics in narrow.values()]
+    assert 0 == clipped[0]
+    assert min(clipped[1:]) > 0.01
+    assert [0, 0, 0] == [metrics["clip_low"] + metrics["clip_high"] for metrics in wide.values()]
+    assert all(0 <= metrics["tis_capped"] < 1 for metrics in narrow.values())
+    assert narrow[1]["grad_norm"] == wide[1]["grad_norm"]
+    assert narrow[2]["grad_norm"] != wide[2]["grad_norm"]
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_proximal_policy_is_one_step_behind(groups, bench):
+    """Whatever rows come, and however old they are."""
+    made = bench(groups, max_steps=3, tis=2.0)
+    seen = [made.weights()]
+    finish = made.trainer.finish_step
+
+    def finished(step):
+        finish(step)
+        frozen = dict(made.trainer._proximal.model.named_parameters())
+        assert all(torch.equal(frozen[name], value) for name, value in seen[-1].items())
+        seen.append(made.weights())
+
+    made.trainer.finish_step = finished
+    assert 3 == made.trainer.run()
+    assert 4 == len(seen)
+
+
+NARROW = {"tis": 1.05, "epsilon_low": 1e-3, "epsilon_high": 1e-3}
+
+
+@pytest.mark.parametrize("cut,skips", [(1, ()), (3, ()), (2, (2,)), (2, (3,))])
+def test_a_resumed_run_clips_the_same_tokens(groups, bench, resume, cut, skips):
+    """Stopped after any step, skipped ones too: not a bit of the weights differs."""
+
+    def made(steps, **more):
+        found = bench(groups, max_steps=steps, **NARROW, **more)
+        spoil(found.trainer, *skips)
+        found.trainer.run()
+        return found
+
+    whole = made(4, name="whole").weights()
+    first = made(cut, name="cut")
+    folder = checkpoint.newest(first.settings.output_dir)
+    second = made(4, name="cut", standing=resume(folder)).weights()
+    assert [] == [name for name in whole if not torch.equal(whole[name], second[name])]
+
+
+def test_a_run_that_turns_it_on_begins_with_the_ratio_one(groups, bench, resume):
+    """A checkpoint of before has no weights of the step before it."""
+    first = bench(groups, max_steps=1, name="run")
+    first.trainer.run()
+    folder = checkpoint.newest(first.settings.output_dir)
+    assert not (folder / FILE).exists()
+    second = bench(groups, max_steps=2, name="run", standing=resume(folder), **NARROW)
+    metrics = run(second)[2]
+    assert 0 == metrics["clip_low"] + metrics["clip_high"]
+    assert (checkpoint.newest(first.settings.output_dir) / FILE).is_file()
+
+
+@pytest.mark.parametrize("spoiled", ["other names", "another shape"])
+def test_weights_of_another_model_are_no_proximal_policy(tmp_path, spoiled):
+    """In one line, not in the middle of a step."""
+    proximal = Proximal(lambda: torch.nn.Linear(2, 2).requires_grad_(requires_grad=False))
+    proximal.save(tmp_path)
+    assert [] == list(tmp_path.iterdir())
+    proximal.follow(torch.nn.Linear(2, 2))
+    proximal.save(tmp_path)
+    proximal.load(tmp_path)
+    tensors = load_file(tmp_path / FILE)
+    weight = tensors.pop("weight")
+    tensors |= {"w": weight} if spoiled == "other names" else {"weight": weight[:1]}
+    save_file(tensors, tmp_path / FILE)
+    with pytest.raises(BrokenCheckpoint, match="another model"):
+        proximal.load(tmp_path)

@@ -5,32 +5,61 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from odradek.schemas.events import Step
+
+PLANTED = Path(__file__).with_name("planted.py")
 KILLED = ("proxy", "agent-hilo", "assembler", "trainer")
 
+pytestmark = [
+    pytest.mark.demo,
+    pytest.mark.broker,
+    pytest.mark.torch,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+]
 
-@pytest.mark.demo
-@pytest.mark.broker
-@pytest.mark.torch
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_demo_survives_kill_nine_of_every_kind(tmp_path: Path) -> None:
-    """One kill -9 each of proxy, agent host, assembler and trainer: exit 0, and the sums close."""
-    kills = [word for name in KILLED for word in ("--kill", name)]
-    figures_file = tmp_path / "demo.json"
+
+def demo(folder: Path, fault: str, *arguments: str) -> tuple[dict[str, Any], list[Step]]:
+    """Run the demo with a fault planted to its end; its figures, and what its ledger held."""
+    figures, ledger = folder / "demo.json", folder / "steps.jsonl"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ODRADEK_")}
-
     done = subprocess.run(
-        [sys.executable, "-m", "odradek.infra.cli", "demo", "--out", str(tmp_path / "report"),
-         "--json", str(figures_file), *kills],
+        [sys.executable, str(PLANTED), fault, str(ledger), "demo", "--out", str(folder / "report"),
+         "--json", str(figures), *arguments],
         env={**environment, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=850,
     )  # fmt: skip
-
     assert done.returncode == 0, done.stderr[-4000:]
-    figures = json.loads(figures_file.read_text())
+    steps = [msgspec.json.decode(line, type=Step) for line in ledger.read_bytes().splitlines()]
+    return json.loads(figures.read_text()), steps
+
+
+def broken_weights(folder: Path) -> list[str]:
+    """Files of weights or moments below a folder that hold what is no number."""
+    from odradek.trainer.tensor_files import non_finite_tensor
+
+    files = list(folder.rglob("*.safetensors"))
+    assert files
+    return [str(file) for file in files if non_finite_tensor(file)]
+
+
+def test_the_demo_survives_kill_nine_of_every_kind_and_an_engine_that_says_minus_9999(
+    tmp_path: Path,
+) -> None:
+    """One kill -9 each of proxy, agent host, assembler and trainer: exit 0, and the sums close.
+
+    The engine tells a log probability of -9999 now and then: those rows are refused by name, and
+    the model learns from the others.
+    """
+    kills = [word for name in KILLED for word in ("--kill", name)]
+
+    figures, steps = demo(tmp_path, "far_logprob", *kills)
+
     assert figures["greedy_success"] >= 0.9
     assert figures["conservation"]["closed"]
     assert [kill["process"] for kill in figures["kills"]] == list(KILLED)
@@ -38,3 +67,25 @@ def test_the_demo_survives_kill_nine_of_every_kind(tmp_path: Path) -> None:
     counted = figures["conservation"]
     assert counted["samples"] == counted["episodes"] + sum(counted["exclusions"].values())
     assert (tmp_path / "report" / "index.html").exists()
+    refused = {(r.offset, r.row, r.episode_id) for step in steps for r in step.refused
+               if r.reason == "logprobs"}  # fmt: skip
+    assert 1 <= len(refused) <= 3
+    assert all(episode and row is not None for _, row, episode in refused)
+    assert not any(step.skipped for step in steps)
+    assert [] == broken_weights(tmp_path)
+
+
+def test_a_gradient_that_is_no_number_costs_the_demo_one_step(tmp_path: Path) -> None:
+    """Exit 0: the step is told as skipped with its rows, moves nothing, and others follow it."""
+    figures, steps = demo(tmp_path, "nan_gradient", "--target", "0")
+
+    assert figures["conservation"]["closed"]
+    (skipped,) = [step for step in steps if step.skipped]
+    assert (5, False, ()) == (skipped.step, skipped.optimized, skipped.used)
+    rows = [refusal for refusal in skipped.refused if refusal.reason == "non_finite"]
+    assert 32 == len({(refusal.offset, refusal.row) for refusal in rows})
+    made = {step.step: step for step in steps if step.optimized}
+    assert (made[4].version, made[4].weights) == (skipped.version, skipped.weights)
+    assert made[6].version > skipped.version
+    assert "loss" in skipped.metrics
+    assert [] == broken_weights(tmp_path)

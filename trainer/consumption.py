@@ -144,6 +144,8 @@ class Consumption:
         """The first batch that has not been read."""
         self._waiting: deque[Row | Refused | End] = deque()
         """Behind `_at`, in order."""
+        self.vocabulary = 0
+        """How many token ids the model has; set by who has it, else rows with others are taken."""
         self._told = 0
         """How many of the waiting refusals an idle report has already named."""
         self._barren = Barren()
@@ -216,7 +218,7 @@ class Consumption:
 
     def _reason(self, row: Row, staleness: int) -> str:
         """Why a row is refused, or ""; first what is wrong with it whenever it is read."""
-        if fault := fault_of(row):
+        if fault := fault_of(row, self.vocabulary):
             return fault
         if staleness > self._rules.max_staleness:
             return "stale"

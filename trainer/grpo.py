@@ -88,6 +88,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._reference = self._frozen(settings.model) if settings.kl > 0 else None
         self._proximal = Proximal(partial(self._frozen, begin)) if settings.tis > 0 else None
         hands.feed.on_idle = self.tell_idle
+        hands.feed.consumption.vocabulary = self.model.get_input_embeddings().num_embeddings
         self.add_callback(_Steps(self))
 
     def _frozen(self, path: str) -> Any:

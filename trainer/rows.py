@@ -26,7 +26,7 @@ ROUNDING: Final = 1e-3
 """How far above 0 a log probability may come out: a softmax is a rounded sum."""
 NON_FINITE: Final = "non_finite"
 """Why the rows of a step that came to no number are refused."""
-FAULTS: Final = ("logprobs", "advantage", NON_FINITE)
+FAULTS: Final = ("logprobs", "token_ids", "advantage", NON_FINITE)
 """What may be wrong with a row's numbers, or with those that came of them."""
 
 
@@ -156,15 +156,18 @@ def rows_of(
     return [replace(row, weight=1 / count[row.episode_id]) for row in rows]
 
 
-def fault_of(row: Row) -> str:
+def fault_of(row: Row, vocabulary: int = 0) -> str:
     """Why a row's numbers would ruin a step, as a refusal names it, or "".
 
     `logprobs`: one of a sampled token is below LEAST_LOGPROB, above 0, or no number.
+    `token_ids`: one is beyond the model's `vocabulary` (how many it has; 0: not looked at).
     `advantage`: it is too large for float32, or so small that float32 makes it 0.
     """
     told = row.logprobs[row.mask]
     if not bool(((told >= LEAST_LOGPROB) & (told <= ROUNDING)).all()):
         return "logprobs"
+    if vocabulary and int(row.ids.max()) >= vocabulary:
+        return "token_ids"
     return "" if fits(row.advantage) else "advantage"
 
 

@@ -10,7 +10,9 @@ from typing import Final, NamedTuple
 from odradek.schemas.events import Refusal, Step
 from odradek.streams.ledger.findings import Findings
 
-ROW_REASONS: Final = frozenset({"stale", "too_long", "logprobs", "advantage", "non_finite"})
+ROW_REASONS: Final = frozenset(
+    {"stale", "too_long", "logprobs", "token_ids", "advantage", "non_finite"}
+)
 """Refusals of single rows; all others are of a whole episode, or of a whole batch."""
 
 

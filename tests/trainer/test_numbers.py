@@ -126,6 +126,17 @@ def test_what_was_not_sampled_may_hold_anything():
     assert "" == fault_of(row)
 
 
+def test_a_row_with_a_token_that_the_model_has_not_is_refused_by_name():
+    """Its embedding is looked up in memory that is not there: a crash, and again at every start."""
+    consumption = Consumption(Rules(rows_per_step=1), Lineage())
+    consumption.vocabulary = 11  # ids of these groups are 5, 6, 10 and so on, and 3
+    rows = consumption.feed(group_with_rewards(0, [1.0, 0.0, 0.0]))
+    assert ["e0-0"] == [row.episode_id for row in rows]
+    assert [("token_ids", 1), ("token_ids", 2)] == [
+        (r.reason, r.row) for r in consumption.passed_idle().refused
+    ]
+
+
 SIZES = [1e308, -1e308, 1.7e308, 1e200, 1e39, 1e30, 1e10, 1e-30, 1e-45, 1e-308, 1e-320, 5e-324]
 
 

@@ -4,10 +4,14 @@ import contextlib
 
 import pytest
 import torch
+from msgspec.structs import replace as changed
+from plays import group_with_rewards
 
+from odradek.schemas.arrays import pack_ids
 from odradek.trainer import checkpoint, grpo
 from odradek.trainer.errors import NoTokenizer
 from odradek.trainer.feed import LogFeed
+from odradek.trainer.rows import Group
 
 pytestmark = pytest.mark.torch
 
@@ -150,6 +154,20 @@ def test_stale_rows_are_refused_with_their_reason(groups, bench):
     reasons = {r.reason for step in made.announced.steps for r in step.refused}
     waiting = made.consumption.passed_idle()
     assert "stale" in reasons | {r.reason for r in waiting.refused}
+
+
+def test_tokens_that_the_model_has_not_do_not_end_a_run(groups, bench):
+    """An engine with another model: its rows are refused, and the next ones are trained on."""
+    alien = group_with_rewards(0, [1.0, 0.0])
+    pairs = tuple(
+        (p, changed(e, sequences=(changed(e.sequences[0], ids=pack_ids([5, 1_000_000, 7, 3])),)))
+        for p, e in alien.episodes
+    )
+    made = bench([Group(0, alien.batch, pairs), *groups[1:]], max_steps=1)
+    assert 1 == made.trainer.run()
+    (step,) = [step for step in made.announced.steps if step.optimized]
+    refused = [(r.offset, r.row) for r in step.refused if r.reason == "token_ids"]
+    assert [(0, 0), (0, 1)] == refused
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "gspo", "cispo"])

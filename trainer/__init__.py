@@ -8,9 +8,19 @@ from typing import Any
 # one minor version, and a test holds its numbers.
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
+PLAIN = {
+    "BusGRPOTrainer": "plain",
+    "BusTraining": "plain",
+    "DirectoryTransfer": "weights.directory",
+    "Engines": "weights.engines",
+    "reward_of": "rollout",
+    "rollout_func": "rollout",
+}
+"""Name: the module that has it."""
+
 
 def __getattr__(name: str) -> Any:
-    """`odradek.trainer.rollout_func`, imported when it is asked for."""
-    if name in {"rollout_func", "reward_of"}:
-        return getattr(importlib.import_module("odradek.trainer.rollout"), name)
+    """What people on plain TRL use, imported when it is asked for."""
+    if name in PLAIN:
+        return getattr(importlib.import_module(f"odradek.trainer.{PLAIN[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,23 +1,26 @@
-"""Plain TRL `GRPOTrainer` over the bus: a `rollout_func` that deploys tasks to agents.
+"""A `rollout_func` for TRL's `GRPOTrainer` that deploys prompts to agents, as tasks over the bus.
 
-For people who stay on the synchronous trainer. TRL asks for one row per prompt, in order, and with
-a `rollout_func` of one's own it pushes no weights: `BusRollouts` does both.
+For people who stay on the synchronous trainer; `plain` has the class of trainer that goes with it.
+TRL asks for one row per prompt, in order, and with a `rollout_func` of one's own it pushes no
+weights: `BusRollouts` does both.
 """
 
 import asyncio
 import json
 import logging
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from math import isclose
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from odradek.infra.client import Result, fresh
 from odradek.infra.client import deploy as deploy_tasks
-from odradek.schemas.events import Episode, Task
-from odradek.trainer.rows import arrays_of, spans_of
+from odradek.schemas.events import Batch, Episode, Pointer, Task
+from odradek.schemas.events import Sequence as Tokens
+from odradek.trainer.errors import BadSettings
+from odradek.trainer.rows import Group, Row, fault_of, rows_of, spans_of
 
 log = logging.getLogger("odradek")
 
@@ -43,9 +46,18 @@ class Transfer(Protocol):
         ...
 
 
+class Played(NamedTuple):
+    """A sequence of an episode as TRL wants it; `env_mask` is 1 where the policy sampled."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    logprobs: list[float]
+    env_mask: list[int]
+
+
 @dataclass
 class BusRollouts:
-    """A `rollout_func` for TRL's `GRPOTrainer`.
+    """A `rollout_func` for `BusGRPOTrainer`, or any `GRPOTrainer` with `BusTraining` before it.
 
     Each prompt becomes one task with one sample: TRL repeats a prompt `num_generations` times and
     compares those itself. The reward that the agents' judges gave comes along as `reward`; pass
@@ -54,35 +66,77 @@ class BusRollouts:
     Attributes:
         agent: Which agent plays.
         timeout: Seconds to wait for one call's tasks.
-        transfer: Carries the weights to the engines before each call; None: they stay.
+        transfer: Carries the weights to the engines before each call.
+        frozen: In place of `transfer`: the engine keeps its weights on purpose, and what it samples
+            drifts away from the policy, which ratios and clipping show.
         deploy: How tasks are handed out; `direct` generation from the engine has this shape, too.
         task_of: Makes a task from a prompt; the default reads the last message's text, as JSON
             where it is JSON.
-        counts: Samples that failed, and episodes that had more than one sequence.
+        counts: Samples that failed, episodes of more than one sequence, and sequences that were
+            left out: sampled in another way than the trainer computes, or with log probabilities
+            that would ruin a step.
+
+    Raises:
+        BadSettings: Neither `transfer` nor `frozen` is given, or both.
     """
 
     agent: str
     timeout: float = 600.0
     transfer: Transfer | None = None
+    frozen: bool = False
     deploy: Deploy = deploy_tasks
     task_of: Callable[[Any], Task] | None = None
-    counts: dict[str, int] = field(default_factory=lambda: {"failed": 0, "several": 0})
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"failed": 0, "several": 0, "left_out": 0}
+    )
     _step: int = field(default=-1, repr=False)
+    _further: list[tuple[int, Played]] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        """Hold the two ways of an engine's weights against each other."""
+        if self.transfer is None and not self.frozen:
+            raise BadSettings(
+                "rollout_func has no transfer: the engine would keep its first weights while the "
+                "policy moves on. Pass transfer=DirectoryTransfer(...), or frozen=True to mean it"
+            )
+        if self.transfer is not None and self.frozen:
+            raise BadSettings("rollout_func has a transfer and frozen=True: give one of them")
 
     def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, list[Any]]:
         """Play one episode per prompt.
 
         Returns:
             `prompt_ids`, `completion_ids` and `logprobs` (a row per prompt, in order), `env_mask`
-            (1 where the policy sampled, 0 where the environment spoke) and `reward`. A failed
-            sample has an empty completion and no reward.
+            (1 where the policy sampled, 0 where the environment spoke) and `reward`. A sample of
+            which nothing can be trained on has an empty mask. Further sequences wait in
+            `take_further`.
+
+        Raises:
+            BadSettings: The trainer would ignore the recorded log probabilities.
         """
+        if not getattr(trainer, "trains_recorded", False):
+            raise BadSettings(
+                f"{type(trainer).__name__} ignores the log probabilities that the engine recorded: "
+                "use odradek.trainer.BusGRPOTrainer, or class Yours(BusTraining, GRPOTrainer)"
+            )
         self._push(trainer)
         make = self.task_of or self._task
         tasks = fresh([make(prompt) for prompt in prompts])
         results: list[Result] = asyncio.run(_await(self.deploy(tasks, self.timeout)))
-        rows = [self._row(result, trainer) for result in results]
-        return {key: [row[key] for row in rows] for key in rows[0]}
+        self._further.clear()
+        first, rewards = [], []
+        for index, result in enumerate(results):
+            played, reward = self._played(result, trainer)
+            first.append(played[0])
+            rewards.append(reward)
+            self._further += [(index, row) for row in played[1:]]
+        columns = [list(column) for column in zip(*first, strict=True)]
+        return dict(zip(Played._fields, columns, strict=True)) | {"reward": rewards}
+
+    def take_further(self) -> list[tuple[int, Played]]:
+        """Sequences of the last call beyond the first of their sample, with the prompt's index."""
+        taken, self._further = self._further, []
+        return taken
 
     def _push(self, trainer: Any) -> None:
         """Send the weights if a step was made since the last time; TRL does so only with vLLM."""
@@ -111,40 +165,55 @@ class BusRollouts:
             group_size=1,
         )
 
-    def _row(self, result: Result, trainer: Any) -> dict[str, Any]:
+    def _played(self, result: Result, trainer: Any) -> tuple[list[Played], float | None]:
+        """Every sequence of a sample that can be trained on, and the sample's reward."""
         episode = result.episode
-        if episode is None or episode.reward is None or not episode.sequences:
-            self.counts["failed"] += 1
-            end = trainer.processing_class.eos_token_id
-            # TRL cannot train on a row without a token: one end token that the mask takes out.
-            return {
-                "prompt_ids": [end],
-                "completion_ids": [end],
-                "logprobs": [0.0],
-                "env_mask": [0],
-                "reward": None,
-            }
-        return self._sampled(episode)
+        rows: list[Row] = []
+        if episode is not None and episode.reward is not None:
+            alike = [one for one in episode.sequences if _alike(one, trainer.temperature)]
+            rows = [row for row in _rows(episode, alike) if not fault_of(row)]
+            self.counts["left_out"] += len(episode.sequences) - len(rows)
+            self.counts["several"] += len(rows) > 1
+        # What a sample is worth counts for the others of its group, whatever is trained of it.
+        reward = None if episode is None else episode.reward
+        if rows:
+            return [_as_trl(row) for row in rows], reward
+        self.counts["failed"] += 1
+        end = trainer.processing_class.eos_token_id
+        # TRL cannot train on a row without a token: one end token that the mask takes out.
+        return [Played([end], [end], [0.0], [0])], reward
 
-    def _sampled(self, episode: Episode) -> dict[str, Any]:
-        sequences = episode.sequences
-        if len(sequences) > 1:
-            self.counts["several"] += 1
-            warnings.warn(
-                f"episode {episode.episode_id} has {len(sequences)} sequences, and TRL's "
-                "synchronous trainer takes one: the longest is kept",
-                stacklevel=2,
-            )
-        longest = max(sequences, key=lambda sequence: len(sequence.ids))
-        ids, mask, logprobs = arrays_of(longest)
-        first = next(spans_of(mask), (len(ids), len(ids)))[0]
-        return {
-            "prompt_ids": ids[:first].tolist(),
-            "completion_ids": ids[first:].tolist(),
-            "logprobs": logprobs[first:].tolist(),
-            "env_mask": mask[first:].astype(int).tolist(),
-            "reward": episode.reward,
-        }
+
+def _alike(sequence: Tokens, temperature: float) -> bool:
+    """Whether all of a sequence was sampled as TRL computes: in full, at the trainer's temperature.
+
+    What nobody recorded counts as such.
+    """
+    return not any(
+        span.bent or (span.temperature is not None and not isclose(span.temperature, temperature))
+        for span in sequence.spans
+    )
+
+
+def _rows(episode: Episode, sequences: list[Tokens]) -> list[Row]:
+    """Rows of one episode that stands on its own: TRL computes the advantages."""
+    pointer = Pointer(
+        episode_id=episode.episode_id, sample=0, topic="", partition=0, offset=0, digest="",
+        reward=episode.reward or 0.0,
+    )  # fmt: skip
+    kept = msgspec.structs.replace(episode, sequences=tuple(sequences))
+    batch = Batch(task_id=episode.task_id, group_size=1, episodes=(pointer,))
+    return rows_of(Group(0, batch, ((pointer, kept),)))
+
+
+def _as_trl(row: Row) -> Played:
+    first = next(spans_of(row.mask))[0]
+    return Played(
+        row.ids[:first].tolist(),
+        row.ids[first:].tolist(),
+        row.logprobs[first:].tolist(),
+        row.mask[first:].astype(int).tolist(),
+    )
 
 
 async def _await(results: Any) -> list[Result]:
@@ -153,10 +222,15 @@ async def _await(results: Any) -> list[Result]:
 
 
 def rollout_func(
-    agent: str, *, timeout: float = 600.0, transfer: Transfer | None = None, **more: Any
+    agent: str,
+    *,
+    timeout: float = 600.0,
+    transfer: Transfer | None = None,
+    frozen: bool = False,
+    **more: Any,
 ) -> BusRollouts:
-    """A `rollout_func` for `GRPOTrainer(rollout_func=...)`; see `BusRollouts`."""
-    return BusRollouts(agent=agent, timeout=timeout, transfer=transfer, **more)
+    """A `rollout_func` for `BusGRPOTrainer(rollout_func=...)`; see `BusRollouts`."""
+    return BusRollouts(agent=agent, timeout=timeout, transfer=transfer, frozen=frozen, **more)
 
 
 def reward_of(

@@ -1,79 +1,393 @@
 """TRL's synchronous trainer over the bus, with a deploy that plays in process."""
 
 import json
+from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from plays import group_of, play
 from trl import GRPOConfig, GRPOTrainer
+from weight_engine import WeightServer
 
 import odradek.trainer
 from odradek.infra.client import Result
-from odradek.schemas.events import parsed
+from odradek.schemas import arrays
+from odradek.schemas.events import Sequence, Span, parsed
+from odradek.trainer import rollout
+from odradek.trainer.errors import BadSettings
+from odradek.trainer.rollout import Played
+from odradek.trainer.rows import arrays_of
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
 pytestmark = pytest.mark.torch
 
+SECRETS = (1, 2, 3, 1, 2, 3)
+PROMPTS = [json.dumps({"secret": secret}) for secret in SECRETS]
 
-def test_a_few_steps_of_plain_grpo_over_the_bus(sampler, tokenizer, tiny, tmp_path):
-    """Rows in order, a failed sample masked, weights pushed after each step."""
-    calls = []
 
-    async def deploy(tasks, timeout):
-        calls.append([parsed(task.input)["secret"] for task in tasks])
-        games = play(sampler, tokenizer, calls[-1])
-        group = group_of(games, offset=len(calls), version=1)
+class Deploy:
+    """Plays tasks in process; `change` makes other results of them."""
+
+    def __init__(self, sampler, tokenizer, change=lambda number, results: results):
+        self.sampler, self.tokenizer, self.change = sampler, tokenizer, change
+        self.calls = []
+
+    async def __call__(self, tasks, timeout):
+        self.calls.append([parsed(task.input)["secret"] for task in tasks])
+        games = play(self.sampler, self.tokenizer, self.calls[-1])
+        group = group_of(games, offset=len(self.calls), version=1)
         results = [
             Result(task_id=task.task_id, episodes=(episode,), outcome="completed")
             for task, (_, episode) in zip(tasks, group.episodes, strict=True)
         ]
-        results[1] = Result(task_id=tasks[1].task_id, outcome="failed", error="broke")
+        return self.change(len(self.calls), results)
+
+
+@pytest.fixture
+def plain(sampler, tokenizer, tiny, tmp_path):
+    """Make a synchronous trainer: `plain(change, transfer=..., **config)`."""
+
+    def make(change=lambda number, results: results, *, kind=None, frozen=False, **more):
+        transfer = None
+        if not frozen:
+            transfer = DirectoryTransfer(tmp_path / "w", Engines([]), config=None, keep=9)
+        deploy = Deploy(sampler, tokenizer, change)
+        rollouts = odradek.trainer.rollout_func(
+            "hilo", transfer=transfer, frozen=frozen, deploy=deploy
+        )
+        config = {
+            "output_dir": str(tmp_path / "out"), "use_cpu": True, "bf16": False,
+            "report_to": "none", "num_generations": 4, "per_device_train_batch_size": 4,
+            "max_steps": 3, "learning_rate": 1e-3, "save_strategy": "no", "disable_tqdm": True,
+            "gradient_checkpointing": False, "beta": 0.0, "logging_strategy": "no",
+        }  # fmt: skip
+        made = (kind or odradek.trainer.BusGRPOTrainer)(
+            model=str(tiny),
+            reward_funcs=odradek.trainer.reward_of,
+            rollout_func=rollouts,
+            args=GRPOConfig(**config | more),
+            train_dataset=Dataset.from_dict({"prompt": PROMPTS}),
+            processing_class=tokenizer,
+        )
+        return made, rollouts, deploy
+
+    return make
+
+
+def test_a_few_steps_of_plain_grpo_over_the_bus(plain):
+    """Rows in order, a failed sample masked, weights pushed before each step."""
+
+    def second_fails(_, results):
+        results[1] = Result(task_id=results[1].task_id, outcome="failed", error="broke")
         return results
 
-    transfer = DirectoryTransfer(tmp_path / "w", Engines([]), config=None, keep=9)
-    rollouts = odradek.trainer.rollout_func("hilo", transfer=transfer, deploy=deploy)
-    prompts = [json.dumps({"secret": secret}) for secret in (1, 2, 3, 1, 2, 3)]
-    trainer = GRPOTrainer(
-        model=str(tiny),
-        reward_funcs=odradek.trainer.reward_of,
-        rollout_func=rollouts,
-        args=GRPOConfig(
-            output_dir=str(tmp_path / "out"), use_cpu=True, bf16=False, report_to="none",
-            num_generations=4, per_device_train_batch_size=4, max_steps=3, learning_rate=1e-3,
-            save_strategy="no", disable_tqdm=True, gradient_checkpointing=False, beta=0.0,
-            logging_strategy="no",
-        ),
-        train_dataset=Dataset.from_dict({"prompt": prompts}),
-        processing_class=tokenizer,
-    )  # fmt: skip
+    trainer, rollouts, deploy = plain(second_fails)
     before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
     trainer.train()
-    assert 3 == len(calls)
-    assert all(len(call) == 4 and len(set(call)) == 1 for call in calls)
-    assert {"failed": 3, "several": 0} == rollouts.counts
-    assert 3 == transfer.version
+    assert 3 == len(deploy.calls)
+    assert all(len(call) == 4 and len(set(call)) == 1 for call in deploy.calls)
+    assert {"failed": 3, "several": 0, "left_out": 0} == rollouts.counts
+    assert 3 == rollouts.transfer.version
     assert any(not torch.equal(p, before[n]) for n, p in trainer.model.named_parameters())
 
 
-def test_of_several_sequences_the_longest_is_kept_with_a_warning(sampler, tokenizer):
-    """A broken history cannot be one row; it is said and counted."""
-    import msgspec
+def logprobs_of(model, inputs):
+    """Of each completion token, from a forward pass of each row on its own."""
+    found = torch.zeros(inputs["completion_ids"].shape)
+    for at in range(len(found)):
+        prompt = inputs["prompt_ids"][at][inputs["prompt_mask"][at].bool()]
+        width = int(inputs["completion_mask"][at].sum())
+        ids = torch.cat([prompt, inputs["completion_ids"][at][:width]])
+        logits = model(input_ids=ids[None]).logits[0, len(prompt) - 1 : -1]
+        found[at, :width] = logits.log_softmax(-1).gather(1, ids[len(prompt) :, None])[:, 0]
+    return found
 
-    games = play(sampler, tokenizer, [1])
-    episode = group_of(games, offset=0, version=1).episodes[0][1]
-    (sequence,) = episode.sequences
-    short = msgspec.structs.replace(
-        sequence, ids=sequence.ids[: 4 * sequence.spans[0].end], spans=sequence.spans[:1],
-        logprobs=sequence.logprobs[: 4 * (sequence.spans[0].end - sequence.spans[0].start)],
-        versions=(),
+
+def watched(trainer, *, recorded):
+    """Run a trainer; of each micro-batch its loss beside one by hand, and what is out of the clip."""
+    seen = []
+    compute = trainer._compute_loss
+
+    def spy(model, inputs):
+        loss = compute(model, inputs)
+        with torch.no_grad():
+            mask = inputs["completion_mask"] * inputs["tool_mask"]
+            told = recorded(inputs)
+            ratio = (logprobs_of(model, inputs) - told).exp()
+            worth = inputs["advantages"][:, None]
+            near = ratio.clamp(0.8, 1.2)
+            each = -torch.min(ratio * worth, near * worth)
+            out = ((ratio < 0.8) & (worth < 0)) | ((ratio > 1.2) & (worth > 0))
+            seen.append(
+                {
+                    "loss": float(loss),
+                    "by_hand": float((each * mask).sum() / mask.sum()),
+                    "clipped": float((out * mask).sum() / mask.sum()),
+                    "told": trainer._metrics["train"]["clip_ratio/region_mean"][-1],
+                    "far": float((((ratio - 1).abs() > 0.2) * mask).sum() / mask.sum()),
+                }
+            )
+        return loss
+
+    trainer._compute_loss = spy
+    trainer.train()
+    return seen
+
+
+def test_the_ratio_is_that_to_what_the_engine_sampled_with(plain):
+    """An engine that keeps its weights falls behind, and loss and clip ratio of TRL show how far."""
+    made, _, _ = plain(
+        frozen=True, max_steps=8, num_generations=6, per_device_train_batch_size=6, epsilon=0.2
+    )
+    seen = watched(made, recorded=lambda inputs: inputs["sampling_per_token_logps"])
+    for step in seen:
+        assert step["by_hand"] == pytest.approx(step["loss"], abs=2e-6)
+        assert step["clipped"] == pytest.approx(step["told"], abs=1e-6)
+    assert seen[0]["far"] == 0.0
+    assert max(step["far"] for step in seen) > 0.1
+    assert max(step["told"] for step in seen) > 0.0
+
+
+def test_an_engine_that_gets_the_weights_stays_on_policy(plain, sampler):
+    """What is pushed before each call is what the trainer computes with: the ratio is 1."""
+    made, rollouts, _ = plain(max_steps=3)
+    resume = rollouts.transfer.resume
+
+    def load():
+        sampler.model.load_state_dict(made.model.state_dict())
+        resume()
+
+    rollouts.transfer.resume = load
+    seen = watched(made, recorded=lambda inputs: inputs["sampling_per_token_logps"])
+    assert [0.0] * 3 == [step["far"] for step in seen]
+    assert [1, 2, 3] == [int(v.name[1:]) for v in sorted((rollouts.transfer._root).iterdir())]
+
+
+def split(episode):
+    """An episode whose history broke: a sequence for each of its replies, two at the least."""
+    parts = []
+    for sequence in episode.sequences:
+        ids = arrays.unpack_ids(sequence.ids).tolist()
+        logprobs = iter(arrays.unpack_floats(sequence.logprobs).tolist())
+        for span in sequence.spans:
+            own = [next(logprobs) for _ in range(span.end - span.start)]
+            parts.append(
+                Sequence(
+                    ids=arrays.pack_ids(ids[: span.end]),
+                    spans=(Span(span.start, span.end),),
+                    logprobs=arrays.pack_floats(own),
+                )
+            )
+    return msgspec.structs.replace(episode, sequences=tuple(parts * (2 if len(parts) == 1 else 1)))
+
+
+def broken_at(where):
+    """Splits the episodes of these places in a call."""
+
+    def change(_, results):
+        for at in where:
+            (episode,) = results[at].episodes
+            results[at] = msgspec.structs.replace(results[at], episodes=(split(episode),))
+        return results
+
+    return change
+
+
+def gradient(model):
+    return torch.cat([p.grad.flatten() for _, p in sorted(model.named_parameters())])
+
+
+LOSSES = {
+    # episodes as lists of per-token means and sums, and the tokens of all
+    "grpo": lambda episodes, tokens, n: sum(
+        sum(mean for mean, _ in rows) / len(rows) for rows in episodes
+    ) / n,
+    "dapo": lambda episodes, tokens, n: sum(total for rows in episodes for _, total in rows) / tokens,
+    "dr_grpo": lambda episodes, tokens, n: sum(total for rows in episodes for _, total in rows)
+    / (n * 256),
+    "cispo": lambda episodes, tokens, n: sum(total for rows in episodes for _, total in rows) / tokens,
+}  # fmt: skip
+"""What a step's loss is by hand, episode by episode."""
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_all_sequences_of_an_episode_are_trained_with_its_weight(plain, sampler, loss, parts):
+    """One gradient with a sum by hand over every sequence, for each loss, in any micro-batches."""
+    changed = {}
+
+    def change(number, results):
+        results = broken_at([0, 2])(number, results)
+        for at, result in enumerate(results):
+            (episode,) = result.episodes
+            reward = (1.0, 0.0, 0.5, 0.25)[at]
+            changed[at] = msgspec.structs.replace(episode, reward=reward)
+            results[at] = msgspec.structs.replace(result, episodes=(changed[at],))
+        return results
+
+    trainer, rollouts, _ = plain(
+        change, loss_type=loss, max_steps=1, max_grad_norm=0.0, scale_rewards="none",
+        per_device_train_batch_size=4 // parts, gradient_accumulation_steps=parts,
+        max_completion_length=256, learning_rate=1e-12, epsilon_high=5.0,
     )  # fmt: skip
-    longer = msgspec.structs.replace(sequence, ids=sequence.ids + b"\7\0\0\0")
-    rollouts = odradek.trainer.rollout_func("hilo")
-    with pytest.warns(UserWarning, match="the longest is kept"):
-        row = rollouts._sampled(msgspec.structs.replace(episode, sequences=(short, longer)))
-    assert 1 == rollouts.counts["several"]
-    assert len(longer.ids) // 4 == len(row["prompt_ids"]) + len(row["completion_ids"])
-    assert len(row["env_mask"]) == len(row["completion_ids"]) == len(row["logprobs"])
-    assert (1, 0) == (row["env_mask"][0], row["env_mask"][-1])
+    grads = []
+    step = trainer.create_optimizer
+    trainer.create_optimizer = lambda *a: _noting(step(*a), trainer, grads)
+    trainer.train()
+    assert 2 == rollouts.counts["several"]
+
+    model = sampler.model
+    model.zero_grad()
+    worth = np.array([changed[at].reward for at in range(4)])
+    worth = worth - worth.mean()
+    episodes, tokens = [], 0
+    for at in range(4):
+        rows = []
+        for sequence in changed[at].sequences:
+            ids, mask, told = map(torch.tensor, arrays_of(sequence))
+            logprobs = model(input_ids=ids[None]).logits[0, :-1].log_softmax(-1)
+            logprobs = logprobs.gather(1, ids[1:, None])[:, 0][mask[1:]]
+            ratio = (logprobs - told[mask]).exp()
+            each = -ratio * worth[at]
+            if loss == "cispo":
+                each = -ratio.detach() * worth[at] * logprobs
+            rows.append((each.mean(), each.sum()))
+            tokens += len(each)
+        episodes.append(rows)
+    LOSSES[loss](episodes, tokens, 4).backward()
+    by_hand = gradient(model)
+    assert (grads[0] - by_hand).norm() / by_hand.norm() < 1e-5
+
+
+def _noting(optimizer, trainer, grads):
+    step = optimizer.step
+
+    def noted(*args, **kwargs):
+        grads.append(gradient(trainer.model))
+        return step(*args, **kwargs)
+
+    optimizer.step = noted
+    return optimizer
+
+
+def test_a_reference_compares_with_further_sequences_too(plain):
+    """With `beta` every row has its KL, and training goes on."""
+    trainer, rollouts, _ = plain(broken_at([1]), beta=0.1, max_steps=2)
+    trainer.train()
+    assert 2 == rollouts.counts["several"]
+    assert all(np.isfinite(trainer._metrics["train"]["kl"]))
+
+
+SEQUENCES = {
+    "cooler than the trainer": (lambda s: _spans(s, temperature=0.3), 1),
+    "from a bent distribution": (lambda s: _spans(s, bent="top_p"), 1),
+    "at the trainer's temperature": (lambda s: _spans(s, temperature=1.0), 0),
+    "a log probability like minus infinity": (lambda s: _logprob(s, -9999.0), 1),
+    "nothing sampled": (lambda s: msgspec.structs.replace(s, spans=(), logprobs=b""), 1),
+}
+"""What is changed of a sample's only sequence, and how many are left out then."""
+
+
+def _spans(sequence, **fields):
+    spans = tuple(Span(span.start, span.end, **fields) for span in sequence.spans)
+    return msgspec.structs.replace(sequence, spans=spans)
+
+
+def _logprob(sequence, value):
+    told = arrays.unpack_floats(sequence.logprobs).tolist()
+    return msgspec.structs.replace(sequence, logprobs=arrays.pack_floats([value, *told[1:]]))
+
+
+@pytest.mark.parametrize("case", SEQUENCES)
+def test_what_trl_would_compute_otherwise_is_left_out_and_counted(plain, case):
+    """Its reward still counts for the others of the group."""
+    change_sequence, left_out = SEQUENCES[case]
+
+    def change(_, results):
+        (episode,) = results[0].episodes
+        changed = tuple(change_sequence(sequence) for sequence in episode.sequences[:1])
+        episode = msgspec.structs.replace(episode, sequences=changed, reward=0.75)
+        results[0] = msgspec.structs.replace(results[0], episodes=(episode,))
+        return results
+
+    trainer, rollouts, _ = plain(change)
+    trainer.model.train()
+    found = rollouts(PROMPTS[:1] * 4, trainer)
+    assert (left_out, left_out) == (rollouts.counts["left_out"], rollouts.counts["failed"])
+    assert 0.75 == found["reward"][0]
+    assert (left_out == 0) == any(found["env_mask"][0])
+
+
+def test_the_first_token_of_a_sequence_is_never_sampled(plain):
+    """It has no prediction; TRL's prompts are never empty."""
+
+    def change(_, results):
+        ids = arrays.pack_ids([5, 6, 7])
+        whole = Sequence(
+            ids=ids, spans=(Span(0, 3),), logprobs=arrays.pack_floats([-1.0, -2.0, -3.0])
+        )
+        (episode,) = results[0].episodes
+        episode = msgspec.structs.replace(episode, sequences=(whole,))
+        results[0] = msgspec.structs.replace(results[0], episodes=(episode,))
+        return results
+
+    trainer, rollouts, _ = plain(change)
+    found = rollouts(PROMPTS[:1] * 4, trainer)
+    assert Played([5], [6, 7], [-2.0, -3.0], [1, 1]) == Played(
+        *(found[name][0] for name in Played._fields)
+    )
+
+
+def test_whether_the_engine_follows_must_be_said():
+    """Without weights it samples off policy, and with both nobody knows what is meant."""
+    with pytest.raises(BadSettings, match=r"has no transfer: .* or frozen=True to mean it"):
+        odradek.trainer.rollout_func("hilo")
+    with pytest.raises(BadSettings, match="give one of them"):
+        odradek.trainer.rollout_func("hilo", transfer=object(), frozen=True)
+
+
+def test_a_trainer_that_ignores_what_was_recorded_is_refused(plain):
+    """TRL's own takes the ratio as 1, however far engine and policy are apart."""
+    trainer, _, _ = plain(kind=GRPOTrainer)
+    with pytest.raises(BadSettings, match=r"GRPOTrainer ignores .*BusGRPOTrainer"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("name", ["use_vllm", "mask_truncated_completions"])
+def test_what_does_not_go_with_the_bus_is_refused_at_once(plain, name):
+    """Before TRL looks for a vLLM server."""
+    with pytest.raises(BadSettings, match=f"{name} does not go with"):
+        plain(**{name: True})
+
+
+def test_the_docs_example_trains_as_it_stands(sampler, tokenizer, tiny, tmp_path, monkeypatch):
+    """Word for word, but for the model's place, the engine's port and the number of steps."""
+    page = Path(__file__).parents[2] / "docs" / "train-on-a-gpu.md"
+    (code,) = [
+        part.split("```")[0]
+        for part in page.read_text().split("```python\n")[1:]
+        if "rollout_func" in part.split("```")[0]
+    ]
+    deploy = Deploy(sampler, tokenizer)
+    monkeypatch.setattr(
+        rollout.BusRollouts, "deploy", property(lambda _: deploy, lambda *_: None), raising=False
+    )
+    monkeypatch.chdir(tmp_path)
+    with WeightServer() as server:
+        for said, here in {
+            "models/Qwen3-0.6B": str(tiny),
+            "http://127.0.0.1:8000": server.url,
+            "max_steps=100": "max_steps=2, use_cpu=True, bf16=False, report_to='none', "
+            "save_strategy='no', disable_tqdm=True",
+        }.items():
+            assert said in code
+            code = code.replace(said, here)
+        names = {"prompts": Dataset.from_dict({"prompt": PROMPTS})}
+        exec(code, names)
+        names["trainer"].train()
+        assert 2 == server.engine.version
+    assert 2 == len(deploy.calls)

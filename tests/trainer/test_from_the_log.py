@@ -6,25 +6,31 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from uuid import uuid4
 
 import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
+from spoiled import spoil
 
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, ensure_topics, rows, running
+from odradek.infra.cli import explain
 from odradek.infra.client import subscribe
 from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.events import Expected, Pointer
 from odradek.schemas.topics import BATCHES, EPISODES, POLICIES, STEPS
+from odradek.streams.ledger.findings import Findings
+from odradek.streams.ledger.trained import Trained
 from odradek.trainer import batches as batches_of_the_log
 from odradek.trainer import checkpoint
 from odradek.trainer.batches import LogGroups
 from odradek.trainer.bus_thread import BusThread
 from odradek.trainer.engine.policies import newest_policy
-from odradek.trainer.errors import BadSettings, PositionGone
+from odradek.trainer.errors import BadSettings, NonFiniteSteps, PositionGone
+from odradek.trainer.grpo import LogTrainer
 from odradek.trainer.process import run
 from odradek.trainer.rows import rows_of
 from odradek.trainer.settings import TrainerSettings
@@ -267,6 +273,43 @@ def test_sigterm_ends_a_waiting_trainer_cleanly(log_bus, groups, tiny, tmp_path)
     assert steps >= 1
     assert 4 + len(equal[:2]) == seen[-1].position
     assert steps == checkpoint.position_of(checkpoint.newest(settings.output_dir))["step"]
+
+
+def test_a_run_whose_steps_come_to_no_number_ends_and_the_next_start_goes_on(
+    log_bus, groups, tiny, tmp_path, monkeypatch
+):
+    """Three in a row end it in one line; behind them the run goes on, and its ledger closes."""
+    asyncio.run(publish(log_bus, groups))
+    settings = settings_of(tiny, tmp_path, "run", max_steps=6)
+    begin = LogTrainer.__init__
+
+    def spoiled(self, *args):
+        begin(self, *args)
+        spoil(self, *spoil_steps)
+
+    monkeypatch.setattr(LogTrainer, "__init__", spoiled)
+    for spoil_steps, last in (((2, 3, 4), 4), ((5,), 5)):
+        with pytest.raises(NonFiniteSteps, match=f"last of them step {last}") as ended:
+            run(settings, log_bus)
+        assert [str(ended.value)] == [explain(ended.value)] == str(ended.value).splitlines()
+    spoil_steps = ()
+    assert 6 == run(settings, log_bus)
+    steps = told(log_bus, STEPS.name, run="run")
+    assert [1, 6] == [step.step for step in steps if step.optimized]
+    assert [2, 3, 4, 5] == [step.step for step in steps if step.skipped]
+    found = Findings()
+    trained = Trained(found)
+    for offset, step in enumerate(steps):
+        trained.step(step, offset)
+    for offset, batch in enumerate(told(log_bus, BATCHES.name)):
+        trained.batch(BATCHES.name, offset, batch)
+    counts = Counter(row.episode_id for group in groups for row in rows_of(group))
+    (table,) = trained.check(lambda pointer: counts[pointer.episode_id])
+    assert found.none, found
+    assert (6, 4, 3, 32) == tuple(
+        table[name] for name in ("steps", "steps_skipped", "starts", "rows_used")
+    )
+    assert 4 * 16 == table["refused"]["non_finite"]
 
 
 def test_a_folder_of_another_run_or_log_is_one_clear_line(log_bus, groups, tiny, tmp_path):

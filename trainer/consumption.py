@@ -15,6 +15,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Batch, Refusal, Used
 from odradek.trainer.advantages import Baseline, zero_variance
 from odradek.trainer.barren import Barren
+from odradek.trainer.drawn import TAKE, Take
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.rows import NON_FINITE, Group, Row, Weigh, fault_of, rows_of
 
@@ -43,6 +44,7 @@ class Rules:
         baseline: Of the advantage.
         scale: Whether advantages are divided by the group's standard deviation.
         weigh: Whether every episode weighs 1, or every row.
+        take: What is taken of each sequence.
     """
 
     rows_per_step: int = 64
@@ -51,6 +53,7 @@ class Rules:
     baseline: Baseline = "mean"
     scale: bool = True
     weigh: Weigh = "episode"
+    take: Take = TAKE
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,10 @@ class Passed:
     rewards: tuple[float, ...] = ()
     """Of the samples of the training batches that were passed, equal groups included; where there
     were very many between two steps, of the newest."""
+    truncated: int = 0
+    """Replies in the used rows that were cut by length."""
+    bent: int = 0
+    """Sampled tokens of the used rows that are not trained on because of how they were sampled."""
 
 
 def batch_digest(batch: Batch) -> str:
@@ -189,11 +196,13 @@ class Consumption:
         skip = self._start.row if group.offset == self._start.offset else 0
         if why := why_not(group.batch):
             return [Refused(Refusal(offset=group.offset, reason=why))]
+        rules = self._rules
         candidates = rows_of(
             group,
-            baseline=self._rules.baseline,
-            scale=self._rules.scale,
-            weigh=self._rules.weigh,
+            baseline=rules.baseline,
+            scale=rules.scale,
+            weigh=rules.weigh,
+            take=rules.take,
         )
         with_rows = {row.episode_id for row in candidates}
         refusals = list(group.refused)
@@ -218,7 +227,7 @@ class Consumption:
 
     def _reason(self, row: Row, staleness: int) -> str:
         """Why a row is refused, or ""; first what is wrong with it whenever it is read."""
-        if fault := fault_of(row, self.vocabulary):
+        if fault := row.unfit or fault_of(row, self.vocabulary):
             return fault
         if staleness > self._rules.max_staleness:
             return "stale"
@@ -250,7 +259,7 @@ class Consumption:
         digests: dict[int, str] = {}
         refused: list[Refusal] = []
         rewards: list[float] = []
-        batches = 0
+        batches = truncated = bent = 0
         last = self._at
         while left or self._passable():
             entry = self._waiting.popleft()
@@ -260,6 +269,8 @@ class Consumption:
                     refused.append(_refusal(entry, NON_FINITE))
                 else:
                     counts[entry.offset] = counts.get(entry.offset, 0) + 1
+                    truncated += entry.truncated
+                    bent += entry.bent
                 last = replace(last, offset=entry.offset, row=entry.index + 1)
             elif isinstance(entry, Refused):
                 # The position moves behind it, so that nobody who resumes there tells it again.
@@ -282,7 +293,9 @@ class Consumption:
             for offset, rows in counts.items()
         )
         at = self._at
-        return Passed(at.offset, at.row, used, tuple(refused), batches, tuple(rewards))
+        return Passed(
+            at.offset, at.row, used, tuple(refused), batches, tuple(rewards), truncated, bent
+        )
 
     def passed_idle(self) -> Passed:
         """What lies behind while the trainer waits for rows.

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+import numpy as np
 from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
 from odradek.trainer.consumption import Consumption, Passed
+from odradek.trainer.drawn import bent_by
 from odradek.trainer.errors import RowsEnded
 from odradek.trainer.rows import Group, Row
 
@@ -61,6 +63,16 @@ class ListedGroups:
         """See `GroupSource`."""
 
 
+class Facts(dict[str, float]):
+    """A row's numbers, which TRL hands on from the queue to the packer, with what is no number."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(reward=row.reward, staleness=float(row.staleness), weight=row.weight)
+        warm = np.ones(len(row.ids), np.float32) if row.temperatures is None else row.temperatures
+        self.temperatures = warm[row.mask]
+        """Of each sampled token, in order."""
+
+
 def sample_of(row: Row) -> RolloutSample:
     """A row as TRL's trainer wants it."""
     return RolloutSample(
@@ -72,11 +84,7 @@ def sample_of(row: Row) -> RolloutSample:
         advantage=row.advantage,
         model_version=0,  # our worker has decided about staleness; TRL's own bound is out of reach
         group_id=row.offset,
-        metrics={
-            "reward": row.reward,
-            "staleness": float(row.staleness),
-            "weight": row.weight,
-        },
+        metrics=Facts(row),
     )
 
 
@@ -103,6 +111,7 @@ class LogFeed:
         self._idle_s = idle_s
         self._waiting_since: float | None = None
         self._told = -1
+        self._bent: set[str] = set()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -169,10 +178,23 @@ class LogFeed:
                     rows = self.consumption.feed(group)
                 if self.consumption.remark:
                     log.warning("%s", self.consumption.remark)
+                self._say_bent(group)
                 for row in rows:
                     self._put(sample_of(row))
         except BaseException as failure:  # noqa: BLE001 - handed to the training thread, as is
             self._failure = failure
+
+    def _say_bent(self, group: Group) -> None:
+        """Name, once, each field for which replies are not trained on."""
+        for _, episode in group.episodes:
+            for name in sorted(bent_by(episode) - self._bent):
+                self._bent.add(name)
+                log.warning(
+                    "replies are not trained on because of %s in their requests (first in episode "
+                    "%s): take it out of the agent, or start the proxy with "
+                    "ODRADEK_PROXY_SAMPLING=force",
+                    *(name, episode.episode_id),
+                )
 
     def _put(self, sample: RolloutSample) -> None:
         while not self.stopping.is_set():

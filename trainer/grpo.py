@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl.experimental.async_grpo import AsyncGRPOTrainer
-from trl.trainer.utils import add_fused_lm_head, create_model_from_path
+from trl.trainer.utils import create_model_from_path
 
 from odradek.infra import telemetry
 from odradek.schemas.events import Policy
@@ -27,6 +27,7 @@ from odradek.trainer.engine.decode import load_tokenizer
 from odradek.trainer.errors import NonFiniteWeights
 from odradek.trainer.guard import non_finite, trained_tensors, why_not_step
 from odradek.trainer.hands import Hands
+from odradek.trainer.head import Scores, Targets, add_head
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
 from odradek.trainer.moves import At, Load, Move, Moves, Save, drive
 from odradek.trainer.packing import packed, whole_of
@@ -77,6 +78,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
                 weight_transfer=hands.transfer,
             )
         attention.register()
+        add_head(self.model)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
         self._shape = Shape(
             epsilon_low=settings.epsilon_low,
@@ -99,7 +101,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             attn_implementation=attention.NAME,
             dtype=self.settings.dtype,
         )
-        add_fused_lm_head(model, temperature=self.settings.temperature, outputs=("log_probs",))
+        add_head(model)
         return model.to(self.args.device).requires_grad_(requires_grad=False).eval()
 
     def run(self) -> int:
@@ -147,29 +149,27 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
 
     # The loss
 
-    def _score(self, model: Any, inputs: dict[str, torch.Tensor]) -> Any:
+    def _score(self, model: Any, inputs: dict[str, torch.Tensor]) -> Scores:
+        """Of each sampled token, at its own temperature."""
         real = inputs["attention_mask"].bool()
         tree = {
             key: inputs[key][inputs[key] >= 0]
             for key in ("tree_kv_index", "tree_cu_seqlens_q", "tree_cu_seqlens_k")
         }
-        return model(
+        at = inputs["token_index"][inputs["token_index"] >= 0]
+        labels = inputs["shift_labels"][real][at]
+        scores: Scores = model(
             input_ids=inputs["input_ids"][real].unsqueeze(0),
             position_ids=inputs["position_ids"][real].unsqueeze(0),
-            shift_labels=inputs["shift_labels"][real].unsqueeze(0),
-            fused_lm_head=True,
             tree_mask=attention.mask_for(tree, inputs["input_ids"].device),
+            targets=Targets(at, labels, inputs["temperatures"].flatten()),
         )
+        return scores
 
     @torch.no_grad()
-    def _judged_by(
-        self, frozen: Any, inputs: dict[str, torch.Tensor], at: torch.Tensor
-    ) -> torch.Tensor | None:
+    def _judged_by(self, frozen: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
         """Log probabilities of the sampled tokens under another policy, where there is one."""
-        if frozen is None:
-            return None
-        judged: torch.Tensor = self._score(frozen, inputs).log_probs.flatten()[at]
-        return judged
+        return None if frozen is None else self._score(frozen, inputs).logprobs
 
     def compute_loss(
         self,
@@ -181,26 +181,23 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         """This micro-batch's share of the step's loss: shares add up, they are not averaged."""
         del num_items_in_batch
         began = time.time()
-        outputs = self._score(model, inputs)
+        scores = self._score(model, inputs)
         self._last_forward_time_s = time.time() - began
-        at = inputs["token_index"][inputs["token_index"] >= 0]
-        n = len(at)
+        n = len(scores.logprobs)
         staleness, _, weights = inputs["row_facts"][0].unbind(-1)
         terms = Terms(
-            logprobs=outputs.log_probs.flatten()[at],
+            logprobs=scores.logprobs,
             old_logprobs=inputs["old_log_probs"][:, :n].flatten(),
             advantages=inputs["advantages"][:, :n].flatten(),
             row=inputs["segment_id"][:, :n].flatten(),
             n_rows=int((staleness >= 0).sum()),
-            reference=self._judged_by(self._reference, inputs, at),
+            reference=self._judged_by(self._reference, inputs),
             weights=weights,
-            proximal=self._judged_by(self._proximal and self._proximal.model, inputs, at),
+            proximal=self._judged_by(self._proximal and self._proximal.model, inputs),
         )
         loss = policy_loss(self.settings.loss, terms, self._whole, self._shape)
-        self.measured.add(
-            terms, loss, outputs.entropy.flatten()[at], inputs["row_facts"], self._shape
-        )
-        return (loss, outputs) if return_outputs else loss
+        self.measured.add(terms, loss, scores.entropy, inputs["row_facts"], self._shape)
+        return (loss, scores) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The last thing before the optimizer: without gradients, its step is none."""

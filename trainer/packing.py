@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 from trl.experimental.async_grpo.async_grpo_trainer import (
     DataCollatorForRollout,
@@ -33,7 +34,7 @@ class UntilEnded(torch.utils.data.IterableDataset):  # type: ignore[type-arg] # 
 
 
 class RowCollator(DataCollatorForRollout):  # type: ignore[misc] # TRL is untyped
-    """TRL's packer, which also says what we know of each row (FACTS)."""
+    """TRL's packer, which also says what we know of each row (FACTS) and token (temperature)."""
 
     def torch_call(self, examples: list[Any]) -> dict[str, Any]:
         """Pack a micro-batch; see TRL."""
@@ -47,6 +48,9 @@ class RowCollator(DataCollatorForRollout):  # type: ignore[misc] # TRL is untype
                 for row in rows
             ]
         )
+        # TRL lays out the sampled tokens of each row in order, row after row.
+        warm = [s["metrics"].temperatures for row in rows for s in row.samples]
+        batch["temperatures"] = torch.from_numpy(np.concatenate(warm))[None]
         return batch
 
 

@@ -17,6 +17,7 @@ from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.schemas.events import Sequence as Tokens
 from odradek.trainer.advantages import Baseline, advantages, fits
+from odradek.trainer.drawn import TAKE, Take, drawn_of
 
 Weigh = Literal["episode", "row"]
 
@@ -48,6 +49,10 @@ class Row:
         episode_id: Which episode it is from.
         staleness: Optimizer steps between sampling and use; set when the row is accepted.
         weight: What the row counts in the loss.
+        temperatures: At which each token where `mask` was sampled, float32; None for 1 everywhere.
+        unfit: Why it is refused whatever the rules are (see `drawn`), or "".
+        bent: Sampled tokens that `mask` leaves out because of how they were sampled.
+        truncated: Replies in it that were cut by length.
     """
 
     ids: npt.NDArray[np.int64]
@@ -63,6 +68,10 @@ class Row:
     task_id: str = ""
     staleness: int = 0
     weight: float = 1.0
+    temperatures: npt.NDArray[np.float32] | None = None
+    unfit: str = ""
+    bent: int = 0
+    truncated: int = 0
 
     @property
     def sampled(self) -> int:
@@ -104,7 +113,12 @@ def arrays_of(
 
 
 def rows_of(
-    group: Group, *, baseline: Baseline = "mean", scale: bool = True, weigh: Weigh = "row"
+    group: Group,
+    *,
+    baseline: Baseline = "mean",
+    scale: bool = True,
+    weigh: Weigh = "row",
+    take: Take = TAKE,
 ) -> list[Row]:
     """Every row of a group, in the order of its pointers and of their sequences.
 
@@ -114,7 +128,8 @@ def rows_of(
     prediction, so a mask there is cleared.
 
     With `weigh` "episode" the rows of a sample weigh 1 together, each as much as the others,
-    whichever of them are refused. In how many sequences a sample falls is its harness' doing
+    whichever of them are refused; but those that are unfit, such as a title's at temperature 0,
+    weigh nothing. In how many sequences a sample falls is its harness' doing
     (compaction, sub-agents, a rewritten history): weighing 1 each, the longer half of a group
     would outvote the other, and its advantages would no longer be centred.
     """
@@ -129,9 +144,9 @@ def rows_of(
     rows: list[Row] = []
     for pointer, episode in group.episodes:
         for sequence in episode.sequences:
-            ids, mask, logprobs = arrays_of(sequence)
-            if len(mask):
-                mask[0] = False
+            ids, _, logprobs = arrays_of(sequence)
+            drawn = drawn_of(sequence, len(ids), take)
+            mask = drawn.trained
             if not mask.any():
                 continue
             oldest, newest = _versions(sequence, mask)
@@ -139,7 +154,7 @@ def rows_of(
                 Row(
                     ids=ids,
                     mask=mask,
-                    logprobs=logprobs,
+                    logprobs=np.where(mask, logprobs, 0).astype(np.float32),
                     advantage=float(worth[pointer.episode_id]),
                     reward=pointer.reward,
                     oldest=oldest,
@@ -148,12 +163,16 @@ def rows_of(
                     index=len(rows),
                     episode_id=pointer.episode_id,
                     task_id=group.batch.task_id,
+                    temperatures=drawn.temperatures,
+                    unfit=drawn.unfit,
+                    bent=drawn.bent,
+                    truncated=drawn.truncated,
                 )
             )
     if weigh == "row":
         return rows
-    count = Counter(row.episode_id for row in rows)
-    return [replace(row, weight=1 / count[row.episode_id]) for row in rows]
+    count = Counter(row.episode_id for row in rows if not row.unfit)
+    return [replace(row, weight=1 / max(count[row.episode_id], 1)) for row in rows]
 
 
 def fault_of(row: Row, vocabulary: int = 0) -> str:
@@ -197,10 +216,12 @@ def per_turn(row: Row) -> list[Row]:
     for start, end in spans_of(row.mask):
         mask = np.zeros(end, dtype=np.bool_)
         mask[start:] = True
+        warm = None if row.temperatures is None else row.temperatures[:end]
         single.append(
             replace(
                 row,
                 ids=row.ids[:end],
+                temperatures=warm,
                 mask=mask,
                 logprobs=np.where(mask, row.logprobs[:end], 0).astype(np.float32),
             )

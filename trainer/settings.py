@@ -6,9 +6,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.schemas.sampling import COLDEST
 from odradek.schemas.topics import BATCHES
 from odradek.trainer.advantages import Baseline
 from odradek.trainer.consumption import Rules
+from odradek.trainer.drawn import Take, Truncated
 from odradek.trainer.rows import Weigh
 
 
@@ -74,8 +76,12 @@ class TrainerSettings(BaseSettings):
     each `row`, as in TRL."""
     fixed_length: int = Field(default=256, ge=1)
     """The constant length of dr_grpo, in tokens."""
-    temperature: float = Field(default=1.0, gt=0)
-    """At which the engine samples; log probabilities are compared at it."""
+    temperature: float = Field(default=1.0, ge=COLDEST, allow_inf_nan=False)
+    """Of replies of which the log does not tell it, such as those of older proxies. Where it does,
+    each token is compared at its own."""
+    truncated: Truncated = "train"
+    """What becomes of replies that were cut by length: `train`; `mask`, their tokens are not
+    trained on; `refuse`, nor is anything else in their sequence, and the ledger names it."""
     success_reward: float = 1.0
     """Reward from which on a sample counts as a success in the metrics."""
 
@@ -143,4 +149,5 @@ class TrainerSettings(BaseSettings):
             baseline=self.baseline,
             scale=self.scale_advantages,
             weigh=self.weigh,
+            take=Take(temperature=self.temperature, truncated=self.truncated),
         )

@@ -123,6 +123,8 @@ class StepMetrics:
             "clip_high": sums.get("high", 0.0) / sampled,
             "batches": float(passed.batches),
             "samples": float(len(rewards)),
+            "truncated": float(passed.truncated),
+            "bent_tokens": float(passed.bent),
             "wait_s": self.wait_s,
             "train_s": self.train_s,
         }

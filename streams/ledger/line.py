@@ -11,7 +11,16 @@ from odradek.schemas.events import Refusal, Step
 from odradek.streams.ledger.findings import Findings
 
 ROW_REASONS: Final = frozenset(
-    {"stale", "too_long", "logprobs", "token_ids", "advantage", "non_finite"}
+    {
+        "stale",
+        "too_long",
+        "logprobs",
+        "token_ids",
+        "advantage",
+        "non_finite",
+        "sampling",
+        "truncated",
+    }
 )
 """Refusals of single rows; all others are of a whole episode, or of a whole batch."""
 

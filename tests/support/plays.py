@@ -34,15 +34,18 @@ def success(sampler, tokenizer, n=99, temperature=1.0):
     return sum(game.won for game, _ in games) / n
 
 
-def merged(turns: list[tuple[list[int], Sampled]], version: int) -> tuple[Sequence, ...]:
+def merged(
+    turns: list[tuple[list[int], Sampled]], version: int, temperatures=()
+) -> tuple[Sequence, ...]:
     """Turns as the assembler would merge them: a new sequence where tokens do not continue."""
     runs: list[dict] = []
-    for prompt, sampled in turns:
+    for place, (prompt, sampled) in enumerate(turns):
         if not runs or prompt[: len(runs[-1]["ids"])] != runs[-1]["ids"]:
             runs.append({"ids": [], "spans": [], "logprobs": []})
         run = runs[-1]
         run["ids"] = list(prompt) + sampled.ids
-        run["spans"].append(Span(len(prompt), len(prompt) + len(sampled.ids)))
+        warm = temperatures[place % len(temperatures)] if temperatures else None
+        run["spans"].append(Span(len(prompt), len(prompt) + len(sampled.ids), warm))
         run["logprobs"] += sampled.logprobs
     return tuple(
         Sequence(
@@ -55,8 +58,8 @@ def merged(turns: list[tuple[list[int], Sampled]], version: int) -> tuple[Sequen
     )
 
 
-def group_of(games, *, offset: int, version: int) -> Group:
-    """Games of one secret as a batch with its episodes."""
+def group_of(games, *, offset: int, version: int, temperatures=()) -> Group:
+    """Games of one secret as a batch with its episodes; turn by turn at these temperatures."""
     episodes = []
     for sample, (game, turns) in enumerate(games):
         episode = Episode(
@@ -66,7 +69,7 @@ def group_of(games, *, offset: int, version: int) -> Group:
             sample=sample,
             group_size=len(games),
             reward=float(game.won),
-            sequences=merged(turns, version),
+            sequences=merged(turns, version, temperatures),
             n_turns=len(turns),
         )
         pointer = Pointer(

@@ -47,7 +47,7 @@ def reference(made, monkeypatch):
     def spoiled(model, inputs):
         out = score(model, inputs)
         if model is made.trainer._reference and made.trainer.state.global_step == 1:
-            out.log_probs = out.log_probs * math.nan
+            return out._replace(logprobs=out.logprobs * math.nan)
         return out
 
     monkeypatch.setattr(made.trainer, "_score", spoiled)

@@ -1,0 +1,174 @@
+"""Each token is compared at the temperature that it was sampled at, in loss, KL, entropy and metrics."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hilo import HiLo
+from plays import group_of, play, prompt_of
+
+from odradek.trainer.engine.decode import Sampler, Wanted, load_model
+from odradek.trainer.feed import sample_of
+from odradek.trainer.head import Targets, add_head
+from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
+from odradek.trainer.rows import rows_of
+
+pytestmark = pytest.mark.torch
+WARMTH = (0.3, 0.7, 1.0, 1.7)
+
+
+@pytest.fixture(scope="module")
+def rows(groups):
+    """Rows in each of which temperatures change from token to token, off-policy."""
+    chance = np.random.default_rng(0)
+    found = [row for group in groups for row in rows_of(group) if row.advantage][:16]
+    made = []
+    for row in found:
+        warm = chance.choice(np.array(WARMTH, np.float32), len(row.ids))
+        noise = np.where(row.mask, chance.normal(0, 0.3, len(row.ids)), 0).astype(np.float32)
+        made.append(replace(row, temperatures=warm, logprobs=row.logprobs + noise))
+    return made
+
+
+def plain_terms(model, reference, rows):
+    """The same, row by row, from logits that are divided token by token; and the mean entropy."""
+    found = {"logprobs": [], "reference": [], "old_logprobs": [], "advantages": [], "row": []}
+    entropy = []
+    for index, row in enumerate(rows):
+        ids = torch.tensor(row.ids)
+        places = torch.tensor(row.mask).nonzero()[:, 0]
+        warm = torch.tensor(row.temperatures)[places, None]
+        for name, one in (("logprobs", model), ("reference", reference)):
+            logits = one(input_ids=ids[None]).logits[0, places - 1] / warm
+            chosen = logits.log_softmax(-1)
+            found[name].append(chosen.gather(1, ids[places, None])[:, 0])
+            if name == "logprobs":
+                entropy.append(-(chosen.exp() * chosen).sum(-1).detach())
+        found["old_logprobs"].append(torch.tensor(row.logprobs)[places])
+        found["advantages"].append(torch.full((len(places),), row.advantage))
+        found["row"].append(torch.full((len(places),), index))
+    joined = {name: torch.cat(values) for name, values in found.items()}
+    joined["reference"] = joined["reference"].detach()
+    return Terms(n_rows=len(rows), **joined), torch.cat(entropy)
+
+
+def gradient_of(model):
+    return torch.cat([p.grad.flatten() for _, p in sorted(model.named_parameters())])
+
+
+@pytest.mark.parametrize("loss", ["dapo", "grpo", "gspo", "cispo"])
+def test_a_packed_row_of_many_temperatures_has_the_gradient_of_a_plain_line(
+    rows, tiny, bench, loss
+):
+    """Loss and entropy within 1e-6, gradients within what fp32 rounds (2.7e-6 seen), KL included.
+
+    One row holds all four temperatures, and rows share positions.
+    """
+    shape = {"kl": 0.1, "epsilon_low": 0.2, "epsilon_high": 0.28}
+    assert len(set(np.concatenate([row.temperatures[row.mask] for row in rows]).tolist())) == 4
+    model = load_model(tiny)
+    terms, entropy = plain_terms(model, load_model(tiny), rows)
+    whole = Whole(tokens=len(terms.row), rows=len(rows))
+    expected = policy_loss(loss, terms, whole, Shape(**shape))
+    expected.backward()
+
+    made = bench([], rows_per_step=16, micro_rows=8, loss=loss, **shape)
+    trainer, feed = made.trainer, made.trainer.hands.feed
+    feed.rollout_buffer = trainer.rollout_queue = type(feed.rollout_buffer)()
+    for row in rows:
+        feed.rollout_buffer.put(sample_of(row))
+    batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 2, "cpu")
+    trainer.model.train()
+    total = 0.0
+    for inputs in batches:
+        part = trainer.compute_loss(trainer.model, inputs)
+        part.backward()
+        total += part.item()
+    assert expected.item() == pytest.approx(total, abs=1e-6)
+    plain, ours = gradient_of(model), gradient_of(trainer.model)
+    assert 3e-6 > (ours - plain).norm() / plain.norm()
+    found = trainer.measured._sums["entropy"] / len(entropy)
+    assert entropy.mean().item() == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperatures", [(0.7,), (0.3, 1.0), (1.5,)])
+def test_what_was_sampled_at_another_temperature_is_on_policy(tiny, tokenizer, bench, temperatures):
+    """Ratio 1 and no clipping in the first step; taken for 1.0, it would be neither."""
+    sampler = Sampler(
+        load_model(tiny), pad_id=tokenizer.pad_token_id, end_ids=[tokenizer.eos_token_id], seed=0
+    )
+    told, untold = [], []
+    for n in range(8):
+        games = played(sampler, tokenizer, [1 + n % 3] * 8, temperatures)
+        told.append(group_of(games, offset=n, version=1, temperatures=temperatures))
+        untold.append(group_of(games, offset=n, version=1))
+    one, other = (
+        step_of(bench(groups, max_steps=1, name=name))
+        for name, groups in (("a", told), ("b", untold))
+    )
+    assert 1 == pytest.approx(one["ratio_mean"], abs=1e-5)
+    assert 1e-4 > one["mismatch_max"]
+    assert (0, 0) == (one["clip_low"], one["clip_high"])
+    assert 0.05 < other["mismatch_max"]
+
+
+def played(sampler, tokenizer, secrets, temperatures):
+    """Games whose n-th turn is sampled at the n-th temperature."""
+    if len(temperatures) == 1:
+        return play(sampler, tokenizer, secrets, temperature=temperatures[0])
+    games = [(HiLo(secret), []) for secret in secrets]
+    for temperature in temperatures:
+        for game, turns in (entry for entry in games if not entry[0].over):
+            ids = prompt_of(tokenizer, game.messages)
+            (sampled,) = sampler.sample([Wanted(ids, temperature, 8)])
+            turns.append((ids, sampled))
+            game.answer(tokenizer.decode(sampled.ids, skip_special_tokens=True))
+    return games
+
+
+def step_of(made):
+    made.trainer.run()
+    (step,) = [step for step in made.announced.steps if step.optimized]
+    return step.metrics
+
+
+@pytest.mark.parametrize("kind", ["plain", "scaled", "capped", "biased"])
+def test_the_head_is_exact_whatever_it_does_to_logits(tiny, kind):
+    """Dividing the hidden states would be wrong behind a cap or a bias."""
+    torch.manual_seed(0)
+    model = load_model(tiny)
+    weight = model.get_output_embeddings().weight
+    bias = torch.zeros(weight.shape[0])
+    cap, scale = None, 1.0
+    if kind == "capped":
+        cap = model.config.final_logit_softcapping = 5.0
+    if kind == "scaled":
+        scale = model.config.logit_scale = 0.25
+    if kind == "biased":
+        bias = torch.randn(weight.shape[0])
+        head = torch.nn.Linear(*reversed(weight.shape))
+        head.weight, head.bias = weight, torch.nn.Parameter(bias.clone())
+        model.set_output_embeddings(head)
+    add_head(model)
+    ids = torch.randint(0, 90, (12,))
+    warm = torch.tensor([0.3, 0.7, 0.7, 1.7, 1.0])
+    at = torch.tensor([3, 3, 5, 5, 10])
+    labels = ids[at + 1]
+    hidden = model.base_model(input_ids=ids[None]).last_hidden_state[0]
+    logits = (hidden[at] @ weight.T + bias) * scale
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    expected = (logits / warm[:, None]).log_softmax(-1)
+    found = model(input_ids=ids[None], targets=Targets(at, labels, warm))
+    assert 1e-5 > (expected.gather(1, labels[:, None])[:, 0] - found.logprobs).abs().max()
+    assert 1e-5 > (-(expected.exp() * expected).sum(-1) - found.entropy).abs().max()
+
+
+def test_a_model_with_a_head_of_ours_is_called_as_before_without_targets(tiny):
+    """Generation, and the loss of others."""
+    bare = load_model(tiny)
+    model = copy.deepcopy(bare)
+    add_head(model)
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(bare(input_ids=ids).logits, model(input_ids=ids).logits)

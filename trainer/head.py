@@ -1,0 +1,104 @@
+"""Log probabilities of sampled tokens, each at the temperature that it was sampled at.
+
+TRL's fused head knows one temperature, and one score for each position. In a packed tree two rows
+that sampled the same token at a shared position may have done so at two temperatures: so the head
+is asked once for each temperature, with the hidden states of the tokens that have it. That is
+exact for every model, whatever scales, caps or biases its logits.
+"""
+
+import copy
+from types import MethodType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from trl.trainer.utils import add_fused_lm_head
+
+Tensor = torch.Tensor
+
+
+class Targets(NamedTuple):
+    """Sampled tokens of a packed row; tensors have the shape (m,)."""
+
+    at: Tensor
+    """The position whose prediction each token is, int64."""
+    labels: Tensor
+    """Its id."""
+    temperatures: Tensor
+    """At which it was sampled, float32."""
+
+
+class Scores(NamedTuple):
+    """Of each target, shape (m,), with gradient where the model has one."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    """Of the distribution that it was sampled from, in nats."""
+
+
+class _Given:
+    """In a model's place before TRL's head: its hidden states are there already."""
+
+    def __init__(self, model: Any, temperature: float) -> None:
+        self._model = model
+        # The loss of a router, which TRL's head would add, is none of ours.
+        text = copy.copy(model.config.get_text_config())
+        text.output_router_logits = False
+        self.config = SimpleNamespace(get_text_config=lambda: text)
+        add_fused_lm_head(self, temperature=temperature, outputs=("log_probs", "entropy"))
+
+    def forward(self, hidden: Tensor) -> Any:
+        """What TRL puts its head before."""
+        raise NotImplementedError
+
+    def base_model(self, hidden: Tensor, **_: Any) -> Any:
+        """The hidden states."""
+        return SimpleNamespace(last_hidden_state=hidden)
+
+    def get_output_embeddings(self) -> Any:
+        """The model's own: a wrapper may have replaced them since."""
+        return self._model.get_output_embeddings()
+
+
+class Head:
+    """Scores targets of one model."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._at: dict[float, Any] = {}
+
+    def score(self, hidden: Tensor, targets: Targets) -> Scores:
+        """Scores from hidden states of the shape (n, d)."""
+        empty = torch.zeros(len(targets.at), device=hidden.device)
+        logprobs, entropy = empty, empty
+        warm = targets.temperatures.unique()  # type: ignore[no-untyped-call] # torch's are untyped
+        for temperature in warm.tolist():
+            chosen = (targets.temperatures == temperature).nonzero()[:, 0]
+            # Rows of a tree share positions: each is scored once.
+            mine = targets.at[chosen]
+            places, inverse = mine.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+            labels = targets.labels.new_zeros(len(hidden))
+            labels[mine] = targets.labels[chosen]
+            found = self._of(temperature).forward(
+                hidden[places][None], shift_labels=labels[places][None], fused_lm_head=True
+            )
+            logprobs = logprobs.index_copy(0, chosen, found.log_probs[0][inverse])
+            entropy = entropy.index_copy(0, chosen, found.entropy[0][inverse].detach())
+        return Scores(logprobs, entropy)
+
+    def _of(self, temperature: float) -> Any:
+        if temperature not in self._at:
+            self._at[temperature] = _Given(self._model, temperature)
+        return self._at[temperature]
+
+
+def add_head(model: Any) -> None:
+    """Let `model(..., targets=...)` return Scores; every other call is the model's as before."""
+    before, head = model.forward, Head(model)
+
+    def forward(self: Any, *args: Any, targets: Targets | None = None, **kwargs: Any) -> Any:
+        if targets is None:
+            return before(*args, **kwargs)
+        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+        return head.score(hidden[0], targets)
+
+    model.forward = MethodType(forward, model)

@@ -26,6 +26,7 @@ HOLD = {
     "tis": 2.0,
     "baseline": "median",
     "scale_advantages": False,
+    "weigh": "row",
     "fixed_length": 99,
     "temperature": 0.9,
     "truncated": "mask",

@@ -11,7 +11,7 @@ so polling goes on beside the verdicts, and what is judged is committed while ot
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Final
@@ -44,7 +44,8 @@ from odradek.infra.bus import (
 from odradek.infra.errors import BusError, InfraError
 from odradek.infra.signature import JudgeSettings
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
-from odradek.streams.judges import Judge, Verdicts, Whose
+from odradek.streams.judges.judge import Judge
+from odradek.streams.judges.verdicts import Verdicts, Whose
 
 log = logging.getLogger("odradek")
 
@@ -132,8 +133,9 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         """
         await require_topics(self.bus, [CONVERSATIONS.name, REWARDS.name, DLQ.name])
         async with AsyncExitStack() as stack:
-            await self._judge.start()
             stack.push_async_callback(self._judge.aclose)
+            if not await self._unless_stopped(self._judge.start()):
+                return
             appender = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
             stack.push_async_callback(appender.aclose)
             self._verdicts = Verdicts(appender, self._judge, self._whose, self._keys)
@@ -143,20 +145,25 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             await start(self._reader, self.bus)
             stack.push_async_callback(close, self._reader)
             try:
-                await self._until_stopped()
+                await self._unless_stopped(self._poll_often())
                 await self._finish()
             finally:
                 await _drop(self._under_way)
 
-    async def _until_stopped(self) -> None:
-        """Poll until `stop()`, also where a poll waits for a group that does not come about."""
-        polling = asyncio.create_task(self._poll_often())
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do something to its end; False if `stop()` came first, and it was dropped."""
+        working = asyncio.create_task(work)
         stopped = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({polling, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if polling.done():
-            polling.result()
-        await _drop({polling})
+        try:
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            if not working.done():
+                await _drop({working})
+        if working.done() and not working.cancelled():
+            working.result()
+            return True
+        return False
 
     async def _finish(self) -> None:
         """Wait a little for what is under way, and commit what is judged."""

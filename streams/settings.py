@@ -29,7 +29,8 @@ class StreamsSettings(BaseSettings):
     sources: dict[str, list[str]] = {}
     """Component -> patterns of the sources that may judge it; others may be judged by anyone."""
     concurrency: int = Field(default=8, ge=1)
-    """How many conversations a reward service judges at once."""
+    """How many conversations a reward service judges at once; a plain function gets as many worker
+    processes at most."""
     max_attempts: int = Field(default=2, ge=1)
     """Attempts at a sample that deadlines must leave room for; as the agent hosts have it."""
     timeouts: dict[str, float] = {}

@@ -1,6 +1,7 @@
 """`odradek reward`: a reward function as a service."""
 
 import asyncio
+import os
 
 import click
 
@@ -29,14 +30,15 @@ def command(
     \b
     odradek reward rewards:brief --component brief
 
-    The function gets an odradek.schemas.Conversation and returns a number; it may be async.
+    The function gets an odradek.schemas.Conversation and returns a number. It runs in a process of
+    its own, up to --concurrency of them, for two minutes at most; an async one runs in the service.
     Raising is an error event (a dead letter `reward_failed`), not a zero. Start as many as you
     like: they share the work.
     """
     from odradek.infra.bus import BusSettings
     from odradek.schemas.topics import NAME
     from odradek.streams.errors import RewardRefused
-    from odradek.streams.judges import Function, load
+    from odradek.streams.judges.named import Named
     from odradek.streams.process import supervised
     from odradek.streams.rewards import RewardService
     from odradek.streams.settings import StreamsSettings
@@ -44,17 +46,16 @@ def command(
     if not NAME.fullmatch(component):
         raise RewardRefused(f"{component!r} cannot name a component: use letters, digits, - and _")
     settings = StreamsSettings()
-    judge = Function(load(function))
+    most = concurrency or settings.concurrency
 
     async def serve() -> None:
+        judge = Named(function, most)
         service = RewardService(
-            BusSettings(),
-            judge,
-            component,
-            agent=agent,
-            everything=everything,
-            concurrency=concurrency or settings.concurrency,
+            BusSettings(), judge, component, agent=agent, everything=everything, concurrency=most
         )
         await supervised(f"reward-{component}", service)
+        if judge.stuck:
+            # All is told and committed. Python would wait for a function that cannot be cancelled.
+            os._exit(0)
 
     asyncio.run(serve())

@@ -1,20 +1,17 @@
 """One process of a supervisor: starting it in its own session, knowing its state, ending it."""
 
 import asyncio
-import ctypes
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from odradek.infra.mortal import die_with_parent
 from odradek.infra.supervisor.spec import READY_LINE, Spec
 
-PR_SET_PDEATHSIG: Final = 1
 TAIL_BYTES: Final = 8192
 
 
@@ -140,19 +137,3 @@ class Child:
             lines = log.read().decode(errors="replace").split("\n")
             return next((line.strip() for line in reversed(lines) if line.strip()), "")
         return ""
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """What a child runs before exec, so that the kernel kills it when we are gone (Linux only)."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        # We may have died between the fork and the line above.
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask

@@ -1,10 +1,9 @@
 """Judges: what a conversation is worth, and putting that on the log.
 
-A `Judge` says a number or raises RewardFailed; `Verdicts` decides which conversations it is asked
-about, and publishes what it says. `odradek.streams.rewards` feeds them from a consumer group.
+`judge` has the seam: a Judge says a number or raises RewardFailed. `named` makes one of
+`module:function`: async functions are asked in this process, others in `workers`, each a `process`
+that runs `worker`. `verdicts` decides which conversations are judged and publishes what is said;
+`odradek.streams.rewards` feeds it from a consumer group.
+
+Nothing is imported here: a worker needs little of all this.
 """
-
-from odradek.streams.judges.judge import Function, Judge, load
-from odradek.streams.judges.verdicts import Verdicts, Whose
-
-__all__ = ["Function", "Judge", "Verdicts", "Whose", "load"]

@@ -17,6 +17,9 @@ Scores = Callable[[Conversation], Number | Awaitable[Number]]
 
 TIMEOUT_S: Final = 120.0
 """How long one verdict may take."""
+CANCEL_S: Final = 1.0
+"""How long an async function may take to end once it is cancelled."""
+RETURNED: Final = "what it returned"
 
 
 class Judge(Protocol):
@@ -33,7 +36,9 @@ class Judge(Protocol):
             conversation: What is judged.
             value: The same as its record holds it.
 
-        Raises RewardFailed if there is none.
+        Raises:
+            RewardFailed: There is none.
+            RewardRefused: There will never be any.
         """
         ...
 
@@ -55,15 +60,44 @@ def load(path: str) -> Scores:
     return function  # type: ignore[no-any-return] # what a person's module holds has no types
 
 
-class Function:
-    """A function that judges in this process.
+def is_async(function: Scores) -> bool:
+    """Whether a function, or an object that is called like one, is `async`."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    return inspect.iscoroutinefunction(type(function).__call__)
+
+
+def told(error: BaseException) -> str:
+    """Type and innermost place of an error: its text may quote what an agent said."""
+    if isinstance(error, (NoNumber, NotFinite)):
+        return str(error)  # it names a type
+    return f"{type(error).__name__}{place(error)}"
+
+
+def place(error: BaseException) -> str:
+    """File and line where an error was raised, or nothing if it has none."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+
+
+class Asynchronous:
+    """An async function, asked in this process.
+
+    It shares the process with the consumer of conversations, so it must not block: nobody can stop
+    what does, and the group would not hear of us.
 
     Args:
-        function: Sync (run in a thread) or async.
+        function: Async.
         timeout_s: How long one verdict may take.
     """
 
     def __init__(self, function: Scores, timeout_s: float = TIMEOUT_S) -> None:
+        self.stuck: set[asyncio.Task[float]] = set()
+        """Verdicts that go on although they were cancelled."""
         self._function = function
         self._timeout_s = timeout_s
 
@@ -76,30 +110,37 @@ class Function:
     async def judge(self, conversation: Conversation, value: bytes) -> float:
         """See `Judge`."""
         del value
-        function = self._function
+        verdict = asyncio.create_task(self._ask(conversation))
         try:
-            async with asyncio.timeout(self._timeout_s):
-                if inspect.iscoroutinefunction(function):
-                    worth = await function(conversation)
-                else:
-                    worth = await asyncio.to_thread(function, conversation)
-                    if inspect.isawaitable(worth):
-                        worth = await worth
-            return number(worth, "what it returned")
-        # What a user's function raises can be anything; it must neither end the service nor become
-        # a number.
-        except Exception as error:
+            done, _ = await asyncio.wait({verdict}, timeout=self._timeout_s)
+        finally:
+            if not verdict.done():
+                await self._give_up(verdict)
+        if not done:
+            raise RewardFailed(f"took longer than {self._timeout_s:g} s")
+        if verdict.cancelled():
+            raise RewardFailed("it cancelled itself")
+        return verdict.result()
+
+    async def _ask(self, conversation: Conversation) -> float:
+        try:
+            worth = self._function(conversation)
+            return number(await worth if inspect.isawaitable(worth) else worth, RETURNED)
+        except asyncio.CancelledError:
+            raise
+        # What a user's function raises can be anything, SystemExit included; it must neither end
+        # the service nor become a number.
+        except BaseException as error:
             raise RewardFailed(told(error)) from error
 
+    async def _give_up(self, verdict: "asyncio.Task[float]") -> None:
+        verdict.cancel()
+        await asyncio.wait({verdict}, timeout=CANCEL_S)
+        if not verdict.done():
+            self.stuck.add(verdict)
+        verdict.add_done_callback(self._over)
 
-def told(error: BaseException) -> str:
-    """Type and innermost place of an error: its text may quote what an agent said."""
-    if isinstance(error, (NoNumber, NotFinite)):
-        return str(error)  # it names a type
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    file = Path(trace.tb_frame.f_code.co_filename).name
-    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"
+    def _over(self, verdict: "asyncio.Task[float]") -> None:
+        self.stuck.discard(verdict)
+        if not verdict.cancelled():
+            verdict.exception()  # nobody waits for it any more

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from living import alive
 from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
 
 from odradek.agents import Rollout, UpstreamUnavailable
@@ -144,14 +145,6 @@ async def test_what_a_program_leaves_running_is_killed_when_it_ends(tmp_path):
     async with asyncio.timeout(5):
         while alive(int(pids.read_text())):
             await asyncio.sleep(0.02)
-
-
-def alive(pid):
-    """Whether a process runs; a zombie that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def test_commands_that_cannot_start_are_told_at_once(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chaos import oracle
 from odradek.infra.bus import BusSettings
-from odradek.infra.supervisor.child import die_with_parent
+from odradek.infra.mortal import die_with_parent
 from odradek.infra.tokens import new_key
 
 TESTS = Path(__file__).parent.parent

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from living import alive
 
 from odradek.infra.supervisor import (
     Backoff,
@@ -31,13 +32,6 @@ async def until(condition, timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
 
 
 def test_waits_double_up_to_the_longest() -> None:

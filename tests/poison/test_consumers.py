@@ -40,7 +40,7 @@ from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.grouper import GROUP
 from odradek.streams.intake import intake
-from odradek.streams.judges import Function
+from odradek.streams.judges.judge import Asynchronous
 from odradek.streams.reading import to_end
 from odradek.streams.rewards import RewardService
 from odradek.streams.verify import verify
@@ -121,7 +121,7 @@ CONSUMERS = {
         "episode-1",
         CONVERSATIONS,
         REWARDS.name,
-        lambda bus: RewardService(bus, Function(_never), "game", everything=True),
+        lambda bus: RewardService(bus, Asynchronous(_never), "game", everything=True),
     ),
 }
 OPENINGS = {TURNS.name: (opened(), "e1"), EPISODES.name: (expected(size=1), "t1")}

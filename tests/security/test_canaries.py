@@ -29,7 +29,7 @@ from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.errors import RewardFailed
 from odradek.streams.grouper import GROUP
 from odradek.streams.intake import intake
-from odradek.streams.judges import Function
+from odradek.streams.judges.judge import Asynchronous
 
 CANARY = "canary-7f3a9d"
 
@@ -165,11 +165,11 @@ def test_no_request_that_is_refused_is_quoted():
 async def test_a_reward_function_that_raises_is_told_by_type_and_place(told):
     """Its text may hold the conversation."""
 
-    def cruel(conversation):
+    async def cruel(conversation):
         raise KeyError(CANARY)
 
     with telemetry.span("test"), pytest.raises(RewardFailed) as caught:
-        await Function(cruel).judge(SAMPLES["conversation"], b"")
+        await Asynchronous(cruel).judge(SAMPLES["conversation"], b"")
     assert str(caught.value).startswith("KeyError at test_canaries.py:")
     assert CANARY not in told()
 

@@ -1,6 +1,9 @@
 """Judges: a number, or an error that says why there is none."""
 
 import asyncio
+import contextlib
+import functools
+import sys
 
 import pytest
 from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
@@ -8,7 +11,8 @@ from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
 from odradek.infra.errors import NoSuchName
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
-from odradek.streams.judges import Function, load
+from odradek.streams.judges import judge
+from odradek.streams.judges.judge import Asynchronous, is_async, load
 
 
 def conversation(name: str = "e1", **more) -> Conversation:
@@ -17,7 +21,7 @@ def conversation(name: str = "e1", **more) -> Conversation:
 
 
 async def said(function, timeout_s: float = 5.0) -> float:
-    return await Function(function, timeout_s).judge(conversation(), b"")
+    return await Asynchronous(function, timeout_s).judge(conversation(), b"")
 
 
 class Broken:
@@ -31,11 +35,19 @@ async def slow(_):
     await asyncio.sleep(60)
 
 
+async def exits(_):
+    sys.exit("no")
+
+
+async def cancels_itself(_):
+    raise asyncio.CancelledError
+
+
 @pytest.mark.parametrize(
     ("function", "value"),
     [(lambda _: 1, 1.0), (lambda _: True, 1.0), (lambda _: asyncio.sleep(0, 0.5), 0.5)],
 )
-async def test_a_function_may_be_sync_or_async(function, value):
+async def test_what_is_asked_may_answer_at_once_or_later(function, value):
     """Whatever it returns must be a number."""
     assert value == await said(function)
 
@@ -45,13 +57,59 @@ async def test_a_function_may_be_sync_or_async(function, value):
     [
         (lambda _: 1 / 0, "ZeroDivisionError"),
         (lambda _: Broken(), "KeyError"),
-        (slow, "TimeoutError"),
+        (exits, "SystemExit at test_judges.py:"),
+        (cancels_itself, "it cancelled itself"),
+        (slow, "took longer than 0.05 s"),
     ],
 )
 async def test_raising_is_an_error_and_not_a_zero(function, what):
     """So is no number, a number that is not finite, and taking too long."""
     with pytest.raises(RewardFailed, match=what):
         await said(function, 0.05 if function is slow else 5)
+
+
+async def test_a_function_that_cannot_be_cancelled_is_given_up(monkeypatch):
+    """It goes on, but its conversation has its error, and its place is free."""
+    monkeypatch.setattr(judge, "CANCEL_S", 0.05)
+    go = asyncio.Event()
+
+    async def stubborn(_):
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+        raise ValueError
+
+    judges = Asynchronous(stubborn, 0.05)
+    with pytest.raises(RewardFailed, match="took longer than"):
+        await judges.judge(conversation(), b"")
+    (verdict,) = judges.stuck
+    go.set()
+    await asyncio.wait({verdict})
+    await asyncio.sleep(0)
+    assert set() == judges.stuck
+
+
+class Called:
+    async def __call__(self, _):
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (slow, True),
+        (functools.partial(slow, 1), True),
+        (Called(), True),
+        (Called().__call__, True),
+        (Called, False),
+        (lambda _: 1, False),
+        (len, False),
+    ],
+    ids=repr,
+)
+def test_async_is_what_is_declared_so(function, expected):
+    """A function, a method, a partial, or an object that is called."""
+    assert expected is is_async(function)
 
 
 @pytest.mark.parametrize(("given", "value"), NUMBERS, ids=repr)

@@ -1,0 +1,166 @@
+"""One worker as the service sees it: started, asked, killed where it takes too long."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from odradek.streams.errors import RewardFailed, RewardRefused
+from odradek.streams.judges.worker import HEAD, Answer
+
+MODULE: Final = "odradek.streams.judges.worker"
+START_S: Final = 600.0
+"""How long the function's module may take to be imported: it may load a model."""
+END_S: Final = 1.0
+"""How long a worker that is told to end may take."""
+REAP_S: Final = 5.0
+LARGEST: Final = 64 * 1024
+"""Bytes of an Answer."""
+STDERR: Final = 2
+
+
+class Worker:
+    """A process of its own, in a session of its own, that judges one conversation at a time.
+
+    It shares nothing with other workers, so one that dies takes nobody with it.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.asynchronous = False
+        """The function is async: it is not for workers."""
+        self.verdicts = 0
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._killed = False
+        self._ended = asyncio.create_task(process.wait())
+
+    @classmethod
+    async def start(cls, path: str) -> "Worker":
+        """A worker that has imported the function.
+
+        Raises:
+            RewardRefused: The function cannot be imported.
+            RewardFailed: The worker died over it, or cannot be started.
+        """
+        try:
+            worker = await cls._spawn(path)
+        except OSError as error:
+            raise RewardFailed(f"no worker can be started: {error}") from error
+        await worker._begin()  # noqa: SLF001 - its own
+        return worker
+
+    async def _begin(self) -> None:
+        answer = await self._converse(None, START_S)
+        if answer.refused:
+            await self.end()
+            raise RewardRefused(answer.refused)
+        self.asynchronous = answer.asynchronous
+
+    @classmethod
+    async def _spawn(cls, path: str) -> "Worker":
+        """A new interpreter, so that nothing of ours is in it: no locks, no threads, no sockets."""
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                number = theirs.fileno()
+                # -P: what lies in the folder must not stand in for what we import ourselves.
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-u", "-P", "-X", "faulthandler", "-m", MODULE,
+                    str(number), str(os.getpid()), path,
+                    stdin=subprocess.DEVNULL,
+                    stdout=STDERR,
+                    pass_fds=(number,),
+                    start_new_session=True,
+                )  # fmt: skip
+            ours.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()  # which ends the process, if there is one
+            raise
+        return cls(process, reader, writer)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return not self._killed and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        """Of its process, and of the group of all that it starts."""
+        return self._process.pid
+
+    async def ask(self, value: bytes, timeout_s: float) -> Answer:
+        """What it says of a conversation; it is killed if it says nothing in time.
+
+        Raises RewardFailed if it says nothing, or dies.
+        """
+        self.verdicts += 1
+        return await self._converse(value, timeout_s)
+
+    async def _converse(self, value: bytes | None, timeout_s: float) -> Answer:
+        exchange = asyncio.create_task(self._exchange(value))
+        try:
+            # Its end is waited for beside its answer: a process that it forked may hold the line.
+            await asyncio.wait(
+                {exchange, self._ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if exchange.done():
+                return exchange.result()
+            if not self._ended.done():
+                raise RewardFailed(f"took longer than {timeout_s:g} s, and its worker was killed")
+            raise RewardFailed(self._how())
+        except (EOFError, OSError, msgspec.MsgspecError, ValueError) as error:
+            await asyncio.wait({self._ended}, timeout=END_S)
+            raise RewardFailed(self._how()) from error
+        finally:
+            # Whoever is cancelled here asks no more, and a half-said answer helps nobody.
+            if not exchange.done() or exchange.cancelled() or exchange.exception() is not None:
+                exchange.cancel()
+                await self.kill()
+
+    async def _exchange(self, value: bytes | None) -> Answer:
+        if value is not None:
+            self._writer.write(len(value).to_bytes(HEAD))
+            self._writer.write(value)
+            await self._writer.drain()
+        size = int.from_bytes(await self._reader.readexactly(HEAD))
+        if size > LARGEST:
+            raise ValueError(f"an answer of {size} bytes")
+        return msgspec.json.decode(await self._reader.readexactly(size), type=Answer)
+
+    def _how(self) -> str:
+        code = self._process.returncode
+        if code is None:
+            return "its worker broke off"
+        if code < 0:
+            return f"its worker died of {signal.Signals(-code).name}"
+        return f"its worker ended with exit code {code}"
+
+    async def end(self) -> None:
+        """Let it end in good order, but soon."""
+        if not self._killed:
+            self._writer.close()
+            await asyncio.wait({self._ended}, timeout=END_S)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Kill it, and all that it has started."""
+        if self._killed:
+            return
+        self._killed = True
+        self._writer.transport.abort()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await asyncio.wait({self._ended}, timeout=REAP_S)

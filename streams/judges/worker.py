@@ -1,0 +1,121 @@
+"""The process in which a plain reward function judges, one conversation at a time.
+
+    python -m odradek.streams.judges.worker DESCRIPTOR PARENT module:function
+
+DESCRIPTOR is a socket on which frames go both ways: four bytes of length, then so many bytes. In
+come conversations as their records hold them; out go Answers in JSON, the first of them when the
+function is imported. Neither side unpickles anything. The function runs in the main thread, so it
+may set alarms; standard input is empty, and what it prints is printed.
+"""
+
+import asyncio
+import inspect
+import signal
+import socket
+import sys
+from collections.abc import Awaitable
+from typing import Any, Final
+
+import msgspec
+
+from odradek.infra.errors import InfraError
+from odradek.infra.mortal import die_with_parent
+from odradek.schemas import codec
+from odradek.schemas.events import Conversation
+from odradek.schemas.numbers import number
+from odradek.schemas.topics import CONVERSATIONS
+from odradek.streams.errors import StreamError
+from odradek.streams.judges.judge import RETURNED, Scores, is_async, load, place, told
+
+HEAD: Final = 4
+"""Bytes of a frame's length."""
+LONGEST: Final = 500
+"""Characters of what an Answer says went wrong."""
+TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+class Answer(msgspec.Struct, omit_defaults=True):
+    """What a worker says: first of its function, then of one conversation after another."""
+
+    worth: float | None = None
+    failed: str = ""
+    """Why there is no number."""
+    refused: str = ""
+    """Why there will never be any: the function cannot be imported."""
+    asynchronous: bool = False
+    """The function is async: it is not for workers."""
+
+
+def main(descriptor: str, parent: str, path: str) -> None:
+    """Import the function, then judge until the other side hangs up."""
+    if (ask := die_with_parent(int(parent))) is not None:
+        ask()
+    with socket.socket(fileno=int(descriptor)) as line:
+        line.set_inheritable(False)  # programs that the function starts must not hold it open
+        try:
+            function = load(path)
+        # A module may raise anything as it is imported: the service says it, and ends.
+        except BaseException as error:  # noqa: BLE001 - see above
+            send(line, Answer(refused=why(path, error)[:LONGEST]))
+            return
+        send(line, Answer(asynchronous=is_async(function)))
+        while (value := receive(line)) is not None:
+            send(line, judged(function, value))
+
+
+def judged(function: Scores, value: bytes) -> Answer:
+    """The answer about one conversation."""
+    try:
+        conversation: Conversation = codec.decode(
+            value, Conversation, max_bytes=CONVERSATIONS.max_bytes
+        )
+        worth = function(conversation)
+        if inspect.isawaitable(worth):
+            worth = asyncio.run(_awaited(worth))
+        return Answer(worth=number(worth, RETURNED))
+    # A person's function may raise anything, SystemExit included: it is an error event, and the
+    # worker goes on.
+    except BaseException as error:  # noqa: BLE001 - see above
+        return Answer(failed=told(error)[:LONGEST])
+    finally:
+        for timer in TIMERS:  # an alarm that was left behind would hit a neighbour
+            signal.setitimer(timer, 0)
+
+
+async def _awaited(worth: Awaitable[Any]) -> Any:
+    return await worth
+
+
+def why(path: str, error: BaseException) -> str:
+    """One line on why a function cannot be imported; no agent has had a say in it."""
+    if isinstance(error, (InfraError, StreamError)):
+        return str(error)
+    text = " ".join(str(error).split())
+    return f"{path} cannot be imported: {type(error).__name__}{place(error)}: {text}"
+
+
+def send(line: socket.socket, answer: Answer) -> None:
+    """Write one frame."""
+    value = msgspec.json.encode(answer)
+    line.sendall(len(value).to_bytes(HEAD) + value)
+
+
+def receive(line: socket.socket) -> bytes | None:
+    """Read one frame; None where the other side has hung up."""
+    head = _exactly(line, HEAD)
+    return None if head is None else _exactly(line, int.from_bytes(head))
+
+
+def _exactly(line: socket.socket, size: int) -> bytes | None:
+    value = bytearray(size)
+    view = memoryview(value)
+    while view:
+        count = line.recv_into(view)
+        if not count:
+            return None
+        view = view[count:]
+    return bytes(value)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,84 @@
+"""Plain functions, each asked in a worker: as many at once as there are places.
+
+Pools of the standard library and of others send pickled objects both ways and share one pipe
+between workers; ours shares nothing, so that it can kill one worker at any moment.
+"""
+
+import asyncio
+from typing import Final
+
+from odradek.schemas.events import Conversation
+from odradek.streams.errors import RewardFailed
+from odradek.streams.judges.judge import TIMEOUT_S
+from odradek.streams.judges.process import Worker
+
+VERDICTS: Final = 1000
+"""After so many a worker is replaced, and with it the memory that the function has lost."""
+
+
+class Workers:
+    """A Judge over worker processes, which begin as they are needed.
+
+    Args:
+        path: `module:function`, imported once in each worker.
+        most: How many workers there may be.
+        timeout_s: How long one verdict may take; then its worker is killed.
+        first: A worker that is there already.
+    """
+
+    def __init__(
+        self, path: str, most: int, timeout_s: float = TIMEOUT_S, *, first: Worker | None = None
+    ) -> None:
+        self.workers: set[Worker] = set()
+        """All that live."""
+        self._path = path
+        self._timeout_s = timeout_s
+        self._places = asyncio.Semaphore(most)
+        self._idle: list[Worker] = []
+        if first is not None:
+            self.workers.add(first)
+            self._idle.append(first)
+
+    async def start(self) -> None:
+        """See `Judge`."""
+
+    async def aclose(self) -> None:
+        """See `Judge`: let idle workers end in good order, kill the others."""
+        idle, self._idle = self._idle, []
+        busy = self.workers.difference(idle)
+        await asyncio.gather(*(one.kill() for one in busy), *(one.end() for one in idle))
+        self.workers.clear()
+
+    async def judge(self, conversation: Conversation, value: bytes) -> float:
+        """See `Judge`."""
+        del conversation
+        async with self._places:
+            worker = await self._take()
+            try:
+                answer = await worker.ask(value, self._timeout_s)
+            finally:
+                await self._put_back(worker)
+        if answer.worth is None:
+            raise RewardFailed(answer.failed)
+        return answer.worth
+
+    async def _take(self) -> Worker:
+        """The worker that was asked last, so that no more begin than are needed."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            await self._let_go(worker)  # killed while it had nothing to do
+        worker = await Worker.start(self._path)
+        self.workers.add(worker)
+        return worker
+
+    async def _put_back(self, worker: Worker) -> None:
+        if worker.alive and worker.verdicts < VERDICTS:
+            self._idle.append(worker)
+        else:
+            await self._let_go(worker)
+
+    async def _let_go(self, worker: Worker) -> None:
+        await worker.end()
+        self.workers.discard(worker)

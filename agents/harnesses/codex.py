@@ -38,6 +38,10 @@ base_url = {address}
 env_key = "{KEY}"
 wire_api = "responses"
 
+[features]
+apps = false
+plugins = false
+
 [analytics]
 enabled = false
 

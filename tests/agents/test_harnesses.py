@@ -149,6 +149,8 @@ async def test_telemetry_and_updates_are_off(play, name):
         assert not config["check_for_update_on_startup"]
         assert not config["analytics"]["enabled"]
         assert "disabled" == config["web_search"]
+        # With either it asks three hosts of its makers for more to offer.
+        assert {"apps": False, "plugins": False} == config["features"]
     if name == "opencode":
         config = json.loads(files[".config/opencode/opencode.json"])
         assert (False, "disabled") == (config["autoupdate"], config["share"])

@@ -142,6 +142,8 @@ class StubEngine:
         return f"né {hashlib.sha256(seed).hexdigest()[:9]}" + (str(index) if index else "")
 
     def said(self, asked, index=0):
+        if callable(self.script):
+            return {"role": "assistant", "content": None, **self.script(asked)}
         if self.script:
             message = self.script[(asked["call"] - 1) % len(self.script)]
             return {"role": "assistant", "content": None, **message}

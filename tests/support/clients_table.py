@@ -1,0 +1,45 @@
+"""The table of coding agents in the docs: made from docs/figures/clients.json, which a run writes."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "write-an-agent.md"
+FIGURES = ROOT / "docs" / "figures" / "clients.json"
+BEGIN, END = "<!-- begin: scripts/clients --write -->\n", "<!-- end -->"
+_PACKAGES = json.loads((ROOT / "requirements" / "agents" / "package.json").read_text())
+VERSIONS = {**_PACKAGES["dependencies"], **_PACKAGES["pypi"]}
+"""Package: version, of each agent."""
+
+
+def table(figures):
+    """The figures in Markdown."""
+    head = "| agent | speaks | by | turns | sequences | breaks | sampled |\n|---|---|---|---|---|---|---|\n"
+    return head + "".join(map(line, figures["agents"]))
+
+
+def line(row):
+    """One row."""
+    broken = ", ".join(f"`{reason}`" for reason in row["breaks"]) or "none"
+    sampled = f"temperature {row['temperature']:g}" + (f", `{row['bent']}`" if row["bent"] else "")
+    cells = (
+        f"{row['agent']} {row['version']}", row["dialect"], row["way"], row["turns"],
+        row["sequences"], broken, sampled,
+    )  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |\n"
+
+
+def write(rows):
+    """Bring figures and page up to date with what was just played."""
+    from coding_agents import AGENTS
+
+    order = list(AGENTS)
+    made = [
+        {"version": VERSIONS[AGENTS[row["agent"]].package], "dialect": AGENTS[row["agent"]].dialect, **row}
+        for row in sorted(rows, key=lambda row: order.index(row["agent"]))
+    ]  # fmt: skip
+    figures = {"command": "scripts/clients --write", "agents": made}
+    FIGURES.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(before + BEGIN + table(figures) + END + after)

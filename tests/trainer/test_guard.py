@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from odradek.trainer import checkpoint
+from odradek.trainer import checkpoint, guard
 from odradek.trainer.errors import NonFiniteWeights
 from odradek.trainer.guard import non_finite, trained_tensors, why_not_step
 from odradek.trainer.tensor_files import PIECE, non_finite_tensor
@@ -44,13 +44,16 @@ STEPS = {
     "weight decay": ([[3e38]], [[0.0]], {"lr": 1.0, "weight_decay": 10.0}),
     "a square beyond float32": ([[1.0]], [[1e25]], {}),
     "the second parameter": ([[1.0], [3.3e38]], [[0.1], [-0.1]], {"lr": 3e37}),
+    "a parameter that is one number": ([1.0], [1e25], {}),
     "the largest square that fits": ([[1.0]], [[1e19]], {}),
 }
 
 
+@pytest.mark.parametrize("together", [1, 1 << 24])
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_is_foreseen_and_not_made(name):
+def test_a_step_is_foreseen_and_not_made(monkeypatch, name, together):
     """What it would make of weights and moments is known before, and nothing is changed."""
+    monkeypatch.setattr(guard, "TOGETHER", together)
     weights, gradients, options = STEPS[name]
     optimizer = optimizer_of(weights, gradients, **options)
     before = [parameter.detach().clone() for parameter in optimizer.param_groups[0]["params"]]

@@ -30,7 +30,6 @@ HOLD = {
     "fixed_length": 99,
     "temperature": 0.9,
     "truncated": "mask",
-    "weigh": "row",
     "success_reward": 0.5,
     "rows_per_step": 8,
     "micro_rows": 4,

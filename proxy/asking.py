@@ -10,11 +10,12 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from odradek.proxy.call import Call
 from odradek.proxy.dialects.sampling import Training
-from odradek.proxy.pool import Pool
+from odradek.proxy.errors import EngineError
+from odradek.proxy.pool import MAX_BROKEN, Pool
 from odradek.proxy.upstream import Incoming
 
 REFUSING: Final = frozenset({400, 422})
@@ -22,6 +23,22 @@ REFUSING: Final = frozenset({400, 422})
 
 log = logging.getLogger("odradek.proxy")
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Heard(Struct):
+    """What an engine answered."""
+
+    status: int = 0
+    headers: dict[str, str] = {}
+    body: bytes = b""
+    """Unless a relay has it."""
+    raised: Exception | None = None
+    """Why there is no answer, or no end of it."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the engine itself calls it a reply."""
+        return 200 <= self.status < 300
 
 
 class Asking:
@@ -68,15 +85,34 @@ class Asking:
         return None
 
     async def _post(self, call: Call, body: bytes) -> Incoming:
+        call.engine = ""
         answer = await self._engine.ask(
             call.path,
             body,
             call.traceparent,
             episode=call.story.episode_id,
             salt=call.ask.salt,
+            tried=call.tried,
+            attempt=call.attempt,
         )
-        call.sent = answer.sent
+        call.sent, call.engine = answer.sent, answer.engine
         return answer
+
+    def again(self, call: Call, raised: Exception | None) -> bool:
+        """Whether to ask another engine, since this one began to answer and gave no good reply.
+
+        Not if the agent has seen a part of it. Two engines are asked at most: it may be the call
+        that breaks them.
+        """
+        if not isinstance(raised, EngineError) or not raised.retriable or not call.engine:
+            return False
+        call.tried.add(call.engine)
+        if call.attempts >= MAX_BROKEN or not self._engine.has_other(call.tried):
+            return False
+        call.attempts += 1
+        call.engine = ""
+        log.warning("an engine gave no good reply, of which nobody has seen anything: another one")
+        return True
 
     async def _refused(self, call: Call, answer: Incoming) -> set[str]:
         """Which of our own fields a refusal names."""

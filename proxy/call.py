@@ -19,9 +19,11 @@ from odradek.proxy.errors import (
     EpisodeSealed,
     ProxyError,
 )
+from odradek.proxy.line import Line
 from odradek.proxy.retries import Result
 from odradek.proxy.serving import Sent
 from odradek.proxy.story import Story
+from odradek.proxy.upstream import Attempt
 from odradek.schemas.events import Timing
 
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -48,6 +50,17 @@ class Call:
         self.ttft_ms: float | None = None
         self.limit: asyncio.Timeout | None = None
         """Of the engine's part, once that begins."""
+        self.asked_at: float | None = None
+        """When its first engine was asked (`perf_counter`)."""
+        self.attempt = Attempt()
+        self.attempts = 1
+        """Engines that were asked for it, one after the other."""
+        self.engine = ""
+        """The engine whose answer is there; "" while there is none."""
+        self.tried: set[str] = set()
+        """Engines that gave it no good reply."""
+        self.line: Line | None = None
+        """The agent's side of it, if it streams."""
         self.sent: Sent | None = None
         """What was known of the engine that answers it, once one does."""
         self.traceparent: str | None = None
@@ -61,6 +74,10 @@ class Call:
     def path(self) -> str:
         """The engine's route for it."""
         return self.ask.dialect.path
+
+    def had(self) -> bool:
+        """Whether an engine has this call: no other one will be asked for want of an answer."""
+        return bool(self.engine) or self.attempt.taken()
 
     @property
     def gone(self) -> bool:

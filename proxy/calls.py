@@ -1,19 +1,20 @@
 """One model call: to the engine, into the log, and only then its end to the agent."""
 
 import asyncio
-import logging
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
 
 from odradek.infra import telemetry, trust
 from odradek.infra.crash import crash_point
-from odradek.proxy import answers, capture, retries
+from odradek.proxy import answers, capture, retries, salt
 from odradek.proxy.access import Permit
-from odradek.proxy.asking import Asking
+from odradek.proxy.asking import Asking, Heard
 from odradek.proxy.call import Call, body_of, parent, told, why
+from odradek.proxy.commit import Commit, unseen
 from odradek.proxy.continuation import Bridging
 from odradek.proxy.counts import Counts
 from odradek.proxy.dialects.dialect import Dialect, Terms
@@ -26,21 +27,20 @@ from odradek.proxy.errors import (
     StreamGarbled,
     TooManyStreams,
     TurnTooLarge,
+    answered,
 )
+from odradek.proxy.line import SILENCE_S, Line, always
 from odradek.proxy.pool import Pool
 from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.relay import Relay
 from odradek.proxy.retries import Answer, Result
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.stories import Stories
-from odradek.schemas.events import Opened, Outcome, Sealed
 
-log = logging.getLogger("odradek.proxy")
 UNDER_WAY: Final = 256
 """Replies on their way into the log at once. Where thousands of agents wait for one engine, their
 replies come together: were all of them read in one go, no acknowledgement would be, and the log's
 time-outs would pass although it takes turns."""
-AGAIN_S: Final = 0.1
 
 
 class Calls:
@@ -54,8 +54,8 @@ class Calls:
         stories: Stories,
         clock: Callable[[], float],
     ) -> None:
-        self.lost = 0
-        """Turns served although the log did not take them."""
+        self.silence_s = SILENCE_S
+        """After how long without a byte the agent of a stream gets a sign of life."""
         self.failed: Counter[str] = Counter()
         """Calls that no engine answered well, by the error's code."""
         self._settings = settings
@@ -66,9 +66,15 @@ class Calls:
         )
         self._places = asyncio.Semaphore(UNDER_WAY)
         self._recorder = recorder
+        self._commit = Commit(recorder, required=settings.durability == "required")
         self._stories = stories
         self._clock = clock
         self._bridging = Bridging(engine) if settings.continuation == "bridge" else None
+
+    @property
+    def lost(self) -> int:
+        """Turns served although the log did not take them."""
+        return self._commit.lost
 
     async def complete(
         self, client: web.Request, permit: Permit, dialect: Dialect
@@ -140,16 +146,30 @@ class Calls:
                 self._stories.drop(story)
 
     async def _serve(self, call: Call) -> web.StreamResponse:
+        if not call.ask.stream:
+            return await self._served(call)
+        line = call.line = Line(call, silence_s=self.silence_s)
+        try:
+            return await self._served(call)
+        except ProxyError as error:
+            if not line.begun:
+                raise
+            call.fail(error)
+            return await line.end(call.ask.dialect.stream(call.ask).fail(error))
+        finally:
+            line.stop()
+
+    async def _served(self, call: Call) -> web.StreamResponse:
         if call.retries and (result := await self._again(call)) is not None:
             return await self._release(call, result)
         self._afford(call)
         call.story.begin(call.ask.digest)
         call.supersedes = retries.superseded(call.story, call.ask.digest)
         if call.permit.unattributed:
-            await self._open(call)
+            await self._commit.open(call)
         if self._bridging is not None:
             await self._bridging.prepare(call)
-        return await (self._stream(call) if call.ask.stream else self._whole(call))
+        return await (self._whole(call) if call.line is None else self._stream(call, call.line))
 
     async def _again(self, call: Call) -> Result | None:
         """The reply that a retry's client did not wait for, if there is one."""
@@ -157,6 +177,8 @@ class Calls:
         for other in story.calls:
             same = other is not call and other.ask.digest == call.ask.digest
             if same and other.gone and not other.follows:
+                if call.line is not None:
+                    call.line.watch(always)
                 return await self._redeem(call, await other.join(call))
         result = retries.take(story, call.ask.digest)
         return None if result is None else await self._redeem(call, result)
@@ -181,82 +203,95 @@ class Calls:
         return result
 
     async def _whole(self, call: Call) -> web.StreamResponse:
-        status, headers, body = 0, answers.JSON, b""
-        try:
-            async with self._limited(call), await self._asking.ask(call) as upstream:
-                status, headers = upstream.status, answers.headers(upstream.headers, call.ask)
-                body = await upstream.read()
-        except (EngineError, TimeoutError) as raised:
-            return await self._failed(call, raised, status)
-        return await self._answered(call, status, headers, body)
+        while True:
+            heard = await self._hear(call)
+            if self._asking.again(call, heard.raised):
+                continue
+            if heard.raised is not None:
+                return await self._failed(call, self._told(call, heard.raised), heard.status)
+            async with self._places:
+                captured, answer = answers.taken(heard.status, heard.headers, heard.body, call.ask)
+                if captured[0].error and heard.good:
+                    error = EngineError(captured[0].error)
+                    if self._asking.again(call, error):
+                        continue
+                    self._told(call, error)
+                return await self._answered(call, heard.status, captured, answer)
 
-    async def _stream(self, call: Call) -> web.StreamResponse:
-        relay = Relay(call)
-        status = 0
-        try:
-            async with self._limited(call), await self._asking.ask(call) as upstream:
-                status = upstream.status
-                relay.headers = answers.headers(upstream.headers, call.ask)
-                if not upstream.streams:
-                    body: bytes | None = await upstream.read()
-                else:
-                    body = None
-                    while chunk := await upstream.more():
-                        await relay.feed(chunk)
-                    await relay.feed(b"\n\n" if relay.parser.rest else b"")
-        except (EngineError, StreamGarbled, TimeoutError) as raised:
-            if not relay.begun:
-                return await self._failed(call, raised, status)
-            body = None
-            relay.broke(self._told(call, raised))
-        if body is not None:  # an error, as a rule
-            return await self._answered(call, status, relay.headers, body)
-        relay.finish()
-        answer = Answer(
-            status=status, headers=relay.headers, chunks=tuple(relay.pieces), streamed=True
-        )
-        result = Result(drafts=self._drafts(call, relay.captured(), status), answer=answer)
+    async def _stream(self, call: Call, line: Line) -> web.StreamResponse:
+        line.headers = answers.headers(line.headers, call.ask)
+        line.watch(call.had)
+        while True:
+            relay = Relay(call, line)
+            heard = await self._hear(call, relay)
+            raised = heard.raised or (
+                EngineError(salt.unsaid(relay.error)) if relay.error else None
+            )
+            if line.begun or not self._asking.again(call, raised):
+                break
+        line.watch(always)
+        if raised is None and not heard.good:
+            async with self._places:
+                captured, answer = answers.taken(heard.status, heard.headers, heard.body, call.ask)
+                return await self._answered(call, heard.status, captured, answer)
+        error = None if raised is None else self._told(call, raised)
+        if error is not None and not relay.error:
+            relay.broke(error)
+        if error is not None and not line.begun:
+            answer = answers.error_answer(error, call.ask.dialect)
+        else:
+            answer = relay.answer(heard.status)
+        result = Result(drafts=self._drafts(call, relay.captured(), heard.status), answer=answer)
         try:
             async with self._places:
-                await self._record(call, result, patient=relay.begun)
+                await self._record(call, result)
         except (LogRefused, TurnTooLarge) as refused:
-            if not relay.begun:
+            if not line.begun:
                 raise
             call.fail(refused)
-            return await relay.end(relay.fail(refused))
-        if call.joined or not relay.begun:
+            return await line.end(relay.fail(refused))
+        if call.joined or not line.begun:
             return await self._release(call, result)
         # The turn is acknowledged: the end may go out. If we die between these two lines, the
         # agent has seen no finish reason and repeats the call, with another writer.
-        response = await relay.end(b"".join(relay.held))
+        response = await line.end(b"".join(relay.held))
         if call.joined or call.gone:
             await self._release(call, result)
         return response
 
+    async def _hear(self, call: Call, relay: Relay | None = None) -> Heard:
+        """What an engine answers; a stream, or what is to be one, goes through the relay."""
+        heard = Heard()
+        try:
+            async with self._limited(call), await self._asking.ask(call) as upstream:
+                heard.status = upstream.status
+                heard.headers = answers.headers(upstream.headers, call.ask)
+                if relay is not None and heard.good:
+                    await relay.take(upstream, heard.headers)
+                else:
+                    heard.body = await upstream.read()
+        except (EngineError, StreamGarbled, TimeoutError) as raised:
+            heard.raised = raised
+        return heard
+
     async def _answered(
-        self, call: Call, status: int, headers: dict[str, str], body: bytes
+        self, call: Call, status: int, captured: list[capture.Captured], answer: Answer
     ) -> web.StreamResponse:
         """The engine answered in one piece."""
-        async with self._places:
-            return await self._taken(call, status, headers, body)
-
-    async def _taken(
-        self, call: Call, status: int, headers: dict[str, str], body: bytes
-    ) -> web.StreamResponse:
-        captured, answer = answers.taken(status, headers, body, call.ask)
         result = Result(drafts=self._drafts(call, captured, status), answer=answer)
         await self._record(call, result)
         return await self._release(call, result)
 
-    async def _failed(self, call: Call, raised: Exception, status: int) -> web.StreamResponse:
+    async def _failed(self, call: Call, error: ProxyError, status: int) -> web.StreamResponse:
         """The engine gave no answer: a turn with the error, and an error for the agent."""
-        error = self._told(call, raised)
         captured = [capture.Captured(error=why(error, call))]
-        answer = answers.error_answer(error, call.ask.dialect)
-        result = Result(drafts=self._drafts(call, captured, status), answer=answer)
         async with self._places:
-            await self._record(call, result)
-        return await self._release(call, result)
+            answer = answers.error_answer(error, call.ask.dialect)
+            return await self._answered(call, status, captured, answer)
+
+    async def _record(self, call: Call, result: Result) -> None:
+        begun = call.line.has_begun if call.line is not None else unseen
+        await self._commit.record(call, result, limit_s=self._limit_s(call), begun=begun)
 
     def _told(self, call: Call, raised: Exception) -> ProxyError:
         """What went wrong at the engine, counted."""
@@ -266,7 +301,11 @@ class Calls:
         return error
 
     def _limited(self, call: Call) -> asyncio.Timeout:
-        call.limit = asyncio.timeout(0 if call.ended_by else self._limit_s(call))
+        """The engines' time, of which another engine has what the first one left."""
+        now = time.perf_counter()
+        call.asked_at = call.asked_at or now
+        left = call.asked_at + self._limit_s(call) - now
+        call.limit = asyncio.timeout(0 if call.ended_by else left)
         return call.limit
 
     def _limit_s(self, call: Call) -> float:
@@ -299,52 +338,6 @@ class Calls:
             for place, one in enumerate(captured)
         )
 
-    async def _record(self, call: Call, result: Result, *, patient: bool = False) -> None:
-        """The commit: when this returns, the agent may see the end of its reply."""
-        for draft in result.drafts:
-            await self._durable(call, result, self._write(call, draft, patient=patient))
-        if call.permit.unattributed:
-            await self._durable(call, result, self._close(call, result))
-        answers.remember(call.story, result)
-        if result.error:
-            call.story.begun[call.ask.digest] -= 1
-        for draft in result.drafts:
-            used = draft.captured.usage
-            call.story.tokens += used.prompt_tokens + used.completion_tokens
-
-    async def _durable(self, call: Call, result: Result, write: Awaitable[object]) -> None:
-        story = call.story
-        try:
-            await write
-        except (LogRefused, TurnTooLarge) as error:
-            if self._settings.durability == "required":
-                if isinstance(error, LogRefused):
-                    retries.keep(story, result)
-                raise
-            # Served all the same: the number is used up, so readers see a gap, and the seal says
-            # that the episode is incomplete.
-            story.unsure.clear()
-            story.lost += 1
-            self.lost += 1
-            trust.moved(trust.CAPTURE_GAPS, where="proxy")
-            log.warning("a turn of episode %s is not in the log", story.episode_id)
-
-    async def _write(self, call: Call, draft: Draft, *, patient: bool) -> None:
-        """Write the turn; patiently, that is as long as the call may last.
-
-        An agent whose stream has begun cannot be told to come again: SDKs repeat a refused request,
-        and give up on an error within a stream.
-        """
-        patient = patient and self._settings.durability == "required"
-        ends = 1000 * self._limit_s(call)
-        while True:
-            try:
-                return await self._recorder.ensure(call.story, draft)
-            except LogRefused:
-                if not patient or call.gone or call.ended_by or call.ms() >= ends:
-                    raise
-                await asyncio.sleep(AGAIN_S)
-
     async def _release(self, call: Call, result: Result) -> web.StreamResponse:
         """Hand the reply to the client, to its retry, or keep it for one."""
         if call.joined:
@@ -353,27 +346,12 @@ class Calls:
         if call.gone:
             retries.keep(call.story, result)
             return web.Response(status=499)
-        answer = result.answer
-        return web.Response(
-            status=answer.status, headers=answer.headers, body=b"".join(answer.chunks)
-        )
-
-    async def _open(self, call: Call) -> None:
-        name = call.story.episode_id
-        await self._recorder.opened(
-            Opened(
-                episode_id=name,
-                task_id=name,
-                agent=call.permit.agent or "unattributed",
-                sample=0,
-                group_size=1,
-                unattributed=True,
+        answer, line = result.answer, call.line
+        told = b"".join(answer.chunks)
+        if line is None or not line.begun:
+            return web.Response(status=answer.status, headers=answer.headers, body=told)
+        if not answer.streamed:  # an error, for which it is too late to have a status
+            told = call.ask.dialect.stream(call.ask).fail(
+                answered(answer.status, salt.unsaid(result.error))
             )
-        )
-
-    async def _close(self, call: Call, result: Result) -> None:
-        outcome = Outcome.UPSTREAM_FAILED if result.error else Outcome.COMPLETED
-        sealed = Sealed(
-            episode_id=call.story.episode_id, writer=self._recorder.writer, outcome=outcome
-        )
-        await self._recorder.sealed(call.story, sealed)
+        return await line.end(told)

@@ -158,6 +158,17 @@ class EngineError(ProxyError):
     code = "engine_error"
 
 
+def answered(status: int, message: str) -> EngineError:
+    """What an engine answered, for an agent that can have no status any more."""
+
+    class Answered(EngineError):
+        """An answer of the engine."""
+
+    Answered.status = status
+    Answered.kind = "invalid_request_error" if 400 <= status < 500 else "api_error"
+    return Answered(message)
+
+
 class EngineUnreachable(EngineError):
     """Nobody answers at the engine's address."""
 

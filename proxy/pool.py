@@ -9,7 +9,7 @@ nothing of an answer.
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -20,7 +20,7 @@ from odradek.proxy import salt as salts
 from odradek.proxy.errors import EngineBroke, EngineError, EngineUnreachable
 from odradek.proxy.serving import UNKNOWN, Serving, Versions
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.upstream import BUSY, Engine, Incoming
+from odradek.proxy.upstream import BUSY, Attempt, Engine, Incoming
 
 FAILURES: Final = 5
 """So many connections in a row must fail before an engine is left alone."""
@@ -198,6 +198,8 @@ class Pool:
         *,
         episode: str = "",
         salt: str | None = None,
+        tried: Collection[str] = (),
+        attempt: Attempt | None = None,
     ) -> Incoming:
         """Post to a route of the episode's engine, or of the next that takes it.
 
@@ -210,7 +212,10 @@ class Pool:
             traceparent: Of the call's span.
             episode: Whose call it is.
             salt: For a call that samples, the digest of the agent's own salt, or "".
+            tried: Engines to be asked only where there is no other.
+            attempt: Where we note how far the asking is.
         """
+        attempt = attempt or Attempt()
         end = self._clock() + self._patience_s
         pause = PAUSE_S
         broken: list[Member] = []
@@ -218,10 +223,12 @@ class Pool:
         while True:
             over = self._clock() >= end
             known = self.candidates(episode)
+            known = [member for member in known if member.engine.url not in tried] or known
             candidates = [member for member in known if member not in broken] or known
             for member in candidates:
                 last = over and member is candidates[-1]
                 first = first or member
+                attempt.begins(member.engine.connect_s)
                 try:
                     answer = await member.ask(path, body, traceparent, salt)
                 except (EngineUnreachable, EngineBroke) as error:
@@ -233,14 +240,21 @@ class Pool:
                     if last or len(broken) >= min(MAX_BROKEN, len(known)):
                         raise
                     continue
+                finally:
+                    attempt.since = None
                 member.answered()
                 if answer.status in BUSY and not last:
                     async with answer:
                         continue
-                self.moved += member is not first
+                self.moved += member is not first or bool(tried)
+                answer.engine = member.engine.url
                 return answer
             await asyncio.sleep(min(pause, max(0.0, end - self._clock())))
             pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    def has_other(self, tried: Collection[str]) -> bool:
+        """Whether an engine is worth a call that is none of these."""
+        return any(member.available for url, member in self._members.items() if url not in tried)
 
     async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
         """Status, headers for the agent, and body of an address of an engine that answers."""

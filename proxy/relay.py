@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from aiohttp import web
-
-from odradek.proxy import capture, salt, sse
+from odradek.proxy import capture, salt, shapes, sse
 from odradek.proxy.body import Body, error_of
 from odradek.proxy.call import Call, why
 from odradek.proxy.errors import EngineError, ProxyError
+from odradek.proxy.line import Line
+from odradek.proxy.retries import Answer
+from odradek.proxy.upstream import Incoming
 
 NOTHING: Final = Body()
 DONE: Final = sse.ServerEvent(sse.event(sse.DONE), sse.DONE)
@@ -17,9 +18,8 @@ ENDING: Final = (sse.DONE, b"")
 class Relay:
     """Passes a stream on, chunk by chunk, and holds back its end."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, line: Line | None = None) -> None:
         self.parser = sse.Parser()
-        self.headers: dict[str, str] = {}
         self.held: list[bytes] = []
         self.pieces: list[bytes] = []
         """All that the agent gets, for a retry."""
@@ -29,12 +29,29 @@ class Relay:
         self._stream = dialect.stream(call.ask)
         self._holding = False
         self._broken = ""
-        self._response: web.StreamResponse | None = None
+        self._line = line or Line(call)
 
     @property
-    def begun(self) -> bool:
-        """Whether the agent has seen anything yet."""
-        return self._response is not None
+    def error(self) -> str:
+        """What went wrong, "" if nothing did."""
+        return self._broken or self._streamed.error
+
+    def answer(self, status: int) -> Answer:
+        """All that the agent gets, for a retry."""
+        headers = self._line.headers
+        return Answer(status=status, headers=headers, chunks=tuple(self.pieces), streamed=True)
+
+    async def take(self, upstream: Incoming, headers: dict[str, str]) -> None:
+        """Take in a good answer as it comes, whole ones as streams of one chunk."""
+        if upstream.streams:
+            self._line.headers = headers
+            while chunk := await upstream.more():
+                await self.feed(chunk)
+        else:
+            for data in shapes.chunks(await upstream.read(), self._call.ask.dialect.read):
+                await self.feed(sse.event(data))
+        await self.feed(b"\n\n" if self.parser.rest else b"")
+        self.finish()
 
     async def feed(self, chunk: bytes) -> None:
         """Take in what came from the engine."""
@@ -53,7 +70,7 @@ class Relay:
         if self._streamed.error:
             return b""  # nothing that follows an error may look like a good end
         if data is None:
-            return self._stream.feed(event, NOTHING)
+            return b""  # a gateway's own sign of life: it would begin the response, as ours do late
         if data[:1] in b" [" and data.strip() in ENDING:
             # An event without data is none, and clients fail on it.
             self._holding = self._holding or data.strip() == sse.DONE
@@ -114,24 +131,5 @@ class Relay:
         return found
 
     async def _write(self, data: bytes) -> None:
-        if self._call.joined or self._call.gone:
-            return
-        try:
-            await (await self._begin()).write(data)
-        except ConnectionResetError:
-            return  # the client has left: the turn will be cut, and a retry may join
-
-    async def _begin(self) -> web.StreamResponse:
-        if self._response is None:
-            self._response = web.StreamResponse(headers=self.headers)
-            await self._response.prepare(self._call.client)
-        return self._response
-
-    async def end(self, data: bytes) -> web.StreamResponse:
-        """Pass on the end, which the log has acknowledged."""
-        response = await self._begin()
-        try:
-            await response.write_eof(data)
-        except ConnectionResetError:
-            return response
-        return response
+        if not self._call.joined and not self._call.gone:
+            await self._line.write(data)

@@ -45,6 +45,11 @@ def salted(body: bytes, version: int, own: str) -> bytes:
     return b"%b,%b:%b}" % (body[:-1], _KEY, _encode(of(version, own)))
 
 
+def unsaid(error: str) -> str:
+    """One line on an engine's error as an agent may see it."""
+    return HIDDEN if NAME in error else error
+
+
 def hidden(body: bytes) -> bytes:
     """An engine's error as an agent may see it: without what repeats the salt."""
     return _encode({"message": HIDDEN}) if FIELD in body else body

@@ -108,6 +108,29 @@ def with_deltas(regular: Regular) -> bytes:
     return _encode(value)
 
 
+def chunks(reply: bytes, reader: Reader) -> list[bytes]:
+    """A whole reply as the chunks of a stream: some gateways answer so, whatever they are asked.
+
+    What is none, such as an error, stands as it is: it cannot be taken for a chunk either.
+    """
+    try:
+        regular = whole(reply, reader)
+        value = msgspec.json.decode(regular.data)
+    except UNREADABLE:
+        return [b" ".join(reply.splitlines())]
+    if not regular.body.choices:
+        return [_encode(value)]
+    chat = "message" in value["choices"][0]
+    value["object"] = "chat.completion.chunk" if chat else "text_completion"
+    usage = value.pop("usage", None)
+    for choice in value["choices"]:
+        if (message := choice.pop("message", None)) is not None:
+            for place, call in enumerate(message.get("tool_calls") or ()):
+                call["index"] = place
+            choice["delta"] = message
+    return [_encode(value), *([_encode({**value, "choices": [], "usage": usage})] if usage else [])]
+
+
 def _is_regular(choice: Choice) -> bool:
     word = choice.finish_reason
     if word is not None and word not in ENDS:

@@ -17,6 +17,8 @@ _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 DONE: Final = b"[DONE]"
+COMMENT: Final = b": ping\n\n"
+"""A sign of life that no client takes for a part of a reply."""
 
 
 class ServerEvent(Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The engine, over aiohttp: one pool without bounds, since httpx's scans all its connections."""
 
+import time
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,6 +16,23 @@ PASSED: Final = ("Content-Type", "Retry-After", "X-Request-Id")
 """Headers of the engine that agents get."""
 BUSY: Final = frozenset({429, 503})
 """Statuses of an engine that takes no call just now."""
+
+
+class Attempt:
+    """How far an engine is that is being asked."""
+
+    def __init__(self) -> None:
+        self.connect_s = 0.0
+        self.since: float | None = None
+        """Since when (`perf_counter`); None while none is."""
+
+    def begins(self, connect_s: float) -> None:
+        """An engine is being asked, to which a connection may take that long."""
+        self.connect_s, self.since = connect_s, time.perf_counter()
+
+    def taken(self) -> bool:
+        """Whether it must have the call by now, since it would have failed without a connection."""
+        return self.since is not None and time.perf_counter() - self.since > self.connect_s
 
 
 class Connected:
@@ -68,6 +86,8 @@ class Incoming:
         self.status: Final = response.status
         self.sent: Sent | None = None
         """What was known of the engine then, where the call samples."""
+        self.engine = ""
+        """Whose answer it is, where that matters."""
         self._response = response
         self._connected = connected
         self._max_bytes = max_bytes
@@ -148,6 +168,7 @@ class Engine:
         max_bytes: int = 2**26,
     ) -> None:
         self.url = url
+        self.connect_s = connect_s
         self._max_bytes = max_bytes
         self._connected = Connected(url)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)

@@ -45,6 +45,7 @@ class Chat:
 
     name: Final = "chat"
     path: Final = "/v1/chat/completions"
+    ping: Final = sse.COMMENT
 
     def read(self, data: bytes) -> Body:
         """As it is."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from odradek.proxy import sse
 from odradek.proxy.body import (
     NULL,
     UNREADABLE,
@@ -92,6 +93,7 @@ class Completions:
 
     name: Final = "completions"
     path: Final = "/v1/completions"
+    ping: Final = sse.COMMENT
 
     def read(self, data: bytes) -> Body:
         """As one of a chat."""

@@ -140,6 +140,11 @@ class Dialect(Protocol):
         """The engine's route that takes what `ask` makes."""
         ...
 
+    @property
+    def ping(self) -> bytes:
+        """What a stream's agent gets while there is no word; empty where it takes nothing."""
+        ...
+
     def read(self, data: bytes) -> Body:
         """The engine's reply, or a chunk of it. Raises what `body.UNREADABLE` lists."""
         ...

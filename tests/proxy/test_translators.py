@@ -224,10 +224,10 @@ def content_of(told):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_errors_of_ours_are_told_in_the_middle_of_a_stream(path):
-    """A log that refused, an engine that broke: an event of the dialect."""
+    """A log that refused, an engine that broke: an event of the dialect, the last one."""
     ask = ask_of(path, stream=True)
     told = ask.dialect.stream(ask).fail(EngineBroke("it broke"))
-    (event, *_) = sse.Parser().feed(told)
+    (*_, event) = sse.Parser().feed(told)
     assert "it broke" in json.dumps(json.loads(event.data))
 
 

@@ -19,6 +19,7 @@ async def engine():
         stub.url = url
         yield stub
         stub.gate.set()
+        stub.head.set()
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def make(engine):
                 yield bench
             finally:
                 engine.gate.set()
+                engine.head.set()
                 for client in bench.clients:
                     await client.close()
 

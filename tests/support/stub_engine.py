@@ -72,7 +72,10 @@ def tool_call(name, arguments, named="call-1"):
 
 
 class StubEngine:
-    """vLLM's surface. `mode` makes it misbehave; `gate` makes it wait before its last part."""
+    """vLLM's surface. `mode` makes it misbehave; `gate` makes it wait before its last part.
+
+    `head` makes it wait before the first of a stream.
+    """
 
     def __init__(self):
         self.mode = "ok"
@@ -85,6 +88,8 @@ class StubEngine:
         self.finish = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.head = asyncio.Event()
+        self.head.set()
         self.entered = asyncio.Event()
         self.version = 7
         self.template = prompt_ids
@@ -352,6 +357,7 @@ class StubEngine:
 
     async def stream(self, request, chunks):
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await self.head.wait()
         await response.prepare(request)
         events = [
             b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n" for chunk in chunks

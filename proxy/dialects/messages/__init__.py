@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy import body as bodies
-from odradek.proxy import shapes
+from odradek.proxy import shapes, sse
 from odradek.proxy.body import Body
 from odradek.proxy.capture import Captured
 from odradek.proxy.dialects import wording
@@ -25,6 +25,7 @@ from odradek.proxy.dialects.messages import request as requests
 from odradek.proxy.dialects.messages.stream import Events
 from odradek.proxy.errors import ProxyError
 
+PING: Final = sse.named("ping", b'{"type":"ping"}')
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -44,6 +45,7 @@ class Messages:
 
     name: Final = "messages"
     path: Final = CHAT.path
+    ping: Final = PING
 
     def read(self, data: bytes) -> Body:
         """The engine's, a chat's."""

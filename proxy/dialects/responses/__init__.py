@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy import body as bodies
+from odradek.proxy import sse
 from odradek.proxy.body import Body
 from odradek.proxy.capture import Captured
 from odradek.proxy.dialects import wording
@@ -70,6 +71,7 @@ class Responses:
 
     name: Final = "responses"
     path: Final = CHAT.path
+    ping: Final = sse.COMMENT
 
     def read(self, data: bytes) -> Body:
         """The engine's, a chat's."""

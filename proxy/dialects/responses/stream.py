@@ -64,11 +64,12 @@ class Events:
     def fail(self, error: ProxyError) -> bytes:
         """An error event, and the response as one that failed; nothing follows them."""
         self._over = True
+        begun = [] if self._name else self._start(Body())  # clients know of no response yet
         failed = replies.response(self._name, self._created, self._ask, self._output)
         failed["status"] = "failed"
         failed["error"] = {"code": "server_error", "message": str(error)}
         told = {"code": error.code, "message": str(error), "param": error.param}
-        events: list[Told] = [("error", told), ("response.failed", {"response": failed})]
+        events: list[Told] = [*begun, ("error", told), ("response.failed", {"response": failed})]
         return b"".join([self._event(one) for one in events])
 
     def end(self, why: str) -> bytes:

@@ -1,0 +1,238 @@
+"""Replies that no model ended: another engine is asked, or the agent is told in its dialect."""
+
+import json
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from aiohttp import web
+from engine_shapes import DONE, FAILURES, ROLE, chunk, event, text, whole
+from stub_engine import StubEngine, listening
+
+from odradek.proxy.pool import ranked
+from odradek.schemas.events import parsed
+
+from .test_chunkings import BODIES, events
+from .test_shapes import DIALECTS
+
+PATHS = list(BODIES)
+SO = {"role": "assistant", "content": "so"}
+
+
+class Scripted(StubEngine):
+    """Answers with bytes that a test has written; "" lets the stub answer."""
+
+    wire = b""
+    body = b""
+    breaks = False
+
+    async def chat(self, request):
+        return await self.scripted(request) or await super().chat(request)
+
+    async def complete(self, request):
+        return await self.scripted(request) or await super().complete(request)
+
+    async def scripted(self, request):
+        if not (self.wire or self.body or self.breaks):
+            return None
+        self.calls.append(await request.json())
+        if not self.calls[-1].get("stream") or (self.body and not self.wire):
+            if not self.breaks:
+                return web.Response(body=self.body, content_type="application/json")
+            response = web.StreamResponse(headers={"Content-Length": "999"})
+            await response.prepare(request)
+            await response.write(b"{")
+        else:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            await response.write(self.wire)
+        if self.breaks:
+            request.transport.close()
+            return response
+        await response.write_eof()
+        return response
+
+
+@pytest.fixture
+def pair(make):
+    """Two engines behind one proxy: the first that e1 is sent to, and the other."""
+
+    @asynccontextmanager
+    async def start():
+        async with AsyncExitStack() as stack:
+            engines = [Scripted() for _ in range(2)]
+            for engine in engines:
+                engine.url = await stack.enter_async_context(listening(engine.app()))
+            urls = [engine.url for engine in engines]
+            bench = await stack.enter_async_context(make(engine_url=",".join(urls)))
+            first = ranked(urls, "e1")[0]
+            yield bench, *sorted(engines, key=lambda engine: engine.url != first)
+
+    return start
+
+
+def asked(path, stream):
+    thinking = {"thinking": {"type": "disabled"}} if path == "/messages" else {}
+    return {"model": "m", **BODIES[path], **thinking, "stream": stream}
+
+
+def spoken(path, end):
+    """A reply of the engine in the words of the dialect's own route, whole and streamed."""
+    if path == "/completions":
+        choice = {"index": 0, "text": "so", "finish_reason": end}
+        return json.dumps({"id": "c", "choices": [choice]}).encode(), event({"choices": [choice]})
+    held = {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": end}]}
+    return json.dumps(whole(SO, end)).encode(), event(held)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("end", ["abort", "cancelled", None])
+async def test_before_the_agent_has_seen_anything_another_engine_is_asked(pair, path, stream, end):
+    """The agent gets that one's reply, and the log has one turn, which may be trained on."""
+    async with pair() as (bench, first, other):
+        first.body, wire = spoken(path, end)
+        if end is None and path != "/completions":
+            wire = b": nothing\n\n"
+        first.wire = wire if end else b": nothing\n\n" + DONE
+        status, _, answer = await bench.post(
+            f"/e/e1/v1{path}", asked(path, stream), token=bench.token()
+        )
+        assert (200, 1, 1) == (status, len(first.calls), len(other.calls))
+        (turn,) = bench.turns()
+        assert ("", "") == (turn.error, turn.untrainable)
+        assert parsed(turn.reply.message)["content"].encode() in joined(answer, stream)
+        assert 1 == bench.proxy.engine.moved
+
+
+def joined(answer, stream):
+    """All texts of an answer, in order."""
+    found = events(answer) if stream else [answer]
+    return "".join(map(texts, (json.loads(one) for one in found if one != b"[DONE]"))).encode()
+
+
+def texts(value):
+    if isinstance(value, list):
+        return "".join(map(texts, value))
+    if not isinstance(value, dict):
+        return ""
+    own = [value[name] for name in ("text", "content", "delta") if isinstance(value.get(name), str)]
+    if value.get("type", "").endswith((".done", ".completed")):
+        return ""
+    return "".join(own) + "".join(map(texts, value.values()))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_reply_that_breaks_unseen_is_asked_for_elsewhere(pair, path, stream):
+    """The connection ends behind the head of the answer."""
+    async with pair() as (bench, first, _):
+        first.breaks, first.wire = True, b": hm\n\n"
+        status, _, _ = await bench.post(f"/e/e1/v1{path}", asked(path, stream), token=bench.token())
+        assert 200 == status
+        assert [""] == [turn.error for turn in bench.turns()]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+@pytest.mark.parametrize("path", DIALECTS)
+async def test_a_stream_that_begins_with_an_error_is_asked_for_elsewhere(pair, path, failure):
+    """And where all engines answer so, its agent gets a status, so that SDKs try again."""
+    async with pair() as (bench, first, other):
+        first.wire = failure if isinstance(failure, bytes) else event(failure)
+        target, token = f"/e/e1/v1{path}", bench.token()
+        status, _, _ = await bench.post(target, asked(path, True), token=token)
+        assert 200 == status
+        other.wire = first.wire
+        status, headers, answer = await bench.post(target, asked(path, True), token=token)
+        assert (502, "1") == (status, headers["Retry-After"])
+        assert json.loads(answer)["error"]["message"]
+        assert [False, True] == [bool(turn.error) for turn in bench.turns()]
+        assert (2, 2) == (len(first.calls), len(other.calls))
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+async def test_what_the_agent_has_seen_is_not_asked_for_again(pair, path):
+    """It gets the dialect's error behind what it saw, and the turn is recorded as failed."""
+    async with pair() as (bench, first, other):
+        begun = b"".join(map(event, [ROLE, chunk({"content": "so"})]))
+        first.wire = begun + event(chunk(finish="abort")) + DONE
+        status, _, answer = await bench.post(
+            f"/e/e1/v1{path}", asked(path, True), token=bench.token()
+        )
+        assert (200, 0) == (status, len(other.calls))
+        assert b"error" in answer.split(b"\n\n")[-2]
+        assert b"abort" in events(answer)[-1]
+        (turn,) = bench.turns()
+        assert "abort" in turn.error
+        assert "so" == parsed(turn.reply.message)["content"]
+        assert {"engine_error": 1} == bench.proxy.calls.failed
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", DIALECTS)
+async def test_an_only_engine_that_gives_up_is_a_502(make, path, stream):
+    """SDKs repeat the call by themselves."""
+    engine = Scripted()
+    async with listening(engine.app()) as url, make(engine_url=url) as bench:
+        engine.body, engine.wire = spoken(path, "abort")
+        status, headers, answer = await bench.post(
+            f"/e/e1/v1{path}", asked(path, stream), token=bench.token()
+        )
+        assert (502, "1", 1) == (status, headers["Retry-After"], len(engine.calls))
+        assert "abort" in json.loads(answer)["error"]["message"]
+        assert "abort" in bench.turns()[0].error
+
+
+async def test_two_engines_are_asked_at_most(make):
+    """A call that breaks engines does not go through all of them."""
+    async with AsyncExitStack() as stack:
+        engines = [Scripted() for _ in range(4)]
+        for engine in engines:
+            engine.url = await stack.enter_async_context(listening(engine.app()))
+            engine.body, engine.wire = spoken("/chat/completions", "abort")
+        urls = ",".join(engine.url for engine in engines)
+        bench = await stack.enter_async_context(make(engine_url=urls))
+        for stream in (False, True):
+            body = asked("/chat/completions", stream)
+            status, _, _ = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+            assert 502 == status
+        assert 4 == sum(len(engine.calls) for engine in engines)
+
+
+async def test_a_choice_that_was_given_up_is_no_choice_of_the_call(pair):
+    """The whole call goes elsewhere, with all its choices."""
+    async with pair() as (bench, first, _):
+        ends = [
+            {"index": n, "message": SO, "finish_reason": end} for n, end in enumerate(["stop", "abort"])
+        ]  # fmt: skip
+        first.body = json.dumps({"choices": ends}).encode()
+        body = {**asked("/chat/completions", False), "n": 2}
+        status, _, answer = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+        assert (200, 2) == (status, len(json.loads(answer)["choices"]))
+        assert ["", ""] == [turn.error for turn in bench.turns()]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_whole_reply_to_who_asked_for_a_stream_becomes_one(make, path):
+    """Some gateways do not stream, whatever they are asked."""
+    engine = Scripted()
+    async with listening(engine.app()) as url, make(engine_url=url) as bench:
+        engine.body, _ = spoken(path, "stop")
+        target = f"/e/e1/v1{path}"
+        status, headers, answer = await bench.post(target, asked(path, True), token=bench.token())
+        assert (200, "text/event-stream") == (status, headers["Content-Type"].split(";")[0])
+        assert b"so" in joined(answer, True)
+        (turn,) = bench.turns()
+        assert ("", "stop") == (turn.error, turn.reply.finish_reason)
+        engine.body = b'{\n "error": {\n "message": "out of memory"}}'
+        status, _, answer = await bench.post(target, asked(path, True), token=bench.token())
+        assert (502, True) == (status, b"out of memory" in answer)
+
+
+async def test_text_that_goes_on_is_no_end(make):
+    """An empty reason in each chunk holds nothing back until the end."""
+    engine = Scripted()
+    async with listening(engine.app()) as url, make(engine_url=url) as bench:
+        engine.wire = b"".join(map(event, text()[:-1])) + DONE
+        body = asked("/chat/completions", True)
+        status, _, answer = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+        assert (200, b"so") == (status, joined(answer, True))

@@ -9,16 +9,16 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from math import isclose
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 
 from odradek.infra.client import Result, fresh
 from odradek.infra.client import deploy as deploy_tasks
 from odradek.schemas.events import Batch, Episode, Pointer, Task
-from odradek.schemas.events import Sequence as Tokens
+from odradek.trainer.drawn import Take
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.rows import Group, Row, fault_of, rows_of, spans_of
 
@@ -170,8 +170,8 @@ class BusRollouts:
         episode = result.episode
         rows: list[Row] = []
         if episode is not None and episode.reward is not None:
-            alike = [one for one in episode.sequences if _alike(one, trainer.temperature)]
-            rows = [row for row in _rows(episode, alike) if not fault_of(row)]
+            vocabulary = trainer.model.get_input_embeddings().num_embeddings
+            rows = _rows(episode, trainer.temperature, vocabulary)
             self.counts["left_out"] += len(episode.sequences) - len(rows)
             self.counts["several"] += len(rows) > 1
         # What a sample is worth counts for the others of its group, whatever is trained of it.
@@ -184,26 +184,24 @@ class BusRollouts:
         return [Played([end], [end], [0.0], [0])], reward
 
 
-def _alike(sequence: Tokens, temperature: float) -> bool:
-    """Whether all of a sequence was sampled as TRL computes: in full, at the trainer's temperature.
+def _rows(episode: Episode, temperature: float, vocabulary: int) -> list[Row]:
+    """The rows of one episode, on its own: TRL computes the advantages, at one temperature.
 
-    What nobody recorded counts as such.
+    A reply that was sampled at another one, or not from the whole distribution, is masked.
     """
-    return not any(
-        span.bent or (span.temperature is not None and not isclose(span.temperature, temperature))
-        for span in sequence.spans
-    )
-
-
-def _rows(episode: Episode, sequences: list[Tokens]) -> list[Row]:
-    """Rows of one episode that stands on its own: TRL computes the advantages."""
     pointer = Pointer(
         episode_id=episode.episode_id, sample=0, topic="", partition=0, offset=0, digest="",
         reward=episode.reward or 0.0,
     )  # fmt: skip
-    kept = msgspec.structs.replace(episode, sequences=tuple(sequences))
     batch = Batch(task_id=episode.task_id, group_size=1, episodes=(pointer,))
-    return rows_of(Group(0, batch, ((pointer, kept),)))
+    group = Group(0, batch, ((pointer, episode),))
+    found = []
+    for row in rows_of(group, take=Take(temperature=temperature)):
+        warm = 1.0 if row.temperatures is None else row.temperatures
+        alike = row.mask & np.isclose(warm, temperature)
+        if alike.any() and not row.unfit and not fault_of(row, vocabulary):
+            found.append(replace(row, mask=alike, logprobs=np.where(alike, row.logprobs, 0)))
+    return found
 
 
 def _as_trl(row: Row) -> Played:

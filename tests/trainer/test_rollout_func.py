@@ -287,6 +287,7 @@ SEQUENCES = {
     "from a bent distribution": (lambda s: _spans(s, bent="top_p"), 1),
     "at the trainer's temperature": (lambda s: _spans(s, temperature=1.0), 0),
     "a log probability like minus infinity": (lambda s: _logprob(s, -9999.0), 1),
+    "an id beyond the vocabulary": (lambda s: _id(s, 2**20), 1),
     "nothing sampled": (lambda s: msgspec.structs.replace(s, spans=(), logprobs=b""), 1),
 }
 """What is changed of a sample's only sequence, and how many are left out then."""
@@ -295,6 +296,11 @@ SEQUENCES = {
 def _spans(sequence, **fields):
     spans = tuple(Span(span.start, span.end, **fields) for span in sequence.spans)
     return msgspec.structs.replace(sequence, spans=spans)
+
+
+def _id(sequence, value):
+    ids = arrays.unpack_ids(sequence.ids).tolist()
+    return msgspec.structs.replace(sequence, ids=arrays.pack_ids([*ids[:-1], value]))
 
 
 def _logprob(sequence, value):
@@ -320,6 +326,26 @@ def test_what_trl_would_compute_otherwise_is_left_out_and_counted(plain, case):
     assert (left_out, left_out) == (rollouts.counts["left_out"], rollouts.counts["failed"])
     assert 0.75 == found["reward"][0]
     assert (left_out == 0) == any(found["env_mask"][0])
+
+
+def test_of_a_sequence_only_the_replies_that_trl_computes_are_trained_on(plain):
+    """One at another temperature is context for the others."""
+
+    def change(_, results):
+        (episode,) = results[0].episodes
+        ids = arrays.pack_ids([5, 6, 7, 8, 9, 10])
+        spans = (Span(1, 3, temperature=0.5), Span(4, 6, temperature=1.0))
+        logprobs = arrays.pack_floats([-1.0, -2.0, -3.0, -4.0])
+        whole = Sequence(ids=ids, spans=spans, logprobs=logprobs)
+        episode = msgspec.structs.replace(episode, sequences=(whole,))
+        results[0] = msgspec.structs.replace(results[0], episodes=(episode,))
+        return results
+
+    trainer, rollouts, _ = plain(change)
+    found = rollouts(PROMPTS[:1] * 4, trainer)
+    assert Played([5, 6, 7, 8], [9, 10], [-3.0, -4.0], [1, 1]) == Played(
+        *(found[name][0] for name in Played._fields)
+    )
 
 
 def test_the_first_token_of_a_sequence_is_never_sampled(plain):

@@ -131,11 +131,11 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             BusError: Kafka cannot be reached or used.
             RewardRefused: The judge cannot begin.
         """
-        await require_topics(self.bus, [CONVERSATIONS.name, REWARDS.name, DLQ.name])
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._judge.aclose)
             if not await self._unless_stopped(self._judge.start()):
                 return
+            await require_topics(self.bus, [CONVERSATIONS.name, REWARDS.name, DLQ.name])
             appender = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
             stack.push_async_callback(appender.aclose)
             self._verdicts = Verdicts(appender, self._judge, self._whose, self._keys)
@@ -169,6 +169,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         """Wait a little for what is under way, and commit what is judged."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=GRACE_S)
+        await _drop(self._under_way)
         await self._commit()
 
     # -- reading

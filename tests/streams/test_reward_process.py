@@ -153,8 +153,7 @@ async def test_an_async_function_that_hangs_holds_up_no_end(bus, tmp_path, funct
     ],
 )
 async def test_a_mistake_is_one_line_and_exit_code_2(bus, tmp_path, function, why):
-    """Before anything is judged."""
-    await ensure_topics(bus)
+    """Before Kafka is asked for anything: there are no topics here."""
     (tmp_path / "broken.py").write_text("def f(:")
     process = await start(bus, tmp_path, function)
     async with asyncio.timeout(60):
@@ -168,7 +167,6 @@ async def test_a_mistake_is_one_line_and_exit_code_2(bus, tmp_path, function, wh
 
 async def test_a_service_can_be_told_to_end_while_its_module_is_imported(bus, tmp_path):
     """Which may take minutes."""
-    await ensure_topics(bus)
     (tmp_path / "slow.py").write_text(
         "import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(3600)"
     )

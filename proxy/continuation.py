@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from odradek.proxy import media
 from odradek.proxy.body import UNREADABLE
 from odradek.proxy.bridge import Reason, Renderings, Standing, bridge, rendered
 from odradek.proxy.call import Call
@@ -50,16 +51,7 @@ class Rendered(Struct):
     token_ids: list[int]
 
 
-class _Part(Struct):
-    type: str = ""
-
-
-class _Message(Struct):
-    content: str | list[_Part] | None = None
-
-
 _rendering: Final = msgspec.json.Decoder(Rendered)
-_message: Final = msgspec.json.Decoder(_Message)
 
 
 class Bridging:
@@ -96,7 +88,7 @@ class Bridging:
             return _rendered(Reason.RESHAPED)
         if _prefills(fields):
             return _rendered(Reason.PREFILL)
-        if not all(map(_is_text, messages)):
+        if call.ask.media or media.first(messages) is not None:
             return _rendered(Reason.MEDIA)
         renderings = await self._renderings(call, fields, end.messages)
         if renderings is None:
@@ -158,11 +150,3 @@ def _limit(sampling: dict[str, Any]) -> int | None:
         if isinstance(limit := sampling.get(name), int):
             return limit
     return None
-
-
-def _is_text(message: Raw) -> bool:
-    try:
-        content = _message.decode(message).content
-    except UNREADABLE:
-        return False
-    return not isinstance(content, list) or all(part.type == "text" for part in content)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
+from odradek.proxy import media
 from odradek.proxy.shapes import REASONING
 from odradek.schemas.sampling import complete
 
@@ -49,6 +50,8 @@ class Leaf(Struct, frozen=True, kw_only=True):
     """Bytes that it holds in memory."""
     sampling: dict[str, Any] = {}
     """How it was sampled."""
+    media: int | None = None
+    """Which of its messages, its reply the last of them, is the first that is more than text."""
     ends: tuple[End, ...] = ()
     """The replies in it, in order; kept only where prompts carry ids on."""
 
@@ -78,6 +81,14 @@ class Branches:
             if n > kept:
                 best, kept = leaf.turn_id, n
         return best, kept
+
+    def media(self, turn_id: str, messages: list[Raw], kept: int) -> int | None:
+        """Which of these messages is the first that is more than text; `kept` are that turn's."""
+        for leaf in self._leaves:
+            if leaf.turn_id == turn_id and leaf.media is not None and leaf.media < kept:
+                return leaf.media
+        at = media.first(messages[kept:])
+        return None if at is None else kept + at
 
     def sampling(self, turn_id: str, said: dict[str, Any]) -> dict[str, Any]:
         """What a turn on that one records of its sampling: nothing where it is the same."""

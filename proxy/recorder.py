@@ -14,6 +14,7 @@ from odradek.infra import trust
 from odradek.infra.bus import Appender
 from odradek.infra.crash import crash_point
 from odradek.infra.errors import BusError, LogUnavailable
+from odradek.proxy import media
 from odradek.proxy.bridge import Standing, ends, told
 from odradek.proxy.capture import Captured
 from odradek.proxy.deltas import Leaf
@@ -40,6 +41,8 @@ from odradek.schemas.topics import TURNS
 
 TOO_LARGE: Final = "turn_too_large"
 """The error of a turn that stands in the place of one that no log takes."""
+UNSEEN: Final = "media"
+"""Why a turn is not trained on whose history is more than text."""
 
 log = logging.getLogger("odradek.proxy")
 
@@ -61,6 +64,8 @@ class Draft(msgspec.Struct, kw_only=True):
     """The version that the call's salt stands for."""
     traceparent: str | None = None
     standing: Standing | None = None
+    media: int | None = None
+    """Which of its messages, its reply the last of them, is the first that is more than text."""
     turn_id: str = ""
     """Set once the turn has its number; "" means that the log never saw it."""
 
@@ -243,6 +248,9 @@ class Recorder:
 
     def _turn(self, story: Story, draft: Draft) -> Turn:
         captured, asked = draft.captured, draft.ask
+        request = _request(story, asked)
+        draft.media = _media(story, draft, request)
+        unseen = asked.media or draft.media is not None
         n = len(captured.completion.ids) // 4
         versions, versions_from = captured.versions, "engine" if captured.versions else ""
         if n and not versions and draft.inferred is not None:
@@ -256,7 +264,7 @@ class Recorder:
             dialect=asked.dialect.name,
             agent=draft.agent,
             model=asked.model,
-            request=_request(story, asked),
+            request=request,
             reply=Reply(message=captured.message, finish_reason=captured.finish_reason),
             prompt=_prompt(story, captured.prompt),
             completion=captured.completion,
@@ -272,7 +280,7 @@ class Recorder:
             cut=draft.cut,
             supersedes=draft.supersedes,
             error=captured.error,
-            untrainable=captured.untrainable,
+            untrainable=UNSEEN if unseen else captured.untrainable,
             continuation=told(draft.standing, captured),
         )
 
@@ -308,6 +316,7 @@ class Recorder:
                 reply=captured.message,
                 ids=ids,
                 sampling=draft.ask.sampling,
+                media=draft.media,
                 size=len(draft.ask.body) + len(captured.message) + len(ids),
                 ends=ends(draft.standing, len(draft.ask.messages), captured) if ids else (),
             )
@@ -331,6 +340,13 @@ def _request(story: Story, asked: Ask) -> Request:
         digest=asked.digest,
         dropped=asked.dropped,
     )
+
+
+def _media(story: Story, draft: Draft, request: Request) -> int | None:
+    asked = draft.ask
+    known = story.branches.media(request.base, asked.messages, request.kept)
+    replied = known is None and media.holds(draft.captured.message)
+    return len(asked.messages) if replied else known
 
 
 def _list(tools: Raw) -> tuple[Raw, ...]:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from odradek.proxy import body as bodies
-from odradek.proxy import salt, sse
+from odradek.proxy import media, salt, sse
 from odradek.proxy.body import Body
 from odradek.proxy.dialects import harm, sampling, wording
 from odradek.proxy.dialects.dialect import (
@@ -179,6 +179,7 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
         "token_ids": maybe(fields, "return_token_ids", _bool) or False,
         "weight_versions": maybe(fields, "return_weight_versions", _bool) or False,
         "usage": usage,
+        "media": media.requested(fields),
         "salt": own,
     }
 

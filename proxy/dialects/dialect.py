@@ -77,6 +77,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     token_ids: bool = False
     weight_versions: bool = False
     usage: bool = False
+    media: bool = False
+    """Whether some field beside the messages holds media."""
     salt: str = ""
     """Digest of the agent's own salt; `body` holds none."""
     prompts: tuple[Raw, ...] = ()

@@ -1,0 +1,204 @@
+"""A turn whose prompt or history is more than text is recorded, and not trained on."""
+
+import json
+
+import pytest
+from msgspec import Raw
+
+from odradek.proxy import media
+from odradek.schemas.events import parsed
+from odradek.streams.continuity import Continuity
+
+URL = "data:image/png;base64,AAAA"
+TEXT = {"type": "text", "text": "look"}
+PARTS = {
+    "image_url": {"type": "image_url", "image_url": {"url": URL}},
+    "image_url without a type": {"image_url": URL},
+    "image": {"type": "image", "image": URL},
+    "image of Anthropic's": {"type": "image", "source": {"type": "base64", "data": "AAAA"}},
+    "input_image": {"type": "input_image", "image_url": URL},
+    "input_audio": {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+    "audio_url": {"type": "audio_url", "audio_url": {"url": URL}},
+    "video_url": {"type": "video_url", "video_url": {"url": URL}},
+    "video": {"type": "video", "video": [URL]},
+    "file": {"type": "file", "file": {"file_data": URL}},
+    "input_file": {"type": "input_file", "file_id": "f1"},
+    "a document of bytes": {"type": "document", "source": {"type": "base64", "data": "AAAA"}},
+    "a document elsewhere": {"type": "document", "source": {"type": "url", "url": "https://x.test"}},
+    "something new": {"type": "hologram", "hologram": URL},
+    "something nameless": {"hologram": URL},
+    "something odd": {"type": ["text"], "text": "x"},
+    "a result with a picture": {"type": "tool_result", "content": [{"type": "image", "source": {}}]},
+    "a text with a picture": {"type": "text", "text": "x", "image_url": URL},
+}  # fmt: skip
+TEXTS = [
+    TEXT, {"text": "look"}, "look", {"type": "input_text", "text": "x"}, {"type": "refusal", "refusal": "no"},
+    {"type": "thinking", "thinking": "hm", "signature": ""}, {"type": "text", "text": URL},
+    {"type": "document", "source": {"type": "text", "data": "x"}},
+    {"type": "tool_result", "content": [TEXT]}, {"type": "tool_result", "content": "image_url"},
+    {"type": "text", "text": "x", "image_url": None}, {"type": "reasoning", "summary": []},
+]  # fmt: skip
+
+
+def raw(message):
+    return Raw(json.dumps(message).encode())
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("role", ["user", "tool", "assistant", "system"])
+def test_any_part_that_is_not_text_is_media(name, role):
+    """Alone, among texts, in place of a list, and spelt with escapes."""
+    part = PARTS[name]
+    for content in ([part], [TEXT, part], [part, TEXT], part, [[part]]):
+        assert media.holds(raw({"role": role, "content": content}))
+    escaped = json.dumps({"role": role, "content": [part]}).replace("t", "\\u0074")
+    escaped = escaped.replace("con\\u0074en\\u0074", "content")
+    assert media.holds(Raw(escaped.encode()))
+
+
+@pytest.mark.parametrize("part", TEXTS, ids=str)
+def test_text_is_not_media(part):
+    """Whatever it talks about."""
+    for content in ([part], [TEXT, part], [], None, "", "image_url", json.dumps(part)):
+        assert not media.holds(raw({"role": "user", "content": content}))
+    assert not media.holds(raw({"role": "assistant", "tool_calls": [{"function": {"image": URL}}]}))
+    assert not media.holds(raw({"role": "assistant", "content": None, "audio": None, "images": []}))
+
+
+@pytest.mark.parametrize("field", ["audio", "images", "image", "videos", "files", "attachments"])
+def test_media_beside_the_content_are_media(field):
+    """Ollama's pictures, a model's own voice."""
+    assert media.holds(raw({"role": "user", "content": "look", field: [URL]}))
+    assert media.holds(raw({"role": "assistant", "content": None, field: {"id": "a1"}}))
+
+
+@pytest.mark.parametrize("message", [None, 3, "x", [], [1]])
+def test_what_is_no_message_holds_none(message):
+    """Whatever an engine or a client has put in its place."""
+    assert not media.holds(raw(message))
+
+
+CHAT = {"type": "image_url", "image_url": {"url": URL}}
+BLOCK = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+ITEM = {"type": "input_image", "image_url": URL}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+SEEN = {
+    "/chat/completions": [
+        {"messages": [{"role": "user", "content": [TEXT, CHAT]}]},
+        {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [CHAT]},
+                      {"role": "assistant", "content": "a cat"}, {"role": "user", "content": "sure?"}]},
+        {"messages": [{"role": "user", "content": "go"},
+                      {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                      {"role": "tool", "tool_call_id": "c1", "content": [CHAT]}]},
+    ],
+    "/messages": [
+        {"messages": [{"role": "user", "content": [BLOCK, TEXT]}]},
+        {"messages": [{"role": "user", "content": [BLOCK]}, {"role": "assistant", "content": "a cat"},
+                      {"role": "user", "content": "sure?"}]},
+        {"messages": [{"role": "user", "content": "go"},
+                      {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "f", "input": {}}]},
+                      {"role": "user", "content": [
+                          {"type": "tool_result", "tool_use_id": "c1", "content": [TEXT, BLOCK]}]}]},
+    ],
+    "/responses": [
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}, ITEM]}]},
+        {"input": [{"role": "user", "content": [ITEM]}, {"role": "assistant", "content": "a cat"},
+                   {"role": "user", "content": "sure?"}]},
+        {"input": [{"role": "user", "content": "go"},
+                   {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+                   {"type": "function_call_output", "call_id": "c1", "output": [ITEM]}]},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body"), [(path, body) for path in SEEN for body in SEEN[path]])
+async def test_a_turn_that_has_seen_a_picture_is_not_trained_on(bench, path, body, stream):
+    """In its prompt, its history or the result of a tool; the assembler leaves it out by that name."""
+    asked = {"model": "m", "max_tokens": 9, "stream": stream, **body}
+    if path == "/responses":
+        del asked["max_tokens"]
+    status, _, answer = await bench.post(f"/e/e1/v1{path}", asked, token=bench.token())
+    assert 200 == status, answer
+    (turn,) = bench.turns()
+    assert ("", "media") == (turn.error, turn.untrainable)
+    assert turn.completion.logprobs
+    assert parsed(turn.reply.message)["content"]
+    continuity = Continuity()
+    continuity.add(turn)
+    assert ({turn.turn_id: "media"}, []) == (continuity.left_out, continuity.runs)
+
+
+async def say(bench, messages, **more):
+    body = {"model": "m", "messages": messages, **more}
+    _, _, answer = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+    return [*messages, json.loads(answer)["choices"][0]["message"]]
+
+
+def why(bench):
+    return [turn.untrainable for turn in bench.turns()]
+
+
+async def test_what_goes_on_from_a_picture_has_seen_it(bench):
+    """However far; a branch from before it, or a history that has lost it, has not."""
+    before = await say(bench, [{"role": "user", "content": "hi"}])
+    seen = await say(bench, [*before, {"role": "user", "content": [CHAT]}])
+    longer = await say(bench, [*seen, {"role": "user", "content": "and?"}])
+    await say(bench, [*longer, {"role": "user", "content": "and?"}])
+    await say(bench, [*before, {"role": "user", "content": "something else"}])
+    told = [{"role": "user", "content": "[a picture was here]"}, *longer[4:]]
+    await say(bench, [*before, *told, {"role": "user", "content": "go on"}])
+    assert ["", "media", "media", "media", "", ""] == why(bench)
+    assert bench.turns()[2].request.base == bench.turns()[1].turn_id
+    continuity = Continuity()
+    for turn in bench.turns():
+        continuity.add(turn)
+    assert ["media"] * 3 == list(continuity.left_out.values())
+
+
+async def test_a_chain_of_responses_has_seen_what_its_first_one_saw(bench):
+    """The request itself holds text only."""
+    token, path = bench.token(), "/e/e1/v1/responses"
+    body = {"model": "m", "input": [{"role": "user", "content": [ITEM]}]}
+    for _ in range(3):
+        _, _, answer = await bench.post(path, body, token=token)
+        body = {"model": "m", "input": "and?", "previous_response_id": json.loads(answer)["id"]}
+    assert ["media"] * 3 == why(bench)
+
+
+async def test_a_history_whose_turns_are_forgotten_is_looked_through_again(bench):
+    """As by another replica, or after an idle time."""
+    seen = await say(bench, [{"role": "user", "content": [CHAT]}])
+    for story in bench.proxy.stories:
+        story.forget()
+    await say(bench, [*seen, {"role": "user", "content": "and?"}])
+    assert ["media", "media"] == why(bench)
+
+
+async def test_carried_ids_do_not_hide_a_picture(make):
+    """With `continuation=bridge`, too."""
+    async with make(continuation="bridge") as bench:
+        seen = await say(bench, [{"role": "user", "content": [CHAT]}])
+        await say(bench, [*seen, {"role": "user", "content": "and?"}])
+        assert ["media", "media"] == why(bench)
+        assert "media" == bench.turns()[1].continuation.reason
+
+
+async def test_a_reply_that_is_more_than_text_is_media_and_so_is_what_follows(bench, engine):
+    """A voice, a drawing: their tokens are no text either."""
+    engine.script = [{"content": "here", "images": [{"image_url": {"url": URL}}]}]
+    seen = await say(bench, [{"role": "user", "content": "draw"}])
+    engine.script = []
+    await say(bench, [*seen, {"role": "user", "content": "and?"}])
+    assert ["media", "media"] == why(bench)
+
+
+@pytest.mark.parametrize("field", ["images", "image_data", "multi_modal_data"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions"])
+async def test_media_beside_the_messages_are_media(bench, path, field):
+    """Fields that some engines take."""
+    words = {"messages": [{"role": "user", "content": "x"}]} if "chat" in path else {"prompt": "x"}
+    for value in ([URL], None, []):
+        body = {"model": "m", **words, field: value}
+        await bench.post(f"/e/e1/v1{path}", body, token=bench.token())
+    assert ["media", "", ""] == why(bench)

@@ -18,6 +18,8 @@ from odradek.proxy.errors import BadRequest, Forbidden, Unauthorized
 MAX_CACHED: Final = 8192
 ELSEWHERE: Final = frozenset({"wrong_scope", "other_episode"})
 """Reasons for which a token is good, but not for this."""
+KEYS: Final = ("x-api-key", "x-goog-api-key")
+"""Headers that hold a token and nothing else, as Anthropic's and Google's clients send it."""
 _EPISODE: Final = re.compile(r"[^\x00-\x20/\x7f]{1,256}")
 
 log = logging.getLogger("odradek.proxy")
@@ -58,12 +60,26 @@ class Gate:
         self._unattributed = unattributed
         self._known: dict[str, Claims] = {}
 
-    def enter(self, request: web.Request, episode_id: str | None, scope: Scope) -> Permit:
-        """What this request may do. Raises Unauthorized, Forbidden or BadRequest."""
+    def enter(
+        self,
+        request: web.Request,
+        episode_id: str | None,
+        scope: Scope,
+        *,
+        queries: bool = False,
+    ) -> Permit:
+        """What this request may do. Raises Unauthorized, Forbidden or BadRequest.
+
+        Args:
+            request: The request.
+            episode_id: Of its address, if there is one in it.
+            scope: What it asks for.
+            queries: Whether the address may hold a token as `?key=`, as Google's may.
+        """
         if episode_id is not None and not _EPISODE.fullmatch(episode_id):
             raise BadRequest("an episode's name has 1 to 256 characters, no blanks and no slash")
         # Clients send some key be it a made-up one: without keys of ours it says nothing.
-        token = _token(request) if self._keys else None
+        token = _token(request, queries=queries) if self._keys else None
         named = request.headers.get("X-Agent-ID", "")
         if len(named) > 256:
             raise BadRequest("X-Agent-ID has over 256 characters")
@@ -77,7 +93,7 @@ class Gate:
         if token is None:
             raise Unauthorized(
                 "no token: send the episode's token as `Authorization: Bearer TOKEN` or "
-                "`x-api-key: TOKEN`, or call /t/TOKEN/v1/..."
+                "`x-api-key: TOKEN` (`x-goog-api-key`), or call /t/TOKEN/v1/..."
             )
         return self._permit(token, episode_id, scope, named)
 
@@ -117,7 +133,7 @@ class Gate:
         return claims
 
 
-def _token(request: web.Request) -> str | None:
+def _token(request: web.Request, *, queries: bool) -> str | None:
     """The one token of a request, or None.
 
     A token in the path is the only one looked at: who needs it there cannot set headers, and sends
@@ -126,9 +142,12 @@ def _token(request: web.Request) -> str | None:
     if (in_path := request.match_info.get("token")) is not None:
         return in_path
     bearers = request.headers.getall("Authorization", [])
-    keys = request.headers.getall("x-api-key", [])
-    found = {_bearer(said) for said in bearers} | {key.strip() for key in keys}
-    if max(len(found), len(bearers), len(keys)) > 1:
+    kinds = [bearers, *(request.headers.getall(name, []) for name in KEYS)]
+    if queries:
+        kinds.append(request.query.getall("key", []))
+    keys = [key.strip() for kind in kinds[1:] for key in kind]
+    found = {_bearer(said) for said in bearers} | set(keys)
+    if max(len(found), *map(len, kinds)) > 1:
         raise Unauthorized("send one token, and once: `Authorization: Bearer TOKEN`")
     return found.pop() if found else None
 

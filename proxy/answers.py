@@ -20,6 +20,8 @@ FINAL: Final = {"x-should-retry": "false"}
 
 def headers(engines: dict[str, str], ask: Ask) -> dict[str, str]:
     """An answer's headers: the engine's, and what of the request it did not get."""
+    if ask.content_type and engines.get("Content-Type", "").startswith("text/event-stream"):
+        engines = engines | {"Content-Type": ask.content_type}
     return engines | hosted.headers(ask.dropped) if ask.dropped else engines
 
 

@@ -21,8 +21,19 @@ from odradek.proxy.access import Gate, Permit
 from odradek.proxy.answers import JSON, error_answer
 from odradek.proxy.call import LEFT
 from odradek.proxy.calls import Calls
-from odradek.proxy.dialects import DIALECTS, ROOTS, dialect_of, models
+from odradek.proxy.dialects import (
+    DIALECTS,
+    GOOGLES,
+    MODEL,
+    ROOTS,
+    addressed,
+    dialect_of,
+    is_googles,
+    models,
+)
+from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Dialect
+from odradek.proxy.dialects.gemini import GEMINI
 from odradek.proxy.dialects.messages import MESSAGES
 from odradek.proxy.dialects.responses import RESPONSES
 from odradek.proxy.errors import (
@@ -114,11 +125,22 @@ class Proxy:
         ]
         for root in ROOTS:
             for path, dialect in DIALECTS.items():
-                app.router.add_post(root + path, self.guarded(self._speaking(dialect), dialect))
+                if not path.startswith(":"):
+                    app.router.add_post(root + path, self.guarded(self._speaking(dialect), dialect))
             app.router.add_post(f"{root}/messages/count_tokens", self.guarded(self.count, MESSAGES))
             app.router.add_get(f"{root}/responses", self.guarded(self.socket, RESPONSES))
             app.router.add_get(f"{root}/models", self.guarded(self.models))
             app.router.add_get(root + "/models/{model:.+}", self.guarded(self.models))
+        for root in (*ROOTS, *GOOGLES):
+            for path, dialect in DIALECTS.items():
+                if path.startswith(":"):
+                    speaking = self.guarded(self._speaking(dialect), dialect)
+                    app.router.add_post(root + MODEL + path, speaking)
+            counting = self.guarded(self.count_tokens, GEMINI)
+            app.router.add_post(f"{root}{MODEL}:countTokens", counting)
+        for root in GOOGLES:
+            app.router.add_get(f"{root}/models", self.guarded(self.models, GEMINI))
+            app.router.add_get(root + MODEL, self.guarded(self.models, GEMINI))
         for method, path, handler in routes:
             app.router.add_route(method, path, self.guarded(handler))
         app.cleanup_ctx.append(self._life)
@@ -135,7 +157,8 @@ class Proxy:
 
     def _permit(self, request: web.Request) -> Permit:
         """What an agent's token opens: nothing once its episode has ended."""
-        permit = self.gate.enter(request, request.match_info.get("episode"), "call")
+        episode = request.match_info.get("episode")
+        permit = self.gate.enter(request, episode, "call", queries=is_googles(request))
         self.stories.check(permit.episode_id)
         return permit
 
@@ -143,7 +166,8 @@ class Proxy:
         """POST of a model call in one dialect."""
 
         async def call(request: web.Request) -> web.StreamResponse:
-            return await self.calls.complete(request, self._permit(request), dialect)
+            permit = self._permit(request)
+            return await self.calls.complete(request, permit, addressed(dialect, request))
 
         return call
 
@@ -152,15 +176,22 @@ class Proxy:
         count = await self.calls.count(request, self._permit(request), MESSAGES)
         return _json(200, {"input_tokens": count})
 
+    async def count_tokens(self, request: web.Request) -> web.StreamResponse:
+        """POST countTokens: the same for Google's clients."""
+        permit = self._permit(request)
+        count = await self.calls.count(request, permit, addressed(GEMINI, request))
+        return _json(200, {"totalTokens": count})
+
     async def models(self, request: web.Request) -> web.StreamResponse:
         """GET models: the engine's answer, or one of them, as the caller's dialect lists them."""
         self._permit(request)
         status, headers, body = await self.engine.get("/v1/models")
         wanted = request.match_info.get("model")
-        if status == 200 and (wanted is not None or dialect_of(request) is MESSAGES):
-            body = models.told(body, wanted, anthropic=dialect_of(request) is MESSAGES)
+        dialect = dialect_of(request)
+        if status == 200 and (wanted is not None or dialect is not CHAT):
+            body = models.told(body, wanted, dialect.name)
         elif status >= 400:
-            headers, body = headers | JSON, dialect_of(request).refusal(body, status)
+            headers, body = headers | JSON, dialect.refusal(body, status)
         return web.Response(status=status, headers=headers, body=body)
 
     async def socket(self, request: web.Request) -> web.StreamResponse:

@@ -7,6 +7,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from odradek.proxy.dialects.gemini import contents as google_contents
+from odradek.proxy.dialects.gemini import request as google
 from odradek.proxy.dialects.messages import request as anthropic
 from odradek.proxy.dialects.messages import tools as anthropic_tools
 from odradek.proxy.dialects.responses import items
@@ -112,6 +114,16 @@ class ResponsesRequest(Sampling, kw_only=True):
     store: bool | None = None
 
 
+class ContentRequest(Struct, kw_only=True, rename="camel"):
+    """Google's generated content."""
+
+    contents: list[google_contents.Content]
+    system_instruction: google_contents.Content | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_config: dict[str, Any] | None = None
+    generation_config: google.Config | None = None
+
+
 BODIES: Final[dict[str, type[Struct]]] = {
     "/chat/completions": ChatRequest,
     "/completions": CompletionRequest,
@@ -120,6 +132,9 @@ BODIES: Final[dict[str, type[Struct]]] = {
     "/responses": ResponsesRequest,
     "/responses/compact": ResponsesRequest,
     "/seal": SealRequest,
+    ":generateContent": ContentRequest,
+    ":streamGenerateContent": ContentRequest,
+    ":countTokens": ContentRequest,
 }
 """What a path takes, by its end; the longest that fits."""
 

@@ -187,9 +187,11 @@ def _loads(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except msgspec.DecodeError:
         try:
-            return json.loads(data)
+            value = json.loads(data)
+            _encode(value)  # fails on half a surrogate pair, which no log takes
         except ValueError as error:
             raise msgspec.DecodeError(str(error)) from None
+        return value
 
 
 def _tokens(value: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from aiohttp import web
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.completions import COMPLETIONS
 from odradek.proxy.dialects.dialect import Dialect
+from odradek.proxy.dialects.gemini import GEMINI, GEMINI_STREAM, Gemini
 from odradek.proxy.dialects.messages import MESSAGES
 from odradek.proxy.dialects.responses import COMPACT, RESPONSES
 
@@ -18,9 +19,35 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "/messages": MESSAGES,
     "/responses/compact": COMPACT,
     "/responses": RESPONSES,
+    ":generateContent": GEMINI,
+    ":streamGenerateContent": GEMINI_STREAM,
 }
+MODEL: Final = "/models/{model:.+}"
+"""What stands before a path that begins with a colon: Google's name the model."""
+VERSIONS: Final = ("/v1beta", "/v1alpha")
+"""Of Google's: its clients add one of them to the address that they are given."""
+GOOGLES: Final = tuple(root + version for root in ("", *ROOTS) for version in VERSIONS)
+"""Where Google's paths may begin, too."""
+
+
+def is_googles(request: web.Request) -> bool:
+    """Whether an address is one of Google's."""
+    path = request.path
+    return any(f"{version}/" in path for version in VERSIONS) or path.endswith(
+        (*(end for end in DIALECTS if end.startswith(":")), ":countTokens")
+    )
 
 
 def dialect_of(request: web.Request) -> Dialect:
-    """The dialect of a caller at an address that several share: Anthropic's clients say so."""
-    return MESSAGES if "anthropic-version" in request.headers else CHAT
+    """The dialect of a caller at an address that several share: clients say whose they are."""
+    if "anthropic-version" in request.headers:
+        return MESSAGES
+    return GEMINI if "x-goog-api-key" in request.headers or is_googles(request) else CHAT
+
+
+def addressed(dialect: Dialect, request: web.Request) -> Dialect:
+    """A dialect at the address of a request, which may say more than the dialect."""
+    if not isinstance(dialect, Gemini):
+        return dialect
+    query = request.query
+    return dialect.at(request.match_info["model"], query.get("alt", query.get("$alt")))

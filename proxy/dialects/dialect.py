@@ -85,6 +85,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     """Of a text completion with several prompts: each as a message, `n` choices apart."""
     origin: "Origin | None" = None
     """What a translated request must be answered with."""
+    content_type: str = ""
+    """What its stream is sent as, "" as the engine sends it."""
     dropped: tuple[str, ...] = ()
     """What of the request the engine does not get, by its type."""
 

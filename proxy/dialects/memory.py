@@ -61,12 +61,15 @@ class Memory:
                 del self._holders[id(message)]
                 self._size -= OVERHEAD + len(message)
 
-    def learn(self, message: Raw, value: "Values | None" = None) -> None:
+    def learn(
+        self, message: Raw, value: "Values | None" = None, *, anonymous: bool = False
+    ) -> None:
         """Remember how the engine spelt the arguments of a message's tool calls.
 
         Args:
             message: The engine's.
             value: What the agent gets of a call, by the function's name and its arguments.
+            anonymous: Whether it may hand a call back without its id.
         """
         if b'"tool_calls"' not in bytes(message):
             return
@@ -77,7 +80,8 @@ class Memory:
         for call in calls:
             function = call.function
             given = value(function.name, function.arguments) if value else read(function.arguments)
-            self._spell((call.id, _canonical(given)), function)
+            for named in {call.id, ""} if anonymous else {call.id}:
+                self._spell((named, _canonical(given)), function)
 
     def _spell(self, key: tuple[str, bytes], function: "_Function") -> None:
         self._unspell(key)

@@ -1,4 +1,4 @@
-"""Lists of models, as OpenAI's and Anthropic's clients ask for them."""
+"""Lists of models, as the clients of OpenAI, Anthropic and Google ask for them."""
 
 import datetime as dt
 from typing import Any
@@ -14,23 +14,41 @@ class _List(Struct):
     data: list[dict[str, Any]] = []
 
 
-def told(body: bytes, wanted: str | None, *, anthropic: bool) -> bytes:
-    """The engine's list, or the one model that was asked for. Raises NoSuchModel, EngineError."""
+def told(body: bytes, wanted: str | None, dialect: str) -> bytes:
+    """The engine's list, or the one model that was asked for, in a dialect's own shape.
+
+    Raises NoSuchModel, EngineError.
+    """
     try:
         known = msgspec.json.decode(body, type=_List).data
     except UNREADABLE:
         raise EngineError("the engine's list of models cannot be read") from None
-    if anthropic:
-        known = [_anthropic(model) for model in known]
-    if wanted is None:
-        ids = [model.get("id") for model in known] or [None]
-        return msgspec.json.encode(
-            {"data": known, "has_more": False, "first_id": ids[0], "last_id": ids[-1]}
-        )
-    for model in known:
-        if model.get("id") == wanted:
-            return msgspec.json.encode(model)
-    raise NoSuchModel("the engine serves no model of this name", param="model")
+    tell = {"messages": _anthropic, "gemini": _google}.get(dialect, dict)
+    if wanted is not None:
+        for model in known:
+            if model.get("id") == wanted:
+                return msgspec.json.encode(tell(model))
+        raise NoSuchModel("the engine serves no model of this name", param="model")
+    listed = [tell(model) for model in known]
+    if dialect == "gemini":
+        return msgspec.json.encode({"models": listed})
+    ids = [model.get("id") for model in listed] or [None]
+    return msgspec.json.encode(
+        {"data": listed, "has_more": False, "first_id": ids[0], "last_id": ids[-1]}
+    )
+
+
+def _google(model: dict[str, Any]) -> dict[str, Any]:
+    named = str(model.get("id", ""))
+    length = model.get("max_model_len")
+    limit = {"inputTokenLimit": length} if isinstance(length, int) and length > 0 else {}
+    return {
+        "name": f"models/{named}",
+        "version": "1",
+        "displayName": named,
+        **limit,
+        "supportedGenerationMethods": ["generateContent", "countTokens"],
+    }
 
 
 def _anthropic(model: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Errors in the words of OpenAI and of Anthropic."""
+"""Errors in the words of OpenAI, of Anthropic and of Google."""
 
 from typing import Any, Final
 
@@ -19,6 +19,22 @@ ANTHROPIC: Final = {
     504: "timeout_error",
 }
 """Their types by status; others are the caller's or theirs by the first digit."""
+
+
+GOOGLE: Final = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    431: "INVALID_ARGUMENT",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""Their statuses by that of HTTP; others are the caller's or theirs by the first digit."""
+RPC: Final = "type.googleapis.com/google.rpc"
 
 
 def openai(error: ProxyError) -> bytes:
@@ -74,3 +90,32 @@ def _anthropic(status: int, message: str) -> bytes:
     return msgspec.json.encode(
         {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
     )
+
+
+def google(error: ProxyError) -> bytes:
+    """The body that Google's clients expect."""
+    details: list[dict[str, Any]] = [
+        {"@type": f"{RPC}.ErrorInfo", "reason": error.code, "domain": "odradek"}
+    ]
+    if error.param is not None:
+        field = {"field": error.param, "description": str(error)}
+        details.append({"@type": f"{RPC}.BadRequest", "fieldViolations": [field]})
+    if error.retriable:
+        details.append({"@type": f"{RPC}.RetryInfo", "retryDelay": f"{error.retry_after_s}s"})
+    return _google(error.status, str(error), details)
+
+
+def google_of(body: bytes, status: int) -> bytes:
+    """The same from the engine's answer."""
+    return _google(status, bodies.error_of(body, status), [])
+
+
+def _google(status: int, message: str, details: list[dict[str, Any]]) -> bytes:
+    rest = "INVALID_ARGUMENT" if 400 <= status < 500 else "INTERNAL"
+    told = {
+        "code": status,
+        "message": message,
+        "status": GOOGLE.get(status, rest),
+        "details": details,
+    }
+    return msgspec.json.encode({"error": told})

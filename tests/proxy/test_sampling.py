@@ -17,8 +17,10 @@ BODIES = {
     "completions": {"prompt": "x"},
     "messages": {"messages": HI, "max_tokens": 5},
     "responses": {"input": "x"},
+    "gemini": {"contents": [{"parts": [{"text": "x"}]}]},
 }
 PATHS = {dialect.name: path for path, dialect in DIALECTS.items() if dialect.name in BODIES}
+PATHS["gemini"] = "/models/m:generateContent"
 OF = {dialect.name: dialect for dialect in DIALECTS.values()}
 LEFT_OUT = {"temperature": 1.0, **NEUTRAL}
 SENT = [said for said in BENT if "logits_processors" not in said]
@@ -29,6 +31,8 @@ PARAMETERS = {"type": "object", "properties": {"strict": {"type": "boolean"}}}
 
 def tool(strict, dialect="chat"):
     """A tool of its own in a dialect."""
+    if dialect == "gemini":
+        return {"functionDeclarations": [{"name": "look", "parameters": PARAMETERS}]}
     if dialect == "messages":
         return {"name": "look", "input_schema": PARAMETERS, "strict": strict}
     function = {"name": "look", "parameters": PARAMETERS, "strict": strict}
@@ -100,6 +104,17 @@ OWN = [
     ("responses", {"text": {"format": {"type": "text"}}}, ""),
     ("responses", {"reasoning": {"effort": "low"}}, ""),
     ("responses", {"top_p": 0.99, "top_logprobs": 2, "parallel_tool_calls": False}, "top_p"),
+    ("gemini", {"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}, "tool_choice"),
+    ("gemini", {"toolConfig": {"functionCallingConfig": {"mode": "ANY",
+                                                         "allowedFunctionNames": ["look"]}}},
+     "tool_choice"),
+    ("gemini", {"toolConfig": {"functionCallingConfig": {"mode": "NONE"}}}, ""),
+    ("gemini", {"generationConfig": {"topK": 5}}, "top_k"),
+    ("gemini", {"generationConfig": {"topP": 0.99}}, "top_p"),
+    ("gemini", {"generation_config": {"presence_penalty": 1}}, "presence_penalty"),
+    ("gemini", {"generationConfig": {"responseMimeType": "application/json"}}, "response_format"),
+    ("gemini", {"generationConfig": {"stopSequences": ["x"], "maxOutputTokens": 9, "seed": 1,
+                                     "thinkingConfig": {"thinkingBudget": 0}}}, ""),
     ("responses", {"client_metadata": {"a": "b"}, "prompt_cache_key": "k", "store": False}, ""),
 ]  # fmt: skip
 

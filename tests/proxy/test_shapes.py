@@ -26,7 +26,8 @@ from odradek.schemas.events import parsed
 from .test_chunkings import PLACES, cut, events, relayed
 from .test_translators import ask_of, content_of
 
-DIALECTS = ["/chat/completions", "/responses", "/messages"]
+GEMINI = "gemini"
+DIALECTS = ["/chat/completions", "/responses", "/messages", GEMINI]
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 BLANK = {"id": "", "created": 0, "model": ""}
 ALL = [*SHAPES, *OBJECTS]
@@ -39,6 +40,11 @@ def named(path):
 
 
 def asked(path, **more):
+    if path == GEMINI:
+        config = {"thinkingConfig": {"includeThoughts": True}}
+        path = ":streamGenerateContent" if more.get("stream") else ":generateContent"
+        tools = [{"functionDeclarations": [{"name": "f"}]}]
+        return ask_of(path, tools=tools, generationConfig=config)
     thinking = {"thinking": {"type": "enabled"}} if path == "/messages" else {}
     return ask_of(path, tools=[named(path)], **thinking, **more)
 
@@ -66,6 +72,22 @@ def of_blocks(blocks):
     }
     calls = [(block["name"], block["input"]) for block in blocks if block["type"] == "tool_use"]
     return texts["thinking"], texts["text"], calls
+
+
+def of_contents(chunks):
+    """The same of Google's: what was said, why it ended, and the ids of calls."""
+    found = [chunk["candidates"][0] for chunk in chunks]
+    thought = text = ""
+    calls, ids = [], []
+    for part in (part for one in found for part in one["content"]["parts"]):
+        if call := part.get("functionCall"):
+            calls.append((call["name"], call["args"]))
+            ids.append(call["id"])
+        elif part.get("thought"):
+            thought += part["text"]
+        else:
+            text += part["text"]
+    return (thought, text, calls), found[-1]["finishReason"], ids
 
 
 def of_items(items):
@@ -99,6 +121,8 @@ def seen(path, told):
         ids = [call["id"] for call in message.get("tool_calls") or ()]
         return said(message), choice.finish_reason, ids
     found = [json.loads(one) for one in data]
+    if path == GEMINI:
+        return of_contents(found)
     if path == "/responses":
         output = found[-1]["response"]["output"]
         ids = [item["call_id"] for item in output if item["type"] == "function_call"]
@@ -117,6 +141,8 @@ def of_whole(path, reply):
     if path == "/responses":
         ids = [item["call_id"] for item in reply["output"] if item["type"] == "function_call"]
         return of_items(reply["output"]), reply["status"], ids
+    if path == GEMINI:
+        return of_contents([reply])
     ids = [block["id"] for block in reply["content"] if block["type"] == "tool_use"]
     return of_blocks(reply["content"]), reply["stop_reason"], ids
 
@@ -127,6 +153,8 @@ def ended(path, finish, calls):
         return finish
     if path == "/responses":
         return "incomplete" if finish == "length" else "completed"
+    if path == GEMINI:
+        return "MAX_TOKENS" if finish == "length" else "STOP"
     return "tool_use" if calls else REASONS[finish]
 
 

@@ -19,7 +19,11 @@ from odradek.schemas.events import parsed
 from .test_chunkings import BODIES as SPOKEN
 from .test_chunkings import SAID, TRANSLATED, events, relayed, told
 
-BODIES = {**SPOKEN, "/responses/compact": {"input": "né"}}
+CONTENTS = {"contents": [{"parts": [{"text": "né"}]}]}
+BODIES = {
+    **SPOKEN, "/responses/compact": {"input": "né"}, ":generateContent": CONTENTS,
+    ":streamGenerateContent": CONTENTS,
+}  # fmt: skip
 PATHS = list(DIALECTS)
 ATOMS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=6)
@@ -29,13 +33,16 @@ NAMES = st.sampled_from([
     "type", "role", "content", "text", "name", "id", "input", "output", "arguments", "call_id",
     "tool_use_id", "source", "url", "data", "media_type", "image_url", "detail", "thinking",
     "summary", "function", "tool_calls", "index", "format", "schema", "effort", "user_id", "mode",
-    "tools", "input_schema", "parameters", "refusal", "delta", "reasoning",
+    "tools", "input_schema", "parameters", "refusal", "delta", "reasoning", "parts", "functionCall",
+    "function_response", "args", "response", "inlineData", "mimeType", "thought",
+    "thoughtSignature", "functionDeclarations", "properties", "anyOf", "nullable", "parameters",
 ])  # fmt: skip
 KINDS = st.sampled_from([
     "text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking", "document",
     "message", "function_call", "function_call_output", "reasoning", "input_text", "output_text",
     "input_image", "refusal", "url", "base64", "user", "assistant", "system", "developer", "tool",
     "function", "auto", "any", "none", "required", "json_schema", "custom", "allowed_tools",
+    "namespace", "custom_tool_call", "compaction", "additional_tools", "model", "ANY", "STRING",
 ])  # fmt: skip
 JSON = st.recursive(
     ATOMS | KINDS,
@@ -47,7 +54,8 @@ FIELDS = st.sampled_from([
     "max_tokens", "max_output_tokens", "stop_sequences", "stream", "stream_options", "thinking",
     "metadata", "previous_response_id", "include", "store", "text", "reasoning", "n", "logprobs",
     "top_logprobs", "output_format", "output_config", "truncation", "background", "conversation",
-    "chat_template_kwargs", "parallel_tool_calls", "temperature", "mcp_servers", "user",
+    "chat_template_kwargs", "parallel_tool_calls", "temperature", "mcp_servers", "user", "contents",
+    "generationConfig", "generation_config", "toolConfig", "systemInstruction", "cachedContent",
 ])  # fmt: skip
 BLOCK = st.fixed_dictionaries({"type": KINDS}, optional={
     "text": st.text(max_size=4), "id": st.text(max_size=3), "name": st.text(max_size=3),
@@ -60,7 +68,9 @@ SAYING = st.fixed_dictionaries(
 )
 REQUEST = st.dictionaries(FIELDS, JSON, max_size=6) | st.fixed_dictionaries(
     {"messages": st.lists(SAYING, max_size=3), "input": st.lists(BLOCK | SAYING, max_size=4),
-     "prompt": JSON},
+     "prompt": JSON, "contents": st.lists(st.fixed_dictionaries(
+         {"parts": st.lists(st.dictionaries(NAMES, JSON, max_size=2), max_size=3) | JSON},
+         optional={"role": KINDS}), max_size=3)},
     optional={"tools": st.lists(BLOCK, max_size=2), "stream": st.booleans(), "system": JSON},
 )  # fmt: skip
 
@@ -138,12 +148,12 @@ def test_any_stream_is_told_without_an_exception(path, stream, broke):
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=40) | JSON.map(json.dumps) | st.fixed_dictionaries(
     {"data": st.lists(st.dictionaries(st.sampled_from(["id", "created"]), ATOMS))}
-).map(json.dumps), st.none() | st.text(max_size=3), st.booleans())  # fmt: skip
-def test_any_list_of_models_is_told_or_an_error(body, wanted, anthropic):
+).map(json.dumps), st.none() | st.text(max_size=3), st.sampled_from(["chat", "messages", "gemini"]))  # fmt: skip
+def test_any_list_of_models_is_told_or_an_error(body, wanted, dialect):
     """The engine's list is its own; only domain errors come of it."""
     data = body if isinstance(body, bytes) else body.encode()
     with contextlib.suppress(ProxyError):
-        json.loads(models.told(data, wanted, anthropic=anthropic))
+        json.loads(models.told(data, wanted, dialect))
 
 
 @settings(max_examples=100, deadline=None)
@@ -423,7 +433,7 @@ def test_an_engines_error_of_any_shape_is_told_in_openais(body, status, kind):
 def test_models_in_anthropics_words():
     """Their names, when they were made, and where the list begins and ends."""
     listed = {"data": [{"id": "a", "created": 86400}, {"id": "b", "created": 2**70}]}
-    found = json.loads(models.told(json.dumps(listed).encode(), None, anthropic=True))
+    found = json.loads(models.told(json.dumps(listed).encode(), None, "messages"))
     assert ("a", "b", False) == (found["first_id"], found["last_id"], found["has_more"])
     assert [("a", "1970-01-02"), ("b", "1970-01-01")] == [
         (model["display_name"], model["created_at"][:10]) for model in found["data"]

@@ -87,9 +87,13 @@ async def streamed(chance, ask, chunks):
 async def one(seed, number, recorder, story):
     """A case. Raises what no agent and no engine may bring about."""
     path, _, data = case(seed, number)
+    path, _, query = path.partition("?")
     path = max((known for known in DIALECTS if path.endswith(known)), key=len, default="/messages")
+    dialect = DIALECTS[path]
+    if path.startswith(":"):
+        dialect = dialect.at("m", "sse" if query else None)
     try:
-        ask = DIALECTS[path].ask(data, Terms(memory=story.memory))
+        ask = dialect.ask(data, Terms(memory=story.memory))
     except ProxyError as error:
         assert error.status < 500, error
         return False
@@ -98,13 +102,13 @@ async def one(seed, number, recorder, story):
     if ask.stream:
         found, told = await streamed(chance, ask, chunks)
     else:
-        body = spoiled(chance, reply)
-        found, told = answers.captured(200, body, ask), b""
-        if not found[0].error:
-            told = answers.said(body, ask)
+        found, answer = answers.taken(200, {}, spoiled(chance, reply), ask)
+        told = b"".join(answer.chunks)
     drafts = tuple(Draft(ask=ask.of(each.choice), captured=each) for each in found)
     for draft in drafts:
         await recorder.turn(story, draft)
+    if ask.content_type and told:
+        json.loads(told)  # a stream as an array, whatever became of it
     answer = Answer(status=200, headers={}, chunks=(told,))
     answers.remember(story, Result(drafts=drafts, answer=answer))
     return True

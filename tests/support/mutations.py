@@ -50,12 +50,22 @@ CODEX = [
     {"type": "function_call", "call_id": "c2", "name": "f", "namespace": "n", "arguments": "{}"},
     {"type": "custom_tool_call", "call_id": "c3", "name": "f", "input": "x"},
     {"type": "custom_tool_call_output", "call_id": "c3", "output": "y"},
-    {"type": "reasoning", "summary": [], "encrypted_content": "odradek1.aG0="},
+    {"type": "reasoning", "summary": [], "encrypted_content": "b2RyYWRlazEuaG0="},
     {"type": "agent_message", "author": "a", "content": [{"type": "input_text", "text": "x"}]},
     {"type": "local_shell_call", "call_id": "c4", "action": {"type": "exec", "command": ["ls"]}},
-    {"type": "compaction", "encrypted_content": "odradek1.aG0="},
+    {"type": "compaction", "encrypted_content": "b2RyYWRlazEuaG0="},
     {"type": "web_search_call", "id": "w"},
 ]
+OPENAPI = {"type": "OBJECT", "nullable": True, "properties": {
+    "x": {"any_of": [{"type": "INTEGER"}], "min_items": "1"}}}  # fmt: skip
+CONTENTS = [
+    {"role": "user", "parts": [{"text": "hi"}, {"inlineData": {
+        "mimeType": "image/png", "data": "eA=="}}]},
+    {"role": "model", "parts": [
+        {"text": "hm", "thought": True}, {"text": "so", "thoughtSignature": "b2RyYWRlazEuaG0="},
+        {"functionCall": {"id": "c1", "name": "f", "args": {"x": 1}}}]},
+    {"parts": [{"functionResponse": {"id": "c1", "name": "f", "response": {"output": "2"}}}]},
+]  # fmt: skip
 FUNCTION = {"name": "f", "description": "d", "parameters": SCHEMA}
 CORPUS = (
     ("/chat/completions", {"model": "m", "messages": HI, "temperature": 1, "n": 2, "stop": ["a"]}),
@@ -85,6 +95,18 @@ CORPUS = (
         "tools": [{"type": "function", **FUNCTION}], "reasoning": {"effort": "low"},
         "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}},
         "include": ["message.output_text.logprobs"], "max_output_tokens": 9}),
+    ("/models/m:generateContent", {
+        "contents": CONTENTS, "systemInstruction": {"parts": [{"text": "s"}]},
+        "tools": [{"functionDeclarations": [{"name": "f", "parameters": OPENAPI}]},
+                  {"googleSearch": {}}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}},
+        "generationConfig": {
+            "temperature": 1, "topK": 5, "responseMimeType": "application/json",
+            "responseSchema": OPENAPI, "thinkingConfig": {"includeThoughts": True}}}),
+    ("/models/m:streamGenerateContent?alt=sse", {
+        "contents": CONTENTS, "generation_config": {"max_output_tokens": "9"}}),
+    ("/models/m:streamGenerateContent", {"contents": CONTENTS}),
+    ("/models/m:countTokens", {"generateContentRequest": {"contents": CONTENTS}}),
     ("/responses", {
         "input": [*ITEMS, *CODEX], "stream": True, "tools": TOOLS, "store": False,
         "tool_choice": {"type": "custom", "name": "f"},
@@ -106,6 +128,7 @@ HEADERS = (
     ("Content-Type", ("text/plain", "application/json; charset=latin-1", "multipart/form-data")),
     ("Content-Encoding", ("gzip", "deflate", "br", "nonsense")),
     ("Accept", ("text/event-stream",)),
+    ("x-goog-api-key", ("x", "")),
     ("Authorization", ("Bearer x", "Basic eA==", "")),
 )
 PLACES = (

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from odradek.proxy.dialects import parts
+from odradek.proxy.dialects import opaque, parts
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.parts import Part
-from odradek.proxy.dialects.responses import opaque
 from odradek.proxy.dialects.responses.output import Told
 
 TRIGGER: Final = "compaction_trigger"

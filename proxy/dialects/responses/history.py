@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from odradek.proxy.dialects import opaque
 from odradek.proxy.dialects.dialect import taken
 from odradek.proxy.dialects.memory import Memory
-from odradek.proxy.dialects.responses import items, opaque
+from odradek.proxy.dialects.responses import items
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.dialects.tools.names import Names, Tool

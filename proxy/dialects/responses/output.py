@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from odradek.proxy.dialects import opaque
 from odradek.proxy.dialects.parts import Part
-from odradek.proxy.dialects.responses import opaque
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.names import Names
 

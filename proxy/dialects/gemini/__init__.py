@@ -1,0 +1,112 @@
+"""Google's generateContent, translated to chat completions and back.
+
+The model, and whether the reply is streamed, stand in the address and not in the body.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy.body import UNREADABLE, Body, read
+from odradek.proxy.capture import Captured
+from odradek.proxy.dialects import wording
+from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects.dialect import (
+    Ask,
+    Terms,
+    fingerprint,
+    shallow,
+    single,
+    unreadable,
+)
+from odradek.proxy.dialects.gemini import fields
+from odradek.proxy.dialects.gemini import reply as replies
+from odradek.proxy.dialects.gemini import request as requests
+from odradek.proxy.dialects.gemini.stream import Contents
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.errors import ProxyError
+
+INNER: Final = "generateContentRequest"
+"""Where a count of tokens may hold the request that it is about."""
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Asked(Struct, frozen=True):
+    """What of a request its reply needs."""
+
+    thoughts: bool
+    """Whether the agent wants to see the model's reasoning."""
+
+    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
+        """Note how the reply spelt the arguments of its calls, which clients may name no more."""
+        memory.learn(reply.message, anonymous=True)
+
+
+class Gemini:
+    """generateContent.
+
+    Args:
+        model: Of the address.
+        streams: Whether the address asks for a stream.
+        array: Whether a stream is one JSON array, and no events.
+    """
+
+    name: Final = "gemini"
+    path: Final = CHAT.path
+    ping: Final = b"\n"
+    """A blank line: of a comment Google's own client makes an event that it cannot read."""
+
+    def __init__(self, model: str = "", *, streams: bool = False, array: bool = False) -> None:
+        self.model = model.removeprefix("models/")
+        self.streams = streams
+        self.array = array
+
+    def at(self, model: str, alt: str | None) -> "Gemini":
+        """The same for one address: `alt=sse` asks for events."""
+        return Gemini(model, streams=self.streams, array=alt != "sse")
+
+    def read(self, data: bytes) -> Body:
+        """The engine's, a chat's."""
+        return read(data)
+
+    def ask(self, body: bytes, terms: Terms) -> Ask:
+        """Read an agent's request and make a chat completion of it. Raises BadRequest."""
+        shallow(body, terms.limits)
+        try:
+            raw = _fields.decode(body)
+            for name in [name for name in raw if fields.camel(name) == INNER]:
+                raw |= _fields.decode(raw.pop(name))
+        except UNREADABLE as error:
+            raise unreadable(error) from None
+        made = requests.chat(raw, terms)
+        chat = {**made.chat, "model": self.model, "stream": self.streams}
+        where = f"{self.model}:{self.streams}:".encode()
+        return msgspec.structs.replace(
+            single(CHAT.ask(msgspec.json.encode(chat), terms)),
+            dialect=self,
+            digest=fingerprint(where + body),
+            origin=Asked(made.thoughts),
+            dropped=made.dropped,
+            content_type="application/json" if self.streams and self.array else "",
+        )
+
+    def reply(self, reply: bytes, ask: Ask) -> bytes:
+        """The reply as content."""
+        return msgspec.json.encode(replies.whole(read(reply), ask))
+
+    def stream(self, ask: Ask) -> Contents:
+        """A stream as pieces of content."""
+        return Contents(ask, array=self.array)
+
+    def error(self, error: ProxyError) -> bytes:
+        """Google's shape."""
+        return wording.google(error)
+
+    def refusal(self, body: bytes, status: int) -> bytes:
+        """The engine's words in Google's shape."""
+        return wording.google_of(body, status)
+
+
+GEMINI: Final = Gemini()
+GEMINI_STREAM: Final = Gemini(streams=True)

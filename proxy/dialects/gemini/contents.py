@@ -1,0 +1,288 @@
+"""Gemini's contents as messages of a chat.
+
+Clients keep each chunk of a stream as a content of its own, so contents of the model that follow
+one another are one message, as it was sampled.
+"""
+
+import base64
+import binascii
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from odradek.proxy.dialects import opaque
+from odradek.proxy.dialects.gemini import fields
+from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.tools.hosted import Absent
+from odradek.proxy.errors import BadRequest, Unsupported
+
+MODEL: Final = frozenset({"model", "assistant"})
+USER: Final = frozenset({"", "user", "function", "tool"})
+HOSTED: Final = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+"""Parts of hosted tools."""
+TEXTS: Final = ("output", "result", "content")
+"""Under these names clients put the text of a result that is nothing else."""
+
+
+class Content(Struct):
+    """What somebody said."""
+
+    role: str | None = None
+    parts: Any = None
+
+
+class Part(Struct, rename="camel"):
+    """A part of it: one of these."""
+
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    inline_data: Any = None
+    file_data: Any = None
+    function_call: Any = None
+    function_response: Any = None
+    executable_code: Any = None
+    code_execution_result: Any = None
+    tool_call: Any = None
+    tool_response: Any = None
+
+    @property
+    def hosted(self) -> str:
+        """Which part of a hosted tool it is, "" if none."""
+        parts = (
+            self.executable_code, self.code_execution_result, self.tool_call, self.tool_response,
+        )  # fmt: skip
+        return next(
+            (kind for kind, value in zip(HOSTED, parts, strict=True) if value is not None), ""
+        )
+
+    @property
+    def media(self) -> bool:
+        """Whether it is no text and no call."""
+        return self.inline_data is not None or self.file_data is not None
+
+
+class Blob(Struct, rename="camel"):
+    """Bytes, as base64."""
+
+    mime_type: str = ""
+    data: str = ""
+
+
+class File(Struct, rename="camel"):
+    """A file, by its address."""
+
+    file_uri: str = ""
+    mime_type: str = ""
+
+
+class Call(Struct, rename="camel"):
+    """A call that the model made."""
+
+    name: str = ""
+    id: str | None = None
+    args: dict[str, Any] | None = None
+
+
+class Answer(Struct, rename="camel"):
+    """What came of it."""
+
+    name: str = ""
+    id: str | None = None
+    response: Any = None
+    parts: Any = None
+
+
+class Contents:
+    """Grows the messages of a chat.
+
+    Args:
+        memory: How the engine spelt earlier calls.
+        absent: Takes in what no engine has.
+    """
+
+    def __init__(self, memory: Memory, absent: Absent) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self._memory = memory
+        self._absent = absent
+        self._calls = 0
+        self._open: list[tuple[str, str]] = []
+        """Name and id of calls that have no result yet."""
+
+    def instruct(self, given: Any) -> None:
+        """Take in the system's instruction. Raises BadRequest."""
+        where = "systemInstruction"
+        if isinstance(given, str):
+            given = {"parts": [{"text": given}]}
+        if given is None:
+            return
+        content: Content = fields.taken(given, Content, where)
+        texts = []
+        for part, at in _parts(content, where):
+            if part.text is None:
+                raise Unsupported(f"{at}: text only", param=at)
+            texts.append(part.text)
+        if texts:
+            self.messages.append({"role": "system", "content": "\n".join(texts)})
+
+    def add(self, listed: list[Any]) -> None:
+        """Take in what was said. Raises BadRequest."""
+        for place, given in enumerate(listed):
+            where = f"contents[{place}]"
+            content: Content = fields.taken(given, Content, where)
+            role = (content.role or "").lower()
+            if role in MODEL:
+                for part, at in _parts(content, where):
+                    self._say(part, at)
+            elif role in USER or role == "system":
+                self._hear("system" if role == "system" else "user", _parts(content, where))
+            else:
+                raise BadRequest(f"{where}.role: user or model", param=f"{where}.role")
+
+    def finish(self) -> list[dict[str, Any]]:
+        """All messages."""
+        for message in self.messages:
+            thoughts = message.pop("thoughts", "")
+            if thoughts and "reasoning" not in message:
+                message["reasoning"] = thoughts
+        return self.messages
+
+    def _say(self, part: Part, where: str) -> None:
+        """A part of the model's."""
+        if part.hosted:
+            self._absent.leave(part.hosted, f"{where}.{part.hosted}")
+            return
+        if part.media or part.function_response is not None:
+            raise BadRequest(f"{where}: no such part in a content of the model", param=where)
+        signed = opaque.unpack(part.thought_signature)
+        if part.function_call is not None:
+            call: Call = fields.taken(part.function_call, Call, f"{where}.functionCall")
+            self._reply().setdefault("tool_calls", []).append(self._called(call))
+        elif part.thought:
+            message = self._reply("content", "tool_calls")
+            message["thoughts"] = message.get("thoughts", "") + (part.text or "")
+        elif part.text:
+            message = self._reply("tool_calls")
+            message["content"] = (message["content"] or "") + part.text
+        if signed:
+            self._reply()["reasoning"] = signed
+
+    def _reply(self, *full: str) -> dict[str, Any]:
+        """The assistant's message that goes on, a new one if it has one of `full` already."""
+        last = self.messages[-1] if self.messages else None
+        if last is None or last["role"] != "assistant" or any(last.get(name) for name in full):
+            last = {"role": "assistant", "content": None}
+            self.messages.append(last)
+        return last
+
+    def _called(self, call: Call) -> dict[str, Any]:
+        arguments = self._memory.arguments(call.id or "", call.args or {})
+        named = call.id or f"call_{self._calls}"
+        self._calls += 1
+        self._open.append((call.name, named))
+        function = {"name": call.name, "arguments": arguments}
+        return {"id": named, "type": "function", "function": function}
+
+    def _hear(self, role: str, parts: list[tuple[Part, str]]) -> None:
+        """A content of somebody else's: results stand as messages of their own, in order."""
+        shown: list[dict[str, Any]] = []
+        for part, where in parts:
+            if part.hosted:
+                self._absent.leave(part.hosted, f"{where}.{part.hosted}")
+            elif part.function_response is not None:
+                self._show(role, shown)
+                shown = []
+                answer: Answer = fields.taken(
+                    part.function_response, Answer, f"{where}.functionResponse"
+                )
+                self.messages.append(self._answered(answer, f"{where}.functionResponse"))
+            elif part.function_call is not None:
+                raise BadRequest(f"{where}: no call in a content of the user", param=where)
+            elif (piece := _shown(part, where)) is not None:
+                shown.append(piece)
+        self._show(role, shown)
+
+    def _show(self, role: str, shown: list[dict[str, Any]]) -> None:
+        if shown:
+            self.messages.append({"role": role, "content": _content(shown)})
+
+    def _answered(self, answer: Answer, where: str) -> dict[str, Any]:
+        pieces = [{"type": "text", "text": _text(answer.response)}]
+        for place, given in enumerate(fields.listed(answer.parts, f"{where}.parts")):
+            at = f"{where}.parts[{place}]"
+            piece = _shown(fields.taken(given, Part, at), at)
+            if piece is not None:
+                pieces.append(piece)
+        return {
+            "role": "tool",
+            "tool_call_id": self._answers(answer),
+            "content": _content(pieces),
+        }
+
+    def _answers(self, answer: Answer) -> str:
+        """The id of the call that it answers; where it names none, the first of that name."""
+        for place, (name, named) in enumerate(self._open):
+            if named == answer.id or (not answer.id and name == answer.name):
+                del self._open[place]
+                return named
+        return answer.id or f"call_{answer.name}"
+
+
+def _parts(content: Content, where: str) -> list[tuple[Part, str]]:
+    given = content.parts
+    if isinstance(given, str):
+        given = [{"text": given}]
+    found = []
+    for place, one in enumerate(fields.listed(given, f"{where}.parts")):
+        at = f"{where}.parts[{place}]"
+        found.append((fields.taken({"text": one} if isinstance(one, str) else one, Part, at), at))
+    return found
+
+
+def _shown(part: Part, where: str) -> dict[str, Any] | None:
+    """A part that a user, or a tool, may show; None where there is nothing in it."""
+    if part.inline_data is not None:
+        return _blob(fields.taken(part.inline_data, Blob, f"{where}.inlineData"), where)
+    if part.file_data is not None:
+        file: File = fields.taken(part.file_data, File, f"{where}.fileData")
+        if not file.file_uri.startswith(("http://", "https://")) or not _image(file.mime_type):
+            at = f"{where}.fileData"
+            raise Unsupported(f"{at}: images by their address only", param=at)
+        return {"type": "image_url", "image_url": {"url": file.file_uri}}
+    return None if part.text is None else {"type": "text", "text": part.text}
+
+
+def _image(kind: str) -> bool:
+    return not kind or kind.startswith("image/")
+
+
+def _blob(blob: Blob, where: str) -> dict[str, Any]:
+    data = blob.data.replace("-", "+").replace("_", "/")
+    if blob.mime_type.startswith("text/"):
+        try:
+            text = base64.b64decode(data, validate=True).decode()
+        except (binascii.Error, ValueError):
+            at = f"{where}.inlineData.data"
+            raise BadRequest(f"{at}: no text in base64", param=at) from None
+        return {"type": "text", "text": text}
+    if not blob.mime_type.startswith("image/"):
+        at = f"{where}.inlineData.mimeType"
+        raise Unsupported(f"{at}: images and text only", param=at)
+    return {"type": "image_url", "image_url": {"url": f"data:{blob.mime_type};base64,{data}"}}
+
+
+def _text(response: Any) -> str:
+    """A result as text: itself where it is nothing else, JSON otherwise."""
+    if isinstance(response, dict) and len(response) == 1:
+        ((name, value),) = response.items()
+        if name in TEXTS and isinstance(value, str):
+            return value
+    return "" if response is None else msgspec.json.encode(response).decode()
+
+
+def _content(pieces: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """One text stands as it is: templates then see what a plain string gives."""
+    if len(pieces) == 1 and pieces[0]["type"] == "text":
+        return str(pieces[0]["text"])
+    return pieces

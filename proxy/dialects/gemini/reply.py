@@ -1,0 +1,84 @@
+"""A chat completion as generated content."""
+
+from typing import Any, Final
+
+from odradek.proxy.body import Body, Choice, EngineUsage
+from odradek.proxy.dialects import opaque, parts
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.memory import read
+
+REASONS: Final = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
+"""Others end with STOP, a call of a function, too."""
+
+
+def whole(body: Body, ask: Ask) -> dict[str, Any]:
+    """A whole reply. Raises what `body.UNREADABLE` lists."""
+    choice = parts.first(body) or Choice()
+    made: list[dict[str, Any]] = []
+    thoughts = ""
+    for part in parts.of_message(choice):
+        if part.kind == "reasoning":
+            thoughts += part.text
+            if shows_thoughts(ask):
+                made.append(thought(part.text))
+        elif part.kind == "tool":
+            made.append(call(part, ask, body.id))
+        else:
+            made.append({"text": part.text})
+    return content(sign(made, thoughts), ask, body.id, choice, body.usage)
+
+
+def shows_thoughts(ask: Ask) -> bool:
+    """Whether the agent wants to see the model's reasoning."""
+    return bool(getattr(ask.origin, "thoughts", False))
+
+
+def thought(text: str) -> dict[str, Any]:
+    """Reasoning, as it is shown."""
+    return {"text": text, "thought": True}
+
+
+def sign(made: list[dict[str, Any]], thoughts: str) -> list[dict[str, Any]]:
+    """The parts, the first of which to say something keeps the reasoning for the next request."""
+    if not thoughts:
+        return made
+    bearer = next((part for part in made if "thought" not in part), None)
+    if bearer is None:
+        bearer = {"text": ""}
+        made.append(bearer)
+    bearer["thoughtSignature"] = opaque.pack(thoughts)
+    return made
+
+
+def call(part: parts.Part, ask: Ask, engine_id: str) -> dict[str, Any]:
+    """A call of a function."""
+    named = part.id or f"call_{parts.identity(engine_id, ask)[:20]}_{part.tool}"
+    return {"functionCall": {"id": named, "name": part.name, "args": read(part.text)}}
+
+
+def content(
+    made: list[dict[str, Any]],
+    ask: Ask,
+    engine_id: str,
+    choice: Choice | None = None,
+    used: EngineUsage | None = None,
+) -> dict[str, Any]:
+    """A reply, or what is new of it; with a choice, its end."""
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": made}, "index": 0}
+    if choice is not None:
+        candidate["finishReason"] = REASONS.get(choice.finish_reason or "", "STOP")
+    told: dict[str, Any] = {"candidates": [candidate]}
+    if choice is not None:
+        told["usageMetadata"] = usage(used)
+    return {**told, "modelVersion": ask.model, "responseId": parts.identity(engine_id, ask)}
+
+
+def usage(used: EngineUsage | None) -> dict[str, Any]:
+    """Tokens as Google counts them."""
+    used = used or EngineUsage()
+    told = {
+        "promptTokenCount": used.prompt,
+        "candidatesTokenCount": used.completion,
+        "totalTokenCount": used.prompt + used.completion,
+    }
+    return {**told, "cachedContentTokenCount": used.cached} if used.cached else told

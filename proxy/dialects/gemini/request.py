@@ -1,0 +1,162 @@
+"""A request for content, as one for a chat completion.
+
+Follows Google's generateContent (v1beta). What only Google's servers can do is left out and named,
+if it is a tool or a way to answer, else refused (cached contents, files). Hints that change no
+reply, such as `safetySettings` and `labels`, are dropped.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy.body import UNREADABLE
+from odradek.proxy.dialects.dialect import Terms, unreadable
+from odradek.proxy.dialects.gemini import fields, tools
+from odradek.proxy.dialects.gemini.contents import Contents
+from odradek.proxy.dialects.gemini.schema import json_schema
+from odradek.proxy.dialects.tools.hosted import Absent
+from odradek.proxy.errors import BadRequest, Unsupported
+
+CONFIG: Final = "generationConfig"
+READ: Final = ("contents", "systemInstruction", "tools", "toolConfig", CONFIG)
+DROPPED: Final = frozenset({"labels", "model", "safetySettings", "serviceTier", "store"})
+"""Fields that are for Google's servers and change no reply of ours."""
+EFFORTS: Final = {"minimal": "low"}
+"""Levels of thinking that engines have no word for."""
+JSON: Final = "application/json"
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+class Thinking(Struct, rename="camel"):
+    """Whether, and how much, the model thinks."""
+
+    include_thoughts: bool | None = None
+    thinking_budget: int | None = None
+    thinking_level: str | None = None
+
+
+class Config(Struct, rename="camel"):
+    """How to sample, and what the reply is to be like."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: float | None = None
+    max_output_tokens: int | None = None
+    stop_sequences: list[str] | None = None
+    seed: int | None = None
+    candidate_count: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    response_mime_type: str | None = None
+    response_schema: Any = None
+    response_json_schema: Any = None
+    response_modalities: list[str] | None = None
+    thinking_config: Any = None
+
+
+KNOWN: Final = frozenset(fields.camel(name) for name in Config.__struct_fields__)
+
+
+class Made(Struct):
+    """A chat completion, and what its reply needs."""
+
+    chat: dict[str, Any]
+    thoughts: bool
+    """Whether the reply may show reasoning."""
+    dropped: tuple[str, ...]
+
+
+def chat(raw: dict[str, Raw], terms: Terms) -> Made:
+    """The same as a chat completion, without its model. Raises BadRequest."""
+    absent = Absent(terms.hosted)
+    try:
+        made, thoughts = _chat(raw, terms, absent)
+    except UNREADABLE as error:
+        raise unreadable(error) from None
+    return Made(made, thoughts, absent.names)
+
+
+def _chat(raw: dict[str, Raw], terms: Terms, absent: Absent) -> tuple[dict[str, Any], bool]:
+    given: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in raw.items():
+        known = fields.camel(name)
+        if known in READ:
+            given[known] = _decode(value)
+        elif known == "cachedContent":
+            if _decode(value):
+                raise Unsupported("cachedContent: this proxy keeps none", param="cachedContent")
+        elif known not in DROPPED:
+            rest[name] = value
+    contents = Contents(terms.memory, absent)
+    contents.instruct(given.get("systemInstruction"))
+    contents.add(fields.listed(given.get("contents"), "contents"))
+    messages = contents.finish()
+    if not messages:
+        raise BadRequest("contents: something is needed", param="contents")
+    listed = fields.listed(given.get("tools"), "tools")
+    functions = tools.functions(listed, absent, terms.limits.tools)
+    made = {"messages": messages, **tools.chosen(functions, given.get("toolConfig"), absent)}
+    config = given.get(CONFIG)
+    thoughts = config is not None and _configure(made, config, absent)
+    return {**rest, **made}, thoughts
+
+
+def _configure(made: dict[str, Any], given: Any, absent: Absent) -> bool:
+    """How to sample, in the words of chats; tells whether reasoning is shown."""
+    config: Config = fields.taken(given, Config, CONFIG)
+    for name, value in fields.level(given, CONFIG).items():
+        if name not in KNOWN and value not in (None, False):
+            absent.leave(name, f"{CONFIG}.{name}")
+    if config.candidate_count not in (None, 1):
+        where = f"{CONFIG}.candidateCount"
+        raise Unsupported(f"{where}: a reply has one candidate here", param=where)
+    for place, modality in enumerate(config.response_modalities or ()):
+        if modality.upper() not in ("TEXT", "MODALITY_UNSPECIFIED"):
+            where = f"{CONFIG}.responseModalities[{place}]"
+            raise Unsupported(f"{where}: text only", param=where)
+    values = {
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "top_k": None if config.top_k is None else int(config.top_k),
+        "max_tokens": config.max_output_tokens,
+        "stop": config.stop_sequences or None,
+        "seed": config.seed,
+        "presence_penalty": config.presence_penalty,
+        "frequency_penalty": config.frequency_penalty,
+    }
+    made |= {name: value for name, value in values.items() if value is not None}
+    _form(made, config)
+    return _think(made, config)
+
+
+def _form(made: dict[str, Any], config: Config) -> None:
+    """What the reply's text is to be like."""
+    schema = config.response_json_schema
+    if schema is None and config.response_schema is not None:
+        schema = json_schema(config.response_schema)
+    kind = config.response_mime_type or (JSON if schema is not None else "text/plain")
+    if kind == JSON:
+        form = {"name": "reply", "schema": schema, "strict": True}
+        made["response_format"] = (
+            {"type": "json_object"}
+            if schema is None
+            else {"type": "json_schema", "json_schema": form}
+        )
+    elif kind != "text/plain":
+        where = f"{CONFIG}.responseMimeType"
+        raise Unsupported(f"{where}: text/plain or {JSON}", param=where)
+
+
+def _think(made: dict[str, Any], config: Config) -> bool:
+    """Whether the reply shows reasoning; templates that can switch it get to know."""
+    if config.thinking_config is None:
+        return False
+    thinking: Thinking = fields.taken(config.thinking_config, Thinking, f"{CONFIG}.thinkingConfig")
+    level = (thinking.thinking_level or "").lower().removeprefix("thinking_level_")
+    if level not in ("", "unspecified"):
+        made["reasoning_effort"] = EFFORTS.get(level, level)
+    made["chat_template_kwargs"] = {"enable_thinking": thinking.thinking_budget != 0}
+    return thinking.include_thoughts is True

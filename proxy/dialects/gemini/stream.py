@@ -1,0 +1,114 @@
+"""A chat completion's stream as generated content: events, or one JSON array that grows."""
+
+from typing import Any
+
+import msgspec
+
+from odradek.proxy import sse
+from odradek.proxy.body import Body, Choice, EngineUsage
+from odradek.proxy.dialects import parts, wording
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.gemini import reply as replies
+from odradek.proxy.errors import EngineError, ProxyError
+
+
+class Contents:
+    """Text as it comes; calls, which Gemini tells whole, with the end.
+
+    Args:
+        ask: The request.
+        array: Whether the pieces are entries of an array, and no events.
+    """
+
+    def __init__(self, ask: Ask, *, array: bool) -> None:
+        self._ask = ask
+        self._array = array
+        self._begun = False
+        self._over = False
+        self._id = ""
+        self._named = parts.Named()
+        self._thoughts = ""
+        self._signed = ""
+        """What of the thoughts the client has been given to keep."""
+        self._calls: dict[int, parts.Part] = {}
+        self._rest: list[dict[str, Any]] = []
+        """Parts that came with the end, and wait for it."""
+        self._last: Choice | None = None
+        self._usage: EngineUsage | None = None
+
+    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
+        """What is new in one chunk."""
+        if self._over:
+            return b""
+        self._id = self._id or body.id
+        if body.usage is not None and body.usage.counts:
+            self._usage = body.usage
+        choice = parts.first(body)
+        if choice is None:
+            return b""
+        made = self._parts(self._named.feed(parts.of(choice.delta)))
+        if choice.finish_reason is not None:
+            self._last = choice
+        if self._last is not None:
+            self._rest += made
+            return b""
+        return self._piece(replies.content(made, self._ask, self._id)) if made else b""
+
+    def _parts(self, found: Any) -> list[dict[str, Any]]:
+        made = []
+        for part in found:
+            if part.kind == "tool":
+                before = self._calls.get(part.tool)
+                text = part.text if before is None else before.text + part.text
+                self._calls[part.tool] = msgspec.structs.replace(before or part, text=text)
+            elif part.kind != "reasoning":
+                made.append(self._sign({"text": part.text}))
+            else:
+                self._thoughts += part.text
+                if replies.shows_thoughts(self._ask):
+                    made.append(replies.thought(part.text))
+        return made
+
+    def _sign(self, part: dict[str, Any]) -> dict[str, Any]:
+        """The part, with the thoughts that came before it."""
+        if self._thoughts != self._signed:
+            self._signed = self._thoughts
+            replies.sign([part], self._thoughts)
+        return part
+
+    def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
+        """An error of the engine's."""
+        return self.fail(EngineError(why))
+
+    def fail(self, error: ProxyError) -> bytes:
+        """An error; nothing follows it."""
+        self._over = True
+        return self._wire(wording.google(error), last=True)
+
+    def end(self, why: str) -> bytes:
+        """The end of the reply: its calls, why it ended, and its tokens."""
+        if self._over:
+            return b""
+        if why:
+            return self.fail(EngineError(why))
+        self._over = True
+        made = [*self._rest, *self._parts(self._named.end())]
+        made += [
+            self._sign(replies.call(self._calls[index], self._ask, self._id))
+            for index in self._calls
+        ]
+        if self._thoughts != self._signed:
+            made.append(self._sign({"text": ""}))
+        told = replies.content(made, self._ask, self._id, self._last or Choice(), self._usage)
+        return self._wire(msgspec.json.encode(told), last=True)
+
+    def _piece(self, told: dict[str, Any]) -> bytes:
+        piece = self._wire(msgspec.json.encode(told))
+        self._begun = True
+        return piece
+
+    def _wire(self, data: bytes, *, last: bool = False) -> bytes:
+        if not self._array:
+            return sse.event(data)
+        # The last piece may be made again, as an error: so it does not count as begun.
+        return (b",\r\n" if self._begun else b"[") + data + (b"]" if last else b"")

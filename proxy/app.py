@@ -76,6 +76,7 @@ class Proxy:
         keys: What tokens are signed with.
         versions: What is known of the policy in force.
         log_probe: Raises BusError while the log cannot be reached.
+        proves: Whether engines are asked what their log probabilities are of (`logprobs`).
     """
 
     def __init__(
@@ -86,11 +87,14 @@ class Proxy:
         keys: Sequence[str] = (),
         versions: Versions | None = None,
         log_probe: Probe | None = None,
+        proves: bool = False,
     ) -> None:
         clock = time.monotonic
         self.settings = settings
         self.writer = "".join(secrets.choice(WRITER) for _ in range(7))
-        self.engine = Pool.of(settings, versions or PolicyVersions(settings.policy), clock)
+        self.engine = Pool.of(
+            settings, versions or PolicyVersions(settings.policy), clock, proves=proves
+        )
         self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
         self.stories = Stories(
             clock,
@@ -148,7 +152,9 @@ class Proxy:
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
         await self.engine.start()
-        chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._mend())]
+        chores = [
+            asyncio.create_task(chore) for chore in (self._sweep(), self._mend(), self._prove())
+        ]
         yield
         for chore in chores:
             chore.cancel()
@@ -229,6 +235,8 @@ class Proxy:
             status, _headers, _body = await self.engine.get("/health", timeout_s=5.0)
             if status >= 400:
                 wrong["engine"] = f"the engine's /health answers {status}"
+            elif raw := await self.engine.prove():
+                wrong["engine"] = "; ".join(raw)
         except EngineError as error:
             wrong["engine"] = str(error)
         return _json(503 if wrong else 200, {"status": "not ready" if wrong else "ready", **wrong})
@@ -281,6 +289,12 @@ class Proxy:
             if answers and not unsure:
                 # What was refused stands for itself, such as a seal: let the next one try.
                 health.took()
+
+    async def _prove(self) -> None:
+        """Ask engines about their log probabilities as soon as they are up, not at a first call."""
+        while not self.engine.proved:
+            await self.engine.prove()
+            await asyncio.sleep(SWEEP_S)
 
     async def _sweep(self) -> None:
         """Free memory, and end calls whose clients have left and sent no retry."""

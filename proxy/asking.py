@@ -15,9 +15,11 @@ from msgspec import Raw, Struct
 from odradek.proxy.call import Call
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.errors import EngineError
+from odradek.proxy.logprobs import Mode, Proving, doubt
 from odradek.proxy.pool import MAX_BROKEN, Pool
 from odradek.proxy.upstream import Incoming
 
+OK: Final = 200
 REFUSING: Final = frozenset({400, 422})
 """Statuses of an engine that cannot read a request."""
 
@@ -56,8 +58,23 @@ class Asking:
     async def ask(self, call: Call) -> Incoming:
         """Send a call. Raises EngineError."""
         answer = await self._post(call, call.body)
-        if answer.status not in REFUSING:
-            return answer
+        if answer.status in REFUSING:
+            answer = await self._without(call, answer)
+        if answer.proving is not None and answer.status == OK:
+            mode = answer.proving.mode or await self._proved(answer, answer.proving)
+            call.doubt = doubt(mode, call.ask.sampling)
+        return answer
+
+    async def _proved(self, answer: Incoming, proving: Proving) -> Mode:
+        """What an engine's log probabilities are of, which nobody has asked it yet."""
+        async with AsyncExitStack() as kept:
+            await kept.enter_async_context(answer)
+            mode = await proving.prove()
+            kept.pop_all()
+        return mode
+
+    async def _without(self, call: Call, answer: Incoming) -> Incoming:
+        """The answer to the call without what of ours a refusal names; else the refusal itself."""
         async with AsyncExitStack() as kept:
             await kept.enter_async_context(answer)
             if (refused := await self._refused(call, answer)) and (

@@ -61,6 +61,8 @@ class Call:
         """Engines that gave it no good reply."""
         self.line: Line | None = None
         """The agent's side of it, if it streams."""
+        self.doubt = ""
+        """Why nothing that its engine samples can be trained on."""
         self.sent: Sent | None = None
         """What was known of the engine that answers it, once one does."""
         self.traceparent: str | None = None

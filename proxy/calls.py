@@ -318,6 +318,8 @@ class Calls:
         sent = call.sent
         if sent is not None:
             sent.heard(one.versions for one in captured)
+        for one in captured:
+            one.untrainable = one.untrainable or call.doubt
         timing = call.timing()
         cut = call.gone
         return tuple(

@@ -18,6 +18,7 @@ from circuitbreaker import CircuitBreaker
 
 from odradek.proxy import salt as salts
 from odradek.proxy.errors import EngineBroke, EngineError, EngineUnreachable
+from odradek.proxy.logprobs import Proving
 from odradek.proxy.serving import UNKNOWN, Serving, Versions
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.upstream import BUSY, Attempt, Engine, Incoming
@@ -43,8 +44,11 @@ def ranked(urls: Iterable[str], key: str) -> list[str]:
 class Member:
     """An engine of the pool, and what we know of its state."""
 
-    def __init__(self, engine: Engine, versions: Versions = UNKNOWN) -> None:
+    def __init__(
+        self, engine: Engine, versions: Versions = UNKNOWN, *, proves: bool = False
+    ) -> None:
         self.engine = engine
+        self.proving = Proving(engine) if proves else None
         self.serving = Serving(engine.url, versions)
         self.healthy = True
         self.takes_salt = True
@@ -88,6 +92,8 @@ class Member:
     def failed(self, error: EngineError) -> None:
         """A connection to it failed."""
         self.takes_salt = True  # whatever answers there next may be another
+        if self.proving is not None:
+            self.proving.lost()
         self.serving.lost()
         with suppress(EngineError), self._breaker:
             raise error
@@ -119,6 +125,7 @@ class Pool:
         patience_s: How long a call waits for an engine that takes it, while all are busy (429,
             503: weights are being swapped) or away (they are being restarted).
         health_s: How often each of several engines is asked how it is.
+        proves: Whether engines are asked what their log probabilities are of.
     """
 
     def __init__(
@@ -129,10 +136,11 @@ class Pool:
         versions: Versions = UNKNOWN,
         patience_s: float = 0.0,
         health_s: float = 5.0,
+        proves: bool = False,
     ) -> None:
         self.moved = 0
         """Calls that another engine took than the one that they were sent to first."""
-        self._members = {engine.url: Member(engine, versions) for engine in engines}
+        self._members = {engine.url: Member(engine, versions, proves=proves) for engine in engines}
         self._only = list(self._members.values()) if len(self._members) == 1 else None
         self._clock = clock
         self._patience_s = patience_s
@@ -140,7 +148,14 @@ class Pool:
         self._checks: list[asyncio.Task[None]] = []
 
     @classmethod
-    def of(cls, settings: ProxySettings, versions: Versions, clock: Callable[[], float]) -> "Pool":
+    def of(
+        cls,
+        settings: ProxySettings,
+        versions: Versions,
+        clock: Callable[[], float],
+        *,
+        proves: bool = False,
+    ) -> "Pool":
         """The engines that the settings name, and no others: no request chooses an address."""
         engines = [
             Engine(
@@ -158,6 +173,7 @@ class Pool:
             versions=versions,
             patience_s=settings.engine_wait_s,
             health_s=settings.engine_health_s,
+            proves=proves,
         )
 
     async def start(self) -> None:
@@ -182,6 +198,17 @@ class Pool:
     def up(self) -> int:
         """Engines that are worth a call."""
         return sum(member.available for member in self._members.values())
+
+    @property
+    def proved(self) -> bool:
+        """Whether it is known what all engines' log probabilities are of, or nobody asks."""
+        return all(one.proving is None or one.proving.mode for one in self._members.values())
+
+    async def prove(self) -> list[str]:
+        """What is wrong with the log probabilities of engines, where they are asked at all."""
+        asked = [one.proving for one in self._members.values() if one.proving and one.healthy]
+        await asyncio.gather(*(one.prove() for one in asked))
+        return [one.wrong for one in asked if one.wrong]
 
     def candidates(self, episode: str) -> list[Member]:
         """In the episode's order those worth a call; all of them if none is."""
@@ -248,6 +275,7 @@ class Pool:
                         continue
                 self.moved += member is not first or bool(tried)
                 answer.engine = member.engine.url
+                answer.proving = member.proving
                 return answer
             await asyncio.sleep(min(pause, max(0.0, end - self._clock())))
             pause = min(pause * 2, LONGEST_PAUSE_S)

@@ -40,7 +40,7 @@ async def serve(settings: ProxySettings, bus: BusSettings, keys: Sequence[str]) 
         async with running(admin(bus), bus):
             pass
 
-    proxy = Proxy(settings, appender, keys=keys, versions=versions, log_probe=probe)
+    proxy = Proxy(settings, appender, keys=keys, versions=versions, log_probe=probe, proves=True)
     ended = _signals()
     try:
         async with serving(proxy) as url, _following(versions, bus) as following:

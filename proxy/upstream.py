@@ -2,13 +2,16 @@
 
 import time
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 from yarl import URL
 
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable, ReplyTooLarge
 from odradek.proxy.serving import Sent
+
+if TYPE_CHECKING:
+    from odradek.proxy.logprobs import Proving
 
 KEEP_ALIVE_S: Final = 4.0
 """Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
@@ -88,6 +91,8 @@ class Incoming:
         """What was known of the engine then, where the call samples."""
         self.engine = ""
         """Whose answer it is, where that matters."""
+        self.proving: Proving | None = None
+        """What its log probabilities are of, where engines are asked."""
         self._response = response
         self._connected = connected
         self._max_bytes = max_bytes

@@ -27,13 +27,13 @@ def make(engine):
     """Proxies with settings of the test's own, over a log in memory."""
 
     @asynccontextmanager
-    async def start(log=None, probe=None, versions=None, **settings):
+    async def start(log=None, probe=None, versions=None, proves=False, **settings):
         log = log or MemoryAppender()
         settings.setdefault("engine_url", engine.url)
         settings.setdefault("engine_wait_s", 0.0)
         chosen = ProxySettings(port=0, shutdown_s=0.1, **settings)
         keys = [] if chosen.auth == "none" else [KEY]
-        proxy = Proxy(chosen, log, keys=keys, log_probe=probe, versions=versions)
+        proxy = Proxy(chosen, log, keys=keys, log_probe=probe, versions=versions, proves=proves)
         async with serving(proxy) as url:
             bench = Bench(engine, log, proxy, url)
             try:

@@ -7,6 +7,7 @@ reasoning, tool_calls), of which each call takes the one at its place.
 import asyncio
 import hashlib
 import json
+import math
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -79,6 +80,8 @@ class StubEngine:
 
     def __init__(self):
         self.mode = "ok"
+        self.tops = "processed"
+        self.probes = []
         self.calls = []
         self.headers = []
         self.script = []
@@ -154,9 +157,22 @@ class StubEngine:
             return {"role": "assistant", "content": None, **message}
         return {"role": "assistant", "content": self.text(asked, index), "refusal": None}
 
+    def probed(self, asked):
+        """The answer to who asks for the likeliest tokens: as vLLM has it, or in `tops`' way."""
+        warmth = 1.0 if self.tops == "raw" else asked["temperature"]
+        logits = [-n * 0.7 / warmth for n in range(9)]
+        shift = 0.0 if self.tops == "logits" else math.log(sum(map(math.exp, logits)))
+        top = [] if self.tops == "none" else logits[: asked["top_logprobs"]]
+        told = [{"token": f"t{n}", "logprob": value - shift} for n, value in enumerate(top)]
+        content = [{"token": "t0", "logprob": 0.0, "top_logprobs": told}]
+        return web.json_response({"choices": [{"logprobs": {"content": content}}]})
+
     async def take(self, request):
         """The request, or the answer to it where the engine misbehaves."""
         asked = await request.json()
+        if asked.get("user") == "odradek-probe":
+            self.probes.append(asked)
+            return asked, self.failure() if self.mode in FAILURES else self.probed(asked)
         self.calls.append(dict(asked))
         asked["call"] = len(self.calls)
         self.headers.append(request.headers)

@@ -270,3 +270,22 @@ def test_vllm_is_started_with_what_training_needs():
     assert "bfloat16" == pairs["--dtype"]
     assert "1" == environment()["VLLM_SERVER_DEV_MODE"]
     assert json.dumps(line)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+async def test_the_likeliest_tokens_are_told_at_their_temperature(client, tiny, temperature):
+    """As many as are asked for, the likeliest first; none where nobody asks."""
+    reply = await client.chat.completions.create(
+        model="policy", messages=ASK, logprobs=True, top_logprobs=3, max_tokens=4,
+        temperature=temperature, extra_body=MORE,
+    )  # fmt: skip
+    body = reply.model_dump()
+    logits = load_model(tiny)(torch.tensor([body["prompt_token_ids"]])).logits[0, -1]
+    expected = (logits / temperature).log_softmax(-1).topk(3).values.tolist()
+    content = body["choices"][0]["logprobs"]["content"]
+    assert expected == pytest.approx(
+        [one["logprob"] for one in content[0]["top_logprobs"]], abs=1e-4
+    )
+    assert {3} == {len(one["top_logprobs"]) for one in content}
+    bare = await client.chat.completions.create(model="policy", messages=ASK, logprobs=True)
+    assert not bare.choices[0].logprobs.content[0].top_logprobs

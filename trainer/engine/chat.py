@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from odradek.trainer.engine.batcher import Answer
-from odradek.trainer.engine.decode import Wanted
+from odradek.trainer.engine.decode import Sampled, Wanted
 from odradek.trainer.errors import BadRequest
 
 NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
@@ -19,6 +19,7 @@ NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "logit_bias": (None, {}),
 }
 """Fields that would change the sampling, and the values at which they do not."""
+MAX_TOP: Final = 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Request:
     """Whether what an answer begins with follows the messages."""
     prompt: list[int] | None = None
     """Ids in place of the messages' rendering, where vLLM takes them from peers."""
+    top: int = 0
+    """How many of the likeliest tokens are told at each place."""
 
 
 def parse(body: Any, default_model: str) -> Request:
@@ -77,6 +80,7 @@ def options(body: dict[str, Any], default_model: str) -> Request:
         logprobs=bool(body.get("logprobs")),
         token_ids=bool(body.get("return_token_ids")),
         weight_versions=bool(body.get("return_weight_versions")),
+        top=int(_number(body.get("top_logprobs") or 0, "top_logprobs", 0, MAX_TOP)),
     )
 
 
@@ -122,21 +126,20 @@ class Writer:
     def _text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
-    def _logprobs(self, ids: list[int], logprobs: list[float]) -> dict[str, Any] | None:
+    def _logprobs(self, sampled: Sampled, start: int, end: int) -> dict[str, Any] | None:
+        """Of tokens [start, end)."""
         if not self._request.logprobs:
             return None
         content = []
-        for token, logprob in zip(ids, logprobs, strict=True):
-            text = str(self._tokenizer.decode([token]))
-            content.append(
-                {
-                    "token": text,
-                    "logprob": logprob,
-                    "bytes": list(text.encode()),
-                    "top_logprobs": [],
-                }
-            )
+        for at in range(start, end):
+            top = [self._entry(*one) for one in sampled.top[at]] if sampled.top else []
+            entry = self._entry(sampled.ids[at], sampled.logprobs[at])
+            content.append({**entry, "top_logprobs": top})
         return {"content": content}
+
+    def _entry(self, token: int, logprob: float) -> dict[str, Any]:
+        text = str(self._tokenizer.decode([token]))
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
     def _usage(self, answers: list[Answer]) -> dict[str, int]:
         sampled = sum(len(answer.sampled.ids) for answer in answers)
@@ -160,7 +163,7 @@ class Writer:
             choice: dict[str, Any] = {
                 "index": index,
                 "message": {"role": "assistant", "content": self._text(ids)},
-                "logprobs": self._logprobs(ids, answer.sampled.logprobs),
+                "logprobs": self._logprobs(answer.sampled, 0, len(ids)),
                 "finish_reason": answer.sampled.finish_reason,
                 "stop_reason": None,
             }
@@ -212,13 +215,13 @@ class Writer:
     def _tokens(self, index: int, answer: Answer) -> Iterator[dict[str, Any]]:
         sampled = answer.sampled
         said = ""
-        for at, (token, logprob) in enumerate(zip(sampled.ids, sampled.logprobs, strict=True)):
+        for at, token in enumerate(sampled.ids):
             last = at == len(sampled.ids) - 1
             text = self._text(sampled.ids[: at + 1])
             choice: dict[str, Any] = {
                 "index": index,
                 "delta": {"content": text[len(said) :]},
-                "logprobs": self._logprobs([token], [logprob]),
+                "logprobs": self._logprobs(sampled, at, at + 1),
                 "finish_reason": sampled.finish_reason if last else None,
             }
             if self._request.token_ids:
@@ -235,4 +238,5 @@ def wanted_of(request: Request, prompt: list[int], *, default: int, longest: int
             f"this model's maximum context length is {longest} tokens, but the request has "
             f"{len(prompt)} prompt tokens and asks for {request.max_tokens or 1} more"
         )
-    return Wanted(prompt, request.temperature, request.max_tokens or min(default, room))
+    length = request.max_tokens or min(default, room)
+    return Wanted(prompt, request.temperature, length, request.top)

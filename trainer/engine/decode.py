@@ -26,11 +26,13 @@ class Wanted:
         ids: Prompt token ids, at least one.
         temperature: 0 takes the likeliest token.
         max_tokens: Sampled tokens at most, the end token included.
+        top: How many of the likeliest tokens are told at each place.
     """
 
     ids: Sequence[int]
     temperature: float = 1.0
     max_tokens: int = 64
+    top: int = 0
 
 
 @dataclass
@@ -41,11 +43,13 @@ class Sampled:
         ids: Sampled token ids, with the end token if there was one.
         logprobs: Of each, in nats, after the temperature (at temperature 0: of the raw logits).
         finish_reason: "stop" or "length".
+        top: The likeliest tokens at each place, with their log probabilities; as many as wanted.
     """
 
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish_reason: str = "length"
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
 
 
 def load_tokenizer(path: Path | str) -> Any:
@@ -124,14 +128,16 @@ class Sampler:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            chosen, logprobs = self._choose(logits.float(), temperature)
+            chosen, every = self._choose(logits.float(), temperature)
+            logprobs = every.gather(1, chosen[:, None])[:, 0]
             done += 1
             stopped = torch.isin(chosen, self._ends)
-            for row, token, logprob, stop in zip(
-                alive.tolist(), chosen.tolist(), logprobs.tolist(), stopped.tolist(), strict=True
-            ):
+            drawn = (alive.tolist(), chosen.tolist(), logprobs.tolist(), stopped.tolist())
+            for place, (row, token, logprob, stop) in enumerate(zip(*drawn, strict=True)):
                 out[row].ids.append(token)
                 out[row].logprobs.append(logprob)
+                if rows[row].top:
+                    out[row].top.append(_likeliest(every[place], rows[row].top))
                 if stop:
                     out[row].finish_reason = "stop"
             going = ~stopped & (limits > done)
@@ -148,10 +154,16 @@ class Sampler:
     def _choose(
         self, logits: torch.Tensor, temperature: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A token a row, and its log probability under the distribution it was drawn from."""
+        """A token a row, and the logarithm of the distribution that it was drawn from."""
         greedy = temperature <= 0
         scale = torch.where(greedy, torch.ones_like(temperature), temperature)
         logprobs = torch.log_softmax(logits / scale[:, None], dim=-1)
         drawn = torch.multinomial(logprobs.exp(), 1, generator=self._generator)[:, 0]
         chosen = torch.where(greedy, logits.argmax(-1), drawn)
-        return chosen, logprobs.gather(1, chosen[:, None])[:, 0]
+        return chosen, logprobs
+
+
+def _likeliest(logprobs: torch.Tensor, n: int) -> list[tuple[int, float]]:
+    """The n likeliest tokens of a distribution, the likeliest first."""
+    values, tokens = logprobs.topk(min(n, len(logprobs)))
+    return list(zip(tokens.tolist(), values.tolist(), strict=True))

@@ -10,6 +10,7 @@ function for FlexAttention, which skips what is masked block by block.
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -136,15 +137,22 @@ def tree_attention(
     tree_mask: Any,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    longest: int = 0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one layer; query, key and value have the shape (1, heads, n, head_dim).
 
-    Sliding windows count positions, not packed indices: not supported, and refused.
+    Sliding windows count positions, not packed indices: not supported, and refused, unless rows are
+    never longer than they are (`longest`; 0: nobody knows), so that they hide nothing. Caps and
+    sinks change what attention is, and are refused, too.
     """
     del module, attention_mask
-    if sliding_window is not None:
+    if sliding_window is not None and not 0 < longest <= sliding_window:
         raise NotImplementedError("tree attention knows no sliding window")
+    if softcap is not None or s_aux is not None:
+        raise NotImplementedError("tree attention knows no caps and no sinks")
     if isinstance(tree_mask, list):
         out = torch.cat([_along(query, key, value, one, scaling) for one in tree_mask], dim=2)
     elif isinstance(tree_mask, Tensor):
@@ -161,7 +169,11 @@ def _no_mask(**_: Any) -> None:
     """No mask from transformers: ours travels as a keyword."""
 
 
-def register() -> None:
-    """Take the place of TRL's kernel. To be called after TRL's trainer has registered its own."""
-    AttentionInterface.register(NAME, tree_attention)
+def register(longest: int = 0) -> None:
+    """Take the place of TRL's kernel. To be called after TRL's trainer has registered its own.
+
+    Args:
+        longest: Tokens of the longest row, 0 where nothing bounds it: see `tree_attention`.
+    """
+    AttentionInterface.register(NAME, partial(tree_attention, longest=longest))
     AttentionMaskInterface.register(NAME, _no_mask)

@@ -4,7 +4,8 @@ TrainerError
 ├── BadSettings             settings that contradict each other: a mistake, exit code 2
 ├── ModelError
 │   ├── NoModel             the folder is no model: a mistake, exit code 2
-│   └── NoTokenizer         the model has no tokenizer: a mistake, exit code 2
+│   ├── NoTokenizer         the model has no tokenizer: a mistake, exit code 2
+│   └── UnsuitedModel       its layers cannot be trained on packed trees: a mistake, exit code 2
 ├── NumbersError
 │   ├── NonFiniteWeights    weights that are no numbers are neither saved nor sent: crash
 │   └── NonFiniteSteps      several steps in a row came to no number: crash, one step a start
@@ -46,6 +47,10 @@ class NoModel(ModelError):
 
 class NoTokenizer(ModelError):
     """A model folder without a tokenizer."""
+
+
+class UnsuitedModel(ModelError):
+    """A model whose layers a packed tree cannot run through, or not with the same result."""
 
 
 class NumbersError(TrainerError):

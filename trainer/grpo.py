@@ -35,6 +35,7 @@ from odradek.trainer.proximal import Proximal
 from odradek.trainer.rows import NON_FINITE
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step_metrics import StepMetrics
+from odradek.trainer.suited import check_config, loading, prepare
 from odradek.trainer.trl_config import config_of, on_cpu, without_cuda
 
 log = logging.getLogger("odradek")
@@ -55,7 +56,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     """Trains on rows from the log until `max_steps`, the end of a replay, or `stop()`."""
 
     def __init__(self, settings: TrainerSettings, hands: Hands) -> None:
-        """Load the model. Raises NoModel or NoTokenizer."""
+        """Load the model. Raises NoModel, NoTokenizer or UnsuitedModel."""
         self.settings = settings
         self.hands = hands
         self.measured = StepMetrics(settings.loss)
@@ -68,7 +69,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         # A resumed run's model is that of its checkpoint, whatever `model` says by now.
         begin = str(hands.standing.folder or settings.model)
         tokenizer = load_tokenizer(begin)
-        with without_cuda(on_cpu(settings)):
+        check_config(begin, settings.max_row_tokens)
+        with without_cuda(on_cpu(settings)), loading(begin):
             super().__init__(
                 model=begin,
                 args=config_of(settings),
@@ -77,8 +79,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
                 rollout_worker=hands.feed,
                 weight_transfer=hands.transfer,
             )
-        attention.register()
         add_head(self.model)
+        prepare(self.model, begin, dtype=settings.dtype, longest=settings.max_row_tokens)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
         self._shape = Shape(
             epsilon_low=settings.epsilon_low,

@@ -61,6 +61,7 @@ async def play(stage, tmp_path):
             "PATH": "/usr/bin:/bin", "HOME": str(tmp_path),
             "OPENAI_BASE_URL": f"{root}/v1", "OPENAI_API_BASE": f"{root}/v1",
             "OPENAI_API_KEY": key, "ANTHROPIC_BASE_URL": root, "ANTHROPIC_API_KEY": key,
+            "GOOGLE_GEMINI_BASE_URL": root, "GEMINI_API_KEY": key,
             "ANTHROPIC_AUTH_TOKEN": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True", **more,
         }  # fmt: skip
         if direct:

@@ -249,7 +249,6 @@ PARTS = [
     ([{"functionResponse": {"id": "c", "parts": [
         {"inlineData": {"mimeType": "image/png", "data": "eA=="}}]}}],
      [{"role": "tool", "tool_call_id": "c", "content": [
-         {"type": "text", "text": ""},
          {"type": "image_url", "image_url": {"url": "data:image/png;base64,eA=="}}]}]),
 ]  # fmt: skip
 

@@ -81,6 +81,7 @@ def test_what_is_no_message_holds_none(message):
 CHAT = {"type": "image_url", "image_url": {"url": URL}}
 BLOCK = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
 ITEM = {"type": "input_image", "image_url": URL}
+BLOB = {"mimeType": "image/png", "data": "AAAA"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 SEEN = {
     "/chat/completions": [
@@ -107,6 +108,18 @@ SEEN = {
         {"input": [{"role": "user", "content": "go"},
                    {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
                    {"type": "function_call_output", "call_id": "c1", "output": [ITEM]}]},
+        {"input": [{"role": "user", "content": "go"},
+                   {"type": "custom_tool_call", "call_id": "c1", "name": "f", "input": "x"},
+                   {"type": "custom_tool_call_output", "call_id": "c1", "output": [ITEM]}]},
+    ],
+    "/models/m:generateContent": [
+        {"contents": [{"parts": [{"text": "look"}, {"inlineData": BLOB}]}]},
+        {"contents": [{"parts": [{"inline_data": BLOB}]}, {"role": "model", "parts": ["a cat"]},
+                      {"parts": [{"text": "sure?"}]}]},
+        {"contents": [{"parts": [{"fileData": {"fileUri": "https://x.test/a.png"}}]}]},
+        {"contents": [{"parts": [{"text": "go"}]},
+                      {"role": "model", "parts": [{"functionCall": {"name": "f"}}]},
+                      {"parts": [{"functionResponse": {"name": "f", "parts": [{"inlineData": BLOB}]}}]}]},
     ],
 }  # fmt: skip
 

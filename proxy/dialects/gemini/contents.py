@@ -208,7 +208,8 @@ class Contents:
             self.messages.append({"role": role, "content": _content(shown)})
 
     def _answered(self, answer: Answer, where: str) -> dict[str, Any]:
-        pieces = [{"type": "text", "text": _text(answer.response)}]
+        text = _text(answer.response)
+        pieces = [{"type": "text", "text": text}] if text else []
         for place, given in enumerate(fields.listed(answer.parts, f"{where}.parts")):
             at = f"{where}.parts[{place}]"
             piece = _shown(fields.taken(given, Part, at), at)
@@ -217,7 +218,7 @@ class Contents:
         return {
             "role": "tool",
             "tool_call_id": self._answers(answer),
-            "content": _content(pieces),
+            "content": _content(pieces) if pieces else "",
         }
 
     def _answers(self, answer: Answer) -> str:

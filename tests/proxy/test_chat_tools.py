@@ -14,6 +14,8 @@ from odradek.schemas.events import parsed
 from odradek.streams.continuity import Continuity
 
 from .conftest import END
+from .test_chunkings import events, relayed
+from .test_chunkings import told as chunk
 
 HI = [{"role": "user", "content": "hi"}]
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"b": 1.0, "a": {}}}}
@@ -159,3 +161,31 @@ def test_a_history_may_call_a_text_tool_that_is_not_offered_any_more():
     (call,) = sent(messages=history)["messages"][1]["tool_calls"][1:2]
     assert tool_call("run", json.dumps({"input": TEXT}, separators=(",", ":"), ensure_ascii=False),
                      "c1") == call  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [["ru", "n"], ["run", ""], ["lo", "ok"]])
+def test_a_name_that_comes_in_pieces_is_whole_before_the_agent_hears_of_it(names):
+    """Which kind of call it is, the whole name decides; one without arguments comes at the end."""
+    ask = asked(tools=[LOOK, RUN], stream=True)
+    pieces = [
+        {"index": 0, "id": "c0", "type": "function", "function": {"name": names[0]}},
+        {"index": 0, "function": {"name": names[1], "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"input": '}},
+        {"index": 0, "function": {"arguments": '"a"}'}},
+        {"index": 1, "id": "c1", "type": "function", "function": {"name": "run"}},
+    ]
+    wire = b"".join(chunk({"choices": [{"index": 0, "delta": {"tool_calls": [one]}}]})
+                    for one in pieces)  # fmt: skip
+    wire += chunk({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    relay = relayed(ask, [wire, b"data: [DONE]\n\n"])
+    calls = {}
+    for event in events(b"".join(relay.pieces))[:-1]:
+        for call in json.loads(event)["choices"][0]["delta"].get("tool_calls", ()):
+            kind = call.get("type") or calls[call["index"]]["type"]
+            known = calls.setdefault(call["index"], {"type": kind, "said": {}})
+            for name, text in call[kind].items():
+                known["said"][name] = known["said"].get(name, "") + text
+    text = {"name": "run", "input": "a"}
+    function = {"name": "look", "arguments": '{"input": "a"}'}
+    assert (function if "lo" in names else text) == calls[0]["said"]
+    assert {"type": "custom", "said": {"name": "run", "input": ""}} == calls[1]

@@ -310,6 +310,9 @@ def test_a_choice_of_a_tool_that_nobody_offered_is_a_400(choice):
 CUSTOM = {"type": "custom_tool_call", "call_id": "c", "name": "run", "input": "x"}
 SHELL = {"type": "exec", "command": ["ls"], "env": {}}
 ITEMS = {
+    "a message whose type is null": (
+        {"type": None, "role": "user", "content": "x"}, {"role": "user", "content": "x"},
+    ),
     "a call in a namespace": (
         {"type": "function_call", "call_id": "c", "name": "spawn_agent", "namespace": "team_v1",
          "arguments": "{}"},

@@ -244,6 +244,8 @@ PARTS = [
      [{"role": "tool", "tool_call_id": "c", "content": "a"}, {"role": "user", "content": "b"}]),
     ([{"function_response": {"name": "look", "response": {"error": "a"}}}],
      [{"role": "tool", "tool_call_id": "call_look", "content": '{"error":"a"}'}]),
+    ([{"functionResponse": {"id": "c", "response": "a"}}],
+     [{"role": "tool", "tool_call_id": "c", "content": "a"}]),
     ([{"functionResponse": {"id": "c", "response": {"output": {"a": 1}}}}],
      [{"role": "tool", "tool_call_id": "c", "content": '{"output":{"a":1}}'}]),
     ([{"functionResponse": {"id": "c", "parts": [
@@ -322,7 +324,7 @@ SCHEMAS = [
      {"type": "object", "additionalProperties": {"type": "string"}}),
     ({"type": "OBJECT", "additionalProperties": False, "format": "x", "default": {"any_of": 1}},
      {"type": "object", "additionalProperties": False, "format": "x", "default": {"any_of": 1}}),
-    ({"type": ["string", "null"]}, {"type": ["string", "null"]}),
+    ({"type": ["STRING", "null"]}, {"type": ["string", "null"]}),
     (None, {"type": "object", "properties": {}}),
     ({}, {}),
 ]  # fmt: skip

@@ -275,6 +275,8 @@ def _blob(blob: Blob, where: str) -> dict[str, Any]:
 
 def _text(response: Any) -> str:
     """A result as text: itself where it is nothing else, JSON otherwise."""
+    if isinstance(response, str):
+        return response
     if isinstance(response, dict) and len(response) == 1:
         ((name, value),) = response.items()
         if name in TEXTS and isinstance(value, str):

@@ -36,8 +36,8 @@ def json_schema(schema: Any) -> Any:
 
 
 def _value(name: str, value: Any) -> Any:
-    if name == "type" and isinstance(value, str):
-        return value.lower()
+    if name == "type":
+        return [*map(_lower, value)] if isinstance(value, list) else _lower(value)
     if name in SCHEMAS:
         return json_schema(value)
     if name in LISTS and isinstance(value, list):
@@ -47,6 +47,10 @@ def _value(name: str, value: Any) -> Any:
     if name in COUNTS and isinstance(value, str) and value.isdecimal() and value.isascii():
         return int(value[:18])
     return value
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

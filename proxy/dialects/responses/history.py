@@ -55,7 +55,7 @@ def messages(value: str | list[Any], past: Past) -> list[dict[str, Any]]:
 def _item(given: Any, where: str, absent: Absent) -> items.Item | None:
     """An item, None for one that is left out."""
     if isinstance(given, dict):
-        kind = given.get("type", "message")  # messages may leave it out
+        kind = given.get("type") or "message"  # messages may leave it out
         if isinstance(kind, str) and kind in HOSTED:
             absent.leave(kind, f"{where}.type")
             return None

@@ -29,7 +29,7 @@ class Tool(Struct):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
     format: freeform.Format | None = None
-    tools: list[Any] = []
+    tools: list[Any] | None = None
     """Those of a namespace."""
 
 
@@ -93,7 +93,7 @@ class Tools:
             raise BadRequest(f"{where}.name: a tool needs a name", param=f"{where}.name")
         if kind == NAMESPACE:
             before = len(self.names)
-            for place, inner in enumerate(tool.tools):
+            for place, inner in enumerate(tool.tools or ()):
                 self._tool(inner, f"{where}.tools[{place}]", tool.name)
             self.names.introduce(
                 before, f"{tool.name}: {tool.description}" if tool.description else ""

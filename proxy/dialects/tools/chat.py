@@ -3,7 +3,7 @@
 Nearly all chats have functions only, and pass as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -193,79 +193,119 @@ def _function(call: Any, names: Names, memory: Memory, where: str) -> Any:
     return {**rest, "type": FUNCTION, FUNCTION: function}
 
 
+class Begun(Struct):
+    """A call of a stream."""
+
+    head: dict[str, Any]
+    """Its first piece, but for the function."""
+    name: str = ""
+    """What has come of the function's name."""
+    reader: freeform.Reader | None = None
+    """Of a text tool's call, once the agent knows of it."""
+    open: bool = False
+    """Whether the agent knows of it."""
+
+
 class Calls:
     """Calls of text tools in a reply, whole or as it comes."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._readers: dict[tuple[int, int], freeform.Reader] = {}
+        self._begun: dict[tuple[Any, int], Begun] = {}
+        """By choice and index."""
 
     def whole(self, reply: bytes) -> bytes:
         """A reply whose text tools are called as the agent knows them."""
-        return self._translated(reply, "message", self._message)
+        return _translated(reply, "message", self._message)
 
     def chunk(self, data: bytes) -> bytes:
         """The same of a stream's chunk."""
-        return self._translated(data, "delta", self._delta)
+        return _translated(data, "delta", self._delta)
 
-    def _translated(self, data: bytes, name: str, of: Any) -> bytes:
-        fields = _fields.decode(data)
-        if fields.get("choices", NULL) == NULL:
-            return data
-        choices = _dicts.decode(fields["choices"])
-        for choice in choices:
-            if isinstance(choice.get(name), dict):
-                of(choice)
-        fields["choices"] = Raw(_encode(choices))
-        return _encode(fields)
-
-    def _custom(self, call: Any) -> str:
-        """The text tool that a call names, "" for any other."""
-        function = call.get(FUNCTION) if isinstance(call, dict) else None
-        name = function.get("name") if isinstance(function, dict) else None
-        tool = self._names.tool(name) if isinstance(name, str) and name else None
-        return tool.name if tool is not None and tool.kind == CUSTOM else ""
+    def _text_tool(self, name: Any) -> str:
+        """The text tool that a function stands for, "" for any other."""
+        tool = self._names.tool(name) if isinstance(name, str) else Tool("")
+        return tool.name if tool.kind == CUSTOM else ""
 
     def _message(self, choice: dict[str, Any]) -> None:
         calls = choice["message"].get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
-            if name := self._custom(call):
-                arguments = call.pop(FUNCTION).get("arguments")
-                text = freeform.read(arguments) if isinstance(arguments, str) else ""
+            function = call.get(FUNCTION) if isinstance(call, dict) else None
+            if isinstance(function, dict) and (name := self._text_tool(function.get("name"))):
+                text = freeform.read(_arguments(function))
+                del call[FUNCTION]
                 call |= {"type": CUSTOM, CUSTOM: {"name": name, "input": text}}
 
     def _delta(self, choice: dict[str, Any]) -> None:
         delta, at = choice["delta"], choice.get("index", 0)
         calls = delta.get("tool_calls")
-        if isinstance(calls, list):
-            made = [self._piece(at, place, call) for place, call in enumerate(calls)]
-            delta["tool_calls"] = [call for call in made if call]
+        made = [
+            told
+            for place, call in enumerate(calls if isinstance(calls, list) else ())
+            if (told := self._piece(at, place, call)) is not None
+        ]
         if choice.get("finish_reason") is not None:
-            rest = [
-                {"index": index, CUSTOM: {"input": text}}
-                for (of, index), reader in self._readers.items()
-                if of == at and (text := reader.end())
-            ]
-            if rest:
-                delta["tool_calls"] = [*delta.get("tool_calls", ()), *rest]
-        if delta.get("tool_calls") == []:
-            del delta["tool_calls"]
+            made += self._ended(at)
+        if made:
+            delta["tool_calls"] = made
+        else:
+            delta.pop("tool_calls", None)
 
     def _piece(self, at: Any, place: int, call: Any) -> Any:
-        if not isinstance(call, dict):
+        """What the agent gets of a piece; None where it must wait for the rest of the name."""
+        function = call.get(FUNCTION) if isinstance(call, dict) else None
+        if not isinstance(function, dict):
             return call
         index = call.get("index", place)
-        key = (at if isinstance(at, int) else 0, index if isinstance(index, int) else place)
-        custom: dict[str, Any] = {}
-        if name := self._custom(call):
-            self._readers[key] = freeform.Reader()
-            custom["name"] = name
-        if (reader := self._readers.get(key)) is None:
+        begun = self._begun.get((at, index))
+        if begun is None:
+            head = {name: value for name, value in call.items() if name != FUNCTION}
+            begun = self._begun[at, index] = Begun(head)
+        name, arguments = function.get("name"), _arguments(function)
+        if not begun.open:
+            begun.name += name if isinstance(name, str) else ""
+            return self._opened(begun, arguments) if arguments else None
+        if begun.reader is None:
             return call
-        function = call.get(FUNCTION)
-        arguments = function.get("arguments") if isinstance(function, dict) else None
-        custom["input"] = reader.feed(arguments) if isinstance(arguments, str) else ""
-        if not name and not custom["input"]:
-            return None
-        kept = {key: value for key, value in call.items() if key not in (FUNCTION, "type")}
-        return {**kept, **({"type": CUSTOM} if name else {}), CUSTOM: custom}
+        text = begun.reader.feed(arguments)
+        return {"index": index, CUSTOM: {"input": text}} if text else None
+
+    def _opened(self, begun: Begun, arguments: str) -> dict[str, Any]:
+        """The beginning of a call, whose name is whole."""
+        begun.open = True
+        name = self._text_tool(begun.name)
+        if not name:
+            return {**begun.head, FUNCTION: {"name": begun.name, "arguments": arguments}}
+        begun.reader = freeform.Reader()
+        text = begun.reader.feed(arguments)
+        return {**begun.head, "type": CUSTOM, CUSTOM: {"name": name, "input": text}}
+
+    def _ended(self, at: Any) -> list[dict[str, Any]]:
+        """What is left of a choice's calls."""
+        made = []
+        for (of, index), begun in self._begun.items():
+            if of != at:
+                continue
+            if not begun.open:
+                made.append(self._opened(begun, ""))
+            if begun.reader is not None and (text := begun.reader.end()):
+                made.append({"index": index, CUSTOM: {"input": text}})
+        return made
+
+
+def _arguments(function: dict[str, Any]) -> str:
+    arguments = function.get("arguments")
+    return arguments if isinstance(arguments, str) else ""
+
+
+def _translated(data: bytes, name: str, of: Callable[[dict[str, Any]], None]) -> bytes:
+    """A reply, or a chunk, each of whose choices has been gone through."""
+    fields = _fields.decode(data)
+    if fields.get("choices", NULL) == NULL:
+        return data
+    choices = _dicts.decode(fields["choices"])
+    for choice in choices:
+        if isinstance(choice.get(name), dict):
+            of(choice)
+    fields["choices"] = Raw(_encode(choices))
+    return _encode(fields)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.dialects import opaque
+from odradek.proxy.dialects import history, opaque
 from odradek.proxy.dialects.gemini import fields
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.tools.hosted import Absent
@@ -158,23 +158,15 @@ class Contents:
         signed = opaque.unpack(part.thought_signature)
         if part.function_call is not None:
             call: Call = fields.taken(part.function_call, Call, f"{where}.functionCall")
-            self._reply().setdefault("tool_calls", []).append(self._called(call))
+            history.reply(self.messages).setdefault("tool_calls", []).append(self._called(call))
         elif part.thought:
-            message = self._reply("content", "tool_calls")
+            message = history.reply(self.messages, "content", "tool_calls")
             message["thoughts"] = message.get("thoughts", "") + (part.text or "")
         elif part.text:
-            message = self._reply("tool_calls")
+            message = history.reply(self.messages, "tool_calls")
             message["content"] = (message["content"] or "") + part.text
         if signed:
-            self._reply()["reasoning"] = signed
-
-    def _reply(self, *full: str) -> dict[str, Any]:
-        """The assistant's message that goes on, a new one if it has one of `full` already."""
-        last = self.messages[-1] if self.messages else None
-        if last is None or last["role"] != "assistant" or any(last.get(name) for name in full):
-            last = {"role": "assistant", "content": None}
-            self.messages.append(last)
-        return last
+            history.reply(self.messages)["reasoning"] = signed
 
     def _called(self, call: Call) -> dict[str, Any]:
         arguments = self._memory.arguments(call.id or "", call.args or {})
@@ -205,7 +197,7 @@ class Contents:
 
     def _show(self, role: str, shown: list[dict[str, Any]]) -> None:
         if shown:
-            self.messages.append({"role": role, "content": _content(shown)})
+            self.messages.append({"role": role, "content": history.content(shown)})
 
     def _answered(self, answer: Answer, where: str) -> dict[str, Any]:
         text = _text(answer.response)
@@ -218,7 +210,7 @@ class Contents:
         return {
             "role": "tool",
             "tool_call_id": self._answers(answer),
-            "content": _content(pieces) if pieces else "",
+            "content": history.content(pieces),
         }
 
     def _answers(self, answer: Answer) -> str:
@@ -282,10 +274,3 @@ def _text(response: Any) -> str:
         if name in TEXTS and isinstance(value, str):
             return value
     return "" if response is None else msgspec.json.encode(response).decode()
-
-
-def _content(pieces: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """One text stands as it is: templates then see what a plain string gives."""
-    if len(pieces) == 1 and pieces[0]["type"] == "text":
-        return str(pieces[0]["text"])
-    return pieces

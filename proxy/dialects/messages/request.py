@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from msgspec import Raw, Struct
 
 from odradek.proxy.body import UNREADABLE
+from odradek.proxy.dialects import history
 from odradek.proxy.dialects.dialect import Terms, taken, typed, unreadable
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.messages import tools
@@ -295,20 +296,13 @@ def _misplaced(where: str, role: str) -> BadRequest:
 
 
 def _said(role: str, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"role": role, "content": _content(parts)}] if parts else []
-
-
-def _content(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """One text stands as it is: templates then see what a plain string gives."""
-    if len(parts) == 1 and parts[0]["type"] == "text":
-        return str(parts[0]["text"])
-    return parts
+    return [{"role": role, "content": history.content(parts)}] if parts else []
 
 
 def _result(content: str | list[Shown] | None, where: str) -> Any:
     if not isinstance(content, list):
         return content or ""
-    return _content([_part(block, where) for block in content]) if content else ""
+    return history.content([_part(block, where) for block in content]) if content else ""
 
 
 def _part(block: Shown, where: str) -> dict[str, Any]:

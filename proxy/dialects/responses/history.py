@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.dialects import opaque
+from odradek.proxy.dialects import history, opaque
 from odradek.proxy.dialects.dialect import taken
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.responses import items
@@ -69,14 +69,14 @@ def _add(made: list[dict[str, Any]], item: items.Item, where: str, past: Past) -
         content = _content(item.output, f"{where}.output")
         made.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
     elif isinstance(item, items.FunctionCall | items.CustomCall | items.ShellCall):
-        _reply(made).setdefault("tool_calls", []).append(_call(item, past))
+        history.reply(made).setdefault("tool_calls", []).append(_call(item, past))
     elif isinstance(item, items.ShellOutput):
         named = item.call_id or item.id or ""
         made.append({"role": "tool", "tool_call_id": named, "content": item.output})
     elif isinstance(item, items.Reasoning):
         text = "".join(part.text for part in item.content or ())
         if text := text or opaque.unpack(item.encrypted_content) or "":
-            _reply(made, "reasoning", "content", "tool_calls")["reasoning"] = text
+            history.reply(made, "reasoning", "content", "tool_calls")["reasoning"] = text
     elif isinstance(item, items.Compaction):
         _sum_up(made, item, where, past.absent)
     elif isinstance(item, items.AgentMessage):
@@ -89,7 +89,7 @@ def _add(made: list[dict[str, Any]], item: items.Item, where: str, past: Past) -
 def _say(made: list[dict[str, Any]], item: items.Message, where: str) -> None:
     if item.role == "assistant":
         text = _text(item.content, where)
-        _reply(made, "content", "tool_calls")["content"] = text
+        history.reply(made, "content", "tool_calls")["content"] = text
     else:
         role = "user" if item.role == "user" else "system"
         made.append({"role": role, "content": _content(item.content, f"{where}.content")})
@@ -121,15 +121,6 @@ def _sum_up(made: list[dict[str, Any]], item: items.Compaction, where: str, abse
         made.append({"role": "user", "content": SUMMARY.format(text)})
 
 
-def _reply(made: list[dict[str, Any]], *full: str) -> dict[str, Any]:
-    """The assistant's message that goes on, a new one if it has one of `full` already."""
-    last = made[-1] if made else None
-    if last is None or last["role"] != "assistant" or any(last.get(name) for name in full):
-        last = {"role": "assistant", "content": None}
-        made.append(last)
-    return last
-
-
 def _text(content: str | list[items.Part], where: str) -> str:
     if isinstance(content, str):
         return content
@@ -143,15 +134,9 @@ def _text(content: str | list[items.Part], where: str) -> str:
 
 
 def _content(content: str | list[items.Part], where: str) -> str | list[dict[str, Any]]:
-    """One text stands as it is: templates then see what a plain string gives."""
     if isinstance(content, str):
         return content
-    if not content:
-        return ""
-    made = [_part(part, f"{where}[{place}]") for place, part in enumerate(content)]
-    if len(made) == 1 and made[0]["type"] == "text":
-        return str(made[0]["text"])
-    return made
+    return history.content([_part(part, f"{where}[{n}]") for n, part in enumerate(content)])
 
 
 def _part(part: items.Part, where: str) -> dict[str, Any]:

@@ -9,14 +9,20 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import clients_table
 import pytest
+from coding_agents import BIN, PROMPT
+from held import held
 from proxy_bench import KEY, Bench
 from stub_engine import StubEngine, listening
 
+from odradek.agents import Rollout
+from odradek.agents.rollout import GivenTask
+from odradek.agents.runners import HarnessRunner
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.app import Proxy, serving
 from odradek.proxy.settings import ProxySettings
@@ -112,6 +118,29 @@ def program():
 
 
 @pytest.fixture
+def hosted(stage, tmp_path, monkeypatch):
+    """Runs a harness against the stage, with a model that knows where it works."""
+    monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def run(name, script, given=PROMPT):
+        stage.engine.script = script
+        rollout = Rollout(
+            task=GivenTask(task_id="t", agent="a", input={"prompt": given}),
+            base_url=f"{stage.url}/e/e1/v1",
+            api_key=stage.token(),
+            model="policy",
+            episode_id="e1",
+        )
+        state = {"odradek.rollout": rollout}
+        context = SimpleNamespace(call_context=SimpleNamespace(state=state), task_id="e1")
+        await asyncio.wait_for(HarnessRunner(name).execute(context, None), LIMIT_S)
+        return held(stage)
+
+    return run
+
+
+@pytest.fixture
 async def outside(monkeypatch):
     """An HTTP proxy that lets nobody out; gives the hosts that were asked for."""
     asked = []
@@ -135,9 +164,13 @@ async def outside(monkeypatch):
 
 
 @pytest.fixture
-def row():
+def row(stage):
     """Takes down a row of the table that `scripts/clients --write` puts into the docs."""
-    return ROWS.append
+
+    def take(agent, way, episode):
+        ROWS.append(clients_table.row(agent, way, episode, stage.turns(episode.episode_id)))
+
+    return take
 
 
 def pytest_sessionfinish(exitstatus):

@@ -1,63 +1,16 @@
 """Real coding agents, as a harness sets them up and as the docs say: their files, and the log."""
 
-import asyncio
 import os
-import tempfile
-from types import SimpleNamespace
 
 import pytest
 from clients_table import VERSIONS
-from coding_agents import AGENTS, BIN, MADE, PROMPT, ROOT, Model, block
+from coding_agents import AGENTS, BIN, MADE, ROOT, Model, block
 from held import held
 from proxy_bench import KEY
 
-from odradek.agents import Rollout
 from odradek.agents.harnesses import HARNESSES
-from odradek.agents.rollout import GivenTask
-from odradek.agents.runners import HarnessRunner
-from odradek.schemas.sampling import sampling_of
 
 pytestmark = pytest.mark.clients
-LIMIT_S = 100
-
-
-@pytest.fixture
-def hosted(stage, tmp_path, monkeypatch):
-    """Runs a harness against the stage, with a model that knows where it works."""
-    monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-    async def run(name, script, given=PROMPT):
-        stage.engine.script = script
-        rollout = Rollout(
-            task=GivenTask(task_id="t", agent="a", input={"prompt": given}),
-            base_url=f"{stage.url}/e/e1/v1",
-            api_key=stage.token(),
-            model="policy",
-            episode_id="e1",
-        )
-        state = {"odradek.rollout": rollout}
-        context = SimpleNamespace(call_context=SimpleNamespace(state=state), task_id="e1")
-        await asyncio.wait_for(HarnessRunner(name).execute(context, None), LIMIT_S)
-        return held(stage)
-
-    return run
-
-
-def story(bench, episode, name="e1"):
-    """What the table says of an episode."""
-    turns = bench.turns(name)
-    sampled = {}
-    for turn in turns:
-        sampled = turn.request.sampling or sampled
-    drawn = sampling_of(sampled)
-    return {
-        "turns": len(turns),
-        "sequences": len(episode.sequences),
-        "breaks": sorted(broken.reason for broken in episode.breaks),
-        "temperature": drawn.temperature,
-        "bent": drawn.bent,
-    }
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -90,7 +43,7 @@ async def test_a_harness_plays_a_whole_task(name, stage, hosted, outside, tmp_pa
     assert broken == [entry.reason for entry in episode.breaks]
     assert (1 + len(broken), 0) == (len(episode.sequences), model.side)
     assert [] == outside, outside
-    row({"agent": name, "way": f"harness, {mode}", **story(stage, episode)})
+    row(name, f"harness, {mode}", episode)
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -101,7 +54,7 @@ async def test_the_docs_block_points_an_agent_at_the_proxy(
     agent = AGENTS[name]
     work = tmp_path / "work"
     work.mkdir()
-    stage.engine.script = model = Model(agent, work)
+    stage.engine.script = Model(agent, work)
     path = (agent.program.parent, BIN, ROOT / ".venv" / "bin", "/usr/bin", "/bin")
     environment = {
         **{key: value for key, value in os.environ.items() if "proxy" in key.lower()},
@@ -113,6 +66,4 @@ async def test_the_docs_block_points_an_agent_at_the_proxy(
     await shell(["/bin/sh", "-euc", block(name)], work, environment)
     assert "né\n" == (work / MADE).read_text()
     episode = held(stage, "my-episode")
-    row(
-        {"agent": name, "way": "by hand", "side": model.side, **story(stage, episode, "my-episode")}
-    )
+    row(name, "by hand", episode)

@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+from coding_agents import AGENTS
+
+from odradek.schemas.sampling import sampling_of
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "write-an-agent.md"
 FIGURES = ROOT / "docs" / "figures" / "clients.json"
@@ -29,15 +33,29 @@ def line(row):
     return "| " + " | ".join(map(str, cells)) + " |\n"
 
 
+def row(agent, way, episode, turns):
+    """What the figures hold of an episode that an agent played."""
+    sampled = {}
+    for turn in turns:
+        sampled = turn.request.sampling or sampled
+    drawn = sampling_of(sampled)
+    return {
+        "agent": agent,
+        "version": VERSIONS[AGENTS[agent].package],
+        "dialect": AGENTS[agent].dialect,
+        "way": way,
+        "turns": len(turns),
+        "sequences": len(episode.sequences),
+        "breaks": sorted({entry.reason for entry in episode.breaks}),
+        "temperature": drawn.temperature,
+        "bent": drawn.bent,
+    }
+
+
 def write(rows):
     """Bring figures and page up to date with what was just played."""
-    from coding_agents import AGENTS
-
     order = list(AGENTS)
-    made = [
-        {"version": VERSIONS[AGENTS[row["agent"]].package], "dialect": AGENTS[row["agent"]].dialect, **row}
-        for row in sorted(rows, key=lambda row: order.index(row["agent"]))
-    ]  # fmt: skip
+    made = sorted(rows, key=lambda row: order.index(row["agent"]))
     figures = {"command": "scripts/clients --write", "agents": made}
     FIGURES.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     before, _, rest = PAGE.read_text().partition(BEGIN)

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from stub_engine import tool_call
@@ -20,6 +22,7 @@ PYTHON = ROOT / ".venv-clients" / "bin"
 class Agent:
     """One coding agent, and what it calls its own."""
 
+    name: str
     program: Path
     package: str
     """As requirements/agents/package.json has it."""
@@ -45,36 +48,36 @@ SUBMIT = {
 FILE = {"content": "né\n"}
 AGENTS = {
     "claude-code": Agent(
-        BIN / "claude", "@anthropic-ai/claude-code", "messages",
+        "claude-code", BIN / "claude", "@anthropic-ai/claude-code", "messages",
         "Write", {"file_path": f"@@/{MADE}", **FILE}, heading="Claude Code",
     ),
     "codex": Agent(
-        BIN / "codex", "@openai/codex", "responses",
+        "codex", BIN / "codex", "@openai/codex", "responses",
         "exec_command", {"cmd": f"echo né > {MADE}"}, heading="Codex",
     ),
     "opencode": Agent(
-        BIN / "opencode", "opencode-ai", "chat",
+        "opencode", BIN / "opencode", "opencode-ai", "chat",
         "write", {"filePath": f"@@/{MADE}", **FILE}, respells=True, heading="opencode",
     ),
     "qwen-code": Agent(
-        BIN / "qwen", "@qwen-code/qwen-code", "chat",
+        "qwen-code", BIN / "qwen", "@qwen-code/qwen-code", "chat",
         "write_file", {"file_path": f"@@/{MADE}", **FILE}, respells=True, heading="Qwen Code",
     ),
     "pi": Agent(
-        BIN / "pi", "@earendil-works/pi-coding-agent", "chat",
+        "pi", BIN / "pi", "@earendil-works/pi-coding-agent", "chat",
         "write", {"path": MADE, **FILE}, respells=True, heading="pi",
     ),
     "gemini-cli": Agent(
-        BIN / "gemini", "@google/gemini-cli", "gemini",
+        "gemini-cli", BIN / "gemini", "@google/gemini-cli", "gemini",
         "write_file", {"file_path": f"@@/{MADE}", **FILE}, heading="Gemini CLI",
     ),
     "mini-swe-agent": Agent(
-        PYTHON / "mini", "mini-swe-agent", "chat",
+        "mini-swe-agent", PYTHON / "mini", "mini-swe-agent", "chat",
         "bash", {"command": f"echo né > {MADE}"}, last=(SUBMIT,), heading="mini-swe-agent",
     ),
     # It has no tools: it reads files out of the reply's text.
     "aider": Agent(
-        AIDER / "aider", "aider-chat", "chat", "", {}, heading="aider",
+        "aider", AIDER / "aider", "aider-chat", "chat", "", {}, heading="aider",
     ),
 }  # fmt: skip
 
@@ -97,6 +100,8 @@ class Model:
     agent: Agent
     work: Path
     """The folder that the agent works in; a pattern is resolved when it is needed."""
+    spelling: Callable = field(default=partial(json.dumps, ensure_ascii=False))
+    """How it writes the arguments of its calls."""
     made: list = field(default_factory=list)
     """What stood in the file when the model heard of it."""
     side: int = 0
@@ -122,8 +127,7 @@ class Model:
         """The call, or the text, that makes the file."""
         if not self.agent.tool:
             return {"content": f"I make it.\n\n{MADE}\n```\nné\n```\n"}
-        arguments = json.dumps(self.agent.arguments, ensure_ascii=False)
-        arguments = arguments.replace("@@", str(self.folder()))
+        arguments = self.spelling(self.agent.arguments).replace("@@", str(self.folder()))
         return {"content": "I make it.", "tool_calls": [tool_call(self.agent.tool, arguments)]}
 
     def folder(self):

@@ -16,8 +16,15 @@ def prepare(model: Model, home: Path) -> Setup:
             "GEMINI_MODEL": model.name,
             "GEMINI_CLI_HOME": str(home),
         },
-        files={".gemini/settings.json": as_json(SETTINGS)},
+        files={".gemini/settings.json": as_json({**SETTINGS, "modelConfigs": configs(model)})},
     )
+
+
+def configs(model: Model) -> dict[str, object]:
+    """The model as one of its own, or it adds a top_p and a top_k, and nothing could be trained."""
+    content = {"temperature": 1, "thinkingConfig": {"includeThoughts": True}}
+    alias = {"modelConfig": {"model": model.name, "generateContentConfig": content}}
+    return {"customAliases": {model.name: alias}}
 
 
 SETTINGS: Final = {

@@ -7,6 +7,8 @@ from odradek.agents.harnesses.harness import Harness, Model, Setup, as_json
 
 KEY: Final = "OPENAI_API_KEY"
 PROVIDER: Final = "odradek"
+AGENTS: Final = ("build", "plan", "general", "explore")
+"""Those it has of its own, sub-agents among them."""
 FOLDER: Final = ".config/opencode"
 INSTALLED: Final = {"packages": {"": {"dependencies": {"@opencode-ai/plugin": "*"}}}}
 """What its folder's package-lock.json must say, or each run installs that package from npm."""
@@ -51,6 +53,8 @@ def config(model: Model) -> dict[str, object]:
                 "models": {model.name: {}},
             }
         },
+        # By some models' names it would add a top_p, and nothing could be trained.
+        "agent": {agent: {"top_p": 1} for agent in AGENTS},
         "permission": {"webfetch": "deny", "websearch": "deny"},
     }
 

@@ -73,6 +73,7 @@ def play(tmp_path, monkeypatch):
 
     async def run(name, given="make a file", *, model="policy", more="", runs=1):
         probe = tmp_path / "probe"
+        probe.unlink(missing_ok=True)
         program = tmp_path / "bin" / HARNESSES[name].program
         program.write_text(FAKE.format(python=sys.executable, probe=str(probe), more=more))
         program.chmod(0o755)
@@ -162,6 +163,21 @@ async def test_telemetry_and_updates_are_off(play, name):
         assert not settings["general"]["enableAutoUpdate"]
         assert not settings["privacy"]["usageStatisticsEnabled"]
         assert not settings["telemetry"]["enabled"]
+
+
+async def test_agents_that_bend_the_distribution_are_set_straight(play):
+    """Their own top_p and top_k would leave every reply untrained."""
+    files = (await play("gemini-cli"))["files"]
+    aliases = json.loads(files[".gemini/settings.json"])["modelConfigs"]["customAliases"]
+    config = aliases["policy"]["modelConfig"]
+    assert (False, 1) == (
+        "extends" in aliases["policy"],
+        config["generateContentConfig"]["temperature"],
+    )
+    assert {"topP", "topK"}.isdisjoint(config["generateContentConfig"])
+    files = (await play("opencode"))["files"]
+    agents = json.loads(files[".config/opencode/opencode.json"])["agent"]
+    assert {1} == {settings["top_p"] for settings in agents.values()}
 
 
 @every

@@ -123,13 +123,13 @@ def hosted(stage, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    async def run(name, script, given=PROMPT):
+    async def run(name, script, *, model="policy"):
         stage.engine.script = script
         rollout = Rollout(
-            task=GivenTask(task_id="t", agent="a", input={"prompt": given}),
+            task=GivenTask(task_id="t", agent="a", input={"prompt": PROMPT}),
             base_url=f"{stage.url}/e/e1/v1",
             api_key=stage.token(),
-            model="policy",
+            model=model,
             episode_id="e1",
         )
         state = {"odradek.rollout": rollout}

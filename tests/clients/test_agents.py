@@ -9,8 +9,17 @@ from held import held
 from proxy_bench import KEY
 
 from odradek.agents.harnesses import HARNESSES
+from odradek.schemas.sampling import Sampling, sampling_of
 
 pytestmark = pytest.mark.clients
+MANY = "qwen3-kimi-k2-minimax-m2-gemini-2.5-glm-4.6"
+"""A model's name in which agents find those that they know."""
+
+
+def sampled(turns):
+    """In which ways turns were sampled."""
+    recorded = [turn.request.sampling for turn in turns if turn.request.sampling]
+    return {sampling_of(said) for said in recorded}
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -43,7 +52,16 @@ async def test_a_harness_plays_a_whole_task(name, stage, hosted, outside, tmp_pa
     assert broken == [entry.reason for entry in episode.breaks]
     assert (1 + len(broken), 0) == (len(episode.sequences), model.side)
     assert [] == outside, outside
+    assert {Sampling(1.0)} == sampled(stage.turns())
     row(name, f"harness, {mode}", episode)
+
+
+@pytest.mark.parametrize("name", HARNESSES)
+async def test_no_models_name_bends_what_is_sampled(name, stage, hosted, tmp_path):
+    """Some agents know models by parts of their names, and add a top_p or a top_k for them."""
+    await hosted(name, Model(AGENTS[name], tmp_path / "odradek-*/work"), model=MANY)
+    assert {MANY} == {call["model"] for call in stage.engine.calls}
+    assert {Sampling(1.0)} == sampled(stage.turns())
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -66,4 +84,5 @@ async def test_the_docs_block_points_an_agent_at_the_proxy(
     await shell(["/bin/sh", "-euc", block(name)], work, environment)
     assert "né\n" == (work / MADE).read_text()
     episode = held(stage, "my-episode")
+    assert {Sampling(1.0)} == sampled(stage.turns("my-episode"))
     row(name, "by hand", episode)

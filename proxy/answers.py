@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from aiohttp import web
+
 from odradek.proxy import capture, salt, shapes
 from odradek.proxy.body import NULL, UNREADABLE, error_of, wrong
 from odradek.proxy.dialects.dialect import Ask, Dialect
@@ -67,3 +69,14 @@ def error_answer(error: ProxyError, dialect: Dialect) -> Answer:
     """An error as an answer, with Retry-After where trying again may help."""
     again = {"Retry-After": str(error.retry_after_s)} if error.retriable else FINAL
     return Answer(status=error.status, headers=JSON | again, chunks=(dialect.error(error),))
+
+
+def of_http(error: web.HTTPException) -> ProxyError:
+    """What aiohttp itself refuses, as an error of ours."""
+
+    class Http(ProxyError):
+        status = error.status
+        kind = "invalid_request_error"
+        code = "bad_request"
+
+    return Http(error.reason)

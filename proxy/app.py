@@ -18,7 +18,7 @@ from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.infra.surroundings import address
 from odradek.proxy.access import Gate, Permit
-from odradek.proxy.answers import JSON, error_answer
+from odradek.proxy.answers import JSON, error_answer, of_http
 from odradek.proxy.call import LEFT
 from odradek.proxy.calls import Calls
 from odradek.proxy.dialects import (
@@ -46,8 +46,8 @@ from odradek.proxy.errors import (
     ProxyMisconfigured,
 )
 from odradek.proxy.policies import PolicyVersions
-from odradek.proxy.pool import Pool
-from odradek.proxy.quiet import http_log
+from odradek.proxy.pool import Pool, others
+from odradek.proxy.quiet import http_log, where
 from odradek.proxy.recorder import Recorder
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.serving import Versions
@@ -95,6 +95,7 @@ class Proxy:
         self.engine = Pool.of(
             settings, versions or PolicyVersions(settings.policy), clock, proves=proves
         )
+        self.others = others(settings, clock)
         self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
         self.stories = Stories(
             clock,
@@ -109,6 +110,7 @@ class Proxy:
             self.recorder,
             self.stories,
             clock,
+            self.others,
         )
         self.seals = Seals(
             self.recorder, self.stories, wait_s=settings.seal_wait_s, log_s=settings.log_timeout_s
@@ -151,7 +153,8 @@ class Proxy:
         return app
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
-        await self.engine.start()
+        for pool in (self.engine, *self.others.values()):
+            await pool.start()
         chores = [
             asyncio.create_task(chore) for chore in (self._sweep(), self._mend(), self._prove())
         ]
@@ -159,7 +162,8 @@ class Proxy:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
-        await self.engine.aclose()
+        for pool in (self.engine, *self.others.values()):
+            await pool.aclose()
 
     def _permit(self, request: web.Request) -> Permit:
         """What an agent's token opens: nothing once its episode has ended."""
@@ -195,7 +199,9 @@ class Proxy:
         wanted = request.match_info.get("model")
         dialect = dialect_of(request)
         if status == 200 and (wanted is not None or dialect is not CHAT):
-            body = models.told(body, wanted, dialect.name)
+            body = models.told(models.added(body, self.settings.models), wanted, dialect.name)
+        elif status == 200:
+            body = models.added(body, self.settings.models)
         elif status >= 400:
             headers, body = headers | JSON, dialect.refusal(body, status)
         return web.Response(status=status, headers=headers, body=body)
@@ -219,7 +225,7 @@ class Proxy:
         told = {
             "status": "ok", "writer": self.writer, "turns": self.recorder.turns,
             "episodes": len(self.stories), "lost": self.calls.lost, "refused": self.refused,
-            "failed": self.calls.failed,
+            "failed": self.calls.failed, "side_calls": self.calls.aside.count,
             "engines": {"up": self.engine.up, "all": len(self.engine)},
         }  # fmt: skip
         return _json(200, told)
@@ -345,32 +351,14 @@ class Proxy:
         except ProxyError as error:
             return error
         except web.HTTPException as error:
-            return _of_http(error)
+            return of_http(error)
         except ConnectionError:
             raise  # the client has left: nobody reads an answer
         # The one place: a bug in one call must not end the calls of all other episodes. The type
         # is logged and no text, since that may hold what an agent said.
         except Exception as error:  # noqa: BLE001
-            log.error("a bug answered 500: %s", _where(error))  # noqa: TRY400 - no content in logs
+            log.error("a bug answered 500: %s", where(error))  # noqa: TRY400 - no content in logs
             return ProxyError("the proxy failed on this call")
-
-
-def _where(error: Exception) -> str:
-    """Type and innermost place of an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
-    return f"{type(error).__name__} at {place}"
-
-
-def _of_http(error: web.HTTPException) -> ProxyError:
-    class Http(ProxyError):
-        status = error.status
-        kind = "invalid_request_error"
-        code = "bad_request"
-
-    return Http(error.reason)
 
 
 def _json(status: int, value: object) -> web.Response:

@@ -49,10 +49,12 @@ class Asking:
     Args:
         engine: The pool.
         training: What is written into calls, until an engine refuses a part of it.
+        salted: Whether they are the policy's, whose versions salt the calls.
     """
 
-    def __init__(self, engine: Pool, training: Training) -> None:
+    def __init__(self, engine: Pool, training: Training, *, salted: bool = True) -> None:
         self.training = training
+        self._salted = salted
         self._engine = engine
 
     async def ask(self, call: Call) -> Incoming:
@@ -108,7 +110,7 @@ class Asking:
             body,
             call.traceparent,
             episode=call.story.episode_id,
-            salt=call.ask.salt,
+            salt=call.ask.salt if self._salted else None,
             tried=call.tried,
             attempt=call.attempt,
         )

@@ -39,6 +39,7 @@ class Call:
         self.ask = ask
         self.story = story
         self.permit = permit
+        self.headers = client.headers
         self.retries = retries.count(client)
         self.supersedes: tuple[str, ...] = ()
         self.follows = False

@@ -3,21 +3,23 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiohttp import web
+from msgspec import Struct
 
 from odradek.infra import telemetry, trust
 from odradek.infra.crash import crash_point
 from odradek.proxy import answers, capture, retries, salt
 from odradek.proxy.access import Permit
+from odradek.proxy.aside import Aside
 from odradek.proxy.asking import Asking, Heard
 from odradek.proxy.call import Call, body_of, parent, told, why
 from odradek.proxy.commit import Commit, unseen
 from odradek.proxy.continuation import Bridging
 from odradek.proxy.counts import Counts
-from odradek.proxy.dialects.dialect import Dialect, Terms
+from odradek.proxy.dialects.dialect import Ask, Dialect, Terms
 from odradek.proxy.errors import (
     BudgetSpent,
     EngineError,
@@ -34,6 +36,7 @@ from odradek.proxy.pool import Pool
 from odradek.proxy.recorder import Draft, Recorder
 from odradek.proxy.relay import Relay
 from odradek.proxy.retries import Answer, Result
+from odradek.proxy.routes import routes
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.stories import Stories
 
@@ -41,6 +44,13 @@ UNDER_WAY: Final = 256
 """Replies on their way into the log at once. Where thousands of agents wait for one engine, their
 replies come together: were all of them read in one go, no acknowledgement would be, and the log's
 time-outs would pass although it takes turns."""
+
+
+class Engines(Struct):
+    """Engines that calls go to, and who asks them."""
+
+    asking: Asking
+    counts: Counts
 
 
 class Calls:
@@ -53,23 +63,36 @@ class Calls:
         recorder: Recorder,
         stories: Stories,
         clock: Callable[[], float],
+        others: Mapping[str, Pool],
     ) -> None:
         self.silence_s = SILENCE_S
         """After how long without a byte the agent of a stream gets a sign of life."""
         self.failed: Counter[str] = Counter()
         """Calls that no engine answered well, by the error's code."""
+        self.aside = Aside(
+            header=settings.side_call_header, without_tools=settings.side_calls_without_tools
+        )
         self._settings = settings
         self._limits = settings.limits()
-        self._asking = Asking(engine, settings.training())
-        self._counts = Counts(
-            engine, deadline_s=settings.call_s, at_once=settings.calls_per_episode
-        )
+        self._own = self._engines(engine)
+        self._routes = routes(settings.models, settings.policy)
+        self._others = {
+            route: self._engines(others[name], salted=False)
+            for name, route in self._routes.items()
+            if route.engine
+        }
+        """The engines of names that are mapped to others than the policy's own."""
         self._places = asyncio.Semaphore(UNDER_WAY)
         self._recorder = recorder
         self._commit = Commit(recorder, required=settings.durability == "required")
         self._stories = stories
         self._clock = clock
         self._bridging = Bridging(engine) if settings.continuation == "bridge" else None
+
+    def _engines(self, pool: Pool, *, salted: bool = True) -> "Engines":
+        known = self._settings
+        counts = Counts(pool, deadline_s=known.call_s, at_once=known.calls_per_episode)
+        return Engines(Asking(pool, known.training(), salted=salted), counts)
 
     @property
     def lost(self) -> int:
@@ -128,11 +151,12 @@ class Calls:
     def _terms(self, permit: Permit) -> Terms:
         return Terms(
             sampling=permit.sampling,
-            training=self._asking.training,
+            training=self._own.asking.training,
             model=permit.model,
             limits=self._limits,
             memory=self._stories.memory(permit.episode_id),
             hosted=self._settings.hosted_tools,
+            routes=self._routes,
         )
 
     async def count(self, client: web.Request, permit: Permit, dialect: Dialect) -> int:
@@ -140,7 +164,7 @@ class Calls:
         ask = dialect.ask(await body_of(client), self._terms(permit))
         story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         try:
-            return await self._counts.count(story, ask, self._max_calls(permit))
+            return await self._of(ask).counts.count(story, ask, self._max_calls(permit))
         finally:
             if permit.unattributed:
                 self._stories.drop(story)
@@ -167,7 +191,8 @@ class Calls:
         call.supersedes = retries.superseded(call.story, call.ask.digest)
         if call.permit.unattributed:
             await self._commit.open(call)
-        if self._bridging is not None:
+        call.story.has_tools = call.story.has_tools or not call.ask.toolless
+        if self._bridging is not None and self._of(call.ask) is self._own:
             await self._bridging.prepare(call)
         return await (self._whole(call) if call.line is None else self._stream(call, call.line))
 
@@ -205,7 +230,7 @@ class Calls:
     async def _whole(self, call: Call) -> web.StreamResponse:
         while True:
             heard = await self._hear(call)
-            if self._asking.again(call, heard.raised):
+            if self._of(call.ask).asking.again(call, heard.raised):
                 continue
             if heard.raised is not None:
                 return await self._failed(call, self._told(call, heard.raised), heard.status)
@@ -213,7 +238,7 @@ class Calls:
                 captured, answer = answers.taken(heard.status, heard.headers, heard.body, call.ask)
                 if captured[0].error and heard.good:
                     error = EngineError(captured[0].error)
-                    if self._asking.again(call, error):
+                    if self._of(call.ask).asking.again(call, error):
                         continue
                     self._told(call, error)
                 return await self._answered(call, heard.status, captured, answer)
@@ -227,7 +252,7 @@ class Calls:
             raised = heard.raised or (
                 EngineError(salt.unsaid(relay.error)) if relay.error else None
             )
-            if line.begun or not self._asking.again(call, raised):
+            if line.begun or not self._of(call.ask).asking.again(call, raised):
                 break
         line.watch(always)
         if raised is None and not heard.good:
@@ -263,7 +288,7 @@ class Calls:
         """What an engine answers; a stream, or what is to be one, goes through the relay."""
         heard = Heard()
         try:
-            async with self._limited(call), await self._asking.ask(call) as upstream:
+            async with self._limited(call), await self._of(call.ask).asking.ask(call) as upstream:
                 heard.status = upstream.status
                 heard.headers = answers.headers(upstream.headers, call.ask)
                 if relay is not None and heard.good:
@@ -300,6 +325,11 @@ class Calls:
         trust.moved(trust.FAILED, code=error.code)
         return error
 
+    def _of(self, ask: Ask) -> "Engines":
+        """The engines that its model's name stands for."""
+        route = ask.route
+        return self._others[route] if route is not None and route.engine else self._own
+
     def _limited(self, call: Call) -> asyncio.Timeout:
         """The engines' time, of which another engine has what the first one left."""
         now = time.perf_counter()
@@ -315,6 +345,7 @@ class Calls:
         self, call: Call, captured: list[capture.Captured], status: int
     ) -> tuple[Draft, ...]:
         """A turn for each choice of the reply."""
+        aside, toolless = self.aside.why(call), self.aside.toolless(call)
         sent = call.sent
         if sent is not None:
             sent.heard(one.versions for one in captured)
@@ -332,6 +363,8 @@ class Calls:
                 retries=call.retries,
                 cut=cut,
                 supersedes=call.supersedes[place] if place < len(call.supersedes) else "",
+                aside=aside,
+                toolless=toolless,
                 inferred=sent.inferred if sent else None,
                 salt=sent.salt if sent else None,
                 traceparent=call.traceparent,

@@ -9,6 +9,7 @@ nothing of an answer.
 import asyncio
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -17,8 +18,14 @@ import msgspec
 from circuitbreaker import CircuitBreaker
 
 from odradek.proxy import salt as salts
-from odradek.proxy.errors import EngineBroke, EngineError, EngineUnreachable
+from odradek.proxy.errors import (
+    EngineBroke,
+    EngineError,
+    EngineUnreachable,
+    ProxyMisconfigured,
+)
 from odradek.proxy.logprobs import Proving
+from odradek.proxy.routes import routes
 from odradek.proxy.serving import UNKNOWN, Serving, Versions
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.upstream import BUSY, Attempt, Engine, Incoming
@@ -115,6 +122,23 @@ class Member:
             log.warning("engine %s %s", self.engine.url, state)
 
 
+def others(settings: ProxySettings, clock: Callable[[], float]) -> "dict[str, Pool]":
+    """By the agents' name for a model, the engines of those that are mapped to other ones.
+
+    Raises ProxyMisconfigured.
+    """
+    found = {}
+    for name, route in routes(settings.models, settings.policy).items():
+        key = os.environ.get(route.key_env, "") if route.key_env else ""
+        if route.key_env and not key:
+            raise ProxyMisconfigured(
+                f"models.{name}: the variable {route.key_env}, which is to hold its key, is not set"
+            )
+        if route.engine:
+            found[name] = Pool.at(route.engine.split(","), key, settings, UNKNOWN, clock)
+    return found
+
+
 class Pool:
     """Sends requests to one of several engines. Its errors are those of `Engine`.
 
@@ -157,15 +181,30 @@ class Pool:
         proves: bool = False,
     ) -> "Pool":
         """The engines that the settings name, and no others: no request chooses an address."""
+        key = settings.engine_key.get_secret_value()
+        return cls.at(settings.engine_urls, key, settings, versions, clock, proves=proves)
+
+    @classmethod
+    def at(
+        cls,
+        urls: Iterable[str],
+        key: str,
+        settings: ProxySettings,
+        versions: Versions,
+        clock: Callable[[], float],
+        *,
+        proves: bool = False,
+    ) -> "Pool":
+        """Engines at these addresses, which take this key."""
         engines = [
             Engine(
                 url,
-                key=settings.engine_key.get_secret_value(),
+                key=key,
                 connect_s=settings.engine_connect_s,
                 read_s=settings.engine_read_s or None,
                 max_bytes=settings.max_reply_bytes,
             )
-            for url in settings.engine_urls
+            for url in urls
         ]
         return cls(
             engines,

@@ -64,6 +64,9 @@ class Draft(msgspec.Struct, kw_only=True):
     """The version that the call's salt stands for."""
     traceparent: str | None = None
     standing: Standing | None = None
+    aside: str = ""
+    """Why it is not trained on whatever it holds."""
+    toolless: bool = False
     media: int | None = None
     """Which of its messages, its reply the last of them, is the first that is more than text."""
     turn_id: str = ""
@@ -280,7 +283,8 @@ class Recorder:
             cut=draft.cut,
             supersedes=draft.supersedes,
             error=captured.error,
-            untrainable=UNSEEN if unseen else captured.untrainable,
+            untrainable=draft.aside or (UNSEEN if unseen else captured.untrainable),
+            toolless=draft.toolless,
             continuation=told(draft.standing, captured),
         )
 

@@ -11,6 +11,7 @@ from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import ProxyMisconfigured
+from odradek.proxy.routes import Mapped
 from odradek.schemas.codec import MAX_DEPTH
 from odradek.schemas.sampling import COLDEST
 
@@ -72,6 +73,15 @@ class ProxySettings(BaseSettings):
     temperature: float = Field(default=1.0, ge=COLDEST, allow_inf_nan=False)
     """At which calls are sampled whose client names no temperature; under `sampling = force`, all
     of them. What a task's own `sampling` says goes before it."""
+    models: dict[str, Mapped] = {}
+    """What else an agent calls models: by name `engine` (its address; without it the policy's
+    own), `model` (its name there), `key_env` (the variable with its key), and `trained`, false
+    unless set. Such as {"small": {}}: asked of the policy, recorded, and never trained on."""
+    side_calls_without_tools: bool = False
+    """Whether calls without tools are beside the task where the episode's others have some:
+    recorded, and never trained on."""
+    side_call_header: str = ""
+    """A request header that says of a call that it is beside the task, such as X-Side-Call."""
     hosted_tools: Hosted = "drop"
     """What becomes of tools that only a vendor's own servers have, such as a search of the web:
     `drop`, the engine does not get them, and the turn and the header X-Odradek-Dropped name them;
@@ -122,6 +132,14 @@ class ProxySettings(BaseSettings):
     """Tokens of one episode, prompts and replies, after which no further call is taken."""
     shutdown_s: float = Field(default=5.0, ge=0)
     """How long calls in flight may go on after SIGTERM."""
+
+    @field_validator("models")
+    @classmethod
+    def _mapped(cls, value: dict[str, Mapped]) -> dict[str, Mapped]:
+        for mapped in value.values():
+            if "engine" in mapped:
+                mapped["engine"] = cls._roots(mapped["engine"])
+        return value
 
     @field_validator("engine_url")
     @classmethod

@@ -72,6 +72,8 @@ class Story:
         self.seal_lock = asyncio.Lock()
         self.branches = Branches()
         self.memory = Memory()
+        self.has_tools = False
+        """Whether some call of the episode had tools."""
         self.tools: set[str] = set()
         self.unsure: list[Pending] = []
         self.slimmed: set[str] = set()

@@ -216,8 +216,10 @@ class Story:
         continuity = Continuity()
         turns = self.ordered()
         superseded = self.superseded(turns)
+        has_tools = any(turn.request.tools_digest for turn in turns)
         for turn in turns:
-            continuity.add(turn, "superseded" if turn.turn_id in superseded else "")
+            aside = "side_call" if turn.toolless and has_tools and not turn.error else ""
+            continuity.add(turn, "superseded" if turn.turn_id in superseded else aside)
         sequences = continuity.sequences()
         size = sum(len(run.ids) + len(run.logprobs) for run in sequences) * 4 // 3
         if size + 256 * len(turns) + 4096 > EPISODES.max_bytes:

@@ -24,10 +24,12 @@ from odradek.proxy.dialects.dialect import (
 )
 from odradek.proxy.dialects.tools import chat as own
 from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
+from odradek.proxy.routes import Route
 
 TRUE: Final = Raw(b"true")
 NULL: Final = Raw(b"null")
 FORCED: Final = ("logprobs", "return_token_ids", "return_weight_versions")
+NO_TRAINING: Final = sampling.Training.of({})
 KEPT: Final = frozenset({"messages", "tools", "functions", "stream", "stream_options", *FORCED})
 """Fields that a token's `sampling` never sets."""
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -62,14 +64,15 @@ class Chat:
             flags = asked(fields, terms)
         except bodies.UNREADABLE as error:
             raise unreadable(error) from None
-        for name in FORCED:
+        plain = is_plain(flags)
+        for name in () if plain else FORCED:
             fields[name] = TRUE
         return Ask(
             dialect=self,
             body=_encode(fields),
             digest=fingerprint(body),
             messages=messages,
-            logprobs=logprobs,
+            logprobs=logprobs or plain,
             origin=texts,
             dropped=dropped,
             **flags,
@@ -148,21 +151,24 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
 
     Raises BadRequest, or what `body.UNREADABLE` lists.
     """
-    if terms.training.force:
+    route = terms.routes.get(maybe(fields, "model", _str) or "") if terms.routes else None
+    plain = route is not None and route.plain
+    training = NO_TRAINING if plain else terms.training
+    if training.force:
         sampling.force(fields)
-    for name, value in terms.sampling.items():
+    for name, value in terms.sampling.items() if not plain else ():
         if name not in KEPT:
             fields[name] = Raw(_encode(value))
     stream = maybe(fields, "stream", _bool) or False
     model = maybe(fields, "model", _str) or ""
     n = maybe(fields, "n", _int) or 1
-    tools = fields.get("tools")
-    tools = None if tools == NULL else tools
+    tools = _tools(fields)
     _bound(fields, n, tools, terms)
     harm.refuse(fields)
     own = salt.taken(fields)
-    if terms.model and terms.model != model:
-        fields["model"] = Raw(_encode(terms.model))
+    name = terms.model or model if route is None else route.named(model, terms.model)
+    if name != model:
+        fields["model"] = Raw(_encode(name))
     options = maybe(fields, "stream_options", _options) or {}
     usage = maybe(options, "include_usage", _bool) or False
     if stream and not usage:
@@ -171,17 +177,35 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
         options.pop("continuous_usage_stats", None)
         fields["stream_options"] = Raw(_encode(options))
     return {
-        "model": terms.model or model,
+        "model": name,
         "stream": stream,
         "n": n,
         "tools": tools,
-        "sampling": sampling.settle(fields, terms.training),
-        "token_ids": maybe(fields, "return_token_ids", _bool) or False,
-        "weight_versions": maybe(fields, "return_weight_versions", _bool) or False,
+        "sampling": sampling.settle(fields, training),
+        # Where nothing is asked for that the agent has not asked for, nothing is taken out either.
+        "token_ids": maybe(fields, "return_token_ids", _bool) or plain,
+        "weight_versions": maybe(fields, "return_weight_versions", _bool) or plain,
         "usage": usage,
         "media": media.requested(fields),
+        "route": route,
+        "toolless": tools is None,
         "salt": own,
     }
+
+
+def _tools(fields: dict[str, Raw]) -> Raw | None:
+    """A request's tools, or functions in the older way to have some; None for none."""
+    for name in ("tools", "functions"):
+        tools = fields.get(name)
+        if tools is not None and tools != NULL and bytes(tools).strip(b"[] \t\r\n"):
+            return tools
+    return None
+
+
+def is_plain(flags: dict[str, Any]) -> bool:
+    """Whether the call goes out with nothing in it but what the agent asked for."""
+    route: Route | None = flags["route"]
+    return route is not None and route.plain
 
 
 def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: Terms) -> None:

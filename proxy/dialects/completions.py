@@ -111,9 +111,10 @@ class Completions:
             raise unreadable(error) from None
         if flags["n"] * len(prompts) > terms.limits.n:
             raise LimitExceeded(f"prompt: at most {terms.limits.n} choices in all", param="prompt")
-        if not logprobs:
+        plain = chat.is_plain(flags)
+        if not logprobs and not plain:
             fields["logprobs"] = Raw(b"0")
-        for name in ("return_token_ids", "return_weight_versions"):
+        for name in () if plain else ("return_token_ids", "return_weight_versions"):
             fields[name] = chat.TRUE
         messages = [Raw(_encode({"role": "user", "content": prompt})) for prompt in prompts]
         return Ask(
@@ -122,7 +123,7 @@ class Completions:
             digest=fingerprint(body),
             messages=messages[:1],
             prompts=tuple(messages) if len(messages) > 1 else (),
-            logprobs=logprobs,
+            logprobs=logprobs or plain,
             **flags,
         )
 

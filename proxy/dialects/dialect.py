@@ -21,6 +21,7 @@ from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.sampling import ALL_TOKENS, Training
 from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import BadRequest, ProxyError, Unsupported
+from odradek.proxy.routes import Route
 from odradek.proxy.sse import ServerEvent
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
@@ -53,6 +54,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     memory: Memory = Memory()
     """What the episode's earlier replies were."""
+    routes: dict[str, Route] = {}
+    """What some names of models stand for."""
     hosted: Hosted = "drop"
     """What becomes of tools that no engine has."""
 
@@ -79,6 +82,10 @@ class Ask(Struct, frozen=True, kw_only=True):
     usage: bool = False
     media: bool = False
     """Whether some field beside the messages holds media."""
+    route: Route | None = None
+    """Where it goes, where its model's name is mapped."""
+    toolless: bool = False
+    """Whether the model has no tools."""
     salt: str = ""
     """Digest of the agent's own salt; `body` holds none."""
     prompts: tuple[Raw, ...] = ()

@@ -1,6 +1,7 @@
 """Lists of models, as the clients of OpenAI, Anthropic and Google ask for them."""
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -12,6 +13,21 @@ from odradek.proxy.errors import EngineError, NoSuchModel
 
 class _List(Struct):
     data: list[dict[str, Any]] = []
+
+
+def added(body: bytes, names: Iterable[str]) -> bytes:
+    """The engine's list with names that the proxy maps; as it is where it cannot be read."""
+    wanted = list(names)
+    if not wanted:
+        return body
+    try:
+        listed = msgspec.json.decode(body, type=dict[str, Any])
+        known = msgspec.convert(listed.get("data", []), list[dict[str, Any]])
+    except UNREADABLE:
+        return body
+    there = {model.get("id") for model in known}
+    more = [{"id": name, "object": "model", "created": 0} for name in wanted if name not in there]
+    return msgspec.json.encode({**listed, "data": [*known, *more]})
 
 
 def told(body: bytes, wanted: str | None, dialect: str) -> bytes:

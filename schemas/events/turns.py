@@ -163,6 +163,8 @@ class Turn(Event, frozen=True, tag="turn", kw_only=True):
     error: str = ""
     untrainable: str = ""
     """Why this turn cannot be trained on although it succeeded, such as `no_token_ids`."""
+    toolless: bool = False
+    """It had no tools, where such a call is beside the task once its episode has some."""
     continuation: Continuation = UNTOLD
 
 

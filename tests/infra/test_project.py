@@ -1,5 +1,6 @@
 """A project file is read strictly, overridden by the environment, and shown with its origins."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,20 @@ def test_the_file_becomes_the_environment_of_the_process(tmp_path: Path) -> None
         "ODRADEK_TRAINER_LOSS": "grpo",
         "ODRADEK_TRAINER_LEARNING_RATE": "0.001",
     }
+
+
+def test_an_agents_other_models_reach_the_proxy(tmp_path: Path) -> None:
+    """As the table that they are written as, and a mistake in one of them has its place."""
+    text = "[proxy.models]\ntitle = {}\nsmall = { engine = 'http://x:1/v1', trained = true }\n"
+    (told,) = load(project(tmp_path, text), {}).environment("proxy").items()
+
+    assert told[0] == "ODRADEK_PROXY_MODELS"
+    assert json.loads(told[1]) == {
+        "title": {},
+        "small": {"engine": "http://x:1", "trained": True},
+    }
+    with pytest.raises(ProjectError, match=r"proxy\.models\.small\.engin"):
+        load(project(tmp_path, "[proxy.models]\nsmall = { engin = 'http://x' }\n"), {})
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:

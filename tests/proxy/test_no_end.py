@@ -14,7 +14,7 @@ from odradek.schemas.events import parsed
 from .test_chunkings import BODIES, events
 from .test_shapes import DIALECTS
 
-PATHS = list(BODIES)
+PATHS = [*BODIES, "gemini"]
 SO = {"role": "assistant", "content": "so"}
 
 
@@ -70,7 +70,16 @@ def pair(make):
     return start
 
 
+def address(path, stream):
+    """Where a dialect is spoken; Google's names the model, and says whether it streams."""
+    if path == "gemini":
+        path = "/models/m:streamGenerateContent?alt=sse" if stream else "/models/m:generateContent"
+    return f"/e/e1/v1{path}"
+
+
 def asked(path, stream):
+    if path == "gemini":
+        return {"contents": [{"parts": [{"text": "hi"}]}]}
     thinking = {"thinking": {"type": "disabled"}} if path == "/messages" else {}
     return {"model": "m", **BODIES[path], **thinking, "stream": stream}
 
@@ -95,7 +104,7 @@ async def test_before_the_agent_has_seen_anything_another_engine_is_asked(pair, 
             wire = b": nothing\n\n"
         first.wire = wire if end else b": nothing\n\n" + DONE
         status, _, answer = await bench.post(
-            f"/e/e1/v1{path}", asked(path, stream), token=bench.token()
+            address(path, stream), asked(path, stream), token=bench.token()
         )
         assert (200, 1, 1) == (status, len(first.calls), len(other.calls))
         (turn,) = bench.turns()
@@ -127,7 +136,9 @@ async def test_a_reply_that_breaks_unseen_is_asked_for_elsewhere(pair, path, str
     """The connection ends behind the head of the answer."""
     async with pair() as (bench, first, _):
         first.breaks, first.wire = True, b": hm\n\n"
-        status, _, _ = await bench.post(f"/e/e1/v1{path}", asked(path, stream), token=bench.token())
+        status, _, _ = await bench.post(
+            address(path, stream), asked(path, stream), token=bench.token()
+        )
         assert 200 == status
         assert [""] == [turn.error for turn in bench.turns()]
 
@@ -138,7 +149,7 @@ async def test_a_stream_that_begins_with_an_error_is_asked_for_elsewhere(pair, p
     """And where all engines answer so, its agent gets a status, so that SDKs try again."""
     async with pair() as (bench, first, other):
         first.wire = failure if isinstance(failure, bytes) else event(failure)
-        target, token = f"/e/e1/v1{path}", bench.token()
+        target, token = address(path, True), bench.token()
         status, _, _ = await bench.post(target, asked(path, True), token=token)
         assert 200 == status
         other.wire = first.wire
@@ -156,7 +167,7 @@ async def test_what_the_agent_has_seen_is_not_asked_for_again(pair, path):
         begun = b"".join(map(event, [ROLE, chunk({"content": "so"})]))
         first.wire = begun + event(chunk(finish="abort")) + DONE
         status, _, answer = await bench.post(
-            f"/e/e1/v1{path}", asked(path, True), token=bench.token()
+            address(path, True), asked(path, True), token=bench.token()
         )
         assert (200, 0) == (status, len(other.calls))
         assert b"error" in answer.split(b"\n\n")[-2]
@@ -175,7 +186,7 @@ async def test_an_only_engine_that_gives_up_is_a_502(make, path, stream):
     async with listening(engine.app()) as url, make(engine_url=url) as bench:
         engine.body, engine.wire = spoken(path, "abort")
         status, headers, answer = await bench.post(
-            f"/e/e1/v1{path}", asked(path, stream), token=bench.token()
+            address(path, stream), asked(path, stream), token=bench.token()
         )
         assert (502, "1", 1) == (status, headers["Retry-After"], len(engine.calls))
         assert "abort" in json.loads(answer)["error"]["message"]
@@ -217,7 +228,7 @@ async def test_a_whole_reply_to_who_asked_for_a_stream_becomes_one(make, path):
     engine = Scripted()
     async with listening(engine.app()) as url, make(engine_url=url) as bench:
         engine.body, _ = spoken(path, "stop")
-        target = f"/e/e1/v1{path}"
+        target = address(path, True)
         status, headers, answer = await bench.post(target, asked(path, True), token=bench.token())
         assert (200, "text/event-stream") == (status, headers["Content-Type"].split(";")[0])
         assert b"so" in joined(answer, True)

@@ -98,6 +98,25 @@ async def test_a_stream_that_falls_silent_is_kept_alive(soon, engine, path):
         assert ("", "", first.completion) == (first.error, first.untrainable, second.completion)
 
 
+async def test_googles_stream_is_kept_alive_by_blank_lines(soon, engine):
+    """A comment is an event to its own client; a blank line is nothing, in an array as well."""
+    for alt in ("?alt=sse", ""):
+        engine.gate.clear()
+        async with soon() as bench, ClientSession() as session:
+            async with session.post(
+                f"{bench.url}/e/e1/v1beta/models/m:streamGenerateContent{alt}",
+                json={"contents": [{"parts": [{"text": "hi"}]}]},
+                headers={"x-goog-api-key": bench.token()},
+            ) as answer:
+                seen = await heard(answer, b"\n", 12)
+                engine.gate.set()
+                seen += await answer.content.read()
+            (turn,) = bench.turns()
+            assert "" == turn.error
+            told = [json.loads(one) for one in events(seen)] if alt else json.loads(seen)
+            assert "STOP" == told[-1]["candidates"][0]["finishReason"]
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_an_engine_that_says_nothing_at_all_is_waited_for(soon, engine, path):
     """Also where the head of its answer comes with the first token."""

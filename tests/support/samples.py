@@ -76,6 +76,7 @@ SAMPLES: dict[str, events.Event] = {
         supersedes="turn-0",
         error="none",
         untrainable="no_token_ids",
+        toolless=True,
         continuation=events.Continuation(mode="render", reason="not_prefix_monotonic", index=7),
     ),
     "sealed": events.Sealed(

@@ -1,0 +1,49 @@
+"""Where calls of an agent's other model names go, and which calls are beside its task.
+
+Agents ask for more than the task needs: a title, a summary of what a tool said, whether some text
+is safe. With the episode's reward on such calls a model would learn titles.
+"""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Mapped(TypedDict, total=False):
+    """What a model's name stands for, as settings have it."""
+
+    engine: str
+    model: str
+    trained: bool
+    key_env: str
+
+
+class Route(Struct, frozen=True):
+    """What a model's name stands for."""
+
+    engine: str = ""
+    """Its address, or several, comma separated; "" for the policy's own."""
+    model: str = ""
+    """The model's name there; "" for the policy's, or at another engine the agent's word for it."""
+    trained: bool = False
+    key_env: str = ""
+    """The environment variable that holds the engine's key, if it wants one."""
+    policy: str = ""
+    """What the policy's own engine calls it, where a call's token does not say."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the call goes out as it came: no vendor knows the fields that a turn needs."""
+        return bool(self.engine) and not self.trained
+
+    def named(self, model: str, policy: str) -> str:
+        """The name that the engine is asked for."""
+        return self.model or (model if self.engine else policy or self.policy or model)
+
+
+def routes(models: Mapping[str, Mapped], policy: str) -> dict[str, Route]:
+    """The routes of all names that settings map."""
+    return {name: Route(**mapped, policy=policy) for name, mapped in models.items()}

@@ -1,0 +1,244 @@
+"""Calls beside the task: recorded, counted, part of the conversation, and never trained on."""
+
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from stub_engine import StubEngine, listening
+
+from odradek.proxy.errors import ProxyMisconfigured
+from odradek.proxy.settings import ProxySettings
+from odradek.schemas import codec
+from odradek.schemas.events import Opened, Sealed, Turn
+from odradek.streams.story import Story
+
+HI = [{"role": "user", "content": "hi"}]
+FUNCTION = {"name": "look", "parameters": {"type": "object"}}
+TOOLS = {
+    "/chat/completions": [{"type": "function", "function": FUNCTION}],
+    "/messages": [{"name": "look", "input_schema": {"type": "object"}}],
+    "/responses": [{"type": "function", **FUNCTION}],
+}
+BODIES = {
+    "/chat/completions": {"messages": HI},
+    "/messages": {"messages": HI, "max_tokens": 9},
+    "/responses": {"input": "hi"},
+}
+PATHS = list(BODIES)
+
+
+async def ask(bench, path="/chat/completions", headers=None, model="policy", **more):
+    body = {"model": model, **BODIES.get(path, {"prompt": "x"}), **more}
+    status, _, answer = await bench.post(
+        f"/e/e1/v1{path}", body, token=bench.token(), headers=headers
+    )
+    assert 200 == status, answer
+    return answer
+
+
+def why(bench):
+    return [turn.untrainable for turn in bench.turns()]
+
+
+def left_out(bench):
+    """What the assembler leaves out of the episode, and what its conversation holds."""
+    story = Story(
+        Opened(episode_id="e1", task_id="t1", agent="a", sample=0, group_size=1), 0, 0.0, None
+    )
+    for turn in bench.turns():
+        story.add(codec.decode(codec.encode(turn), Turn))
+    story.seal(Sealed(episode_id="e1", writer=bench.proxy.writer, n_turns=len(bench.turns())), 1.0)
+    said = [bool(one.reply) for one in story.conversation().turns]
+    names = {turn.turn_id: place for place, turn in enumerate(bench.turns())}
+    return {names[one]: reason for one, reason in story.episode().left_out.items()}, said
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", [*PATHS, "/completions"])
+async def test_a_mapped_name_is_asked_of_the_policy_and_not_trained_on(make, engine, path, stream):
+    """The engine knows one model only; the turn has its tokens, and is counted."""
+    async with make(models={"small": {}, "mine": {"trained": True}}) as bench:
+        token = bench.token(model="policy")
+        for model in ("policy", "small", "mine", "other"):
+            body = {"model": model, **BODIES.get(path, {"prompt": "x"}), "stream": stream}
+            status, _, _ = await bench.post(f"/e/e1/v1{path}", body, token=token)
+            assert 200 == status
+        assert ["policy"] * 4 == [call["model"] for call in engine.calls]
+        assert ["", "side_call", "", ""] == why(bench)
+        assert bench.turns()[1].completion.logprobs
+        assert ({1: "side_call"}, [True] * 4) == left_out(bench)
+        assert 1 == bench.proxy.calls.aside.count
+
+
+@asynccontextmanager
+async def vendor(make, **mapped):
+    """A proxy whose agents' small model is another engine's."""
+    engine = StubEngine()
+    async with listening(engine.app()) as url:
+        engine.url = url
+        async with make(models={"small": {"engine": url, **mapped}}) as bench:
+            yield bench, engine
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", [*PATHS, "/completions"])
+async def test_a_name_of_another_engine_goes_there_as_it_came(
+    make, engine, monkeypatch, path, stream
+):
+    """Its own key, its own model, and no field that only vLLM knows."""
+    monkeypatch.setenv("VENDOR_KEY", "sesame")
+    async with vendor(make, model="big-1", key_env="VENDOR_KEY") as (bench, other):
+        answer = await ask(bench, path, model="small", stream=stream)
+        assert answer
+        await ask(bench, path, stream=stream)
+        (call,), (own,) = other.calls, engine.calls
+        assert ("big-1", "policy") == (call["model"], own["model"])
+        assert "Bearer sesame" == other.headers[0]["Authorization"]
+        assert "Authorization" not in engine.headers[0]
+        sent = {"model", "messages", "prompt", "stream", "stream_options", "max_tokens"}
+        assert set() == call.keys() - sent
+        assert {"return_token_ids", "cache_salt", "temperature"} <= own.keys()
+        assert ["side_call", ""] == why(bench)
+        assert ["", ""] == [turn.error for turn in bench.turns()]
+        assert "big-1" == bench.turns()[0].model
+
+
+async def test_what_another_engine_answers_reaches_the_agent_as_it_is(make):
+    """Log probabilities, ids: nothing was asked for, so nothing is taken out."""
+    async with vendor(make) as (bench, other):
+        ours = json.loads(await ask(bench, model="small", logprobs=True))
+        body = {"model": "small", "messages": HI, "logprobs": True}
+        other.calls.clear()
+        bench.url = other.url
+        _, _, theirs = await bench.post("/v1/chat/completions", body)
+        assert json.loads(theirs) == ours
+        assert ours["choices"][0]["logprobs"]["content"]
+
+
+async def test_another_engines_name_may_be_trained_on(make):
+    """Then its turns hold its tokens, and versions that it names itself."""
+    async with vendor(make, trained=True) as (bench, other):
+        await ask(bench, model="small")
+        (turn,) = bench.turns()
+        assert ("", "engine") == (turn.untrainable, turn.versions_from)
+        assert "cache_salt" not in other.calls[0]
+
+
+async def test_a_token_without_a_model_leaves_the_policys_name(make, engine):
+    """That is what its engine serves."""
+    async with make(models={"small": {}, "tiny": {"model": "lora-2"}}, policy="p3") as bench:
+        await ask(bench, model="small")
+        await ask(bench, model="tiny")
+        assert ["p3", "lora-2"] == [call["model"] for call in engine.calls]
+
+
+async def test_tokens_of_a_mapped_name_are_counted_where_it_goes(make, engine):
+    """Other engines have other tokens."""
+    async with vendor(make) as (bench, other):
+        for model in ("small", "policy"):
+            body = {"model": model, "messages": HI}
+            await bench.post("/e/e1/v1/messages/count_tokens", body, token=bench.token())
+        assert (1, 1) == (other.counted, engine.counted)
+
+
+async def test_mapped_names_are_models_that_there_are(make):
+    """Agents look for them in the list."""
+    async with make(models={"small": {}}) as bench:
+        listed = await bench.agent().models.list()
+        assert ["policy", "small"] == [model.id for model in listed.data]
+        assert "small" == (await bench.agent().models.retrieve("small")).id
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"small": {"engine": "ftp://x"}}, {"small": {"engine": "http://a:b@c"}},
+        {"small": {"colour": "red"}}, {"small": "policy"}, {"small": {"trained": "perhaps"}},
+    ],
+)  # fmt: skip
+def test_a_mapping_that_cannot_work_is_refused_at_start(bad):
+    """With the name of the setting."""
+    with pytest.raises(ValueError, match="models"):
+        ProxySettings(models=bad)
+
+
+async def test_a_key_that_is_not_there_is_refused_at_start(make):
+    """And the variable is named."""
+    with pytest.raises(ProxyMisconfigured, match="NO_SUCH_KEY"):
+        async with make(models={"small": {"engine": "http://x", "key_env": "NO_SUCH_KEY"}}):
+            pass
+
+
+def test_models_come_out_of_the_environment(monkeypatch):
+    """As JSON, like every table."""
+    monkeypatch.setenv("ODRADEK_PROXY_MODELS", '{"small": {"engine": "http://x:1/v1/"}}')
+    assert {"small": {"engine": "http://x:1"}} == ProxySettings().models
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_header_says_that_a_call_is_beside_the_task(make, path):
+    """One that the settings name, and no other."""
+    async with make(side_call_header="X-Side-Call") as bench:
+        for headers in ({"x-side-call": "title"}, {"X-Side-Call": ""}, {"X-Other": "1"}, {}):
+            await ask(bench, path, headers)
+        assert ["side_call", "", "", ""] == why(bench)
+        assert ({0: "side_call"}, [True] * 4) == left_out(bench)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_calls_without_tools_are_beside_a_task_that_has_some(make, path):
+    """Also those that came before it: the assembler has seen the whole episode."""
+    async with make(side_calls_without_tools=True) as bench:
+        await ask(bench, path)
+        await ask(bench, path, tools=[])
+        await ask(bench, path, tools=TOOLS[path])
+        await ask(bench, path)
+        await ask(bench, path, tools=TOOLS[path])
+        assert ["", "", "", "side_call", ""] == why(bench)
+        expected = {0: "side_call", 1: "side_call", 3: "side_call"}
+        assert (expected, [True] * 5) == left_out(bench)
+
+
+async def test_a_task_without_tools_is_no_side_call(make):
+    """Whatever the setting."""
+    async with make(side_calls_without_tools=True) as bench:
+        await ask(bench)
+        await ask(bench)
+        assert ({}, ["", ""]) == (left_out(bench)[0], why(bench))
+
+
+async def test_functions_are_tools(make):
+    """The older way to have some."""
+    async with make(side_calls_without_tools=True) as bench:
+        await ask(bench, functions=[FUNCTION])
+        await ask(bench)
+        assert ({1: "side_call"}, ["", "side_call"]) == (left_out(bench)[0], why(bench))
+
+
+async def test_nothing_is_beside_the_task_unless_it_is_asked_for(bench):
+    """All of it is off by default."""
+    await ask(bench)
+    await ask(bench, tools=TOOLS["/chat/completions"])
+    await ask(bench, headers={"X-Side-Call": "1"}, model="small")
+    assert ({}, [""] * 3) == (left_out(bench)[0], why(bench))
+    assert {False} == {turn.toolless for turn in bench.turns()}
+
+
+async def test_an_error_keeps_its_own_name(make, engine):
+    """A side call that failed is left out as an error."""
+    async with make(models={"small": {}}, side_calls_without_tools=True) as bench:
+        engine.mode = "error"
+        body = {"model": "small", "messages": HI}
+        await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+        engine.mode = "ok"
+        await ask(bench, tools=TOOLS["/chat/completions"])
+        assert {0: "error"} == left_out(bench)[0]
+
+
+async def test_a_conversation_goes_on_behind_a_side_call(make):
+    """A summary that the next prompt begins with: the next turn is trained on."""
+    async with make(models={"small": {}}) as bench:
+        summary = json.loads(await ask(bench, model="small"))["choices"][0]["message"]
+        await ask(bench, messages=[*HI, summary, {"role": "user", "content": "go on"}])
+        assert ({0: "side_call"}, ["side_call", ""]) == (left_out(bench)[0], why(bench))
+        assert bench.turns()[1].request.base == bench.turns()[0].turn_id

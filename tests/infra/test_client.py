@@ -56,6 +56,7 @@ async def test_a_subscription_from_the_end_sees_only_what_comes(bus):
 @pytest.mark.parametrize(
     "since",
     [0, np.int64(0), np.array(0), time.time() - 3600, np.float64(time.time() - 3600), Decimal(1)],
+    ids=["0", "int64", "array", "time", "float64", "Decimal"],
 )
 async def test_an_offset_or_a_time_may_be_any_librarys_number(bus, since):
     """Whole ones are offsets, others are times."""

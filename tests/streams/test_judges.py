@@ -105,7 +105,7 @@ class Called:
         (lambda _: 1, False),
         (len, False),
     ],
-    ids=repr,
+    ids=["async", "partial", "callable", "method", "class", "lambda", "builtin"],
 )
 def test_async_is_what_is_declared_so(function, expected):
     """A function, a method, a partial, or an object that is called."""

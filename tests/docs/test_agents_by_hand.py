@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clients_table import VERSIONS
+from clients_table import BEGIN, END, FIGURES, PAGE, VERSIONS, table
 from coding_agents import AGENTS, PROMPT, block
 
 from odradek.infra import tokens
@@ -64,6 +64,15 @@ def test_a_block_points_the_agent_at_the_proxy(name: str, tmp_path: Path) -> Non
     address = PROXY + ADDRESS.get(agent.dialect, "/e/my-episode/v1")
     places = [*seen["arguments"], *seen["variables"].values(), *seen["files"]]
     assert [] != [text for text in places if re.search(rf"{address}(?![\w/])", text)]
+
+
+def test_the_table_is_what_was_played() -> None:
+    """`scripts/clients --write` brings page and figures up to date, with the versions it played."""
+    figures = json.loads(FIGURES.read_text())
+    _, _, rest = PAGE.read_text().partition(BEGIN)
+    assert table(figures) == rest.partition(END)[0]
+    played = {row["agent"]: row["version"] for row in figures["agents"]}
+    assert {name: VERSIONS[agent.package] for name, agent in AGENTS.items()} == played
 
 
 def test_the_agents_versions_stand_in_one_file() -> None:

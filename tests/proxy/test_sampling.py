@@ -7,6 +7,7 @@ from samplings import BENT
 
 from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.gemini import GEMINI
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas.sampling import NEUTRAL, STRICT, sampling_of
@@ -269,3 +270,38 @@ async def test_without_all_of_it_no_base_speaks_for_a_turn(bench, engine):
         messages += [json.loads(answer)["choices"][0]["message"], *HI]
     left = {name: value for name, value in LEFT_OUT.items() if name != "min_p"}
     assert [left, left] == [turn.request.sampling for turn in bench.turns()]
+
+
+TEXT = {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}
+DECLARED = {"tools": [{"functionDeclarations": [{"name": "look", "parameters": PARAMETERS}]}]}
+GOOGLES = [
+    ({}, ""), ({"topP": 1, "topK": 0, "presencePenalty": 0}, ""), ({"topP": None}, ""),
+    ({"topP": 0.95}, "top_p"), ({"topK": 64}, "top_k"), ({"frequencyPenalty": 0.1}, "frequency_penalty"),
+    ({"presence_penalty": 0.1}, "presence_penalty"), ({"seed": 3, "stopSequences": ["x"]}, ""),
+    ({"responseMimeType": "application/json"}, "response_format"),
+    ({"responseSchema": {"type": "STRING"}}, "response_format"),
+    ({"responseMimeType": "text/plain", "maxOutputTokens": 5}, ""),
+    ({"thinkingConfig": {"thinkingBudget": 128}}, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "bent"), GOOGLES)
+def test_googles_names_are_read_as_what_the_engine_gets(config, bent):
+    """Their command line sends topP and topK in every call."""
+    body = json.dumps({**TEXT, "generationConfig": {"temperature": 0.7, **config}}).encode()
+    ask = GEMINI.ask(body, Terms())
+    assert (0.7, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).bent)
+    assert NEUTRAL.keys() <= json.loads(ask.body).keys()
+    forced = GEMINI.ask(body, Terms(training=FORCED))
+    assert (0.8, "") == (
+        sampling_of(forced.sampling).temperature,
+        sampling_of(forced.sampling).bent,
+    )
+
+
+@pytest.mark.parametrize(("mode", "bent"), [("AUTO", ""), ("NONE", ""), ("ANY", "tool_choice")])
+def test_googles_forced_tools_bend(mode, bent):
+    """Whatever the mode is called."""
+    config = {"toolConfig": {"functionCallingConfig": {"mode": mode}}}
+    ask = GEMINI.ask(json.dumps({**TEXT, **DECLARED, **config}).encode(), Terms())
+    assert bent == sampling_of(ask.sampling).bent

@@ -11,6 +11,7 @@ class AgentSettings(BaseSettings):
         env_prefix="ODRADEK_AGENT_",
         env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         populate_by_name=True,
         use_attribute_docstrings=True,
     )
@@ -52,6 +53,7 @@ class DispatchSettings(BaseSettings):
         env_prefix="ODRADEK_DISPATCH_",
         env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         populate_by_name=True,
         use_attribute_docstrings=True,
     )

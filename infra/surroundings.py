@@ -43,6 +43,24 @@ def address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def roots(text: str) -> tuple[str, ...]:
+    """Addresses of servers, comma separated, each once and without a slash or /v1 at its end.
+
+    Raises ValueError, which never quotes an address: it may hold a credential.
+    """
+    found = [url.rstrip("/").removesuffix("/v1") for url in _parts(text)]
+    for url in found:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        if "@" in url:
+            raise ValueError(
+                "holds a credential, which would be printed (the proxy has engine_key)"
+            )
+        if not _host(url) or not _port(url):
+            raise ValueError("names no host, or a port that is none: http://127.0.0.1:8000")
+    return tuple(dict.fromkeys(found))
+
+
 def settle() -> None:
     """Complete this process' own variables, which all that it starts inherits.
 
@@ -57,6 +75,14 @@ def settle() -> None:
 
 def _parts(text: str) -> list[str]:
     return [part for part in (each.strip() for each in text.split(",")) if part]
+
+
+def _port(url: str) -> bool:
+    """Whether an address has a port that can be one, or none."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _host(url: str) -> str:

@@ -1,19 +1,24 @@
 """Settings of the proxy."""
 
+from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.surroundings import Host
+from odradek.infra.surroundings import Host, roots
 from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.routes import Mapped
 from odradek.schemas.codec import MAX_DEPTH
+from odradek.schemas.events import Timeouts
 from odradek.schemas.sampling import COLDEST
+
+HOSTS_WAIT_S: Final = Timeouts().seal_s
+"""How long agent hosts wait for a seal where the task does not say."""
 
 
 def on_loopback(host: str) -> bool:
@@ -33,6 +38,7 @@ class ProxySettings(BaseSettings):
         env_prefix="ODRADEK_PROXY_",
         env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         populate_by_name=True,
         use_attribute_docstrings=True,
     )
@@ -144,13 +150,10 @@ class ProxySettings(BaseSettings):
     @field_validator("engine_url")
     @classmethod
     def _roots(cls, value: str) -> str:
-        urls = [url.strip().rstrip("/").removesuffix("/v1") for url in value.split(",")]
-        for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError("must start with http:// or https://")
-            if "@" in url:
-                raise ValueError("holds a credential, which would be printed: use engine_key")
-        return ",".join(dict.fromkeys(urls))
+        found = roots(value)
+        if not found:
+            raise ValueError("names no engine: http://127.0.0.1:8000")
+        return ",".join(found)
 
     @property
     def engine_urls(self) -> list[str]:
@@ -172,6 +175,8 @@ class ProxySettings(BaseSettings):
 
     def check(self) -> None:
         """Hold the settings against each other. Raises ProxyMisconfigured."""
+        for line in self._contradictions():
+            raise ProxyMisconfigured(line)
         if on_loopback(self.host):
             return
         if self.auth == "none":
@@ -183,4 +188,17 @@ class ProxySettings(BaseSettings):
             raise ProxyMisconfigured(
                 f"refusing unattributed calls on {self.host}: they carry no token, so they are "
                 "for loopback only (ODRADEK_PROXY_UNATTRIBUTED=false)"
+            )
+
+    def _contradictions(self) -> Iterator[str]:
+        """Each pair that cannot work, with its reason."""
+        if self.seal_wait_s >= HOSTS_WAIT_S:
+            yield (
+                f"seal_wait_s ({self.seal_wait_s:g}) must be below the {HOSTS_WAIT_S:g} s that "
+                "hosts wait for a seal (timeouts.seal_s): they would give up just before it comes"
+            )
+        if self.log_patience_s <= self.log_timeout_s:
+            yield (
+                f"log_patience_s ({self.log_patience_s:g}) must be above log_timeout_s "
+                f"({self.log_timeout_s:g}): the proxy would end before one turn could be late"
             )

@@ -17,6 +17,7 @@ class StreamsSettings(BaseSettings):
         env_prefix="ODRADEK_STREAMS_",
         env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         extra="forbid",
         use_attribute_docstrings=True,
     )

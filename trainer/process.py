@@ -19,6 +19,7 @@ from odradek.trainer.feed import LogFeed
 from odradek.trainer.grpo import LogTrainer
 from odradek.trainer.hands import Hands
 from odradek.trainer.lineage import Lineage
+from odradek.trainer.pairs import without_effect
 from odradek.trainer.placement import VISIBLE, refuse_launchers, visible
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.standing import Standing, lineage_of, read_log, stand
@@ -41,6 +42,8 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
     chosen = visible(settings.device, torch.cuda.device_count(), os.environ)
     if chosen is not None:  # before anything asks for a GPU: after that it counts for nothing
         os.environ[VISIBLE] = chosen
+    for line in without_effect(settings):
+        log.warning("%s", line)
     telemetry.setup("trainer")
     quiet()
     torch.set_num_threads(settings.threads)

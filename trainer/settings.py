@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.infra.surroundings import roots
 from odradek.schemas.sampling import COLDEST
 from odradek.schemas.topics import BATCHES
 from odradek.trainer.advantages import Baseline
 from odradek.trainer.consumption import Rules
 from odradek.trainer.drawn import Take, Truncated
+from odradek.trainer.pairs import contradictions
 from odradek.trainer.rows import Weigh
 
 
@@ -22,6 +24,7 @@ class TrainerSettings(BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )
@@ -58,7 +61,7 @@ class TrainerSettings(BaseSettings):
     """Of AdamW: how long it remembers squared gradients."""
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients longer than this are shortened to it; 0 for no bound."""
-    epsilon_low: float = Field(default=0.2, ge=0)
+    epsilon_low: float = Field(default=0.2, ge=0, le=1)
     """How far below 1 a probability ratio counts."""
     epsilon_high: float = Field(default=0.28, ge=0)
     """How far above 1 a probability ratio counts."""
@@ -115,12 +118,15 @@ class TrainerSettings(BaseSettings):
     threads: int = Field(default=1, ge=1)
     """Threads of torch on the CPU; 1 where other processes share it."""
 
+    @field_validator("engine_urls")
+    @classmethod
+    def _roots(cls, value: str) -> str:
+        return ",".join(roots(value))
+
     @model_validator(mode="after")
-    def _whole_micro_batches(self) -> "TrainerSettings":
-        if self.rows_per_step % self.micro_rows:
-            raise ValueError(
-                f"micro_rows ({self.micro_rows}) must divide rows_per_step ({self.rows_per_step})"
-            )
+    def _consistent(self) -> "TrainerSettings":
+        for line in contradictions(self):
+            raise ValueError(line)
         return self
 
     @property
@@ -136,8 +142,7 @@ class TrainerSettings(BaseSettings):
     @property
     def engines(self) -> tuple[str, ...]:
         """Addresses of the engines, without a slash or /v1 at the end."""
-        urls = (url.strip().rstrip("/") for url in self.engine_urls.split(","))
-        return tuple(url.removesuffix("/v1") for url in urls if url)
+        return roots(self.engine_urls)
 
     @property
     def rules(self) -> Rules:

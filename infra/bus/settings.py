@@ -18,6 +18,7 @@ class BusSettings(BaseSettings):
         env_prefix="ODRADEK_KAFKA_",
         env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         populate_by_name=True,
         extra="forbid",
         use_attribute_docstrings=True,

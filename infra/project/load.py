@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
 from odradek.infra.errors import ProjectError
+from odradek.infra.project.pairs import check
 from odradek.infra.project.project import Entry, Project, Value
 from odradek.infra.project.sections import KINDS, Kind, secret, variable
 from odradek.infra.project.text import read_text
@@ -36,7 +37,8 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
 
     Raises:
         ProjectError: For a file that is not there or no TOML, an unknown section or key (naming
-            the nearest known one), or a value of the wrong kind.
+            the nearest known one), a value of the wrong kind, or settings that cannot work
+            together.
     """
     # An empty variable is what is left where a script clears one: it counts as none.
     environ = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
@@ -57,9 +59,11 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
     names = [entry.own.name for entry in entries["agents"]]  # type: ignore[union-attr] # agents have names
     if len(set(names)) < len(names):
         raise ProjectError(f"{path}: two agents share a name")
-    return Project(
+    project = Project(
         folder=path.parent.resolve(), path=path, entries=entries, written=frozenset(text)
     )
+    check(project)
+    return project
 
 
 def _tables(path: Path, name: str, kind: Kind, found: Any) -> list[dict[str, Any]]:

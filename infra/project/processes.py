@@ -12,6 +12,8 @@ from odradek.infra.supervisor import Spec
 
 HOST: Final = "127.0.0.1"
 POLICY: Final = "policy"
+LEAST_GRACE_S: Final = 10.0
+MARGIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,14 @@ class Places:
 def odradek(*arguments: str) -> tuple[str, ...]:
     """The command line of a verb, in this very environment."""
     return (sys.executable, "-m", "odradek.infra.cli", *arguments)
+
+
+def grace_of(project: Project) -> float:
+    """Seconds that processes get to end, above what any of them may take by its own settings."""
+    own = [value.value for _, entry in project.agents for value in entry.values
+           if value.key == "grace_s"]  # fmt: skip
+    longest: float = max([*own, project.value("proxy", "shutdown_s")])
+    return max(LEAST_GRACE_S, longest + MARGIN_S)
 
 
 def engine_url(project: Project, places: Places) -> str:

@@ -13,7 +13,9 @@ from odradek.agents.harnesses import HARNESSES
 class Section(BaseModel):
     """Keys of a section that the project itself reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class EngineSection(Section):

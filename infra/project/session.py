@@ -16,7 +16,7 @@ from pathlib import Path
 from odradek.infra.bus import BusSettings, ensure_topics, rows
 from odradek.infra.errors import ProjectError
 from odradek.infra.local import LocalBroker
-from odradek.infra.project.processes import HOST, Places, specs
+from odradek.infra.project.processes import HOST, Places, grace_of, specs
 from odradek.infra.project.project import Project
 from odradek.infra.project.tally import Tally
 from odradek.infra.project.watch import Watch
@@ -78,7 +78,7 @@ async def running(
         write_environment(project, bus, places)
         say("starting the processes")
         supervisor = await stack.enter_async_context(
-            Supervisor(specs(project, places), project.work / "logs")
+            Supervisor(specs(project, places), project.work / "logs", grace_s=grace_of(project))
         )
         await supervisor.ready()
         tally = Tally(component=project.evaluation.component, success=project.evaluation.success)

@@ -1,6 +1,7 @@
 """The course of a run: tasks out, evaluations now and then."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ from pathlib import Path
 from odradek.infra.bus import KafkaAppender
 from odradek.infra.client import publish_task, warn
 from odradek.infra.project.evaluation import Evaluation, Round
+from odradek.infra.project.pairs import in_flight
 from odradek.infra.project.session import Session
 from odradek.infra.project.tasks import epochs as repeated
 from odradek.infra.project.tasks import read
 from odradek.schemas.events import Task
+
+log = logging.getLogger("odradek")
 
 
 @dataclass
@@ -28,6 +32,8 @@ class Course:
         """Publish the file's tasks, if one is given, then evaluate every so many versions."""
         found = read(tasks) if tasks else []
         warn(found)
+        if line := in_flight(self.session.project, found):
+            log.warning("%s", line)
         chosen = repeated(found, epochs)
         async with self.appender() as appender:
             await self.publish(appender, chosen)

@@ -15,6 +15,7 @@ class EngineSettings(BaseSettings):
         env_prefix="ODRADEK_ENGINE_",
         env_ignore_empty=True,
         frozen=True,
+        allow_inf_nan=False,
         extra="forbid",
         use_attribute_docstrings=True,
         protected_namespaces=(),

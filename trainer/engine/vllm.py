@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +28,13 @@ log = logging.getLogger("odradek")
 
 LOOK_S: Final = 1.0
 TELL_S: Final = 10.0
+LEAST: Final = (0, 30)
+"""The first vLLM that has the flag --enable-scale-out."""
+UNTAGGED: Final = "0.1.dev"
+"""What setuptools-scm calls a build of a repository without tags."""
+LOGPROBS: Final = "--logprobs-mode"
+PROCESSED: Final = "processed_logprobs"
+ASK: Final = "import vllm; print(getattr(vllm, '__version__', 'unknown'))"
 
 
 def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> list[str]:
@@ -42,10 +51,10 @@ def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> l
         "--port": str(settings.port),
         "--dtype": settings.dtype,
         "--seed": str(settings.seed),
-        "--logprobs-mode": "processed_logprobs",
+        LOGPROBS: PROCESSED,
         "--generation-config": "vllm",
     }
-    named = {flag.split("=")[0] for flag in flags}
+    named = {_name(flag) for flag in flags}
     pairs = [part for name, value in ours.items() if name not in named for part in (name, value)]
     return [
         python,
@@ -55,6 +64,38 @@ def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> l
         "--enable-scale-out",
         *flags,
     ]
+
+
+def refuse_flags(flags: Sequence[str]) -> None:
+    """Raise BadSettings for flags of a person's that training cannot live with."""
+    given = [part for flag in flags for part in flag.split("=", maxsplit=1)]
+    for flag, value in itertools.zip_longest(given, given[1:]):
+        if _name(flag) == LOGPROBS and value != PROCESSED:
+            raise BadSettings(
+                f"{flag} {value} tells log probabilities of another distribution than the one that "
+                f"is sampled from: leave it out, and {PROCESSED} is given"
+            )
+
+
+def _name(flag: str) -> str:
+    """A flag as vLLM knows it: it takes underscores for dashes, and a value behind `=`."""
+    return flag.partition("=")[0].replace("_", "-")
+
+
+def refuse_version(version: str, python: str) -> None:
+    """Raise BadSettings for a vLLM that lacks what training needs.
+
+    A version that says nothing (a build from source without tags) is tried.
+    """
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or version.startswith(UNTAGGED):
+        log.warning("vLLM of %s does not say its version (%s): it is tried", python, version)
+    elif (int(found[1]), int(found[2])) < LEAST:
+        least = ".".join(str(part) for part in LEAST)
+        raise BadSettings(
+            f"{python} has vLLM {version}, and training needs {least} or later (its token-exact "
+            f"routes): {python} -m pip install --upgrade 'vllm>={least}'"
+        )
 
 
 def environment() -> dict[str, str]:
@@ -67,21 +108,30 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
     """Start vLLM, wait until it serves, stay with it until SIGTERM.
 
     Raises:
-        BadSettings: No model, no such Python, or a Python without vLLM.
+        BadSettings: No model, no such Python, a Python without vLLM or with an old one, or a flag
+            that training cannot live with.
         EngineDown: It ended by itself, or was not ready in time.
     """
     if not settings.model:
         raise BadSettings("no model is named: give --model")
+    refuse_flags(flags)
     found = shutil.which(python)
     if found is None:
         raise BadSettings(f"there is no {python}: name the Python of vLLM's environment")
     probe = subprocess.run(
-        [found, "-c", "import vllm"], capture_output=True, env=environment(), check=False
+        [found, "-c", ASK], capture_output=True, text=True, env=environment(), check=False
     )
     if probe.returncode:
         raise BadSettings(
             f"{python} has no vLLM: make an environment of its own (python -m venv vllm && "
-            "vllm/bin/pip install vllm) and name its Python with --python"
+            "vllm/bin/pip install 'vllm>=0.30') and name its Python with --python"
+        )
+    refuse_version(probe.stdout.strip().rpartition("\n")[2], python)
+    if settings.policy and not bus.bootstrap_servers:
+        log.warning(
+            "no Kafka is named (ODRADEK_KAFKA_BOOTSTRAP_SERVERS): a restarted engine begins with "
+            "the weights of its folder, not with the newest of policy %r",
+            settings.policy,
         )
     child = subprocess.Popen(
         command_of(settings, found, flags), env=environment(), start_new_session=True

@@ -66,6 +66,8 @@ MAX_COUNT: Final = 2**53 - 1
 """Beyond it readers in other languages would round."""
 UNNAMED: Final = 0
 """The version of weights that no trainer of ours has named, older than all that one has."""
+LONGEST: Final = 20
+"""Digits of a version that are read."""
 CLOSED: Final = frozenset({"stop", "tool_calls"})
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -353,19 +355,35 @@ def _versions(spans: list[Weights] | None, n: int) -> tuple[VersionSpan, ...]:
     found = []
     at = 0
     for span in spans or ():
-        label = span.version
-        # Any other name is not of our trainer's giving: weights of the engine's start, as a rule.
-        version = int(label) if isinstance(label, str) and label.isdecimal() else label
-        version = UNNAMED if isinstance(version, str) else version
-        if (
-            not isinstance(version, int)
-            or not 0 <= version <= MAX_COUNT
-            or not at <= span.start <= span.end <= n
-        ):
+        version = _version(span.version)
+        if version is None or not at <= span.start <= span.end <= n:
             return ()
         at = span.end
         found.append(VersionSpan(version, span.start, span.end))
     return tuple(found)
+
+
+def _version(label: Any) -> int | None:
+    """The version that an engine names; None where it names none."""
+    if isinstance(label, str):
+        # Any other name is not of our trainer's giving: weights of the engine's start, as a rule.
+        label = int(label) if label.isdecimal() and len(label) <= LONGEST else UNNAMED
+    return label if type(label) is int and 0 <= label <= MAX_COUNT else None
+
+
+def version_of(info: bytes) -> int | None:
+    """The version that an engine serves, of its `/weight_info`; None where that does not tell."""
+    try:
+        return _version(_info.decode(info).weight_version)
+    except UNREADABLE:
+        return None
+
+
+class _Info(Struct):
+    weight_version: Any = None
+
+
+_info: Final = msgspec.json.Decoder(_Info)
 
 
 def _usage(usage: EngineUsage | None) -> Usage:

@@ -49,8 +49,8 @@ class PolicyVersions:
         self._take(found)
 
     def _take(self, policy: Policy) -> None:
-        if policy.name == self.policy:
-            self.current = max(policy.version, self.current or 0)
+        if policy.name == self.policy and policy.version >= (self.current or 0):
+            self.current, self.engines = policy.version, policy.engines
 
     async def catch_up(self, bus: BusSettings) -> None:
         """Read what the log holds by now. Raises InfraError.

@@ -14,31 +14,22 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-from circuitbreaker import CircuitBreaker
-
-from odradek.proxy import salt as salts
 from odradek.proxy.errors import (
     EngineBroke,
     EngineError,
     EngineUnreachable,
     ProxyMisconfigured,
 )
-from odradek.proxy.logprobs import Proving
+from odradek.proxy.member import Member
 from odradek.proxy.routes import routes
-from odradek.proxy.serving import UNKNOWN, Serving, Versions
+from odradek.proxy.serving import UNKNOWN, Versions
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.upstream import BUSY, Attempt, Engine, Incoming
 
-FAILURES: Final = 5
-"""So many connections in a row must fail before an engine is left alone."""
-OPEN_S: Final = 5
-"""How long it is left alone then."""
 MAX_BROKEN: Final = 2
 """Engines that one call may break: it may be the call that breaks them."""
 PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
-HEALTH_TIMEOUT_S: Final = 2.0
 
 log = logging.getLogger("odradek.proxy")
 
@@ -46,80 +37,6 @@ log = logging.getLogger("odradek.proxy")
 def ranked(urls: Iterable[str], key: str) -> list[str]:
     """Engines in this key's order of preference: the same in every replica and after a restart."""
     return sorted(urls, key=lambda url: hashlib.sha256(f"{url} {key}".encode()).digest())
-
-
-class Member:
-    """An engine of the pool, and what we know of its state."""
-
-    def __init__(
-        self, engine: Engine, versions: Versions = UNKNOWN, *, proves: bool = False
-    ) -> None:
-        self.engine = engine
-        self.proving = Proving(engine) if proves else None
-        self.serving = Serving(engine.url, versions)
-        self.healthy = True
-        self.takes_salt = True
-        self._breaker = CircuitBreaker(
-            failure_threshold=FAILURES,
-            recovery_timeout=OPEN_S,
-            expected_exception=EngineError,
-            name=engine.url,
-        )
-
-    @property
-    def available(self) -> bool:
-        """Whether it is worth a call."""
-        return self.healthy and not self._breaker.opened
-
-    async def ask(
-        self, path: str, body: bytes, traceparent: str | None, salt: str | None
-    ) -> Incoming:
-        """Post to one of its routes, salted for the version that it serves; None for no salt."""
-        if salt is None:
-            return await self.engine.ask(path, body, traceparent)
-        sent = self.serving.sent()
-        if self.takes_salt:
-            salted = salts.salted(body, sent.version or 0, salt)
-            answer = await self.engine.ask(path, salted, traceparent)
-            answer.sent = sent
-            if answer.status < 400 or answer.status >= 500 or answer.status in BUSY:
-                return answer
-            if salts.FIELD not in await answer.read():
-                return answer
-            await answer.close()
-        answer = await self.engine.ask(path, body, traceparent)
-        answer.sent = msgspec.structs.replace(sent, salted=False)
-        # An error may name the field for other reasons, such as one that repeats the request. Only
-        # an engine that takes the same call without it does not take the field.
-        if self.takes_salt and answer.status < 400:
-            self.takes_salt = False
-            log.warning("engine %s takes no %s: its calls go without", self.engine.url, salts.NAME)
-        return answer
-
-    def failed(self, error: EngineError) -> None:
-        """A connection to it failed."""
-        self.takes_salt = True  # whatever answers there next may be another
-        if self.proving is not None:
-            self.proving.lost()
-        self.serving.lost()
-        with suppress(EngineError), self._breaker:
-            raise error
-
-    def answered(self) -> None:
-        """It answers, be it with an error: the engine is there."""
-        self._breaker.reset()
-
-    async def ask_health(self) -> None:
-        """Ask how it is."""
-        try:
-            status, _, _ = await self.engine.get("/health", timeout_s=HEALTH_TIMEOUT_S)
-            healthy = status < 400
-        except EngineError:
-            healthy = False
-        if healthy is not self.healthy:
-            self.healthy = healthy
-            state = "is healthy again" if healthy else "is not healthy: its episodes move"
-            log.warning("engine %s %s", self.engine.url, state)
 
 
 def others(settings: ProxySettings, clock: Callable[[], float]) -> "dict[str, Pool]":
@@ -250,11 +167,39 @@ class Pool:
         return [one.wrong for one in asked if one.wrong]
 
     def candidates(self, episode: str) -> list[Member]:
-        """In the episode's order those worth a call; all of them if none is."""
+        """In the episode's order those worth a call; all of them if none is.
+
+        Those that serve an older version than was announced come last.
+        """
         if self._only is not None:
             return self._only
         order = [self._members[url] for url in ranked(self._members, episode)]
-        return [member for member in order if member.available] or order
+        worth = [member for member in order if member.available] or order
+        return sorted(worth, key=lambda member: member.serving.lags)
+
+    async def _settled(self, episode: str) -> list[Member]:
+        """The same, the first of which was asked what it serves if that is in doubt."""
+        while True:
+            found = self.candidates(episode)
+            lagged = found[0].serving.lags
+            await found[0].settle(self._clock)
+            if found[0].serving.lags is lagged:
+                return found
+
+    def _is_too_old(self, member: Member, failed: Collection[Member]) -> bool:
+        """Whether a call rather waits than goes to an engine that serves an older version.
+
+        It does while another one has the newest and has not `failed` it, and for a while where none
+        is left: one that comes back is loaded by its host, or by the trainer. Beyond that old
+        weights are better than none: each token is recorded as what it is.
+        """
+        if not member.serving.lags:
+            return False
+        for other in self._members.values():
+            if other.available and not other.serving.lags and other not in failed:
+                return True
+        since = member.behind_since
+        return since is not None and self._clock() - since < self._patience_s
 
     async def ask(
         self,
@@ -288,17 +233,22 @@ class Pool:
         first = None
         while True:
             over = self._clock() >= end
-            known = self.candidates(episode)
+            known = await self._settled(episode)
             known = [member for member in known if member.engine.url not in tried] or known
             candidates = [member for member in known if member not in broken] or known
+            failed = [one for url, one in self._members.items() if one in broken or url in tried]
             for member in candidates:
                 last = over and member is candidates[-1]
+                await member.settle(self._clock)
+                if not over and self._is_too_old(member, failed):
+                    continue
                 first = first or member
                 attempt.begins(member.engine.connect_s)
                 try:
                     answer = await member.ask(path, body, traceparent, salt)
                 except (EngineUnreachable, EngineBroke) as error:
                     member.failed(error)
+                    failed.append(member)
                     # Unreachable: it never had the call. Broke: it may have sampled, so not there
                     # again, and not on many others.
                     if isinstance(error, EngineBroke):
@@ -334,4 +284,5 @@ class Pool:
     async def _watch(self, member: Member) -> None:
         while True:
             await member.ask_health()
+            await member.settle(self._clock)
             await asyncio.sleep(self._health_s)

@@ -81,7 +81,7 @@ class Serving:
         """What it said itself, last."""
         self._word_of = 0
         """The version that was announced by then."""
-        self._life = 0
+        self.life = 0
         """Counts the times at which it may have been started anew."""
         self.unsure = False
         """Whether it may have been started anew since it was heard last."""
@@ -97,6 +97,11 @@ class Serving:
         return max(self._word, self._log.engines.get(self._url, self._word))
 
     @property
+    def doubtful(self) -> bool:
+        """Whether it is worth a question what it serves."""
+        return self._log.current is not None and (self.unsure or self.lags)
+
+    @property
     def lags(self) -> bool:
         """Whether it serves an older version than was announced."""
         current = self._log.current
@@ -109,7 +114,7 @@ class Serving:
     def sent(self) -> Sent:
         """What is known now, as a call goes out."""
         return Sent(
-            serving=self, version=self.version, announced=self._log.current or 0, life=self._life
+            serving=self, version=self.version, announced=self._log.current or 0, life=self.life
         )
 
     def heard(self, version: int, sent: Sent) -> None:
@@ -118,7 +123,7 @@ class Serving:
         Replies come out of order. One of an older version than is known counts only if its call was
         sent later, or was sent in the belief of a newer one: then the engine is not what it was.
         """
-        if sent.life != self._life:
+        if sent.life != self.life:
             return
         known = (self._word_of, -1 if self._word is None else self._word)
         if (sent.announced, version) > known or version > known[1]:
@@ -135,5 +140,5 @@ class Serving:
     def lost(self) -> None:
         """It was away, so it may have been started anew, with other weights."""
         self._word = None
-        self._life += 1
+        self.life += 1
         self.unsure = True

@@ -11,7 +11,7 @@ from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
 from odradek.schemas.events import Event, Policy, Step
 from odradek.schemas.topics import POLICIES, STEPS
-from odradek.trainer.bus_thread import BusThread
+from odradek.trainer.loop_thread import LoopThread
 from odradek.trainer.rows import FAULTS
 
 log = logging.getLogger("odradek")
@@ -23,7 +23,7 @@ PATIENCE_S: Final = 300.0
 class KafkaAnnouncer:
     """Implements `Announcer`. A repeat after an unclear answer says the same thing once more."""
 
-    def __init__(self, thread: BusThread, bus: BusSettings) -> None:
+    def __init__(self, thread: LoopThread, bus: BusSettings) -> None:
         self._thread = thread
         self._appender = thread.call(KafkaAppender.connect(bus))
 

@@ -25,10 +25,10 @@ from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
-from odradek.trainer.bus_thread import BusThread
 from odradek.trainer.consumption import why_not
 from odradek.trainer.episodes import EpisodeReader
 from odradek.trainer.errors import BadSettings, MissingRecord, PositionGone, WrongDigest
+from odradek.trainer.loop_thread import LoopThread
 from odradek.trainer.rows import Group
 
 log = logging.getLogger("odradek")
@@ -40,7 +40,7 @@ LOOK_EVERY_S: Final = 10.0
 class LogGroups:
     """Implements `GroupSource` over Kafka: one partition of batches, in order, by offset."""
 
-    def __init__(self, thread: BusThread, bus: BusSettings, topic: str, *, ends: bool) -> None:
+    def __init__(self, thread: LoopThread, bus: BusSettings, topic: str, *, ends: bool) -> None:
         self._thread = thread
         self._bus = bus
         self._topic = topic

@@ -19,8 +19,8 @@ TrainerError
 │   ├── BrokenCheckpoint    a file differs from the manifest: the one before is taken
 │   └── NoRoom              the disk is full or not writable: crash, nothing half-written counts
 └── EngineError
-    ├── EngineDown          no answer: retried until `engine_timeout_s`, then crash
-    ├── EngineRefused       it answered, but not with success: crash
+    ├── EngineDown          no answer: gone on without; of all of them for `engine_timeout_s`: crash
+    ├── EngineRefused       it answered, but not with success: the same, and crash at once
     └── BadRequest          a request that the small engine cannot serve: HTTP 400
 """
 

@@ -29,7 +29,7 @@ from odradek.trainer.guard import non_finite, trained_tensors, why_not_step
 from odradek.trainer.hands import Hands
 from odradek.trainer.head import Scores, Targets, add_head
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
-from odradek.trainer.moves import At, Load, Move, Moves, Save, drive
+from odradek.trainer.moves import At, Load, Loaded, Move, Moves, Reach, Save, drive
 from odradek.trainer.packing import packed, whole_of
 from odradek.trainer.proximal import Proximal
 from odradek.trainer.rows import NON_FINITE
@@ -292,11 +292,14 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             saved = self._checkpoint(move)
             self._took["checkpoint_s"] = time.perf_counter() - began
             return saved
+        if isinstance(move, Reach):
+            return hands.transfer.reach()
         if isinstance(move, Load):
-            hands.transfer.version = move.version
+            transfer = hands.transfer
+            transfer.version = move.version
             super()._sync_weight()
             self._took["sync_s"] = time.perf_counter() - began
-            return hands.transfer.folder.as_uri(), hands.transfer.digest
+            return Loaded(transfer.folder.as_uri(), transfer.digest, transfer.served)
         if isinstance(move.event, Policy):
             return hands.announcer.policy(move.event)
         return hands.announcer.step(move.event)

@@ -38,10 +38,24 @@ class Save(Struct, frozen=True):
     position: dict[str, Any]
 
 
+class Reach(Struct, frozen=True):
+    """Wait for an engine that answers."""
+
+
 class Load(Struct, frozen=True):
-    """Bring the weights to the engines under a version; send back their address and sha256."""
+    """Bring the weights to the engines under a version; send back `Loaded`."""
 
     version: int
+
+
+class Loaded(Struct, frozen=True):
+    """Weights that at least one of the engines has."""
+
+    uri: str
+    digest: str
+    """sha256 of their file."""
+    engines: dict[str, int] = {}
+    """By address, the version that each engine serves now; 0 where nobody knows."""
 
 
 class Tell(Struct, frozen=True):
@@ -50,7 +64,7 @@ class Tell(Struct, frozen=True):
     event: Policy | Step
 
 
-Move = At | Save | Load | Tell
+Move = At | Save | Reach | Load | Tell
 Doing = Generator[Move, Any, None]
 
 
@@ -89,8 +103,7 @@ class Moves:
         self._begun = False
         self._sent = standing.position.step
         """The step whose weights the engines have."""
-        self._uri = self._digest = ""
-        """Of the weights that the engines have."""
+        self._loaded = Loaded("", "")
 
     def begin(self, step: int) -> Doing:
         """The first moves of a start: its weights get a version of their own."""
@@ -183,6 +196,9 @@ class Moves:
 
     def _load(self, step: int) -> Doing:
         """Publish the current weights to the engines under a version that nobody had."""
+        # A start that finds no engine ends here, and its supervisor makes another: none of them
+        # takes a number.
+        yield Reach()
         self.version += 1
         # The log knows the number before an engine can sample with it. Dying above, nobody had it;
         # dying below, nobody will have it again, whatever became of these weights.
@@ -191,7 +207,7 @@ class Moves:
         # Before the engine can sample with it: rows of this version may come back at once.
         self._lineage.publish(self.version, step)
         self._sent = step
-        self._uri, self._digest = yield Load(self.version)
+        self._loaded = yield Load(self.version)
 
     @property
     def _nothing(self) -> Passed:
@@ -225,7 +241,7 @@ class Moves:
             policy=settings.policy_name,
             checkpoint=checkpoint,
             resumed="" if self._begun else self._standing.resumed,
-            weights=self._digest,
+            weights=self._loaded.digest,
             metrics=dict(metrics or {}),
         )
 
@@ -233,11 +249,12 @@ class Moves:
         return Policy(
             name=self._settings.policy_name,
             version=self.version,
-            uri=self._uri,
-            digest=self._digest,
+            uri=self._loaded.uri,
+            digest=self._loaded.digest,
             step=step,
             run=self._settings.run,
             checkpoint=checkpoint,
+            engines=self._loaded.engines,
         )
 
     def _save(self, step: int, entry: Step) -> Save:

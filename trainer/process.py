@@ -11,7 +11,6 @@ from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings
 from odradek.trainer.announce_kafka import KafkaAnnouncer
 from odradek.trainer.batches import LogGroups
-from odradek.trainer.bus_thread import BusThread
 from odradek.trainer.claim import claimed
 from odradek.trainer.consumption import Consumption, describe
 from odradek.trainer.errors import BadSettings
@@ -19,6 +18,7 @@ from odradek.trainer.feed import LogFeed
 from odradek.trainer.grpo import LogTrainer
 from odradek.trainer.hands import Hands
 from odradek.trainer.lineage import Lineage
+from odradek.trainer.loop_thread import LoopThread
 from odradek.trainer.pairs import without_effect
 from odradek.trainer.placement import VISIBLE, refuse_launchers, visible
 from odradek.trainer.settings import TrainerSettings
@@ -47,7 +47,7 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
     telemetry.setup("trainer")
     quiet()
     torch.set_num_threads(settings.threads)
-    thread = BusThread()
+    thread = LoopThread()
     try:
         with claimed(settings.output_dir):
             return _run(settings, bus, thread)
@@ -66,7 +66,7 @@ def quiet() -> None:
     logging.getLogger("trl").setLevel(logging.WARNING)
 
 
-def _run(settings: TrainerSettings, bus: BusSettings, thread: BusThread) -> int:
+def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int:
     ledger, policies = thread.call(read_log(bus))
     standing = stand(settings, ledger, policies)
     lineage = lineage_of(settings, ledger, standing)

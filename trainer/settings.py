@@ -43,7 +43,8 @@ class TrainerSettings(BaseSettings):
     engine_urls: str = ""
     """Addresses of the engines to reload, comma separated; none: nobody is reloaded."""
     engine_timeout_s: float = Field(default=120.0, gt=0)
-    """How long an engine may be away (it may be restarting) before the trainer gives up."""
+    """How long an engine may say nothing, loads included, before it counts as away; the trainer
+    gives up once all of them do."""
     batches_topic: str = BATCHES.name
     """Topic of batches to train on; another one than the default is a replay."""
     replay_of: str = ""

@@ -107,3 +107,6 @@ class Policy(Event, frozen=True, tag="policy", kw_only=True):
     step: Count = 0
     run: str = ""
     checkpoint: str = ""
+    engines: dict[str, Count] = {}
+    """By address, as the trainer has it, the version that each engine serves now: one that did not
+    take these weights has an older one, or 0 where nobody knows. There may be other engines."""

@@ -293,9 +293,9 @@ async def test_the_dispatcher_hears_steps_and_batches_through_poison(poisoned):
 def test_the_trainer_reads_batches_steps_and_policies_through_poison(poisoned):
     """An unreadable batch is passed by name; a pointer that leads nowhere is refused."""
     from odradek.trainer.batches import LogGroups, read_all
-    from odradek.trainer.bus_thread import BusThread
+    from odradek.trainer.loop_thread import LoopThread
 
-    thread = BusThread()
+    thread = LoopThread()
     try:
         groups = LogGroups(thread, poisoned, BATCHES.name, ends=True)
         groups.open(0)
@@ -322,7 +322,7 @@ async def test_a_batch_that_points_at_no_topic_is_refused_by_the_trainer(bus):
     import msgspec
 
     from odradek.trainer.batches import LogGroups
-    from odradek.trainer.bus_thread import BusThread
+    from odradek.trainer.loop_thread import LoopThread
 
     await ensure_topics(bus)
     batch = SAMPLES["batch"]
@@ -339,7 +339,7 @@ async def test_a_batch_that_points_at_no_topic_is_refused_by_the_trainer(bus):
     appender = await KafkaAppender.connect(bus)
     await appender.append(BATCHES.name, key=batch.task_id, value=codec.encode(batch))
     await appender.aclose()
-    thread = BusThread()
+    thread = LoopThread()
     try:
         groups = LogGroups(thread, bus, BATCHES.name, ends=True)
         groups.open(0)

@@ -87,6 +87,7 @@ def test_a_trimmed_reply_equals_the_reply_without_the_injected_fields(reply, ask
         ([{"version": None, "start": 0, "end": 2}], ()),
         ([{"version": 2**53, "start": 0, "end": 2}], ()),
         ([{"version": str(2**53), "start": 0, "end": 2}], ()),
+        ([{"version": "9" * 5000, "start": 0, "end": 2}], (VersionSpan(0, 0, 2),)),
         ([{"version": 3, "start": 0, "end": 9}], ()),
         ([{"version": 3, "start": 1, "end": 2}, {"version": 3, "start": 0, "end": 1}], ()),
         (None, ()),

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from openai import InternalServerError
 from stub_engine import StubEngine, listening
 
+from odradek.proxy import member as members
 from odradek.proxy import pool
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable
-from odradek.proxy.pool import Member, ranked
+from odradek.proxy.member import Member
+from odradek.proxy.pool import ranked
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.upstream import Engine
 
@@ -236,7 +238,7 @@ class Dead(Engine):
 
 async def test_a_dead_engine_is_left_alone_for_a_while(engine, monkeypatch):
     """After five failures in a row nobody waits for its connections; then it is tried again."""
-    monkeypatch.setattr(pool, "OPEN_S", 1000)
+    monkeypatch.setattr(members, "OPEN_S", 1000)
     dead = Dead("http://127.0.0.1:9")
     both = pool.Pool([dead, Engine(engine.url)], clock=lambda: 0.0, health_s=1000)
     mine = [f"e{n}" for n in range(100) if ranked([dead.url, engine.url], f"e{n}")[0] == dead.url]
@@ -247,12 +249,12 @@ async def test_a_dead_engine_is_left_alone_for_a_while(engine, monkeypatch):
         for episode in mine[:20]:
             async with await both.ask(PATH, b'{"messages": []}', None, episode=episode) as answer:
                 assert answer.status == 200
-        assert dead.asked == pool.FAILURES
+        assert dead.asked == members.FAILURES
         assert (1, 2) == (both.up, len(both))
         for member in both._members.values():
             member.answered()  # what a call after the pause finds
         async with await both.ask(PATH, b'{"messages": []}', None, episode=mine[0]):
-            assert dead.asked == pool.FAILURES + 1
+            assert dead.asked == members.FAILURES + 1
 
 
 async def test_slowness_is_no_reason_to_sample_elsewhere():
@@ -310,7 +312,7 @@ def test_a_member_is_judged_by_its_connections_alone():
         member.failed(error)
     assert member.available
     member.answered()
-    for _ in range(pool.FAILURES):
+    for _ in range(members.FAILURES):
         member.failed(EngineBroke("y"))
     assert not member.available
 

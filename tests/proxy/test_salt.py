@@ -161,6 +161,7 @@ async def test_without_a_policy_in_the_log_the_salt_is_that_of_version_0(make, e
 async def test_a_policy_that_names_engines_salts_each_with_its_own_version(strict):
     """One that did not take the newest weights keeps the salt of those that it has."""
     strict.versions.current, strict.versions.engines = 9, {strict.engine.url: 6}
+    strict.engine.version = 6
     strict.engine.mode = "no_versions"
     await called(strict)
     assert ["6"] == salts(strict)

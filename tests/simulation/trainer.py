@@ -16,7 +16,7 @@ from odradek.schemas.topics import BATCHES, POLICIES, STEPS
 from odradek.trainer import checkpoint
 from odradek.trainer.batches import LogGroups
 from odradek.trainer.consumption import Consumption
-from odradek.trainer.moves import At, Doing, Load, Move, Moves, Save, Tell
+from odradek.trainer.moves import At, Doing, Load, Loaded, Move, Moves, Reach, Save, Tell
 from odradek.trainer.rows import Row
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.standing import lineage_of, read_log, stand
@@ -129,11 +129,13 @@ class Trainer:
             return self.at(move.point)
         if isinstance(move, Save):
             return self._checkpoint(move)
+        if isinstance(move, Reach):
+            return None
         if isinstance(move, Load):
             await asyncio.sleep(0.05)
             self.engine.load(move.version, self.weights)
             await asyncio.sleep(0.05)
-            return f"file:///weights/v{move.version}", self.weights
+            return Loaded(f"file:///weights/v{move.version}", self.weights)
         return await self._say(move.event)
 
     def _checkpoint(self, save: Save) -> str:

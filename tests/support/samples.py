@@ -201,5 +201,6 @@ SAMPLES: dict[str, events.Event] = {
         step=3,
         run="run-1",
         checkpoint="ee",
+        engines={"http://gpu-0:8000": 5, "http://gpu-1:8000": 4},
     ),
 }

@@ -95,6 +95,7 @@ class StubEngine:
         self.head.set()
         self.entered = asyncio.Event()
         self.version = 7
+        self.infos = 0
         self.template = prompt_ids
         self.takes_ids = True
         self.rendered = []
@@ -110,10 +111,18 @@ class StubEngine:
         app.router.add_post("/tokenize", self.tokenize)
         app.router.add_get("/v1/models", self.models)
         app.router.add_get("/health", self.health)
+        app.router.add_get("/weight_info", self.weight_info)
         return app
 
     async def health(self, request):
         return web.Response()
+
+    async def weight_info(self, request):
+        """What it serves, as vLLM says it: a name that nobody gave is `default`."""
+        self.infos += 1
+        if self.mode == "no_info":
+            return web.json_response({"detail": "Not Found"}, status=404)
+        return web.json_response({"weight_version": str(self.version or "default")})
 
     async def models(self, request):
         return web.json_response({"object": "list", "data": [{"id": "policy", "created": 1}]})

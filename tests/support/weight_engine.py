@@ -1,7 +1,9 @@
 """An engine without a model: it takes weights as vLLM does and notes what it would sample with."""
 
 import json
+import socket
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -34,37 +36,77 @@ class WeightEngine:
 
 
 class WeightServer:
-    """A `WeightEngine` on a port of loopback, for a trainer in another process."""
+    """A `WeightEngine` on a port of loopback, for a trainer in another process.
 
-    def __init__(self) -> None:
+    Args:
+        port: To come back on; 0 takes a free one.
+        tells: Whether it has the route that says what it serves.
+    """
+
+    def __init__(self, *, port: int = 0, tells: bool = True) -> None:
         self.engine = engine = WeightEngine()
         self.asked: list[str] = []
-        """Every call, with its query."""
-        asked = self.asked
+        """Every call of POST, with its query."""
+        self.behaves: dict[str, str] = {}
+        """By route: it "dies", "hangs" or "refuses" there."""
+        self.freed = threading.Event()
+        outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                asked.append(self.path)
-                engine.post(self.path.partition("?")[0], json.loads(body or b"{}"))
-                self.send_response(200)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
+                outer.asked.append(self.path)
+                route = self.path.partition("?")[0]
+                how = outer.behaves.get(route)
+                if how == "hangs":
+                    outer.freed.wait()
+                if how == "dies":
+                    outer.die()
+                if how in {"hangs", "dies"}:
+                    self.close_connection = True
+                    return
+                if how != "refuses":
+                    engine.post(route, json.loads(body or b"{}"))
+                self._answer({}, 500 if how == "refuses" else 200)
+
+            def do_GET(self) -> None:
+                if outer.behaves.get("GET") == "hangs":
+                    outer.freed.wait()
+                if self.path == "/weight_info" and not tells:
+                    self._answer({}, 404)
+                else:
+                    label = str(engine.version) if engine.version else "default"
+                    self._answer({"weight_version": label}, 200)
+
+            def _answer(self, body: dict[str, Any], status: int) -> None:
+                data = json.dumps(body).encode()
+                with suppress(ConnectionError):
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
 
             def log_message(self, *_: Any) -> None:
                 """Nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def die(self) -> None:
+        """Listen no more: whoever connects is refused."""
+        with suppress(OSError):
+            self._server.socket.shutdown(socket.SHUT_RDWR)
+        self._server.socket.close()
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.freed.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)

@@ -207,6 +207,8 @@ async def test_the_trainers_transfer_reaches_the_engine(engine, tiny, tmp_path):
     assert (6, False) == (small.batcher.version, small.batcher.paused)
     assert torch.equal(small.batcher._sampler.model.lm_head.weight, model.lm_head.weight)
     assert ["v5", "v6"] == sorted(path.name for path in (tmp_path / "weights").iterdir())
+    assert {url: 6} == transfer.served
+    await asyncio.to_thread(transfer.destroy)
 
 
 def free_port() -> int:
@@ -222,6 +224,7 @@ def test_an_engine_that_is_down_is_one_clear_line(tmp_path):
     engines = Engines([url], timeout_s=0.3, tell=told.append)
     with pytest.raises(EngineDown, match="no engine answers"):
         engines.swap(tmp_path, 1)
+    engines.close()
     assert [f"engine {url} does not answer: waiting for it"] == told
 
 

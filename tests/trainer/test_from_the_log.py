@@ -27,10 +27,10 @@ from odradek.streams.ledger.trained import Trained
 from odradek.trainer import batches as batches_of_the_log
 from odradek.trainer import checkpoint
 from odradek.trainer.batches import LogGroups
-from odradek.trainer.bus_thread import BusThread
 from odradek.trainer.engine.policies import newest_policy
 from odradek.trainer.errors import BadSettings, NonFiniteSteps, PositionGone
 from odradek.trainer.grpo import LogTrainer
+from odradek.trainer.loop_thread import LoopThread
 from odradek.trainer.process import run
 from odradek.trainer.rows import rows_of
 from odradek.trainer.settings import TrainerSettings
@@ -104,7 +104,7 @@ def settings_of(tiny, tmp_path, name="run", **more):
 
 
 def groups_from(bus, offset=0, topic=BATCHES.name):
-    thread = BusThread()
+    thread = LoopThread()
     try:
         source = LogGroups(thread, bus, topic, ends=True)
         source.open(offset)
@@ -165,7 +165,7 @@ def test_a_topic_that_goes_away_under_the_reader_is_a_typed_error(
     """Deleted, or overtaken by retention: one line that says what to do, and nothing is skipped."""
     monkeypatch.setattr(batches_of_the_log, "LOOK_EVERY_S", 0.0)
     asyncio.run(publish(log_bus, groups[:3]))
-    thread = BusThread()
+    thread = LoopThread()
     source = LogGroups(thread, log_bus, BATCHES.name, ends=False)
     kind, says = {
         "deleted": (TopicMissing, "was deleted"),

@@ -22,6 +22,7 @@ from odradek.trainer.errors import BadSettings
 from odradek.trainer.lineage import Lineage
 from odradek.trainer.rows import rows_of
 from odradek.trainer.standing import lineage_of, stand
+from odradek.trainer.weights.client import HttpEngine
 from odradek.trainer.weights.engines import Engines
 
 pytestmark = pytest.mark.torch
@@ -48,15 +49,27 @@ def dying(point: str, nth: int):
     return at
 
 
-class DirectEngines(Engines):
-    """Engines without HTTP between."""
+class Direct(HttpEngine):
+    """An engine without HTTP between."""
 
-    def __init__(self, engine: WeightEngine, at) -> None:
-        super().__init__(["direct"], at=at)
+    def __init__(self, url, engine: WeightEngine, at) -> None:
+        super().__init__(url, at=at)
         self._engine = engine
 
-    def _post(self, url, path, **request):
+    async def answers(self):
+        """At once."""
+
+    async def serves(self):
+        return self._engine.version
+
+    async def _post(self, path, **request):
         self._engine.post(path, request.get("json", {}))
+
+
+def direct(at, *engines, kind=Direct):
+    """Engines that are there."""
+    found = {f"engine-{n}": engine for n, engine in enumerate(engines)}
+    return Engines(list(found), client=lambda url: kind(url, found[url], at))
 
 
 class Life:
@@ -66,7 +79,7 @@ class Life:
         self.bench, self.groups, self.name, self.settings = bench, groups, name, settings
         self.skips = skips
         self.log = ListedAnnouncements()
-        self.engine = WeightEngine()
+        self.engines = WeightEngine(), WeightEngine()
 
     def start(self, at=lambda _: None) -> bool:
         """One start; whether it came to its end."""
@@ -77,7 +90,7 @@ class Life:
 
         made = self.bench(
             self.groups, name=self.name, standing=found, announced=self.log, at=at,
-            engines=DirectEngines(self.engine, at), **self.settings,
+            engines=direct(at, *self.engines), **self.settings,
         )  # fmt: skip
         spoil(made.trainer, *self.skips)
         try:
@@ -87,6 +100,7 @@ class Life:
             return False
         finally:
             made.trainer.hands.feed.stop()
+            made.trainer.hands.transfer.destroy()
 
     def line(self):
         """Optimizer steps in the line that led to the end: a step done again replaces the first."""
@@ -171,9 +185,9 @@ def test_a_start_that_finds_all_steps_done_makes_none(bench, groups):
 
 
 def no_version_is_used_again(life):
-    """One digest for each version, in the engine, among the policies and in the ledger."""
+    """One digest for each version, in the engines, among the policies and in the ledger."""
     named: dict[int, set[str]] = {}
-    for version, weights in life.engine.served:
+    for version, weights in (one for engine in life.engines for one in engine.served):
         named.setdefault(version, set()).add(weights)
     for policy in life.log.policies:
         named.setdefault(policy.version, set()).add(policy.digest)
@@ -183,10 +197,13 @@ def no_version_is_used_again(life):
     assert [] == [version for version, digests in named.items() if len(digests) > 1]
     versions = [policy.version for policy in life.log.policies]
     assert sorted(set(versions)) == versions
-    served = [version for version, _ in life.engine.served]
-    assert sorted(set(served)) == served, "an engine went back"
     taken = {entry.version for entry in life.log.steps}
-    assert set(served[1:]) <= taken, "an engine had a version before the log knew of it"
+    for engine in life.engines:
+        served = [version for version, _ in engine.served]
+        assert sorted(set(served)) == served, "an engine went back"
+        assert set(served[1:]) <= taken, "an engine had a version before the log knew of it"
+    assert versions[-1] in {engine.version for engine in life.engines}
+    assert all(policy.version in policy.engines.values() for policy in life.log.policies)
 
 
 def test_every_announced_checkpoint_outlives_a_power_cut(bench, groups, tmp_path):
@@ -228,16 +245,18 @@ def test_an_engine_that_refuses_in_the_middle_stays_paused():
     """Weights and version disagree there: nothing may be sampled until the next start."""
     from odradek.trainer.errors import EngineRefused
 
-    class Refusing(DirectEngines):
-        def _post(self, url, path, **request):
+    class Refusing(Direct):
+        async def _post(self, path, **request):
             if path == "/update_weight_version":
                 raise EngineRefused("500")
             if path != "/collective_rpc":
-                super()._post(url, path, **request)
+                await super()._post(path, **request)
 
     engine = WeightEngine()
+    engines = direct(lambda _: None, engine, kind=Refusing)
     with pytest.raises(EngineRefused):
-        Refusing(engine, lambda _: None).swap("folder", 7)
+        engines.swap("folder", 7)
+    engines.close()
     assert engine.paused
     assert [(0, "of the start")] == engine.served
 

@@ -15,8 +15,8 @@ from odradek.schemas.events import Batch, Episode, Pointer
 from odradek.schemas.topics import BATCHES, EPISODES
 from odradek.trainer import episodes as following
 from odradek.trainer.batches import LogGroups
-from odradek.trainer.bus_thread import BusThread
 from odradek.trainer.errors import PositionGone
+from odradek.trainer.loop_thread import LoopThread
 
 pytestmark = pytest.mark.broker
 
@@ -76,7 +76,7 @@ async def _take_away(bus, what):
 
 def follow(bus, *, before="", between=""):
     """Both groups, with what is taken away before the first and between the two."""
-    thread = BusThread()
+    thread = LoopThread()
     source = LogGroups(thread, bus, NAMED, ends=True)
     found = []
     try:

@@ -65,6 +65,9 @@ def options(body: dict[str, Any], default_model: str) -> Request:
     for field, neutral in NEUTRAL.items():
         if body.get(field) not in neutral:
             raise BadRequest(f"the small engine samples from the whole distribution: no `{field}`")
+    salt = body.get("cache_salt")
+    if salt is not None and (not isinstance(salt, str) or not salt):  # of a cache that it has not
+        raise BadRequest("`cache_salt` must be some text")
     limit = body.get("max_completion_tokens", body.get("max_tokens"))
     temperature = body.get("temperature")
     told = body.get("stream_options") or {}

@@ -94,6 +94,7 @@ class SmallEngine:
                 web.get("/is_paused", self._is_paused),
                 web.post("/collective_rpc", self._collective_rpc),
                 web.post("/update_weight_version", self._update_weight_version),
+                web.get("/weight_info", self._weight_info),
                 web.post("/reset_prefix_cache", self._reset_prefix_cache),
             ]
         )
@@ -208,6 +209,9 @@ class SmallEngine:
         await self.batcher.rename(version)
         log.info("serving version %d", version)
         return web.json_response({"success": True, "new_version": str(version)})
+
+    async def _weight_info(self, _: web.Request) -> web.Response:
+        return web.json_response({"weight_version": str(self.batcher.version)})
 
     async def _reset_prefix_cache(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "no prefix is cached"})

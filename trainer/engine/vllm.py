@@ -179,7 +179,9 @@ def _newest(settings: EngineSettings, bus: BusSettings, url: str) -> None:
     policy = asyncio.run(newest_policy(bus, settings.policy))
     if policy is not None:
         folder: Path = folder_of(policy)
-        Engines([url]).swap(folder, policy.version)
+        engines = Engines([url])
+        engines.swap(folder, policy.version)
+        engines.close()
         log.info("serving version %d, from the log", policy.version)
 
 

@@ -30,6 +30,7 @@ class DirectoryTransfer:
         version: What the next weights are called; set by the trainer before each transfer.
         folder: Where the last written weights are.
         digest: sha256 of their file.
+        served: By address, the version that each engine serves since; 0 where nobody knows.
     """
 
     def __init__(
@@ -44,11 +45,16 @@ class DirectoryTransfer:
         self.version = 0
         self.folder = root
         self.digest = ""
+        self.served: dict[str, int] = {}
         self._root = root.absolute()
         self._engines = engines
         self._config = config
         self._keep = keep
         self._at = at
+
+    def reach(self) -> None:
+        """Return once one of the engines answers. Raises EngineDown."""
+        self._engines.reach()
 
     def init_weight_transfer(self) -> None:
         """Make the folder. Raises NoRoom."""
@@ -87,13 +93,17 @@ class DirectoryTransfer:
         self.digest = sha256_of(folder / WEIGHTS)
 
     def resume(self) -> None:
-        """Have every engine load what was written. Raises EngineDown, EngineRefused."""
+        """Have every engine load what was written; one that is away loads it when it is back.
+
+        Raises EngineDown or EngineRefused if none of them has it.
+        """
         self._at("weights_before_engine")
-        self._engines.swap(self.folder, self.version)
+        self.served = self._engines.swap(self.folder, self.version)
         self._rotate()
 
     def destroy(self) -> None:
-        """Nothing is held."""
+        """Look after the engines no longer."""
+        self._engines.close()
 
     def _rotate(self) -> None:
         versions = sorted(

@@ -1,25 +1,27 @@
-"""Loading weights into running engines, over the surface that vLLM's development mode has."""
+"""Loading weights into running engines, for a trainer that is not asynchronous."""
 
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
-
-import requests
 
 from odradek.infra.crash import crash_point
-from odradek.trainer.errors import EngineDown, EngineRefused
-
-CALL_S: Final = 600.0
-"""Longest single call: loading the weights of a large model."""
-RESET: Final = {"reset_running_requests": "true", "reset_external": "true"}
-"""Without the first, a reset does nothing while any request holds a block, as each that is kept
-over the pause does, and answers 200 all the same; the second is for caches outside the engine. The
-proxy salts its calls with the version besides, which needs no reset to succeed."""
+from odradek.trainer.loop_thread import LoopThread
+from odradek.trainer.weights.client import EngineClient, HttpEngine
+from odradek.trainer.weights.fleet import Fleet
 
 
 class Engines:
-    """All engines that serve a policy. No URL: a run without engines, as in a replay."""
+    """All engines that serve a policy. No URL: a run without engines, as in a replay.
+
+    Between two swaps they are looked after in a thread of its own (see `Fleet`), until `close`.
+
+    Args:
+        urls: Their roots.
+        timeout_s: How long one may say nothing before it counts as away.
+        tell: Gets a line on what a person may want to know.
+        at: Called at each crash point.
+        client: Makes the client of a URL; over HTTP if none is given.
+    """
 
     def __init__(
         self,
@@ -28,71 +30,43 @@ class Engines:
         timeout_s: float = 120.0,
         tell: Callable[[str], None] = lambda _: None,
         at: Callable[[str], None] = crash_point,
+        client: Callable[[str], EngineClient] | None = None,
     ) -> None:
-        self._urls = tuple(urls)
-        self._timeout_s = timeout_s
-        self._tell = tell
-        self._at = at
-        self._session = requests.Session()
-        self._session.trust_env = False  # engines are ours: no proxy of the environment between
+        client = client or partial(HttpEngine, quiet_s=timeout_s, at=at)
+        self._fleet = Fleet([client(url) for url in urls], timeout_s=timeout_s, tell=tell)
+        self._empty = not urls
+        self._thread: LoopThread | None = None
 
-    def swap(self, folder: Path, version: int) -> None:
-        """Have every engine load `folder` and call it `version`.
+    def reach(self) -> None:
+        """Return once one of the engines answers. Raises EngineDown."""
+        if not self._empty:
+            self._loop.call(self._fleet.reach())
 
-        Each engine is asked again from the start if it goes away in the middle (its supervisor
-        restarts it), which changes nothing where it had already been done.
+    def swap(self, folder: Path, version: int) -> dict[str, int]:
+        """Have the engines load `folder` and call it `version`, all at once.
+
+        One that goes away in the middle is asked again from the start, which changes nothing where
+        it had already been done; one that stays away is loaded when it is back.
+
+        Returns:
+            By address, the version that each of them serves now, 0 where nobody knows; at least
+            one serves this one.
 
         Raises:
-            EngineDown: One of them did not answer for `timeout_s`.
-            EngineRefused: One of them answered with an error.
+            EngineDown: None of them has the weights, and none answers, for `timeout_s`.
+            EngineRefused: None of them has them, and one answered with an error.
         """
-        for url in self._urls:
-            self._patiently(url, folder, version)
+        return {} if self._empty else self._loop.call(self._fleet.swap(folder, version))
 
-    def _patiently(self, url: str, folder: Path, version: int) -> None:
-        deadline = time.monotonic() + self._timeout_s
-        pause = 0.1
-        told = False
-        while True:
-            try:
-                self._swap_one(url, folder, version)
-            except EngineDown:
-                if time.monotonic() + pause > deadline:
-                    raise
-                if not told:
-                    told = True
-                    self._tell(f"engine {url} does not answer: waiting for it")
-                time.sleep(pause)
-                pause = min(pause * 2, 2.0)
-            else:
-                return
+    def close(self) -> None:
+        """Leave the engines as they are."""
+        if self._thread is not None:
+            self._thread.call(self._fleet.aclose())
+            self._thread.close()
+            self._thread = None
 
-    def _swap_one(self, url: str, folder: Path, version: int) -> None:
-        # mode=keep: requests under way stay and go on with the new weights; the engine's own
-        # version spans tell which token came from which. The prefix cache holds keys and values
-        # of the old weights, and pausing does not clear it.
-        self._post(url, "/pause", params={"mode": "keep"})
-        # From here on weights and version may disagree. Dying, or being refused, leaves the engine
-        # paused: nothing is sampled under a wrong version, and the next start does all of it again.
-        self._post(
-            url,
-            "/collective_rpc",
-            json={"method": "reload_weights", "kwargs": {"weights_path": str(folder)}},
-        )
-        self._at("reloaded_before_version")
-        self._post(url, "/update_weight_version", json={"new_version": str(version)})
-        self._post(url, "/reset_prefix_cache", params=RESET)
-        self._post(url, "/resume")
-
-    def _post(self, url: str, path: str, **request: Any) -> None:
-        try:
-            answer = self._session.post(url + path, timeout=(5, CALL_S), **request)
-        except (requests.ConnectionError, requests.Timeout) as error:
-            raise EngineDown(f"no engine answers at {url}: start it, or correct its URL") from error
-        if answer.status_code == 404 and path == "/update_weight_version":
-            return  # an engine older than version spans: the proxy infers versions
-        if not answer.ok:
-            raise EngineRefused(
-                f"the engine at {url} answered {answer.status_code} to {path}: "
-                f"{answer.text[:200]!r} (vLLM needs VLLM_SERVER_DEV_MODE=1)"
-            )
+    @property
+    def _loop(self) -> LoopThread:
+        if self._thread is None:
+            self._thread = LoopThread("engines")
+        return self._thread

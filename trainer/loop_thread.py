@@ -1,4 +1,4 @@
-"""An event loop of its own for the trainer's Kafka clients.
+"""An event loop of its own for the trainer's Kafka clients, and one for those of its engines.
 
 torch keeps the main thread busy for seconds; a client that shares it would miss heartbeats.
 """
@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class BusThread:
+class LoopThread:
     """A running event loop in a daemon thread; coroutines are called into it from any other."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bus") -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="bus", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.surroundings import Host, roots
+from odradek.infra.addresses import Host, roots
 from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.dialects.tools.hosted import Hosted

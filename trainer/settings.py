@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.surroundings import roots
+from odradek.infra.addresses import roots
 from odradek.schemas.sampling import COLDEST
 from odradek.schemas.topics import BATCHES
 from odradek.trainer.advantages import Baseline

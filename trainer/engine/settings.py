@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.surroundings import Host
+from odradek.infra.addresses import Host
 
 
 class EngineSettings(BaseSettings):

@@ -1,0 +1,38 @@
+"""Addresses in settings: where to listen, and where servers of ours are."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+from odradek.infra.surroundings import host_of
+
+Host = Annotated[str, AfterValidator(lambda host: host.strip().strip("[]"))]
+"""An address to listen on; IPv6 with brackets or without, since addresses of servers have them."""
+
+
+def roots(text: str) -> tuple[str, ...]:
+    """Addresses of servers, comma separated, each once and without a slash or /v1 at its end.
+
+    Raises ValueError, which never quotes an address: it may hold a credential.
+    """
+    parts = (url.strip() for url in text.split(","))
+    found = [url.rstrip("/").removesuffix("/v1") for url in parts if url]
+    for url in found:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        if "@" in url:
+            raise ValueError(
+                "holds a credential, which would be printed (the proxy has engine_key)"
+            )
+        if not host_of(url) or not _port(url):
+            raise ValueError("names no host, or a port that is none: http://127.0.0.1:8000")
+    return tuple(dict.fromkeys(found))
+
+
+def _port(url: str) -> bool:
+    """Whether an address has a port that can be one, or none."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False

@@ -64,7 +64,6 @@ class Head:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._at: dict[float, Any] = {}
 
     def score(self, hidden: Tensor, targets: Targets) -> Scores:
         """Scores from hidden states of the shape (n, d)."""
@@ -78,17 +77,13 @@ class Head:
             places, inverse = mine.unique(return_inverse=True)  # type: ignore[no-untyped-call]
             labels = targets.labels.new_zeros(len(hidden))
             labels[mine] = targets.labels[chosen]
-            found = self._of(temperature).forward(
+            fused: Any = _Given(self._model, temperature)
+            found = fused.forward(
                 hidden[places][None], shift_labels=labels[places][None], fused_lm_head=True
             )
             logprobs = logprobs.index_copy(0, chosen, found.log_probs[0][inverse])
             entropy = entropy.index_copy(0, chosen, found.entropy[0][inverse].detach())
         return Scores(logprobs, entropy)
-
-    def _of(self, temperature: float) -> Any:
-        if temperature not in self._at:
-            self._at[temperature] = _Given(self._model, temperature)
-        return self._at[temperature]
 
 
 def add_head(model: Any) -> None:

@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from samplings import BENT, WHOLE
 
 from odradek.schemas import sampling
@@ -60,3 +62,23 @@ def test_the_tables_do_not_contradict_each_other():
     assert len(names) == len(set(names))
     assert NEUTRAL.keys() <= sampling.RECORDED
     assert not [name for name in NEUTRAL if bends(name, NEUTRAL)]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(sorted(sampling.RECORDED | sampling.PLAIN)) | st.text(max_size=9)
+
+
+@given(st.dictionaries(NAMES, JSON, max_size=6))
+def test_whatever_a_record_holds_is_read(said):
+    """No value of no field breaks a reader, and a temperature is one that can be divided by."""
+    found = sampling_of(said)
+    assert found.temperature is None or 0 <= found.temperature < math.inf
+    assert not found.bent or found.bent in said
+    for name, value in said.items():
+        recorded(name, value)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from gradients import gradient_of, loss_of
 from trl import GRPOConfig, GRPOTrainer
 
 from odradek.trainer.consumption import Consumption, Rules
@@ -51,10 +52,6 @@ def padded(rows, pad):
     return left, ids, real, mask, old, worth
 
 
-def gradient_of(model):
-    return torch.cat([p.grad.flatten() for _, p in sorted(model.named_parameters())])
-
-
 @pytest.mark.parametrize("weigh", ["row", "episode"])
 def test_one_batch_of_64_off_policy_rows_has_one_loss_and_one_gradient(
     rows, tiny, tokenizer, bench, tmp_path, weigh
@@ -100,20 +97,8 @@ def test_one_batch_of_64_off_policy_rows_has_one_loss_and_one_gradient(
     loss.backward()
     their_gradient = gradient_of(theirs.model)
 
-    ours = bench([], rows_per_step=64, micro_rows=16, loss="dapo", weigh=weigh)
-    trainer, feed = ours.trainer, ours.trainer.hands.feed
-    from odradek.trainer.feed import sample_of
-
-    feed.rollout_buffer = trainer.rollout_queue = type(feed.rollout_buffer)()
-    for row in rows:
-        feed.rollout_buffer.put(sample_of(row))
-    batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 4, "cpu")
-    trainer.model.train()
-    total = 0.0
-    for inputs in batches:
-        part = trainer.compute_loss(trainer.model, inputs)
-        part.backward()
-        total += part.item()
+    trainer = bench([], rows_per_step=64, micro_rows=16, loss="dapo", weigh=weigh).trainer
+    total = loss_of(trainer, rows, 4)
     our_gradient = gradient_of(trainer.model)
 
     assert plain.item() == pytest.approx(loss.item(), abs=1e-6)

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from gradients import gradient_of, loss_of
 from hilo import HiLo
 from plays import group_of, play, prompt_of
 
 from odradek.trainer.engine.decode import Sampler, Wanted, load_model
-from odradek.trainer.feed import sample_of
 from odradek.trainer.head import Targets, add_head
 from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
 from odradek.trainer.rows import rows_of
@@ -54,10 +54,6 @@ def plain_terms(model, reference, rows):
     return Terms(n_rows=len(rows), **joined), torch.cat(entropy)
 
 
-def gradient_of(model):
-    return torch.cat([p.grad.flatten() for _, p in sorted(model.named_parameters())])
-
-
 @pytest.mark.parametrize("loss", ["dapo", "grpo", "gspo", "cispo"])
 def test_a_packed_row_of_many_temperatures_has_the_gradient_of_a_plain_line(
     rows, tiny, bench, loss
@@ -74,18 +70,8 @@ def test_a_packed_row_of_many_temperatures_has_the_gradient_of_a_plain_line(
     expected = policy_loss(loss, terms, whole, Shape(**shape))
     expected.backward()
 
-    made = bench([], rows_per_step=16, micro_rows=8, loss=loss, **shape)
-    trainer, feed = made.trainer, made.trainer.hands.feed
-    feed.rollout_buffer = trainer.rollout_queue = type(feed.rollout_buffer)()
-    for row in rows:
-        feed.rollout_buffer.put(sample_of(row))
-    batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 2, "cpu")
-    trainer.model.train()
-    total = 0.0
-    for inputs in batches:
-        part = trainer.compute_loss(trainer.model, inputs)
-        part.backward()
-        total += part.item()
+    trainer = bench([], rows_per_step=16, micro_rows=8, loss=loss, **shape).trainer
+    total = loss_of(trainer, rows, 2)
     assert expected.item() == pytest.approx(total, abs=1e-6)
     plain, ours = gradient_of(model), gradient_of(trainer.model)
     assert 3e-6 > (ours - plain).norm() / plain.norm()

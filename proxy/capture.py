@@ -120,12 +120,14 @@ def said_wrong(reply: Regular) -> str:
     """What a reply, or a chunk, says went wrong; "" if it says nothing of that."""
     body = reply.body
     good = bool(body.choices) or body.usage is not None
-    if body.error != NULL and not (good and harmless(body.error)):
+    # What a field that is absent becomes is this very object, so nearly nothing is compared.
+    if body.error is not NULL and body.error != NULL and not (good and harmless(body.error)):
         return error_text(body.error)
     if not good:
         return wrong(reply.data)
     for choice in body.choices:
-        if choice.error != NULL and not harmless(choice.error):
+        error = choice.error
+        if error is not NULL and error != NULL and not harmless(error):
             return error_text(choice.error)
         if choice.finish_reason is not None and choice.finish_reason not in ENDS:
             return failure(choice.finish_reason)

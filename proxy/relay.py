@@ -66,18 +66,17 @@ class Relay:
             await self._write(b"".join(ready))
 
     def _piece(self, event: sse.ServerEvent) -> bytes:
-        data = event.data
-        if self._streamed.error:
+        data, streamed = event.data, self._streamed
+        if streamed.error:
             return b""  # nothing that follows an error may look like a good end
         if data is None:
             return b""  # a gateway's own sign of life: it would begin the response, as ours do late
-        if data[:1] in b" [" and data.strip() in ENDING:
+        if not data.startswith(b"{") and data.strip() in ENDING:
             # An event without data is none, and clients fail on it.
             self._holding = self._holding or data.strip() == sse.DONE
             return self._stream.feed(DONE, NOTHING) if data.strip() else b""
         if self._call.ttft_ms is None:
             self._call.ttft_ms = self._call.ms()
-        streamed = self._streamed
         # From the first end on everything waits: many clients stop reading at a finish reason.
         self._holding = streamed.feed(data) or self._holding
         if event.error and not streamed.bad:

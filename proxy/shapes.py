@@ -29,7 +29,7 @@ COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Regular(Struct):
+class Regular(Struct, gc=False):
     """A reply, or a chunk, as everybody sees it."""
 
     data: bytes
@@ -87,15 +87,16 @@ def chunk(data: bytes, reader: Reader) -> Regular:
         body = reader(data)
     except msgspec.MsgspecError:
         return _mended(data, reader, None)
-    for choice in body.choices:
+    choices = body.choices
+    for choice in choices:
         word = choice.finish_reason
         if (word is not None and word not in ENDS) or not _speaks(choice.delta):
             return _mended(data, reader, None)
         if not choice.delta and b'"delta"' not in data:
             return _mended(data, reader, None)
-    if not _distinct(body.choices):
+    if len(choices) > 1 and not _distinct(choices):
         return _mended(data, reader, None)
-    if not body.choices and b'"choices"' not in data and body.error == NULL:
+    if not choices and b'"choices"' not in data and body.error == NULL:
         return _mended(data, reader, None)
     return Regular(data, body)
 
@@ -149,9 +150,8 @@ def _distinct(choices: list[Choice]) -> bool:
 
 def _speaks(delta: dict[str, Any]) -> bool:
     """Whether a chunk's texts are texts."""
-    for name in TEXTS:
-        said = delta.get(name)
-        if said is not None and said.__class__ is not str:
+    for name, said in delta.items():
+        if said.__class__ is not str and said is not None and name in TEXTS:
             return False
     return True
 

@@ -10,6 +10,7 @@ may set alarms; standard input is empty, and what it prints is printed.
 
 import asyncio
 import inspect
+import os
 import signal
 import socket
 import sys
@@ -50,17 +51,24 @@ def main(descriptor: str, parent: str, path: str) -> None:
     """Import the function, then judge until the other side hangs up."""
     if (ask := die_with_parent(int(parent))) is not None:
         ask()
+    us = os.getpid()
+
+    def say(answer: Answer) -> None:
+        if os.getpid() != us:
+            os._exit(1)  # a process that the function forked: its word would be the next verdict
+        send(line, answer)
+
     with socket.socket(fileno=int(descriptor)) as line:
         line.set_inheritable(False)  # programs that the function starts must not hold it open
         try:
             function = load(path)
         # A module may raise anything as it is imported: the service says it, and ends.
         except BaseException as error:  # noqa: BLE001 - see above
-            send(line, Answer(refused=why(path, error)[:LONGEST]))
+            say(Answer(refused=why(path, error)[:LONGEST]))
             return
-        send(line, Answer(asynchronous=is_async(function)))
+        say(Answer(asynchronous=is_async(function)))
         while (value := receive(line)) is not None:
-            send(line, judged(function, value))
+            say(judged(function, value))
 
 
 def judged(function: Scores, value: bytes) -> Answer:

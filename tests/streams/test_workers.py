@@ -109,6 +109,20 @@ def forked(_):
     os._exit(4)
 
 
+def children(_):
+    """None of the processes that it forks speaks in its place, however they end."""
+    for how in ("raises", "leaves", "returns"):
+        child = os.fork()
+        if child == 0:
+            if how == "raises":
+                raise ValueError(how)
+            if how == "leaves":
+                sys.exit()
+            return 99.0
+        os.waitpid(child, 0)
+    return 0.5
+
+
 def hangs_up(_):
     os.closerange(3, 256)
     return 0.5
@@ -257,6 +271,7 @@ def imports() -> list[str]:
 WORK = {
     "alarm": 0.25,
     "awaits": 0.5,
+    "children": 0.5,
     "main_thread": 1.0,
     "multiprocess": 0.75,
     "prints": 0.5,

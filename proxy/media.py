@@ -62,6 +62,9 @@ def requested(fields: dict[str, Raw], names: frozenset[str] = REQUESTED) -> bool
     return any(msgspec.json.decode(fields[name]) not in EMPTY for name in found)
 
 
+SOURCES: Final = ("base64", "url", "file")  # no set: a type may be no text, and have no hash
+
+
 def _held(value: Any) -> bool:
     """Whether a content, or a part of it, holds media."""
     if isinstance(value, list):
@@ -82,6 +85,8 @@ def _held(value: Any) -> bool:
 
 def _source(value: Any) -> bool:
     """The same of what a part holds; a source of text is one that says so."""
-    if isinstance(value, dict) and value.get("type") in {"base64", "url", "file"}:
-        return True
+    if isinstance(value, dict):
+        kind = value.get("type")
+        if kind in SOURCES or not isinstance(kind, str | None):
+            return True
     return _held(value) if isinstance(value, list | dict) else False

@@ -314,7 +314,8 @@ def _spoken(said: Any) -> dict[str, Any]:
 
 
 def _thinks(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in {"thinking", "reasoning"}
+    # No set: a type may be no text, and have no hash.
+    return isinstance(part, dict) and part.get("type") in ("thinking", "reasoning")
 
 
 def _text(value: Any) -> str | None:

@@ -28,6 +28,7 @@ PARTS = {
     "something new": {"type": "hologram", "hologram": URL},
     "something nameless": {"hologram": URL},
     "something odd": {"type": ["text"], "text": "x"},
+    "a source of something odd": {"type": "text", "text": "x", "source": {"type": ["url"]}},
     "a result with a picture": {"type": "tool_result", "content": [{"type": "image", "source": {}}]},
     "a text with a picture": {"type": "text", "text": "x", "image_url": URL},
 }  # fmt: skip

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from odradek.proxy import answers
+from odradek.proxy import answers, body, shapes
 from odradek.schemas.events import parsed
 
 from .test_chunkings import PLACES, cut, events, relayed
@@ -404,3 +404,17 @@ def test_what_only_a_turn_needs_costs_the_agent_nothing(wrong, why):
     (captured,) = relay.captured()
     assert ("", why) == (captured.error, captured.untrainable)
     assert "so" == seen(DIALECTS[0], b"".join(relay.pieces))[0][1]
+
+
+@pytest.mark.parametrize(
+    "kind", [["text"], {"a": 1}, None, 1], ids=["list", "object", "null", "number"]
+)
+def test_a_part_of_a_reply_whose_type_is_no_text_is_read(kind):
+    """Its text is, and nothing breaks."""
+    reply = {
+        "choices": [
+            {"message": {"content": [{"type": kind, "text": "so"}]}, "finish_reason": "stop"}
+        ]
+    }
+    read = shapes.whole(json.dumps(reply).encode(), body.read, "d")
+    assert "so" == json.loads(bytes(read.body.choices[0].message))["content"]

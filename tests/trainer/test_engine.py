@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import shutil
 import socket
 
 import pytest
@@ -292,3 +293,18 @@ async def test_the_likeliest_tokens_are_told_at_their_temperature(client, tiny, 
     assert {3} == {len(one["top_logprobs"]) for one in content}
     bare = await client.chat.completions.create(model="policy", messages=ASK, logprobs=True)
     assert not bare.choices[0].logprobs.content[0].top_logprobs
+
+
+def test_weights_keep_their_configuration_though_its_checkpoint_rotates(tmp_path):
+    """A resumed run takes it from a checkpoint, which is gone some steps later."""
+    checkpoint = tmp_path / "checkpoint-1"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text("{}")
+    transfer = DirectoryTransfer(
+        tmp_path / "w", Engines([]), config=checkpoint / "config.json", keep=2
+    )
+    transfer.version = 2
+    transfer.init_weight_transfer()
+    shutil.rmtree(checkpoint)
+    transfer.send_weights([("a", torch.zeros(2))])
+    assert "{}" == (transfer.folder / "config.json").read_text()

@@ -48,7 +48,8 @@ class DirectoryTransfer:
         self.served: dict[str, int] = {}
         self._root = root.absolute()
         self._engines = engines
-        self._config = config
+        # Read now: it may lie in a checkpoint, and those rotate.
+        self._config = config.read_bytes() if config is not None and config.is_file() else None
         self._keep = keep
         self._at = at
 
@@ -83,8 +84,8 @@ class DirectoryTransfer:
             partial.mkdir(parents=True)
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters}
             save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-            if self._config is not None and self._config.is_file():
-                shutil.copyfile(self._config, partial / "config.json")
+            if self._config is not None:
+                (partial / "config.json").write_bytes(self._config)
             for path in (*partial.iterdir(), partial):
                 fsync(path)
             partial.rename(folder)

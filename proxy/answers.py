@@ -39,6 +39,8 @@ def taken(
     try:
         regular = shapes.whole(body, dialect.read, ask.digest)
         found = capture.choices(regular)
+        # A field that only a dialect reads may be what cannot be read.
+        told = b"" if found[0].error else dialect.reply(regular.data, ask)
     except (InvalidRecord, *UNREADABLE) as error:
         found = [capture.unreadable(error)]
         if ask.origin is None and salt.FIELD not in body:
@@ -46,7 +48,6 @@ def taken(
         told = dialect.refusal(salt.hidden(body), BROKEN)
     else:
         if not found[0].error:
-            told = dialect.reply(regular.data, ask)
             return found, Answer(status=status, headers=headers, chunks=(told,))
         words = regular.body.error != NULL or not regular.body.choices
         told = (

@@ -51,7 +51,7 @@ def holds(message: Raw) -> bool:
         return False
     content = bytes(fields.get("content", NULL)).lstrip()
     # Nearly all are text, or null: nothing of them is parsed.
-    if content[:1] not in {b'"', b"n"} and _held(msgspec.json.decode(content)):
+    if content[:1] not in {b'"', b"n"} and _held(_read(content)):
         return True
     return requested(fields, FIELDS)
 
@@ -59,7 +59,15 @@ def holds(message: Raw) -> bool:
 def requested(fields: dict[str, Raw], names: frozenset[str] = REQUESTED) -> bool:
     """Whether some fields beside the messages hold media."""
     found = names & fields.keys()
-    return any(msgspec.json.decode(fields[name]) not in EMPTY for name in found)
+    return any(_read(fields[name]) not in EMPTY for name in found)
+
+
+def _read(value: bytes | Raw) -> Any:
+    """A value; one that no parser takes, such as a number without end, as a part of no kind."""
+    try:
+        return msgspec.json.decode(value)
+    except UNREADABLE:
+        return {"unreadable": True}
 
 
 SOURCES: Final = ("base64", "url", "file")  # no set: a type may be no text, and have no hash

@@ -216,3 +216,10 @@ async def test_media_beside_the_messages_are_media(bench, path, field):
         body = {"model": "m", **words, field: value}
         await bench.post(f"/e/e1/v1{path}", body, token=bench.token())
     assert ["media", "", ""] == why(bench)
+
+
+@pytest.mark.parametrize("content", [b"[1e400]", b'{"type": "text", "text": "x", "n": -1e400}'])
+def test_what_no_parser_takes_is_not_known_to_be_text(content):
+    """A number without end is JSON, and no turn of ours ends in an exception for it."""
+    assert media.holds(Raw(b'{"role": "user", "content": ' + content + b"}"))
+    assert media.holds(Raw(b'{"role": "user", "content": "x", "images": ' + content + b"}"))

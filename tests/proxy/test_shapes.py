@@ -418,3 +418,22 @@ def test_a_part_of_a_reply_whose_type_is_no_text_is_read(kind):
     }
     read = shapes.whole(json.dumps(reply).encode(), body.read, "d")
     assert "so" == json.loads(bytes(read.body.choices[0].message))["content"]
+
+
+@pytest.mark.parametrize("path", [*DIALECTS, "/completions"])
+@pytest.mark.parametrize("place", ["of the reply", "of its choice"])
+def test_a_field_that_nobody_reads_may_hold_anything(path, place):
+    """Bytes that are no UTF-8: where a dialect copies them, the turn says so, and no call fails."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "so"},
+        "finish_reason": "stop",
+    }
+    choice |= {"text": "so"} if path == "/completions" else {}
+    body = {"id": "c1", "choices": [choice]}
+    (choice if place == "of its choice" else body)["XX"] = 1
+    reply = json.dumps(body).encode().replace(b"XX", b"\xa5\xff")
+    ask = ask_of(path) if path == "/completions" else asked(path)
+    (captured,), answer = answers.taken(200, {}, reply, ask)
+    copied = path in {"/chat/completions", "/completions"}
+    assert (200, copied) == (answer.status, "cannot be read" in captured.error)

@@ -80,7 +80,7 @@ async def test_kill_9_costs_an_attempt_and_nothing_else(stage, tmp_path):
     [
         (("agent:ply",), "did you mean 'play'"),
         (("--command", "no-such-program-here"), "there is no program"),
-        ((), "name either module:function or --command"),
+        ((), "name either module:function, --command or --harness"),
         (("agent:play", "--name", "a/b"), "cannot name topics"),
     ],
 )

@@ -17,7 +17,8 @@ from trl.experimental.async_grpo.packing import TreeRow
 from trl.trainer.utils import disable_dropout_in_model
 
 from odradek.trainer import attention
-from odradek.trainer.errors import NoModel, UnsuitedModel
+from odradek.trainer.errors import NoModel, NonFiniteWeights, UnsuitedModel
+from odradek.trainer.guard import non_finite
 from odradek.trainer.head import Targets
 
 KNOWN_LAYERS: Final = frozenset({"full_attention", "sliding_attention"})
@@ -106,8 +107,13 @@ def prepare(model: Any, path: str, *, dtype: str, longest: int) -> None:
         dtype: Of its weights.
         longest: As in `check_config`.
 
-    Raises UnsuitedModel where that fails, or gives other log probabilities than its own attention.
+    Raises UnsuitedModel where that fails, or gives other log probabilities than its own attention,
+    and NonFiniteWeights.
     """
+    if name := non_finite(model.named_parameters()):
+        raise NonFiniteWeights(
+            f"the model in {path} cannot be trained: {name!r} holds something infinite or no number"
+        )
     still(model)
     was_training = model.training
     try:

@@ -66,18 +66,22 @@ class ProxySealer:
     async def _ask(self, episode_id: str, verdict: Verdict, wait_s: float) -> SealReply:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=256, keepalive_timeout=30)
+                connector=aiohttp.TCPConnector(limit=256, keepalive_timeout=30),
+                timeout=aiohttp.ClientTimeout(total=None),
             )
-        async with self._session.post(
-            f"{self._url}/e/{episode_id}/seal",
-            data=msgspec.json.encode({"outcome": str(verdict.outcome), "error": verdict.error}),
-            headers={
-                "Authorization": f"Bearer {self._bearer()}",
-                "Content-Type": "application/json",
-            },
-            timeout=aiohttp.ClientTimeout(total=wait_s),
-            allow_redirects=False,
-        ) as answer:
+        # Where aiohttp's own limit and a cancellation meet, it loses the cancellation.
+        async with (
+            asyncio.timeout(wait_s),
+            self._session.post(
+                f"{self._url}/e/{episode_id}/seal",
+                data=msgspec.json.encode({"outcome": str(verdict.outcome), "error": verdict.error}),
+                headers={
+                    "Authorization": f"Bearer {self._bearer()}",
+                    "Content-Type": "application/json",
+                },
+                allow_redirects=False,
+            ) as answer,
+        ):
             body = await answer.read()
             if answer.status in HOPELESS:
                 raise SealRefused(

@@ -1,5 +1,6 @@
 """The engine, over aiohttp: one pool without bounds, since httpx's scans all its connections."""
 
+import asyncio
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -220,15 +221,14 @@ class Engine:
     async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
         """Status, headers for the agent, and body of an address of the engine."""
         try:
-            with self._connected:
-                response = await self._pool.get(
-                    self.url + path,
-                    headers=self._headers,
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=timeout_s),
-                )
-            async with Incoming(response, self._connected, self._max_bytes) as answer:
-                return answer.status, answer.headers, await answer.read()
+            # Where aiohttp's own limit and a cancellation meet, it loses the cancellation.
+            async with asyncio.timeout(timeout_s):
+                with self._connected:
+                    response = await self._pool.get(
+                        self.url + path, headers=self._headers, allow_redirects=False
+                    )
+                async with Incoming(response, self._connected, self._max_bytes) as answer:
+                    return answer.status, answer.headers, await answer.read()
         except TimeoutError:
             raise EngineUnreachable(
                 f"the engine at {self.url} did not answer within {timeout_s:g} s"

@@ -19,6 +19,8 @@ from odradek.infra.supervisor.spec import Backoff, Spec
 USAGE: Final = 2
 """The exit code of a mistake in settings or input."""
 POLL_S: Final = 0.1
+HEALTH_S: Final = 2.0
+"""How long a process may take to say that it is ready."""
 
 log = logging.getLogger("odradek")
 
@@ -193,7 +195,7 @@ class Supervisor:
 
     async def _watch_ready(self, child: Child) -> None:
         """Note when a started process is ready; give up on one that never was in time."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
             while not await _is_ready(child, session):
                 if self._overdue(child):
                     return
@@ -214,7 +216,8 @@ async def _is_ready(child: Child, session: aiohttp.ClientSession) -> bool:
     if not child.spec.health:
         return child.said_ready()
     try:
-        async with session.get(child.spec.health) as answer:
+        # Where aiohttp's own limit and a cancellation meet, it loses the cancellation.
+        async with asyncio.timeout(HEALTH_S), session.get(child.spec.health) as answer:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError, OSError):
         return False

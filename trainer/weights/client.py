@@ -1,5 +1,6 @@
 """One engine that takes weights, over the surface that vLLM's development mode has."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -108,10 +109,12 @@ class HttpEngine:
         self, method: str, path: str, within_s: float, **request: Any
     ) -> tuple[int, Any]:
         """Status and body: what JSON it is, else its text."""
-        limit = aiohttp.ClientTimeout(total=within_s, sock_connect=CONNECT_S)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         try:
-            # Engines are ours: trust_env, which would put a proxy between, is off by default.
+            # Engines are ours: trust_env, which would put a proxy between, is off by default. Where
+            # aiohttp's own limit and a cancellation meet, it loses the cancellation.
             async with (
+                asyncio.timeout(within_s),
                 aiohttp.ClientSession(timeout=limit) as session,
                 session.request(
                     method, self.url + path, allow_redirects=False, **request

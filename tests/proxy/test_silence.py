@@ -268,12 +268,7 @@ async def test_a_retry_that_waits_for_its_first_try_hears_something(soon, engine
     async with soon() as bench:
         bench.proxy.calls.silence_s = 60.0
         engine.head.clear()
-        first = asyncio.create_task(whole_stream(bench, path))
-        await engine.entered.wait()
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
-        (call,) = next(iter(bench.proxy.stories)).calls
-        await bench.until(lambda: call.gone)
+        await left(bench, path, engine)
         bench.proxy.calls.silence_s = SOON_S
         async with asking(bench, path, {HEADER: "1"}) as answer:
             seen = await heard(answer, ping(path), 2)
@@ -283,6 +278,16 @@ async def test_a_retry_that_waits_for_its_first_try_hears_something(soon, engine
         (turn,) = bench.turns()
         assert ("", False, 1) == (turn.error, turn.cut, turn.retries)
         assert told(path, seen)
+
+
+async def left(bench, path, engine):
+    """A first try whose client leaves while the engine is at it."""
+    first = asyncio.create_task(whole_stream(bench, path))
+    await engine.entered.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    (call,) = next(iter(bench.proxy.stories)).calls
+    await bench.until(lambda: call.gone)
 
 
 async def whole_stream(bench, path):
@@ -295,12 +300,7 @@ async def test_a_retry_is_told_in_its_stream_that_the_first_try_failed(soon, lat
     """It has heard something, so it can have no status."""
     async with soon() as bench:
         bench.proxy.calls.silence_s = 60.0
-        first = asyncio.create_task(whole_stream(bench, path))
-        await late.entered.wait()
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
-        (call,) = next(iter(bench.proxy.stories)).calls
-        await bench.until(lambda: call.gone)
+        await left(bench, path, late)
         bench.proxy.calls.silence_s = SOON_S
         async with asking(bench, path, {HEADER: "1"}) as answer:
             await heard(answer, ping(path))

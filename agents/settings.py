@@ -3,6 +3,8 @@
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.infra.addresses import Root
+
 
 class AgentSettings(BaseSettings):
     """Settings of an agent host, from `ODRADEK_AGENT_*`."""
@@ -29,7 +31,7 @@ class AgentSettings(BaseSettings):
     instance: str | None = None
     """A name that outlives restarts, unlike that of any other replica: with it, a restarted host
     comes back to its partitions at once instead of after the session timeout."""
-    proxy_url: str = Field(
+    proxy_url: Root = Field(
         default="http://127.0.0.1:8400",
         validation_alias=AliasChoices("proxy_url", "ODRADEK_PROXY_URL"),
     )

@@ -11,6 +11,20 @@ Host = Annotated[str, AfterValidator(lambda host: host.strip().strip("[]"))]
 """An address to listen on; IPv6 with brackets or without, since addresses of servers have them."""
 
 
+def root(text: str) -> str:
+    """The address of one server, without a slash or /v1 at its end. Raises ValueError."""
+    if "@" in text:
+        raise ValueError("holds a credential, which would be printed: calls bring their own")
+    found = roots(text)
+    if len(found) != 1:
+        raise ValueError("must be one address: http://127.0.0.1:8400")
+    return found[0]
+
+
+Root = Annotated[str, AfterValidator(root)]
+"""Where one server is."""
+
+
 def roots(text: str) -> tuple[str, ...]:
     """Addresses of servers, comma separated, each once and without a slash or /v1 at its end.
 

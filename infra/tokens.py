@@ -18,6 +18,8 @@ from odradek.infra.errors import ProjectError, TokenError
 AUDIENCE: Final = "odradek-proxy"
 ALGORITHM: Final = "HS256"
 SHORTEST_KEY: Final = 32
+LONGEST: Final = 8192
+"""Characters of a token; longer ones are not looked at."""
 
 Scope = Literal["call", "host"]
 
@@ -84,7 +86,7 @@ def mint(claims: Claims, keys: list[str], *, lifetime_s: float = 3600.0) -> str:
 
 def read(token: str, keys: list[str]) -> Claims:
     """The claims of a token. Raises TokenError: `malformed`, `expired` or `forged`."""
-    if len(token) > 8192 or not token.isascii():
+    if len(token) > LONGEST or not token.isascii():
         raise TokenError("malformed")
     for key in keys:
         try:

@@ -66,6 +66,7 @@ class HarnessRunner(ProgramRunner):
                 **setup.variables,
                 **{name: str(home / path) for name, path in XDG.items()},
                 **trace,
+                **self._past(rollout),
                 "HOME": str(home),
                 "TMPDIR": str(scratch),
             },

@@ -81,9 +81,7 @@ class ProgramRunner(AgentExecutor):
         errors = folder.with_suffix(".err")
         try:
             launch = self.launch(rollout, folder)
-            # Whatever it is told to be, its way to the proxy leads through no other.
-            past = direct(self._environment, rollout.base_url)
-            code = await self._run(launch, errors, {**self._environment, **past})
+            code = await self._run(launch, errors)
             if code == 0 and launch.rewards is not None:
                 _collect(rollout, launch.rewards)
             verdict = judge_exit(code, _tail(errors) if code else "")
@@ -104,6 +102,7 @@ class ProgramRunner(AgentExecutor):
             words=[word.replace("{task_file}", str(task_file)) for word in self._words],
             cwd=folder,
             variables=variables(rollout)
+            | self._past(rollout)
             | {
                 "ODRADEK_TASK_FILE": str(task_file),
                 "ODRADEK_REWARD_FILE": str(reward_file),
@@ -112,7 +111,11 @@ class ProgramRunner(AgentExecutor):
             rewards=reward_file,
         )
 
-    async def _run(self, launch: Launch, errors: Path, around: Mapping[str, str]) -> int:
+    def _past(self, rollout: Rollout) -> dict[str, str]:
+        """Whatever the host is told to be, a program's way to our proxy leads through no other."""
+        return direct(self._environment, rollout.base_url)
+
+    async def _run(self, launch: Launch, errors: Path) -> int:
         with errors.open("wb") as stderr, launch.stdin.open("rb") as stdin:
             process = await asyncio.create_subprocess_exec(
                 *launch.words,
@@ -120,7 +123,7 @@ class ProgramRunner(AgentExecutor):
                 stdout=stderr if launch.speaks else asyncio.subprocess.DEVNULL,
                 stderr=stderr,
                 cwd=launch.cwd,
-                env={**around, **launch.variables},
+                env={**self._environment, **launch.variables},
                 start_new_session=True,
             )
         try:

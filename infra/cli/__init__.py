@@ -105,7 +105,8 @@ class Verbs(click.Group):
         if not standalone_mode:
             return run()
         if args is None:
-            surroundings.settle()
+            for gone in surroundings.settle():
+                click.echo(f"odradek: {gone}", err=True)
         try:
             sys.exit(run() or 0)
         except click.exceptions.NoArgsIsHelpError as error:

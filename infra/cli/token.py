@@ -1,7 +1,9 @@
 """`odradek token`: point any program at the proxy by hand."""
 
 import json
+import os
 import shlex
+from typing import Final
 from urllib.parse import quote
 
 import click
@@ -9,6 +11,9 @@ import click
 from odradek.agents.settings import AgentSettings
 from odradek.agents.variables import episode_variables
 from odradek.infra import tokens
+from odradek.infra.surroundings import direct
+
+LONGEST_H: Final = 24 * 366.0
 
 
 @click.command()
@@ -44,23 +49,45 @@ def command(
     """Print what an agent host gives a program for EPISODE, so that any program can call the proxy.
 
     The output is fit for a shell: eval "$(odradek token my-episode)". It sets what OpenAI's,
-    Anthropic's and Google's clients read: base URL, token and model name. The token opens this
+    Anthropic's and Google's clients read: base URL, token and model name; and NO_PROXY, completed
+    with where our proxy is. In fish: odradek token my-episode | source. The token opens this
     episode and no other. ODRADEK_TOKEN_KEYS must be what the proxy has; ODRADEK_PROXY_URL says
     where it is.
     """
-    if not 1 <= len(episode) <= 256 or any(sign <= " " or sign in "/\x7f" for sign in episode):
-        raise click.UsageError("an episode's name has 1 to 256 characters, no blank and no slash")
+    _check(episode, hours, agent, model)
     claims = tokens.Claims(
         sub=episode, agent=agent, model=model, max_calls=calls, max_tokens=budget
     )
     signed = tokens.mint(claims, tokens.TokenSettings().secrets(), lifetime_s=hours * 3600)
+    if len(signed) > tokens.LONGEST:
+        raise click.UsageError(
+            f"the token would have {len(signed)} characters, and the proxy takes {tokens.LONGEST}: "
+            "give shorter names"
+        )
     settings = AgentSettings()
-    proxy = settings.proxy_url.rstrip("/")
+    proxy = settings.proxy_url
     root = f"{proxy}/t/{signed}" if in_path else f"{proxy}/e/{quote(episode, safe='')}"
     variables = episode_variables(episode, root, signed, model or settings.policy)
+    variables |= direct(os.environ, root)
     if as_json:
         answer = {"base_url": f"{root}/v1", "token": signed, "variables": variables}
         click.echo(json.dumps(answer))
     else:
         for name, value in variables.items():
             click.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _check(episode: str, hours: float, *names: str) -> None:
+    """Raise UsageError for what no call could be made with."""
+    if not 1 <= len(episode) <= 256 or any(sign <= " " or sign in "/\x7f" for sign in episode):
+        raise click.UsageError("an episode's name has 1 to 256 characters, no blank and no slash")
+    if episode in {".", ".."}:
+        raise click.UsageError(
+            f"an episode cannot be called {episode}: clients shorten it"
+        )
+    try:
+        "".join((episode, *names)).encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("a name is not in UTF-8") from None
+    if not 0 < hours <= LONGEST_H:
+        raise click.UsageError(f"--hours is above 0 and at most {LONGEST_H:g}, a year")

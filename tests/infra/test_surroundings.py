@@ -18,7 +18,7 @@ from odradek.infra.project import load
 from odradek.infra.project.sections import KINDS, variable
 from odradek.infra.project.tasks import read
 from odradek.infra.signature import JudgeSettings
-from odradek.infra.surroundings import direct
+from odradek.infra.surroundings import direct, unusable
 from odradek.infra.tokens import TokenSettings
 from odradek.proxy.settings import on_loopback
 from odradek.schemas.events import parsed
@@ -43,6 +43,7 @@ OWN = ["127.0.0.1", "localhost", "::1"]
         ({"ODRADEK_TRAINER_ENGINE_URLS": "http://e1:1/v1"}, (), [*OWN, "e1"]),
         ({"ODRADEK_ENGINE_URL": "http://[broken"}, (), OWN),
         ({"ODRADEK_ENGINE_URL": ""}, (), OWN),
+        ({"NO_PROXY": "[::1],[fd00::1]"}, (), ["::1", "fd00::1", "127.0.0.1", "localhost"]),
     ],
 )
 def test_our_own_hosts_are_reached_directly(environ, urls, expected):
@@ -51,20 +52,86 @@ def test_our_own_hosts_are_reached_directly(environ, urls, expected):
     assert {"NO_PROXY": whole, "no_proxy": whole} == direct(environ, *urls)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "engine-box", "[fd00::1]"])
-def test_clients_that_agents_use_take_the_list(monkeypatch, host):
-    """Httpx (OpenAI's and Anthropic's SDKs), requests and urllib go straight to our hosts."""
+GIVEN = [
+    "", "a", ".corp", "*.corp", "*corp", "10.0.0.0/8", "192.168.*", "a:80", "http://a", "a b", "a;b",
+    "[::1]", "::1", "fd00::2", "[fd00::2]", "[fd00::2]:80", "fd00::/8", "::1/128", "fe80::1%eth0",
+    "prüf.corp", "<local>", '"a"', "[", "a]", "::", ":", "host:", "http://[fd00::2]", "a::b:1",
+]  # fmt: skip
+
+
+HOSTS = ["127.0.0.1", "localhost", "[::1]", "engine-box", "[fd00::1]"]
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_clients_that_agents_use_take_the_list(monkeypatch, given):
+    """Httpx (OpenAI's and Anthropic's SDKs), requests and urllib go straight to our hosts.
+
+    Whatever the user has excepted beside them, and in whatever spelling.
+    """
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name, value in direct({}, "http://engine-box:8000", "http://[fd00::1]:1").items():
+    listed = direct({"NO_PROXY": given}, "http://engine-box:8000", "http://[fd00::1]:1")
+    for name, value in listed.items():
         monkeypatch.setenv(name, value)
-    url = f"http://{host}:8000/v1"
 
-    with httpx.Client() as client:
-        assert client._transport is client._transport_for_url(httpx.URL(url))
+    bare = given.removeprefix("[").removesuffix("]") if given.startswith("[") else given
+    assert bare in listed["NO_PROXY"]
+    with httpx.Client(verify=False) as client:
         assert client._transport is not client._transport_for_url(httpx.URL("http://elsewhere"))
-    assert requests.utils.should_bypass_proxies(url, None)
-    assert urllib.request.proxy_bypass(host.strip("[]"))
+        for host in HOSTS:
+            url = f"http://{host}:8000/v1"
+            assert client._transport is client._transport_for_url(httpx.URL(url))
+            assert requests.utils.should_bypass_proxies(url, None)
+            assert urllib.request.proxy_bypass(host.strip("[]"))
+
+
+PROXIES = [
+    "http://proxy:3128", "https://proxy", "proxy:3128", "proxy", "HTTP://proxy", "//proxy", "DIRECT",
+    "http://user:word@proxy:1", "http://u:p@ss@proxy", "http://[fd00::1]:1", "", " ", " http://proxy ",
+    "socks5://proxy:1080", "socks5h://proxy", "SOCKS5://proxy", "socks://127.0.0.1:1080/",
+    "socks4://proxy", "socks4a://proxy", "ftp://proxy", "http://[::1", "http://proxy:port", "p:x",
+    "http://proxy\n", "://proxy",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", PROXIES)
+def test_a_proxy_that_sdks_refuse_is_taken_away(monkeypatch, url):
+    """Httpx would raise at the first line of an agent: where it does not, the variable stays."""
+    for name in [key for key in os.environ if key.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, url)
+            try:
+                httpx.Client(verify=False).close()
+            except (ValueError, ImportError, httpx.InvalidURL):
+                assert [name] == unusable(os.environ)
+            else:
+                assert [] == unusable(os.environ)
+
+
+def test_what_is_taken_away_is_said(tmp_path):
+    """In a line of the outermost verb, without the address, which may hold a password."""
+    script = (
+        "import os, sys; from odradek.infra.cli import main\ntry: main()\n"
+        "except SystemExit: pass\nprint([k for k in os.environ if k.lower() == 'all_proxy'])"
+    )
+    environ = {
+        **os.environ,
+        "all_proxy": "socks://me:secret@127.0.0.1:9/",
+        "HTTP_PROXY": "http://p",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, "init", "p"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert "[]" == done.stdout.splitlines()[-1]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("odradek: all_proxy is left out")
+    assert "secret" not in line
 
 
 def test_a_verb_completes_what_it_starts(tmp_path):

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 
 from odradek.agents import Rollout
 from odradek.agents.rollout import GivenTask
@@ -186,10 +187,12 @@ def test_a_token_opens_its_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tokens.read(said["token"], [key]).sub == "ep-1"
 
 
-def printed(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def printed(
+    *arguments: str, monkeypatch: pytest.MonkeyPatch, proxy: str = "http://127.0.0.1:9/"
+) -> dict[str, str]:
     """What a shell holds that has evaluated the verb's output."""
     monkeypatch.setenv("ODRADEK_TOKEN_KEYS", tokens.new_key())
-    monkeypatch.setenv("ODRADEK_PROXY_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("ODRADEK_PROXY_URL", proxy)
     answer = CliRunner().invoke(token.command, list(arguments))
     assert answer.exit_code == 0, answer.output
     shell = subprocess.run(
@@ -232,12 +235,62 @@ def test_no_episodes_name_is_code(episode: str, monkeypatch: pytest.MonkeyPatch)
     assert (unquote(path.path), path.query) == (f"/e/{episode}/v1", "")
 
 
-@pytest.mark.parametrize("episode", ["", "a/b", "a b", "a\n", "\x7f", "x" * 257])
-def test_a_name_that_the_proxy_refuses_gets_no_token(episode: str) -> None:
-    """The mistake is told here, not by a 400 of the first call."""
-    answer = CliRunner().invoke(token.command, [episode])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        *[([name], "1 to 256 characters") for name in ("", "a/b", "a b", "a\n", "\x7f", "x" * 257)],
+        (["."], "cannot be called ."),
+        ([".."], "cannot be called .."),
+        (["a\udcff"], "not in UTF-8"),
+        (["e", "--model", "\udcff"], "not in UTF-8"),
+        (["e", "--agent", "\udcff"], "not in UTF-8"),
+        (["e", "--model", "m" * 9000], "the proxy takes 8192"),
+        *[(["e", "--hours", h], "above 0") for h in ("0", "-1", "nan", "inf", "1e300", "-inf")],
+        (["e", "--hours", "x"], "valid float"),
+        (["e", "--calls", "-1"], "--calls"),
+    ],
+)
+def test_what_the_proxy_would_refuse_gets_no_token(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mistake is told here, not by a 4xx of the first call."""
+    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", tokens.new_key())
+    answer = CliRunner().invoke(token.command, arguments)
 
-    assert (2, True) == (answer.exit_code, "1 to 256 characters" in answer.output)
+    assert (2, True) == (answer.exit_code, said in answer.output), answer.output
+
+
+@pytest.mark.parametrize(
+    ("url", "root"),
+    [
+        ("http://p:1", "http://p:1"), ("http://p:1/", "http://p:1"), ("http://p:1/v1", "http://p:1"),
+        ("http://p:1/v1/", "http://p:1"), (" http://p:1 ", "http://p:1"), ("https://p/a", "https://p/a"),
+        ("http://[::1]:8400", "http://[::1]:8400"), ("", "http://127.0.0.1:8400"),
+        ("p:8400", None), ("http://[::1", None), ("ftp://p", None), ("http://u:w@p", None),
+        ("http://a,http://b", None), ("http://", None), ("http://p:x", None), (" ", None),
+    ],
+)  # fmt: skip
+def test_the_address_of_the_proxy_is_its_root(
+    url: str, root: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it was written, clients get one that works, or the mistake is told; hosts as well."""
+    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", tokens.new_key())
+    monkeypatch.setenv("ODRADEK_PROXY_URL", url)
+    answer = CliRunner().invoke(token.command, ["e", "--json"])
+    if root is None:
+        assert isinstance(answer.exception, ValidationError)
+        assert "w@p" not in str(answer.exception.errors(include_input=False))
+    else:
+        assert f"{root}/e/e/v1" == json.loads(answer.stdout)["base_url"]
+
+
+def test_a_token_excepts_our_proxy_from_the_companys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a host does for its programs, beside what the shell has excepted already."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "a")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    given = printed("e1", monkeypatch=monkeypatch, proxy="http://proxy-box:8400")
+    assert "a,127.0.0.1,localhost,::1,proxy-box" == given["NO_PROXY"] == given["no_proxy"]
 
 
 def test_a_token_without_a_key_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from odradek.schemas.harmless import NOTED, PLAIN
+
 NEUTRAL: Final[dict[str, int]] = {
     "top_p": 1,
     "top_k": -1,
@@ -26,67 +28,13 @@ values at which they change nothing. Temperature, whose value is the trainer's, 
 COLDEST: Final = 0.05
 """Below it a reply is as good as greedy: no gradient tells anything of it."""
 
-NOTED: Final = frozenset(
-    {
-        "max_completion_tokens", "max_tokens", "n", "n_predict", "reasoning_effort", "seed", "stop",
-        "stop_regex", "stop_token_ids",
-    }
-)  # fmt: skip
-"""Fields that a turn records although they leave the distribution as it is: where a reply ends at a
-stop, each of its tokens was drawn from all of them."""
-
-PLAIN: Final = frozenset(
-    {
-        # OpenAI, and what its and Anthropic's clients add.
-        "anthropic_version", "audio", "client_metadata", "echo", "functions", "logprobs",
-        "messages", "metadata", "modalities", "model", "moderation", "parallel_tool_calls",
-        "prediction", "prompt", "prompt_cache_key", "prompt_cache_options",
-        "prompt_cache_retention", "safety_identifier", "service_tier", "store", "stream",
-        "stream_options", "suffix", "tools", "top_logprobs", "user", "verbosity",
-        "web_search_options",
-        # vLLM: prompts, what is returned, and where it runs.
-        "add_generation_prompt", "add_special_tokens", "cache_salt", "chat_template",
-        "chat_template_kwargs", "continue_final_message", "data_parallel_rank", "documents",
-        "ec_transfer_params", "enable_thinking", "include_reasoning",
-        "include_stop_str_in_output", "kv_transfer_params", "logprob_token_ids",
-        "media_io_kwargs", "mm_processor_kwargs", "priority", "prompt_embeds", "prompt_logprobs",
-        "repetition_detection", "request_id", "return_mm_kwargs", "return_prompt_text",
-        "return_token_ids", "return_token_offsets", "return_tokens_as_token_ids",
-        "return_weight_versions", "routed_experts_prompt_start", "session_id",
-        "skip_special_tokens", "spaces_between_special_tokens", "stream_interval",
-        "truncation_side",
-        # SGLang.
-        "bootstrap_host", "bootstrap_port", "bootstrap_room", "disagg_prefill_dp_rank",
-        "extra_key", "images_config", "input_ids", "max_dynamic_patch", "min_dynamic_patch",
-        "ngram_corpus_id", "no_stop_trim", "return_cached_tokens_details",
-        "return_hidden_states", "return_meta_info", "return_prompt_token_ids",
-        "return_routed_experts", "rid", "routed_dp_rank", "routed_experts_start_len",
-        "separate_reasoning", "stream_reasoning", "use_audio_in_video",
-        # llama.cpp, Ollama and other servers; parts of samplers that are off without their own.
-        "cache_prompt", "dry_allowed_length", "dry_base", "dry_penalty_last_n",
-        "dry_sequence_breakers", "dynatemp_exponent", "id_slot", "keep_alive", "mirostat_eta",
-        "mirostat_tau", "n_keep", "n_probs", "reasoning_format", "repeat_last_n",
-        "return_progress", "return_tokens", "think", "timings_per_token", "tool_stream",
-        "vl_high_resolution_images", "xtc_threshold",
-    }
-)  # fmt: skip
-"""Fields that no turn records: they are the conversation, or say how it travels."""
-
 STRICT: Final = "tools.strict"
 """Under this name a turn records that some tool was `strict`: engines hold its arguments to a
 grammar (vllm#45600)."""
 
 LIMITED: Final = frozenset(
-    {
-        "allowed_token_ids", "bad_words", "bad_words_token_ids", "custom_logit_processor",
-        "custom_params", "ebnf", "grammar", "guided_choice", "guided_decoding_backend",
-        "guided_decoding_params", "guided_grammar", "guided_json", "guided_json_object",
-        "guided_regex", "guided_whitespace_pattern", "ignore_eos", "json_schema", "logit_bias",
-        "logits_processors", "lora_path", "regex", "structural_tag", "structured_outputs",
-        "thinking_token_budget", "truncate_prompt_tokens", "use_beam_search", "vllm_xargs",
-        "watermark", "watermarking", STRICT,
-    }
-)  # fmt: skip
+    {"custom_logit_processor", "custom_params", "grammar", "logits_processors", STRICT}
+)
 """Fields that bend or cut what is sampled from, or the prompt, whatever they hold but nothing."""
 
 Test = Callable[[Any], bool]
@@ -138,7 +86,7 @@ def bends(name: str, said: Mapping[str, Any]) -> bool:
         return False
     if name == "best_of":
         return _or_infinite(number(value)) > max(1.0, number(said.get("n")) or 1.0)
-    test = _NEUTRAL.get(name, nothing)
+    test = WITHIN.get(name) or _NEUTRAL.get(name, nothing)
     return not test(value)
 
 
@@ -149,6 +97,8 @@ def recorded(name: str, value: Any) -> Any:
     """
     if name in RECORDED:
         return value
+    if name in WITHIN:
+        return True if bends(name, {name: value}) else None
     return None if name in PLAIN or nothing(value) else True
 
 
@@ -185,8 +135,59 @@ def _or_infinite(value: float | None) -> float:
     return math.inf if value is None else value
 
 
+def _all_tokens(value: Any) -> bool:
+    """A count of tokens to draw from that leaves out none: no vocabulary has a billion."""
+    count = number(value)
+    return count is not None and (count <= 0 or count >= ALL)
+
+
+def _absent(_: Any) -> bool:
+    """A field that engines take for one as soon as it is there, however empty (`is not None`)."""
+    return False
+
+
+def _empty(value: Any) -> bool:
+    """An object, or a list, with nothing in it; what is in it may mean something though null."""
+    return value in ({}, [], "", False)
+
+
+def _hollow(value: Any) -> bool:
+    """Nothing, or a list of nothing."""
+    return nothing(value) or (isinstance(value, list) and all(map(_hollow, value)))
+
+
+def off(value: Any) -> bool:
+    """A switch that is off, in a spelling that engines read as a boolean."""
+    return nothing(value) or (
+        value.strip().lower() in OFF if isinstance(value, str) else number(value) == 0
+    )
+
+
+def _on(value: Any) -> bool:
+    """A switch that is on."""
+    return value.strip().lower() in ON if isinstance(value, str) else number(value) == 1
+
+
+def _weightless(value: Any) -> bool:
+    """Biases of tokens that are all zero: an object, or pairs. `false` is a ban in some engines."""
+    if isinstance(value, dict):
+        biases = [*value.values()]
+    elif isinstance(value, list) and all(isinstance(p, list) and len(p) == 2 for p in value):
+        biases = [bias for _, bias in value]
+    else:
+        return nothing(value)
+    return all(bias is None or (bias is not False and number(bias) == 0) for bias in biases)
+
+
+def _blank(value: Any) -> bool:
+    """No word; an object says something here, however empty."""
+    return isinstance(value, str) and not value
+
+
 def _unforced(value: Any) -> bool:
     """A choice of tools that leaves the model its own; names of tools are objects."""
+    if isinstance(value, dict) and value.keys() == {"type"}:
+        value = value["type"]
     return value in ("auto", "none")
 
 
@@ -195,9 +196,19 @@ def _free(value: Any) -> bool:
     return nothing(value) or (isinstance(value, dict) and value.get("type") == "text")
 
 
+def _ungrammatical(value: Any) -> bool:
+    """Options of a grammar, without one; a grammar may be empty, and holds a reply to it."""
+    if not isinstance(value, dict):
+        return nothing(value)
+    return all(
+        entry is None or name in OPTIONS or (name not in GRAMMARS and nothing(entry))
+        for name, entry in value.items()
+    )
+
+
 def _unbounded(value: Any) -> bool:
     """Reasoning without a budget: engines end it by force."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or value.get("type") == "disabled":
         return True
     return all(
         nothing(entry) or not ("budget" in name or "tokens" in name)
@@ -205,13 +216,35 @@ def _unbounded(value: Any) -> bool:
     )
 
 
+def _whole(value: Any) -> bool:
+    """Fields within a field, which some engines read as their own: none of them bends."""
+    if not isinstance(value, dict):
+        return nothing(value)
+    return value.get("temperature") is None and not any(bends(name, value) for name in value)
+
+
+ALL: Final = 2**30
+"""A `top_k` from which on no token is left out; SGLang writes it for all of them."""
+OFF: Final = frozenset({"false", "f", "0", "off", "n", "no", ""})
+ON: Final = frozenset({"true", "t", "1", "on", "y", "yes"})
+"""Words that engines take for booleans, as pydantic does."""
+GRAMMARS: Final = frozenset({
+    "choice", "grammar", "json", "json_object", "regex", "structural_tag",
+})  # fmt: skip
+"""Of `structured_outputs`: each holds a reply to a form, as soon as it is not null."""
+OPTIONS: Final = frozenset({
+    "backend", "disable_additional_properties", "disable_any_whitespace", "disable_fallback",
+    "whitespace_pattern",
+})  # fmt: skip
+"""The rest of it."""
 _NEUTRAL: Final[dict[str, Test]] = {
     **dict.fromkeys(("top_p", "typical_p", "typical", "tfs_z"), _at_least(1)),
     **dict.fromkeys(
         (
-            "top_k", "min_p", "top_a", "top_n_sigma", "min_tokens", "min_new_tokens", "min_length",
+            "min_p", "top_a", "top_n_sigma", "min_tokens", "min_new_tokens", "min_length",
             "xtc_probability", "dry_multiplier", "mirostat", "mirostat_mode", "dynatemp_range",
             "smoothing_factor", "no_repeat_ngram_size", "eta_cutoff", "epsilon_cutoff",
+            "penalty_alpha",
         ),
         _at_most(0),
     ),
@@ -219,10 +252,29 @@ _NEUTRAL: Final[dict[str, Test]] = {
     **dict.fromkeys(
         (
             "repetition_penalty", "repeat_penalty", "encoder_repetition_penalty",
-            "length_penalty", "num_beams", "do_sample",
+            "length_penalty", "num_beams", "beam_width", "guidance_scale",
         ),
         _exactly(1),
     ),
+    **dict.fromkeys(
+        (
+            "allowed_token_ids", "ebnf", "guided_choice", "guided_grammar", "guided_json",
+            "guided_json_object", "guided_regex", "json_schema", "regex", "structural_tag",
+            "truncate_prompt_tokens",
+        ),
+        _absent,
+    ),
+    **dict.fromkeys(
+        ("thinking_budget", "thinking_token_budget", "reasoning_budget"), _at_most(-1)
+    ),
+    **dict.fromkeys(("ignore_eos", "use_beam_search", "watermark", "watermarking"), off),
+    **dict.fromkeys(("bad_words", "bad_words_token_ids", "lora_path"), _hollow),
+    **dict.fromkeys(("structured_outputs", "guided_decoding_params"), _ungrammatical),
+    "top_k": _all_tokens,
+    "do_sample": _on,
+    "format": _blank,
+    "logit_bias": _weightless,
+    "vllm_xargs": _empty,
     "tool_choice": _unforced,
     "function_call": _unforced,
     "response_format": _free,
@@ -230,6 +282,10 @@ _NEUTRAL: Final[dict[str, Test]] = {
     "reasoning": _unbounded,
 }  # fmt: skip
 """Fields that bend unless their value passes; others, unless they hold nothing."""
+
+WITHIN: Final = dict.fromkeys(("extra_body", "nvext", "options", "parameters"), _whole)
+"""Fields that hold others. Of them, too, a turn records no more than that they bend: what else they
+carry may be a secret."""
 
 RECORDED: Final = NOTED | LIMITED | _NEUTRAL.keys() | {"temperature", "best_of"}
 """Fields whose values a turn records."""

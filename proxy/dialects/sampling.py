@@ -11,9 +11,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy.body import NULL, UNREADABLE
-from odradek.schemas.sampling import NEUTRAL, NOTED, PLAIN, STRICT, bends, recorded
+from odradek.schemas.harmless import NOTED, PLAIN
+from odradek.schemas.sampling import NEUTRAL, STRICT, bends, off, recorded
 
-_STRICT: Final = re.compile(rb'"strict"\s*:\s*true')
+_STRICT: Final = re.compile(rb'"strict"\s*:\s*(?!null|false)')
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 _tools: Final = msgspec.json.Decoder(list[dict[str, Any]])
@@ -87,7 +88,7 @@ def is_strict(tools: Raw) -> bool:
     if b'"strict"' not in text or not _STRICT.search(text):
         return False
     try:
-        return any(_function(tool).get("strict") is True for tool in _tools.decode(text))
+        return any(not off(_function(tool).get("strict")) for tool in _tools.decode(text))
     except UNREADABLE:
         return False
 

@@ -9,6 +9,7 @@ from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.dialects.gemini import GEMINI
 from odradek.proxy.dialects.sampling import Training
+from odradek.proxy.errors import BadRequest
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas.sampling import NEUTRAL, STRICT, sampling_of
 
@@ -117,6 +118,17 @@ OWN = [
     ("gemini", {"generationConfig": {"stopSequences": ["x"], "maxOutputTokens": 9, "seed": 1,
                                      "thinkingConfig": {"thinkingBudget": 0}}}, ""),
     ("responses", {"client_metadata": {"a": "b"}, "prompt_cache_key": "k", "store": False}, ""),
+    ("responses", {"tool_choice": {"type": "auto"}}, ""),
+    ("responses", {"tool_choice": {"type": "required"}}, "tool_choice"),
+    ("responses", {"user_id": "u", "usage": {"include": True}, "extra_body": {"top_k": -1}}, ""),
+    ("messages", {"user_profile_id": "u", "workspace_id": "w", "diagnostics": {"a": 1}}, ""),
+    ("messages", {"thread": {"type": "create"}}, ""),
+    ("messages", {"compaction": {"type": "auto"}, "fallback_credit_token": "t"}, ""),
+    ("messages", {"fallbacks": "default", "speed": "fast", "inference_geo": "eu"}, ""),
+    ("messages", {"cache_control": {"type": "ephemeral"}, "user_id": "u"}, ""),
+    ("messages", {"guided_json": {}}, "guided_json"),
+    ("chat", {"tool_choice": {"type": "auto"}}, ""),
+    ("gemini", {"generationConfig": {"responseLogprobs": True, "mediaResolution": "LOW"}}, ""),
 ]  # fmt: skip
 
 
@@ -170,6 +182,26 @@ def test_a_tasks_sampling_goes_before_all(dialect, training):
     assert (0, 1) == (ask.sampling["temperature"], ask.sampling["top_p"])
 
 
+def test_a_vendors_conversation_that_we_do_not_hold_is_refused():
+    """Only the newest message comes with it: a reply would be to half of what was said."""
+    with pytest.raises(BadRequest) as refused:
+        taken("messages", thread={"type": "continue", "previous_message_id": "msg_1"})
+    assert "thread" == refused.value.param
+
+
+@pytest.mark.parametrize(
+    ("strict", "bent"), [("true", True), (1, True), (0, False), ("false", False)]
+)
+def test_a_strict_tool_is_one_in_any_spelling_that_engines_read(strict, bent):
+    """They take text and numbers for booleans."""
+    ask = taken("chat", tools=[tool(strict)])
+    assert ([STRICT] if bent else []) == [name for name in ask.sampling if name == STRICT]
+    forced = taken("chat", Terms(training=FORCED), tools=[tool(strict)])
+    assert STRICT not in forced.sampling
+    made = json.loads(forced.body)["tools"][0]["function"]
+    assert not bent or "strict" not in made
+
+
 @pytest.mark.parametrize("dialect", ["chat", "messages", "responses"])
 @pytest.mark.parametrize("strict", [True, False, None])
 def test_strict_tools_bend_and_force_relaxes_them(dialect, strict):
@@ -183,6 +215,13 @@ def test_strict_tools_bend_and_force_relaxes_them(dialect, strict):
     made = json.loads(forced.body)["tools"]
     assert not [one for one in made if one["function"].get("strict")]
     assert PARAMETERS == made[-1]["function"]["parameters"]
+
+
+def test_fields_within_a_field_are_recorded_by_name_only():
+    """And only where one of them bends: the rest may be a secret."""
+    ask = taken("chat", extra_body={"api_key": None, "top_k": 5, "user": "sk-secret"})
+    assert True is ask.sampling["extra_body"]
+    assert "extra_body" not in taken("chat", extra_body={"user": "sk-secret"}).sampling
 
 
 def test_an_unknown_field_is_recorded_by_name_only():

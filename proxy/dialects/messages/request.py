@@ -1,12 +1,14 @@
 """A request for a message, as one for a chat completion.
 
 Follows Anthropic's Messages API (2023-06-01). What only Anthropic's own servers can do is left out
-and named, if it is a tool or of one (`mcp_servers`, `container`), else refused (files, batches).
-Hints that change no reply, such as `cache_control` and `service_tier`, are dropped.
+and named, if it is a tool or of one (`mcp_servers`, `container`) or keeps a conversation there
+(`compaction`, a new `thread`), else refused (files, batches, an old `thread`). Hints that change no
+reply, such as `cache_control` and `service_tier`, are dropped.
 """
 
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy.body import UNREADABLE
@@ -18,12 +20,15 @@ from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.errors import BadRequest, Unsupported
 
 DROPPED: Final = frozenset({
-    "anthropic_beta", "betas", "cache_control", "context_management", "inference_geo",
-    "service_tier", "speed",
+    "anthropic_beta", "betas", "cache_control", "context_management", "diagnostics",
+    "fallback_credit_token", "inference_geo", "service_tier", "speed", "user_profile_id",
+    "workspace_id",
 })  # fmt: skip
 """Fields that are for Anthropic's servers and change no reply of ours."""
-HOSTED: Final = ("container", "mcp_servers")
-"""Fields of tools that only they have."""
+HOSTED: Final = ("compaction", "container", "mcp_servers", "thread")
+"""Fields of tools, and of ways to keep a conversation, that only they have."""
+CONTINUE: Final = "continue"
+"""The type of a thread whose earlier messages only they hold."""
 REFUSED: Final = ("fallbacks",)
 """Other fields that ask for what only they can do."""
 
@@ -134,6 +139,12 @@ class Output(Struct):
     effort: str | None = None
 
 
+class Thread(Struct):
+    """Where the conversation is held."""
+
+    type: str | None = None
+
+
 class Made(Struct):
     """A chat completion, and what its reply needs."""
 
@@ -157,6 +168,10 @@ def _chat(fields: dict[str, Raw], memory: Memory, absent: Absent) -> tuple[dict[
     for name in REFUSED:
         if fields.pop(name, EMPTY[0]) not in EMPTY:
             raise Unsupported(f"{name}: the engine behind this proxy has none", param=name)
+    if "thread" in fields and _continues(fields["thread"]):
+        raise Unsupported(
+            "thread: this proxy holds no conversation: send all of its messages", param="thread"
+        )
     for name in HOSTED:
         if fields.pop(name, EMPTY[0]) not in EMPTY:
             absent.leave(name, name)
@@ -195,7 +210,16 @@ SERVED: Final = frozenset({
     "container_upload", "mcp_tool_use", "server_tool_use", "tool_reference",
 })  # fmt: skip
 """Blocks of hosted tools; those of their results end in `_tool_result`."""
-EMPTY: Final = (Raw(b"null"), Raw(b"[]"))
+EMPTY: Final = (Raw(b"null"), Raw(b"[]"), Raw(b"{}"), Raw(b'"default"'))
+"""Of such fields: nothing, or what each model has by itself."""
+
+
+def _continues(thread: Raw) -> bool:
+    """Whether a thread's earlier messages are to be taken from where it is held."""
+    try:
+        return msgspec.json.decode(thread, type=Thread).type == CONTINUE
+    except UNREADABLE:
+        return False
 
 
 def _field(fields: dict[str, Raw], name: str, kind: Any) -> Any:

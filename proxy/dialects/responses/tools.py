@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from odradek.proxy.dialects.dialect import taken
 from odradek.proxy.dialects.tools import freeform
-from odradek.proxy.dialects.tools.hosted import CHOICE, Absent
+from odradek.proxy.dialects.tools.hosted import CHOICE, WORDS, Absent
 from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.dialects.tools.names import Tool as Called
 from odradek.proxy.errors import BadRequest, LimitExceeded
@@ -112,6 +112,8 @@ class Tools:
             wanted: Choice = taken(choice, Choice, CHOICE)
             if wanted.type == "allowed_tools":
                 among, choice = self._allowed(wanted), wanted.mode
+            elif wanted.type in WORDS:
+                choice = wanted.type
             else:
                 choice = self._one(wanted)
         offered = self.names.offered(among)

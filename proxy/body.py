@@ -126,20 +126,21 @@ def wrong(body: bytes) -> str:
     except UNREADABLE:
         return ""
     for text in (found.message, found.detail, found.msg):
-        if isinstance(text, str) and text:
+        if isinstance(text, str) and not empty(text):
             return error_text(found.error) or text[:500]
     return error_text(found.error)
 
 
 def error_text(error: Raw) -> str:
     """One line on the error inside an answer, "" if there is none."""
-    if error == NULL:
+    if error is NULL or error == NULL:
         return ""
     try:
         value = msgspec.json.decode(error)
+        words = "" if empty(value) else _words(value)[:500] or "the engine reported an error"
     except UNREADABLE:
-        value = None
-    return _words(value)[:500] or "the engine reported an error"
+        return "the engine reported an error"
+    return words
 
 
 def _words(error: Any) -> str:
@@ -153,5 +154,30 @@ def _words(error: Any) -> str:
 
 
 def harmless(error: Raw) -> bool:
-    """Whether what stands in the place of an error is none: null, or as good as null."""
-    return error == NULL or bytes(error) in {b"{}", b'""', b"[]", b"false"}
+    """Whether something stands in the place of an error, and reports none."""
+    return error is not NULL and error != NULL and not error_text(error)
+
+
+FINE: Final = frozenset(
+    {
+        "", "[]", "{}", "false", "n/a", "nil", "no error", "no_error", "none", "noerror", "null",
+        "ok", "success", "successful", "undefined", "成功", "操作成功", "请求成功",
+    }
+)  # fmt: skip
+"""Words for an error that there is not."""
+
+
+def empty(value: Any) -> bool:
+    """Whether a value in the place of an error, or inside it, reports none."""
+    if isinstance(value, str):
+        text = value.strip().lower().rstrip(".!")
+        return text in FINE or (text.isdecimal() and empty(int(text[:9])))
+    if isinstance(value, list):
+        return all(map(empty, value))
+    if isinstance(value, dict):
+        return all(
+            one is True if name in {"ok", "success"} and one is not None else empty(one)
+            for name, one in value.items()
+        )
+    good = isinstance(value, int) and not isinstance(value, bool) and 200 <= value < 300
+    return good or not value

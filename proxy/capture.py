@@ -24,7 +24,6 @@ from odradek.proxy.body import (
     Reader,
     Weights,
     error_text,
-    harmless,
     read,
     wrong,
 )
@@ -121,14 +120,13 @@ def said_wrong(reply: Regular) -> str:
     body = reply.body
     good = bool(body.choices) or body.usage is not None
     # What a field that is absent becomes is this very object, so nearly nothing is compared.
-    if body.error is not NULL and body.error != NULL and not (good and harmless(body.error)):
-        return error_text(body.error)
+    if body.error is not NULL and (why := error_text(body.error)):
+        return why
     if not good:
         return wrong(reply.data)
     for choice in body.choices:
-        error = choice.error
-        if error is not NULL and error != NULL and not harmless(error):
-            return error_text(choice.error)
+        if choice.error is not NULL and (why := error_text(choice.error)):
+            return why
         if choice.finish_reason is not None and choice.finish_reason not in ENDS:
             return failure(choice.finish_reason)
     return ""

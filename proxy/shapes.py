@@ -14,8 +14,18 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.body import DEEPEST, NULL, UNREADABLE, Body, Choice, Reader, Weights
-from odradek.proxy.finish import ENDS, STRINGS, ending
+from odradek.proxy.body import (
+    DEEPEST,
+    NULL,
+    UNREADABLE,
+    Body,
+    Choice,
+    Reader,
+    Weights,
+    empty,
+    harmless,
+)
+from odradek.proxy.finish import ENDS, ending, in_string
 from odradek.proxy.toolcalls import text_of, whole_calls, whole_number
 from odradek.schemas.codec import check_depth
 from odradek.schemas.errors import InvalidRecord
@@ -76,7 +86,8 @@ def whole(reply: bytes, reader: Reader, seed: str = "") -> Regular:
         body = reader(reply)
     except msgspec.MsgspecError:
         return _mended(reply, reader, seed)
-    if all(map(_is_regular, body.choices)) and _distinct(body.choices):
+    regular = all(map(_is_regular, body.choices)) and _distinct(body.choices)
+    if regular and not harmless(body.error):
         return Regular(reply, body)
     return _mended(reply, reader, seed)
 
@@ -87,18 +98,7 @@ def chunk(data: bytes, reader: Reader) -> Regular:
         body = reader(data)
     except msgspec.MsgspecError:
         return _mended(data, reader, None)
-    choices = body.choices
-    for choice in choices:
-        word = choice.finish_reason
-        if (word is not None and word not in ENDS) or not _speaks(choice.delta):
-            return _mended(data, reader, None)
-        if not choice.delta and b'"delta"' not in data:
-            return _mended(data, reader, None)
-    if len(choices) > 1 and not _distinct(choices):
-        return _mended(data, reader, None)
-    if not choices and b'"choices"' not in data and body.error == NULL:
-        return _mended(data, reader, None)
-    return Regular(data, body)
+    return Regular(data, body) if _is_regular_chunk(body, data) else _mended(data, reader, None)
 
 
 def with_deltas(regular: Regular) -> bytes:
@@ -132,9 +132,24 @@ def chunks(reply: bytes, reader: Reader) -> list[bytes]:
     return [_encode(value), *([_encode({**value, "choices": [], "usage": usage})] if usage else [])]
 
 
+def _is_regular_chunk(body: Body, data: bytes) -> bool:
+    choices = body.choices
+    for choice in choices:
+        word = choice.finish_reason
+        if (word is not None and word not in ENDS) or not _speaks(choice.delta):
+            return False
+        if not choice.delta and b'"delta"' not in data:
+            return False
+        if choice.error is not NULL and harmless(choice.error):
+            return False
+    if body.error is not NULL and body.error != NULL:
+        return not harmless(body.error) and _distinct(choices)
+    return _distinct(choices) if choices else b'"choices"' in data
+
+
 def _is_regular(choice: Choice) -> bool:
     word = choice.finish_reason
-    if word is not None and word not in ENDS:
+    if (word is not None and word not in ENDS) or harmless(choice.error):
         return False
     try:
         said = _said.decode(choice.message)
@@ -163,6 +178,7 @@ def _mended(data: bytes, reader: Reader, seed: str | None) -> Regular:
     if not isinstance(choices, list | dict | None):
         return Regular(data, reader(data))
     spoilt = _tokens(value)
+    _no_error(value)
     value["id"] = text_of(value.get("id"))
     if value.get("usage") is not None:
         value["usage"] = _usage(value["usage"])
@@ -209,16 +225,25 @@ def _tokens(value: dict[str, Any]) -> str:
     return spoilt
 
 
+def _no_error(value: dict[str, Any]) -> None:
+    """Leave out what reports no error: clients take whatever stands there for one."""
+    if value.get("error") is not None and empty(value["error"]):
+        del value["error"]
+
+
 def _choice(choice: dict[str, Any], place: int) -> str:
     """Mend all but what was said, in place; why its tokens are no use."""
     spoilt = _tokens(choice)
+    _no_error(choice)
     index = whole_number(choice.get("index"))
     choice["index"] = place if index is None else index
     word = choice.get("finish_reason")
-    word = word if isinstance(word, str) or word is None else str(word)
     choice["finish_reason"] = ending(word)
-    if word in STRINGS and choice.get("stop_reason") is None:
-        choice["stop_reason"] = ""  # one of the stop strings; nobody says which
+    if choice.get("stop_reason") is None:
+        if isinstance(word, dict) and isinstance(word.get("matched"), str):
+            choice["stop_reason"] = word["matched"]
+        elif in_string(word):
+            choice["stop_reason"] = ""  # one of the stop strings; nobody says which
     if "text" in choice:
         choice["text"] = _text(choice["text"]) or ""
     logprobs = choice.get("logprobs")

@@ -5,12 +5,18 @@ import json
 import pytest
 from engine_shapes import (
     DONE,
+    ENDINGS,
+    ERRORS,
     FAILURES,
+    GOING_ON,
+    HEAD,
     NO_ENDS,
     NO_ERRORS,
     OBJECTS,
+    ODD_NO_ENDS,
     ROLE,
     SHAPES,
+    STRING_ENDS,
     chunk,
     event,
     text,
@@ -31,6 +37,7 @@ DIALECTS = ["/chat/completions", "/responses", "/messages", GEMINI]
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 BLANK = {"id": "", "created": 0, "model": ""}
 ALL = [*SHAPES, *OBJECTS]
+ROUTES = [*DIALECTS, "/completions"]
 
 
 def named(path):
@@ -253,6 +260,99 @@ def test_a_reply_that_no_model_ended_is_an_error_of_the_engine(path, word):
     assert word[:100] in json.loads(answer.chunks[0])["error"]["message"]
 
 
+@pytest.mark.parametrize("word", ODD_NO_ENDS, ids=str)
+def test_an_end_in_another_form_that_no_model_says_is_an_error_of_the_engine(word):
+    """Objects, lists and numbers, streamed and whole."""
+    for path in ROUTES:
+        chunks, reply = spoken(path, word)
+        failed(path, relayed(asked(path, stream=True), [*map(event, chunks), DONE]))
+        (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        assert ("which no model says" in captured.error, 502) == (True, answer.status)
+
+
+def spoken(path, *words):
+    """The word `so` and ends, as the engine says them on a dialect's route: streamed and whole."""
+    if path == "/completions":
+        said = [
+            {"index": 0, "text": text, "finish_reason": word}
+            for text, word in zip(["so", *[""] * len(words)], [None, *words], strict=True)
+        ]
+        reply = {"id": "c1", "choices": [{"index": 0, "text": "so", "finish_reason": words[-1]}]}
+        return [{"id": "c1", "choices": [one]} for one in said], reply
+    message = {"role": "assistant", "content": "so"}
+    return [chunk(message), *(chunk(finish=word) for word in words)], whole(message, words[-1])
+
+
+def heard(path, relay):
+    """What an agent makes of a stream, in each dialect: what was said, and why it ended."""
+    told = b"".join(relay.pieces)
+    if path != "/completions":
+        return seen(path, told)[:2]
+    choices = [one for data in events(told)[:-1] for one in json.loads(data)["choices"]]
+    text = "".join(choice["text"] for choice in choices)
+    return ("", text, []), next(filter(None, (one["finish_reason"] for one in choices)))
+
+
+def heard_whole(path, answer):
+    """The same of a whole reply."""
+    reply = json.loads(answer.chunks[0])
+    if path != "/completions":
+        return of_whole(path, reply)[:2]
+    (choice,) = reply["choices"]
+    return ("", choice["text"], []), choice["finish_reason"]
+
+
+@pytest.mark.parametrize(
+    ("finish", "word"),
+    [(finish, word) for finish, words in ENDINGS.items() for word in words]
+    + [("stop", word) for word in STRING_ENDS],
+    ids=str,
+)
+def test_an_end_in_any_spelling_is_the_end(finish, word):
+    """Turn and agent get OpenAI's word, or the dialect's, streamed and whole."""
+    for path in ROUTES:
+        chunks, reply = spoken(path, word)
+        relay = relayed(asked(path, stream=True), [*map(event, chunks), DONE])
+        (turn,) = relay.captured()
+        assert ("", finish) == (turn.error, turn.finish_reason)
+        (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        assert ("", finish, 200) == (captured.error, captured.finish_reason, answer.status)
+        words, reason = heard(path, relay)
+        assert "so" == words[1]
+        assert (words, reason) == heard_whole(path, answer)
+        if path in {"/chat/completions", "/completions"}:
+            assert finish == reason
+        closed = finish in {"stop", "tool_calls"} and word not in STRING_ENDS
+        assert (closed, closed) == (turn.closed, captured.closed)
+        if path == "/messages" and word in STRING_ENDS:
+            assert "stop_sequence" == reason
+
+
+@pytest.mark.parametrize("word", GOING_ON, ids=str)
+def test_a_word_for_no_end_yet_is_none(word):
+    """Nothing is held back for it, and a reply that has no other has no end."""
+    for path in ROUTES:
+        chunks, reply = spoken(path, word, "stop")
+        relay = relayed(asked(path, stream=True), [*map(event, chunks), DONE])
+        assert ("", "stop") == (relay.captured()[0].error, relay.captured()[0].finish_reason)
+        assert "so" == heard(path, relay)[0][1]
+        failed(path, relayed(asked(path, stream=True), [*map(event, chunks[:-1]), DONE]))
+        reply["choices"][0]["finish_reason"] = word
+        (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        assert ("without a finish reason" in captured.error, 502) == (True, answer.status)
+
+
+@pytest.mark.parametrize(("matched", "closed"), [("END", False), (7, True), (None, True)])
+def test_an_end_that_names_what_it_met_says_whether_it_was_a_stop_string(matched, closed):
+    """SGLang's own form of a finish reason."""
+    chunks, reply = spoken("/messages", {"type": "stop", "matched": matched})
+    relay = relayed(asked("/messages", stream=True), [*map(event, chunks), DONE])
+    (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked("/messages"))
+    assert (closed, closed) == (relay.captured()[0].closed, captured.closed)
+    stopped = None if closed else "END"
+    assert stopped == json.loads(answer.chunks[0])["stop_sequence"]
+
+
 @pytest.mark.parametrize("path", DIALECTS)
 @pytest.mark.parametrize("missing", [{"finish_reason": None}, {"finish_reason": ""}, {}])
 def test_a_reply_without_an_end_is_an_error_of_the_engine(path, missing):
@@ -291,16 +391,44 @@ def test_one_choice_that_no_model_ended_fails_the_call(word, place):
     assert 502 == answer.status
 
 
-@pytest.mark.parametrize("path", DIALECTS)
-@pytest.mark.parametrize("error", NO_ERRORS)
-def test_no_error_is_no_error(path, error):
-    """Some gateways always have the field."""
-    wire = b"".join(event({**one, "error": error}) for one in text()[:-1]) + DONE
-    relay = relayed(asked(path, stream=True), [wire])
-    assert ("so", "") == (seen(path, b"".join(relay.pieces))[0][1], relay.captured()[0].error)
-    reply = {**whole({"role": "assistant", "content": "so"}), "error": error}
-    (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked(path))
-    assert ("", 200) == (captured.error, answer.status)
+@pytest.mark.parametrize("place", ["reply", "choice"])
+@pytest.mark.parametrize("error", NO_ERRORS, ids=str)
+def test_no_error_is_no_error(error, place):
+    """Some gateways always have the field; clients that take it for an error never see it."""
+    for path in ROUTES:
+        chunks, reply = spoken(path, "stop")
+        for one in [*chunks, reply]:
+            target = one if place == "reply" else one["choices"][0]
+            target["error"] = error
+        if place == "reply":
+            chunks[:0] = [{**HEAD, "choices": [], "error": error}, {"id": "c1", "error": error}]
+        relay = relayed(asked(path, stream=True), [*map(event, chunks), DONE])
+        assert ("so", "") == (heard(path, relay)[0][1], relay.captured()[0].error)
+        (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        assert ("", 200) == (captured.error, answer.status)
+        assert "so" == heard_whole(path, answer)[0][1]
+        for told in [
+            *map(json.loads, events(b"".join(relay.pieces))[:-1]),
+            json.loads(answer.chunks[0]),
+        ]:
+            for holder in [told, *(told.get("choices") or ())]:
+                assert not isinstance(holder, dict) or not holder.get("error")
+
+
+@pytest.mark.parametrize("place", ["reply", "choice"])
+@pytest.mark.parametrize("error", ERRORS, ids=str)
+def test_an_error_beside_a_good_end_is_one(error, place):
+    """However little it says."""
+    for path in ROUTES:
+        chunks, reply = spoken(path, "stop")
+        for one in [chunks[-1], reply]:
+            target = one if place == "reply" else one["choices"][0]
+            target["error"] = error
+        failed(path, relayed(asked(path, stream=True), [*map(event, chunks), DONE]))
+        (captured,), answer = answers.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        assert captured.error
+        assert 502 == answer.status
+        assert json.loads(answer.chunks[0])["error"]["message"]
 
 
 @pytest.mark.parametrize("failure", [one for one in FAILURES if isinstance(one, dict)], ids=str)
@@ -420,20 +548,20 @@ def test_a_part_of_a_reply_whose_type_is_no_text_is_read(kind):
     assert "so" == json.loads(bytes(read.body.choices[0].message))["content"]
 
 
-@pytest.mark.parametrize("path", [*DIALECTS, "/completions"])
 @pytest.mark.parametrize("place", ["of the reply", "of its choice"])
-def test_a_field_that_nobody_reads_may_hold_anything(path, place):
+def test_a_field_that_nobody_reads_may_hold_anything(place):
     """Bytes that are no UTF-8: where a dialect copies them, the turn says so, and no call fails."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": "so"},
-        "finish_reason": "stop",
-    }
-    choice |= {"text": "so"} if path == "/completions" else {}
-    body = {"id": "c1", "choices": [choice]}
-    (choice if place == "of its choice" else body)["XX"] = 1
-    reply = json.dumps(body).encode().replace(b"XX", b"\xa5\xff")
-    ask = ask_of(path) if path == "/completions" else asked(path)
-    (captured,), answer = answers.taken(200, {}, reply, ask)
-    copied = path in {"/chat/completions", "/completions"}
-    assert (200, copied) == (answer.status, "cannot be read" in captured.error)
+    for path in ROUTES:
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": "so"},
+            "finish_reason": "stop",
+        }
+        choice |= {"text": "so"} if path == "/completions" else {}
+        body = {"id": "c1", "choices": [choice]}
+        (choice if place == "of its choice" else body)["XX"] = 1
+        reply = json.dumps(body).encode().replace(b"XX", b"\xa5\xff")
+        ask = ask_of(path) if path == "/completions" else asked(path)
+        (captured,), answer = answers.taken(200, {}, reply, ask)
+        copied = path in {"/chat/completions", "/completions"}
+        assert (200, copied) == (answer.status, "cannot be read" in captured.error)

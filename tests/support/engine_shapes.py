@@ -355,11 +355,81 @@ FAILURES = [
     b"data: [ERROR] out of memory\n\n",
 ]  # fmt: skip
 """Errors inside a stream that has begun well."""
-NO_ERRORS = [None, {}, "", [], False]
+NO_ERRORS = [
+    None, {}, "", [], False, 0, 0.0, 200, "null", "None", "NULL", "nil", "undefined", "false", "0", "200",
+    " ", "ok", "OK", "success", "no error", "{}", "[]", [None], [{}], [""],
+    {"message": None, "code": None}, {"message": "", "type": "", "param": None, "code": ""},
+    {"code": 0, "message": ""}, {"code": "0", "msg": ""}, {"code": 200, "message": "success"},
+    {"code": 200, "message": "OK", "type": None, "metadata": {}}, {"status": "success", "detail": "none"},
+    {"code": "Success", "message": "Success."}, {"error": None}, {"error": {"message": None}},
+    {"code": 0, "message": "请求成功"}, {"is_error": False}, {"success": True, "message": None},
+]  # fmt: skip
 """What some write in the place of an error that they do not have."""
+ERRORS = [
+    "out of memory", ["out of memory"], [{"message": "out of memory"}], {"message": "out of memory"},
+    {"code": 0, "message": "out of memory"}, {"code": 200, "message": "out of memory"},
+    {"code": 500, "message": ""}, {"code": "500"}, {"type": "server_error", "message": ""}, {"code": -1},
+    {"message": "", "code": "internal_error"}, {"status": "failed"}, True, 1, 500, "500", "error", "true",
+    {"error": {"code": 500, "message": None}}, {"success": False}, {"x": {"y": "out of memory"}},
+    {"code": 0, "message": "", "detail": "out of memory"}, [[{"code": 13}]], {"message": ["out of memory"]},
+]  # fmt: skip
+"""What is one there, whatever stands beside it."""
+ENDINGS = {
+    "stop": [
+        "stop", "STOP", "Stop", " stop ", "FinishReason.STOP", "FINISH_REASON_STOP", "finish_reason_stop",
+        "finishReason.stop", "<FinishReason.STOP: 1>", "StopReason.END_TURN", "stopReason.endTurn",
+        "REASON_STOP", "FINISH_STOP", "FinishReason::Stop", '"stop"', "stop_id", "eos_id", "eosId", "EosToken",
+        "endTurn", "END_TURN", "end-turn", "end of turn", "EOS", "eot", "eom", "eog", "eos_token_hit", "end_id",
+        "stop_token_id", "stopped_eos", "FINISHED_STOPPED", "FINISH_MATCHED_TOKEN", "matched_token", "FINISH",
+        "done", "normal", "natural_stop", "endoftext", "<|endoftext|>", "<|im_end|>", "<|eot_id|>",
+        "end_of_message", "end_of_response", "STOP_CRITERIA_MET", "message_stop", "success",
+        ["stop"], ["stop", None], ["STOP", "stop"], {"type": "stop"}, {"type": "stop", "matched": 128009},
+        {"type": "STOP", "reason": None}, {"reason": "stop"}, {"name": "STOP", "value": 1}, {"value": "stop"},
+        {"finish_reason": "stop"}, {"type": {"name": "stop"}}, {"type": None, "reason": "stop"}, [{"type": "stop"}], {"stop": {}},
+    ],
+    "length": [
+        "length", "LENGTH", "maxTokens", "MaxTokens", "FinishReason.MAX_TOKENS", "FINISH_REASON_LENGTH",
+        "FINISH_REASON_MAX_TOKENS", "FinishReason.LENGTH", "FINISH_LENGTH", "FINISHED_LENGTH_CAPPED", "context_length",
+        "max_seq_len", "maxSeqLen", "max_context_length", "max_context", "context_length_exceeded", "context_window",
+        "context_full", "max_model_len", "max_completion_tokens", "max_tokens_reached", "max_len", "REASON_MAX_LEN",
+        "maximum_length", "MAXIMUM_LENGTH", "out_of_tokens", "stopped_limit", "length_limit", "token limit", "cutoff",
+        "truncated", "output_limit", "max_output", {"type": "length", "length": 16}, {"type": "LENGTH"}, ["length"],
+        {"reason": "max_tokens"},
+    ],
+    "tool_calls": [
+        "tool_calls", "toolUse", "tool-calls", "toolCalls", "ToolUse", "TOOL_CALL", "FinishReason.TOOL_CALLS",
+        "FINISH_REASON_TOOL_CALLS", "FINISH_REASON_TOOL_CALL", "function_calls", "FUNCTION_CALLS", "functionCalls",
+        "tool", "tools", "tool_called", "REASON_TOOL_CALLS", {"type": "tool_calls"}, ["tool_calls"],
+    ],
+    "function_call": ["function_call", "FUNCTION_CALL", "functionCall", "FinishReason.FUNCTION_CALL", ["function_call"]],
+    "content_filter": [
+        "content_filter", "content-filter", "contentFilter", "FinishReason.SAFETY", "FINISH_REASON_SAFETY", "BLOCKLIST",
+        "SPII", "LANGUAGE", "IMAGE_SAFETY", "MODEL_ARMOR", "sensitive", "blacklist", "filtered", "moderation",
+        "FINISH_REASON_CONTENT_FILTER", {"type": "content_filter"},
+    ],
+}  # fmt: skip
+"""Spellings of a real end, by OpenAI's word for it."""
+STRING_ENDS = ["STOP_SEQUENCE", "stopSequence", "FinishReason.STOP_SEQUENCE", "FINISH_MATCHED_STR", "stop_words",
+               "StopString", "stopped_word", "custom_stopper", {"type": "stop_sequence"}]  # fmt: skip
+"""The same of one that met a stop string."""
+GOING_ON = [
+    None, "", " ", "null", "None", "NONE", "nil", "undefined", "false", "False", "0", False, 0, 0.0, {}, [], [None],
+    "not_finished", "NOT_FINISHED", "unfinished", "FINISH_REASON_UNSPECIFIED", "FinishReason.UNSPECIFIED",
+    "FinishReason.FINISH_REASON_UNSPECIFIED", "FinishReason.NONE", "in_progress", "running", "generating", "active",
+    "continue", {"type": None}, {"type": "none"}, {"reason": ""},
+]  # fmt: skip
+"""What some write while a reply goes on."""
 NO_ENDS = [
     "abort", "aborted", "ABORT", "error", "cancelled", "canceled", "cancel", "timeout", "unknown",
     "other", "load", "unload", "interrupted", "insufficient_system_resource", "network_error",
-    "malformed_function_call", "failed", "disconnect", "preempted", "5", "x" * 999,
+    "malformed_function_call", "failed", "disconnect", "preempted", "5", "x" * 999, "FinishReason.ABORT",
+    "FINISH_REASON_OTHER", "FinishReason.ERROR", "FINISH_ABORT", "FINISHED_ABORTED", "finishReason.Cancelled",
+    "<FinishReason.ABORT: 2>", "stop_abort", "nonstop", "unstoppable", "stop|abort", "MALFORMED_FUNCTION_CALL", "true",
+    "FINISH_REASON_", "FinishReason", "FinishReason.", "finish_reason", "incomplete", "time_limit", "rate_limit",
 ]  # fmt: skip
 """Words for an end that no model says."""
+ODD_NO_ENDS = [
+    True, 1, 5, 2.5, {"type": "abort", "message": "bye"}, {"type": "error"}, ["abort"], ["stop", "abort"],
+    ["stop", "length"], {"type": "abort", "reason": "stop"}, {"code": 1}, {"type": ["abort"]}, {"abort": {}}, [[]] * 3 + [7],
+]  # fmt: skip
+"""The same, written as something else than text."""

@@ -176,7 +176,7 @@ def test_a_reply_is_closed_by_an_end_token_only(finish, stopped, expected):
         (b'{"choices":[],"error":{"message":"out of memory"}}', "out of memory"),
         (b'{"choices":[],"error":{"message":"%s"}}' % (b"x" * 9999), "x" * 500),
         (b'{"choices":[],"error":"plain"}', "plain"),
-        (b'{"choices":[],"error":{}}', "the engine reported an error"),
+        (b'{"choices":[],"error":{}}', "the engine's reply is empty"),
         (b'{"choices":[]}', "the engine's reply is empty"),
     ],
 )

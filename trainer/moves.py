@@ -166,8 +166,10 @@ class Moves:
         # 2. The engine, under a version that the ledger has taken first. Dying below: it samples
         #    under a version that no Policy tells; the next start goes above it, and the ledger
         #    says which weights it was.
-        #    A skipped step takes none; the first good one after it makes up for it.
-        if self._is_due(step) and not skipped:
+        #    A step that was skipped brings the weights as they stand, which are numbers: it counts
+        #    as one more that the engines are behind, and rows of weights that are older than
+        #    max_staleness are refused, so no step would ever come that makes up for it.
+        if self._is_due(step):
             yield from self._load(step)
             # 3. The log: the policy first, so that a reader of the ledger finds it known.
             yield At("engine_before_policy")

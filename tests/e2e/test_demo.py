@@ -85,7 +85,7 @@ def test_a_gradient_that_is_no_number_costs_the_demo_one_step(tmp_path: Path) ->
     rows = [refusal for refusal in skipped.refused if refusal.reason == "non_finite"]
     assert 32 == len({(refusal.offset, refusal.row) for refusal in rows})
     made = {step.step: step for step in steps if step.optimized}
-    assert (made[4].version, made[4].weights) == (skipped.version, skipped.weights)
-    assert made[6].version > skipped.version
+    assert made[4].weights == skipped.weights
+    assert made[4].version < skipped.version < made[6].version
     assert "loss" in skipped.metrics
     assert [] == broken_weights(tmp_path)

@@ -116,8 +116,10 @@ def test_a_skipped_step_leaves_no_trace_in_the_weights(bench, groups, without, m
     assert 16 == sum(refusal.reason == "non_finite" for refusal in skipped.refused)
     assert all(refusal.row is not None for refusal in skipped.refused)
     assert all(math.isfinite(value) for value in skipped.metrics.values())
-    assert [1, 2, 3] == [policy.version for policy in made.announced.policies]
-    assert 2 == skipped.version == by_step(made.announced)[1].version
+    told = [(policy.version, policy.step) for policy in made.announced.policies]
+    assert [(1, 0), (2, 1), (3, 2), (4, 3)] == told
+    assert 3 == skipped.version
+    assert skipped.weights == by_step(made.announced)[1].weights
     rates = [group["lr"] for group in made.trainer._inner_optimizer.param_groups]
     assert [2e-3] * len(rates) == rates
 
@@ -174,7 +176,8 @@ def test_after_three_in_a_row_the_run_ends_with_one_line(bench, groups, resume):
     told = by_step(made.announced)
     assert [False, True, True, True] == [told[n].skipped for n in (1, 2, 3, 4)]
     assert 48 == sum(r.reason == "non_finite" for entry in told.values() for r in entry.refused)
-    assert [1, 2] == [policy.version for policy in made.announced.policies]
+    assert [0, 1, 2, 3, 4] == [policy.step for policy in made.announced.policies]
+    assert 1 == len({policy.digest for policy in made.announced.policies[1:]})
     folder = checkpoint.newest(made.settings.output_dir)
     assert "checkpoint-4" == folder.name
     assert told[4].checkpoint == checkpoint.verify(folder)
@@ -196,12 +199,16 @@ def test_after_three_in_a_row_the_run_ends_with_one_line(bench, groups, resume):
     ]
 
 
-def test_the_first_good_step_brings_the_weights_that_were_due(bench, groups):
+def test_a_due_step_that_is_skipped_brings_the_weights_as_they_stand(bench, groups):
     """`sync_every` of 2, and every second step skipped: engines are not left behind."""
     made = bench(groups, max_steps=7, sync_every=2)
     spoil(made.trainer, 2, 4)
     made.trainer.run()
-    assert [0, 3, 5, 6] == [policy.step for policy in made.announced.policies]
+    policies = made.announced.policies
+    assert [0, 2, 4, 6] == [policy.step for policy in policies]
+    told = by_step(made.announced)
+    assert [policy.digest for policy in policies[1:]] == [told[n].weights for n in (2, 4, 6)]
+    assert 4 == len({policy.digest for policy in policies})
 
 
 def test_a_model_that_is_none_is_neither_sent_nor_trained(bench, groups, tiny, tmp_path):

@@ -20,6 +20,8 @@ from odradek.trainer.errors import MissingRecord, PositionGone, WrongDigest
 EPISODE: Final = "odradek.episode.v1"
 KEEP_BYTES: Final = 256 * 1024 * 1024
 """Records kept that no batch has named yet; more are read again when they are named."""
+PAUSE_S: Final = 0.1
+"""Between two tries of a place that the log does not have."""
 LATEST_S: Final = 10.0
 """How long a record may be behind a pointer to it, on a log that says where it ends."""
 
@@ -91,14 +93,7 @@ class EpisodeReader:
             raise MissingRecord(f"{self._topic} has no partition {partition}")
         if not self._from.get(partition, 1 << 62) <= offset or offset < self._read[partition]:
             # Behind us and not kept, or the first pointer into this partition.
-            begin = await self._beginning(on)
-            if offset < begin:
-                raise PositionGone(
-                    f"{self._topic}[{partition}] begins at {begin}: retention has deleted the "
-                    f"episode at {offset}"
-                )
-            self._reader.seek(on, offset)
-            self._from[partition] = self._read[partition] = offset
+            await self._go_to(on, offset)
         deadline = time.monotonic() + LATEST_S
         self._reader.resume(on)
         try:
@@ -108,11 +103,16 @@ class EpisodeReader:
                         return
                     deadline = time.monotonic() + LATEST_S
                 try:
-                    found = await self._reader.getmany(timeout_ms=100)
-                except OffsetOutOfRangeError as error:
-                    raise PositionGone(
-                        f"{self._topic}[{partition}]: retention has deleted the episode at {offset}"
-                    ) from error
+                    # Of this partition only: another's error is not this pointer's.
+                    found = await self._reader.getmany(on, timeout_ms=100)
+                except OffsetOutOfRangeError:
+                    # Retention has overtaken the place where we read: nobody reads on from there.
+                    # What is asked for may lie behind; or the log ends before, which is seen in
+                    # time.
+                    self._from.pop(partition, None)
+                    await self._go_to(on, offset)
+                    await asyncio.sleep(PAUSE_S)
+                    continue
                 for messages in found.values():
                     for message in messages:
                         self._keep(message)
@@ -121,6 +121,18 @@ class EpisodeReader:
                 self._read[partition] = max(self._read[partition], reached)
         finally:
             self._reader.pause(on)
+
+    async def _go_to(self, on: TopicPartition, offset: int) -> None:
+        """Read on at `offset`. Raises PositionGone where retention has deleted what stood there."""
+        assert self._reader is not None
+        begin = await self._beginning(on)
+        if offset < begin:
+            raise PositionGone(
+                f"{self._topic}[{on.partition}] begins at {begin}: retention has deleted the "
+                f"episode at {offset}"
+            )
+        self._reader.seek(on, offset)
+        self._from[on.partition] = self._read[on.partition] = offset
 
     async def _beginning(self, on: TopicPartition) -> int:
         """Where the log begins, as soon as its broker is there to say so."""

@@ -15,7 +15,7 @@ from odradek.schemas.events import Batch, Episode, Pointer
 from odradek.schemas.topics import BATCHES, EPISODES
 from odradek.trainer import episodes as following
 from odradek.trainer.batches import LogGroups
-from odradek.trainer.errors import PositionGone
+from odradek.trainer.errors import MissingRecord, PositionGone
 from odradek.trainer.loop_thread import LoopThread
 
 pytestmark = pytest.mark.broker
@@ -125,3 +125,55 @@ def test_what_a_pointer_no_longer_leads_to(log_bus, case, origin):
     _, group = follow(log_bus, **away)
     assert [reason] * len(group.refused) == [refusal.reason for refusal in group.refused]
     assert group.refused[0].episode_id == "e2"
+
+
+async def _append(bus, *numbers):
+    """Episodes with these names; pointers to them."""
+    appender = await KafkaAppender.connect(bus)
+    found = []
+    for number in numbers:
+        episode = Episode(episode_id=f"e{number}", task_id="t", agent="a", sample=0, group_size=1)
+        value = codec.encode(episode)
+        at = await appender.append(OLD, key="t", value=value)
+        found.append(
+            Pointer(
+                episode_id=episode.episode_id, sample=0, topic=OLD, partition=at.partition,
+                offset=at.offset, digest=codec.digest(value), reward=1.0,
+            )
+        )  # fmt: skip
+    await appender.aclose()
+    return found
+
+
+async def test_a_reader_that_retention_overtook_goes_on_behind_it(log_bus):
+    """A real broker's answer for where it stood refuses what is gone, and nothing else."""
+    reader = following.EpisodeReader(log_bus, OLD)
+    (first,) = await _append(log_bus, 0)
+    await reader.open()
+    try:
+        assert "e0" == (await reader.resolve(first)).episode_id
+        pointers = await _append(log_bus, *range(1, 8))
+        await _take_away(log_bus, "5")
+        found = []
+        for number in (2, 3, 6, 4, 5, 7):
+            try:
+                found.append((await reader.resolve(pointers[number - 1])).episode_id)
+            except PositionGone as error:
+                found.append(error.reason)
+        assert ["retention", "retention", "e6", "retention", "e5", "e7"] == found
+    finally:
+        await reader.close()
+
+
+async def test_a_pointer_behind_the_end_is_missing_wherever_it_comes(log_bus):
+    """Also as the first of its partition, where nothing was read before."""
+    reader = following.EpisodeReader(log_bus, OLD)
+    (first,) = await _append(log_bus, 0)
+    await reader.open()
+    try:
+        beyond = msgspec.structs.replace(first, offset=4000)
+        with pytest.raises(MissingRecord):
+            await reader.resolve(beyond)
+        assert "e0" == (await reader.resolve(first)).episode_id
+    finally:
+        await reader.close()

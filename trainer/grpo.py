@@ -9,7 +9,6 @@ attention kernel (`attention`), the loss and its normalisation over the whole op
 import logging
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             fixed_length=settings.fixed_length,
         )
         self._reference = self._frozen(settings.model) if settings.kl > 0 else None
-        self._proximal = Proximal(partial(self._frozen, begin)) if settings.tis > 0 else None
+        self._proximal = Proximal(self._frozen(begin)) if settings.tis > 0 else None
         hands.feed.on_idle = self.tell_idle
         hands.feed.consumption.vocabulary = self.model.get_input_embeddings().num_embeddings
         self.add_callback(_Steps(self))

@@ -9,9 +9,8 @@ ratio is always 1. Which weights these are follows from the number of the step a
 is resumed, or a replay, clips the same tokens.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,23 +24,23 @@ class Proximal:
     """A frozen copy of the model, one step behind it.
 
     Args:
-        make: Makes the frozen model; its weights do not matter.
+        frozen: A model of the same shape; its weights do not matter. It is made before the run
+            begins, since the folder that it comes from may be a checkpoint, and those rotate.
 
     Attributes:
         model: None as long as no step was made: the policy is its own proximal policy then.
     """
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.model: Any = None
-        self._make = make
+    def __init__(self, frozen: torch.nn.Module) -> None:
+        self.model: torch.nn.Module | None = None
+        self._frozen = frozen
 
     @torch.no_grad()
     def follow(self, model: torch.nn.Module) -> None:
         """Take a model's weights, just before a step changes them."""
-        if self.model is None:
-            self.model = self._make()
-        for own, now in zip(self.model.parameters(), model.parameters(), strict=True):
+        for own, now in zip(self._frozen.parameters(), model.parameters(), strict=True):
             own.copy_(now)
+        self.model = self._frozen
 
     def save(self, folder: Path) -> None:
         """Write `proximal.safetensors` into a checkpoint, if there is anything to write."""
@@ -59,10 +58,9 @@ class Proximal:
         if not (folder / FILE).is_file():
             return
         tensors = load_file(folder / FILE)
-        model = self._make()
-        own = dict(model.named_parameters())
+        own = dict(self._frozen.named_parameters())
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in own.items()}:
             raise BrokenCheckpoint(f"{folder / FILE} holds the weights of another model")
         for name, value in tensors.items():
             own[name].copy_(value)
-        self.model = model
+        self.model = self._frozen

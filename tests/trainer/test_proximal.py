@@ -1,5 +1,7 @@
 """With `tis` the clip is of the ratio to the policy of one step before, and is counted as it acts."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -162,10 +164,40 @@ def test_a_run_that_turns_it_on_begins_with_the_ratio_one(groups, bench, resume)
     assert (checkpoint.newest(first.settings.output_dir) / FILE).is_file()
 
 
+@pytest.mark.parametrize("skips", [(), (3,), (3, 4)])
+@pytest.mark.parametrize("before", [{}, NARROW], ids=["turned on", "as before"])
+def test_nothing_is_read_from_a_checkpoint_once_a_run_has_begun(
+    groups, bench, resume, skips, before
+):
+    """Rotation may take it: with `keep` of 1 a single skipped step does."""
+
+    def resumed(name, *, gone):
+        bench(groups, max_steps=2, name=name, kl=0.1, **before).trainer.run()
+        folder = checkpoint.newest(bench(groups, name=name).settings.output_dir)
+        made = bench(
+            groups, max_steps=6, name=name, standing=resume(folder), kl=0.1, keep=1, save_every=1,
+            **NARROW,
+        )  # fmt: skip
+        spoil(made.trainer, *skips)
+        begin = made.trainer._sync_weight
+
+        def begun():
+            begin()
+            if gone:
+                shutil.rmtree(folder)
+
+        made.trainer._sync_weight = begun
+        assert 6 == made.trainer.run()
+        return made.weights()
+
+    expected, found = resumed("kept", gone=False), resumed("gone", gone=True)
+    assert [] == [name for name in expected if not torch.equal(expected[name], found[name])]
+
+
 @pytest.mark.parametrize("spoiled", ["other names", "another shape"])
 def test_weights_of_another_model_are_no_proximal_policy(tmp_path, spoiled):
     """In one line, not in the middle of a step."""
-    proximal = Proximal(lambda: torch.nn.Linear(2, 2).requires_grad_(requires_grad=False))
+    proximal = Proximal(torch.nn.Linear(2, 2).requires_grad_(requires_grad=False))
     proximal.save(tmp_path)
     assert [] == list(tmp_path.iterdir())
     proximal.follow(torch.nn.Linear(2, 2))

@@ -97,8 +97,9 @@ class Rollout:
         Args:
             component: Its name, as in the task's `rewards`.
             value: A finite number (numpy's, a tensor of one element, a Decimal as well), or a
-                function that returns one; it is called when the run is over. If that function
-                raises, there is no reward, never a number.
+                function that returns one; it is called when the run is over, in the host's own
+                event loop, so it should be quick: slow grading belongs in a reward service, which
+                has processes for it. If it raises, there is no reward, never a number.
             explanation: For people.
 
         Raises:

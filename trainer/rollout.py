@@ -90,6 +90,7 @@ class BusRollouts:
         default_factory=lambda: {"failed": 0, "several": 0, "left_out": 0}
     )
     _step: int = field(default=-1, repr=False)
+    _set_up: bool = field(default=False, repr=False)
     _further: list[tuple[int, Played]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -143,13 +144,16 @@ class BusRollouts:
         step = int(trainer.state.global_step)
         if self.transfer is None or step == self._step:
             return
-        if self._step < 0:
+        if not self._set_up:
             self.transfer.init_weight_transfer()
-        self._step = step
+            self._set_up = True
         self.transfer.version += 1
         model = trainer.accelerator.unwrap_model(trainer.model)
         self.transfer.send_weights((n, p.detach()) for n, p in model.named_parameters())
         self.transfer.resume()
+        # Raising above, nobody may think that the engines have them: the next call sends them
+        # again, under a number that no engine had.
+        self._step = step
 
     def _task(self, prompt: Any) -> Task:
         text = prompt if isinstance(prompt, str) else str(prompt[-1]["content"])

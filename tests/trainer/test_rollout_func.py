@@ -17,7 +17,7 @@ from odradek.infra.client import Result
 from odradek.schemas import arrays
 from odradek.schemas.events import Sequence, Span, parsed
 from odradek.trainer import rollout
-from odradek.trainer.errors import BadSettings
+from odradek.trainer.errors import BadSettings, EngineDown
 from odradek.trainer.rollout import Played
 from odradek.trainer.rows import arrays_of
 from odradek.trainer.weights.directory import DirectoryTransfer
@@ -165,6 +165,31 @@ def test_an_engine_that_gets_the_weights_stays_on_policy(plain, sampler):
     seen = watched(made, recorded=lambda inputs: inputs["sampling_per_token_logps"])
     assert [0.0] * 3 == [step["far"] for step in seen]
     assert [1, 2, 3] == [int(v.name[1:]) for v in sorted((rollouts.transfer._root).iterdir())]
+
+
+@pytest.mark.parametrize("breaks", ["init_weight_transfer", "send_weights", "resume"])
+def test_weights_that_did_not_arrive_are_sent_again(plain, breaks):
+    """Whoever catches the error and goes on plays with the weights of this step, or not at all."""
+    made, rollouts, deploy = plain(max_steps=1)
+    true, left = getattr(rollouts.transfer, breaks), [2]
+
+    def broken(*args):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise EngineDown("no engine answers")
+        true(*args)
+
+    setattr(rollouts.transfer, breaks, broken)
+    for _ in range(2):
+        with pytest.raises(EngineDown):
+            rollouts(PROMPTS[:1], made)
+    assert [] == deploy.calls
+    rollouts(PROMPTS[:1], made)
+    rollouts(PROMPTS[:1], made)
+    assert 2 == len(deploy.calls)
+    newest = rollouts.transfer.version
+    assert rollouts.transfer.folder.name == f"v{newest}"
+    assert -1 == left[0]
 
 
 def split(episode):

@@ -1,11 +1,12 @@
 """Sending a call to the engine, in fields that it takes.
 
 What we write into each call (`dialects/sampling`) is vLLM's. An engine that does not know a field,
-or reads its neutral value otherwise, says so with a 400: it is asked again without, and no call
-after that one has it.
+or reads its neutral value otherwise, says so with a 400, of one field or of all: it is asked again
+without, until it refuses nothing more of ours, and no call after that one has them.
 """
 
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -13,13 +14,15 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy.call import Call
-from odradek.proxy.dialects.sampling import Training
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.sampling import FORCED, Training
 from odradek.proxy.errors import EngineError
 from odradek.proxy.logprobs import Mode, Proving, doubt
 from odradek.proxy.pool import MAX_BROKEN, Pool
+from odradek.proxy.refusal import lesser
 from odradek.proxy.upstream import Incoming
+from odradek.schemas.sampling import UNSENT
 
-OK: Final = 200
 REFUSING: Final = frozenset({400, 422})
 """Statuses of an engine that cannot read a request."""
 
@@ -40,7 +43,7 @@ class Heard(Struct):
     @property
     def good(self) -> bool:
         """Whether the engine itself calls it a reply."""
-        return 200 <= self.status < 300
+        return is_good(self.status)
 
 
 class Asking:
@@ -53,16 +56,26 @@ class Asking:
     """
 
     def __init__(self, engine: Pool, training: Training, *, salted: bool = True) -> None:
-        self.training = training
+        self._wanted = training
+        self._taken = training
+        """What of it the engines take, as far as they have said."""
+        self._lives = 0
         self._salted = salted
         self._engine = engine
+
+    @property
+    def training(self) -> Training:
+        """What is written into calls."""
+        if self._taken is not self._wanted and self._lives != self._engine.lives:
+            self._taken = self._wanted  # whatever answers there next may be another
+        return self._taken
 
     async def ask(self, call: Call) -> Incoming:
         """Send a call. Raises EngineError."""
         answer = await self._post(call, call.body)
         if answer.status in REFUSING:
             answer = await self._without(call, answer)
-        if answer.proving is not None and answer.status == OK:
+        if answer.proving is not None and is_good(answer.status):
             mode = answer.proving.mode or await self._proved(answer, answer.proving)
             call.doubt = doubt(mode, call.ask.sampling)
         return answer
@@ -76,32 +89,41 @@ class Asking:
         return mode
 
     async def _without(self, call: Call, answer: Incoming) -> Incoming:
-        """The answer to the call without what of ours a refusal names; else the refusal itself."""
-        async with AsyncExitStack() as kept:
-            await kept.enter_async_context(answer)
-            if (refused := await self._refused(call, answer)) and (
-                other := await self._again(call, refused)
-            ):
-                return other
-            kept.pop_all()
+        """The answer to the call without what of ours refusals name; else a refusal."""
+        fields = _fields.decode(call.body)
+        before = left = _ours(call.ask, fields)
+        first = answer
+        async with AsyncExitStack() as refusals:
+            while answer.status in REFUSING:
+                await refusals.enter_async_context(answer)
+                said = await answer.read()
+                less = lesser(left, said)
+                if less is None:
+                    # What is left is the client's own mistake, or ours was none.
+                    repeated = any(name.encode() in said for name in before.keys() - left.keys())
+                    return first if repeated else answer
+                left = less
+                answer = await self._post(call, _rewritten(fields, before, left))
+        self._learn(call, fields, before, left)
         return answer
 
-    async def _again(self, call: Call, refused: set[str]) -> Incoming | None:
-        """The answer to a call without what was refused; None where that was not the reason."""
-        for training in self.training.without(refused):
-            body = _rewritten(call.body, refused, training)
-            answer = await self._post(call, body)
-            if answer.status in REFUSING:  # as likely as not it is the client's own mistake
-                async with answer:
-                    continue
-            self.training = training
-            names = ", ".join(sorted(refused))
-            log.warning(
-                "the engine does not take %s as we wrote it: no call has it so again", names
-            )
-            _note(call, body, refused, training)
-            return answer
-        return None
+    def _learn(
+        self, call: Call, fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]
+    ) -> None:
+        """Let later calls have what the engine took, and the turn record it."""
+        known = self.training
+        self._taken, self._lives = known.lessened(before, left), self._engine.lives
+        call.body = _rewritten(fields, before, left)
+        call.ask = msgspec.structs.replace(
+            call.ask,
+            training=call.ask.training.lessened(before, left),
+            sampling=_recorded(call.ask.sampling, before, left),
+        )
+        if self._taken != known:
+            names = ", ".join(name for name in before if left.get(name) != before[name])
+            log.warning("the engine does not take %s as we wrote it: no call has it so", names)
+        if "temperature" in self._taken.lacks - known.lacks:
+            log.error("so nobody knows at which temperature it samples: no reply can be trained on")
 
     async def _post(self, call: Call, body: bytes) -> Incoming:
         call.engine = ""
@@ -133,30 +155,30 @@ class Asking:
         log.warning("an engine gave no good reply, of which nobody has seen anything: another one")
         return True
 
-    async def _refused(self, call: Call, answer: Incoming) -> set[str]:
-        """Which of our own fields a refusal names."""
-        said = await answer.read()
-        known = call.ask.sampling
-        return {
-            name
-            for name, value in self.training.values.items()
-            if name.encode() in said and known.get(name) == value
-        }
+
+def is_good(status: int) -> bool:
+    """Whether an engine calls its answer a reply."""
+    return 200 <= status < 300
 
 
-def _rewritten(body: bytes, names: set[str], training: Training) -> bytes:
-    fields = _fields.decode(body)
-    for name in names:
-        if name in training.raws:
-            fields[name] = training.raws[name]
-        else:
-            del fields[name]
-    return msgspec.json.encode(fields)
+def _ours(ask: Ask, fields: Mapping[str, Raw]) -> dict[str, Any]:
+    """What we wrote into a call, by name; what its client asks for is its own."""
+    theirs = dict(zip(FORCED, (ask.logprobs, ask.token_ids, ask.weight_versions), strict=True))
+    written = ask.training.values.items()
+    return {name: value for name, value in written if ask.sampling.get(name) == value} | {
+        name: True for name in FORCED if name in fields and not theirs[name]
+    }
 
 
-def _note(call: Call, body: bytes, names: set[str], training: Training) -> None:
-    """Let the turn record what the engine took."""
-    left: dict[str, Any] = {n: value for n, value in call.ask.sampling.items() if n not in names}
-    left |= {name: training.values[name] for name in names if name in training.values}
-    call.body = body
-    call.ask = msgspec.structs.replace(call.ask, sampling=left)
+def _rewritten(fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]) -> bytes:
+    """The call with what is left of ours."""
+    made = {name: raw for name, raw in fields.items() if name not in before or name in left}
+    changed = {name: value for name, value in left.items() if value != before[name]}
+    return msgspec.json.encode({**made, **changed})
+
+
+def _recorded(said: dict[str, Any], before: dict[str, Any], left: dict[str, Any]) -> dict[str, Any]:
+    """What a turn records of its sampling then."""
+    kept = {name: value for name, value in said.items() if name not in before or name in left}
+    kept |= {name: value for name, value in left.items() if name in said}
+    return kept if "temperature" not in before.keys() - left.keys() else {**kept, UNSENT: True}

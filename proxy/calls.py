@@ -152,6 +152,7 @@ class Calls:
         return Terms(
             sampling=permit.sampling,
             training=self._own.asking.training,
+            trainings={route: of.asking.training for route, of in self._others.items()},
             model=permit.model,
             limits=self._limits,
             memory=self._stories.memory(permit.episode_id),

@@ -156,6 +156,11 @@ class Pool:
         return sum(member.available for member in self._members.values())
 
     @property
+    def lives(self) -> int:
+        """Counts the times at which one of them may have been started anew."""
+        return sum(member.serving.life for member in self._members.values())
+
+    @property
     def proved(self) -> bool:
         """Whether it is known what all engines' log probabilities are of, or nobody asks."""
         return all(one.proving is None or one.proving.mode for one in self._members.values())

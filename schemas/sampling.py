@@ -32,8 +32,12 @@ STRICT: Final = "tools.strict"
 """Under this name a turn records that some tool was `strict`: engines hold its arguments to a
 grammar (vllm#45600)."""
 
+UNSENT: Final = "temperature.unsent"
+"""Under this name a turn records that its engine refuses to be given a temperature: nobody knows at
+which one it samples."""
+
 LIMITED: Final = frozenset(
-    {"custom_logit_processor", "custom_params", "grammar", "logits_processors", STRICT}
+    {"custom_logit_processor", "custom_params", "grammar", "logits_processors", STRICT, UNSENT}
 )
 """Fields that bend or cut what is sampled from, or the prompt, whatever they hold but nothing."""
 

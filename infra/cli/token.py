@@ -82,9 +82,7 @@ def _check(episode: str, hours: float, *names: str) -> None:
     if not 1 <= len(episode) <= 256 or any(sign <= " " or sign in "/\x7f" for sign in episode):
         raise click.UsageError("an episode's name has 1 to 256 characters, no blank and no slash")
     if episode in {".", ".."}:
-        raise click.UsageError(
-            f"an episode cannot be called {episode}: clients shorten it"
-        )
+        raise click.UsageError(f"an episode cannot be called {episode}: clients shorten it")
     try:
         "".join((episode, *names)).encode()
     except UnicodeEncodeError:

@@ -28,9 +28,10 @@ from odradek.proxy.routes import Route
 
 TRUE: Final = Raw(b"true")
 NULL: Final = Raw(b"null")
-FORCED: Final = ("logprobs", "return_token_ids", "return_weight_versions")
 NO_TRAINING: Final = sampling.Training.of({})
-KEPT: Final = frozenset({"messages", "tools", "functions", "stream", "stream_options", *FORCED})
+KEPT: Final = frozenset(
+    {"messages", "tools", "functions", "stream", "stream_options", *sampling.FORCED}
+)
 """Fields that a token's `sampling` never sets."""
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _choices: Final = msgspec.json.Decoder(list[dict[str, Raw]])
@@ -64,15 +65,13 @@ class Chat:
             flags = asked(fields, terms)
         except bodies.UNREADABLE as error:
             raise unreadable(error) from None
-        plain = is_plain(flags)
-        for name in () if plain else FORCED:
-            fields[name] = TRUE
+        demand(fields, flags)
         return Ask(
             dialect=self,
             body=_encode(fields),
             digest=fingerprint(body),
             messages=messages,
-            logprobs=logprobs or plain,
+            logprobs=logprobs or is_plain(flags),
             origin=texts,
             dropped=dropped,
             **flags,
@@ -153,7 +152,7 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
     """
     route = terms.routes.get(maybe(fields, "model", _str) or "") if terms.routes else None
     plain = route is not None and route.plain
-    training = NO_TRAINING if plain else terms.training
+    training = NO_TRAINING if plain else terms.at(route)
     if training.force:
         sampling.force(fields)
     for name, value in terms.sampling.items() if not plain else ():
@@ -182,6 +181,7 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
         "n": n,
         "tools": tools,
         "sampling": sampling.settle(fields, training),
+        "training": training,
         # Where nothing is asked for that the agent has not asked for, nothing is taken out either.
         "token_ids": maybe(fields, "return_token_ids", _bool) or plain,
         "weight_versions": maybe(fields, "return_weight_versions", _bool) or plain,
@@ -200,6 +200,16 @@ def _tools(fields: dict[str, Raw]) -> Raw | None:
         if tools is not None and tools != NULL and bytes(tools).strip(b"[] \t\r\n"):
             return tools
     return None
+
+
+def demand(fields: dict[str, Raw], flags: dict[str, Any], *, logprobs: Raw = TRUE) -> None:
+    """Ask the engine for what a turn needs."""
+    if is_plain(flags):
+        return
+    lacks = flags["training"].lacks
+    for name in sampling.FORCED:
+        if name not in lacks:
+            fields[name] = logprobs if name == "logprobs" else TRUE
 
 
 def is_plain(flags: dict[str, Any]) -> bool:

@@ -111,11 +111,7 @@ class Completions:
             raise unreadable(error) from None
         if flags["n"] * len(prompts) > terms.limits.n:
             raise LimitExceeded(f"prompt: at most {terms.limits.n} choices in all", param="prompt")
-        plain = chat.is_plain(flags)
-        if not logprobs and not plain:
-            fields["logprobs"] = Raw(b"0")
-        for name in () if plain else ("return_token_ids", "return_weight_versions"):
-            fields[name] = chat.TRUE
+        chat.demand(fields, flags, logprobs=fields["logprobs"] if logprobs else Raw(b"0"))
         messages = [Raw(_encode({"role": "user", "content": prompt})) for prompt in prompts]
         return Ask(
             dialect=self,
@@ -123,7 +119,7 @@ class Completions:
             digest=fingerprint(body),
             messages=messages[:1],
             prompts=tuple(messages) if len(messages) > 1 else (),
-            logprobs=logprobs or plain,
+            logprobs=logprobs or chat.is_plain(flags),
             **flags,
         )
 

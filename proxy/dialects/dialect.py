@@ -49,6 +49,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     """Fields that the episode's token sets on each request."""
     training: Training = ALL_TOKENS
     """What is written where neither token nor client says how to sample."""
+    trainings: dict[Route, Training] = {}
+    """The same for routes to other engines than the policy's."""
     model: str = ""
     """The model that the token is for; "" leaves the agent's."""
     limits: Limits = Limits()
@@ -58,6 +60,10 @@ class Terms(Struct, frozen=True, kw_only=True):
     """What some names of models stand for."""
     hosted: Hosted = "drop"
     """What becomes of tools that no engine has."""
+
+    def at(self, route: Route | None) -> Training:
+        """What is written into calls that go there."""
+        return self.trainings.get(route, self.training) if route is not None else self.training
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -75,6 +81,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     """In the form of chats."""
     tools: Raw | None
     sampling: dict[str, Any]
+    training: Training = ALL_TOKENS
+    """What was written of it where the client left something out."""
     logprobs: bool = False
     """Whether the agent itself asked for these."""
     token_ids: bool = False

@@ -12,8 +12,10 @@ from msgspec import Raw, Struct
 
 from odradek.proxy.body import NULL, UNREADABLE
 from odradek.schemas.harmless import NOTED, PLAIN
-from odradek.schemas.sampling import NEUTRAL, STRICT, bends, off, recorded
+from odradek.schemas.sampling import NEUTRAL, STRICT, UNSENT, bends, off, recorded
 
+FORCED: Final = ("logprobs", "return_token_ids", "return_weight_versions")
+"""What else each call asks for, whatever its client wants to see of it."""
 _STRICT: Final = re.compile(rb'"strict"\s*:\s*(?!null|false)')
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
@@ -29,6 +31,8 @@ class Training(Struct, frozen=True, kw_only=True):
     """The same as JSON."""
     force: bool = False
     """Whether it stands in the place of what clients ask for."""
+    lacks: frozenset[str] = frozenset()
+    """Fields that are written no more, since the engine refuses them; some of `FORCED` may be."""
 
     @classmethod
     def of(cls, values: dict[str, float], *, force: bool = False) -> "Training":
@@ -41,14 +45,18 @@ class Training(Struct, frozen=True, kw_only=True):
         """All tokens, at a temperature."""
         return cls.of({"temperature": temperature, **NEUTRAL}, force=force)
 
-    def without(self, names: set[str]) -> "list[Training]":
-        """For an engine that refuses some of the fields, the next ones to try, best first."""
-        left = {name: value for name, value in self.values.items() if name not in names}
-        found = [left]
-        if "top_k" in names and self.values.get("top_k") == -1:
-            # Some engines read 0 as "all tokens", and nothing below it.
-            found.insert(0, {**self.values, "top_k": 0})
-        return [self.of(values, force=self.force) for values in found]
+    def lessened(self, before: dict[str, Any], left: dict[str, Any]) -> "Training":
+        """For an engine that takes no more than what is left of what was written before.
+
+        What others have learned of it meanwhile stays.
+        """
+        lost = {name for name in before if name not in left}
+        values = {
+            name: left.get(name, value) if before.get(name) == value else value
+            for name, value in self.values.items()
+            if name not in lost
+        }
+        return msgspec.structs.replace(self.of(values, force=self.force), lacks=self.lacks | lost)
 
 
 ALL_TOKENS: Final = Training.at(1.0)
@@ -76,9 +84,20 @@ def settle(fields: dict[str, Raw], training: Training) -> dict[str, Any]:
         if fields.get(name, NULL) == NULL:
             fields[name] = raw
             said[name] = training.values[name]
+    if training.lacks:
+        _leave_out(fields, said, training)
     if is_strict(fields.get("tools", NULL)):
         said[STRICT] = True
     return said
+
+
+def _leave_out(fields: dict[str, Raw], said: dict[str, Any], training: Training) -> None:
+    """A null is no wish, and the engine would refuse it, too."""
+    for name in training.lacks:
+        if fields.get(name) == NULL:
+            del fields[name]
+    if "temperature" in training.lacks and "temperature" not in said:
+        said[UNSENT] = True
 
 
 def is_strict(tools: Raw) -> bool:

@@ -86,7 +86,9 @@ class StubEngine:
         self.headers = []
         self.script = []
         self.refuses = lambda _: ""
-        """What of a request it refuses, by name; "" if nothing."""
+        """What of a request it refuses, by name, or in words of its own as bytes; "" if nothing."""
+        self.picky = False
+        """Whether it refuses the same in questions about its log probabilities."""
         self.stop_reason = None
         self.finish = None
         self.gate = asyncio.Event()
@@ -181,14 +183,15 @@ class StubEngine:
         asked = await request.json()
         if asked.get("user") == "odradek-probe":
             self.probes.append(asked)
+            if self.picky and (names := self.refuses(asked)):
+                return asked, self.refusal(names)
             return asked, self.failure() if self.mode in FAILURES else self.probed(asked)
         self.calls.append(dict(asked))
         asked["call"] = len(self.calls)
         self.headers.append(request.headers)
         self.entered.set()
         if names := self.refuses(asked):
-            error = {"error": {"message": f"cannot read: {names}", "type": "x", "code": 400}}
-            return asked, web.json_response(error, status=400)
+            return asked, self.refusal(names)
         if self.mode == "error":
             error = {"error": {"message": "the prompt is too long", "type": "x", "code": 400}}
             return asked, web.json_response(error, status=400, headers={"X-Request-Id": "r1"})
@@ -200,6 +203,13 @@ class StubEngine:
             request.transport.close()
             return asked, web.Response()
         return asked, None
+
+    def refusal(self, said):
+        """A request that it cannot read."""
+        if isinstance(said, bytes):
+            return web.Response(body=said, status=422, content_type="application/json")
+        error = {"error": {"message": f"cannot read: {said}", "type": "x", "code": 400}}
+        return web.json_response(error, status=400)
 
     def failure(self):
         """What engines, and servers before them, answer in no shape of OpenAI's."""

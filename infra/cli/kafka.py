@@ -38,7 +38,13 @@ def command() -> None:
 
 @command.command(short_help="Start the broker and wait until it answers.")
 @options
-@click.option("--port", default=0, show_default="the last one, else 9092", help="Where to listen.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="the last one, else 9092",
+    help="Where to listen.",
+)
 def start(folder: Path | None, port: int, as_json: bool) -> None:
     """Start the broker and wait until it answers; running already, it is left as it is."""
     began = time.monotonic()

@@ -81,7 +81,7 @@ def start(
 
     Raises errors of `odradek.infra.local.errors`; a broker that did not come up is ended.
     """
-    folder = folder.absolute()
+    folder = _real(folder)
     with _locked(folder):
         state = _read(folder)
         if state is not None and _is_ours(state.pid, folder):
@@ -112,7 +112,7 @@ def stop(folder: Path, *, timeout_s: float = STOP_S) -> bool:
         NotOurBroker: The state file names a process which is not the broker of this folder.
         BrokerSilent: It did not even end on SIGKILL.
     """
-    folder = folder.absolute()
+    folder = _real(folder)
     if not folder.is_dir():
         return False
     with _locked(folder):
@@ -135,7 +135,7 @@ def stop(folder: Path, *, timeout_s: float = STOP_S) -> bool:
 
 def status(folder: Path) -> Status:
     """Whether the folder's broker runs and answers."""
-    folder = folder.absolute()
+    folder = _real(folder)
     state = _read(folder)
     if state is None or not _is_ours(state.pid, folder):
         return Status(running=False, ready=False, folder=str(folder))
@@ -146,6 +146,11 @@ def status(folder: Path) -> Status:
         bootstrap_servers=_server(folder, state).bootstrap_servers,
         pid=state.pid,
     )
+
+
+def _real(folder: Path) -> Path:
+    """One name for a folder, whatever links lead to it: its server is known again by it."""
+    return Path(os.path.realpath(folder))
 
 
 def _server(folder: Path, state: State) -> Server:

@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import os
-import secrets
-import shlex
 import socket
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from odradek.infra.project.processes import HOST, Places, grace_of, specs
 from odradek.infra.project.project import Project
 from odradek.infra.project.tally import Tally
 from odradek.infra.project.watch import Watch
+from odradek.infra.project.work import token_keys, write_environment, written
 from odradek.infra.supervisor import Supervisor
 
 Say = Callable[[str], None]
@@ -61,7 +60,8 @@ async def running(
         LocalKafkaError: The local broker does not start.
     """
     _refuse_unspeakable(project.folder)
-    project.work.mkdir(parents=True, exist_ok=True)
+    with written(project.work):
+        project.work.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         model = asyncio.create_task(_model(project, say, seed))
         stack.push_async_callback(_settle, model)
@@ -70,16 +70,18 @@ async def running(
         say("making the model")
         places = Places(
             bootstrap_servers=bus.bootstrap_servers,
-            token_keys=_token_keys(project.work),
+            token_keys=token_keys(project.work),
             proxy_port=_proxy_port(project),
             engine_port=free_port(),
             model=await model,
         )
-        write_environment(project, bus, places)
+        write_environment(project.work, bus, places)
         say("starting the processes")
-        supervisor = await stack.enter_async_context(
-            Supervisor(specs(project, places), project.work / "logs", grace_s=grace_of(project))
-        )
+        with written(project.work):
+            supervisor = Supervisor(
+                specs(project, places), project.work / "logs", grace_s=grace_of(project)
+            )
+        await stack.enter_async_context(supervisor)
         await supervisor.ready()
         tally = Tally(component=project.evaluation.component, success=project.evaluation.success)
         watch = Watch(bus, tally, since="beginning")
@@ -169,34 +171,6 @@ async def _model(project: Project, say: Say, seed: int) -> str:
 def _proxy_port(project: Project) -> int:
     given = next(v for v in project.entries["proxy"][0].values if v.key == "port")
     return free_port() if given.origin == "default" or not given.value else int(given.value)
-
-
-def _token_keys(work: Path) -> str:
-    """The signing keys: the environment's, else the project's own, made once."""
-    if told := os.environ.get("ODRADEK_TOKEN_KEYS"):
-        return told
-    path = work / "token-key"
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    return path.read_text().strip()
-
-
-def write_environment(project: Project, bus: BusSettings, places: Places) -> None:
-    """`.odradek/env`: what another terminal sources to reach this run."""
-    told = {
-        "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
-        "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
-        "ODRADEK_PROXY_URL": places.proxy_url,
-        "ODRADEK_TOKEN_KEYS": places.token_keys,
-    }
-    if bus.topic_partitions:
-        told["ODRADEK_TOPIC_PARTITIONS"] = str(bus.topic_partitions)
-    path = project.work / "env"
-    path.touch(mode=0o600)
-    path.write_text(
-        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
-    )
 
 
 def free_port() -> int:

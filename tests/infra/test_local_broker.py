@@ -258,6 +258,23 @@ def test_data_lies_in_the_folder_that_was_named(tmp_path, monkeypatch, name):
     assert [] == processes_of(folder)
 
 
+@pytest.mark.broker
+def test_a_broker_is_one_by_whatever_link_it_is_reached(tmp_path):
+    """Started through a link, it is shown, left as it is, and stopped by its folder's own name."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    real, link = tmp_path / "real" / "kafka", tmp_path / "link" / "kafka"
+    started = daemon.start(link, port=server.free_ports(1)[0])
+    try:
+        assert started == daemon.start(real)
+        assert started == daemon.status(real) == daemon.status(link)
+        assert str(real) == started.folder
+    finally:
+        assert daemon.stop(real)
+    assert not daemon.stop(link)
+    assert [] == processes_of(real)
+
+
 def test_a_foreign_process_is_left_alone(tmp_path):
     """A recycled process id in the state file is neither shown as running nor ended."""
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as other:

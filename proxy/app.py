@@ -95,7 +95,8 @@ class Proxy:
         self.engine = Pool.of(
             settings, versions or PolicyVersions(settings.policy), clock, proves=proves
         )
-        self.others = others(settings, clock)
+        self.others = others(settings, clock, proves=proves)
+        self.pools = (self.engine, *self.others.values())
         self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
         self.stories = Stories(
             clock,
@@ -153,7 +154,7 @@ class Proxy:
         return app
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
-        for pool in (self.engine, *self.others.values()):
+        for pool in self.pools:
             await pool.start()
         chores = [
             asyncio.create_task(chore) for chore in (self._sweep(), self._mend(), self._prove())
@@ -162,7 +163,7 @@ class Proxy:
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
-        for pool in (self.engine, *self.others.values()):
+        for pool in self.pools:
             await pool.aclose()
 
     def _permit(self, request: web.Request) -> Permit:
@@ -298,8 +299,8 @@ class Proxy:
 
     async def _prove(self) -> None:
         """Ask engines about their log probabilities as soon as they are up, not at a first call."""
-        while not self.engine.proved:
-            await self.engine.prove()
+        while unproved := [pool for pool in self.pools if not pool.proved]:
+            await asyncio.gather(*(pool.prove() for pool in unproved))
             await asyncio.sleep(SWEEP_S)
 
     async def _sweep(self) -> None:

@@ -24,14 +24,22 @@ class Aside:
 
     def why(self, call: Call) -> str:
         """Why the turns of a call that is over are not trained on whatever they hold."""
-        route, header = call.ask.route, self._header
-        beside = (
-            (route is not None and not route.trained)
-            or (header and call.headers.get(header))
-            or (self.toolless(call) and call.story.has_tools)
-        )
-        self.count += bool(beside)
+        beside = self._is_named(call) or (self.toolless(call) and call.story.has_tools)
+        self.count += beside
         return SIDE_CALL if beside else ""
+
+    def _is_named(self, call: Call) -> bool:
+        """Whether its model's name, or a header, says that it is beside the task."""
+        route, header = call.ask.route, self._header
+        return (route is not None and not route.trained) or bool(
+            header and call.headers.get(header)
+        )
+
+    def saw(self, call: Call) -> None:
+        """Note the tools of an episode's task; those of a call beside it are none."""
+        story = call.story
+        if not (story.has_tools or call.ask.toolless or self._is_named(call)):
+            story.has_tools = True
 
     def toolless(self, call: Call) -> bool:
         """Whether it is beside the task as soon as another call of its episode has tools."""

@@ -192,7 +192,7 @@ class Calls:
         call.supersedes = retries.superseded(call.story, call.ask.digest)
         if call.permit.unattributed:
             await self._commit.open(call)
-        call.story.has_tools = call.story.has_tools or not call.ask.toolless
+        self.aside.saw(call)
         if self._bridging is not None and self._of(call.ask) is self._own:
             await self._bridging.prepare(call)
         return await (self._whole(call) if call.line is None else self._stream(call, call.line))

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from odradek.proxy.body import UNREADABLE
 from odradek.proxy.errors import EngineBusy, EngineError
+from odradek.proxy.refusal import lesser
 from odradek.proxy.upstream import BUSY, Engine
 from odradek.schemas.sampling import NEUTRAL, number
 
@@ -93,12 +94,14 @@ class Proving:
 
     Args:
         engine: The engine.
+        model: Which of its models; "" for the first that it lists.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, model: str = "") -> None:
         self.mode: Mode | None = None
         """None until it was asked."""
         self._engine = engine
+        self._model = model
         self._tries = 0
         self._asking = asyncio.Lock()
 
@@ -142,7 +145,7 @@ class Proving:
         """None where it did not answer, or is busy."""
         try:
             async with asyncio.timeout(PROBE_S):
-                name = await self._model()
+                name = self._model or await self._first()
                 found = await self._judged(name)
                 # Said twice, since much depends on it: a batch may have shaken one answer.
                 return await self._judged(name) if found is Mode.RAW else found
@@ -154,28 +157,38 @@ class Proving:
     async def _judged(self, model: str) -> Mode:
         return judge(await self._top(model, WARM), await self._top(model, COOL))
 
-    async def _model(self) -> str:
+    async def _first(self) -> str:
+        """The name of its first model."""
         status, _, body = await self._engine.get("/v1/models")
         names = msgspec.json.decode(body, type=_Models).data if status == 200 else []
         return names[0].id if names else ANY
 
     async def _top(self, model: str, temperature: float) -> dict[str, float]:
         """The likeliest first tokens of a reply, each with its log probability."""
-        body = {
-            **NEUTRAL, "temperature": temperature, "model": model, "user": USER,
+        asked = {
+            "temperature": temperature, "model": model, "user": USER,
             "messages": [{"role": "user", "content": "Name a number."}], "max_tokens": 1,
             "logprobs": True, "top_logprobs": TOP,
         }  # fmt: skip
-        async with await self._engine.ask(CHAT, msgspec.json.encode(body), None) as answer:
-            said = await answer.read()
-        if answer.status in BUSY:
-            raise EngineBusy("the engine answers no question now")
-        if answer.status != 200:
-            return {}
-        choices = msgspec.json.decode(said, type=_Reply).choices
-        content = choices[0].logprobs.content if choices and choices[0].logprobs else None
-        tops = content[0].top_logprobs if content else None
-        return {one.token: one.logprob for one in tops or ()}
+        written: dict[str, Any] | None = dict(NEUTRAL)
+        while written is not None:
+            body = msgspec.json.encode({**written, **asked})
+            async with await self._engine.ask(CHAT, body, None) as answer:
+                said = await answer.read()
+            if answer.status in BUSY:
+                raise EngineBusy("the engine answers no question now")
+            if answer.status == 200:
+                return _tops(said)
+            # An engine that does not know a field is asked without, as calls are.
+            written = lesser(written, said)
+        return {}
+
+
+def _tops(said: bytes) -> dict[str, float]:
+    choices = msgspec.json.decode(said, type=_Reply).choices
+    content = choices[0].logprobs.content if choices and choices[0].logprobs else None
+    tops = content[0].top_logprobs if content else None
+    return {one.token: one.logprob for one in tops or ()}
 
 
 def doubt(mode: Mode | None, sampling: Mapping[str, Any]) -> str:

@@ -31,10 +31,10 @@ class Member:
     """An engine of the pool, and what we know of its state."""
 
     def __init__(
-        self, engine: Engine, versions: Versions = UNKNOWN, *, proves: bool = False
+        self, engine: Engine, versions: Versions = UNKNOWN, proving: Proving | None = None
     ) -> None:
         self.engine = engine
-        self.proving = Proving(engine) if proves else None
+        self.proving = proving
         self.serving = Serving(engine.url, versions)
         self.healthy = True
         self.takes_salt = True

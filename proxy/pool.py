@@ -20,6 +20,7 @@ from odradek.proxy.errors import (
     EngineUnreachable,
     ProxyMisconfigured,
 )
+from odradek.proxy.logprobs import Proving
 from odradek.proxy.member import Member
 from odradek.proxy.routes import routes
 from odradek.proxy.serving import UNKNOWN, Versions
@@ -39,10 +40,13 @@ def ranked(urls: Iterable[str], key: str) -> list[str]:
     return sorted(urls, key=lambda url: hashlib.sha256(f"{url} {key}".encode()).digest())
 
 
-def others(settings: ProxySettings, clock: Callable[[], float]) -> "dict[str, Pool]":
+def others(
+    settings: ProxySettings, clock: Callable[[], float], *, proves: bool = False
+) -> "dict[str, Pool]":
     """By the agents' name for a model, the engines of those that are mapped to other ones.
 
-    Raises ProxyMisconfigured.
+    Those that are trained on have to prove what their log probabilities are of, too. Raises
+    ProxyMisconfigured.
     """
     found = {}
     for name, route in routes(settings.models, settings.policy).items():
@@ -52,7 +56,15 @@ def others(settings: ProxySettings, clock: Callable[[], float]) -> "dict[str, Po
                 f"models.{name}: the variable {route.key_env}, which is to hold its key, is not set"
             )
         if route.engine:
-            found[name] = Pool.at(route.engine.split(","), key, settings, UNKNOWN, clock)
+            found[name] = Pool.at(
+                route.engine.split(","),
+                key,
+                settings,
+                UNKNOWN,
+                clock,
+                proves=proves and route.trained,
+                model=route.model,
+            )
     return found
 
 
@@ -67,6 +79,7 @@ class Pool:
             503: weights are being swapped) or away (they are being restarted).
         health_s: How often each of several engines is asked how it is.
         proves: Whether engines are asked what their log probabilities are of.
+        model: Of which of their models; "" for the first.
     """
 
     def __init__(
@@ -78,10 +91,14 @@ class Pool:
         patience_s: float = 0.0,
         health_s: float = 5.0,
         proves: bool = False,
+        model: str = "",
     ) -> None:
         self.moved = 0
         """Calls that another engine took than the one that they were sent to first."""
-        self._members = {engine.url: Member(engine, versions, proves=proves) for engine in engines}
+        self._members = {
+            engine.url: Member(engine, versions, Proving(engine, model) if proves else None)
+            for engine in engines
+        }
         self._only = list(self._members.values()) if len(self._members) == 1 else None
         self._clock = clock
         self._patience_s = patience_s
@@ -111,6 +128,7 @@ class Pool:
         clock: Callable[[], float],
         *,
         proves: bool = False,
+        model: str = "",
     ) -> "Pool":
         """Engines at these addresses, which take this key."""
         engines = [
@@ -130,6 +148,7 @@ class Pool:
             patience_s=settings.engine_wait_s,
             health_s=settings.engine_health_s,
             proves=proves,
+            model=model,
         )
 
     async def start(self) -> None:

@@ -233,7 +233,7 @@ class Recorder:
         except InvalidRecord as error:
             turn = msgspec.structs.replace(
                 turn, prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
-                untrainable="bad_tokens",
+                untrainable=draft.aside or "bad_tokens",
             )  # fmt: skip
             log.warning("turn %s has tokens that no reader accepts: %s", turn.turn_id, error.reason)
             value = codec.encode(turn)

@@ -73,7 +73,7 @@ class Story:
         self.branches = Branches()
         self.memory = Memory()
         self.has_tools = False
-        """Whether some call of the episode had tools."""
+        """Whether some call of the episode's task had tools."""
         self.tools: set[str] = set()
         self.unsure: list[Pending] = []
         self.slimmed: set[str] = set()

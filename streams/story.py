@@ -27,6 +27,9 @@ DEFAULT_WANTED: Final = {"reward": 1.0}
 FAILED: Final = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 """By the agent: these count with the failure reward and wait for no other."""
 
+SIDE_CALL: Final = "side_call"
+"""Why a turn beside the episode's task is left out."""
+
 LONGEST_S: Final = TURNS.retention_ms / 1000 / 4
 """No deadline of a task is longer, so retention never overtakes the oldest open episode."""
 
@@ -216,9 +219,11 @@ class Story:
         continuity = Continuity()
         turns = self.ordered()
         superseded = self.superseded(turns)
-        has_tools = any(turn.request.tools_digest for turn in turns)
+        # Those of a call beside the task say nothing of the task's.
+        tasks = (turn for turn in turns if turn.untrainable != SIDE_CALL)
+        has_tools = any(turn.request.tools_digest for turn in tasks)
         for turn in turns:
-            aside = "side_call" if turn.toolless and has_tools and not turn.error else ""
+            aside = SIDE_CALL if turn.toolless and has_tools and not turn.error else ""
             continuity.add(turn, "superseded" if turn.turn_id in superseded else aside)
         sequences = continuity.sequences()
         size = sum(len(run.ids) + len(run.logprobs) for run in sequences) * 4 // 3

@@ -71,12 +71,15 @@ async def test_a_mapped_name_is_asked_of_the_policy_and_not_trained_on(make, eng
 
 
 @asynccontextmanager
-async def vendor(make, **mapped):
+async def vendor(make, *, proves=False, without_tools=False, **mapped):
     """A proxy whose agents' small model is another engine's."""
     engine = StubEngine()
     async with listening(engine.app()) as url:
         engine.url = url
-        async with make(models={"small": {"engine": url, **mapped}}) as bench:
+        models = {"small": {"engine": url, **mapped}}
+        async with make(
+            models=models, proves=proves, side_calls_without_tools=without_tools
+        ) as bench:
             yield bench, engine
 
 
@@ -122,6 +125,40 @@ async def test_another_engines_name_may_be_trained_on(make):
         (turn,) = bench.turns()
         assert ("", "engine") == (turn.untrainable, turn.versions_from)
         assert "cache_salt" not in other.calls[0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", [*PATHS, "/completions"])
+@pytest.mark.parametrize(("tops", "warm", "cool"), [
+    ("processed", "", ""), ("raw", "logprobs_mode", "logprobs_mode"),
+    ("logits", "logprobs_mode", "logprobs_mode"), ("none", "", "logprobs_mode"),
+])  # fmt: skip
+async def test_another_engine_has_to_prove_its_log_probabilities_if_it_is_trained_on(
+    make, engine, path, stream, tops, warm, cool
+):
+    """Those of the policy's own engine say nothing of it."""
+    async with vendor(make, trained=True, model="m2", proves=True) as (bench, other):
+        other.tops = tops
+        for temperature in (1.0, 0.7):
+            await ask(bench, path, model="small", temperature=temperature, stream=stream)
+        await ask(bench, path)
+        assert [warm, cool, ""] == why(bench)
+        assert {"m2"} == {asked["model"] for asked in other.probes}
+
+
+async def test_another_engine_that_nobody_trains_on_is_not_asked(make):
+    """A vendor counts each question."""
+    async with vendor(make, proves=True) as (bench, other):
+        await ask(bench, model="small")
+        await bench.until(lambda: bench.proxy.engine.proved)
+        assert [] == other.probes
+
+
+async def test_another_engine_is_asked_before_its_first_call(make):
+    """As the policy's own is."""
+    async with vendor(make, trained=True, proves=True) as (bench, other):
+        await bench.until(lambda: all(pool.proved for pool in bench.proxy.pools))
+        assert (2, 0) == (len(other.probes), len(other.calls))
 
 
 async def test_a_token_without_a_model_leaves_the_policys_name(make, engine):
@@ -197,6 +234,50 @@ async def test_calls_without_tools_are_beside_a_task_that_has_some(make, path):
         assert ["", "", "", "side_call", ""] == why(bench)
         expected = {0: "side_call", 1: "side_call", 3: "side_call"}
         assert (expected, [True] * 5) == left_out(bench)
+
+
+BESIDE = [({"model": "small"}, None), ({}, {"X-Side-Call": "title"})]
+"""Calls that are known to be beside the task: by their model's name, by a header."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(("more", "headers"), BESIDE)
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_tools_of_a_side_call_are_not_the_tasks(make, path, more, headers, first, stream):
+    """A task without tools stays the task, whatever its side calls have."""
+    settings = {"side_calls_without_tools": True, "side_call_header": "X-Side-Call"}
+    async with make(models={"small": {}}, **settings) as bench:
+        for beside in (first, not first):
+            if beside:
+                await ask(bench, path, headers, tools=TOOLS[path], stream=stream, **more)
+            await ask(bench, path, stream=stream)
+        sides = ["side_call" if turn.request.tools_digest else "" for turn in bench.turns()]
+        assert (3, 1) == (len(sides), sides.count("side_call"))
+        assert sides == why(bench)
+        assert {sides.index("side_call"): "side_call"} == left_out(bench)[0]
+        await ask(bench, path, tools=TOOLS[path])
+        await ask(bench, path)
+        assert ["", "side_call"] == why(bench)[3:]
+
+
+async def test_a_side_call_that_failed_has_no_tools_of_the_tasks(make, engine):
+    """Its turn keeps its reason beside its error."""
+    async with make(models={"small": {}}, side_calls_without_tools=True) as bench:
+        engine.mode = "error"
+        body = {"model": "small", "messages": HI, "tools": TOOLS[PATHS[0]]}
+        await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
+        engine.mode = "ok"
+        await ask(bench)
+        assert ({0: "error"}, "") == (left_out(bench)[0], why(bench)[1])
+
+
+async def test_the_tools_of_another_engine_that_is_trained_on_are_the_tasks(make):
+    """Its calls are the task, too."""
+    async with vendor(make, trained=True, without_tools=True) as (bench, _):
+        await ask(bench, model="small", tools=TOOLS[PATHS[0]])
+        await ask(bench)
+        assert ["", "side_call"] == why(bench)
 
 
 async def test_a_task_without_tools_is_no_side_call(make):

@@ -144,6 +144,30 @@ async def test_an_engine_that_proves_nothing_is_asked_thrice(make, engine, caplo
     assert "only what it samples at temperature 1" in caplog.text
 
 
+@pytest.mark.parametrize("tops", ["processed", "raw"])
+@pytest.mark.parametrize("words", ["%s", "unknown field `%s`, expected `temperature`, `logprobs`"])
+async def test_an_engine_that_refuses_our_fields_proves_itself_without(make, engine, tops, words):
+    """As its calls go without them."""
+    engine.picky, engine.tops = True, tops
+    unknown = ("top_k", "min_p", "repetition_penalty")
+    engine.refuses = lambda asked: next((words % name for name in unknown if name in asked), "")
+    async with make(proves=True) as bench:
+        await bench.ask(temperature=0.5)
+        assert ("logprobs_mode" if tops == "raw" else "") == bench.turns()[0].untrainable
+        assert {WARM, COOL} == {asked["temperature"] for asked in engine.probes}
+
+
+@pytest.mark.parametrize("tops", ["processed", "raw"])
+@pytest.mark.parametrize("status", [200, 201, 206])
+async def test_every_answer_that_counts_as_a_reply_is_doubted(make, engine, tops, status):
+    """Whatever the engine calls its success."""
+    engine.tops, engine.status = tops, status
+    async with make(proves=True) as bench:
+        await bench.until(lambda: bench.proxy.engine.proved)
+        assert (await bench.post("/e/e1/v1/chat/completions", HI, token=bench.token()))[0] < 300
+        assert ("logprobs_mode" if tops == "raw" else "") == bench.turns()[0].untrainable
+
+
 async def test_an_engine_that_is_busy_is_asked_again_later(make, engine):
     """Weights are being swapped: that says nothing of its log probabilities."""
     engine.mode = "busy"

@@ -89,6 +89,8 @@ class StubEngine:
         """What of a request it refuses, by name, or in words of its own as bytes; "" if nothing."""
         self.picky = False
         """Whether it refuses the same in questions about its log probabilities."""
+        self.status = 200
+        """Of a whole chat."""
         self.stop_reason = None
         self.finish = None
         self.gate = asyncio.Event()
@@ -224,6 +226,7 @@ class StubEngine:
             return await self.stream(request, list(self.chunks(asked)))
         await self.gate.wait()
         return web.Response(
+            status=self.status,
             body=json.dumps(self.reply(asked), ensure_ascii=False).encode(),
             content_type="application/json",
         )

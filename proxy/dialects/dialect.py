@@ -9,6 +9,7 @@ import hashlib
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Hashable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar
 
@@ -27,6 +28,8 @@ from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
 
 Value = TypeVar("Value")
+FREE: Final = frozenset({"action", "input", "input_schema", "parameters", "schema"})
+"""Fields whose inside is not the API's: in them a null is a null."""
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -251,13 +254,34 @@ def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
 
 
 def typed(fields: dict[str, Raw], name: str, kind: Any) -> Any:
-    """A field's value in the shape of `kind`. Raises BadRequest, which names it."""
-    return field(fields, name, _decoder(kind))
+    """A field's value in the shape of `kind`; null is absent. Raises BadRequest, which names it."""
+    try:
+        return _decoder(kind).decode(fields.get(name, NULL))
+    except msgspec.ValidationError:
+        return taken(msgspec.json.decode(fields.get(name, NULL)), kind, name)
+    except UNREADABLE as error:
+        raise unreadable(error, name) from None
 
 
 def taken(value: Any, kind: Any, where: str) -> Any:
-    """A value that has the shape of `kind`. Raises BadRequest, which names the field."""
-    try:
+    """A value in the shape of `kind`; null is absent. Raises BadRequest, which names the field."""
+    with suppress(msgspec.ValidationError, RecursionError):
         return msgspec.convert(value, kind)
+    # Nearly no request gets here: those with a null where nothing may stand.
+    try:
+        return msgspec.convert(_present(value), kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise unreadable(error, where) from None
+
+
+def _present(value: Any) -> Any:
+    """The same without the fields that are null."""
+    if isinstance(value, list):
+        return [_present(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: entry if name in FREE else _present(entry)
+        for name, entry in value.items()
+        if entry is not None
+    }

@@ -11,6 +11,7 @@ from odradek.proxy.dialects.tools.hosted import HEADER
 from odradek.proxy.errors import BadRequest
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
+from odradek.schemas.sampling import sampling_of
 from odradek.streams.continuity import Continuity
 
 from .conftest import END
@@ -37,6 +38,17 @@ CALLS = [
     {"id": "c1", "type": "custom", "custom": {"name": "run", "input": TEXT}},
     {"id": "c2", "type": "custom", "custom": {"name": "run", "input": "half \\"}},
 ]
+
+
+PEEK = {"type": "function", "function": {"name": "peek"}}
+
+
+def allowed(mode, *tools):
+    """A choice among some tools, as a chat spells it."""
+    named = [
+        {"type": tool["type"], tool["type"]: {"name": tool[tool["type"]]["name"]}} for tool in tools
+    ]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
 
 
 def asked(hosted="drop", **more):
@@ -110,6 +122,10 @@ async def test_a_conversation_with_text_tools_is_one_sequence(bench, engine, str
         ({"web_search_options": None}, None, ()),
         ({"tools": [RUN, {"type": "function", "function": {"name": "run"}}]},
          ["run_9a46125a", "run"], ()),
+        ({"tools": [{**LOOK, "type": None}]}, ["look"], ()),
+        ({"tools": [{**LOOK, "type": None}, RUN]}, ["look", "run"], ()),
+        ({"tools": [LOOK, {**RUN, "type": None}]}, ["look", "run"], ()),
+        ({"tools": [{**LOOK, "type": None}, SEARCH]}, ["look"], ("web_search",)),
     ],
 )  # fmt: skip
 def test_what_no_engine_has_is_left_out_and_named(more, tools, dropped):
@@ -118,6 +134,7 @@ def test_what_no_engine_has_is_left_out_and_named(more, tools, dropped):
     body = json.loads(ask.body)
     names = [tool["function"]["name"] for tool in body["tools"]] if "tools" in body else None
     assert (tools, dropped) == (names, ask.dropped)
+    assert not [tool for tool in body.get("tools", ()) if tool["type"] != "function"]
     if dropped:
         assert not {"web_search_options", "tool_choice", "parallel_tool_calls"} & body.keys()
         with pytest.raises(BadRequest, match=dropped[0]):
@@ -189,3 +206,51 @@ def test_a_name_that_comes_in_pieces_is_whole_before_the_agent_hears_of_it(names
     function = {"name": "look", "arguments": '{"input": "a"}'}
     assert (function if "lo" in names else text) == calls[0]["said"]
     assert {"type": "custom", "said": {"name": "run", "input": ""}} == calls[1]
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        (allowed("auto", RUN), "auto"), (allowed("required", LOOK, RUN), "required"),
+        ({"type": "auto"}, "auto"), ({"type": "none"}, "none"), ({"type": "required"}, "required"),
+        ("auto", "auto"), (LOOK, LOOK), ({**LOOK, "function": {"name": "look"}},) * 2,
+        ({"type": "custom", "custom": {"name": "run"}},
+         {"type": "function", "function": {"name": "run"}}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("tools", [[LOOK, RUN], [LOOK, RUN, SEARCH]])
+def test_a_choice_reaches_the_engine_in_words_that_it_knows(choice, told, tools):
+    """`allowed_tools` narrows the tools; a word may stand in an object."""
+    assert told == sent(tools=tools, tool_choice=choice)["tool_choice"]
+
+
+@pytest.mark.parametrize("choice", [allowed("auto", LOOK), {"type": "auto"}])
+def test_the_same_where_all_tools_are_functions(choice):
+    """No engine takes such an object."""
+    assert "auto" == sent(tools=[LOOK, PEEK], tool_choice=choice)["tool_choice"]
+    assert "" == sampling_of(asked(tools=[LOOK, PEEK], tool_choice=choice).sampling).bent
+    forced = {"tools": [LOOK, PEEK], "tool_choice": allowed("required", LOOK)}
+    assert "tool_choice" == sampling_of(asked(**forced).sampling).bent
+
+
+@pytest.mark.parametrize(
+    ("more", "tools", "dropped"),
+    [
+        ({"tools": [LOOK, RUN], "tool_choice": allowed("auto", RUN)}, ["run"], ()),
+        ({"tools": [LOOK, RUN], "tool_choice": allowed("auto", LOOK)}, ["look"], ()),
+        ({"tools": [LOOK, RUN], "tool_choice": allowed("auto", LOOK, RUN)}, ["look", "run"], ()),
+        ({"tools": [LOOK, PEEK], "tool_choice": allowed("auto", PEEK)}, ["peek"], ()),
+        ({"tools": [LOOK, RUN], "tool_choice": allowed("auto", PEEK)}, None, ()),
+        ({"tools": [LOOK, RUN, SEARCH], "tool_choice": allowed("auto", RUN)}, ["run"],
+         ("web_search",)),
+        ({"tools": [LOOK, RUN], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [
+            {"type": "custom", "name": "run"}]}}, ["run"], ()),
+    ],
+)  # fmt: skip
+def test_of_the_tools_that_are_allowed_the_engine_gets_those_it_can_have(more, tools, dropped):
+    """Text tools as functions; with none of them, no tools at all."""
+    ask = asked(**more)
+    body = json.loads(ask.body)
+    names = [tool["function"]["name"] for tool in body["tools"]] if "tools" in body else None
+    assert (tools, dropped) == (names, ask.dropped)
+    assert ("auto" if tools else None) == body.get("tool_choice")

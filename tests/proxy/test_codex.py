@@ -513,3 +513,43 @@ async def test_a_reply_says_what_was_left_out_even_where_the_engine_failed(bench
     engine.mode = "ok"
     _, headers, _ = await post(bench, input=[HI], tools=[EXEC])
     assert "X-Odradek-Dropped" not in headers
+
+
+INNER = {"type": "namespace", "name": "team", "description": "Ours.", "tools": [SPAWN]}
+OUTER = {"type": "namespace", "name": "org", "tools": [EXEC, {**INNER, "tools": [SPAWN, INNER]}]}
+NESTED = ["org__exec_command", "org__team__spawn_agent", "org__team__team__spawn_agent"]
+
+
+def test_a_namespace_within_another_has_both_names():
+    """Its functions are the agent's own, however deep; none is left out."""
+    ask = asked(tools=[OUTER])
+    assert () == ask.dropped
+    assert NESTED == [tool["function"]["name"] for tool in json.loads(ask.body)["tools"]]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "names"), [("org", NESTED), ("org__team", NESTED[1:]), ("team", [])]
+)
+def test_a_namespace_that_is_allowed_is_so_with_all_within(namespace, names):
+    """What stands in it is a part of it."""
+    choice = {"type": "allowed_tools", "tools": [{"type": "namespace", "name": namespace}]}
+    made = sent(tools=[OUTER], tool_choice=choice)
+    assert names == [tool["function"]["name"] for tool in made.get("tools", ())]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_in_an_inner_namespace_goes_there_and_back(bench, engine, stream):
+    """And the engine sees its own name again, in the history."""
+    engine.script = [{"tool_calls": [tool_call(NESTED[1], "{}", "c0")]}, {"content": "done"}]
+    body = {"input": "hi", "tools": [OUTER], "stream": stream}
+    _, _, answer = await post(bench, **body)  # OpenAI's models know no such tools
+    told = answer.strip().rpartition(b"data: ")[2]
+    first = json.loads(told)
+    (call,) = calls(first.get("response", first)["output"])
+    assert ("spawn_agent", "org__team") == call[1:3]
+    item = {"type": "function_call", "call_id": "c0", "name": "spawn_agent",
+            "namespace": "org__team", "arguments": "{}"}  # fmt: skip
+    result = {"type": "function_call_output", "call_id": "c0", "output": "ok"}
+    await post(bench, **{**body, "input": [{"role": "user", "content": "hi"}, item, result]})
+    (again,) = engine.calls[1]["messages"][1]["tool_calls"]
+    assert NESTED[1] == again["function"]["name"]

@@ -63,7 +63,7 @@ class Document(Struct, tag="document"):
 class SearchResult(Struct, tag="search_result"):
     """What a search of the agent's own brought."""
 
-    content: list[Text]
+    content: list[Text] = []
     title: str = ""
     source: str = ""
 
@@ -90,7 +90,7 @@ class ToolResult(Struct, tag="tool_result"):
 class Thinking(Struct, tag="thinking"):
     """The model's reasoning."""
 
-    thinking: str
+    thinking: str = ""
 
 
 class Compaction(Struct, tag="compaction"):

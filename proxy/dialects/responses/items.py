@@ -61,13 +61,13 @@ class Message(Struct, tag="message"):
     """What somebody said."""
 
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[Part]
+    content: str | list[Part] = ""
 
 
 class AgentMessage(Struct, tag="agent_message"):
     """What another agent of the same team said."""
 
-    content: list[InputText | PlainText | OutputText | Opaque]
+    content: list[InputText | PlainText | OutputText | Opaque] = []
     author: str = ""
     recipient: str = ""
 
@@ -94,20 +94,20 @@ class FunctionOutput(Struct, tag="function_call_output"):
     """What came of it."""
 
     call_id: str
-    output: str | list[Part]
+    output: str | list[Part] = ""
 
 
 class CustomOutput(Struct, tag="custom_tool_call_output"):
     """What came of it."""
 
     call_id: str
-    output: str | list[Part]
+    output: str | list[Part] = ""
 
 
 class ShellCall(Struct, tag="local_shell_call"):
     """A call of a tool whose schema only OpenAI's models know, in a history of theirs."""
 
-    action: dict[str, Any]
+    action: dict[str, Any] = {}
     call_id: str | None = None
     id: str | None = None
 
@@ -115,7 +115,7 @@ class ShellCall(Struct, tag="local_shell_call"):
 class ShellOutput(Struct, tag="local_shell_call_output"):
     """What came of it."""
 
-    output: str
+    output: str = ""
     call_id: str | None = None
     id: str | None = None
 

@@ -70,6 +70,8 @@ class Tools:
         self.echo: list[dict[str, Any]] = []
         """What a response says of them."""
         self._absent = absent
+        self._within: dict[str, list[str]] = {}
+        """Namespaces, and those within them."""
         self._most = most
         self._listed = 0
 
@@ -85,7 +87,7 @@ class Tools:
         if self._listed > self._most:
             raise LimitExceeded(f"tools: at most {self._most}", param="tools")
         kind = taken(given, Typed, where).type
-        if kind not in (FUNCTION, CUSTOM, NAMESPACE) or (namespace and kind == NAMESPACE):
+        if kind not in (FUNCTION, CUSTOM, NAMESPACE):
             self._absent.leave(kind, f"{where}.type")
             return None
         tool: Tool = taken(given, Tool, where)
@@ -93,8 +95,13 @@ class Tools:
             raise BadRequest(f"{where}.name: a tool needs a name", param=f"{where}.name")
         if kind == NAMESPACE:
             before = len(self.names)
-            for place, inner in enumerate(tool.tools or ()):
-                self._tool(inner, f"{where}.tools[{place}]", tool.name)
+            own = f"{namespace}__{tool.name}" if namespace else tool.name
+            for outer, inner in self._within.items():
+                if namespace == outer or namespace in inner:
+                    inner.append(own)
+            self._within.setdefault(own, [])
+            for place, one in enumerate(tool.tools or ()):
+                self._tool(one, f"{where}.tools[{place}]", own)
             self.names.introduce(
                 before, f"{tool.name}: {tool.description}" if tool.description else ""
             )
@@ -127,7 +134,8 @@ class Tools:
         among: set[Called] = set()
         for place, tool in enumerate(wanted.tools):
             if tool.type == NAMESPACE:
-                among.update(self.names.within(tool.name))
+                for namespace in (tool.name, *self._within.get(tool.name, ())):
+                    among.update(self.names.within(namespace))
             elif tool.type in (FUNCTION, CUSTOM):
                 among.update(self.names.named(tool.name, tool.type, tool.namespace))
             else:

@@ -14,18 +14,19 @@ from odradek.proxy.capture import Captured
 from odradek.proxy.dialects.dialect import Ask, Terms, taken
 from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.tools import freeform
-from odradek.proxy.dialects.tools.hosted import CHOICE, Absent
+from odradek.proxy.dialects.tools.hosted import CHOICE, WORDS, Absent
 from odradek.proxy.dialects.tools.names import Names, Tool
 from odradek.proxy.errors import BadRequest
 
 FUNCTION: Final = "function"
 CUSTOM: Final = "custom"
+ALLOWED: Final = b'"allowed_tools"'
 SEARCH: Final = "web_search_options"
 """A hosted search of the web, which chats ask for by a field of its own."""
 
 
 class _Typed(Struct, gc=False):
-    type: str = FUNCTION
+    type: str | None = FUNCTION
 
 
 class _Custom(Struct):
@@ -34,9 +35,29 @@ class _Custom(Struct):
     format: freeform.Format | None = None
 
 
-class _Called(Struct):
+class _Called(Struct, frozen=True):
     name: str = ""
     input: str = ""
+
+
+class _Meant(Struct):
+    """A tool that may be used; some write its name without the object around it."""
+
+    type: str = FUNCTION
+    name: str = ""
+    function: _Called = _Called()
+    custom: _Called = _Called()
+
+    def of(self, names: Names) -> list[Tool]:
+        named = self.custom if self.type == CUSTOM else self.function
+        return names.named(named.name or self.name, self.type)
+
+
+class _Allowed(Struct):
+    """Which tools may be used."""
+
+    tools: list[_Meant]
+    mode: str = "auto"
 
 
 _types: Final = msgspec.json.Decoder(list[_Typed])
@@ -61,6 +82,11 @@ Translated = tuple[Texts | None, tuple[str, ...]]
 """What a reply needs, None where there are functions only; and what was left out."""
 
 
+def _is_odd(choice: bytes) -> bool:
+    """Whether it is an object that engines do not take: they know words, and one function."""
+    return choice[:1] == b"{" and (ALLOWED in choice or b'"function"' not in choice)
+
+
 def translate(fields: dict[str, Raw], terms: Terms) -> Translated:
     """Make functions of a request's text tools, and take out what no engine has.
 
@@ -68,6 +94,8 @@ def translate(fields: dict[str, Raw], terms: Terms) -> Translated:
     """
     kinds = _kinds(fields["tools"]) if "tools" in fields else ()
     plain = kinds.count(FUNCTION) == len(kinds) and SEARCH not in fields
+    if kinds and CHOICE in fields:
+        plain = plain and not _is_odd(bytes(fields[CHOICE]))
     if plain and b'"custom"' not in bytes(fields.get("messages", NULL)):
         return None, ()
     absent = Absent(terms.hosted)
@@ -75,17 +103,18 @@ def translate(fields: dict[str, Raw], terms: Terms) -> Translated:
 
 
 def _translate(
-    fields: dict[str, Raw], kinds: Sequence[str], absent: Absent, memory: Memory
+    fields: dict[str, Raw], kinds: Sequence[str | None], absent: Absent, memory: Memory
 ) -> Texts | None:
     if fields.get(SEARCH, NULL) != NULL:
         absent.leave(SEARCH, SEARCH)
         del fields[SEARCH]
     names = Names()
-    if any(kind != FUNCTION for kind in kinds):
+    if kinds and (any(kind != FUNCTION for kind in kinds) or CHOICE in fields):
         left = _tools(_raws.decode(fields["tools"]), kinds, names, absent)
-        _choose(fields, names, absent, some=bool(left))
+        among = _choose(fields, names, absent, some=bool(left))
+        left = [(tool, raw) for tool, raw in left if among is None or tool in among]
         if left:
-            fields["tools"] = Raw(_encode(left))
+            fields["tools"] = Raw(_encode([raw for _, raw in left]))
         else:
             for name in ("tools", CHOICE, "parallel_tool_calls"):
                 fields.pop(name, None)
@@ -93,7 +122,7 @@ def _translate(
     return Texts(names) if past or names.translated else None
 
 
-def _kinds(tools: Raw) -> list[str]:
+def _kinds(tools: Raw) -> list[str | None]:
     """The types of tools; none where they are not what we can read, so that the engine says so."""
     if tools == NULL:
         return []
@@ -103,28 +132,32 @@ def _kinds(tools: Raw) -> list[str]:
         return []
 
 
-def _tools(tools: list[Raw], kinds: Sequence[str], names: Names, absent: Absent) -> list[Raw]:
+def _tools(
+    tools: list[Raw], kinds: Sequence[str | None], names: Names, absent: Absent
+) -> list[tuple[Tool, Raw]]:
     """The engine's tools: functions as they came."""
-    made: list[Raw | Tool] = []
+    made: list[tuple[Tool, Raw | None]] = []
     functions: dict[Tool, dict[str, Any]] = {}
     for place, (raw, kind) in enumerate(zip(tools, kinds, strict=True)):
-        if kind == FUNCTION:
-            function = _decode(raw).get(FUNCTION)
-            name = function.get("name") if isinstance(function, dict) else None
-            if isinstance(name, str):
-                names.add(Tool(name), {})
-            made.append(raw)
-        elif kind == CUSTOM:
-            where = f"tools[{place}].custom"
-            custom: _Custom = taken(_decode(raw).get(CUSTOM), _Custom, where)
+        if kind not in (FUNCTION, CUSTOM, None):
+            absent.leave(kind, f"tools[{place}].type")
+            continue
+        given = _decode(raw)
+        if kind == CUSTOM or (kind is None and FUNCTION not in given and CUSTOM in given):
+            custom: _Custom = taken(given.get(CUSTOM), _Custom, f"tools[{place}].custom")
             tool = Tool(custom.name, kind="custom")
             functions[tool] = freeform.function(custom.description, custom.format)
             names.add(tool, functions[tool])
-            made.append(tool)
-        else:
-            absent.leave(kind, f"tools[{place}].type")
+            made.append((tool, None))
+            continue
+        function = given.get(FUNCTION)
+        name = function.get("name") if isinstance(function, dict) else None
+        tool = Tool(name if isinstance(name, str) else "")
+        if tool.name:
+            names.add(tool, {})
+        made.append((tool, raw if kind else Raw(_encode({**given, "type": FUNCTION}))))
     names.settle()
-    return [_offer(one, names, functions) if isinstance(one, Tool) else one for one in made]
+    return [(tool, raw or _offer(tool, names, functions)) for tool, raw in made]
 
 
 def _offer(tool: Tool, names: Names, functions: dict[Tool, dict[str, Any]]) -> Raw:
@@ -132,15 +165,24 @@ def _offer(tool: Tool, names: Names, functions: dict[Tool, dict[str, Any]]) -> R
     return Raw(_encode({"type": FUNCTION, FUNCTION: function}))
 
 
-def _choose(fields: dict[str, Raw], names: Names, absent: Absent, *, some: bool) -> None:
-    """The tool that must be used: as a function, or nobody's choice where it is left out."""
+def _choose(
+    fields: dict[str, Raw], names: Names, absent: Absent, *, some: bool
+) -> set[Tool] | None:
+    """The tool that must be used: as a function, or nobody's choice where it is left out.
+
+    Returns those that may be used, None for all.
+    """
     choice = _decode(fields.get(CHOICE, NULL))
     if not isinstance(choice, dict):
         if choice == "required" and not some:
             absent.leave(CHOICE, CHOICE)
-        return
+        return None
     kind = choice.get("type")
-    if kind == CUSTOM:
+    if kind == "allowed_tools":
+        return _allow(fields, choice, names)
+    if kind in WORDS:
+        fields[CHOICE] = Raw(_encode(kind))
+    elif kind == CUSTOM:
         name = taken(choice.get(CUSTOM), _Called, "tool_choice.custom").name
         meant = names.named(name, CUSTOM)
         if not meant:
@@ -149,10 +191,19 @@ def _choose(fields: dict[str, Raw], names: Names, absent: Absent, *, some: bool)
             )
         named = {"type": FUNCTION, FUNCTION: {"name": names.name(meant[0])}}
         fields[CHOICE] = Raw(_encode(named))
-    elif isinstance(kind, str) and kind not in (FUNCTION, "allowed_tools"):
+    elif isinstance(kind, str) and kind != FUNCTION:
         absent.leave(kind, "tool_choice.type")
         absent.leave(CHOICE, "tool_choice.type")
         del fields[CHOICE]
+    return None
+
+
+def _allow(fields: dict[str, Raw], choice: dict[str, Any], names: Names) -> set[Tool] | None:
+    """Offer some of the tools only: engines have no choice among several."""
+    where = "tool_choice.allowed_tools"
+    allowed: _Allowed = taken(choice.get("allowed_tools") or choice, _Allowed, where)
+    fields[CHOICE] = Raw(_encode(allowed.mode))
+    return {tool for meant in allowed.tools for tool in meant.of(names)}
 
 
 def _past(fields: dict[str, Raw], names: Names, memory: Memory) -> bool:

@@ -17,9 +17,7 @@ def find(target: str) -> Any:
     Raises:
         NoSuchName: The text has another form, or there is no such module or name.
     """
-    module_name, _, name = target.partition(":")
-    if not module_name or not name:
-        raise NoSuchName(f"{target!r} is not of the form module:function")
+    module_name, name = parts(target)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -34,3 +32,11 @@ def find(target: str) -> Any:
         hint = f": did you mean {near[0]!r}?" if near else ""
         raise NoSuchName(f"module {module_name} has no {name!r}{hint}")
     return getattr(module, name)
+
+
+def parts(target: str) -> tuple[str, str]:
+    """The two names of `module:name`. Raises NoSuchName if it has another form."""
+    module_name, _, name = target.partition(":")
+    if not all((*module_name.split("."), name)) or not target.isprintable():
+        raise NoSuchName(f"{target!r} is not of the form module:function")
+    return module_name, name

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Callable
 from decimal import Decimal
 from numbers import Complex, Real
 from typing import Any, Final, SupportsFloat, SupportsIndex
@@ -38,8 +39,10 @@ def number(value: object, name: str = "the value") -> float:
         found = float(plain)
     except OverflowError:
         raise NotFinite(f"{name} is too large for a float") from None
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise NoNumber(_no_number(value, name)) from error
+    # What a person's object raises here can be anything.
+    except Exception as error:
+        why = f": its float raises {type(error).__name__}"
+        raise NoNumber(_no_number(value, name) + why) from error
     if not math.isfinite(found):
         raise NotFinite(f"{name} is not finite")
     return found
@@ -50,14 +53,10 @@ def single(value: object) -> Any:
 
     Anything else is given back as it is, and so is what holds several elements or no data.
     """
-    kind = getattr(value, "dtype", None)
-    item = getattr(value, "item", None)
-    if kind is None or not callable(item) or getattr(kind, "kind", "") in SPANS_OF_TIME:
+    kind, item = _attribute(value, "dtype"), _attribute(value, "item")
+    if kind is None or not callable(item) or _spans_time(value) or _is_masked(value):
         return value
-    try:
-        return item()
-    except (TypeError, ValueError, RuntimeError):
-        return value
+    return _or(value, item)
 
 
 def jsonable(value: object) -> Any:
@@ -70,25 +69,55 @@ def jsonable(value: object) -> Any:
     plain = single(value)
     if type(plain) in {bool, int}:
         return plain
-    if hasattr(type(plain), "__index__"):
-        return operator.index(plain)
+    if is_number(plain) and hasattr(type(plain), "__index__"):
+        whole = _or(None, lambda: operator.index(plain))
+        if whole is not None:
+            return whole
     return number(plain, f"a {type(value).__name__}")
 
 
 def is_number(value: object) -> bool:
     """Whether something may have a float in it: it says so of itself, and is no text."""
     kind = type(value)
-    if isinstance(value, (str, bytes, bytearray)):
+    if hasattr(kind, "splitlines"):  # str, bytes, UserString, whatever else is text
         return False
     if isinstance(value, Complex) and not isinstance(value, Real):
         return False
     # What a conversion would leave of a complex array is its real part.
-    if "complex" in str(getattr(value, "dtype", "")):
+    if "complex" in _or("", lambda: str(_attribute(value, "dtype"))):
+        return False
+    if _spans_time(value) or _is_masked(value):
         return False
     return hasattr(kind, "__float__") or hasattr(kind, "__index__")
 
 
+def _spans_time(value: object) -> bool:
+    kind = _attribute(_attribute(value, "dtype"), "kind")
+    return isinstance(kind, str) and kind in SPANS_OF_TIME
+
+
+def _is_masked(value: object) -> bool:
+    """Whether an array says of its single element that there is none."""
+    mask = _attribute(value, "mask")  # of a table of other libraries it is a method
+    if _attribute(mask, "dtype") is None:
+        return False
+    return _or(False, lambda: bool(mask)) is True
+
+
+def _attribute(value: object, name: str) -> Any:
+    return _or(None, lambda: getattr(value, name, None))
+
+
+def _or(default: Any, ask: Callable[[], Any]) -> Any:
+    """What a person's object answers, or the default where it raises."""
+    try:
+        return ask()
+    # It can be anything.
+    except Exception:  # noqa: BLE001 - see above
+        return default
+
+
 def _no_number(value: object, name: str) -> str:
-    shape = getattr(value, "shape", None)
+    shape = _attribute(value, "shape")
     of = f" of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else ""
     return f"{name} is a {type(value).__name__}{of}, not a number"

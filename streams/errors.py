@@ -6,6 +6,8 @@ StreamError
 ├── TransactionFailed    retriable: Kafka did not tell whether a commit happened; end, be restarted
 ├── RewardRefused        `module:function` names no reward function
 ├── RewardFailed         a reward function raised: dead letter, never a number
+├── Undecided            the service was told to end over a conversation: its successor judges it
+├── NoWorker             retriable: workers cannot be started; end, be restarted
 └── ReplayRefused        the batches to replay, or the topic to write them to, cannot be used
 """
 
@@ -37,7 +39,27 @@ class RewardRefused(StreamError):
 
 
 class RewardFailed(StreamError):
-    """A reward function raised, or returned no finite number."""
+    """A reward function raised, returned no finite number, or took its worker with it.
+
+    Attributes:
+        lost: The worker died, or a signal met its verdict: we may be about to end, too.
+        again: Another worker may do better: the fault need not be the conversation's.
+    """
+
+    def __init__(self, why: str, *, lost: bool = False, again: bool = False) -> None:
+        super().__init__(why)
+        self.lost = lost
+        self.again = again
+
+
+class Undecided(StreamError):
+    """There is no verdict and no error either, since we end: the conversation stays uncommitted."""
+
+
+class NoWorker(StreamError):
+    """Workers die before they are asked anything, or the system makes none."""
+
+    retriable = True
 
 
 class ReplayRefused(StreamError):

@@ -44,6 +44,7 @@ from odradek.infra.bus import (
 from odradek.infra.errors import BusError, InfraError
 from odradek.infra.signature import JudgeSettings
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
+from odradek.streams.errors import RewardFailed, RewardRefused, Undecided
 from odradek.streams.judges.judge import Judge
 from odradek.streams.judges.verdicts import Verdicts, Whose
 
@@ -56,6 +57,8 @@ COMMIT_S: Final = 1.0
 COMMIT_WAIT_S: Final = 5.0
 """How long to wait for a commit; what it says is said again by the next."""
 DROP_S: Final = 1.0
+DOUBT_S: Final = 1.0
+"""How long after a worker's end ours may come, if one signal was for both."""
 GRACE_S: Final = 5.0
 """How long a service that is told to end waits for verdicts under way."""
 
@@ -130,15 +133,16 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         Raises:
             BusError: Kafka cannot be reached or used.
             RewardRefused: The judge cannot begin.
+            NoWorker: It cannot go on.
         """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._judge.aclose)
-            if not await self._unless_stopped(self._judge.start()):
+            if not await self._unless_stopped(self._start()) or self._stop.is_set():
                 return
             await require_topics(self.bus, [CONVERSATIONS.name, REWARDS.name, DLQ.name])
             appender = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
             stack.push_async_callback(appender.aclose)
-            self._verdicts = Verdicts(appender, self._judge, self._whose, self._keys)
+            self._verdicts = Verdicts(appender, self._judge, self._whose, self._keys, self._ending)
             self._admin = await stack.enter_async_context(running(admin(self.bus), self.bus))
             self._reader = consumer(self.bus, group=self._name)
             self._reader.subscribe([self.bus.topic(CONVERSATIONS.name)], listener=self)
@@ -149,6 +153,21 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
                 await self._finish()
             finally:
                 await _drop(self._under_way)
+
+    async def _start(self) -> None:
+        try:
+            await self._judge.start()
+        except RewardRefused as error:
+            cause = error.__cause__
+            if not await self._ending(isinstance(cause, RewardFailed) and cause.lost):
+                raise
+
+    async def _ending(self, patient: bool) -> bool:
+        """Whether we are told to end, or, if `patient`, will be in a moment."""
+        if patient:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), DOUBT_S)
+        return self._stop.is_set()
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do something to its end; False if `stop()` came first, and it was dropped."""
@@ -247,7 +266,12 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
 
     async def _settle(self, held: Held, record: Record) -> None:
         assert self._verdicts is not None
-        await self._verdicts.settle(record, self._partitions)
+        try:
+            await self._verdicts.settle(record, self._partitions)
+        except Undecided as error:
+            # It stays unfinished, so what we commit at our end names it: it is judged again.
+            log.info("%s: %s", self._name, error)
+            return
         # If we die above this line the conversation is judged again, under the same id. Below it,
         # the verdict is in the log, and the next commit says so.
         held.backlog.finish(record.offset)

@@ -44,7 +44,9 @@ def command(
     from odradek.streams.settings import StreamsSettings
 
     if not NAME.fullmatch(component):
-        raise RewardRefused(f"{component!r} cannot name a component: use letters, digits, - and _")
+        raise RewardRefused(
+            f"{component!r} cannot name a component: use up to 63 letters, digits, - and _"
+        )
     settings = StreamsSettings()
     most = concurrency or settings.concurrency
 

@@ -4,10 +4,21 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings
 
 from odradek.agents.harnesses import HARNESSES
+from odradek.infra.errors import NoSuchName
+from odradek.infra.named import parts
+from odradek.schemas.topics import NAME
 
 
 class Section(BaseModel):
@@ -66,6 +77,24 @@ class RewardSection(Section):
     """The reward component that it judges."""
     run: str
     """`module:function`."""
+
+    @field_validator("component")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} cannot name a component: use up to 63 letters, digits, - and _"
+            )
+        return value
+
+    @field_validator("run")
+    @classmethod
+    def _form(cls, value: str) -> str:
+        try:
+            parts(value)
+        except NoSuchName as error:
+            raise ValueError(str(error)) from None
+        return value
 
 
 class EvaluationSection(Section):

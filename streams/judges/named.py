@@ -1,5 +1,6 @@
 """The judge that `module:function` names."""
 
+from odradek.infra.named import parts
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
 from odradek.streams.judges.judge import TIMEOUT_S, Asynchronous, Judge, load
@@ -25,7 +26,8 @@ class Named:
         self._judge: Judge | None = None
 
     async def start(self) -> None:
-        """See `Judge`."""
+        """See `Judge`. Raises NoSuchName as well."""
+        parts(self._path)
         try:
             worker = await Worker.start(self._path)
         except RewardFailed as error:

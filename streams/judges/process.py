@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from odradek.streams.errors import RewardFailed, RewardRefused
+from odradek.streams.errors import NoWorker, RewardFailed, RewardRefused
+from odradek.streams.judges.signals import END
 from odradek.streams.judges.worker import HEAD, Answer
 
 MODULE: Final = "odradek.streams.judges.worker"
@@ -22,6 +23,8 @@ END_S: Final = 1.0
 REAP_S: Final = 5.0
 LARGEST: Final = 64 * 1024
 """Bytes of an Answer."""
+SENT: Final = (*END, signal.SIGINT)
+"""Signals of which a worker dies that somebody has ended."""
 STDERR: Final = 2
 
 
@@ -52,12 +55,13 @@ class Worker:
 
         Raises:
             RewardRefused: The function cannot be imported.
-            RewardFailed: The worker died over it, or cannot be started.
+            RewardFailed: The worker died over it.
+            NoWorker: It cannot be started.
         """
         try:
             worker = await cls._spawn(path)
         except OSError as error:
-            raise RewardFailed(f"no worker can be started: {error}") from error
+            raise NoWorker(f"no worker can be started: {error}") from error
         await worker._begin()  # noqa: SLF001 - its own
         return worker
 
@@ -104,10 +108,15 @@ class Worker:
     async def ask(self, value: bytes, timeout_s: float) -> Answer:
         """What it says of a conversation; it is killed if it says nothing in time.
 
-        Raises RewardFailed if it says nothing, or dies.
+        Raises:
+            RewardFailed: It says nothing, it dies, or a signal met its verdict.
         """
         self.verdicts += 1
-        return await self._converse(value, timeout_s)
+        answer = await self._converse(value, timeout_s)
+        if answer.met:
+            await self.kill()
+            raise RewardFailed(f"{answer.met} reached its worker over it", lost=True, again=True)
+        return answer
 
     async def _converse(self, value: bytes | None, timeout_s: float) -> Answer:
         exchange = asyncio.create_task(self._exchange(value))
@@ -120,10 +129,10 @@ class Worker:
                 return exchange.result()
             if not self._ended.done():
                 raise RewardFailed(f"took longer than {timeout_s:g} s, and its worker was killed")
-            raise RewardFailed(self._how())
+            raise self._lost()
         except (EOFError, OSError, msgspec.MsgspecError, ValueError) as error:
             await asyncio.wait({self._ended}, timeout=END_S)
-            raise RewardFailed(self._how()) from error
+            raise self._lost() from error
         finally:
             # Whoever is cancelled here asks no more, and a half-said answer helps nobody.
             if not exchange.done() or exchange.cancelled() or exchange.exception() is not None:
@@ -139,6 +148,11 @@ class Worker:
         if size > LARGEST:
             raise ValueError(f"an answer of {size} bytes")
         return msgspec.json.decode(await self._reader.readexactly(size), type=Answer)
+
+    def _lost(self) -> RewardFailed:
+        # What killed it may have been left by an earlier conversation; in a new worker nothing is.
+        signalled = -(self._process.returncode or 0) in SENT
+        return RewardFailed(self._how(), lost=True, again=signalled or self.verdicts > 1)
 
     def _how(self) -> str:
         code = self._process.returncode

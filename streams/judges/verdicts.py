@@ -1,6 +1,7 @@
 """Verdicts on the log: which conversations are judged, and what is written of each."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from msgspec import Struct
@@ -12,12 +13,14 @@ from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Conversation, Outcome, Reward
 from odradek.schemas.topics import CONVERSATIONS, REWARDS
-from odradek.streams.errors import RewardFailed
+from odradek.streams.errors import RewardFailed, Undecided
 from odradek.streams.judges.judge import Judge
 
 log = logging.getLogger("odradek")
 
 FAILED: Final = "reward_failed"
+Ending = Callable[[bool], Awaitable[bool]]
+"""Whether the service is told to end; asked with True, it waits a moment for that."""
 
 
 class Whose(Struct, frozen=True):
@@ -37,6 +40,12 @@ class Whose(Struct, frozen=True):
         return self.everything or (asked and conversation.outcome is Outcome.COMPLETED)
 
 
+async def never(patient: bool) -> bool:
+    """Of a service that nobody ends."""
+    del patient
+    return False
+
+
 class Verdicts:
     """Has conversations judged, and writes what comes of it.
 
@@ -45,13 +54,22 @@ class Verdicts:
         judge: Says what a conversation is worth.
         whose: Which conversations it is asked about.
         keys: What verdicts are signed with, if anything.
+        ending: Whether the service ends.
     """
 
-    def __init__(self, appender: Appender, judge: Judge, whose: Whose, keys: JudgeSettings) -> None:
+    def __init__(
+        self,
+        appender: Appender,
+        judge: Judge,
+        whose: Whose,
+        keys: JudgeSettings,
+        ending: Ending = never,
+    ) -> None:
         self._appender = appender
         self._judge = judge
         self._whose = whose
         self._keys = keys
+        self._ending = ending
         self._consumer = f"reward-{whose.component}"
 
     async def settle(self, record: Record, partitions: int = 0) -> None:
@@ -61,13 +79,19 @@ class Verdicts:
             record: Of the conversation.
             partitions: How many its topic has; 0 if nobody knows.
 
-        Raises LogUnavailable if the log does not take it.
+        Raises:
+            LogUnavailable: The log does not take it.
+            Undecided: There is no number, and we end: what ends us may have taken it.
+            NoWorker: Nobody can be asked.
         """
         try:
             await self._verdict(record, partitions)
         except InvalidRecord as error:
             await self._letter(record, error.reason, error.detail)
         except RewardFailed as error:
+            # A signal that is for all of us may reach a worker first, and us a moment later.
+            if await self._ending(error.lost):
+                raise Undecided(f"{record.key} is left to the next service: {error}") from error
             # Without its traceback: that may quote what an agent said.
             log.error("%s failed on %s: %s", self._consumer, record.key, error)  # noqa: TRY400 - see above
             await self._letter(record, FAILED, str(error))

@@ -19,19 +19,17 @@ from typing import Any, Final
 
 import msgspec
 
-from odradek.infra.errors import InfraError
 from odradek.infra.mortal import die_with_parent
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.numbers import number
 from odradek.schemas.topics import CONVERSATIONS
-from odradek.streams.errors import StreamError
-from odradek.streams.judges.judge import RETURNED, Scores, is_async, load, place, told
+from odradek.streams.judges.judge import RETURNED, Scores, is_async, load, told, why
+from odradek.streams.judges.signals import Signals
 
 HEAD: Final = 4
 """Bytes of a frame's length."""
-LONGEST: Final = 500
-"""Characters of what an Answer says went wrong."""
+INTERRUPT: Final = signal.SIGINT.name
 TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
@@ -45,10 +43,13 @@ class Answer(msgspec.Struct, omit_defaults=True):
     """Why there will never be any: the function cannot be imported."""
     asynchronous: bool = False
     """The function is async: it is not for workers."""
+    met: str = ""
+    """The signal that met the verdict, which may be another one for it."""
 
 
 def main(descriptor: str, parent: str, path: str) -> None:
     """Import the function, then judge until the other side hangs up."""
+    signals = Signals()
     if (ask := die_with_parent(int(parent))) is not None:
         ask()
     us = os.getpid()
@@ -62,17 +63,31 @@ def main(descriptor: str, parent: str, path: str) -> None:
         line.set_inheritable(False)  # programs that the function starts must not hold it open
         try:
             function = load(path)
+            answer = Answer(asynchronous=is_async(function))
         # A module may raise anything as it is imported: the service says it, and ends.
         except BaseException as error:  # noqa: BLE001 - see above
-            say(Answer(refused=why(path, error)[:LONGEST]))
+            say(Answer(refused=why(path, error)))
             return
-        say(Answer(asynchronous=is_async(function)))
+        say(answer)
         while (value := receive(line)) is not None:
-            say(judged(function, value))
+            say(judged(function, value, signals))
 
 
-def judged(function: Scores, value: bytes) -> Answer:
+def judged(function: Scores, value: bytes, signals: Signals) -> Answer:
     """The answer about one conversation."""
+    try:
+        answer = _asked(function, value, signals)
+    # An alarm or an interrupt of the function's own may come when the function is over.
+    except BaseException as error:  # noqa: BLE001 - see above
+        answer = Answer(failed=told(error))
+    signals.end()
+    # Whoever catches an interrupt and gives a number has meant it.
+    met = signals.met if answer.worth is None or signals.met != INTERRUPT else ""
+    return msgspec.structs.replace(answer, met=met)
+
+
+def _asked(function: Scores, value: bytes, signals: Signals) -> Answer:
+    signals.begin()
     try:
         conversation: Conversation = codec.decode(
             value, Conversation, max_bytes=CONVERSATIONS.max_bytes
@@ -84,7 +99,7 @@ def judged(function: Scores, value: bytes) -> Answer:
     # A person's function may raise anything, SystemExit included: it is an error event, and the
     # worker goes on.
     except BaseException as error:  # noqa: BLE001 - see above
-        return Answer(failed=told(error)[:LONGEST])
+        return Answer(failed=told(error))
     finally:
         for timer in TIMERS:  # an alarm that was left behind would hit a neighbour
             signal.setitimer(timer, 0)
@@ -92,14 +107,6 @@ def judged(function: Scores, value: bytes) -> Answer:
 
 async def _awaited(worth: Awaitable[Any]) -> Any:
     return await worth
-
-
-def why(path: str, error: BaseException) -> str:
-    """One line on why a function cannot be imported; no agent has had a say in it."""
-    if isinstance(error, (InfraError, StreamError)):
-        return str(error)
-    text = " ".join(str(error).split())
-    return f"{path} cannot be imported: {type(error).__name__}{place(error)}: {text}"
 
 
 def send(line: socket.socket, answer: Answer) -> None:

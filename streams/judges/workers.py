@@ -8,9 +8,10 @@ import asyncio
 from typing import Final
 
 from odradek.schemas.events import Conversation
-from odradek.streams.errors import RewardFailed
+from odradek.streams.errors import NoWorker, RewardFailed
 from odradek.streams.judges.judge import TIMEOUT_S
 from odradek.streams.judges.process import Worker
+from odradek.streams.judges.worker import Answer
 
 VERDICTS: Final = 1000
 """After so many a worker is replaced, and with it the memory that the function has lost."""
@@ -35,6 +36,7 @@ class Workers:
         self._timeout_s = timeout_s
         self._places = asyncio.Semaphore(most)
         self._idle: list[Worker] = []
+        self._closed = False
         if first is not None:
             self.workers.add(first)
             self._idle.append(first)
@@ -44,6 +46,7 @@ class Workers:
 
     async def aclose(self) -> None:
         """See `Judge`: let idle workers end in good order, kill the others."""
+        self._closed = True
         idle, self._idle = self._idle, []
         busy = self.workers.difference(idle)
         await asyncio.gather(*(one.kill() for one in busy), *(one.end() for one in idle))
@@ -53,14 +56,22 @@ class Workers:
         """See `Judge`."""
         del conversation
         async with self._places:
-            worker = await self._take()
             try:
-                answer = await worker.ask(value, self._timeout_s)
-            finally:
-                await self._put_back(worker)
+                answer = await self._ask(await self._take(), value)
+            except RewardFailed as error:
+                if self._closed or not error.again:
+                    raise
+                # In a new one nothing of others is left; who is signalled there does it herself.
+                answer = await self._ask(await self._begin(), value)
         if answer.worth is None:
             raise RewardFailed(answer.failed)
         return answer.worth
+
+    async def _ask(self, worker: Worker, value: bytes) -> Answer:
+        try:
+            return await worker.ask(value, self._timeout_s)
+        finally:
+            await self._put_back(worker)
 
     async def _take(self) -> Worker:
         """The worker that was asked last, so that no more begin than are needed."""
@@ -69,7 +80,16 @@ class Workers:
             if worker.alive:
                 return worker
             await self._let_go(worker)  # killed while it had nothing to do
-        worker = await Worker.start(self._path)
+        return await self._begin()
+
+    async def _begin(self) -> Worker:
+        try:
+            worker = await Worker.start(self._path)
+        except RewardFailed as error:
+            raise NoWorker(
+                f"a worker that imports {self._path} cannot be started: {error}. Where memory is "
+                "short, lower --concurrency"
+            ) from error
         self.workers.add(worker)
         return worker
 

@@ -11,14 +11,14 @@ from living import alive
 
 from odradek.infra.bus import KafkaAppender, admin, ensure_topics, running
 from odradek.schemas import codec
-from odradek.schemas.events import Conversation
+from odradek.schemas.events import Conversation, Reward
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
 from odradek.streams.reading import to_end
 
 pytestmark = pytest.mark.broker
 
 REWARDS_PY = """
-import asyncio, os, time
+import asyncio, os, signal, subprocess, time
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,22 @@ def plain(conversation):
         os._exit(9)
     if name == "none":
         return None
+    if name == "nap" and not Path("again").exists():
+        time.sleep(4)
     return np.float32(0.5)
+
+
+def frail(conversation):
+    # It ends of signals, as where a library has set its own handlers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return plain(conversation)
+
+
+def wrong(conversation):
+    # What it makes of a child's end is a number.
+    sleeper = subprocess.Popen(["sleep", "0.5" if Path("again").exists() else "4"])
+    plain(conversation) if Path("again").exists() else Path("asked-nap").write_text(str(os.getpid()))
+    return 1.0 if sleeper.wait() == 0 else -1.0
 
 
 async def stubborn(conversation):
@@ -180,3 +195,65 @@ async def test_a_service_can_be_told_to_end_while_its_module_is_imported(bus, tm
     async with asyncio.timeout(20):
         _, errors = await process.communicate()
     assert 0 == process.returncode, errors.decode()
+
+
+async def everybody_hit(process, bus, tmp_path, order):
+    """Signal a service and its worker, as whoever ends a control group does."""
+    worker = int((tmp_path / "asked-nap").read_text())
+    for who in order:
+        if who == "service":
+            process.send_signal(signal.SIGTERM)
+        else:
+            os.killpg(worker, signal.SIGTERM)
+    async with asyncio.timeout(30):
+        _, errors = await process.communicate()
+    assert 0 == process.returncode, errors.decode()
+    assert not alive(worker)
+
+
+@pytest.mark.parametrize("function", ["plain", "frail", "wrong"])
+@pytest.mark.parametrize("order", [("service", "worker"), ("worker", "service")])
+async def test_a_signal_for_everybody_costs_no_conversation(bus, tmp_path, function, order):
+    """Another worker judges it, or the next service does, and no number is the signal's work."""
+    await write(bus, "nap")
+    process = await start(bus, tmp_path, f"rewards:{function}")
+
+    async def asked():
+        return (tmp_path / "asked-nap").exists()
+
+    await until(process, asked)
+    await everybody_hit(process, bus, tmp_path, order)
+    if not await keys(bus, REWARDS):
+        (tmp_path / "again").touch()
+        successor = await start(bus, tmp_path, f"rewards:{function}")
+
+        async def judged():
+            return await keys(bus, REWARDS)
+
+        await until(successor, judged)
+        successor.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            _, errors = await successor.communicate()
+        assert 0 == successor.returncode, errors.decode()
+    assert {"nap": 1} == await keys(bus, REWARDS)
+    assert {} == await keys(bus, DLQ)
+    values = [codec.decode(one.value, Reward).value async for one in to_end(bus, REWARDS.name)]
+    assert 0 < min(values)
+
+
+@pytest.mark.parametrize("order", [("service", "worker"), ("worker", "service")])
+async def test_a_signal_for_everybody_while_the_module_is_imported_ends_in_good_order(
+    bus, tmp_path, order
+):
+    """It is not the module's fault."""
+    (tmp_path / "slow.py").write_text(
+        "import os, pathlib, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "pathlib.Path('asked-nap').write_text(str(os.getpid()))\ntime.sleep(3600)"
+    )
+    process = await start(bus, tmp_path, "slow:f")
+
+    async def importing():
+        return (tmp_path / "asked-nap").exists() and (tmp_path / "asked-nap").read_text()
+
+    await until(process, importing)
+    await everybody_hit(process, bus, tmp_path, order)

@@ -1,5 +1,6 @@
 """The judge that `module:function` names."""
 
+from odradek.infra.errors import NoSuchName
 from odradek.infra.named import parts
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
@@ -26,10 +27,12 @@ class Named:
         self._judge: Judge | None = None
 
     async def start(self) -> None:
-        """See `Judge`. Raises NoSuchName as well."""
-        parts(self._path)
+        """See `Judge`."""
         try:
+            parts(self._path)
             worker = await Worker.start(self._path)
+        except NoSuchName as error:
+            raise RewardRefused(str(error)) from error
         except RewardFailed as error:
             raise RewardRefused(f"{self._path} cannot be imported: {error}") from error
         if worker.asynchronous:

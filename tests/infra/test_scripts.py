@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,23 @@ BROKEN = {
     "a shim with nothing behind it": "#!/bin/sh\necho 'pyenv: python: command not found' >&2\nexit 127\n",
     "another version": "#!/bin/sh\nexit 1\n",
     "no program": "not a program",
+    "a shim without a version": "#!/bin/sh\necho 'No version is set for command python' >&2\nexit 126\n",
+    "a shim that ends well": "#!/bin/sh\necho 'not installed yet' >&2\n",
+    "a shim that talks": "#!/bin/sh\necho True story\n",
+    "one that makes no environments": '#!/bin/sh\nPYTHONPATH="$HOME/bare" exec {python} "$@"\n',
+}
+REAL = '#!/bin/sh\nexec {python} "$@"\n'
+MANAGERS = {
+    "pyenv": (".pyenv/versions/{version}.0", {}),
+    "pyenv elsewhere": ("my pyenv/versions/{version}.0", {"PYENV_ROOT": "my pyenv"}),
+    "asdf": (".asdf/installs/python/{version}.0", {}),
+    "asdf elsewhere": ("asdf/installs/python/{version}.0", {"ASDF_DATA_DIR": "asdf"}),
+    "mise": (".local/share/mise/installs/python/{version}", {}),
+    "mise elsewhere": ("data/mise/installs/python/{version}", {"XDG_DATA_HOME": "data"}),
+    "uv": (".local/share/uv/python/cpython-{version}.0-linux", {}),
+    "uv elsewhere": ("uv/cpython-{version}.0-linux", {"UV_PYTHON_INSTALL_DIR": "uv"}),
+    "conda": ("conda", {"CONDA_PREFIX": "conda"}),
+    "an environment of conda": ("conda/envs/py", {"CONDA_PREFIX": "conda"}),
 }
 
 
@@ -42,19 +61,32 @@ def found(tmp_path: Path, wanted: str, **environ: str) -> subprocess.CompletedPr
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_what_only_looks_like_an_interpreter_is_passed_over(tmp_path, text):
     """The next candidate that runs is taken: on the path, or of a version manager."""
-    program(tmp_path / "bin" / f"python{HERE}", text)
+    program(tmp_path / "bin" / f"python{HERE}", text.format(python=sys.executable))
+    bare = tmp_path / "home" / "bare" / "ensurepip.py"  # Debian's Python without python3-venv
+    bare.parent.mkdir(parents=True)
+    bare.write_text("raise ImportError")
     missing = found(tmp_path, HERE)
     assert (1, "") == (missing.returncode, missing.stdout)
     assert (
         f"no Python {HERE} runs here: install one, or set PYTHON{HERE.replace('.', '')} to its path\n"
         == missing.stderr
     )
-    real = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+    real = REAL.format(python=sys.executable)
     behind = tmp_path / "home" / ".pyenv" / "versions" / f"{HERE}.0" / "bin" / "python"
     program(behind, real)
     assert f"{behind}\n" == found(tmp_path, HERE).stdout
     program(tmp_path / "bin" / "python3", real)
     assert f"{tmp_path / 'bin' / 'python3'}\n" == found(tmp_path, HERE).stdout
+
+
+@pytest.mark.parametrize(("place", "environ"), MANAGERS.values(), ids=MANAGERS)
+def test_what_a_version_manager_has_installed_is_tried(tmp_path, place, environ):
+    """Though no name on the path leads there in this folder."""
+    home = tmp_path / "home"
+    behind = home / place.format(version=HERE) / "bin" / "python"
+    program(behind, REAL.format(python=sys.executable))
+    told = found(tmp_path, HERE, **{name: str(home / value) for name, value in environ.items()})
+    assert f"{behind}\n" == told.stdout, told.stderr
 
 
 def test_a_later_interpreter_serves_only_where_that_is_said(tmp_path):
@@ -91,3 +123,141 @@ def test_every_script_is_sound_shell(script):
     assert second.startswith("# ")
     assert "set -euo pipefail" in rest
     assert 0 == subprocess.run(["bash", "-n", script]).returncode
+
+
+@pytest.mark.parametrize(
+    "script",
+    sorted(path for path in SCRIPTS.iterdir() if path.name not in {"find-python", "need"}),
+    ids=lambda path: path.name,
+)
+def test_a_script_knows_its_checkout_wherever_it_is_called(tmp_path, script):
+    """From any folder, through links, in a folder with blanks, and whatever CDPATH holds."""
+    root, elsewhere = tmp_path / "a b" / "re'po $x", tmp_path / "elsewhere"
+    head, found_, _ = script.read_text().partition('\ncd "$(')
+    assert found_, "it goes to its checkout first"
+    line = script.read_text().removeprefix(head).split("\n")[1]
+    copy = root / "scripts" / script.name
+    program(copy, f"{head}\n{line}\npwd -P\n")
+    for folder in (elsewhere / "scripts", elsewhere / "bin"):
+        folder.mkdir(parents=True)
+    link, again = elsewhere / "bin" / "run", elsewhere / "bin" / "again"
+    link.symlink_to(copy)
+    again.symlink_to("run")
+    (elsewhere / "repo").symlink_to(root)
+    environ = {
+        **os.environ,
+        "CDPATH": f"{elsewhere}:/",
+        "PATH": f"{link.parent}:{os.environ['PATH']}",
+    }
+    for cwd, called in [
+        (root, f"scripts/{script.name}"),
+        (root, f"./scripts/{script.name}"),
+        (root / "scripts", f"./{script.name}"),
+        (elsewhere, str(copy)),
+        (elsewhere, f"repo/scripts/{script.name}"),
+        (elsewhere, "bin/run"),
+        (elsewhere, "again"),
+        (elsewhere, "bash"),
+    ]:
+        words = ["bash", str(copy)] if called == "bash" else [called]
+        done = subprocess.run(
+            ["bash", "-c", 'exec "$@"', "-", *words],
+            cwd=cwd,
+            env=environ,
+            capture_output=True,
+            text=True,
+        )
+        assert (f"{root}\n", "") == (done.stdout, done.stderr), called
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.iterdir()), ids=lambda path: path.name)
+def test_no_script_leaves_its_way_to_cdpath(script):
+    """`cd folder` looks there first; `cd ./folder` and a whole path do not."""
+    assert [] == re.findall(r"\bcd (?![\"./])\S+", script.read_text())
+
+
+def environment(folder: Path) -> None:
+    """An environment that has a pip which does nothing."""
+    venv.create(folder, symlinks=True)
+    program(folder / "bin" / "pip", f"#!{folder}/bin/python\n")
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "pip.py").write_text("")
+
+
+def whole(folder: Path) -> bool:
+    """What scripts/whole says, which prints nothing."""
+    done = subprocess.run([SCRIPTS / "whole", folder], capture_output=True, text=True)
+    assert ("", "") == (done.stdout, done.stderr)
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "x" * 140])
+def test_an_environment_is_used_only_where_it_was_made(tmp_path, name):
+    """One that was moved or copied names programs of the old place, or of another checkout."""
+    made, link = tmp_path / name / "venv", tmp_path / "link"
+    assert not whole(made)
+    environment(made)
+    if name != "plain":  # as pip writes it
+        program(made / "bin" / "pip", f'#!/bin/sh\n\'\'\'exec\' "{made}/bin/python" "$0" "$@"\n')
+    assert whole(made)
+    link.symlink_to(made)
+    assert whole(link)
+    copied = shutil.copytree(made, tmp_path / "copied", symlinks=True)
+    assert not whole(copied)
+    moved = made.rename(tmp_path / "moved")
+    assert not whole(moved)
+
+
+@pytest.mark.parametrize("how", ["gone", "shim", "no pip"])
+def test_an_environment_whose_interpreter_is_gone_is_not_used(tmp_path, how):
+    """A version manager removes an interpreter without asking who stands on it."""
+    made = tmp_path / "venv"
+    environment(made)
+    (made / "bin" / "python").unlink()
+    if how == "gone":
+        (made / "bin" / "python").symlink_to("/nonexistent/python")
+    elif how == "shim":
+        program(made / "bin" / "python", BROKEN["a shim with nothing behind it"])
+    else:
+        (made / "bin" / "pip").unlink()
+    assert not whole(made)
+
+
+def test_an_environment_is_made_once_and_made_anew(tmp_path):
+    """Left as it is while its requirements are the same and its interpreter runs."""
+    made, wanted, python = tmp_path / "a b", tmp_path / "requirements.txt", tmp_path / "python"
+    wanted.write_text("# nothing\n")
+    environment(tmp_path / "pattern")
+    program(
+        python,  # it makes environments that need no wheel of pip
+        f'#!/bin/sh\nrm -rf "$4" && cp -r {tmp_path}/pattern "$4"\n'
+        f'echo "#!$4/bin/python" > "$4/bin/pip"\n',
+    )
+
+    def run() -> str:
+        words = [SCRIPTS / "environment", made, wanted, python]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    assert f"environment: installing {wanted} into {made}\n" == run()
+    assert "" == run()
+    wanted.write_text("# other\n")
+    assert run()
+    assert "" == run()
+    (made / "bin" / "python").unlink()
+    (made / "bin" / "python").symlink_to("/nonexistent/python")
+    assert run()
+    assert whole(made)
+    assert "" == run()
+
+
+@pytest.mark.parametrize("script", ["fuzz"])
+def test_help_is_printed_from_anywhere(tmp_path, script):
+    """It quotes the script's own head."""
+    done = subprocess.run(
+        [os.path.relpath(SCRIPTS / script, tmp_path), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (2, "") == (done.returncode, done.stderr)
+    assert done.stdout.startswith("Fuzz the proxy")

@@ -32,10 +32,13 @@ def taken(
 ) -> tuple[list[capture.Captured], Answer]:
     """An answer in one piece: choice by choice for the log, and as its agent gets it."""
     dialect = ask.dialect
-    if status >= 400 or status < 200:
+    if not 200 <= status < 300:
         found = [capture.Captured(error=error_of(body, status))]
+        # What sends its caller elsewhere is no answer to an agent either.
+        status = status if status >= 400 else BROKEN
         told = dialect.refusal(salt.hidden(body), status)
         return found, Answer(status=status, headers=headers | JSON, chunks=(told,))
+    words = True
     try:
         regular = shapes.whole(body, dialect.read, ask.digest)
         found = capture.choices(regular)
@@ -43,18 +46,15 @@ def taken(
         told = b"" if found[0].error else dialect.reply(regular.data, ask)
     except (InvalidRecord, *UNREADABLE) as error:
         found = [capture.unreadable(error)]
-        if ask.origin is None and salt.FIELD not in body:
-            return found, Answer(status=status, headers=headers, chunks=(body,))
-        told = dialect.refusal(salt.hidden(body), BROKEN)
     else:
         if not found[0].error:
             return found, Answer(status=status, headers=headers, chunks=(told,))
         words = regular.body.error != NULL or not regular.body.choices
-        told = (
-            dialect.refusal(salt.hidden(body), BROKEN)
-            if salt.FIELD in body or (words and wrong(body))
-            else dialect.error(EngineError(found[0].error))
-        )
+    told = (
+        dialect.refusal(salt.hidden(body), BROKEN)
+        if salt.FIELD in body or (words and wrong(body))
+        else dialect.error(EngineError(found[0].error))
+    )
     again = {"Retry-After": "1"}
     return found, Answer(status=BROKEN, headers=headers | JSON | again, chunks=(told,))
 

@@ -23,6 +23,8 @@ from odradek.proxy.refusal import lesser
 from odradek.proxy.upstream import Incoming
 from odradek.schemas.sampling import UNSENT
 
+TIMED_OUT: Final = 408
+"""The one status of a request's own faults that is none of them: a server gave up on us."""
 REFUSING: Final = frozenset({400, 422})
 """Statuses of an engine that cannot read a request."""
 
@@ -44,6 +46,14 @@ class Heard(Struct):
     def good(self) -> bool:
         """Whether the engine itself calls it a reply."""
         return is_good(self.status)
+
+    @property
+    def fault(self) -> Exception | None:
+        """What is wrong with the engine; None for a reply, and where the request is to blame."""
+        blamed = 400 <= self.status < 500 and self.status != TIMED_OUT
+        if self.raised is not None or self.good or blamed:
+            return self.raised
+        return EngineError(f"the engine answered {self.status}")
 
 
 class Asking:

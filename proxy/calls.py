@@ -26,7 +26,6 @@ from odradek.proxy.errors import (
     EngineSlow,
     LogRefused,
     ProxyError,
-    StreamGarbled,
     TooManyStreams,
     TurnTooLarge,
     answered,
@@ -231,7 +230,7 @@ class Calls:
     async def _whole(self, call: Call) -> web.StreamResponse:
         while True:
             heard = await self._hear(call)
-            if self._of(call.ask).asking.again(call, heard.raised):
+            if self._of(call.ask).asking.again(call, heard.fault):
                 continue
             if heard.raised is not None:
                 return await self._failed(call, self._told(call, heard.raised), heard.status)
@@ -253,7 +252,8 @@ class Calls:
             raised = heard.raised or (
                 EngineError(salt.unsaid(relay.error)) if relay.error else None
             )
-            if line.begun or not self._of(call.ask).asking.again(call, raised):
+            # Signs of life are no part of a reply, so another engine may still give it.
+            if relay.begun or not self._of(call.ask).asking.again(call, raised or heard.fault):
                 break
         line.watch(always)
         if raised is None and not heard.good:
@@ -280,7 +280,7 @@ class Calls:
             return await self._release(call, result)
         # The turn is acknowledged: the end may go out. If we die between these two lines, the
         # agent has seen no finish reason and repeats the call, with another writer.
-        response = await line.end(b"".join(relay.held))
+        response = await line.end(relay.rest)
         if call.joined or call.gone:
             await self._release(call, result)
         return response
@@ -296,7 +296,7 @@ class Calls:
                     await relay.take(upstream, heard.headers)
                 else:
                     heard.body = await upstream.read()
-        except (EngineError, StreamGarbled, TimeoutError) as raised:
+        except (EngineError, TimeoutError) as raised:
             heard.raised = raised
         return heard
 

@@ -20,12 +20,12 @@ ProxyError
 │   ├── EngineUnreachable   503  nobody answers at the engine's address
 │   ├── EngineBusy          503  it takes nothing now, as while its weights are swapped
 │   ├── EngineBroke         502  the connection ended in the middle of an answer
+│   ├── StreamGarbled       502  its event stream cannot be read
 │   ├── ReplyTooLarge       502  not retriable: an answer beyond the bound
 │   └── EngineSlow          504  no answer within the call's deadline
 ├── LogRefused              503  retriable: the log did not take the turn, so its end is withheld
 ├── TurnTooLarge            500  the log can never take a turn of this size
 ├── LogLost                      crash: brokers answer, and take nothing for long; begin afresh
-├── StreamGarbled                the engine's event stream cannot be read
 └── ProxyMisconfigured           settings that contradict each other: a person must act
 """
 
@@ -189,6 +189,10 @@ class EngineBroke(EngineError):
     code = "engine_broke"
 
 
+class StreamGarbled(EngineError):
+    """An event of the engine's stream is beyond any bound."""
+
+
 class ReplyTooLarge(EngineError):
     """An answer beyond the bound; the same request would get the like again."""
 
@@ -223,10 +227,6 @@ class TurnTooLarge(ProxyError):
 
 class LogLost(ProxyError):
     """The brokers answer, and have taken nothing for so long that only a new process may help."""
-
-
-class StreamGarbled(ProxyError):
-    """An event of the engine's stream is beyond any bound."""
 
 
 class ProxyMisconfigured(ProxyError):

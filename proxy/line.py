@@ -3,7 +3,8 @@
 Watchdogs of agents and the balancers before them end a call on which nothing has come for 20 to
 60 s, and a model may think that long. So while nothing else goes out, a ping does, which no client
 takes for a part of the reply. It begins the response: from there on the call has no status to end
-with, and no other engine can take it. So it waits until an engine has the call. litellm#32491
+with. So it waits until an engine has the call; behind it another one may still give the reply.
+litellm#32491
 """
 
 import asyncio

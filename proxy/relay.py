@@ -15,6 +15,13 @@ DONE: Final = sse.ServerEvent(sse.event(sse.DONE), sse.DONE)
 ENDING: Final = (sse.DONE, b"")
 
 
+def speaks(body: Body) -> bool:
+    """Whether a chunk says anything: before it does, an agent has nothing of a reply."""
+    return any(
+        value for choice in body.choices for name, value in choice.delta.items() if name != "role"
+    )
+
+
 class Relay:
     """Passes a stream on, chunk by chunk, and holds back its end."""
 
@@ -23,6 +30,11 @@ class Relay:
         self.held: list[bytes] = []
         self.pieces: list[bytes] = []
         """All that the agent gets, for a retry."""
+        self.begun = False
+        """Whether the agent has got, or is just about to get, anything of it."""
+        self._early: list[bytes] = []
+        """What comes before the first word, such as the role: it waits for that."""
+        self._spoke = False
         self._call = call
         dialect = call.ask.dialect
         self._streamed = capture.Streamed(dialect.read, call.ask.digest)
@@ -61,9 +73,20 @@ class Relay:
             if not piece:
                 continue
             self.pieces.append(piece)
+            if not self._spoke and not self._holding:
+                self._early.append(piece)
+                if spoke := speaks(self._streamed.body):
+                    self._spoke = spoke
+                    ready, self._early = self._early, []
+                continue
             (self.held if self._holding else ready).append(piece)
         if ready:
             await self._write(b"".join(ready))
+
+    @property
+    def rest(self) -> bytes:
+        """The end, and what has waited for it."""
+        return b"".join([*self._early, *self.held])
 
     def _piece(self, event: sse.ServerEvent) -> bytes:
         data, streamed = event.data, self._streamed
@@ -131,4 +154,5 @@ class Relay:
 
     async def _write(self, data: bytes) -> None:
         if not self._call.joined and not self._call.gone:
+            self.begun = True
             await self._line.write(data)

@@ -25,6 +25,7 @@ from odradek.proxy.dialects.dialect import (
 from odradek.proxy.dialects.tools import chat as own
 from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
 from odradek.proxy.routes import Route
+from odradek.schemas.codec import check_depth, check_text
 
 TRUE: Final = Raw(b"true")
 NULL: Final = Raw(b"null")
@@ -238,13 +239,16 @@ def trim(reply: bytes, request: Ask) -> bytes:
 
     Where vLLM writes a field as null when it is not asked for (`logprobs`, `token_ids`,
     `prompt_token_ids`), it is null again, in its place; `weight_versions` it omits. Raises
-    msgspec.DecodeError for what is no JSON object with choices.
+    msgspec.DecodeError for what is no JSON object with choices, InvalidRecord for what a client
+    could not read: fields that we do not read are copied as they stand.
     """
-    if request.wants_all and salt.FIELD not in reply:
-        return reply
-    fields = _fields.decode(reply)
-    _trim(fields, request)
-    return _encode(fields)
+    if not request.wants_all or salt.FIELD in reply:
+        fields = _fields.decode(reply)
+        _trim(fields, request)
+        reply = _encode(fields)
+    check_depth(reply)
+    check_text(reply)
+    return reply
 
 
 def trim_chunk(data: bytes, request: Ask) -> bytes | None:

@@ -182,12 +182,13 @@ async def test_an_error_in_no_shape_of_openais_gets_that_shape(
     assert {words} == {turn.error for turn in bench.turns()}
 
 
-async def test_a_reply_that_is_no_json_is_passed_on_and_recorded_as_an_error(bench, engine):
-    """Nothing is guessed about it."""
+async def test_a_reply_that_is_no_json_is_a_502_and_recorded_as_an_error(bench, engine):
+    """Nothing is guessed about it, and no client has to read it."""
     engine.mode = "garbage"
     body = {"model": "m", "messages": []}
     answer = await bench.post("/e/e1/v1/chat/completions", body, token=bench.token())
-    assert (answer[0], answer[2]) == (200, b"no json at all")
+    assert (502, "1") == (answer[0], answer[1]["Retry-After"])
+    assert "cannot be read" in json.loads(answer[2])["error"]["message"]
     assert "cannot be read" in bench.turns()[0].error
 
 

@@ -1,13 +1,15 @@
 """Replies that no model ended: another engine is asked, or the agent is told in its dialect."""
 
+import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from aiohttp import web
-from engine_shapes import DONE, FAILURES, ROLE, chunk, event, text, whole
+from aiohttp import ClientSession, web
+from engine_shapes import DONE, FAILURES, HEAD, ROLE, USAGE, chunk, event, text, whole
 from stub_engine import StubEngine, listening
 
+from odradek.proxy import relay
 from odradek.proxy.pool import ranked
 from odradek.schemas.events import parsed
 
@@ -24,6 +26,9 @@ class Scripted(StubEngine):
     wire = b""
     body = b""
     breaks = False
+    status = 200
+    pause = None
+    """What the answer waits for behind its wire."""
 
     async def chat(self, request):
         return await self.scripted(request) or await super().chat(request)
@@ -32,9 +37,11 @@ class Scripted(StubEngine):
         return await self.scripted(request) or await super().complete(request)
 
     async def scripted(self, request):
-        if not (self.wire or self.body or self.breaks):
+        if not (self.wire or self.body or self.breaks or self.status != 200):
             return None
         self.calls.append(await request.json())
+        if self.status != 200:
+            return web.Response(body=self.body, status=self.status)
         if not self.calls[-1].get("stream") or (self.body and not self.wire):
             if not self.breaks:
                 return web.Response(body=self.body, content_type="application/json")
@@ -45,6 +52,9 @@ class Scripted(StubEngine):
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
             await response.prepare(request)
             await response.write(self.wire)
+        if self.pause is not None:
+            await self.pause.wait()
+            await response.write(event(chunk(finish="abort")))
         if self.breaks:
             request.transport.close()
             return response
@@ -141,6 +151,163 @@ async def test_a_reply_that_breaks_unseen_is_asked_for_elsewhere(pair, path, str
         )
         assert 200 == status
         assert [""] == [turn.error for turn in bench.turns()]
+
+
+TEXT_ROLE = {"id": "c1", "choices": [{"index": 0, "text": "", "finish_reason": None}]}
+PRELUDES = {
+    "role": [ROLE],
+    "role twice": [ROLE, chunk({"role": "assistant", "content": None}), chunk({"content": ""})],
+    "nulls": [chunk({"role": "assistant", "content": None, "tool_calls": None, "reasoning": ""})],
+    "no words": [{**HEAD, "choices": []}, ROLE, chunk(usage=USAGE), b": hm\n\n", chunk({"tool_calls": []})],
+    "numbers": [{**ROLE, "prompt_token_ids": [1, 2]}, chunk(token_ids=[])],
+}  # fmt: skip
+"""What an engine says before its first word."""
+GIVEN_UP = {
+    "abort": [chunk(finish="abort"), DONE],
+    "an error": [{"error": {"message": "out of memory", "code": 500}}],
+    "an error of its own event": [b"event: error\ndata: out of memory\n\n"],
+    "no end": [DONE],
+    "no end at all": [],
+    "no JSON": [b"data: {\n\n"],
+    "no text": [b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n'],
+    "a broken connection": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("behind", GIVEN_UP)
+@pytest.mark.parametrize("before", PRELUDES)
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_engine_that_gives_up_before_its_first_word_leaves_no_trace(
+    pair, path, before, behind
+):
+    """The agent sees one reply, the other engine's, as if nobody else had been asked."""
+    async with pair() as (bench, first, other):
+        chunks = [*PRELUDES[before], *(GIVEN_UP[behind] or ())]
+        if path == "/completions":
+            chunks = [TEXT_ROLE, *(GIVEN_UP[behind] or ())]
+        first.wire = b"".join(one if isinstance(one, bytes) else event(one) for one in chunks)
+        first.breaks = GIVEN_UP[behind] is None
+        target, token = address(path, True), bench.token()
+        status, _, answer = await bench.post(target, asked(path, True), token=token)
+        assert (200, 1, 1) == (status, len(first.calls), len(other.calls))
+        (turn,) = bench.turns()
+        assert ("", "") == (turn.error, turn.untrainable)
+        first.wire, first.breaks = b"", False
+        _, _, plain = await bench.post(target, asked(path, True), token=token)
+        assert shape(plain) == shape(answer)
+
+
+def shape(answer):
+    """The kinds of an answer's events, without what is one call's own."""
+    return [
+        one if one == b"[DONE]" else [*sorted(json.loads(one)), json.loads(one).get("type")]
+        for one in events(answer)
+    ]
+
+
+@pytest.mark.parametrize("path", ["/messages", "gemini"])
+async def test_thoughts_that_no_agent_sees_are_no_first_word(pair, path):
+    """An engine that gives up while it thinks leaves its call to another one."""
+    async with pair() as (bench, first, other):
+        begun = [ROLE, chunk({"reasoning_content": "hm"}), chunk(finish="abort")]
+        first.wire = b"".join(map(event, begun))
+        status, _, answer = await bench.post(
+            address(path, True), asked(path, True), token=bench.token()
+        )
+        assert (200, 1, 1) == (status, len(first.calls), len(other.calls))
+        assert 1 == answer.count(b"event: message_start") or path == "gemini"
+        assert [""] == [turn.error for turn in bench.turns()]
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/messages", "/responses"])
+async def test_a_sign_of_life_is_no_word(pair, path):
+    """Behind one another engine still gives the whole reply."""
+    async with pair() as (bench, first, other):
+        bench.proxy.calls.silence_s = 0.01
+        first.wire = event(TEXT_ROLE if path == "/completions" else ROLE)
+        first.pause = asyncio.Event()
+        async with (
+            ClientSession() as session,
+            session.post(
+                bench.url + address(path, True), json=asked(path, True),
+                headers={"Authorization": f"Bearer {bench.token()}"},
+            ) as answer,
+        ):  # fmt: skip
+            assert b"ping" in await answer.content.readany()
+            first.pause.set()
+            told = await answer.content.read()
+        assert (1, 1) == (len(first.calls), len(other.calls))
+        assert not any(word in told for word in (b"event: error", b'"error":{', b"failed"))
+        (turn,) = bench.turns()
+        assert ("", "") == (turn.error, turn.untrainable)
+        assert parsed(turn.reply.message)["content"].encode() in joined(told, True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("status", [500, 501, 502, 504, 599, 408, 302, 307, 304])
+async def test_a_fault_of_the_engine_is_asked_for_elsewhere(pair, path, status, stream):
+    """Whatever it says of it; and where all have one, its agent gets an error that SDKs repeat."""
+    async with pair() as (bench, first, other):
+        first.status, first.body = status, b'{"detail": "out of memory"}'
+        target, token = address(path, stream), bench.token()
+        found, _, answer = await bench.post(target, asked(path, stream), token=token)
+        assert (200, 1, 1) == (found, len(first.calls), len(other.calls))
+        (turn,) = bench.turns()
+        assert ("", "") == (turn.error, turn.untrainable)
+        assert parsed(turn.reply.message)["content"].encode() in joined(answer, stream)
+        other.status = status
+        found, _, answer = await bench.post(target, asked(path, stream), token=token)
+        assert (status if status >= 400 else 502) == found
+        assert json.loads(answer)["error"]["message"]
+        assert (2, 2, True) == (len(first.calls), len(other.calls), bool(bench.turns()[1].error))
+
+
+async def test_an_event_beyond_any_bound_is_a_fault_of_the_engine(pair, monkeypatch):
+    """Its call goes elsewhere, and where all send one, it is an error that SDKs repeat."""
+    parser = relay.sse.Parser
+    monkeypatch.setattr(relay.sse, "Parser", lambda: parser(max_event=1000))
+    async with pair() as (bench, first, other):
+        first.wire = b"data: " + b"x" * 2000
+        target, body, token = address("/messages", True), asked("/messages", True), bench.token()
+        status, _, _ = await bench.post(target, body, token=token)
+        assert (200, 1) == (status, len(other.calls))
+        other.wire = first.wire
+        status, headers, _ = await bench.post(target, body, token=token)
+        assert (502, "1") == (status, headers["Retry-After"])
+        assert [False, True] == [bool(turn.error) for turn in bench.turns()]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422])
+async def test_a_fault_of_the_request_is_asked_nowhere_else(pair, path, status, stream):
+    """Another engine would say the same."""
+    async with pair() as (bench, first, other):
+        first.status, first.body = status, b'{"detail": "too long"}'
+        found, _, _ = await bench.post(
+            address(path, stream), asked(path, stream), token=bench.token()
+        )
+        assert (status, 0) == (found, len(other.calls))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("body", [b"no json", b"<html>", b"\xff", b'{"choices": [7]}', b" "])
+async def test_a_whole_reply_that_cannot_be_read_is_asked_for_elsewhere(pair, path, body):
+    """And where all engines answer so, its agent gets its dialect's error."""
+    async with pair() as (bench, first, other):
+        first.body = body
+        for stream in (False, True):
+            target, token = address(path, stream), bench.token()
+            status, _, _ = await bench.post(target, asked(path, stream), token=token)
+            assert 200 == status
+        other.body = body
+        for stream in (False, True):
+            target, token = address(path, stream), bench.token()
+            status, headers, answer = await bench.post(target, asked(path, stream), token=token)
+            assert (502, "1") == (status, headers["Retry-After"])
+            assert json.loads(answer)["error"]["message"]
+        assert [False, False, True, True] == [bool(turn.error) for turn in bench.turns()]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=str)

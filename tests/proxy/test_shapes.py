@@ -564,4 +564,64 @@ def test_a_field_that_nobody_reads_may_hold_anything(place):
         ask = ask_of(path) if path == "/completions" else asked(path)
         (captured,), answer = answers.taken(200, {}, reply, ask)
         copied = path in {"/chat/completions", "/completions"}
-        assert (200, copied) == (answer.status, "cannot be read" in captured.error)
+        assert (502 if copied else 200) == answer.status
+        assert copied is ("cannot be read" in captured.error)
+        json.loads(answer.chunks[0])
+
+
+DEEP = b"[" * 2000 + b"]" * 2000
+UNREADABLE = [
+    b"", b"\n", b"no json at all", b"<html>502</html>", b"null", b"7", b"[]", b'"so"', b"{", b"{}", b"\xff", DEEP,
+    b'{"choices": 7}', b'{"choices": "so"}', b'{"choices": [7]}', b'{"choices": []}', b'{"choices": null}',
+    b'{"choices": [{"index": 0, "message": {"content": "so"}, "text": "so", "finish_reason": "stop"}]',
+    *(
+        b'{"choices": [{"index": 0, "message": {"content": "so%b"}, "text": "so%b", "finish_reason": "stop"}]}'
+        % (bad, bad) for bad in (b"\xff", b"\\ud83d", b"\\ude00", b"\x00", b"\xc3")
+    ),
+    b'{"choices": [{"index": 0, "message": %b, "text": %b, "finish_reason": "stop"}]}' % (DEEP, DEEP),
+    *(b'{"choices": [' * n + b"]}" * n for n in (70, 5000)),
+]  # fmt: skip
+UNREAD = [b'"\xff"', b'"\\ud83d"', b'"a\xc3"', b'{"\xff": 1}', DEEP]
+
+
+@pytest.mark.parametrize("reply", UNREADABLE, ids=lambda reply: str(reply[:90]))
+def test_a_whole_reply_that_cannot_be_read_is_an_error_of_the_dialect(reply):
+    """Its agent never gets the engine's bytes as a good answer."""
+    for path in ROUTES:
+        (captured,), answer = answers.taken(200, {"Content-Type": "text/html"}, reply, asked(path))
+        assert captured.error
+        assert (502, "1", "application/json") == (
+            answer.status, answer.headers["Retry-After"], answer.headers["Content-Type"],
+        )  # fmt: skip
+        assert json.loads(answer.chunks[0])["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "wants", [{}, {"logprobs": True, "return_token_ids": True, "return_weight_versions": True}], ids=["", "all"]
+)  # fmt: skip
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("unread", UNREAD, ids=lambda value: str(value[:20]))
+def test_what_a_client_could_not_read_is_no_reply(unread, place, wants):
+    """In a field that is copied as it stands; where a dialect does not copy it, it is left out."""
+    for path in ("/chat/completions", "/completions"):
+        choice = {
+            "index": 0, "message": {"role": "assistant", "content": "so"}, "text": "so",
+            "finish_reason": "stop",
+        }  # fmt: skip
+        reply = {"id": "c1", "choices": [choice]}
+        (choice if place else reply)["x"] = "X"
+        data = json.dumps(reply).encode().replace(b'"X"', unread)
+        (captured,), answer = answers.taken(200, {}, data, asked(path, **wants))
+        assert captured.error
+        assert 502 == answer.status
+        json.loads(answer.chunks[0].decode())
+
+
+@pytest.mark.parametrize("status", [204, 201, 299, 302, 304, 199])
+def test_an_answer_without_a_reply_is_no_good_answer(status):
+    """Whatever its status: what sends its caller elsewhere, too."""
+    for path in ROUTES:
+        (captured,), answer = answers.taken(status, {}, b"", asked(path))
+        assert captured.error
+        assert 502 == answer.status
+        assert json.loads(answer.chunks[0])["error"]["message"]

@@ -146,21 +146,27 @@ class Taken(Struct):
     """Which of its tool calls a stream's pieces belong to."""
 
     def add(self, chunk: Choice) -> None:
-        """Take in the choice of a chunk."""
+        """Take in the choice of a chunk, of which there are as many as tokens."""
         merge(self.said, chunk.delta)
-        known = self.choice
-        known.finish_reason = chunk.finish_reason or known.finish_reason
-        known.stop_reason = known.stop_reason if chunk.stop_reason is None else chunk.stop_reason
+        if chunk.finish_reason:
+            self.choice.finish_reason = chunk.finish_reason
+        if chunk.stop_reason is not None:
+            self.choice.stop_reason = chunk.stop_reason
         if chunk.weight_versions:
-            known.weight_versions = joined(known.weight_versions or [], chunk.weight_versions)
-        if chunk.token_ids is not None:
-            self.ids = self.ids or []
-            self.ids += chunk.token_ids
+            known = self.choice.weight_versions or []
+            self.choice.weight_versions = joined(known, chunk.weight_versions)
+        if (ids := chunk.token_ids) is not None:
+            if self.ids is None:
+                self.ids = [*ids]
+            else:
+                self.ids.extend(ids)
         if chunk.prompt_token_ids is not None and self.prompt is None:
             self.prompt = chunk.prompt_token_ids
-        if chunk.logprobs is not None and chunk.logprobs.content is not None:
-            self.logprobs = self.logprobs or []
-            self.logprobs += chunk.logprobs.content
+        if (logprobs := chunk.logprobs) is not None and (content := logprobs.content) is not None:
+            if self.logprobs is None:
+                self.logprobs = [*content]
+            else:
+                self.logprobs.extend(content)
 
 
 class Streamed:
@@ -211,11 +217,14 @@ class Streamed:
 
     def _take(self, regular: Regular) -> bool:
         body = self.body = regular.body
+        self.data = regular.data
         known = self._whole
-        known.id = body.id or known.id
+        if body.id and body.id != known.id:
+            known.id = body.id
         if body.usage is not None and (known.usage is None or body.usage.counts):
             known.usage = body.usage
-        self._spoilt = self._spoilt or regular.spoilt
+        if regular.spoilt and not self._spoilt:
+            self._spoilt = regular.spoilt
         if body.prompt_token_ids is not None and known.prompt_token_ids is None:
             known.prompt_token_ids = body.prompt_token_ids
         ends = renumbered = False
@@ -224,10 +233,11 @@ class Streamed:
             taken = self._choices.get(choice.index)
             if taken is None:
                 taken = self._choices[choice.index] = Taken(Choice(index=choice.index))
-            if choice.delta.get("tool_calls"):
+            if "tool_calls" in choice.delta and choice.delta["tool_calls"]:
                 renumbered = self._number(taken, choice.delta) or renumbered
             taken.add(choice)
-        self.data = shapes.with_deltas(regular) if renumbered else regular.data
+        if renumbered:
+            self.data = shapes.with_deltas(regular)
         return ends
 
     def _number(self, taken: Taken, delta: dict[str, Any]) -> bool:

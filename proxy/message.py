@@ -7,12 +7,12 @@ def merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
     """Add a chunk's delta to the message that the chunks before it made."""
     for name, value in delta.items():
         before = message.get(name)
-        if name == "tool_calls" and isinstance(value, list):
+        if value.__class__ is str and before.__class__ is str:  # as nearly all are
+            message[name] = value if name == "role" else before + value
+        elif name == "tool_calls" and isinstance(value, list):
             calls = before if isinstance(before, list) else []
             _merge_calls(calls, value)
             message[name] = calls
-        elif isinstance(before, str) and isinstance(value, str):
-            message[name] = value if name == "role" else before + value
         elif isinstance(before, list) and isinstance(value, list):
             message[name] = [*before, *value]
         elif isinstance(before, dict) and isinstance(value, dict):

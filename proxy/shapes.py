@@ -165,6 +165,8 @@ def _distinct(choices: list[Choice]) -> bool:
 
 def _speaks(delta: dict[str, Any]) -> bool:
     """Whether a chunk's texts are texts."""
+    if len(delta) == 1 and delta.get("content").__class__ is str:
+        return True  # as nearly all are
     for name, said in delta.items():
         if said.__class__ is not str and said is not None and name in TEXTS:
             return False

@@ -21,7 +21,7 @@ COMMENT: Final = b": ping\n\n"
 """A sign of life that no client takes for a part of a reply."""
 
 
-class ServerEvent(Struct, frozen=True):
+class ServerEvent(Struct, frozen=True, gc=False):
     """One event, or a run of comments."""
 
     raw: bytes
@@ -50,24 +50,26 @@ class Parser:
         start = 0
         scan = self._scanned
         # Engines write LF alone; a search for it has no choices to try, which is ten times faster.
-        self._plain = self._plain and b"\r" not in chunk
-        while end := self._end(buffer, scan):
+        self._plain = self._plain and chunk.find(b"\r") < 0
+        while self._plain and (end := buffer.find(b"\n\n", scan)) >= 0:
+            raw = buffer[start : end + 2]
+            # Nearly all are one line of data, and no more is to be looked for in them.
+            if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
+                found.append(ServerEvent(raw, raw[6:-2]))
+            else:
+                found.append(self._event(raw))
+            start = scan = end + 2
+        while not self._plain and (match := _END.search(buffer, scan)):
+            end = match.end()
             found.append(self._event(buffer[start:end]))
             start = scan = end
+        self._first = self._first and not found
         self._buffer = buffer[start:]
         if len(self._buffer) > self._max_event:
             raise StreamGarbled(f"an event of the engine's stream exceeds {self._max_event} bytes")
         # An ending has four bytes at most, so the last three may be the beginning of one.
         self._scanned = max(0, len(self._buffer) - 3)
         return found
-
-    def _end(self, buffer: bytes, scan: int) -> int:
-        """Where the next ending ends; 0 if it has not come yet."""
-        if self._plain:
-            at = buffer.find(b"\n\n", scan)
-            return at + 2 if at >= 0 else 0
-        match = _END.search(buffer, scan)
-        return match.end() if match else 0
 
     @property
     def rest(self) -> bytes:
@@ -79,10 +81,6 @@ class Parser:
         if self._first:
             self._first = False
             body = raw.removeprefix(_BOM)
-        if body.startswith(b"data: ") and body.endswith(b"\n\n") and b"\r" not in body:
-            data = body[6:-2]
-            if b"\n" not in data:
-                return ServerEvent(raw, data)
         return ServerEvent(raw, *_fields(body))
 
 

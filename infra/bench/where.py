@@ -27,7 +27,7 @@ PARTS: Final = (
     ("towards the agent", ("aiohttp/web", "/proxy/call.py:body_of")),
     ("the log", ("aiokafka/", "/infra/bus/", "/schemas/ids")),
     ("the token", ("/proxy/access", "/infra/tokens")),
-    ("taken out of the reply", ("chat.py:trim", "chat.py:_trim", "/proxy/answers.py:said")),
+    ("taken out of the reply", ("chat.py:trim", "chat.py:_trim", "chat.py:_head")),
     ("new against earlier turns", ("/proxy/deltas",)),
     (
         "request and reply read",

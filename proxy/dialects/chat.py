@@ -105,6 +105,10 @@ class Chunks:
         self._done = False
         """The engine said that its stream is over."""
         self._failed = False
+        self._untouched = ask.wants_all and ask.usage
+        """Whether nothing has to be taken out of any chunk."""
+        self._head = b""
+        """What stands before the choices in each chunk of an engine that repeats it, as vLLM."""
         self._calls = own.Calls(ask.origin.names) if isinstance(ask.origin, own.Texts) else None
 
     def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
@@ -115,7 +119,7 @@ class Chunks:
         if data == sse.DONE:
             told, self._done = b"" if self._done else event.raw, True
             return told
-        trimmed = trim_chunk(data, self._ask)
+        trimmed = self._trimmed(data)
         if trimmed is None:
             return b""
         if self._calls is not None:
@@ -123,7 +127,33 @@ class Chunks:
         if trimmed is data:
             return event.raw
         # Several data lines were one JSON text, of which each part that we copied kept its lines.
-        return sse.event(msgspec.json.format(trimmed, indent=-1) if b"\n" in trimmed else trimmed)
+        if trimmed.find(b"\n") >= 0:
+            trimmed = msgspec.json.format(trimmed, indent=-1)
+        return sse.event(trimmed)
+
+    def _trimmed(self, data: bytes) -> bytes | None:
+        """A chunk as the agent asked for it; None where it would not have got it at all."""
+        if self._untouched and data.find(salt.FIELD) < 0:
+            return data
+        head = self._head
+        if head and data.startswith(head) and data.endswith(b"]}"):
+            try:
+                choices = _choices.decode(data[len(head) : -1])
+            except msgspec.DecodeError:
+                pass  # more follows the choices
+            else:
+                _trim_choices(choices, self._ask)
+                return b"%b%b}" % (head, _encode(choices))
+        fields = _fields.decode(data)
+        if not self._ask.usage and "usage" in fields:
+            if fields.get("choices") == Raw(b"[]"):
+                return None
+            del fields["usage"]
+        choices = fields.get("choices", NULL)
+        _trim(fields, self._ask)
+        trimmed = _encode(fields)
+        self._head = _head(data, choices, trimmed, fields)
+        return trimmed
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
         """As the engine sent it, if that is an error to OpenAI's clients."""
@@ -235,7 +265,7 @@ def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: Terms) -> N
 
 
 def trim(reply: bytes, request: Ask) -> bytes:
-    """A whole reply, or a chunk of a stream, without what the agent did not ask for.
+    """A whole reply without what the agent did not ask for.
 
     Where vLLM writes a field as null when it is not asked for (`logprobs`, `token_ids`,
     `prompt_token_ids`), it is null again, in its place; `weight_versions` it omits. Raises
@@ -251,20 +281,6 @@ def trim(reply: bytes, request: Ask) -> bytes:
     return reply
 
 
-def trim_chunk(data: bytes, request: Ask) -> bytes | None:
-    """A chunk of a stream, or None where the agent would not have got it at all."""
-    if request.wants_all and request.usage and salt.FIELD not in data:
-        return data
-    fields = _fields.decode(data)
-    choices = fields.get("choices")
-    if not request.usage and "usage" in fields:
-        if choices == Raw(b"[]"):
-            return None
-        del fields["usage"]
-    _trim(fields, request)
-    return _encode(fields)
-
-
 def _trim(fields: dict[str, Raw], request: Ask) -> None:
     fields.pop(salt.NAME, None)
     if not request.token_ids and "prompt_token_ids" in fields:
@@ -273,6 +289,11 @@ def _trim(fields: dict[str, Raw], request: Ask) -> None:
     if raw is None or raw == NULL:
         return
     choices = _choices.decode(raw)
+    _trim_choices(choices, request)
+    fields["choices"] = Raw(_encode(choices))
+
+
+def _trim_choices(choices: list[dict[str, Raw]], request: Ask) -> None:
     for choice in choices:
         if not request.logprobs and "logprobs" in choice:
             choice["logprobs"] = NULL
@@ -282,7 +303,19 @@ def _trim(fields: dict[str, Raw], request: Ask) -> None:
                 choice["prompt_token_ids"] = NULL
         if not request.weight_versions:
             choice.pop("weight_versions", None)
-    fields["choices"] = Raw(_encode(choices))
+
+
+def _head(data: bytes, choices: Raw, trimmed: bytes, fields: dict[str, Raw]) -> bytes:
+    """What stands before a chunk's choices, if nothing follows them and all of it is passed on.
+
+    It is what the chunk's fields give when they are written anew, each of them once: so a chunk
+    that begins with it, and goes on with one list to its end, is to be trimmed there and nowhere
+    else.
+    """
+    if next(reversed(fields), "") != "choices":
+        return b""
+    head = data[: len(data) - len(choices) - 1]
+    return head if trimmed[: len(trimmed) - len(fields["choices"]) - 1] == head else b""
 
 
 CHAT: Final = Chat()

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy import shapes
+from odradek.proxy import shapes, spans
 from odradek.proxy.body import (
     DEEPEST,
     NULL,
@@ -22,7 +22,6 @@ from odradek.proxy.body import (
     EngineUsage,
     Logprob,
     Reader,
-    Weights,
     error_text,
     read,
     wrong,
@@ -61,12 +60,6 @@ class Captured(Struct, kw_only=True):
 
 
 MAX_CHOICE: Final = 2**16
-MAX_COUNT: Final = 2**53 - 1
-"""Beyond it readers in other languages would round."""
-UNNAMED: Final = 0
-"""The version of weights that no trainer of ours has named, older than all that one has."""
-LONGEST: Final = 20
-"""Digits of a version that are read."""
 CLOSED: Final = frozenset({"stop", "tool_calls"})
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -154,7 +147,7 @@ class Taken(Struct):
             self.choice.stop_reason = chunk.stop_reason
         if chunk.weight_versions:
             known = self.choice.weight_versions or []
-            self.choice.weight_versions = joined(known, chunk.weight_versions)
+            self.choice.weight_versions = spans.joined(known, chunk.weight_versions)
         if (ids := chunk.token_ids) is not None:
             if self.ids is None:
                 self.ids = [*ids]
@@ -233,7 +226,7 @@ class Streamed:
             taken = self._choices.get(choice.index)
             if taken is None:
                 taken = self._choices[choice.index] = Taken(Choice(index=choice.index))
-            if "tool_calls" in choice.delta and choice.delta["tool_calls"]:
+            if choice.delta.get("tool_calls"):
                 renumbered = self._number(taken, choice.delta) or renumbered
             taken.add(choice)
         if renumbered:
@@ -270,20 +263,6 @@ def _whole_message(said: dict[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in said.items() if name not in {"role", "content"}}
     role = said.get("role")
     return {"role": role or "assistant", "content": said.get("content"), **rest}
-
-
-def joined(known: list[Weights], new: list[Weights]) -> list[Weights]:
-    """Spans of a stream: vLLM tells all of them at the end, other engines those of each chunk."""
-    if not known or new[0].start < known[-1].end:
-        return new
-    spans = list(known)
-    for span in new:
-        last = spans[-1]
-        if (last.version, last.end) == (span.version, span.start):
-            spans[-1] = Weights(last.version, last.start, span.end)
-        else:
-            spans.append(span)
-    return spans
 
 
 def _captured(body: Body, choices: list[Taken], spoilt: str) -> list[Captured]:
@@ -330,7 +309,7 @@ def _choice(body: Body, taken: Taken) -> Captured:
     except OverflowError:
         found.untrainable = "bad_tokens"
         return found
-    found.versions = _versions(choice.weight_versions, len(ids))
+    found.versions = spans.versions(choice.weight_versions, len(ids))
     found.completion = Completion(ids=sampled)
     values = _logprobs(taken.logprobs)
     if values is None:
@@ -360,42 +339,6 @@ def _little(values: "array[Any]") -> bytes:
     return values.tobytes()
 
 
-def _versions(spans: list[Weights] | None, n: int) -> tuple[VersionSpan, ...]:
-    """The engine's spans, or none where they are not whole numbers in order over n tokens."""
-    found = []
-    at = 0
-    for span in spans or ():
-        version = _version(span.version)
-        if version is None or not at <= span.start <= span.end <= n:
-            return ()
-        at = span.end
-        found.append(VersionSpan(version, span.start, span.end))
-    return tuple(found)
-
-
-def _version(label: Any) -> int | None:
-    """The version that an engine names; None where it names none."""
-    if isinstance(label, str):
-        # Any other name is not of our trainer's giving: weights of the engine's start, as a rule.
-        label = int(label) if label.isdecimal() and len(label) <= LONGEST else UNNAMED
-    return label if type(label) is int and 0 <= label <= MAX_COUNT else None
-
-
-def version_of(info: bytes) -> int | None:
-    """The version that an engine serves, of its `/weight_info`; None where that does not tell."""
-    try:
-        return _version(_info.decode(info).weight_version)
-    except UNREADABLE:
-        return None
-
-
-class _Info(Struct):
-    weight_version: Any = None
-
-
-_info: Final = msgspec.json.Decoder(_Info)
-
-
 def _usage(usage: EngineUsage | None) -> Usage:
     if usage is None:
         return Usage()
@@ -408,4 +351,4 @@ def _usage(usage: EngineUsage | None) -> Usage:
 
 def _counted(n: int) -> int:
     """A count as turns hold it, whatever the engine says."""
-    return min(n, MAX_COUNT)
+    return min(n, spans.MAX_COUNT)

@@ -10,10 +10,10 @@ import msgspec
 from circuitbreaker import CircuitBreaker
 
 from odradek.proxy import salt as salts
-from odradek.proxy.capture import version_of
 from odradek.proxy.errors import EngineError
 from odradek.proxy.logprobs import Proving
 from odradek.proxy.serving import UNKNOWN, Serving, Versions
+from odradek.proxy.spans import version_of
 from odradek.proxy.upstream import BUSY, Engine, Incoming
 
 FAILURES: Final = 5

@@ -56,6 +56,7 @@ class Parser:
             # Nearly all are one line of data, and no more is to be looked for in them.
             if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
                 found.append(ServerEvent(raw, raw[6:-2]))
+                self._first = False
             else:
                 found.append(self._event(raw))
             start = scan = end + 2
@@ -63,7 +64,6 @@ class Parser:
             end = match.end()
             found.append(self._event(buffer[start:end]))
             start = scan = end
-        self._first = self._first and not found
         self._buffer = buffer[start:]
         if len(self._buffer) > self._max_event:
             raise StreamGarbled(f"an event of the engine's stream exceeds {self._max_event} bytes")

@@ -149,10 +149,10 @@ class Chunks:
             if fields.get("choices") == Raw(b"[]"):
                 return None
             del fields["usage"]
-        choices = fields.get("choices", NULL)
+        known = fields.get("choices", NULL)
         _trim(fields, self._ask)
         trimmed = _encode(fields)
-        self._head = _head(data, choices, trimmed, fields)
+        self._head = _head(data, known, trimmed, fields)
         return trimmed
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:

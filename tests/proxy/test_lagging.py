@@ -11,9 +11,9 @@ from stub_engine import StubEngine, listening
 from odradek.infra.bus import Record
 from odradek.proxy import member as members
 from odradek.proxy import pool
-from odradek.proxy.capture import version_of
 from odradek.proxy.errors import EngineUnreachable
 from odradek.proxy.policies import PolicyVersions
+from odradek.proxy.spans import version_of
 from odradek.proxy.upstream import Engine
 from odradek.schemas import codec
 from odradek.schemas.events import Policy

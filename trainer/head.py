@@ -67,7 +67,8 @@ class Head:
 
     def score(self, hidden: Tensor, targets: Targets) -> Scores:
         """Scores from hidden states of the shape (n, d)."""
-        empty = torch.zeros(len(targets.at), device=hidden.device)
+        kind = torch.promote_types(hidden.dtype, torch.float32)  # TRL's scores are never less
+        empty = torch.zeros(len(targets.at), dtype=kind, device=hidden.device)
         logprobs, entropy = empty, empty
         warm = targets.temperatures.unique()  # type: ignore[no-untyped-call] # torch's are untyped
         for temperature in warm.tolist():

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import trl.trainer.utils
 from gradients import gradient_of, loss_of
 from hilo import HiLo
 from plays import group_of, play, prompt_of
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from odradek.trainer.engine.decode import Sampler, Wanted, load_model
 from odradek.trainer.head import Targets, add_head
@@ -54,29 +56,79 @@ def plain_terms(model, reference, rows):
     return Terms(n_rows=len(rows), **joined), torch.cat(entropy)
 
 
-@pytest.mark.parametrize("loss", ["dapo", "grpo", "gspo", "cispo"])
+SHAPE = {"kl": 0.1, "epsilon_low": 0.2, "epsilon_high": 0.28}
+NAMES = ("dapo", "grpo", "dr_grpo", "gspo", "cispo")
+
+
+def plain_gradient(tiny, rows, loss, dtype):
+    """Loss, mean entropy and gradient of the plain line."""
+    model, reference = (load_model(tiny).to(dtype) for _ in range(2))
+    terms, entropy = plain_terms(model, reference, rows)
+    value = policy_loss(loss, terms, Whole(len(terms.row), len(rows)), Shape(**SHAPE))
+    value.backward()
+    return value.item(), entropy.mean().item(), gradient_of(model).double()
+
+
+def our_gradient(made, rows, dtype):
+    """The same of a trainer: rows share positions, and one row holds all four temperatures."""
+    assert 4 == len(set(np.concatenate([row.temperatures[row.mask] for row in rows]).tolist()))
+    trainer = made.trainer
+    trainer.model.to(dtype)
+    trainer._reference.to(dtype)
+    value = loss_of(trainer, rows, 2)
+    entropy = trainer.measured._sums["entropy"] / trainer.measured._sums["sampled"]
+    return value, entropy, gradient_of(trainer.model).double()
+
+
+class PlainKernel:
+    """In the place of TRL's, which computes in float32 whatever it is given."""
+
+    @staticmethod
+    def apply(hidden, weight, _bias, targets, temperature, *_):
+        """Log probability and entropy of each position, and what nobody has asked for."""
+        every = (hidden @ weight.T / temperature).log_softmax(-1)
+        chosen = every.gather(1, targets[:, None])[:, 0]
+        return chosen, -(every.exp() * every).sum(-1), None, None, None
+
+
+def precise_norm(self, hidden):
+    """Qwen3's, in the type that it is given."""
+    size = hidden.pow(2).mean(-1, keepdim=True)
+    return self.weight * hidden * torch.rsqrt(size + self.variance_epsilon)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
+@pytest.mark.parametrize("loss", NAMES)
+def test_each_tokens_own_temperature_is_exact(rows, tiny, bench, monkeypatch, loss, dtype, bound):
+    """Packed, split over temperatures and put together again, the gradient is a plain line's.
+
+    In float64 to 2e-15, so nothing of ours is an approximation; in float32 to 6e-7, KL included.
+    """
+    monkeypatch.setattr(Qwen3RMSNorm, "forward", precise_norm)
+    value, entropy, plain = plain_gradient(tiny, rows, loss, torch.float64)
+    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", PlainKernel)
+    made = bench([], rows_per_step=16, micro_rows=8, loss=loss, **SHAPE)
+    total, found, ours = our_gradient(made, rows, dtype)
+    assert bound > abs(value - total)
+    assert bound * plain.norm() > (ours - plain).norm()
+    if dtype is torch.float64:  # a sum over tokens of what the metrics take as float32
+        assert entropy == pytest.approx(found, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", NAMES)
 def test_a_packed_row_of_many_temperatures_has_the_gradient_of_a_plain_line(
     rows, tiny, bench, loss
 ):
-    """Loss and entropy within 1e-6, gradients within what fp32 rounds (2.7e-6 seen), KL included.
+    """As it is run: loss within 1e-7, gradients within what TRL's kernel rounds (2.6e-6 seen).
 
-    One row holds all four temperatures, and rows share positions.
+    It has p as exp(z / T - log Z) in float32, so what z / T rounds at T = 0.3 is an error of p.
     """
-    shape = {"kl": 0.1, "epsilon_low": 0.2, "epsilon_high": 0.28}
-    assert len(set(np.concatenate([row.temperatures[row.mask] for row in rows]).tolist())) == 4
-    model = load_model(tiny)
-    terms, entropy = plain_terms(model, load_model(tiny), rows)
-    whole = Whole(tokens=len(terms.row), rows=len(rows))
-    expected = policy_loss(loss, terms, whole, Shape(**shape))
-    expected.backward()
-
-    trainer = bench([], rows_per_step=16, micro_rows=8, loss=loss, **shape).trainer
-    total = loss_of(trainer, rows, 2)
-    assert expected.item() == pytest.approx(total, abs=1e-6)
-    plain, ours = gradient_of(model), gradient_of(trainer.model)
-    assert 3e-6 > (ours - plain).norm() / plain.norm()
-    found = trainer.measured._sums["entropy"] / len(entropy)
-    assert entropy.mean().item() == pytest.approx(found, rel=1e-5)
+    value, entropy, plain = plain_gradient(tiny, rows, loss, torch.float64)
+    made = bench([], rows_per_step=16, micro_rows=8, loss=loss, **SHAPE)
+    total, found, ours = our_gradient(made, rows, torch.float32)
+    assert 1e-7 > abs(value - total)
+    assert 3e-6 * plain.norm() > (ours - plain).norm()
+    assert entropy == pytest.approx(found, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperatures", [(0.7,), (0.3, 1.0), (1.5,)])

@@ -1,11 +1,15 @@
 """Calls beside an episode's task: recorded, counted, part of the conversation, never trained on."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from odradek.proxy.call import Call
+from odradek.schemas.sampling import OFF
 
 SIDE_CALL: Final = "side_call"
 """Why their turns are not trained on."""
+NO: Final = OFF | {"none", "null"}
+"""What a header says, however spelt, where the call is none."""
 
 
 class Aside:
@@ -32,7 +36,7 @@ class Aside:
         """Whether its model's name, or a header, says that it is beside the task."""
         route, header = call.ask.route, self._header
         return (route is not None and not route.trained) or bool(
-            header and call.headers.get(header)
+            header and _says_so(call.headers.getall(header, ()))
         )
 
     def saw(self, call: Call) -> None:
@@ -44,3 +48,8 @@ class Aside:
     def toolless(self, call: Call) -> bool:
         """Whether it is beside the task as soon as another call of its episode has tools."""
         return self._without_tools and call.ask.toolless
+
+
+def _says_so(values: Iterable[str]) -> bool:
+    """Whether a header, sent once or more, says anything but no."""
+    return any(value.strip().lower() not in NO for value in values)

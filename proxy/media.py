@@ -20,14 +20,39 @@ TEXTS: Final = frozenset({
 """Kinds of parts that are text, or hold further parts under their `content`."""
 HELD: Final = ("content", "source", "output", "summary")
 """Where such a part may hold others."""
-FIELDS: Final = frozenset({
-    "audio", "audio_data", "audio_url", "audios", "attachments", "file", "file_data", "file_id",
-    "files", "image", "image_data", "image_url", "images", "input_audio", "input_image",
-    "multi_modal_data", "video", "video_data", "video_url", "videos",
-})  # fmt: skip
-"""Names under which parts and messages hold media, and requests of some engines, too."""
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+_SPELT: Final = (
+    "attachments", "audio", "audio_data", "audio_url", "audio_urls", "audios", "b64_json",
+    "experimental_attachments", "file", "file_data", "file_id", "file_ids", "file_uri", "file_url",
+    "file_urls", "files", "image", "image_base64", "image_bytes", "image_data", "image_embeds",
+    "image_file", "image_grid_thw", "image_path", "image_paths", "image_uri", "image_url",
+    "image_urls", "images", "inline_data", "input_audio", "input_features", "input_image",
+    "input_images", "input_video", "input_videos", "media", "media_data", "media_url",
+    "media_urls", "mm_data", "multi_modal_data", "multimodal", "multimodal_data", "pixel_values",
+    "pixel_values_images", "pixel_values_videos", "screenshot", "screenshots", "video",
+    "video_data", "video_embeds", "video_grid_thw", "video_url", "video_urls", "videos",
+)  # fmt: skip
+FIELDS: Final = frozenset({*_SPELT, *map(_camel, _SPELT)})
+"""Names under which parts and messages hold media, and requests of some engines, in either case."""
 REQUESTED: Final = FIELDS - {"audio"}
 """Of a request itself: there `audio` is how the reply is to sound."""
+HOLDERS: Final = frozenset({
+    "chat_template_kwargs", "documents", "extra_body", "nvext", "options", "parameters",
+})  # fmt: skip
+"""Fields of a request that may hold such fields."""
+PLAIN: Final = frozenset({
+    "content", "function_call", "name", "reasoning", "reasoning_content", "refusal", "role",
+    "tool_call_id", "tool_calls",
+})  # fmt: skip
+"""Fields of a message that hold none, or are looked through on their own."""
+FREE: Final = frozenset({"arguments", "args", "function", "input"})
+"""Fields of a part that a call's arguments are in: a name in them is the agent's own."""
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, False)
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -53,13 +78,34 @@ def holds(message: Raw) -> bool:
     # Nearly all are text, or null: nothing of them is parsed.
     if content[:1] not in {b'"', b"n"} and _held(_read(content)):
         return True
-    return requested(fields, FIELDS)
+    return any(_named(name, fields[name]) for name in fields.keys() - PLAIN)
 
 
-def requested(fields: dict[str, Raw], names: frozenset[str] = REQUESTED) -> bool:
+def requested(fields: dict[str, Raw]) -> bool:
     """Whether some fields beside the messages hold media."""
-    found = names & fields.keys()
-    return any(_read(fields[name]) not in EMPTY for name in found)
+    return any(_read(fields[name]) not in EMPTY for name in REQUESTED & fields.keys()) or any(
+        _somewhere(_read(fields[name])) for name in HOLDERS & fields.keys()
+    )
+
+
+def _named(name: str, value: Raw) -> bool:
+    """Whether a field that few messages have holds media: by its name, or by a name within it."""
+    if name in FIELDS:
+        return _read(value) not in EMPTY
+    return bytes(value)[:1] in (b"{", b"[") and _somewhere(_read(value))
+
+
+def _somewhere(value: Any) -> bool:
+    """Whether a field at any depth is named as media are."""
+    if isinstance(value, list):
+        return any(map(_somewhere, value))
+    if not isinstance(value, dict):
+        return False
+    if not FIELDS.isdisjoint(value) and any(
+        value[name] not in EMPTY for name in FIELDS & value.keys()
+    ):
+        return True
+    return any(_somewhere(inner) for name, inner in value.items() if name not in FREE)
 
 
 def _read(value: bytes | Raw) -> Any:
@@ -79,7 +125,7 @@ def _held(value: Any) -> bool:
         return any(map(_held, value))
     if not isinstance(value, dict):
         return False
-    if any(value.get(name) not in EMPTY for name in FIELDS):
+    if _somewhere(value):
         return True
     kind = value.get("type")
     if kind is None:

@@ -222,6 +222,22 @@ async def test_a_header_says_that_a_call_is_beside_the_task(make, path):
         assert ({0: "side_call"}, [True] * 4) == left_out(bench)
 
 
+NO = ["", " ", "0", "false", "False", "FALSE ", "no", "off", "none", "null", "n", "f"]
+YES = ["1", "true", "title", "yes", "on", "00", "false positive"]
+
+
+async def test_a_header_that_says_no_says_no(make):
+    """In any spelling; a client that always sends it says so of most calls."""
+    async with make(side_call_header="X-Side-Call", side_calls_without_tools=True) as bench:
+        for value in [*NO, *YES]:
+            said = {"X-Side-Call": value}
+            await ask(
+                bench, headers=said, tools=TOOLS["/chat/completions"], seed=len(bench.turns())
+            )
+        assert [""] * len(NO) + ["side_call"] * len(YES) == why(bench)
+        assert len(YES) == bench.proxy.calls.aside.count
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_calls_without_tools_are_beside_a_task_that_has_some(make, path):
     """Also those that came before it: the assembler has seen the whole episode."""

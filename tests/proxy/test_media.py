@@ -31,6 +31,13 @@ PARTS = {
     "a source of something odd": {"type": "text", "text": "x", "source": {"type": ["url"]}},
     "a result with a picture": {"type": "tool_result", "content": [{"type": "image", "source": {}}]},
     "a text with a picture": {"type": "text", "text": "x", "image_url": URL},
+    "a text with pictures": {"type": "text", "text": "x", "image_urls": [URL]},
+    "a text with a picture in camel case": {"type": "text", "text": "x", "imageUrl": URL},
+    "a text with media": {"type": "text", "text": "x", "media": [{"url": URL}]},
+    "a text with pixels": {"type": "text", "text": "x", "pixel_values": [[0.1]]},
+    "a text with a picture further in": {"type": "text", "text": "x", "meta": {"a": [{"images": [URL]}]}},
+    "Google's bytes": {"text": "x", "inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+    "a result with media": {"type": "tool_result", "content": [{**TEXT, "_meta": {"media": URL}}]},
 }  # fmt: skip
 TEXTS = [
     TEXT, {"text": "look"}, "look", {"type": "input_text", "text": "x"}, {"type": "refusal", "refusal": "no"},
@@ -38,6 +45,11 @@ TEXTS = [
     {"type": "document", "source": {"type": "text", "data": "x"}},
     {"type": "tool_result", "content": [TEXT]}, {"type": "tool_result", "content": "image_url"},
     {"type": "text", "text": "x", "image_url": None}, {"type": "reasoning", "summary": []},
+    {"type": "text", "text": "x", "annotations": [{"type": "url_citation", "url": "u"}]},
+    {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}},
+    {"type": "text", "text": "x", "meta": {"images": [], "media": None}},
+    {"type": "text", "text": json.dumps({"image_urls": ["u"]})},
+    {"type": "tool_use", "id": "t", "name": "draw", "input": {"image": "a.png", "images": ["b"]}},
 ]  # fmt: skip
 
 
@@ -66,7 +78,16 @@ def test_text_is_not_media(part):
     assert not media.holds(raw({"role": "assistant", "content": None, "audio": None, "images": []}))
 
 
-@pytest.mark.parametrize("field", ["audio", "images", "image", "videos", "files", "attachments"])
+NAMES = [
+    "audio", "audios", "attachments", "files", "image", "images", "image_data", "image_urls",
+    "imageUrl", "imageUrls", "image_embeds", "inline_data", "inlineData", "input_features",
+    "media", "media_urls", "mediaUrls", "multi_modal_data", "multimodal", "mm_data",
+    "pixel_values", "pixel_values_videos", "video", "videos", "video_urls", "audio_urls",
+    "fileUrl", "file_urls", "file_ids", "fileData", "experimental_attachments",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", NAMES)
 def test_media_beside_the_content_are_media(field):
     """Ollama's pictures, a model's own voice."""
     assert media.holds(raw({"role": "user", "content": "look", field: [URL]}))
@@ -216,6 +237,29 @@ async def test_media_beside_the_messages_are_media(bench, path, field):
         body = {"model": "m", **words, field: value}
         await bench.post(f"/e/e1/v1{path}", body, token=bench.token())
     assert ["media", "", ""] == why(bench)
+
+
+@pytest.mark.parametrize(
+    "field", ["image_urls", "media", "pixel_values", "imageUrls", "inlineData"]
+)
+@pytest.mark.parametrize("within", ["", "extra_body", "options", "parameters", "documents"])
+def test_media_are_found_at_any_place_of_a_request(field, within):
+    """Beside the messages, and in the fields that hold others."""
+    for value, expected in (([URL], True), ([], False), (None, False)):
+        said = {within: {"a": [{field: value}]}} if within else {field: value}
+        fields = {name: Raw(json.dumps(inner).encode()) for name, inner in said.items()}
+        assert expected == media.requested(fields)
+
+
+@pytest.mark.parametrize("name", ["additional_kwargs", "metadata", "extra"])
+def test_media_are_found_within_a_messages_own_fields(name):
+    """Frameworks keep pictures there; a call's arguments are no media whatever they are called."""
+    seen = {"role": "user", "content": "x", name: {"a": [{"image_urls": [URL]}]}}
+    assert media.holds(raw(seen))
+    assert not media.holds(raw({**seen, name: {"a": [{"image_urls": []}], "b": "image_urls"}}))
+    call = {"function": {"name": "draw", "arguments": {"images": [URL]}}}
+    assert not media.holds(raw({"role": "assistant", "content": None, "tool_calls": [call]}))
+    assert not media.holds(raw({"role": "assistant", "content": None, name: [call]}))
 
 
 @pytest.mark.parametrize("content", [b"[1e400]", b'{"type": "text", "text": "x", "n": -1e400}'])

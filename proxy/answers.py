@@ -6,6 +6,7 @@ from aiohttp import web
 
 from odradek.proxy import capture, salt, shapes
 from odradek.proxy.body import NULL, UNREADABLE, error_of, wrong
+from odradek.proxy.choices import numbered
 from odradek.proxy.dialects.dialect import Ask, Dialect
 from odradek.proxy.dialects.tools import hosted
 from odradek.proxy.errors import EngineError, ProxyError
@@ -40,7 +41,7 @@ def taken(
         return found, Answer(status=status, headers=headers | JSON, chunks=(told,))
     words = True
     try:
-        regular = shapes.whole(body, dialect.read, ask.digest)
+        regular = numbered(shapes.whole(body, dialect.read, ask.digest), ask.choices)
         found = capture.choices(regular)
         # A field that only a dialect reads may be what cannot be read.
         told = b"" if found[0].error else dialect.reply(regular.data, ask)

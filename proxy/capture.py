@@ -26,8 +26,9 @@ from odradek.proxy.body import (
     read,
     wrong,
 )
+from odradek.proxy.choices import Numbering, renumbered
 from odradek.proxy.finish import ENDS, failure
-from odradek.proxy.message import merge
+from odradek.proxy.message import merge, says
 from odradek.proxy.shapes import Regular
 from odradek.proxy.toolcalls import ToolCalls
 from odradek.schemas.codec import check_depth, check_text
@@ -137,12 +138,18 @@ class Taken(Struct):
     logprobs: list[Logprob | None] | None = None
     calls: ToolCalls | None = None
     """Which of its tool calls a stream's pieces belong to."""
+    late_ids: bool = False
+    """Whether words came before any ids: those that follow may be theirs, too."""
+    lacks_ids: bool = False
+    """Whether words came without ids when others had had some."""
+    went_on: bool = False
+    """Whether it said more after its end, where many clients stop reading."""
 
     def add(self, chunk: Choice) -> None:
         """Take in the choice of a chunk, of which there are as many as tokens."""
         merge(self.said, chunk.delta)
-        if chunk.finish_reason:
-            self.choice.finish_reason = chunk.finish_reason
+        if chunk.finish_reason or self.choice.finish_reason:
+            self._end(chunk)
         if chunk.stop_reason is not None:
             self.choice.stop_reason = chunk.stop_reason
         if chunk.weight_versions:
@@ -153,13 +160,28 @@ class Taken(Struct):
                 self.ids = [*ids]
             else:
                 self.ids.extend(ids)
-        if chunk.prompt_token_ids is not None and self.prompt is None:
+        elif not self.late_ids and not self.lacks_ids:
+            self._miss(chunk.delta)
+        if chunk.prompt_token_ids and not self.prompt:
             self.prompt = chunk.prompt_token_ids
         if (logprobs := chunk.logprobs) is not None and (content := logprobs.content) is not None:
             if self.logprobs is None:
                 self.logprobs = [*content]
             else:
                 self.logprobs.extend(content)
+
+    def _end(self, chunk: Choice) -> None:
+        """A chunk is the last one, or comes behind it."""
+        if self.choice.finish_reason:
+            self.went_on = self.went_on or says(chunk.delta)
+        self.choice.finish_reason = chunk.finish_reason or self.choice.finish_reason
+
+    def _miss(self, delta: dict[str, Any]) -> None:
+        """A chunk has no ids."""
+        if self.ids is None:
+            self.late_ids = says(delta)
+        else:
+            self.lacks_ids = says(delta)
 
 
 class Streamed:
@@ -168,13 +190,16 @@ class Streamed:
     Args:
         reader: Its dialect's.
         seed: What ids are made of, beside the reply's own, where a tool call has none.
+        asked: How many choices its call asked for; 0 for a call that nobody knows.
     """
 
-    def __init__(self, reader: Reader = read, seed: str = "") -> None:
+    def __init__(self, reader: Reader = read, seed: str = "", asked: int = 0) -> None:
         self._read = reader
         self._seed = seed
         self._whole = Body()
         self._choices: dict[int, Taken] = {}
+        """As the engine numbers them."""
+        self._numbering = Numbering(asked)
         self._spoilt = ""
         self.data = b""
         """The last chunk as everybody may see it."""
@@ -218,20 +243,29 @@ class Streamed:
             known.usage = body.usage
         if regular.spoilt and not self._spoilt:
             self._spoilt = regular.spoilt
-        if body.prompt_token_ids is not None and known.prompt_token_ids is None:
+        if body.prompt_token_ids and not known.prompt_token_ids:
             known.prompt_token_ids = body.prompt_token_ids
-        ends = renumbered = False
+        ends = mended = False
         for choice in body.choices:
             ends = ends or choice.finish_reason is not None
             taken = self._choices.get(choice.index)
             if taken is None:
-                taken = self._choices[choice.index] = Taken(Choice(index=choice.index))
+                number = self._numbering.number(choice.index)
+                taken = self._choices[choice.index] = Taken(Choice(index=number))
             if choice.delta.get("tool_calls"):
-                renumbered = self._number(taken, choice.delta) or renumbered
+                mended = self._number(taken, choice.delta) or mended
             taken.add(choice)
-        if renumbered:
+        if mended:
             self.data = shapes.with_deltas(regular)
+        if self._numbering.moved:
+            self._renumber(regular)
         return ends
+
+    def _renumber(self, regular: Regular) -> None:
+        """Give the choices of a chunk the numbers that they have here."""
+        for choice in regular.body.choices:
+            choice.index = self._choices[choice.index].choice.index
+        self.data = renumbered(self.data, regular)
 
     def _number(self, taken: Taken, delta: dict[str, Any]) -> bool:
         """Put the pieces of tool calls into OpenAI's way; tells whether they were not."""
@@ -246,11 +280,12 @@ class Streamed:
 
     def captured(self) -> list[Captured]:
         """All chunks as one reply, choice by choice."""
-        choices = [self._choices[index] for index in sorted(self._choices)] or [Taken(Choice())]
+        choices = sorted(self._choices.values(), key=lambda taken: taken.choice.index)
+        choices = choices or [Taken(Choice())]
         for taken in choices:
             if taken.said or taken.choice.finish_reason is not None:
                 taken.message = Raw(_encode(_whole_message(taken.said)))
-        found = _captured(self._whole, choices, self._spoilt)
+        found = _captured(self._whole, choices, self._spoilt or self._numbering.spoilt)
         for one in found:
             one.error = self.error
         return found
@@ -292,7 +327,7 @@ def _share(usage: Usage, found: list[Captured]) -> None:
 
 def _choice(body: Body, taken: Taken) -> Captured:
     choice, ids = taken.choice, taken.ids
-    prompt = body.prompt_token_ids if taken.prompt is None else taken.prompt
+    prompt = taken.prompt or body.prompt_token_ids
     found = Captured(
         choice=choice.index if 0 <= choice.index < MAX_CHOICE else 0,
         message=taken.message,
@@ -300,7 +335,9 @@ def _choice(body: Body, taken: Taken) -> Captured:
         id=body.id,
         closed=choice.finish_reason in CLOSED and not isinstance(choice.stop_reason, str),
     )
-    if ids is None or prompt is None:
+    # Only the engine's count can tell that those of all words are among ids that came late.
+    unsure = taken.late_ids and (body.usage is None or body.usage.completion_tokens is None)
+    if ids is None or not prompt or taken.lacks_ids or unsure:
         found.untrainable = "no_token_ids"
         return found
     try:
@@ -318,6 +355,8 @@ def _choice(body: Body, taken: Taken) -> Captured:
         found.completion = Completion(ids=sampled, logprobs=_little(values))
     else:
         found.untrainable = "length_mismatch"
+    if taken.went_on:
+        found.untrainable = found.untrainable or "went_on"
     return found
 
 

@@ -1,6 +1,11 @@
 """A stream's message, put together from the deltas of its chunks."""
 
-from typing import Any
+from typing import Any, Final
+
+from odradek.proxy.shapes import TEXTS
+
+WORDS: Final = (*TEXTS, "tool_calls", "function_call")
+"""What of a message was sampled."""
 
 
 def merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -19,6 +24,11 @@ def merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
             message[name] = _merged(before, value)
         elif value is not None or name not in message:
             message[name] = value
+
+
+def says(delta: dict[str, Any]) -> bool:
+    """Whether a chunk's delta holds something that was sampled."""
+    return any(map(delta.get, WORDS))
 
 
 def _merge_calls(calls: list[Any], deltas: list[Any]) -> None:

@@ -37,9 +37,11 @@ class Relay:
         self._spoke = False
         self._call = call
         dialect = call.ask.dialect
-        self._streamed = capture.Streamed(dialect.read, call.ask.digest)
+        self._streamed = capture.Streamed(dialect.read, call.ask.digest, call.ask.choices)
         self._stream = dialect.stream(call.ask)
         self._holding = False
+        self._done = False
+        """The engine has said that its stream is over: no client reads on."""
         self._broken = ""
         self._line = line or Line(call)
 
@@ -90,14 +92,16 @@ class Relay:
 
     def _piece(self, event: sse.ServerEvent) -> bytes:
         data, streamed = event.data, self._streamed
-        if streamed.error:
-            return b""  # nothing that follows an error may look like a good end
-        if data is None:
-            return b""  # a gateway's own sign of life: it would begin the response, as ours do late
+        if data is None or self._done or streamed.error:
+            # A gateway's own sign of life would begin the response, as ours do late. Nothing that
+            # follows an error may look like a good end, and what follows the end no client reads.
+            return b""
         if not data.startswith(b"{") and data.strip() in ENDING:
             # An event without data is none, and clients fail on it.
-            self._holding = self._holding or data.strip() == sse.DONE
-            return self._stream.feed(DONE, NOTHING) if data.strip() else b""
+            if data.strip() != sse.DONE:
+                return b""
+            self._holding = self._done = True
+            return self._stream.feed(DONE, NOTHING)
         if self._call.ttft_ms is None:
             self._call.ttft_ms = self._call.ms()
         # From the first end on everything waits: many clients stop reading at a finish reason.

@@ -36,6 +36,9 @@ TEXTS: Final = ("content", "refusal", *REASONING)
 TOKENS: Final = ("token_ids", "prompt_token_ids")
 COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 
+UNSURE: Final = "choices"
+"""Why a reply is not trained on of which nobody knows what its agent has seen."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -193,6 +196,8 @@ def _mended(data: bytes, reader: Reader, seed: str | None) -> Regular:
         elif "text" not in choice:
             _message(choice, f"{value['id']}:{seed}:{choice['index']}")
     if len({choice["index"] for choice in value["choices"]}) < len(value["choices"]):
+        if seed is None:
+            spoilt = spoilt or UNSURE  # translated dialects show one of them
         for place, choice in enumerate(value["choices"] if seed is not None else ()):
             choice["index"] = place
     clean = _encode(value)

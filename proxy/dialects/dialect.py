@@ -113,6 +113,11 @@ class Ask(Struct, frozen=True, kw_only=True):
         """Whether nothing has to be taken out of the reply."""
         return self.logprobs and self.token_ids and self.weight_versions
 
+    @property
+    def choices(self) -> int:
+        """How many choices it asks for."""
+        return self.n * (len(self.prompts) or 1)
+
     def of(self, choice: int) -> "Ask":
         """The request that this choice answers."""
         if not self.prompts:

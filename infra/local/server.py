@@ -26,6 +26,9 @@ FREE_DISK: Final = 256 * 1024 * 1024
 """Bytes that must be free below the data folder before we start."""
 CWD: Final = Path("/proc/self/cwd")
 """On Linux: a process' own folder by a name in ASCII, whatever the folder is called."""
+NO_CLASS: Final = "Could not find or load main class"
+FEW: Final = 256
+"""Open files with which Kafka cannot do its work."""
 TAIL: Final = 6
 """How many lines of the log an error quotes."""
 
@@ -289,11 +292,17 @@ def _died(server: Server) -> BrokerDied | PortInUse | NoDisk:
     last = f"Its log ends:\n{tail(server.log)}\n({server.log})"
     if "Address already in use" in text:
         return PortInUse(f"another process listens on {server.bootstrap_servers}. {last}")
-    if "Too many open files" in text:
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    # Below some dozens Java cannot even open its jars, and says that it has no such class.
+    if "Too many open files" in text or (NO_CLASS in text and limit < FEW):
         return BrokerDied(
             f"Kafka may open no more than {limit} files here: raise the limit "
             f"(`ulimit -n 4096`, or `nofile` of the container). {last}"
+        )
+    if "Failed to acquire lock" in text:
+        return BrokerDied(
+            f"another Kafka uses {server.folder}: end the other `odradek up`, or `odradek kafka "
+            f"stop`, or go on with that one (ODRADEK_KAFKA_BOOTSTRAP_SERVERS). {last}"
         )
     if "No space left on device" in text:
         return NoDisk(f"no space left below {server.folder}. {last}")

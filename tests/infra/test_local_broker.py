@@ -159,6 +159,25 @@ def test_the_log_tells_why_a_server_ended(tmp_path, said, expected):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "limit", "advice"),
+    [
+        ("java.io.IOException: Too many open files", 100, "no more than 100 files"),
+        ("java.io.IOException: Too many open files", 4096, "no more than 4096 files"),
+        ("Error: Could not find or load main class kafka.Kafka", 16, "no more than 16 files"),
+        ("Error: Could not find or load main class kafka.Kafka", 4096, "Kafka ended before"),
+        ("KafkaException: Failed to acquire lock on file .lock in /d", 4096, "another Kafka uses"),
+    ],
+)
+def test_the_next_step_is_said(monkeypatch, tmp_path, said, limit, advice):
+    """A limit that a shell or a container has set, and a second broker of one folder."""
+    monkeypatch.setattr("resource.getrlimit", lambda what: (limit, limit))
+    dead = server.Server(tmp_path, 1, 2)
+    dead.log.write_text(f"{said}\n")
+    with pytest.raises(BrokerDied, match=advice):
+        server.wait_until_ready(dead, lambda: False, 5)
+
+
 def test_a_full_disk_is_refused_before_the_start(monkeypatch, tmp_path):
     """With less than 256 MiB free nothing is started."""
     monkeypatch.setattr(server, "FREE_DISK", 2**62)

@@ -95,19 +95,25 @@ def held(trainer):
     }  # fmt: skip
 
 
-def test_all_that_may_be_changed_between_two_starts_holds_in_the_second(groups, bench, resume):
+@pytest.mark.parametrize("back", [False, True], ids=["there", "back"])
+def test_all_that_may_be_changed_between_two_starts_holds_in_the_second(
+    groups, bench, resume, back
+):
     """Changed all at once, the parts of the resumed trainer are those of one that began so."""
-    first = bench(groups, max_steps=1, name="run", weight_decay=0.1)
+    before, after = {"weight_decay": 0.1, "max_steps": 3}, HOLD
+    if back:
+        before, after = after, before
+    first = bench(groups, name="run", **{**before, "max_steps": 1})
     first.trainer.run()
     folder = checkpoint.newest(first.settings.output_dir)
-    second = bench(groups, name="run", standing=resume(folder), **HOLD)
+    second = bench(groups, name="run", standing=resume(folder), **after)
     assert 3 == second.trainer.run()
-    fresh = bench(groups, name="fresh", **HOLD)
+    fresh = bench(groups, name="fresh", **after)
     fresh.trainer.run()
     assert held(fresh.trainer) == held(second.trainer)
-    before = held(first.trainer)
-    assert before.keys() - {"reference"} <= {
-        part for part, value in held(second.trainer).items() if value != before[part]
+    old = held(first.trainer)
+    assert old.keys() - {"reference"} <= {
+        part for part, value in held(second.trainer).items() if value != old[part]
     }
 
 

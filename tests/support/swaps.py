@@ -166,7 +166,9 @@ class Table:
 def table(engine_url, versions, **settings):
     """Agents before a proxy before an engine."""
     log = MemoryAppender()
-    chosen = ProxySettings(port=0, engine_url=engine_url, shutdown_s=0.1, orphan_s=0, **settings)
+    chosen = ProxySettings(
+        port=0, engine_url=engine_url, shutdown_s=0.1, orphan_s=0, call_s=SLOW_S, **settings
+    )
     thread = LoopThread("agents")
     stack = AsyncExitStack()
     proxy = Proxy(chosen, log, keys=[KEY], versions=versions)

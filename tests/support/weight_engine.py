@@ -49,6 +49,8 @@ class WeightServer:
         """Every call of POST, with its query."""
         self.behaves: dict[str, str] = {}
         """By route: it "dies", "hangs" or "refuses" there."""
+        self.answers: dict[str, Any] = {}
+        """By route: what it says there; nothing elsewhere."""
         self.freed = threading.Event()
         outer = self
 
@@ -67,7 +69,8 @@ class WeightServer:
                     return
                 if how != "refuses":
                     engine.post(route, json.loads(body or b"{}"))
-                self._answer({}, 500 if how == "refuses" else 200)
+                said = outer.answers.get(route, {})
+                self._answer(said, 500 if how == "refuses" else 200)
 
             def do_GET(self) -> None:
                 if outer.behaves.get("GET") == "hangs":
@@ -78,7 +81,7 @@ class WeightServer:
                     label = str(engine.version) if engine.version else "default"
                     self._answer({"weight_version": label}, 200)
 
-            def _answer(self, body: dict[str, Any], status: int) -> None:
+            def _answer(self, body: Any, status: int) -> None:
                 data = json.dumps(body).encode()
                 with suppress(ConnectionError):
                     self.send_response(status)

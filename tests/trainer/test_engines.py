@@ -79,6 +79,32 @@ def test_an_engine_is_paused_until_its_cache_is_reset_under_all_requests(weights
         ] == server.asked
 
 
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        ({"success": False}, 1),
+        ({"success": False, "reason": "blocks are held"}, 1),
+        ({"success": True}, 0),
+        ({"success": None}, 0),
+        ({}, 0),
+        (None, 0),
+        ("success", 0),
+        ([{"success": False}], 0),
+    ],
+    ids=str,
+)
+def test_an_engine_that_says_that_it_kept_its_cache_is_named_once(weights, caplog, said, lines):
+    """It goes on with the new weights: whatever is salted does not read what is kept."""
+    with WeightServer() as server, engines(server.url) as found:
+        server.answers["/reset_prefix_cache"] = said
+        for version in (1, 2):
+            assert {server.url: version} == found.swap(weights(version), version)
+        assert not server.engine.paused
+    named = [line for line in caplog.messages if "has not reset its prefix cache" in line]
+    assert lines == len(named)
+    assert all(server.url in line for line in named)
+
+
 def test_a_dead_engine_of_two_is_gone_on_without(weights):
     """At once, however patient the trainer is with an engine that is alone."""
     with WeightServer() as server, engines(dead(), server.url, timeout_s=1000) as found:

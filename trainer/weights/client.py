@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -22,6 +23,8 @@ RESET: Final = {"reset_running_requests": "true", "reset_external": "true"}
 """Without the first, a reset does nothing while any request holds a block, as each that is kept
 over the pause does, and answers 200 all the same; the second is for caches outside the engine. The
 proxy salts its calls with the version besides, which needs no reset to succeed."""
+
+log = logging.getLogger("odradek")
 
 
 class EngineClient(Protocol):
@@ -65,6 +68,7 @@ class HttpEngine:
         self.url = url
         self._quiet_s = quiet_s
         self._at = at
+        self._keeps_cache = False
 
     async def answers(self) -> None:
         """See `EngineClient`."""
@@ -91,19 +95,32 @@ class HttpEngine:
         await self._post("/collective_rpc", json=reload)
         self._at("reloaded_before_version")
         await self._post("/update_weight_version", json={"new_version": str(version)})
-        await self._post("/reset_prefix_cache", params=RESET)
+        self._note_reset(await self._post("/reset_prefix_cache", params=RESET))
         await self._post("/resume")
 
-    async def _post(self, path: str, **request: Any) -> None:
+    def _note_reset(self, said: Any) -> None:
+        """Say, once, that an engine keeps its cache. It goes on: salted calls do not read that."""
+        kept = isinstance(said, dict) and said.get("success") is False
+        if kept and not self._keeps_cache:
+            log.warning(
+                "the engine at %s has not reset its prefix cache (success: false): calls without "
+                "cache_salt may read what older weights computed; send all calls through the proxy",
+                self.url,
+            )
+        self._keeps_cache = kept
+
+    async def _post(self, path: str, **request: Any) -> Any:
+        """What it answers. Raises EngineDown or EngineRefused."""
         within_s = LOAD_S if path == "/collective_rpc" else min(self._quiet_s, LOAD_S)
         status, said = await self._ask("POST", path, within_s, **request)
         if status == 404 and path == "/update_weight_version":
-            return  # an engine older than version spans: the proxy infers versions
+            return said  # an engine older than version spans: the proxy infers versions
         if not 200 <= status < 300:
             raise EngineRefused(
                 f"the engine at {self.url} answered {status} to {path}: "
                 f"{str(said)[:200]!r} (vLLM needs VLLM_SERVER_DEV_MODE=1)"
             )
+        return said
 
     async def _ask(
         self, method: str, path: str, within_s: float, **request: Any

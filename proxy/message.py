@@ -41,10 +41,16 @@ def _merge_calls(calls: list[Any], deltas: list[Any]) -> None:
             index = len(calls)
         if index == len(calls):
             calls.append({})
-        function = calls[index].pop("function", {})
-        new = part.pop("function", None)
-        calls[index].update({name: value for name, value in part.items() if value is not None})
-        calls[index]["function"] = _merged(function, new if isinstance(new, dict) else {})
+        call = calls[index]
+        function, new = call.pop("function", None), part.pop("function", None)
+        for name, value in part.items():
+            if isinstance(value, dict) and isinstance(before := call.get(name), dict):
+                call[name] = _merged(before, value)
+            elif value is not None:
+                call[name] = value
+        new = new if isinstance(new, dict) else {}
+        if function or new or not isinstance(call.get("custom"), dict):
+            call["function"] = _merged(function or {}, new)
 
 
 def _merged(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

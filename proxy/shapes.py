@@ -26,6 +26,7 @@ from odradek.proxy.body import (
     harmless,
 )
 from odradek.proxy.finish import ENDS, ending, in_string
+from odradek.proxy.toolcalls import TEXTS as CALLS
 from odradek.proxy.toolcalls import text_of, whole_calls, whole_number
 from odradek.schemas.codec import check_depth
 from odradek.schemas.errors import InvalidRecord
@@ -57,10 +58,16 @@ class _Function(Struct):
     arguments: str
 
 
+class _Custom(Struct):
+    name: str
+    input: str
+
+
 class _Call(Struct):
     id: str
     type: str
     function: _Function | None = None
+    custom: _Custom | None = None
     index: int | None = None
 
 
@@ -158,8 +165,17 @@ def _is_regular(choice: Choice) -> bool:
         said = _said.decode(choice.message)
     except UNREADABLE:
         return False
-    calls = enumerate(said.tool_calls or ())
-    return all(call.id and call.index in {None, place} for place, call in calls)
+    calls = said.tool_calls
+    if not calls:
+        return True
+    if len(calls) > 1 and len({call.id for call in calls}) < len(calls):
+        return False
+    return all(
+        call.id
+        and call.index in {None, place}
+        and (call.type not in CALLS or getattr(call, call.type) is not None)
+        for place, call in enumerate(calls)
+    )
 
 
 def _distinct(choices: list[Choice]) -> bool:

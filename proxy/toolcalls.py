@@ -2,19 +2,28 @@
 
 OpenAI's servers give each call an index, count from 0, and send id and name once, in the call's
 first piece. Others give every call the index 0, begin at 1, leave index or id out, repeat id and
-name in each piece, make an id anew for each, or send arguments as an object. What comes out here is
+name in each piece, make an id anew for each, give several calls one id, or send arguments as an
+object or null. What comes out here is
 OpenAI's way, so clients, the log and the translators read the same. ollama#15457, litellm#5231
 """
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+TEXTS: Final = {"function": "arguments", "custom": "input"}
+"""What a call holds, by its type, and where in it the model's text is."""
+
 
 class Piece(Struct):
     """What a piece of a stream says of a call."""
+
+    kind: str
+    """Which of `TEXTS` it is."""
+    held: dict[str, Any]
+    """What it says of the function, or of the text's tool."""
 
     index: int | None
     """As the engine counts; None where it does not."""
@@ -45,13 +54,20 @@ class Call(Struct):
             return False
 
     def is_followed_by(self, piece: Piece) -> bool:
-        """Whether a piece without an id begins another call of the same index."""
+        """Whether a piece of the same index, its id the same or none, begins another call."""
         if not piece.name or not self.name:
             return False
         if piece.name == self.name:
             return bool(piece.arguments) and self.complete
+        if piece.id:
+            return self.complete
         # A name may come in pieces, but not once its arguments have begun.
         return piece.typed or bool(self.arguments)
+
+    def is_repeated_by(self, piece: Piece) -> bool:
+        """Whether a piece says the whole call again, as some gateways do at a call's end."""
+        same = bool(self.ids) and (not piece.id or piece.id in self.ids)
+        return same and bool(piece.arguments) and piece.arguments == "".join(self.arguments)
 
 
 class ToolCalls:
@@ -66,11 +82,16 @@ class ToolCalls:
         self._calls: list[Call] = []
         self._early = ""
         """An id that came before the name and the arguments of its call."""
+        self._again: tuple[int, Piece] | None = None
+        """A name that was said again behind a whole call: another one, if arguments follow."""
+        self._fresh = 0
+        """How many calls there were when the chunk came."""
 
     def mended(self, pieces: list[Any]) -> list[Any]:
         """The pieces of one chunk, in OpenAI's way; the list itself where they are that already."""
         found = []
         same = True
+        self._fresh = len(self._calls)
         for place, piece in enumerate(pieces):
             told = self._mended(piece, place if len(pieces) > 1 else None)
             if told is None:
@@ -83,42 +104,49 @@ class ToolCalls:
     def _mended(self, given: Any, place: int | None) -> dict[str, Any] | None:
         if not isinstance(given, dict):
             return None
-        function = given.get("function")
-        if not isinstance(function, dict):
-            if any(isinstance(value, dict) for value in given.values()):
-                return given  # another kind of tool than functions
-            function = {}
-        piece = read(given, function, place)
+        if not any(isinstance(given.get(kind), dict) for kind in TEXTS) and any(
+            isinstance(value, dict) for value in given.values()
+        ):
+            return given  # another kind of tool
+        piece = read(given, place)
         if not piece.id and piece.name and self._early:
             piece.id, self._early = self._early, ""
         at = self._place(piece)
         if at is None:
-            return self._begun(given, function, piece)
+            return self._begun(given, piece)
         call = self._calls[at]
+        return None if self._is_void(piece, call, at) else _added(given, piece, call, at)
+
+    def _is_void(self, piece: Piece, call: Call, at: int) -> bool:
+        """Whether a piece adds nothing to its call; an id or a name may be for what comes."""
+        if piece.name and piece.name == call.name and call.complete:
+            if not piece.arguments:
+                self._again = at, piece
+            return not piece.arguments or call.is_repeated_by(piece)
         other = bool(call.ids) and piece.id not in call.ids
         if piece.id and other and not piece.name and not piece.arguments:
             self._early = piece.id
-            return None
-        return _added(given, function, piece, call, at)
+            return True
+        return False
 
-    def _begun(self, given: dict[str, Any], function: Any, piece: Piece) -> dict[str, Any]:
+    def _begun(self, given: dict[str, Any], piece: Piece) -> dict[str, Any]:
         """The first piece of a call."""
         at = len(self._calls)
+        named = bool(piece.id) and all(piece.id not in call.ids for call in self._calls)
         ids = {piece.id} if piece.id else set()
         arguments = [piece.arguments] if piece.arguments else []
         self._calls.append(Call(piece.index, ids, piece.name, arguments))
-        told = {
-            **given,
-            "index": at,
-            "id": piece.id or made_up(self._seed, at),
-            "type": given.get("type") or "function",
-            "function": {**function, "name": piece.name},
-        }
-        return _spelt(told, piece)
+        id_ = piece.id if named else made_up(self._seed, at)
+        return {**given, "index": at, "id": id_, **_held(given, piece)}
 
     def _place(self, piece: Piece) -> int | None:
         """Which call the piece goes on with; None for a new one."""
         at = self._latest(piece.index)
+        again, self._again = self._again, None
+        if again is not None and again[0] == at and piece.arguments:
+            # The name belonged to what comes now.
+            piece.name, piece.id = again[1].name, piece.id or again[1].id
+            return None
         if piece.id:
             return self._named(piece, at)
         if at is None:
@@ -126,14 +154,21 @@ class ToolCalls:
             last = len(self._calls) - 1
             goes_on = last >= 0 and not piece.name and not self._calls[last].complete
             return last if goes_on else None
-        return None if self._calls[at].is_followed_by(piece) else at
+        call = self._calls[at]
+        if call.is_repeated_by(piece):
+            return at
+        # No engine names a call twice in one chunk.
+        twice = at >= self._fresh and piece.name == call.name != ""
+        return None if twice or call.is_followed_by(piece) else at
 
     def _named(self, piece: Piece, at: int | None) -> int | None:
         """The same for a piece with an id."""
         known = [place for place, call in enumerate(self._calls) if piece.id in call.ids]
         for place in reversed(known):
-            if piece.index is None or self._calls[place].index in {None, piece.index}:
-                return place
+            call = self._calls[place]
+            if piece.index is None or call.index in {None, piece.index}:
+                goes_on = call.is_repeated_by(piece) or not call.is_followed_by(piece)
+                return place if goes_on else None
         if known and not piece.name:
             return known[-1]
         if at is None:
@@ -153,22 +188,36 @@ class ToolCalls:
         return None
 
 
-def read(given: dict[str, Any], function: dict[str, Any], place: int | None) -> Piece:
+def read(given: dict[str, Any], place: int | None) -> Piece:
     """What a piece says; `place` counts where the engine does not."""
+    kind = "function"
+    if not isinstance(given.get(kind), dict) and isinstance(given.get("custom"), dict):
+        kind = "custom"
+    held = given.get(kind)
+    held = held if isinstance(held, dict) else {}
     index = whole_number(given.get("index"))
-    named, name = given.get("id"), function.get("name")
+    named, name = given.get("id"), held.get("name")
     return Piece(
+        kind=kind,
+        held=held,
         index=place if index is None else index,
         id=named if isinstance(named, str) else "",
         name=name if isinstance(name, str) else "",
-        arguments=text_of(function.get("arguments")),
+        arguments=text_of(held.get(TEXTS[kind])),
         typed=bool(given.get("type")),
     )
 
 
-def _added(
-    given: dict[str, Any], function: dict[str, Any], piece: Piece, call: Call, at: int
-) -> dict[str, Any]:
+def _held(given: dict[str, Any], piece: Piece) -> dict[str, Any]:
+    """The type of a call, and what it holds, said in full."""
+    kind = given.get("type")
+    return {
+        "type": kind if kind and kind not in TEXTS else piece.kind,
+        piece.kind: {**piece.held, "name": piece.name, TEXTS[piece.kind]: piece.arguments},
+    }
+
+
+def _added(given: dict[str, Any], piece: Piece, call: Call, at: int) -> dict[str, Any]:
     """A further piece of a call: its id was said, and so was a name that is repeated."""
     told = {**given, "index": at}
     if not piece.typed:
@@ -176,39 +225,33 @@ def _added(
     if piece.id:
         told.pop("id", None)
         call.ids.add(piece.id)
+    held = piece.held
     if piece.name and piece.name == call.name:
-        function = {name: value for name, value in function.items() if name != "name"}
+        held = {name: value for name, value in held.items() if name != "name"}
     else:
         call.name += piece.name
     if piece.arguments:
         call.arguments.append(piece.arguments)
-    if "function" in given:
-        told["function"] = function
-    return _spelt(told, piece)
-
-
-def _spelt(told: dict[str, Any], piece: Piece) -> dict[str, Any]:
-    """The same, its arguments text."""
-    function = told.get("function") or {}
-    if not isinstance(function.get("arguments"), str | None):
-        told["function"] = {**function, "arguments": piece.arguments}
+    if piece.kind in given:
+        if not isinstance(held.get(TEXTS[piece.kind]), str | None):
+            held = {**held, TEXTS[piece.kind]: piece.arguments}
+        told[piece.kind] = held
     return told
 
 
 def whole_calls(calls: list[Any], seed: str) -> list[Any]:
     """The calls of a whole message, in OpenAI's way."""
-    told = []
+    told: list[Any] = []
+    ids: set[str] = set()
     for place, call in enumerate(one for one in calls if isinstance(one, dict)):
-        named = call.get("id")
-        id_ = named if isinstance(named, str) and named else made_up(seed, place)
-        made = {**call, "id": id_, "type": call.get("type") or "function"}
+        piece = read(call, None)
+        id_ = piece.id if piece.id and piece.id not in ids else made_up(seed, place)
+        ids.add(id_)
+        made = {**call, "id": id_, "type": call.get("type") or piece.kind}
         if "index" in call:
             made["index"] = place
-        function = call.get("function")
-        if isinstance(function, dict) or made["type"] == "function":
-            function = function if isinstance(function, dict) else {}
-            piece = read(call, function, None)
-            made["function"] = {**function, "name": piece.name, "arguments": piece.arguments}
+        if piece.held or made["type"] in TEXTS:
+            made |= _held(call, piece)
         told.append(made)
     return told
 

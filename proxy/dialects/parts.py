@@ -10,7 +10,7 @@ from msgspec import Struct
 from odradek.proxy.body import Body, Choice
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.shapes import REASONING
-from odradek.proxy.toolcalls import text_of
+from odradek.proxy.toolcalls import TEXTS, text_of
 
 MAX_CALLS: Final = 1024
 """Tool calls of one reply."""
@@ -63,11 +63,12 @@ def of(said: dict[str, Any]) -> Iterator[Part]:
         if not isinstance(call, dict):
             continue
         index = call.get("index", place)
-        function = call.get("function")
+        kind = "custom" if isinstance(call.get("custom"), dict) else "function"
+        function = call.get(kind)
         function = function if isinstance(function, dict) else {}
         yield Part(
             "tool",
-            text_of(function.get("arguments")),
+            text_of(function.get(TEXTS[kind])),
             index if isinstance(index, int) and 0 <= index < MAX_CALLS else place,
             _text(call, "id"),
             _text(function, "name"),

@@ -60,10 +60,13 @@ def said(message):
     """What a message in the form of chats says: reasoning, text and calls."""
     names = ("reasoning", "reasoning_content", "thinking")
     thought = next((message[name] for name in names if message.get(name)), "")
-    calls = [
-        (call["function"]["name"], spelt(call["function"].get("arguments")))
-        for call in message.get("tool_calls") or ()
-    ]
+    calls = []
+    for call in message.get("tool_calls") or ():
+        custom = call["type"] == "custom"
+        function = call["custom" if custom else "function"]
+        assert isinstance(function["input" if custom else "arguments"], str)
+        assert bool(call.get("function")) is not custom
+        calls.append((function["name"], spelt(function["input" if custom else "arguments"])))
     return thought, message.get("content") or "", calls
 
 
@@ -122,7 +125,9 @@ def seen(path, told):
             assert isinstance(chunk["choices"], list)
             assert all(isinstance(choice["delta"], dict) for choice in chunk["choices"])
             chunk = {"object": "chat.completion.chunk", **BLANK, "choices": chunk["choices"]}
-            state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+            # The SDK itself validates nothing; its type of a stream's call knows functions only.
+            made = ChatCompletionChunk.construct if b'"custom"' in one else ChatCompletionChunk
+            state.handle_chunk(made(**chunk))
         choice = state.current_completion_snapshot.choices[0]
         message = choice.message.to_dict()
         ids = [call["id"] for call in message.get("tool_calls") or ()]
@@ -191,8 +196,7 @@ def test_turn_and_agent_say_what_the_engine_meant(shape, path, places):
     assert expected == reason
     assert [call["id"] for call in message.get("tool_calls") or ()] == ids
     assert "" not in ids
-    if "one id" not in shape.name:
-        assert len(ids) == len(set(ids))
+    assert len(ids) == len(set(ids))
     seen_early = b"".join(relay.pieces)[: -len(b"".join(relay.held))]
     assert b"[DONE]" not in seen_early
     assert b'"finish_reason": "' not in seen_early.replace(b'":"', b'": "')

@@ -78,6 +78,8 @@ SO = ("", "so", [], "stop", "no_token_ids")
 A, B = '{"x": 1}', '{"y": 2}'
 BOTH = ("", "", [("f", A), ("g", B)], "tool_calls", "no_token_ids")
 ONE = ("", "", [("look", A)], "tool_calls", "no_token_ids")
+BARE = ("", "", [("look", "")], "tool_calls", "no_token_ids")
+TWICE = ("", "", [("f", A), ("f", B)], "tool_calls", "no_token_ids")
 
 
 def text(*chunks):
@@ -293,6 +295,102 @@ SHAPES = [
         calls(call(1, "b", None, B)), *CALL_END], BOTH),
     Shape("one id for all", [calls(call(0, "x", "f", A)), calls(call(1, "x", "g", B)), *CALL_END],
           BOTH, whole_calls(call(0, "x", "f", A), call(1, "x", "g", B))),
+    Shape("one id for all, in pieces", [
+        calls(call(0, "x", "f", "")), calls(call(0, None, None, A)), calls(call(1, "x", "g", "")),
+        calls(call(1, None, None, B)), *CALL_END], BOTH),
+    Shape("one id for all, in pieces that all have it", [
+        calls(call(0, "x", "f", "")), calls(call(0, "x", None, A)), calls(call(1, "x", "g", "")),
+        calls(call(1, "x", None, B)), *CALL_END], BOTH),
+    Shape("one id for all, one function", [calls(call(0, "x", "f", A)), calls(call(1, "x", "f", B)), *CALL_END],
+          TWICE, whole_calls(call(0, "x", "f", A), call(1, "x", "f", B))),
+    Shape("one id for all, in one chunk", [calls(call(0, "x", "f", A), call(1, "x", "g", B)), *CALL_END], BOTH),
+    Shape("one id for all, no index", [calls(call(None, "x", "f", A)), calls(call(None, "x", "g", B)), *CALL_END],
+          BOTH, whole_calls(call(None, "x", "f", A), call(None, "x", "g", B))),
+    Shape("one id and one index for all", [calls(call(0, "x", "f", A)), calls(call(0, "x", "g", B)), *CALL_END],
+          BOTH, whole_calls(call(0, "x", "f", A), call(0, "x", "g", B))),
+    Shape("one id and one index for all, one function", [
+        calls(call(0, "x", "f", A)), calls(call(0, "x", "f", B)), *CALL_END], TWICE,
+        whole_calls(call(0, "x", "f", A), call(0, "x", "f", B))),
+    Shape("one id and one index for all, in pieces", [
+        calls(call(0, "x", "f", "", type="function")), calls(call(0, arguments=A)),
+        calls(call(0, "x", "g", "", type="function")), calls(call(0, arguments=B)), *CALL_END], BOTH),
+    Shape("one id and one index for all, one function in pieces", [
+        calls(call(0, "x", "f", "")), calls(call(0, "x", None, A)), calls(call(0, "x", "f", "")),
+        calls(call(0, "x", None, B)), *CALL_END], TWICE),
+    Shape("an id that is an empty text", [calls(call(0, "", "f", A)), calls(call(1, "", "g", B)), *CALL_END],
+          BOTH, whole_calls(call(0, "", "f", A), call(1, "", "g", B))),
+    Shape("an id that is a number", [calls(call(0, 7, "f", A)), calls(call(1, 7, "g", B)), *CALL_END],
+          BOTH, whole_calls(call(0, 7, "f", A), call(1, 7, "g", B))),
+    Shape("a call said again when it is whole", [
+        calls(call(0, "a", "look", "")), calls(call(0, None, None, A)), calls(call(0, "a", "look", A)), *CALL_END],
+        ONE),
+    Shape("a call whose last piece is empty", [
+        calls(call(0, "a", "look", A)), calls(call(0, "a", "look", "")), *CALL_END], ONE),
+    Shape("a call without an id whose last piece is empty", [
+        calls(call(0, None, "look", A, type="function")), calls(call(0, None, "look", "", type="function")),
+        *CALL_END], ONE),
+    Shape("one index, no ids, one function in pieces", [
+        calls(call(0, None, "f", "")), calls(call(0, arguments='{"x"')), calls(call(0, arguments=": 1}")),
+        calls(call(0, None, "f", "")), calls(call(0, arguments='{"y"')), calls(call(0, arguments=": 2}")),
+        *CALL_END], TWICE),
+    Shape("one index, no ids, one function, its type in each first piece", [
+        calls(call(0, None, "f", type="function")), calls(call(0, arguments=A)),
+        calls(call(0, None, "f", type="function")), calls(call(0, arguments=B)), *CALL_END], TWICE),
+    Shape("one index, no ids, one function that is named in each piece", [
+        calls(call(0, None, "f", "")), calls(call(0, None, "f", A)), calls(call(0, None, "f", "")),
+        calls(call(0, None, "f", B)), *CALL_END], TWICE),
+    Shape("one index, no ids, one function in one chunk", [
+        calls(call(0, None, "f", A), call(0, None, "f", B)), *CALL_END], TWICE,
+        whole_calls(call(0, None, "f", A), call(0, None, "f", B))),
+    Shape("one index, no ids, one function, no arguments, in one chunk", [
+        calls(call(0, None, "f", ""), call(0, None, "f", "")), *CALL_END],
+        ("", "", [("f", ""), ("f", "")], *BOTH[3:]), whole_calls(call(0, None, "f", ""), call(0, None, "f", ""))),
+    Shape("one index, no ids, one function, empty objects", [
+        calls(call(0, None, "f", "{}")), calls(call(0, None, "f", "{}")), *CALL_END],
+        ("", "", [("f", "{}"), ("f", "{}")], *BOTH[3:]), whole_calls(call(0, None, "f", "{}"), call(0, None, "f", "{}"))),
+    Shape("one function three times", [
+        *(one for text in (A, B, A) for one in (calls(call(0, None, "f", "")), calls(call(0, arguments=text)))),
+        *CALL_END], ("", "", [("f", A), ("f", B), ("f", A)], *BOTH[3:])),
+    Shape("no index, no ids, one function in pieces", [
+        calls(call(None, None, "f", "")), calls(call(None, None, None, A)), calls(call(None, None, "f", "")),
+        calls(call(None, None, None, B)), *CALL_END], TWICE),
+    Shape("null arguments", [
+        calls({"index": 0, "id": "a", "type": "function", "function": {"name": "look", "arguments": None}}), *CALL_END,
+    ], BARE, whole_calls({"id": "a", "type": "function", "function": {"name": "look", "arguments": None}})),
+    Shape("no arguments", [calls(call(0, "a", "look", type="function")), *CALL_END],
+          BARE, whole_calls(call(None, "a", "look", type="function"))),
+    Shape("empty arguments", [calls(call(0, "a", "look", "")), *CALL_END],
+          BARE, whole_calls(call(None, "a", "look", ""))),
+    Shape("null arguments in each piece", [
+        calls(*({"index": 0, "id": one, "function": {"name": name, "arguments": None}}
+                for one, name in (("a", "look"), (None, None)))), *CALL_END], BARE),
+    Shape("custom calls", [
+        calls({"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": A}}),
+        calls({"index": 1, "id": "b", "type": "custom", "custom": {"name": "g", "input": B}}), *CALL_END,
+    ], BOTH, whole_calls({"id": "a", "type": "custom", "custom": {"name": "f", "input": A}},
+                         {"id": "b", "type": "custom", "custom": {"name": "g", "input": B}})),
+    Shape("custom calls in pieces", [
+        calls({"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": ""}}),
+        calls({"index": 0, "custom": {"input": '{"x"'}}), calls({"index": 0, "custom": {"input": ": 1}"}}),
+        calls({"index": 1, "id": "b", "type": "custom", "custom": {"name": "g", "input": None}}),
+        calls({"index": 1, "custom": {"name": None, "input": B}}), *CALL_END], BOTH),
+    Shape("custom calls that share an index", [
+        calls({"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": A}}),
+        calls({"index": 0, "id": "b", "type": "custom", "custom": {"name": "g", "input": B}}), *CALL_END,
+    ], BOTH, whole_calls({"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": A}},
+                         {"index": 0, "id": "b", "type": "custom", "custom": {"name": "g", "input": B}})),
+    Shape("custom calls without ids", [
+        calls({"type": "custom", "custom": {"name": "f", "input": A}}),
+        calls({"type": "custom", "custom": {"name": "g", "input": B}}), *CALL_END,
+    ], BOTH, whole_calls({"type": "custom", "custom": {"name": "f", "input": A}},
+                         {"type": "custom", "custom": {"name": "g", "input": B}})),
+    Shape("a custom call of null", [
+        calls({"index": 0, "id": "a", "type": "custom", "custom": {"name": "look", "input": None}}), *CALL_END,
+    ], BARE, whole_calls({"id": "a", "type": "custom", "custom": {"name": "look", "input": None}})),
+    Shape("a custom call and a function", [
+        calls({"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": A}, "function": None}),
+        calls(call(1, "b", "g", "")), calls({"index": 1, "function": {"arguments": B}, "custom": None}), *CALL_END,
+    ], BOTH, whole_calls({"id": "a", "type": "custom", "custom": {"name": "f", "input": A}}, call(None, "b", "g", B))),
     Shape("name in pieces", [
         calls(call(0, "a", "lo", type="function")), calls(call(0, None, "ok")), calls(call(0, None, None, A)),
         *CALL_END], ONE),

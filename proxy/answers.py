@@ -49,6 +49,9 @@ def taken(
         found = [capture.unreadable(error)]
     else:
         if not found[0].error:
+            # Clients read what calls itself something else as text.
+            if not headers.get("Content-Type", "").startswith("application/json"):
+                headers = headers | JSON
             return found, Answer(status=status, headers=headers, chunks=(told,))
         words = regular.body.error != NULL or not regular.body.choices
     told = (

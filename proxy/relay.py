@@ -56,13 +56,24 @@ class Relay:
         return Answer(status=status, headers=headers, chunks=tuple(self.pieces), streamed=True)
 
     async def take(self, upstream: Incoming, headers: dict[str, str]) -> None:
-        """Take in a good answer as it comes, whole ones as streams of one chunk."""
-        if upstream.streams:
-            self._line.headers = headers
-            while chunk := await upstream.more():
+        """Take in a good answer as it comes, whole ones as streams of one chunk.
+
+        What it calls itself is what its bytes are, as a rule, and where not, these decide.
+        """
+        chunk = await upstream.more()
+        while chunk and sse.is_stream(chunk, declared=upstream.streams) is None:
+            if not (more := await upstream.more()):
+                break
+            chunk += more
+        if sse.is_stream(chunk, declared=upstream.streams):
+            # What the agent gets is a stream of its dialect's type, whatever the engine's is.
+            self._line.headers = headers if upstream.streams else headers | self._line.headers
+            while chunk:
                 await self.feed(chunk)
+                chunk = await upstream.more()
         else:
-            for data in shapes.chunks(await upstream.read(), self._call.ask.dialect.read):
+            chunk += await upstream.read()
+            for data in shapes.chunks(chunk, self._call.ask.dialect.read):
                 await self.feed(sse.event(data))
         await self.feed(b"\n\n" if self.parser.rest else b"")
         self.finish()

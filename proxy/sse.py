@@ -16,9 +16,28 @@ MAX_EVENT: Final = 16 * 1024 * 1024
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
+_FIELD: Final = re.compile(rb"(?:data|event|id|retry)? ?:")
+"""What the first line of a stream begins with."""
+LONGEST_NAME: Final = 6
+"""Bytes of the longest such name, with its colon."""
 DONE: Final = b"[DONE]"
 COMMENT: Final = b": ping\n\n"
 """A sign of life that no client takes for a part of a reply."""
+
+
+def is_stream(begun: bytes, *, declared: bool) -> bool | None:
+    """Whether bytes begin a stream of events; None while they are too few to tell.
+
+    Args:
+        begun: The first bytes of an answer.
+        declared: Whether it calls itself one: then only JSON is none.
+    """
+    text = begun.lstrip(_BOM + b" \t\r\n")
+    if text.startswith((b"{", b"[")):
+        return False
+    if not text or (not declared and len(text) < LONGEST_NAME):
+        return None
+    return declared or _FIELD.match(text) is not None
 
 
 class ServerEvent(Struct, frozen=True, gc=False):

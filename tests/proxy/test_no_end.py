@@ -26,7 +26,11 @@ class Scripted(StubEngine):
     wire = b""
     body = b""
     breaks = False
+    step = 0
+    """In how many bytes at a time it sends a stream; 0 for all at once."""
     status = 200
+    kind = ""
+    """What it calls its answer, where that is not what it is."""
     pause = None
     """What the answer waits for behind its wire."""
 
@@ -44,14 +48,17 @@ class Scripted(StubEngine):
             return web.Response(body=self.body, status=self.status)
         if not self.calls[-1].get("stream") or (self.body and not self.wire):
             if not self.breaks:
-                return web.Response(body=self.body, content_type="application/json")
+                kind = self.kind or "application/json"
+                return web.Response(body=self.body, headers={"Content-Type": kind})
             response = web.StreamResponse(headers={"Content-Length": "999"})
             await response.prepare(request)
             await response.write(b"{")
         else:
-            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            kind = self.kind or "text/event-stream"
+            response = web.StreamResponse(headers={"Content-Type": kind, "X-Request-Id": "r1"})
             await response.prepare(request)
-            await response.write(self.wire)
+            for at in range(0, len(self.wire), self.step or len(self.wire)):
+                await response.write(self.wire[at : at + (self.step or len(self.wire))])
         if self.pause is not None:
             await self.pause.wait()
             await response.write(event(chunk(finish="abort")))
@@ -403,6 +410,69 @@ async def test_a_whole_reply_to_who_asked_for_a_stream_becomes_one(make, path):
         assert ("", "stop") == (turn.error, turn.reply.finish_reason)
         engine.body = b'{\n "error": {\n "message": "out of memory"}}'
         status, _, answer = await bench.post(target, asked(path, True), token=bench.token())
+        assert (502, True) == (status, b"out of memory" in answer)
+
+
+KINDS = ["text/plain", "application/json", "application/octet-stream", "application/x-ndjson", "text/html; charset=utf-8",
+         "application/stream+json", "multipart/mixed", "TEXT/EVENT-STREAM", "nonsense"]  # fmt: skip
+BEGINNINGS = [
+    b"",
+    b"\n\n",
+    b": hm\n\n",
+    b"event: message\n",
+    b"id: 1\n",
+    b"retry: 5\n",
+    b"\xef\xbb\xbf",
+    b":\n",
+    b"\r\n",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_under_another_type_is_one(make, path, kind):
+    """However it begins and comes; its agent gets it under the type of its own."""
+    engine = Scripted()
+    async with listening(engine.app()) as url, make(engine_url=url) as bench:
+        _, engine.wire = spoken(path, "stop")
+        if path != "/completions":
+            engine.wire = event(chunk({"content": "so"})) + engine.wire
+        wire, engine.kind = engine.wire + DONE, kind
+        target = address(path, True)
+        for place, begun in enumerate(BEGINNINGS):
+            engine.wire, engine.step = begun + wire, (0, 1, 3)[place % 3]
+            status, headers, answer = await bench.post(
+                target, asked(path, True), token=bench.token()
+            )
+            assert (200, "text/event-stream") == (
+                status,
+                headers["Content-Type"].split(";")[0].lower(),
+            )
+            assert ("r1", b"so") == (headers["X-Request-Id"], joined(answer, True))
+        assert {("", "stop")} == {(turn.error, turn.reply.finish_reason) for turn in bench.turns()}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/event-stream; charset=utf-8", *KINDS])
+async def test_a_whole_reply_under_another_type_is_one(make, path, kind, stream):
+    """Agents get JSON as JSON, and as a stream where they asked for one."""
+    engine = Scripted()
+    async with listening(engine.app()) as url, make(engine_url=url) as bench:
+        engine.body, _ = spoken(path, "stop")
+        engine.kind = kind
+        target = address(path, stream)
+        for before in (b"", b"\n", b" \r\n\t"):
+            engine.body = before + engine.body
+            status, headers, answer = await bench.post(
+                target, asked(path, stream), token=bench.token()
+            )
+            kind = "text/event-stream" if stream else "application/json"
+            assert (200, kind) == (status, headers["Content-Type"].split(";")[0])
+            assert b"so" in joined(answer, stream)
+        assert {("", "stop")} == {(turn.error, turn.reply.finish_reason) for turn in bench.turns()}
+        engine.body = b'{\n "error": {\n "message": "out of memory"}}'
+        status, _, answer = await bench.post(target, asked(path, stream), token=bench.token())
         assert (502, True) == (status, b"out of memory" in answer)
 
 

@@ -173,6 +173,8 @@ class Calls:
         if not call.ask.stream:
             return await self._served(call)
         line = call.line = Line(call, silence_s=self.silence_s)
+        line.headers = answers.headers(line.headers, call.ask)
+        line.watch(line.overdue)
         try:
             return await self._served(call)
         except ProxyError as error:
@@ -244,7 +246,6 @@ class Calls:
                 return await self._answered(call, heard.status, captured, answer)
 
     async def _stream(self, call: Call, line: Line) -> web.StreamResponse:
-        line.headers = answers.headers(line.headers, call.ask)
         line.watch(call.had)
         while True:
             relay = Relay(call, line)

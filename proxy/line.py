@@ -3,8 +3,8 @@
 Watchdogs of agents and the balancers before them end a call on which nothing has come for 20 to
 60 s, and a model may think that long. So while nothing else goes out, a ping does, which no client
 takes for a part of the reply. It begins the response: from there on the call has no status to end
-with. So it waits until an engine has the call; behind it another one may still give the reply.
-litellm#32491
+with. So while engines are asked it waits until one has the call; behind it another one may still
+give the reply. litellm#32491
 """
 
 import asyncio
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SILENCE_S: Final = 10.0
 """For so long an agent hears nothing."""
+PATIENT: Final = 1.2
+"""Of it, how much more goes by in which only we are waited for: the log is given up after 10 s."""
 AGAIN_S: Final = 1.0
 """How often we look whether a sign of life may go out that is overdue."""
 
@@ -52,6 +54,13 @@ class Line:
         self._timer: asyncio.TimerHandle | None = None
         self._sign: asyncio.Task[None] | None = None
 
+    def overdue(self) -> bool:
+        """Whether one may go out before an engine is asked: while the log is, or a prompt is made.
+
+        A little later than any other, so that a log which takes nothing is a status all the same.
+        """
+        return self._call.ms() >= 1000 * PATIENT * self._silence_s
+
     def has_begun(self) -> bool:
         """The same, for who asks more than once."""
         return self.begun
@@ -69,7 +78,7 @@ class Line:
             return  # nobody hears it; a retry has a line of its own
         now = time.perf_counter()
         left = self._last + self._silence_s - now
-        if left <= 0 and self._may():
+        if left <= 0 and (self.begun or self._may()):
             self.begun = True
             self._last, left = now, self._silence_s
             if self._sign is None or self._sign.done():

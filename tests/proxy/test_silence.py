@@ -280,9 +280,9 @@ async def test_a_retry_that_waits_for_its_first_try_hears_something(soon, engine
         assert told(path, seen)
 
 
-async def left(bench, path, engine):
+async def left(bench, path, engine, **more):
     """A first try whose client leaves while the engine is at it."""
-    first = asyncio.create_task(whole_stream(bench, path))
+    first = asyncio.create_task(whole_stream(bench, path, **more))
     await engine.entered.wait()
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -290,8 +290,8 @@ async def left(bench, path, engine):
     await bench.until(lambda: call.gone)
 
 
-async def whole_stream(bench, path):
-    async with asking(bench, path) as answer:
+async def whole_stream(bench, path, **more):
+    async with asking(bench, path, **more) as answer:
         return await answer.content.read()
 
 

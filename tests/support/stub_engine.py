@@ -98,6 +98,8 @@ class StubEngine:
         self.head = asyncio.Event()
         self.head.set()
         self.entered = asyncio.Event()
+        self.renders = asyncio.Event()
+        self.renders.set()
         self.version = 7
         self.infos = 0
         self.template = prompt_ids
@@ -147,6 +149,7 @@ class StubEngine:
         """VLLM's route: a chat request as ids."""
         asked = await request.json()
         self.rendered.append(asked)
+        await self.renders.wait()
         if self.mode == "no_render":
             return web.json_response({"error": {"message": "Not Found"}}, status=404)
         answer = asked.get("add_generation_prompt", True)

@@ -84,7 +84,7 @@ class Branches:
 
     def media(self, turn_id: str, messages: list[Raw], kept: int) -> int | None:
         """Which of these messages is the first that is more than text; `kept` are that turn's."""
-        for leaf in self._leaves:
+        for leaf in self._leaves if turn_id else ():
             if leaf.turn_id == turn_id and leaf.media is not None and leaf.media < kept:
                 return leaf.media
         at = media.first(messages[kept:])
@@ -92,7 +92,7 @@ class Branches:
 
     def sampling(self, turn_id: str, said: dict[str, Any]) -> dict[str, Any]:
         """What a turn on that one records of its sampling: nothing where it is the same."""
-        alike = any(
+        alike = bool(turn_id) and any(
             leaf.turn_id == turn_id and leaf.sampling == said and complete(said)
             for leaf in self._leaves
         )

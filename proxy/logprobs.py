@@ -193,9 +193,9 @@ def _tops(said: bytes) -> dict[str, float]:
 
 def doubt(mode: Mode | None, sampling: Mapping[str, Any]) -> str:
     """Why a reply of such an engine cannot be trained on, "" if it can."""
-    harmless = mode in {None, Mode.PROCESSED} or (
-        mode is Mode.UNPROVED and number(sampling.get("temperature")) == WARM
-    )
+    if mode is None or mode is Mode.PROCESSED:
+        return ""
+    harmless = mode is Mode.UNPROVED and number(sampling.get("temperature")) == WARM
     return "" if harmless else "logprobs_mode"
 
 

@@ -55,6 +55,10 @@ FREE: Final = frozenset({"arguments", "args", "function", "input"})
 """Fields of a part that a call's arguments are in: a name in them is the agent's own."""
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, False)
 
+HEAD: Final = 64
+"""Bytes in which a message's role stands, and where its text begins."""
+
+_SAYING: Final = REQUESTED | HOLDERS
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -68,7 +72,7 @@ def first(messages: Sequence[Raw]) -> int | None:
 
 def holds(message: Raw) -> bool:
     """Whether a message holds media; what is no message holds none."""
-    if message == NULL:
+    if message == NULL or _is_plain(bytes(message)):
         return False
     try:
         fields = _fields.decode(message)
@@ -81,8 +85,26 @@ def holds(message: Raw) -> bool:
     return any(_named(name, fields[name]) for name in fields.keys() - PLAIN)
 
 
+def _is_plain(message: bytes) -> bool:
+    """Whether a message is a role and one text without quotes, of which nothing is to be parsed.
+
+    It is JSON: so where a comma and a colon stand between the first quotes, and the last one before
+    the end is the first in the text, none of them is an escaped one.
+    """
+    parts = message[:HEAD].split(b'"', 6)
+    if len(parts) < 7 or (parts[1], parts[5]) != (b"role", b"content"):
+        return False
+    if parts[4].strip() != b"," or not parts[6].startswith((b':"', b': "')):
+        return False
+    begins = min(len(message), HEAD) - len(parts[6]) + parts[6].index(b'"') + 1
+    ends = message.find(b'"', begins)
+    return message[ends + 1 :].strip() == b"}"
+
+
 def requested(fields: dict[str, Raw]) -> bool:
     """Whether some fields beside the messages hold media."""
+    if _SAYING.isdisjoint(fields):
+        return False
     return any(_read(fields[name]) not in EMPTY for name in REQUESTED & fields.keys()) or any(
         _somewhere(_read(fields[name])) for name in HOLDERS & fields.keys()
     )
@@ -90,6 +112,8 @@ def requested(fields: dict[str, Raw]) -> bool:
 
 def _named(name: str, value: Raw) -> bool:
     """Whether a field that few messages have holds media: by its name, or by a name within it."""
+    if value == NULL:
+        return False
     if name in FIELDS:
         return _read(value) not in EMPTY
     return bytes(value)[:1] in (b"{", b"[") and _somewhere(_read(value))

@@ -93,6 +93,11 @@ class Member:
         """It answers, be it with an error: the engine is there."""
         self._breaker.reset()
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what it serves, and that it does not lag."""
+        return self.behind_since is None and not self.serving.doubtful
+
     async def settle(self, clock: Callable[[], float]) -> None:
         """Ask an engine that may have been started anew, or that lags, what it serves now."""
         if self.serving.doubtful:

@@ -257,15 +257,19 @@ class Pool:
         first = None
         while True:
             over = self._clock() >= end
-            known = await self._settled(episode)
-            known = [member for member in known if member.engine.url not in tried] or known
-            candidates = [member for member in known if member not in broken] or known
-            failed = [one for url, one in self._members.items() if one in broken or url in tried]
+            candidates = known = self._only or await self._settled(episode)
+            failed: list[Member] = []
+            if tried or broken:
+                known = [member for member in known if member.engine.url not in tried] or known
+                candidates = [member for member in known if member not in broken] or known
+                every = self._members.items()
+                failed = [one for url, one in every if one in broken or url in tried]
             for member in candidates:
                 last = over and member is candidates[-1]
-                await member.settle(self._clock)
-                if not over and self._is_too_old(member, failed):
-                    continue
+                if not member.settled:
+                    await member.settle(self._clock)
+                    if not over and self._is_too_old(member, failed):
+                        continue
                 first = first or member
                 attempt.begins(member.engine.connect_s)
                 try:

@@ -28,8 +28,10 @@ def taken(fields: dict[str, Raw]) -> str:
 
     Raises BadRequest.
     """
+    if NAME not in fields:
+        return ""
     own = field(fields, NAME, _str)
-    fields.pop(NAME, None)
+    del fields[NAME]
     if own == "":
         raise BadRequest(f"{NAME}: some text, or nothing at all", param=NAME)
     return "" if own is None else fingerprint(own.encode())
@@ -42,7 +44,8 @@ def of(version: int, own: str) -> str:
 
 def salted(body: bytes, version: int, own: str) -> bytes:
     """A request, a JSON object with members and without a salt, with one."""
-    return b"%b,%b:%b}" % (body[:-1], _KEY, _encode(of(version, own)))
+    said = _encode(of(version, own))
+    return b"".join((memoryview(body)[:-1], b",", _KEY, b":", said, b"}"))
 
 
 def unsaid(error: str) -> str:

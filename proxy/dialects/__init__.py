@@ -30,12 +30,13 @@ GOOGLES: Final = tuple(root + version for root in ("", *ROOTS) for version in VE
 """Where Google's paths may begin, too."""
 
 
+_ENDS: Final = (*(end for end in DIALECTS if end.startswith(":")), ":countTokens")
+
+
 def is_googles(request: web.Request) -> bool:
     """Whether an address is one of Google's."""
     path = request.path
-    return any(f"{version}/" in path for version in VERSIONS) or path.endswith(
-        (*(end for end in DIALECTS if end.startswith(":")), ":countTokens")
-    )
+    return any(f"{version}/" in path for version in VERSIONS) or path.endswith(_ENDS)
 
 
 def dialect_of(request: web.Request) -> Dialect:

@@ -65,8 +65,8 @@ def _refuse_rendering(said: Raw) -> None:
 def _refuse_tensors(messages: bytes) -> None:
     """Parts such as `image_embeds` are tensors, too."""
     # Escapes can spell any name, so what has some is looked at, too.
-    escaped = b"\\" in messages and b"\\u" in messages
-    if not escaped and b"_embeds" not in messages:
+    escaped = messages.find(b"\\") >= 0 and messages.find(b"\\u") >= 0
+    if not escaped and messages.find(b"_embeds") < 0:
         return
     for place, message in enumerate(msgspec.json.decode(messages)):
         content = message.get("content") if isinstance(message, dict) else None

@@ -81,7 +81,7 @@ def settle(fields: dict[str, Raw], training: Training) -> dict[str, Any]:
             if value is not None:
                 said[name] = value
     for name, raw in training.raws.items():
-        if fields.get(name, NULL) == NULL:
+        if name not in fields or fields[name] == NULL:
             fields[name] = raw
             said[name] = training.values[name]
     if training.lacks:

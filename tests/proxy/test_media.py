@@ -85,6 +85,36 @@ NAMES = [
     "pixel_values", "pixel_values_videos", "video", "videos", "video_urls", "audio_urls",
     "fileUrl", "file_urls", "file_ids", "fileData", "experimental_attachments",
 ]  # fmt: skip
+TAIL = ',"images":["x"]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"role":"user","content":"a"}',
+        '{"role": "user", "content": "a" }',
+        '{"role":"user","content":"a","image_url":"u"}',
+        '{"role":"user","content":"a\\"}"' + TAIL,
+        '{"role":"user","content":"a\\\\"' + TAIL,
+        '{"role":"user\\",\\"content\\":\\"","content":"a"' + TAIL,
+        '{"role":"user","content":""' + TAIL,
+        '{"role":"user","content":["image"]' + TAIL,
+        '{"role":"user","content":[{"type":"image","image":"u"}]}',
+        '{"role":"user","content":{"type":"image","image":"u"}}',
+        '{"role":"content","image":"content"}',
+        '{"role":["u"],"content":"a"' + TAIL,
+        '{"role":"' + "u" * 60 + '","content":"a"' + TAIL,
+        '{"role":"user","content":"' + "a" * 90 + '"' + TAIL,
+        '{"role":"user","content":"' + "a" * 90 + '"}',
+        '{"role":"user","content":"a"}' + " " * 70,
+    ],
+)
+def test_a_message_that_looks_plain_is_one(text):
+    """What is told from a message's first bytes and its last is what its fields tell."""
+    fields = json.loads(text)
+    content = fields.get("content")
+    expected = not isinstance(content, str | None) and content != ["image"]
+    assert (expected or bool(fields.keys() & media.FIELDS)) == media.holds(Raw(text.encode()))
 
 
 @pytest.mark.parametrize("field", NAMES)

@@ -190,6 +190,18 @@ def test_arrays_survive_the_round_trip(ids, floats):
     assert floats == unpack_floats(pack_floats(floats)).tolist()
 
 
+@pytest.mark.parametrize("before", ["", '"' + "x" * 2000 + '",'], ids=["short", "long"])
+@pytest.mark.parametrize("bracket", ["[]", "{}"])
+def test_depth_has_the_same_bound_in_short_and_in_long_texts(before, bracket):
+    """As deep as the limit passes, beside any number of shallow ones, and one deeper does not."""
+    opening, closing = bracket if bracket == "[]" else ('{"a":', "}")
+    for depth, shallow in ((3, 0), (3, 9), (2, 1)):
+        text = "[" + before + f"{bracket}," * shallow + opening * depth + "1" + closing * depth
+        codec.check_depth(f"{text}]".encode(), depth + 1)
+        with pytest.raises(InvalidRecord, match="too_deep"):
+            codec.check_depth(f"{text}]".encode(), depth)
+
+
 def test_depth_counts_brackets_outside_strings_only():
     """A message full of brackets is no nesting bomb."""
     text = '\\"' + "[{" * 500 + '"'

@@ -96,7 +96,7 @@ def translate(fields: dict[str, Raw], terms: Terms) -> Translated:
     plain = kinds.count(FUNCTION) == len(kinds) and SEARCH not in fields
     if kinds and CHOICE in fields:
         plain = plain and not _is_odd(bytes(fields[CHOICE]))
-    if plain and b'"custom"' not in bytes(fields.get("messages", NULL)):
+    if plain and bytes(fields.get("messages", NULL)).find(b'"custom"') < 0:
         return None, ()
     absent = Absent(terms.hosted)
     return _translate(fields, kinds, absent, terms.memory), absent.names

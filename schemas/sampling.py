@@ -27,6 +27,8 @@ values at which they change nothing. Temperature, whose value is the trainer's, 
 
 COLDEST: Final = 0.05
 """Below it a reply is as good as greedy: no gradient tells anything of it."""
+HOTTEST: Final = 100.0
+"""Above it every token is as likely as any other: a number that high is a slip."""
 
 STRICT: Final = "tools.strict"
 """Under this name a turn records that some tool was `strict`: engines hold its arguments to a

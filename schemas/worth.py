@@ -4,19 +4,21 @@ A judge's rewards may be any numbers. Where a bound on them is needed, 0 to 1 is
 judges give.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
 
+from odradek.schemas import sampling
 from odradek.schemas.events import Task
-from odradek.schemas.numbers import number
+from odradek.schemas.numbers import number, single
 
 DEFAULT_COMPONENT: Final = "reward"
 """What a task waits for that names no component; its weight is 1."""
 LONGEST: Final = 256
 """Characters of a component's name; no reward has a longer one."""
-GREEDY: Final = 0.05
-"""Temperatures below are no sampling."""
+HEAVIEST: Final = 1e30
+"""Of all weights of a task together; a sum of rewards beyond could be no float."""
 
 
 class Fault(Struct, frozen=True):
@@ -34,6 +36,12 @@ def weights(task: Task) -> dict[str, float]:
 
 def fault(task: Task) -> Fault | None:
     """Why nobody should carry a task out: it would teach the wrong thing, or never be rewarded."""
+    if sum(map(abs, weights(task).values())) > HEAVIEST:
+        return Fault(
+            "bad_weight",
+            f"the weights in rewards are too large: together they may be {HEAVIEST:g}, and rewards "
+            "are only compared, so divide all of them by the same number",
+        )
     for name, weight in weights(task).items():
         if not 0 < len(name) <= LONGEST:
             return Fault(
@@ -55,7 +63,7 @@ def doubts(task: Task) -> list[str]:
     """Why a training task may teach nothing, each in a line; none for an evaluation."""
     if task.purpose != "train":
         return []
-    return [line for line in (_alone(task), _flat(task), _failing(task), *_alike(task)) if line]
+    return [line for line in (_alone(task), _flat(task), _failing(task), *_drawn(task)) if line]
 
 
 def _alone(task: Task) -> str:
@@ -83,15 +91,34 @@ def _failing(task: Task) -> str:
     )
 
 
-def _alike(task: Task) -> list[str]:
-    """Ways of sampling in which the samples of a group come out equal."""
-    found = []
-    heat = task.sampling.get("temperature")
-    if isinstance(heat, int | float) and heat < GREEDY:
-        found.append(f"sampling.temperature is {heat:g}: all samples of a group are alike")
+def _drawn(task: Task) -> list[str]:
+    """Ways of sampling from which nothing is learned."""
+    found = [*_untrainable(task)]
     if task.sampling.get("seed") is not None and task.group_size > 1:
         found.append("sampling.seed is set: all samples of a group draw the same numbers")
     return found
+
+
+def _untrainable(task: Task) -> Iterator[str]:
+    """Why replies to such calls are refused, whatever the proxy's own `sampling` is."""
+    said = {name: single(value) for name, value in task.sampling.items()}
+    given = said.get("temperature")
+    heat = sampling.number(given)
+    if given is not None and (heat is None or not 0 <= heat < float("inf")):
+        yield "sampling.temperature is no temperature: engines refuse the calls; give a number"
+    elif heat is not None and heat < sampling.COLDEST:
+        yield (
+            f"sampling.temperature is {heat:g}: all samples of a group are alike, and below "
+            f"{sampling.COLDEST:g} replies are refused"
+        )
+    elif heat is not None and heat > sampling.HOTTEST:
+        yield f"sampling.temperature is {heat:g}: every token is as likely as any other"
+    for name in said:
+        if sampling.bends(name, said):
+            yield (
+                f"sampling.{name} cuts or bends what the policy samples from, so these replies are "
+                "refused (`sampling`): leave it out of training tasks"
+            )
 
 
 def _best(task: Task) -> float:

@@ -24,6 +24,11 @@ FAULTS = [
     ({"rewards": {"": 1.0}}, "bad_component", "0 characters"),
     ({"rewards": {"c" * 257: 1.0}}, "bad_component", "257 characters"),
     ({"rewards": {"": 1.0}, "purpose": "eval"}, "bad_component", "0 characters"),
+    ({"rewards": {"a": -1e308, "b": -1e308}}, "bad_weight", "weights in rewards"),
+    ({"rewards": {"a": 1e308, "b": 1e308}}, "bad_weight", "weights in rewards"),
+    ({"rewards": {"a": 1e308, "b": -1e308}, "failure_reward": 0.0}, "bad_weight", "too large"),
+    ({"rewards": {"a": 10**300, "b": 1}, "purpose": "eval"}, "bad_weight", "too large"),
+    ({"rewards": {"a": -1e40}}, "bad_weight", "too large"),
 ]
 """(fields, reason, what the line holds)."""
 FAULTLESS = [
@@ -71,6 +76,34 @@ DOUBTS = [
     ({"sampling": {"temperature": 0}}, "sampling.temperature is 0"),
     ({"sampling": {"temperature": 0.01}}, "sampling.temperature is 0.01"),
     ({"sampling": {"seed": 0}}, "sampling.seed is set"),
+    ({"sampling": {"temperature": "0.01"}}, "sampling.temperature is 0.01"),
+    ({"sampling": {"temperature": False}}, "sampling.temperature is 0"),
+    ({"sampling": {"temperature": -1}}, "sampling.temperature is no temperature"),
+    ({"sampling": {"temperature": "hot"}}, "sampling.temperature is no temperature"),
+    ({"sampling": {"temperature": "nan"}}, "sampling.temperature is no temperature"),
+    ({"sampling": {"temperature": "inf"}}, "sampling.temperature is no temperature"),
+    ({"sampling": {"temperature": [1]}}, "sampling.temperature is no temperature"),
+    ({"sampling": {"temperature": 1e308}}, "sampling.temperature is 1e+308"),
+    ({"sampling": {"temperature": 101}}, "sampling.temperature is 101"),
+    *(
+        ({"sampling": {name: value}}, f"sampling.{name}")
+        for name, value in {
+            "top_p": 0.9,
+            "top_k": 20,
+            "min_p": 0.1,
+            "presence_penalty": 0.5,
+            "frequency_penalty": -0.5,
+            "repetition_penalty": 1.1,
+            "logit_bias": {"5": 1},
+            "response_format": {"type": "json_object"},
+            "tool_choice": "required",
+            "structured_outputs": {"regex": "a+"},
+            "guided_json": {"type": "object"},
+            "min_tokens": 5,
+            "best_of": 4,
+            "some_new_sampler": 0.5,
+        }.items()
+    ),
 ]
 """(fields, what the only doubt says)."""
 
@@ -96,9 +129,28 @@ def test_an_evaluation_is_not_doubted(fields):
         {"rewards": {"game": 1.0, "cost": -0.1}, "failure_reward": -0.1},
         {"failure_reward": 0.5},
         {"sampling": {"temperature": 1.0, "seed": None}},
-        {"sampling": {"temperature": "hot"}},
+        {"sampling": {"temperature": 0.7, "max_tokens": 5, "top_p": 1, "top_k": -1}},
+        {"sampling": {"stop": ["\n"], "reasoning_effort": "low", "tool_choice": "auto"}},
     ],
 )
 def test_a_task_that_teaches_is_not_doubted(fields):
     """No line without a reason."""
     assert [] == doubts(task(**fields))
+
+
+def test_each_field_that_bends_what_is_sampled_has_its_line():
+    """And the way out, which is the same for all of them."""
+    lines = doubts(task(sampling={"top_p": 0.9, "temperature": 0.01, "min_p": 0.1}))
+    assert ["sampling.temperature", "sampling.top_p", "sampling.min_p"] == [
+        line.split()[0] for line in lines
+    ]
+    assert all("refused" in line and "leave it out" in line for line in lines[1:])
+
+
+def test_what_is_advised_can_be_done():
+    """The number in the line is one that a task can hold, and with it there is no fault."""
+    for weights in ({"a": -1e29, "b": -1e29}, {"a": -1e-320}, {"a": -0.123456789}):
+        found = fault(task(rewards=weights))
+        advised = float(found.detail.partition('"failure_reward": ')[2].split()[0])
+        assert fault(task(rewards=weights, failure_reward=advised)) is None
+        assert advised <= sum(weights.values())

@@ -1,12 +1,22 @@
 """Settings of the agent host and of the dispatcher."""
 
-from pydantic import AliasChoices, Field
+from typing import Annotated
+
+from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.addresses import Root
+from odradek.infra.checked import Checked, KafkaName, Name
+from odradek.schemas.topics import NAME
 
 
-class AgentSettings(BaseSettings):
+def _agent(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError("must be up to 63 letters, digits, - and _: topics carry it")
+    return value
+
+
+class AgentSettings(Checked, BaseSettings):
     """Settings of an agent host, from `ODRADEK_AGENT_*`."""
 
     model_config = SettingsConfigDict(
@@ -18,7 +28,7 @@ class AgentSettings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    name: str = "agent"
+    name: Annotated[str, AfterValidator(_agent)] = "agent"
     """The agent's name: tasks say it, and topics carry it."""
     concurrency: int = Field(default=8, ge=1)
     """How many runs go on at once."""
@@ -28,7 +38,7 @@ class AgentSettings(BaseSettings):
     """Tokens, prompts and replies, that it is good for; 0 as above."""
     queue: int = Field(default=1000, ge=1)
     """How many requests of a partition may wait before that partition is paused."""
-    instance: str | None = None
+    instance: KafkaName | None = None
     """A name that outlives restarts, unlike that of any other replica: with it, a restarted host
     comes back to its partitions at once instead of after the session timeout."""
     proxy_url: Root = Field(
@@ -36,7 +46,9 @@ class AgentSettings(BaseSettings):
         validation_alias=AliasChoices("proxy_url", "ODRADEK_PROXY_URL"),
     )
     """Where agents and hosts reach the proxy."""
-    policy: str = Field(default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY"))
+    policy: Name = Field(
+        default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY")
+    )
     """The model name that agents are told where the task names none."""
     max_attempts: int = Field(default=2, ge=1)
     """Attempts at a sample whose runs we lost, where the request does not say."""
@@ -44,11 +56,11 @@ class AgentSettings(BaseSettings):
     """How long runs may go on after SIGTERM before they are given up for another attempt."""
     fenced: bool = True
     """Begin runs in transactions, so that a host that lost a partition without noticing cannot."""
-    reply_prefix: str = "a2a.replies."
+    reply_prefix: KafkaName = "a2a.replies."
     """Reply addresses must be topics that begin so."""
 
 
-class DispatchSettings(BaseSettings):
+class DispatchSettings(Checked, BaseSettings):
     """Settings of the dispatcher, from `ODRADEK_DISPATCH_*`."""
 
     model_config = SettingsConfigDict(
@@ -68,5 +80,5 @@ class DispatchSettings(BaseSettings):
     """False: no trainer runs, so training groups are counted until they are closed."""
     max_attempts: int = Field(default=2, ge=1)
     """Attempts at a sample whose runs are lost through no fault of the agent."""
-    instance: str | None = None
+    instance: KafkaName | None = None
     """A name that outlives restarts; see the agent host."""

@@ -1,13 +1,24 @@
 """Addresses in settings: where to listen, and where servers of ours are."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
 from odradek.infra.surroundings import host_of
 
-Host = Annotated[str, AfterValidator(lambda host: host.strip().strip("[]"))]
+BROKER: Final = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s/@:\[\]?#]+)(:\d+)?")
+
+
+def _host(text: str) -> str:
+    host = text.strip().strip("[]")
+    if not host or re.search(r"[\s/@,]", host):
+        raise ValueError("must be one address of this machine: 127.0.0.1")
+    return host
+
+
+Host = Annotated[str, AfterValidator(_host)]
 """An address to listen on; IPv6 with brackets or without, since addresses of servers have them."""
 
 
@@ -39,9 +50,24 @@ def roots(text: str) -> tuple[str, ...]:
             raise ValueError(
                 "holds a credential, which would be printed (the proxy has engine_key)"
             )
+        if re.search(r"[\s?#]", url):
+            raise ValueError("holds a space, a ? or a #: write http://127.0.0.1:8000")
         if not host_of(url) or not _port(url):
             raise ValueError("names no host, or a port that is none: http://127.0.0.1:8000")
     return tuple(dict.fromkeys(found))
+
+
+def brokers(text: str) -> str:
+    """Brokers, comma separated, each once; "" names none.
+
+    Raises ValueError, which never quotes an address.
+    """
+    if not text:
+        return ""
+    found = dict.fromkeys(part.strip() for part in text.split(","))
+    if not all(BROKER.fullmatch(one) and _port(f"kafka://{one}") for one in found):
+        raise ValueError("must be host:port of one or more brokers, comma separated, and no more")
+    return ",".join(found)
 
 
 def _port(url: str) -> bool:

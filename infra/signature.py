@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.infra.checked import Checked
 from odradek.infra.errors import ProjectError
 from odradek.schemas.codec import Headers, header
 
@@ -20,7 +21,7 @@ HEADER: Final = "odradek-signature"
 SHORTEST_KEY: Final = 32
 
 
-class JudgeSettings(BaseSettings):
+class JudgeSettings(Checked, BaseSettings):
     """Keys of judges whose rewards are signed."""
 
     model_config = SettingsConfigDict(

@@ -13,6 +13,7 @@ import msgspec
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.infra.checked import Checked
 from odradek.infra.errors import ProjectError, TokenError
 
 AUDIENCE: Final = "odradek-proxy"
@@ -24,7 +25,7 @@ LONGEST: Final = 8192
 Scope = Literal["call", "host"]
 
 
-class TokenSettings(BaseSettings):
+class TokenSettings(Checked, BaseSettings):
     """The keys of episode tokens."""
 
     model_config = SettingsConfigDict(

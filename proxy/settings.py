@@ -1,5 +1,6 @@
 """Settings of the proxy."""
 
+import re
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 from typing import Final, Literal
@@ -8,6 +9,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.addresses import Host, roots
+from odradek.infra.checked import Checked, Name
 from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.dialects.tools.hosted import Hosted
@@ -15,8 +17,10 @@ from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.routes import Mapped
 from odradek.schemas.codec import MAX_DEPTH
 from odradek.schemas.events import Timeouts
-from odradek.schemas.sampling import COLDEST
+from odradek.schemas.sampling import COLDEST, HOTTEST
 
+HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+"""Names of headers (RFC 9110)."""
 HOSTS_WAIT_S: Final = Timeouts().seal_s
 """How long agent hosts wait for a seal where the task does not say."""
 
@@ -31,7 +35,7 @@ def on_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-class ProxySettings(BaseSettings):
+class ProxySettings(Checked, BaseSettings):
     """Settings of the proxy, from `ODRADEK_PROXY_*`."""
 
     model_config = SettingsConfigDict(
@@ -63,7 +67,9 @@ class ProxySettings(BaseSettings):
     """How long a call waits for an engine that takes it, while all are busy (429, 503) or away."""
     engine_health_s: float = Field(default=5.0, gt=0)
     """How often each of several engines is asked for its health."""
-    policy: str = Field(default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY"))
+    policy: Name = Field(
+        default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY")
+    )
     """Whose versions on rl.policies.v1 hold for replies in which the engine names none."""
     auth: Literal["required", "none"] = "required"
     """Whether calls need a signed token; "none" is for one's own machine, on loopback only."""
@@ -76,7 +82,7 @@ class ProxySettings(BaseSettings):
     """What becomes of calls whose client cuts or bends the distribution (top_p, penalties, forms of
     reply, forced tools, ...): `refuse`, they are served as asked, and the trainer refuses their
     replies; `force`, the client's fields give way to the distribution that is trained on."""
-    temperature: float = Field(default=1.0, ge=COLDEST, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=COLDEST, le=HOTTEST, allow_inf_nan=False)
     """At which calls are sampled whose client names no temperature; under `sampling = force`, all
     of them. What a task's own `sampling` says goes before it."""
     models: dict[str, Mapped] = {}
@@ -110,7 +116,7 @@ class ProxySettings(BaseSettings):
     """After how long without a call an episode's history leaves the memory."""
     sealed_s: float = Field(default=7200.0, gt=0)
     """How long sealed episodes are remembered, and how long unsealed ones at least."""
-    max_history_bytes: int = Field(default=2 * 1024**3, ge=0)
+    max_history_bytes: int = Field(default=2 * 1024**3, ge=0, le=2**50)
     """Memory for what all episodes keep of their calls, together. Beyond it those used longest ago
     lose their histories, so that their next turns are written whole, and then the replies that a
     `previous_response_id` may name."""
@@ -138,6 +144,13 @@ class ProxySettings(BaseSettings):
     """Tokens of one episode, prompts and replies, after which no further call is taken."""
     shutdown_s: float = Field(default=5.0, ge=0)
     """How long calls in flight may go on after SIGTERM."""
+
+    @field_validator("side_call_header")
+    @classmethod
+    def _header(cls, value: str) -> str:
+        if value and not HEADER.fullmatch(value):
+            raise ValueError("must be a header's name, such as X-Side-Call")
+        return value
 
     @field_validator("models")
     @classmethod

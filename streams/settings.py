@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.infra.checked import Checked, KafkaName
 from odradek.schemas.events import Timeouts
 from odradek.schemas.topics import TURNS
 from odradek.streams.errors import DeadlinesRefused
 
 
-class StreamsSettings(BaseSettings):
+class StreamsSettings(Checked, BaseSettings):
     """Intake, assembler, grouper and reward services share these."""
 
     model_config = SettingsConfigDict(
@@ -24,7 +25,7 @@ class StreamsSettings(BaseSettings):
 
     driver: Literal["kafka", "faust"] = "kafka"
     """What carries a stage: Kafka transactions (exactly once), or Faust (at least once)."""
-    instance: str | None = None
+    instance: KafkaName | None = None
     """A name of this replica that outlives restarts, unlike that of any other replica: with it, a
     restarted process comes back to its partitions at once, not after the session timeout."""
     sources: dict[str, list[str]] = {}

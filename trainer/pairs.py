@@ -19,6 +19,8 @@ LEAST_ROW: Final = 2
 COARSE: Final = 1e-5
 """Learning rates below are lost on weights in bfloat16: eight steps of Adam changed 0.3 % of the
 tiny model's matrices at 1e-6 and 2.7 % at 1e-5, where they changed 97 % in float32."""
+LEAST_CAP: Final = 0.01
+"""Below it truncated importance sampling leaves nothing of a gradient."""
 LONGEST_NAME: Final = 256
 """Characters of a name on the wire."""
 
@@ -59,6 +61,17 @@ def _of_numbers(settings: "TrainerSettings") -> Iterator[str]:
             f"dtype = bfloat16 keeps 8 bits of a weight, and steps of learning_rate "
             f"({settings.learning_rate:g}) are smaller, so hardly a weight would move: set dtype = "
             f"float32, or learning_rate to {COARSE:g} or more"
+        )
+    if 0 < settings.tis < LEAST_CAP:
+        yield (
+            f"tis ({settings.tis:g}) caps the weight of every token near 0, so nothing is learned: "
+            f"give a cap of {LEAST_CAP:g} or more (2 is usual), or 0 to leave it out"
+        )
+    if settings.learning_rate * settings.weight_decay >= 1:
+        yield (
+            f"weight_decay ({settings.weight_decay:g}) at learning_rate "
+            f"({settings.learning_rate:g}) takes all of each weight away in a step: their product "
+            "must be below 1"
         )
     if settings.loss != "cispo" and settings.epsilon_low == settings.epsilon_high == 0:
         yield (

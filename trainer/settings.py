@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.addresses import roots
-from odradek.schemas.sampling import COLDEST
+from odradek.infra.checked import Checked, Seed
+from odradek.schemas.sampling import COLDEST, HOTTEST
 from odradek.schemas.topics import BATCHES
 from odradek.trainer.advantages import Baseline
 from odradek.trainer.consumption import Rules
@@ -16,7 +17,7 @@ from odradek.trainer.pairs import contradictions
 from odradek.trainer.rows import Weigh
 
 
-class TrainerSettings(BaseSettings):
+class TrainerSettings(Checked, BaseSettings):
     """Settings of `odradek train`."""
 
     model_config = SettingsConfigDict(
@@ -54,21 +55,21 @@ class TrainerSettings(BaseSettings):
 
     loss: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"] = "dapo"
     """Policy loss; see docs/train-on-a-gpu.md."""
-    learning_rate: float = Field(default=1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, ge=1e-12, le=1)
     """Of AdamW, constant."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=1000)
     """Of AdamW."""
-    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0.01, le=0.999999999)
     """Of AdamW: how long it remembers squared gradients."""
-    max_grad_norm: float = Field(default=1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0, le=1e9)
     """Gradients longer than this are shortened to it; 0 for no bound."""
     epsilon_low: float = Field(default=0.2, ge=0, le=1)
     """How far below 1 a probability ratio counts."""
-    epsilon_high: float = Field(default=0.28, ge=0)
+    epsilon_high: float = Field(default=0.28, ge=0, le=1e6)
     """How far above 1 a probability ratio counts."""
-    kl: float = Field(default=0.0, ge=0)
+    kl: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the KL term against the model that the run started from."""
-    tis: float = Field(default=0.0, ge=0)
+    tis: float = Field(default=0.0, ge=0, le=1e6)
     """Cap of truncated importance sampling, with which the clip is of the ratio to the weights of
     one step before; 0 leaves it out, 2 is usual."""
     baseline: Baseline = "mean"
@@ -78,9 +79,9 @@ class TrainerSettings(BaseSettings):
     weigh: Weigh = "episode"
     """What weighs the same in the loss: each `episode`, however many sequences it fell into, or
     each `row`, as in TRL."""
-    fixed_length: int = Field(default=256, ge=1)
+    fixed_length: int = Field(default=256, ge=1, le=10_000_000)
     """The constant length of dr_grpo, in tokens."""
-    temperature: float = Field(default=1.0, ge=COLDEST, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=COLDEST, le=HOTTEST, allow_inf_nan=False)
     """Of replies of which the log does not tell it, such as those of older proxies. Where it does,
     each token is compared at its own."""
     truncated: Truncated = "train"
@@ -108,7 +109,7 @@ class TrainerSettings(BaseSettings):
     keep_weights: int = Field(default=6, ge=2)
     """Versions of transferred weights to keep."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,4})?)$")
     """Where to train: `auto`, `cpu`, `cuda`, or `cuda:1` for the second of several GPUs."""
@@ -116,7 +117,7 @@ class TrainerSettings(BaseSettings):
     """Of the weights."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     """Threads of torch on the CPU; 1 where other processes share it."""
 
     @field_validator("engine_urls")

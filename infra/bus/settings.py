@@ -1,17 +1,19 @@
 """Where Kafka is, how to log in, and how this installation names its topics."""
 
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from aiokafka.helpers import create_ssl_context
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.infra.addresses import brokers
+from odradek.infra.checked import Checked
 from odradek.infra.errors import ProjectError
 from odradek.schemas.topics import Topic
 
 
-class BusSettings(BaseSettings):
+class BusSettings(Checked, BaseSettings):
     """Settings of every Kafka client, from `ODRADEK_KAFKA_*` (and `ODRADEK_TOPIC_*`)."""
 
     model_config = SettingsConfigDict(
@@ -24,7 +26,7 @@ class BusSettings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    bootstrap_servers: str = ""
+    bootstrap_servers: Annotated[str, AfterValidator(brokers)] = ""
     """host:port of one or more brokers, comma separated."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How to talk to the brokers."""
@@ -40,10 +42,12 @@ class BusSettings(BaseSettings):
     """Our certificate, where brokers want one."""
     ssl_keyfile: str | None = None
     """The key of our certificate."""
-    replication_factor: int = 1
+    replication_factor: int = Field(default=1, ge=1, le=32767)
     """Copies of each topic that `odradek topics apply` makes."""
     topic_prefix: str = Field(
-        default="", validation_alias=AliasChoices("topic_prefix", "ODRADEK_TOPIC_PREFIX")
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,100}$",
+        validation_alias=AliasChoices("topic_prefix", "ODRADEK_TOPIC_PREFIX"),
     )
     """Goes before topics, groups and transactional ids, so two runs can share a cluster."""
     topic_partitions: int | None = Field(
@@ -52,7 +56,7 @@ class BusSettings(BaseSettings):
         validation_alias=AliasChoices("topic_partitions", "ODRADEK_TOPIC_PARTITIONS"),
     )
     """Partitions of new topics instead of the table's number; never change it later."""
-    session_timeout_ms: int = 6000
+    session_timeout_ms: int = Field(default=6000, ge=100)
     """How long a silent group member keeps its partitions."""
 
     def topic(self, name: str) -> str:

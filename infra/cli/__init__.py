@@ -187,7 +187,9 @@ def _settings_mistake(error: Any) -> str:
     """One line for the first of a settings class' mistakes; values are left out, for secrets."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{error.title}: {where}: {first['msg']}"
+    if not where.isprintable():
+        where = ascii(where)
+    return f"{error.title}: {where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 @click.group(

@@ -173,4 +173,6 @@ def _typed(value: Any) -> Any:
 def _mistake(path: Path, name: str, error: ValidationError) -> ProjectError:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join([name, *(str(part) for part in first["loc"])])
+    if not where.isprintable():
+        where = ascii(where)
     return ProjectError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}")

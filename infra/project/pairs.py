@@ -21,6 +21,7 @@ def contradictions(project: Project) -> Iterator[str]:
     yield from _of_the_engine(project)
     yield from _of_rewards(project)
     yield from _of_attempts(project)
+    yield from _of_temperatures(project)
 
 
 def _of_the_engine(project: Project) -> Iterator[str]:
@@ -67,6 +68,16 @@ def _of_attempts(project: Project) -> Iterator[str]:
         yield f"streams.timeouts, streams.max_attempts: {error}"
     except TypeError as error:  # of a name that is no deadline
         yield f"streams.timeouts: {error}"
+
+
+def _of_temperatures(project: Project) -> Iterator[str]:
+    sampled, assumed = (project.value(name, "temperature") for name in ("proxy", "trainer"))
+    if sampled != assumed and project.given("trainer", "temperature"):
+        yield (
+            f"trainer.temperature ({assumed:g}) does not change how replies are sampled, which is "
+            f"at proxy.temperature ({sampled:g}): give both the same number, or leave the "
+            "trainer's out, which takes each reply's own from the log"
+        )
 
 
 def in_flight(project: Project, tasks: Sequence[Task]) -> str:

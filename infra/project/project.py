@@ -71,6 +71,11 @@ class Project:
         """What holds for a key of a section that stands once."""
         return next(value.value for value in self.entries[section][0].values if value.key == key)
 
+    def given(self, section: str, key: str) -> bool:
+        """Whether somebody has said it."""
+        values = self.entries[section][0].values
+        return next(value.origin for value in values if value.key == key) != "default"
+
     @property
     def work(self) -> Path:
         """Where logs, models and runs of this project go."""

@@ -1,6 +1,7 @@
 """The sections of odradek.toml: what each may hold, and whose settings it becomes."""
 
 import importlib
+import shlex
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,12 +17,14 @@ from pydantic import (
 from pydantic_settings import BaseSettings
 
 from odradek.agents.harnesses import HARNESSES
+from odradek.infra.addresses import root
+from odradek.infra.checked import Checked
 from odradek.infra.errors import NoSuchName
 from odradek.infra.named import parts
 from odradek.schemas.topics import NAME
 
 
-class Section(BaseModel):
+class Section(Checked):
     """Keys of a section that the project itself reads."""
 
     model_config = ConfigDict(
@@ -46,6 +49,20 @@ class EngineSection(Section):
     warm_up_steps: int = Field(default=40, ge=0)
     """Supervised steps of 32 conversations."""
 
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return root(value) if value else value
+
+    @field_validator("vllm_flags")
+    @classmethod
+    def _words(cls, value: str) -> str:
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"cannot be split into words: {error}") from None
+        return value
+
 
 class AgentSection(Section):
     """`[[agents]]`: a function, an A2A executor, a program or a coding agent."""
@@ -60,6 +77,15 @@ class AgentSection(Section):
     """A coding agent: `claude-code`, `codex`, `opencode`, `qwen-code`, `pi` or `gemini-cli`."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Host processes."""
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} cannot name an agent: use up to 63 letters, digits, - and _"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_of_three(self) -> "AgentSection":

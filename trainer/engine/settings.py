@@ -6,9 +6,10 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.addresses import Host
+from odradek.infra.checked import Checked, Seed
 
 
-class EngineSettings(BaseSettings):
+class EngineSettings(Checked, BaseSettings):
     """Settings of `odradek engine`."""
 
     model_config = SettingsConfigDict(
@@ -31,7 +32,7 @@ class EngineSettings(BaseSettings):
     """Port to listen on; 0 takes a free one."""
     policy: str = ""
     """Policy whose newest weights (`rl.policies.v1`) are served; empty: those of the folder."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the sampling."""
     max_batch: int = Field(default=64, ge=1)
     """Requests sampled together."""

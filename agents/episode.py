@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from a2a.server.agent_execution import AgentExecutor
@@ -40,6 +40,7 @@ class EpisodeExecutor(AgentExecutor):
         agent: The agent's name.
         source: Of the events, for CloudEvents.
         fail: Told what went wrong with the log.
+        ending: Whether the host ends; asked with True, it waits a moment for that.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class EpisodeExecutor(AgentExecutor):
         agent: str,
         source: str,
         fail: Fail,
+        ending: Callable[[bool], Awaitable[bool]],
     ) -> None:
         self._inner = inner
         self._runs = runs
@@ -62,6 +64,7 @@ class EpisodeExecutor(AgentExecutor):
         self._agent = agent
         self._source = source
         self._fail = fail
+        self._ending = ending
 
     async def execute(self, context: Any, event_queue: Any) -> None:
         """See the SDK."""
@@ -69,6 +72,10 @@ class EpisodeExecutor(AgentExecutor):
         gate = Gate(event_queue, run)
         try:
             verdict = await self._play(run, context, gate)
+            if verdict.outcome is Outcome.FAILED and await self._ending(verdict.signalled):
+                # What ends us may have ended the agent: a crash would count against its policy.
+                error = f"its host was told to end: {verdict.error}"
+                verdict = Verdict(outcome=Outcome.HOST_LOST, error=error)
             if not run.lost:
                 run.go(State.ENDING)
                 verdict = await self.end(run, verdict)

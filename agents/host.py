@@ -8,6 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -54,6 +55,8 @@ logger = logging.getLogger("odradek")
 
 POLL_MS: Final = 100
 COMMIT_S: Final = 0.25
+DOUBT_S: Final = 1.0
+"""How long after a program's end by a signal ours may come, if one signal was for both."""
 LAST_S: Final = 15.0
 """How long runs may take to end once they were given up."""
 
@@ -99,6 +102,15 @@ class Host:
     def stop(self) -> None:
         """End in good order: no new runs, a short grace for those that go on."""
         self._stop.set()
+
+    async def _ending(self, patient: bool) -> bool:
+        """Whether we are told to end, or, if `patient`, will be in a moment."""
+        if patient:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), DOUBT_S)
+        if self._stop.is_set():
+            self._desk.stopping = True  # the next attempt is for another host
+        return self._stop.is_set()
 
     def fail(self, error: BaseException, ledger: Ledger | None = None) -> None:
         """Give a partition up that went to another host; else end the process.
@@ -168,6 +180,7 @@ class Host:
             agent=name,
             source=self._source,
             fail=self.fail,
+            ending=self._ending,
         )
         self._recovery = Recovery(snapshots, executor)
         return Desk(

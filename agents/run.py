@@ -55,6 +55,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     error: str = ""
+    signalled: bool = False
+    """A program ended of a signal that may have been for its host as well."""
 
     @property
     def ours(self) -> bool:

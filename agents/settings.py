@@ -12,7 +12,7 @@ from odradek.schemas.topics import NAME
 
 def _agent(value: str) -> str:
     if not NAME.fullmatch(value):
-        raise ValueError("must be up to 63 letters, digits, - and _: topics carry it")
+        raise ValueError(f"{value!r} is no agent's name: use up to 63 letters, digits, - and _")
     return value
 
 

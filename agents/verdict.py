@@ -1,5 +1,6 @@
 """What an agent's exception or exit code says about whose doing the end was."""
 
+import signal
 from typing import Final
 
 from odradek.agents.rollout import UpstreamUnavailable
@@ -13,6 +14,11 @@ UNREACHED: Final = frozenset({"APIConnectionError", "APITimeoutError", "Internal
 They are known by name, so that hosts need neither SDK."""
 EX_TEMPFAIL: Final = 75
 """Exit code of sysexits.h: a program that could not reach its model may say so with it."""
+
+ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""What whoever ends a service sends, perhaps to all that belongs to it."""
+SHELL: Final = 128
+"""A shell ends with this and the number of the signal of which its program died."""
 
 
 class Ended(Exception):
@@ -40,7 +46,8 @@ def judge_exit(code: int, tail: str) -> Verdict:
     told = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
     told += f": {tail}" if tail else ""
     outcome = Outcome.UPSTREAM_FAILED if code == EX_TEMPFAIL else Outcome.FAILED
-    return Verdict(outcome=outcome, error=told)
+    signalled = -code in ENDING or code - SHELL in ENDING
+    return Verdict(outcome=outcome, error=told, signalled=signalled)
 
 
 def _unreached(error: BaseException) -> bool:

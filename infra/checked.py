@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
-SHORTEST_S: Final = 0.001
+SHORTEST_S: Final = 1e-9
 LONGEST_S: Final = 366 * 24 * 3600.0
 """A year: a wait beyond is a slip of the pen, and loops cannot count so far."""
 UNITS: Final = {"_s": 1.0, "_ms": 1000.0}

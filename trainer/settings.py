@@ -55,7 +55,7 @@ class TrainerSettings(Checked, BaseSettings):
 
     loss: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"] = "dapo"
     """Policy loss; see docs/train-on-a-gpu.md."""
-    learning_rate: float = Field(default=1e-6, ge=1e-12, le=1)
+    learning_rate: float = Field(default=1e-6, gt=0, le=1)
     """Of AdamW, constant."""
     weight_decay: float = Field(default=0.0, ge=0, le=1000)
     """Of AdamW."""

@@ -21,12 +21,14 @@ from odradek.proxy.logprobs import Mode, Proving, doubt
 from odradek.proxy.pool import MAX_BROKEN, Pool
 from odradek.proxy.refusal import lesser
 from odradek.proxy.upstream import Incoming
-from odradek.schemas.sampling import UNSENT
+from odradek.schemas.sampling import UNSENT, sampling_of
 
 TIMED_OUT: Final = 408
 """The one status of a request's own faults that is none of them: a server gave up on us."""
 REFUSING: Final = frozenset({400, 422})
 """Statuses of an engine that cannot read a request."""
+TOLD: Final = frozenset({"echo", "prompt_logprobs", "top_logprobs"})
+"""Fields of a client that change what log probabilities there are."""
 
 log = logging.getLogger("odradek.proxy")
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -120,15 +122,18 @@ class Asking:
     def _learn(
         self, call: Call, fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]
     ) -> None:
-        """Let later calls have what the engine took, and the turn record it."""
-        known = self.training
-        self._taken, self._lives = known.lessened(before, left), self._engine.lives
+        """Let the turn record what the engine took, and later calls have it."""
+        odd = _is_odd(call.ask, fields)
         call.body = _rewritten(fields, before, left)
         call.ask = msgspec.structs.replace(
             call.ask,
             training=call.ask.training.lessened(before, left),
             sampling=_recorded(call.ask.sampling, before, left),
         )
+        if odd:
+            return
+        known = self.training
+        self._taken, self._lives = known.lessened(before, left), self._engine.lives
         if self._taken != known:
             names = ", ".join(name for name in before if left.get(name) != before[name])
             log.warning("the engine does not take %s as we wrote it: no call has it so", names)
@@ -178,6 +183,15 @@ def _ours(ask: Ask, fields: Mapping[str, Raw]) -> dict[str, Any]:
     return {name: value for name, value in written if ask.sampling.get(name) == value} | {
         name: True for name in FORCED if name in fields and not theirs[name]
     }
+
+
+def _is_odd(ask: Ask, fields: Mapping[str, Raw]) -> bool:
+    """Whether a refusal may come of what the client asks for: then it says nothing of other calls.
+
+    Engines refuse a temperature beside a top_p, or log probabilities of beams and prompts.
+    """
+    said = {name: value for name, value in ask.sampling.items() if name != UNSENT}
+    return bool(sampling_of(said).bent or TOLD & fields.keys())
 
 
 def _rewritten(fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]) -> bytes:

@@ -205,6 +205,33 @@ async def test_a_clients_mistake_is_told_when_ours_is_out_of_the_way(bench, engi
     assert ["min_p" in asked for asked in engine.calls] == [True, False, True, False]
 
 
+ODD = [
+    ({"top_p": 0.5}, "temperature"), ({"top_p": 0.5}, "min_p"), ({"use_beam_search": True}, "top_p"),
+    ({"use_beam_search": True}, "logprobs"), ({"best_of": 3}, "return_token_ids"),
+    ({"prompt_logprobs": 1}, "logprobs"), ({"echo": True}, "logprobs"), ({"colour": "red"}, "min_p"),
+]  # fmt: skip
+
+
+@streams
+@pytest.mark.parametrize(("own", "name"), ODD)
+async def test_what_a_client_asks_for_besides_is_no_reason_for_others_to_lack_a_field(
+    bench, engine, own, name, stream
+):
+    """The engine refuses ours beside it only: that call goes without, and no other one."""
+    (field,) = own
+    engine.refuses = lambda asked: (
+        f"`{field}` and `{name}` cannot be used together"
+        if asked.get(field) == own[field] and name in asked
+        else ""
+    )
+    for more in (own, {}, own):
+        assert 200 == (await call(bench, stream=stream, **more))[0]
+    first, again, plain, last, _ = engine.calls
+    assert [True, False, True, True] == [name in asked for asked in (first, again, plain, last)]
+    assert LEFT_OUT == {one: plain.get(one) for one in LEFT_OUT}
+    assert [False, True, False] == [trainable(turn) for turn in bench.turns()]
+
+
 async def test_null_is_no_wish_of_a_client(bench, engine):
     """An engine that refuses a field refuses its null."""
     engine.refuses = one_by_one("min_p")

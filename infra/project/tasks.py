@@ -70,7 +70,12 @@ def _task(where: str, line: str, *, keep_ids: bool) -> Task:
         raise ProjectError(f"{where}: --keep-ids needs a task_id in every line")
     whole = {"type": "task", "task_id": "-", **found}
     try:
-        task: Task = codec.decode(json.dumps(whole).encode(), Task)
+        text = json.dumps(whole, allow_nan=False, ensure_ascii=False).encode()
+        task: Task = codec.decode(text, Task)
+    except UnicodeEncodeError:
+        raise ProjectError(f"{where}: a text holds half of a pair of surrogates: \\ud800") from None
+    except ValueError:
+        raise ProjectError(f"{where}: a number is not finite, and JSON has none of those") from None
     except InvalidRecord as error:
         raise ProjectError(f"{where}: {error.detail}") from None
     if (wrong := fault(task)) is not None:

@@ -51,7 +51,20 @@ def test_tasks_are_read_with_their_input(tmp_path: Path) -> None:
             "line 2: a task has no 'group_sise'; did you mean 'group_size'",
         ),
         ("[" * 100_000, "line 2 is no JSON"),
-        ('{"agent": "a", "failure_reward": NaN}', "line 2"),
+        *[
+            (f'{{"agent": "a", {field}}}', "line 2: a number is not finite")
+            for field in (
+                '"failure_reward": NaN',
+                '"failure_reward": 1e400',
+                '"input": [-Infinity]',
+                '"rewards": {"c": 1e999}',
+                '"input": {"a": {"b": NaN}}',
+            )
+        ],
+        *[
+            (f'{{"agent": "a", {field}}}', "line 2: a text holds half")
+            for field in (r'"input": "\ud800"', r'"input": {"\udfff": 1}', r'"item": "a\udc00b"')
+        ],
         (
             '{"agent": "a", "rewards": {"c": -0.5}}',
             'line 2: rewards.c .* Add "failure_reward": -0.5',

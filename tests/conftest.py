@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from longest import longest_first
 
 if TYPE_CHECKING:
     from odradek.infra.bus import BusSettings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files begin while there are others to run beside them."""
+    items[:] = longest_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ costs the agent nothing where it is wrong: it is left out, and the turn says why
 """
 
 import json
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -207,9 +208,11 @@ def _mended(data: bytes, reader: Reader, seed: str | None) -> Regular:
     value["choices"] = [choice for choice in found if isinstance(choice, dict)]
     for place, choice in enumerate(value["choices"]):
         spoilt = _choice(choice, place) or spoilt
-        if seed is None:
+        if _of_texts(reader):
+            choice["text"] = _text(_words(choice, "text", "delta", "message", "content")) or ""
+        elif seed is None:
             _delta(choice)
-        elif "text" not in choice:
+        else:
             _message(choice, f"{value['id']}:{seed}:{choice['index']}")
     if len({choice["index"] for choice in value["choices"]}) < len(value["choices"]):
         if seed is None:
@@ -267,8 +270,6 @@ def _choice(choice: dict[str, Any], place: int) -> str:
             choice["stop_reason"] = word["matched"]
         elif in_string(word):
             choice["stop_reason"] = ""  # one of the stop strings; nobody says which
-    if "text" in choice:
-        choice["text"] = _text(choice["text"]) or ""
     logprobs = choice.get("logprobs")
     if logprobs is not None:
         choice["logprobs"] = _logprobs(logprobs) if isinstance(logprobs, dict) else None
@@ -312,14 +313,21 @@ def _usage(usage: Any) -> dict[str, Any] | None:
     return told
 
 
+@cache
+def _of_texts(reader: Reader) -> bool:
+    """Whether a reader is for text completions; what it makes of one says so."""
+    return bool(reader(b'{"choices":[{"text":"so"}]}').choices[0].delta)
+
+
+def _words(choice: dict[str, Any], place: str, *others: str) -> Any:
+    """What a choice says, in whatever place; the other places are empty from then on."""
+    found = [choice.get(place), *(choice.pop(name, None) for name in others)]
+    return next((one for one in found if one is not None), None)
+
+
 def _delta(choice: dict[str, Any]) -> None:
     """Mend what a chunk says, in place."""
-    delta = choice.get("delta")
-    if delta is None and "text" not in choice:
-        delta = choice.pop("message", None)
-    if delta is None and "text" in choice:
-        return
-    choice["delta"] = _spoken(delta)
+    choice["delta"] = _spoken(_words(choice, "delta", "message", "text", "content"))
     if isinstance(calls := choice["delta"].get("tool_calls"), dict):
         choice["delta"]["tool_calls"] = [calls]
     elif not isinstance(calls, list | None):
@@ -328,9 +336,7 @@ def _delta(choice: dict[str, Any]) -> None:
 
 def _message(choice: dict[str, Any], seed: str) -> None:
     """The same of a whole message."""
-    message = choice.get("message")
-    if message is None:
-        message = choice.pop("delta", None)
+    message = _words(choice, "message", "delta", "text", "content")
     try:
         check_depth(_encode(message), DEEPEST)
     except InvalidRecord as error:
@@ -374,7 +380,7 @@ def _text(value: Any) -> str | None:
         found = [text for one in value if (text := _text(one)) is not None]
         return "".join(found) if found else None
     if isinstance(value, dict):
-        for name in ("text", "thinking", "reasoning", "content", "refusal"):
+        for name in ("text", "content", "thinking", "reasoning", "refusal"):
             if (text := _text(value.get(name))) is not None:
                 return text
         return None

@@ -39,8 +39,8 @@ class TextLogprobs(Struct):
 class TextChoice(Struct):
     """One choice of a reply, or of a chunk."""
 
+    text: str
     index: int = 0
-    text: str = ""
     finish_reason: str | None = None
     stop_reason: Any = None
     token_ids: list[int] | None = None

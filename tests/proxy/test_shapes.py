@@ -469,6 +469,14 @@ TEXTS = [
     [{"text": "so", "logprobs": None, "token_ids": None}, {"text": "", "finish_reason": "eos_token"}],
     [{"text": "so", "logprobs": {"token_logprobs": None}}, {"finish_reason": "stop", "text": ""}],
     [{"text": "so", "logprobs": {"tokens": ["so"]}}, {"finish_reason": "end_turn", "text": ""}],
+    [{"text": "so"}, {"finish_reason": "stop"}],
+    [{"message": {"role": "assistant", "content": "so"}}, {"message": {}, "finish_reason": "stop"}],
+    [{"delta": {"role": "assistant", "content": "so"}}, {"delta": {}, "finish_reason": "stop"}],
+    [{"text": None, "message": {"content": "so", "reasoning": None}}, {"finish_reason": "stop", "text": None}],
+    [{"content": "so"}, {"content": None, "finish_reason": "stop"}],
+    [{"delta": "so"}, {"delta": None, "finish_reason": "stop"}],
+    [{"message": {"content": [{"type": "text", "text": "so"}]}}, {"finish_reason": "stop"}],
+    [{"text": {"content": "so"}}, {"finish_reason": "stop"}],
 ]  # fmt: skip
 
 
@@ -485,9 +493,12 @@ def test_text_completions_of_any_shape_are_read(choices):
     assert ("so", "so") == ("".join(texts), parsed(turn.message)["content"])
     ends = [choice["finish_reason"] for choice in told[-1]["choices"]]
     assert (["stop"], "stop", "") == (ends, turn.finish_reason, turn.error)
-    whole = {
-        "choices": [{**choices[0], "text": "so", "finish_reason": choices[1]["finish_reason"]}]
-    }
+    whole = {"choices": [{**choices[0], "finish_reason": choices[1]["finish_reason"]}]}
+    if choices[0].get("text") == "s":
+        whole["choices"][0]["text"] = "so"
+    pieces = shapes.chunks(json.dumps(whole).encode(), ask.dialect.read)
+    again = relayed(ask, [b"data: " + one + b"\n\n" for one in [*pieces, b"[DONE]"]]).captured()[0]
+    assert ("", parsed(turn.message)) == (again.error, parsed(again.message))
     (captured,), answer = answers.taken(200, {}, json.dumps(whole).encode(), ask_of(path))
     (choice,) = json.loads(answer.chunks[0])["choices"]
     assert ("so", "stop", "stop") == (

@@ -162,6 +162,15 @@ SHAPES = [
     Shape("message in place of delta", [
         choices({"index": 0, "message": {"role": "assistant", "content": "so"}, "finish_reason": None}),
         *END], SO, {"id": "c1", "choices": [{"delta": {"content": "so"}, "finish_reason": "stop"}]}),
+    Shape("text in place of delta", [
+        choices({"index": 0, "text": "s", "finish_reason": None}), choices({"index": 0, "text": "o"}), *END], SO,
+        {"id": "c1", "choices": [{"text": "so", "finish_reason": "stop"}]}),
+    Shape("content in place of delta", [
+        choices({"index": 0, "content": "so", "finish_reason": None}), *END], SO,
+        {"id": "c1", "choices": [{"content": "so", "finish_reason": "stop"}]}),
+    Shape("text beside a message of null", [
+        choices({"index": 0, "delta": None, "text": "so", "finish_reason": None}), *END], SO,
+        {"id": "c1", "choices": [{"message": None, "text": "so", "finish_reason": "stop"}]}),
     Shape("reason empty while it goes on", [
         chunk({"role": "assistant", "content": "s"}, ""), chunk({"content": "o"}, ""), *END], SO),
     Shape("reason null in words", [chunk({"content": "so"}, "null"), chunk({}, "None"), *END], SO),

@@ -8,7 +8,7 @@ import json
 import pytest
 from engine_shapes import DONE, event
 
-from odradek.proxy import answers
+from odradek.proxy import answers, shapes, sse
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 
@@ -265,11 +265,42 @@ def test_an_empty_prompt_is_no_prompt_yet(path):
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_whole_reply_to_a_call_for_a_stream_is_read_alike(path, index):
     """Some gateways answer so, whatever they are asked."""
-    from odradek.proxy import shapes
-    from odradek.proxy.sse import event as wire
-
     ask = asked(path, stream=True)
     reply = json.dumps(body(words(path, "so", [7, 8], index, "stop", whole=True))).encode()
-    relay = relayed(ask, [*map(wire, shapes.chunks(reply, ask.dialect.read)), DONE])
+    relay = relayed(ask, [*map(sse.event, shapes.chunks(reply, ask.dialect.read)), DONE])
     (turn,) = relay.captured()
     assert ("", "so", "so") == (turn.untrainable, said(turn), heard(path, relay)[0][1])
+
+
+LIVE = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}]},
+    "/v1/messages": {"messages": [{"role": "user", "content": "x"}], "max_tokens": 9},
+    "/v1/responses": {"input": "x"},
+    "/v1/models/m:generateContent": {"contents": [{"parts": [{"text": "x"}]}]},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("shift", "more", "expected"), [(1, 0, [""]), (0, 1, ["choices"] * 2)])
+@pytest.mark.parametrize("path", LIVE)
+async def test_an_agent_is_served_whatever_its_engine_counts(
+    bench, engine, path, shift, more, expected, stream
+):
+    """Over the wire, and as the log has it."""
+    reply, chunks = engine.reply, engine.chunks
+
+    def counted(told):
+        for choice in told["choices"]:
+            choice["index"] += shift
+        return told
+
+    engine.reply = lambda asked: counted(reply({**asked, "n": 1 + more}))
+    engine.chunks = lambda asked: map(counted, chunks({**asked, "n": 1 + more}))
+    body = {**LIVE[path], **({} if "models" in path else {"stream": stream})}
+    path = path.replace("generate", "streamGenerate") if stream and "models" in path else path
+    status, _, answer = await bench.post("/e/e1" + path, body, token=bench.token())
+    assert 200 == status
+    assert expected == [turn.untrainable for turn in bench.turns()]
+    assert [*range(1 + more)] == [turn.choice for turn in bench.turns()]
+    if not stream:
+        assert said(bench.turns()[0].reply).encode() in answer

@@ -20,6 +20,9 @@ Tensor = torch.Tensor
 LOG_RATIO: Final = 20.0
 """The largest difference of two log probabilities that counts, either way, in nats. exp leaves
 float32 from 88 on, and at 20 one token already weighs as much as 5e8; beyond it has no gradient."""
+NO_BOUND: Final = 1e9
+"""No ratio is as large, since LOG_RATIO bounds them all: a cap from here on caps nothing. torch
+itself refuses caps that float32 cannot hold, as a person may write for "none"."""
 LossName = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
 
@@ -95,10 +98,20 @@ class Shape:
     tis: float = 0.0
     fixed_length: int = 256
 
+    @property
+    def highest(self) -> float:
+        """1 + E, the highest ratio that counts."""
+        return min(1 + self.epsilon_high, NO_BOUND)
+
+    @property
+    def cap(self) -> float:
+        """C, where there is any."""
+        return min(self.tis, NO_BOUND)
+
 
 def _clipped(terms: Terms, shape: Shape, ratio: Tensor) -> Tensor:
     """-min(r A, clip(r, 1 - e, 1 + E) A), per token. PPO, arXiv 1707.06347, equation 7."""
-    near = torch.clamp(ratio, 1 - shape.epsilon_low, 1 + shape.epsilon_high)
+    near = torch.clamp(ratio, 1 - shape.epsilon_low, shape.highest)
     return -torch.min(ratio * terms.advantages, near * terms.advantages)
 
 
@@ -178,7 +191,7 @@ def cispo(terms: Terms, shape: Shape) -> Tensor:
     L = 1/T sum_i w_i sum_t -sg(min(r_t, 1 + E)) A_i log p(t), with sg = stop gradient.
     MiniMax-M1, arXiv 2506.13585, equations 4 and 5.
     """
-    weight = torch.clamp(_ratio(terms), max=1 + shape.epsilon_high).detach()
+    weight = torch.clamp(_ratio(terms), max=shape.highest).detach()
     return -weight * terms.advantages * terms.logprobs
 
 
@@ -200,7 +213,7 @@ def truncated_importance(terms: Terms, shape: Shape) -> Tensor:
     has r_t = p(t) / p'(t), so its clip bounds how far the last update may have moved a token.
     TIS, fengyao.notion.site/off-policy-rl; decoupled PPO, AReaL, arXiv 2505.24298, equation 5.
     """
-    return torch.exp(log_ratio(terms.near, terms.old_logprobs)).clamp(max=shape.tis)
+    return torch.exp(log_ratio(terms.near, terms.old_logprobs)).clamp(max=shape.cap)
 
 
 def clips(name: str, terms: Terms, shape: Shape) -> tuple[Tensor, Tensor]:
@@ -211,7 +224,7 @@ def clips(name: str, terms: Terms, shape: Shape) -> tuple[Tensor, Tensor]:
     """
     judged = replace(terms, old_logprobs=terms.near) if shape.tis > 0 else terms
     ratio = _row_ratio(judged) if name == "gspo" else _ratio(judged)
-    low, high = ratio < 1 - shape.epsilon_low, ratio > 1 + shape.epsilon_high
+    low, high = ratio < 1 - shape.epsilon_low, ratio > shape.highest
     if name == "cispo":
         return torch.zeros_like(low), high
     return low & (terms.advantages < 0), high & (terms.advantages > 0)

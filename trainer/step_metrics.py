@@ -76,7 +76,7 @@ class StepMetrics:
             "high": high.sum(),
         }
         if shape.tis > 0:
-            found["capped"] = (truncated_importance(terms, shape) >= shape.tis).sum()
+            found["capped"] = (truncated_importance(terms, shape) >= shape.cap).sum()
         of_rows = facts[0]
         self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
         found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()

@@ -1,5 +1,7 @@
 """Losses against plain padded torch, packed training against TRL, engine against trainer."""
 
+import sys
+
 import pytest
 import torch
 from plays import prompt_of
@@ -7,6 +9,7 @@ from plays import prompt_of
 from odradek.trainer.engine.decode import Wanted
 from odradek.trainer.losses import LOSSES, Shape, Terms, Whole, policy_loss
 from odradek.trainer.rows import rows_of
+from odradek.trainer.step_metrics import StepMetrics
 
 pytestmark = pytest.mark.torch
 
@@ -94,6 +97,31 @@ def test_truncated_importance_sampling_caps_the_weight_and_starts_from_ratio_one
     found = policy_loss("dapo", terms, Whole(len(old), 4), Shape(tis=1.1))
     expected = -((new - old).exp().clamp(max=1.1) * worth[row]).mean()
     assert expected.item() == pytest.approx(found.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("bound", [1e10, 1e38, 3.5e38, 1e200, sys.float_info.max, 10**30])
+@pytest.mark.parametrize("field", ["epsilon_high", "tis"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_bound_that_no_ratio_reaches_is_none_however_large(name, field, bound):
+    """Torch refuses what float32 cannot hold; ratios end at e^20, which one token has here."""
+    new, old, row, worth, _ = case()
+    old = old.clone()
+    old[0] -= 40
+    terms = Terms(new, old, worth[row], row, 4, proximal=old + 0.1)
+
+    def stepped(limit):
+        shape = Shape(**{"epsilon_high": 0.28, field: limit})
+        loss = policy_loss(name, terms, Whole(len(old), 4), shape)
+        (gradient,) = torch.autograd.grad(loss, new)
+        metrics = StepMetrics(name)
+        facts = torch.tensor([[[0.0, 1.0, 1.0]] * 4])
+        metrics.add(terms, loss, torch.zeros(len(old)), facts, shape)
+        return gradient, metrics._sums
+
+    expected, found = stepped(1e9), stepped(bound)
+    assert torch.isfinite(expected[0]).all()
+    assert torch.equal(expected[0], found[0])
+    assert expected[1] == found[1]
 
 
 def test_the_engine_and_a_forward_pass_on_merged_rows_agree(groups, sampler):

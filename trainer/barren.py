@@ -14,6 +14,8 @@ ADVICE: Final = {
     "zero_variance": "all samples of a group were worth the same: look at the rewards, or choose "
     "tasks that are neither too easy nor too hard",
     "stale": "all rows were too old: raise max_staleness, or lower open_groups",
+    "sampling": "no reply was drawn from the whole distribution: the log names the fields; take "
+    "them out of the agent, or start the proxy with ODRADEK_PROXY_SAMPLING=force",
     "too_long": "all rows were longer than max_row_tokens",
     "empty": "samples failed or were not rewarded: `odradek tail rl.batches.v1` says why",
 }

@@ -254,3 +254,9 @@ def test_of_the_tools_that_are_allowed_the_engine_gets_those_it_can_have(more, t
     names = [tool["function"]["name"] for tool in body["tools"]] if "tools" in body else None
     assert (tools, dropped) == (names, ask.dropped)
     assert ("auto" if tools else None) == body.get("tool_choice")
+
+
+@pytest.mark.parametrize("choice", [{"type": ["auto"]}, {"type": {}}, {"type": None}, {}, [], 3])
+def test_a_choice_that_is_none_of_ours_is_the_engines_to_refuse(choice):
+    """It goes there as it came."""
+    assert choice == sent(tools=[LOOK, RUN], tool_choice=choice)["tool_choice"]

@@ -180,7 +180,7 @@ def _choose(
     kind = choice.get("type")
     if kind == "allowed_tools":
         return _allow(fields, choice, names)
-    if kind in WORDS:
+    if isinstance(kind, str) and kind in WORDS:
         fields[CHOICE] = Raw(_encode(kind))
     elif kind == CUSTOM:
         name = taken(choice.get(CUSTOM), _Called, "tool_choice.custom").name

@@ -54,7 +54,16 @@ def roots(text: str) -> tuple[str, ...]:
             raise ValueError("holds a space, a ? or a #: write http://127.0.0.1:8000")
         if not host_of(url) or not _port(url):
             raise ValueError("names no host, or a port that is none: http://127.0.0.1:8000")
-    return tuple(dict.fromkeys(found))
+    once: dict[tuple[object, ...], str] = {}
+    for url in found:
+        once.setdefault(_place(url), url)
+    return tuple(once.values())
+
+
+def _place(url: str) -> tuple[object, ...]:
+    """The same for all spellings of an address: hosts have no case, ports have defaults."""
+    its = urlsplit(url)
+    return its.scheme, its.hostname, its.port or (443 if its.scheme == "https" else 80), its.path
 
 
 def brokers(text: str) -> str:

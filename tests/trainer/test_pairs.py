@@ -103,6 +103,10 @@ def test_an_address_that_is_none_is_refused_before_anything_is_trained(urls):
         ("http://a:1/v1/", ("http://a:1",)),
         ("http://a:1, http://a:1/,https://b/v1", ("http://a:1", "https://b")),
         ("http://[::1]:8000", ("http://[::1]:8000",)),
+        ("http://a:1,http://A:1", ("http://a:1",)),
+        ("http://a,http://a:80/v1,https://a", ("http://a", "https://a")),
+        ("https://a:443/v1/, https://a", ("https://a:443",)),
+        ("http://a:1/x,http://a:1/y", ("http://a:1/x", "http://a:1/y")),
     ],
 )
 def test_addresses_are_taken_as_people_write_them(urls, engines):

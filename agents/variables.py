@@ -4,7 +4,7 @@ from typing import Final
 
 PRIVATE: Final = (
     "ODRADEK_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_API_KEY", "GOOGLE_GEMINI_",
-    "GOOGLE_GENAI_",
+    "GOOGLE_GENAI_", "CLAUDE_CODE_USE_",
 )  # fmt: skip
 """Beginnings of variables that an agent does not inherit from its host.
 

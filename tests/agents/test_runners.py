@@ -53,13 +53,16 @@ def values(found):
 async def test_a_program_finds_its_task_and_its_model(tmp_path, monkeypatch):
     """By the variables that model clients know, the task's file, and a folder of its own."""
     monkeypatch.setenv("ODRADEK_TOKEN_KEYS", "secret" * 10)
-    for name in ("OPENAI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "ANTHROPIC_X"):
+    for name in (
+        "OPENAI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "ANTHROPIC_X",
+        "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "OPENAI_ORG_ID",
+    ):  # fmt: skip
         monkeypatch.setenv(name, "the host's")
     found = await play(
         """
         import json, os, sys
         task = json.load(open(sys.argv[1]))
-        told = {k: v for k, v in os.environ.items() if k.startswith(("ODR", "OPENAI", "ANTHR", "GEM", "GOO", "TRACE"))}
+        told = {k: v for k, v in os.environ.items() if k.startswith(("ODR", "OPENAI", "ANTHR", "GEM", "GOO", "CLAUDE", "TRACE"))}
         json.dump({"task": task, "told": told, "cwd": os.getcwd(), "session": os.getsid(0) == os.getpid()},
                   open(os.environ["PROBE"], "w"))
         open("reward.json", "w").write('{"game": 1, "format": 0.5}')

@@ -38,7 +38,7 @@ QUOTED: Final = re.compile(
 WORDS: Final = re.compile(
     r"""(?P<end>[.!?](?=\s))
     |(?P<taken>\b(?:is|are|may\s+be|can\s+be)\s+(?:all\s+|the\s+)?
-        (?:accepted|allowed|known|permitted|recogni[sz]ed|supported|used|valid)\b)
+        (?:accepted|allowed|known|permitted|recogni[sz]ed|supported|used|valid)\b(?!\s*:))
     |(?P<right>\bnot\s+(?:among|in|(?:one|any|part)\s+of)\b)
     |(?P<wrong>
         (?:\bnot\b|n't\b|\bno\b|\bcannot\b|\bonly\s+(?=\w+\s+(?:if|when|with)\b))
@@ -119,7 +119,9 @@ def _refused(text: str, known: Collection[str]) -> list[str]:
     wrong = [one for one in wrong if "temperature" not in one] or wrong
     if len(lists) == 1 == len(lists[0]) and not _blames(text):
         return [*lists[0]]  # it says which value would be right
-    return [name for one in wrong for name in one]
+    right = {name for one in lists for name, fine in one.items() if fine}
+    names = [name for one in wrong for name in one]
+    return [name for name in names if name not in right] or names
 
 
 def _blames(text: str) -> bool:

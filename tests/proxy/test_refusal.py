@@ -73,6 +73,10 @@ SENTENCES = {
     "top_k is unknown; the schema has messages, model, temperature, top_p, n": "top_k",
     "return_token_ids: unknown": "return_token_ids",
     "Model does not support top_k and min_p": "top_k min_p",
+    "only these are allowed: temperature, top_p. You passed: temperature, top_p, min_p": "min_p",
+    "['min_p'] is not accepted by a model which accepts ['temperature', 'top_p']": "min_p",
+    'Unrecognized field "min_p", not ignorable (2 known: "temperature", "top_p")': "min_p",
+    "Could not find member 'min_p' on object of type 'Req'. Path 'min_p', line 1": "min_p",
 }  # fmt: skip
 SHAPES = [
     ({"error": {"message": "Unknown parameter: 'top_k'.", "param": "top_k"}}, "top_k"),

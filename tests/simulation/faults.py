@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from simulation.network import Chances
 
 if TYPE_CHECKING:
+    from simulation.engines import Engine
     from simulation.world import Program, World
 
 
@@ -47,6 +48,7 @@ class Faults:
             (weather.freeze_every, self._freeze_one),
             (weather.rebalance_every, self._rebalance_one),
             (weather.outage_every, self._outage),
+            (weather.engine_every, self._trouble_engine),
         ):
             at = 0.0
             while every < 1000:
@@ -88,6 +90,33 @@ class Faults:
             cluster = self.world.cluster
             cluster.down_until = max(cluster.down_until, self.world.loop.time() + seconds)
 
+    def _trouble_engine(self, rng: Random) -> None:
+        world = self.world
+        how = rng.choice(("dies", "hangs", "refuses", "lags"))
+        seconds = rng.choice((0.5, 3.0, 10.0, 30.0)) * rng.uniform(0.8, 1.2)
+        engine = rng.choice(world.engines.troubled or world.engines.all)
+        if engine.steady or not engine.up or not world.troubled:
+            return
+        if not self.apply(f"{engine.url} {how} for {seconds:.1f} s"):
+            return
+        loop = world.loop
+        if how == "dies":
+            engine.die()
+            if engine is not world.engines.gone:
+                loop.call_later(seconds, self._start_engine, engine, context=loop.root)
+            return
+        if how == "hangs":
+            engine.hangs_until = loop.time() + seconds
+        elif how == "refuses":
+            engine.refuses = True
+        else:
+            engine.slow_s = rng.choice((0.3, 2.0))
+        loop.call_later(seconds, engine.mend, context=loop.root)
+
+    def _start_engine(self, engine: "Engine") -> None:
+        if not engine.up:
+            engine.start()
+
     def _peace(self) -> None:
         """No more faults: clocks are set, the frozen go on, the network is well."""
         self.note("peace")
@@ -95,6 +124,7 @@ class Faults:
         world.troubled = False
         world.net.chances = Chances()
         world.cluster.slow_markers = 0.0
+        world.engines.peace()
         for life in world.lives:
             life.skew = 0.0
             if life.frozen:

@@ -19,9 +19,9 @@ from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec, events, ids
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.topics import A2A_REQUESTS, REWARDS, TURNS, agent_topic
+from simulation.engines import Engines
 from simulation.loop import current_life
 from simulation.network import Network
-from simulation.trainer import Engine
 
 AGENT = "hilo"
 REQUESTS = agent_topic(A2A_REQUESTS, AGENT)
@@ -46,14 +46,14 @@ class Hosts:
 
     Args:
         bus: Where Kafka is.
-        engine: Says which version samples.
+        engines: Say which version samples.
         seed: Decides each episode's story.
         mischief: Chance of a needless repeat, of a late turn, of junk.
     """
 
-    def __init__(self, bus: BusSettings, engine: Engine, seed: int, mischief: float) -> None:
+    def __init__(self, bus: BusSettings, engines: Engines, seed: int, mischief: float) -> None:
         self.bus = bus
-        self.engine = engine
+        self.engines = engines
         self.seed = seed
         self.mischief = mischief
         self.seen: Counter[str] = Counter()
@@ -66,6 +66,8 @@ class Hosts:
         """Serve requests for ever."""
         self._appender = await KafkaAppender.connect(self.bus)
         self._patient = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
+        following = asyncio.create_task(self.engines.follow(self.bus))
+        self._runs.add(following)
         reader = consumer(self.bus)
         await reader.start()
         places = [
@@ -120,8 +122,11 @@ class Hosts:
         repeat = await self._open(rng, opened)
         n = rng.choice((0, 1, 1, 2, 3, 4))
         writers = 2 if rng.random() < 0.15 else 1
+        version = await self.engines.sample(episode)
+        if version is None:
+            n = 0  # no engine answers: the agent gets errors, and makes do without
         turns = [
-            _turn(episode, f"{episode[:8]}-w{at % writers}", at // writers, self.engine.version)
+            _turn(episode, f"{episode[:8]}-w{at % writers}", at // writers, version or 0)
             for at in range(n)
         ]
         together = rng.random() < 0.4
@@ -188,7 +193,7 @@ class Hosts:
         elif outcome is events.Outcome.COMPLETED and fate >= 0.7:
             await self._reward(rng, episode, value)
         if rng.random() < self.mischief:
-            late = _turn(episode, f"{episode[:8]}-w0", count, self.engine.version)
+            late = _turn(episode, f"{episode[:8]}-w0", count, version or 0)
             await self._tell(rng, TURNS.name, episode, late)
         times = sample.timeouts
         # Rewards go through the intake, whose workers may be down for long: they are never sure.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from odradek.schemas.topics import BATCHES, STEPS, TASKS
+from odradek.schemas.topics import BATCHES, POLICIES, STEPS, TASKS
 from odradek.streams.fold import Stage
 
 if TYPE_CHECKING:
@@ -33,13 +33,19 @@ def undone(world: "World", stages: Iterable[Stage]) -> str:
                 held = mark.offset if mark else None
                 return f"{name} stands at {held} of {end} on {partition.name}"
     batches = world.cluster.topics[BATCHES.name][0].last + 1
-    if (position := _trained(world)) < batches:
+    if (position := _last(world, STEPS.name, "position")) < batches:
         return f"the trainer stands at {position} of {batches}"
-    return ""
+    newest = _last(world, POLICIES.name, "version")
+    behind = [
+        engine.url
+        for engine in world.engines.all
+        if engine.up and (engine.paused or engine.version != newest)
+    ]
+    return f"{behind[0]} does not sample with version {newest}" if behind else ""
 
 
-def _trained(world: "World") -> int:
-    """How far the trainer says that it is."""
-    steps = world.cluster.topics[STEPS.name][0].log
-    told = [one.message.value for one in steps if one.message is not None]
-    return msgspec.json.decode(told[-1] or b"{}").get("position", 0) if told else 0
+def _last(world: "World", topic: str, field: str) -> int:
+    """A number in the last record of a topic of one partition, 0 if there is none."""
+    log = world.cluster.topics[topic][0].log
+    told = [one.message.value for one in log if one.message is not None]
+    return msgspec.json.decode(told[-1] or b"{}").get(field, 0) if told else 0

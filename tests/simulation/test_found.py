@@ -38,6 +38,12 @@ CALM = replace(
     rows_per_step=1,
     open_groups=1,
     static=False,
+    engines=1,
+    engine_every=float("inf"),
+    steady_engine=True,
+    engine_gone=False,
+    sync_every=1,
+    spare_staleness=4,
 )
 
 

@@ -6,6 +6,7 @@ Weights are a chain of hashes over the rows of each step, so equal weights mean 
 import asyncio
 import hashlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from odradek.infra.bus import BusSettings, KafkaAppender
@@ -20,9 +21,10 @@ from odradek.trainer.moves import At, Doing, Load, Loaded, Move, Moves, Reach, S
 from odradek.trainer.rows import Row
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.standing import lineage_of, read_log, stand
+from odradek.trainer.weights.fleet import Fleet
+from simulation.engines import FIRST, TIMEOUT_S, Client, Engines
 
 WEIGHTS = "weights"
-FIRST = "0" * 64
 IDLE_S = 1.0
 
 
@@ -34,42 +36,32 @@ def after(weights: str, rows: list[Row]) -> str:
 
 def skipped(step: int, weights: str, rows: list[Row]) -> bool:
     """Whether a step comes to no number: one in four does, and never more than two in a row."""
-    return step % 3 != 0 and int(after(weights, rows)[:4], 16) % 4 == 0
-
-
-class Engine:
-    """What samples: it has the weights that it was sent last."""
-
-    def __init__(self) -> None:
-        self.version = 0
-        self.weights = FIRST
-        self.told: list[tuple[float, int, str]] = []
-        """Every (second, version, weights) that it was ever sent."""
-
-    def load(self, version: int, weights: str) -> None:
-        """Take weights under a version."""
-        self.version, self.weights = version, weights
-        self.told.append((asyncio.get_running_loop().time(), version, weights))
+    return step % 3 != 1 and int(after(weights, rows)[:4], 16) % 4 == 0
 
 
 class Trainer:
-    """One start of the trainer: makes the product's moves on the simulated disk, engine and log.
+    """One start of the trainer: makes the product's moves on the simulated disk, engines and log.
 
     Args:
         bus: Where Kafka is.
         settings: The product's; `output_dir` is on the simulated disk.
-        engine: Gets the weights.
+        engines: Get the weights.
         at: Called at each crash point.
     """
 
     def __init__(
-        self, bus: BusSettings, settings: TrainerSettings, engine: Engine, at: Any
+        self, bus: BusSettings, settings: TrainerSettings, engines: Engines, at: Any
     ) -> None:
         self.bus = bus
         self.settings = settings
-        self.engine = engine
+        self.engines = engines
         self.at = at
         self.weights = FIRST
+        self.fleet = Fleet(
+            [Client(engine, at) for engine in engines.all],
+            timeout_s=TIMEOUT_S,
+            tell=lambda _: None,
+        )
         self.rows: list[Row] = []
         self.told = -1
 
@@ -130,12 +122,13 @@ class Trainer:
         if isinstance(move, Save):
             return self._checkpoint(move)
         if isinstance(move, Reach):
-            return None
+            return await self.fleet.reach()
         if isinstance(move, Load):
-            await asyncio.sleep(0.05)
-            self.engine.load(move.version, self.weights)
-            await asyncio.sleep(0.05)
-            return Loaded(f"file:///weights/v{move.version}", self.weights)
+            folder = Path(f"/weights/v{move.version}")
+            self.engines.files[str(folder)] = self.weights
+            self.at("weights_before_engine")
+            served = await self.fleet.swap(folder, move.version)
+            return Loaded(folder.as_uri(), self.weights, served)
         return await self._say(move.event)
 
     def _checkpoint(self, save: Save) -> str:

@@ -1,6 +1,6 @@
 """What a seed's world is like, and the settings of its processes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
@@ -32,6 +32,16 @@ class Weather:
     save_every: int
     rows_per_step: int
     open_groups: int
+    engines: int
+    engine_every: float
+    """Seconds between two troubles of engines."""
+    steady_engine: bool
+    """Whether one engine is never in trouble, so that training has no reason ever to end."""
+    engine_gone: bool
+    """Whether an engine that has died stays away, in peace as well."""
+    sync_every: int
+    spare_staleness: int
+    """How much `max_staleness` is above what `sync_every` needs."""
     static: bool
     """Whether workers have names in their groups that outlive their restarts."""
 
@@ -42,7 +52,7 @@ class Weather:
         def often(*choices: float) -> float:
             return rng.choice((float("inf"), *choices))
 
-        return cls(
+        found = cls(
             tasks=rng.randint(3, 8),
             group_size=rng.randint(1, 3),
             partitions=rng.randint(1, 3),
@@ -66,7 +76,17 @@ class Weather:
             rows_per_step=rng.choice((1, 2, 4)),
             open_groups=rng.choice((1, 2, 4, 8)),
             static=rng.random() < 0.4,
+            engines=rng.choice((1, 2, 2, 3)),
+            engine_every=often(1.0, 3.0),
+            steady_engine=rng.random() < 0.7,
+            engine_gone=rng.random() < 0.3,
+            sync_every=rng.choice((1, 1, 2, 3)),
+            spare_staleness=rng.choice((0, 1, 3)),
         )
+        if rng.random() < 0.5:
+            return found
+        # A world that trains much: of the others most make a step or two.
+        return replace(found, tasks=rng.randint(6, 12), group_size=3, rows_per_step=1)
 
 
 # Settings look at the environment and are slow to make: once is enough.
@@ -83,11 +103,15 @@ def dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
 
 
 @cache
-def training(rows_per_step: int, save_every: int) -> TrainerSettings:
+def training(
+    rows_per_step: int, save_every: int, sync_every: int = 1, spare_staleness: int = 4
+) -> TrainerSettings:
     return TrainerSettings(
         model="model",
         rows_per_step=rows_per_step,
         micro_rows=rows_per_step,
         save_every=save_every,
+        sync_every=sync_every,
+        max_staleness=sync_every - 1 + spare_staleness,
         keep=2,
     )

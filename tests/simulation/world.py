@@ -26,8 +26,10 @@ from odradek.streams.errors import LaneLost, TransactionFailed
 from odradek.streams.fold import Stage
 from odradek.streams.grouper import GROUP
 from odradek.streams.intake import intake
+from odradek.trainer.errors import EngineError
 from simulation.cluster import Cluster, Message
 from simulation.disk import Disk
+from simulation.engines import Engines
 from simulation.failure import Failure
 from simulation.faults import Faults
 from simulation.groups import groups_of
@@ -37,13 +39,13 @@ from simulation.network import Network
 from simulation.producer import SimProducer
 from simulation.rest import undone
 from simulation.seams import on_disk, simulated
-from simulation.trainer import Engine, Trainer
+from simulation.trainer import Trainer
 from simulation.weather import Weather, bus_of, dispatching, training
 
 INTAKE = intake()
 STAGES = (INTAKE, ASSEMBLE, GROUP)
 TIMES = Timeouts(call_s=2, run_s=8, seal_s=2, reward_s=6, group_s=30)
-LEGITIMATE = (LaneLost, TransactionFailed, PartitionLost, BusError)
+LEGITIMATE = (LaneLost, TransactionFailed, PartitionLost, BusError, EngineError)
 """What may end a process that a supervisor starts again."""
 PEACE_S = 300.0
 """Simulated seconds within which everything must have ended once the faults have."""
@@ -95,11 +97,18 @@ class World:
         self.disk = Disk(Random(f"{seed}/disk"))
         self.disk.path("runs").mkdir()
         self.disk.fsync(self.disk.path(""))
-        self.training = training(self.weather.rows_per_step, self.weather.save_every).model_copy(
-            update={"output_dir": self.disk.path("runs/policy")}
+        self.training = training(
+            self.weather.rows_per_step,
+            self.weather.save_every,
+            self.weather.sync_every,
+            self.weather.spare_staleness,
+        ).model_copy(update={"output_dir": self.disk.path("runs/policy")})
+        self.engines = Engines(
+            self.weather.engines, steady=self.weather.steady_engine, gone=self.weather.engine_gone
         )
-        self.engine = Engine()
-        self.hosts = Hosts(self.bus_of("hosts"), self.engine, seed, self.weather.mischief)
+        self.hosts = Hosts(self.bus_of("hosts"), self.engines, seed, self.weather.mischief)
+        self.without_engines: list[tuple[float, EngineError]] = []
+        """Starts of the trainer that ended because of its engines, and when."""
         self.programs: dict[str, Program] = {}
         self.lives: list[Life] = []
         self.drivers: dict[Life, KafkaDriver] = {}
@@ -165,7 +174,7 @@ class World:
         await driver.run()
 
     async def _trainer(self) -> None:
-        await Trainer(self.bus_of("trainer"), self.training, self.engine, self.at).run()
+        await Trainer(self.bus_of("trainer"), self.training, self.engines, self.at).run()
 
     async def _publish(self) -> None:
         client = SimProducer()
@@ -223,6 +232,8 @@ class World:
             self.failures.append(
                 Failure("ended", f"{life!r} ended with {error!r}\n{''.join(lines[-12:])}")
             )
+        if isinstance(error, EngineError):
+            self.without_engines.append((self.loop.time(), error))
         if life is program.life and not life.dead:
             self.trouble.note(f"{life!r} ended: {error!r}")
             self._bury(program, life)

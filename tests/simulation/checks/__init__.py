@@ -33,7 +33,10 @@ CHECKS = (
     training.checkpoints,
     training.remade,
     training.policies,
+    training.engines,
     training.versions,
+    training.fresh,
+    training.goes_on,
 )
 """Each names what it holds; what it yields is what does not hold."""
 

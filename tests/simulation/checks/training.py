@@ -12,7 +12,8 @@ from odradek.trainer.consumption import Consumption, Position, why_not
 from odradek.trainer.rows import Group
 from odradek.trainer.standing import Standing, lineage_of
 from simulation.checks.logs import Find, events
-from simulation.trainer import FIRST, WEIGHTS, after, skipped
+from simulation.engines import FIRST
+from simulation.trainer import WEIGHTS, after, skipped
 from simulation.world import World
 
 
@@ -63,8 +64,6 @@ def course(world: World) -> Course:
 def weights(world: World) -> Find:
     """Each batch moved the weights once: those of every step are an undisturbed run's."""
     told = course(world)
-    if world.engine.weights != told.chain[-1]:
-        yield f"the engine has other weights than an undisturbed run after {told.steps} steps"
     made = {step.step: step for step in told.ledger if step.optimized or step.skipped}
     for number, step in made.items():
         if number > told.steps:
@@ -98,12 +97,16 @@ def checkpoints(world: World) -> Find:
 def remade(world: World) -> Find:
     """No step is made again once its checkpoint was told, and none with other rows."""
     made: dict[int, Step] = {}
+    every = world.training.sync_every
     for step in course(world).ledger:
         if not (step.optimized or step.skipped):
             continue
         before = made.get(step.step)
-        if before is not None and step.weights != before.weights:
-            yield f"step {step.step} was made twice, with other rows"
+        if before is not None:
+            # Between two transfers the weights in force are those of where the start began.
+            moved = step.step % every == 0 and step.weights != before.weights
+            if moved or step.used != before.used:
+                yield f"step {step.step} was made twice, with other rows"
         # Told twice is no harm: the answer of the first was lost. Made twice is.
         if before is not None and before.checkpoint and step.checkpoint != before.checkpoint:
             yield f"step {step.step} was made again although its checkpoint was told"
@@ -111,29 +114,79 @@ def remade(world: World) -> Find:
 
 
 def policies(world: World) -> Find:
-    """A policy is told once the engines have it, as what they have; the last one they have is told."""
+    """A policy is told once an engine has it, as what it has; and of each engine only what it had."""
     told = course(world)
-    loaded = {version: (at, what) for at, version, what in world.engine.told}
     for message, policy in events(world, POLICIES.name, Policy):
-        at, what = loaded.get(policy.version, (float("inf"), ""))
-        if (policy.digest, policy.digest) != (what, told.chain[min(policy.step, told.steps)]):
+        at = world.appended_at[message[:3]]
+        if policy.digest != told.chain[min(policy.step, told.steps)]:
             yield f"version {policy.version} is told as other weights than step {policy.step}'s"
-        if world.appended_at[message[:3]] < at:
-            yield f"version {policy.version} was told before an engine had it"
-    last = max((policy.version for policy in told.policies), default=0)
-    if last != world.engine.version:
-        yield f"the engine has version {world.engine.version}, the log tells {last}"
+        if policy.version not in policy.engines.values():
+            yield f"version {policy.version} was told, and no engine is named that has it"
+        for engine in world.engines.all:
+            version = policy.engines.get(engine.url, 0)
+            had = {one.version: one.weights for one in engine.had if one.at <= at}
+            if version not in had:
+                yield f"{engine.url} is said to have version {version}, and had {sorted(had)} then"
+            elif version == policy.version and had[version] != policy.digest:
+                yield f"{engine.url} had other weights as version {version} than were told"
+
+
+def engines(world: World) -> Find:
+    """In the end each engine that is up samples with the newest version, wherever it had been.
+
+    The newest is what the log tells last, and is as many steps old at most as are between two
+    transfers.
+    """
+    told = course(world)
+    if not told.policies:
+        return
+    newest = max(told.policies, key=lambda policy: policy.version)
+    every = world.training.sync_every
+    if newest.step < told.steps // every * every:
+        yield f"the log tells the weights of step {newest.step} last, and gives {told.steps} steps"
+    for engine in world.engines.all:
+        if engine.up and (engine.version, engine.weights) != (newest.version, newest.digest):
+            yield f"{engine.url} has version {engine.version}, the log tells {newest.version}"
+        if engine.up and engine.paused:
+            yield f"{engine.url} samples nothing: it was left paused"
 
 
 def versions(world: World) -> Find:
-    """Every version is new to the engines, and the ledger took it before they had it."""
+    """Every version is one set of weights, new to each engine, and the ledger took it before."""
     taken: dict[int, float] = {}
     for message, step in events(world, STEPS.name, Step):
         taken.setdefault(step.version, world.appended_at[message[:3]])
-    before = 0
-    for at, version, _ in world.engine.told:
-        if version <= before:
-            yield f"version {version} reached an engine after version {before}"
-        if taken.get(version, float("inf")) > at:
-            yield f"version {version} reached an engine before the ledger had taken it"
-        before = version
+    weighs: dict[int, str] = {}
+    for engine in world.engines.all:
+        before = 0
+        for at, version, what in engine.had:
+            if version == 0:  # it was started anew
+                before = 0
+                continue
+            if version <= before:
+                yield f"version {version} reached {engine.url} after version {before}"
+            if taken.get(version, float("inf")) > at:
+                yield f"version {version} reached {engine.url} before the ledger had taken it"
+            if weighs.setdefault(version, what) != what:
+                yield f"version {version} was two sets of weights"
+            before = version
+
+
+def fresh(world: World) -> Find:
+    """What the engines sample is never too old for the next step: else no step would follow."""
+    begun: dict[int, int] = {}
+    for step in course(world).ledger:
+        begun.setdefault(step.version, step.step)
+        behind = step.step - begun[step.version]
+        if (step.optimized or step.skipped) and behind > world.training.max_staleness:
+            yield (
+                f"after step {step.step} version {step.version} is in force, which is "
+                f"{behind} steps old: all rows would be refused from here on"
+            )
+
+
+def goes_on(world: World) -> Find:
+    """While one engine is well, no trouble of the others ends a trainer."""
+    if any(engine.steady for engine in world.engines.all):
+        for at, error in world.without_engines:
+            yield f"{at:.1f} s: a trainer ended although an engine was well all the time: {error}"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 from simulation.failure import Failure
-from simulation.planted import folds, stages, tasks, training
+from simulation.planted import engines, folds, stages, tasks, training
 from simulation.planted.patches import Patches
 
 
@@ -67,6 +67,13 @@ PLANTED: dict[str, Fault] = dict(
         _by(training.refusals_untold, "conservation", since=13),
         _by(training.swallowed_ignored, "weights", since=13),
         _by(training.versions_reused, "versions", since=13),
+        _by(training.skipped_steps_sent_nowhere, "fresh"),
+        _by(engines.all_engines_named, "policies"),
+        _by(engines.dead_engines_waited_for, "goes_on"),
+        _by(engines.refusals_believed, "goes_on"),
+        _by(engines.returning_engines_forgotten, "engines"),
+        _by(engines.late_engines_left_behind, "engines"),
+        _by(engines.named_after_it_samples, "versions"),
     )
 )
 

@@ -125,3 +125,13 @@ def versions_reused() -> Patches:
         return found
 
     return [(simulation.trainer, "stand", short)]
+
+
+def skipped_steps_sent_nowhere() -> Patches:
+    """A due step that is skipped leaves the engines with the weights that they have."""
+    due = Moves._is_due
+
+    def made(self: Moves, step: int) -> bool:
+        return not self.skipped and due(self, step)
+
+    return [(Moves, "_is_due", made)]

@@ -1,0 +1,86 @@
+"""Faults of what the trainer does to several engines."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from odradek.trainer.weights import fleet
+from odradek.trainer.weights.client import HttpEngine
+from odradek.trainer.weights.fleet import Fate, Fleet, Member, Target, Verdict
+from simulation.planted.patches import Patches
+
+
+def all_engines_named() -> Patches:
+    """A policy names every engine as having its weights."""
+    swap = Fleet.swap
+
+    async def named(self: Fleet, folder: Path, version: int) -> dict[str, int]:
+        return dict.fromkeys(await swap(self, folder, version), version)
+
+    return [(Fleet, "swap", named)]
+
+
+def dead_engines_waited_for() -> Patches:
+    """A swap is done once every engine has the weights."""
+    true = fleet.verdict
+
+    def strict(fates: Collection[Fate], *, over: bool) -> Verdict:
+        found = true(fates, over=over)
+        if found is Verdict.GO and set(fates) != {Fate.HAS}:
+            return Verdict.GIVE_UP if over else Verdict.WAIT
+        return found
+
+    return [(fleet, "verdict", strict)]
+
+
+def refusals_believed() -> Patches:
+    """One engine that refuses ends a swap."""
+    true = fleet.verdict
+
+    def believed(fates: Collection[Fate], *, over: bool) -> Verdict:
+        return Verdict.GIVE_UP if Fate.REFUSED in fates else true(fates, over=over)
+
+    return [(fleet, "verdict", believed)]
+
+
+def returning_engines_forgotten() -> Patches:
+    """Whoever has been loaded once is looked at again only for the next weights."""
+
+    async def blind(self: Fleet, member: Member, target: Target) -> None:
+        del member, target
+        await self._new_target.wait()
+
+    return [(Fleet, "_look", blind)]
+
+
+def late_engines_left_behind() -> Patches:
+    """Who was away at a swap gets the weights of the next one."""
+
+    async def once(self: Fleet, member: Member) -> None:
+        while True:
+            target = self._target
+            assert target is not None
+            try:
+                await member.client.load(target.folder, target.version, lambda: None)
+            except fleet.EngineError as error:
+                self._away(member, error)
+            else:
+                self._has(member, target)
+            if self._target is target:
+                await self._new_target.wait()
+
+    return [(Fleet, "_tend", once)]
+
+
+def named_after_it_samples() -> Patches:
+    """An engine goes on with the new weights under the old version, for a moment."""
+
+    async def load(self: HttpEngine, folder: Path, version: int, began: Any) -> None:
+        await self._post("/pause", params={"mode": "keep"})
+        began()
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        await self._post("/collective_rpc", json=reload)
+        await self._post("/resume")
+        await self._post("/update_weight_version", json={"new_version": str(version)})
+
+    return [(HttpEngine, "load", load)]

@@ -195,6 +195,8 @@ def _trainer(project: Project, places: Places, base: dict[str, str]) -> Spec:
             "ODRADEK_TRAINER_POLICY": base["ODRADEK_POLICY"],
         },
         cwd=project.folder,
+        # By itself it waits for an engine for two minutes; vLLM may take longer to load a model.
+        after=("engine",) if project.engine.vllm and not project.engine.url else (),
         finishes=True,
     )
 

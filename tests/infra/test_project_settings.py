@@ -77,6 +77,8 @@ def test_vllm_is_waited_for_as_long_as_the_file_says(tmp_path: Path) -> None:
     """The supervisor is no less patient than the process that starts it."""
     text = TEXT.replace('model = "tiny"', 'model = "m"\nvllm = "python"\nready_s = 1800')
     (tmp_path / "odradek.toml").write_text(text)
-    (engine,) = (s for s in specs(load(tmp_path, {}), PLACES) if s.name == "engine")
-    assert 1800.0 == engine.ready_s
-    assert "1800.0" == engine.env["ODRADEK_ENGINE_READY_S"]
+    made = {spec.name: spec for spec in specs(load(tmp_path, {}), PLACES)}
+    assert 1800.0 == made["engine"].ready_s
+    assert "1800.0" == made["engine"].env["ODRADEK_ENGINE_READY_S"]
+    waiting = {name for name, spec in made.items() if "engine" in spec.after}
+    assert {"proxy", "trainer"} == waiting, "whoever else asks it has less patience"

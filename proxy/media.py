@@ -46,6 +46,7 @@ HOLDERS: Final = frozenset({
     "chat_template_kwargs", "documents", "extra_body", "nvext", "options", "parameters",
 })  # fmt: skip
 """Fields of a request that may hold such fields."""
+NAMED: Final = REQUESTED | HOLDERS
 PLAIN: Final = frozenset({
     "content", "function_call", "name", "reasoning", "reasoning_content", "refusal", "role",
     "tool_call_id", "tool_calls",
@@ -82,6 +83,8 @@ def holds(message: Raw) -> bool:
     # Nearly all are text, or null: nothing of them is parsed.
     if content[:1] not in {b'"', b"n"} and _held(_read(content)):
         return True
+    if PLAIN.issuperset(fields):
+        return False
     return any(_named(name, fields[name]) for name in fields.keys() - PLAIN)
 
 
@@ -103,6 +106,8 @@ def _is_plain(message: bytes) -> bool:
 
 def requested(fields: dict[str, Raw]) -> bool:
     """Whether some fields beside the messages hold media."""
+    if NAMED.isdisjoint(fields):
+        return False
     if _SAYING.isdisjoint(fields):
         return False
     return any(_read(fields[name]) not in EMPTY for name in REQUESTED & fields.keys()) or any(

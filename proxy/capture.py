@@ -28,6 +28,7 @@ from odradek.proxy.body import (
 )
 from odradek.proxy.choices import Numbering, renumbered
 from odradek.proxy.finish import ENDS, failure
+from odradek.proxy.halves import Halves
 from odradek.proxy.message import merge, says
 from odradek.proxy.shapes import Regular
 from odradek.proxy.toolcalls import ToolCalls
@@ -201,6 +202,7 @@ class Streamed:
         """As the engine numbers them."""
         self._numbering = Numbering(asked)
         self._spoilt = ""
+        self._halves = Halves()
         self.data = b""
         """The last chunk as everybody may see it."""
         self.body = Body()
@@ -220,8 +222,7 @@ class Streamed:
         self.bad, self.data = "", data
         try:
             check_depth(data, DEEPEST)
-            check_text(data)  # also of what is not read, since a dialect may copy it
-            regular = shapes.chunk(data, self._read)
+            regular = shapes.chunk(self._halves.whole(data), self._read)
         except (InvalidRecord, *UNREADABLE) as error:
             self.bad = self.error = (
                 f"a chunk of the engine's stream cannot be read: {str(error)[:200]}"

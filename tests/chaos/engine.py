@@ -1,11 +1,17 @@
-"""An engine that is never killed: replies by the oracle, weight routes that only count versions.
+"""An engine: replies by the oracle, weight routes that count versions, and write down which it served.
 
-`python -m chaos.engine PORT`
+`python -m chaos.engine PORT [NAME]`. Where CHAOS_ENGINE_TROUBLE is a seed, the second one of a run
+refuses and lags now and then when it is to be loaded.
 """
 
 import asyncio
 import itertools
+import os
+import random
+import signal
 import sys
+import time
+from pathlib import Path
 
 import msgspec
 import uvloop
@@ -13,12 +19,22 @@ from aiohttp import web
 
 from chaos import oracle
 
+SERVED = "CHAOS_SERVED"
+"""Names the file in which engines write (address, time, version)."""
+TROUBLE = "CHAOS_ENGINE_TROUBLE"
+TROUBLED = "engine-1"
+
 
 class Engine:
     """vLLM's surface as far as the pipeline uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str, name: str = "") -> None:
         self.version = 0
+        self._url = url
+        seed = os.environ.get(TROUBLE) if name == TROUBLED else None
+        # Another one at each start: it must not refuse the same thing for ever.
+        self._trouble = random.Random(f"{seed}/{os.getpid()}") if seed else None
+        self._write()
         self.open = asyncio.Event()
         self.open.set()
         self._ids = itertools.count()
@@ -72,7 +88,18 @@ class Engine:
     def _span(self, start: int, end: int) -> dict[str, int]:
         return {"version": self.version, "start": start, "end": end}
 
+    def _write(self) -> None:
+        if path := os.environ.get(SERVED):
+            with Path(path).open("ab", buffering=0) as file:
+                file.write(msgspec.json.encode((self._url, time.time(), self.version)) + b"\n")
+
     async def pause(self, _: web.Request) -> web.Response:
+        if self._trouble is not None:
+            fate = self._trouble.random()
+            if fate < 0.2:
+                return web.Response(status=500, text="refused")
+            if fate < 0.4:
+                await asyncio.sleep(self._trouble.uniform(0.5, 3.0))
         self.open.clear()
         return _json({})
 
@@ -81,8 +108,14 @@ class Engine:
         return _json({})
 
     async def rename(self, request: web.Request) -> web.Response:
-        self.version = int(msgspec.json.decode(await request.read())["new_version"])
+        version = int(msgspec.json.decode(await request.read())["new_version"])
+        if version != self.version:
+            self.version = version
+            self._write()
         return _json({})
+
+    async def weights(self, _: web.Request) -> web.Response:
+        return _json({"weight_version": str(self.version) if self.version else "default"})
 
     async def nothing(self, _: web.Request) -> web.Response:
         return _json({})
@@ -96,15 +129,16 @@ def _json(body: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
 
-async def serve(port: int) -> None:
-    """Listen on loopback until the process is ended."""
-    engine = Engine()
+async def serve(port: int, name: str = "") -> None:
+    """Listen on loopback until the process is told to end."""
+    engine = Engine(f"http://127.0.0.1:{port}", name)
     app = web.Application()
     app.add_routes(
         [
             web.post("/v1/chat/completions", engine.chat),
             web.get("/health", engine.nothing),
             web.get("/v1/models", engine.nothing),
+            web.get("/weight_info", engine.weights),
             web.post("/pause", engine.pause),
             web.post("/resume", engine.resume),
             web.post("/collective_rpc", engine.nothing),
@@ -116,8 +150,10 @@ async def serve(port: int) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
     print("ready: engine", flush=True)
-    await asyncio.Event().wait()
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    await over.wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), *sys.argv[2:]))

@@ -9,12 +9,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from odradek.schemas import events
-from odradek.schemas.topics import BATCHES, DLQ, EPISODES, STEPS, TURNS
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
 
 TurnsEvent = msgspec.json.Decoder(events.TurnsEvent)
 EpisodesEvent = msgspec.json.Decoder(events.EpisodesEvent)
 BatchEvent = msgspec.json.Decoder(events.Batch)
 StepEvent = msgspec.json.Decoder(events.Step)
+PolicyEvent = msgspec.json.Decoder(events.Policy)
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Log:
     episodes: list[tuple[Any, Any]] = field(default_factory=list)
     batches: list[tuple[Any, events.Batch]] = field(default_factory=list)
     steps: list[tuple[Any, events.Step]] = field(default_factory=list)
+    policies: list[tuple[Any, events.Policy]] = field(default_factory=list)
     letters: list[Any] = field(default_factory=list)
     marks: dict[str, dict[int, int]] = field(default_factory=dict)
     """By group (`assemble`, `group`), the committed offset of each partition of its source."""
@@ -39,6 +41,7 @@ async def read(servers: str, prefix: str) -> Log:
         prefix + EPISODES.name: (log.episodes, EpisodesEvent),
         prefix + BATCHES.name: (log.batches, BatchEvent),
         prefix + STEPS.name: (log.steps, StepEvent),
+        prefix + POLICIES.name: (log.policies, PolicyEvent),
         prefix + DLQ.name: (log.letters, None),
     }
     async for record in records(servers, into):

@@ -208,7 +208,7 @@ class Overload:
             began = time.monotonic()
             await publish_tasks(tasks(3 * OPEN_EVALS, "eval", 2), bus=self.bus)  # more than may go
             while (spent := time.monotonic() - began) < self.pause_s:
-                for name, process in (*self.world.processes.items(), ("engine", self.world.engine)):
+                for name, process in self.world.processes.items():
                     if process.pid is not None:
                         self.memory.setdefault(name, Memory()).sample(process.pid, spent)
                 await publish_tasks(tasks(int(EVALS_PER_S * 2), "eval", 2), bus=self.bus)

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from chaos import log, recovery, verifier
 from chaos.asked import Asked
+from chaos.engine import TROUBLE
 from chaos.plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Round, plan
 from chaos.verdict import Given
 from chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
@@ -62,7 +63,7 @@ class Run:
             rows_per_step=asked.rows_per_step,
             wrap=asked.wrap,
             others=asked.processes,
-            env=asked.env,
+            env={**({TROUBLE: str(asked.seed)} if "engine" in asked.targets else {}), **asked.env},
         )
         self.plan = (
             Plan(asked.seed, asked.rounds, dict(asked.first))
@@ -131,6 +132,7 @@ class Run:
             self.allowed = 1.0
             await self.until(self._finished)
             await asyncio.sleep(QUIET_S)
+            await self.until(lambda: self.world.loaded)
         finally:
             for task in (watching, publishing, beside):
                 task.cancel()
@@ -277,7 +279,7 @@ class Run:
             "deaths": measured,
             "cpu_s": {
                 process.name: round(process.cpu_at_end, 1)
-                for process in (self.world.engine, *self.world.processes.values())
+                for process in self.world.processes.values()
             },
             "load_s": round(getattr(self, "load_s", 0.0), 1),
             "wall_s": round(time.monotonic() - started, 1),
@@ -304,6 +306,7 @@ class Run:
             ended=ended,
             lost_attempts=lost,
             cut_attempts=cut,
+            served=self.world.served,
             strays=frozenset(self.asked.strays),
         )
 

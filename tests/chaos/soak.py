@@ -56,7 +56,7 @@ class Soak:
         run.tasks = run.tasks[: run.published]
 
     async def _strike(self, run: Run) -> None:
-        pool = [name for name in VERB_OF if name not in SPARED]
+        pool = [name for name, verb in VERB_OF.items() if verb != "engine" and name not in SPARED]
         process = run.world.processes[self._chance.choice(pool)]
         if self._chance.random() < 0.6 or process.pid is None:
             process.kill()

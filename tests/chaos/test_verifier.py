@@ -1,5 +1,8 @@
 """The verifier finds each thing that it is there to find: a clean log, doctored in one place."""
 
+from types import SimpleNamespace
+
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -215,3 +218,36 @@ def test_the_line_of_checkpoints_leaves_out_what_a_restart_cut_off():
 
 def _with(given, **changed):
     return type(given)(**{**given.__dict__, **changed})
+
+
+SERVED = [("http://a", 0.0, 0), ("http://b", 0.0, 0), ("http://a", 1.0, 1), ("http://b", 1.0, 1),
+          ("http://b", 2.0, 0), ("http://a", 3.0, 2), ("http://b", 4.0, 2)]  # fmt: skip
+POLICIES = [(1.5, 1, {"http://a": 1, "http://b": 1}), (3.5, 2, {"http://a": 2, "http://b": 0})]
+
+
+@pytest.mark.parametrize(
+    "lines,policies,wanted",
+    [
+        (SERVED, POLICIES, set()),
+        (SERVED, [(1.5, 1, {}), POLICIES[1]], {"engine_unnamed"}),
+        (SERVED, [POLICIES[0], (3.5, 2, {"http://a": 2, "http://b": 2})], {"engine_unnamed"}),
+        (SERVED[:-1], POLICIES, {"engine_behind"}),
+        ([*SERVED, ("http://a", 5.0, 2)], POLICIES, {"engine_back"}),
+        ([*SERVED, ("http://b", 5.0, 1)], POLICIES, {"engine_back", "engine_behind"}),
+    ],
+)
+async def test_what_engines_served_is_held_against_what_policies_say(
+    clean, tmp_path, lines, policies, wanted
+):
+    """Named with what it had, never back, and in the end the newest."""
+    log, given = clean
+    path = tmp_path / "served.jsonl"
+    path.write_bytes(b"\n".join(msgspec.json.encode(line) for line in lines))
+    log.policies = [
+        (
+            SimpleNamespace(timestamp=at * 1000),
+            events.Policy(name="policy", version=version, uri="file:///v", engines=engines),
+        )
+        for at, version, engines in policies
+    ]
+    assert wanted == judge(log, _with(given, served=path)).checks.keys()

@@ -28,6 +28,9 @@ CHECKS: Final = {
     "batch_twice": TWICE,
     "rows_twice": TWICE,
     "version_twice": TWICE,  # a policy version stands for two sets of weights
+    "engine_back": TWICE,  # an engine got a version twice, or an older one, within one life
+    "engine_unnamed": WRONG,  # a policy names an engine with what it did not have, or none
+    "engine_behind": WRONG,  # an engine that came back did not get the newest version
     "episode_unopened": WRONG,
     "tokens": WRONG,  # tokens or log probabilities that the engine did not sample
     "outcome": WRONG,  # an episode ended otherwise than its script
@@ -66,6 +69,8 @@ class Given:
     """How many attempts may have lost their host, by what was done to hosts; None: any."""
     cut_attempts: int | None = 0
     """How many may have been given up because no proxy sealed them whole; None: any."""
+    served: Path | None = None
+    """What the engines wrote down of what they served."""
     strays: frozenset[str] = frozenset()
     """Ids of turns that a hostile writer wrote: dead letters, all of them."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from chaos import oracle
 from chaos.books import Found, balance, positions
+from chaos.fleet import engines
 from chaos.log import Log, TurnsEvent, header
 from chaos.verdict import Given, Verdict
 from odradek.schemas import events
@@ -37,6 +38,7 @@ def judge(log: Log, given: Given) -> Verdict:
     _letters(log, verdict, given, episodes)
     balance(log, verdict, given, episodes)
     positions(log, verdict, episodes)
+    engines(log, verdict, given)
     return verdict
 
 

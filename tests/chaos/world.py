@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos import oracle
+from chaos import fleet, oracle
+from chaos.engine import SERVED
 from odradek.infra.bus import BusSettings
 from odradek.infra.mortal import die_with_parent
 from odradek.infra.tokens import new_key
@@ -251,8 +252,9 @@ class World:
     ) -> None:
         self.folder = folder
         self.bus = bus
-        proxy_port, self._engine_port = free_port(), free_port()
-        engine = f"http://127.0.0.1:{self._engine_port}"
+        proxy_port, ports = free_port(), (free_port(), free_port())
+        engine = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+        self.served = folder / "served.jsonl"
         self.seen = folder / "seen.jsonl"
         self.seen.touch()
         self._env = {
@@ -277,6 +279,7 @@ class World:
             "ODRADEK_STREAMS_TIMEOUTS": '{"call_s": 20, "run_s": 60, "seal_s": 30, "reward_s": 60}',
             "ODRADEK_AGENT_CONCURRENCY": str(RUNS_AT_ONCE),
             "CHAOS_SEEN": str(self.seen),
+            SERVED: str(self.served),
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
@@ -287,6 +290,9 @@ class World:
         self.ever: dict[str, Process] = {}
         """Those that have left, too."""
         self._wrap = wrap
+        for number, port in enumerate(ports):
+            name = f"engine-{number}"
+            self.add(name, (sys.executable, "-m", "chaos.engine", str(port), name))
         for name, verb in (self._verbs() | dict(others or {})).items():
             if verb:
                 self.add(name, self.command(name, verb))
@@ -318,13 +324,10 @@ class World:
 
     async def start(self) -> None:
         """Start all. Raises Broke if one does not get ready."""
-        engine = (sys.executable, "-m", "chaos.engine", str(self._engine_port))
-        self.engine = Process("engine", engine, self._env, self.folder / "engine.log")
-        self.engine.start()
         for process in self.processes.values():
             process.start()
         async with asyncio.timeout(120):
-            for process in (self.engine, *self.processes.values()):
+            for process in self.processes.values():
                 armed = bool(process.armed or process.arms)
                 while not (process.ready.is_set() or armed):
                     self.check()
@@ -338,7 +341,8 @@ class World:
 
     async def stop(self) -> dict[str, int | None]:
         """End all in good order, readers last; exit codes by name."""
-        names = list(self.processes)
+        names = [name for name in self.processes if not name.startswith("engine")]
+        engines = [name for name in self.processes if name not in names]
         with suppress(TimeoutError):
             # One that is told to end before it hears signals ends by the signal.
             async with asyncio.timeout(STOP_S):
@@ -346,8 +350,14 @@ class World:
                     if process.failure is None:
                         await process.ready.wait()
         codes = await asyncio.gather(*(self.processes[name].stop() for name in names))
-        await self.engine.stop()
-        return dict(zip(names, codes, strict=True))
+        # Others may be waiting for an answer.
+        codes += await asyncio.gather(*(self.processes[name].stop() for name in engines))
+        return dict(zip((*names, *engines), codes, strict=True))
+
+    @property
+    def loaded(self) -> bool:
+        """Whether every engine serves the newest version that any of them had."""
+        return len(set(fleet.newest(fleet.served(self.served)).values())) == 1
 
     @property
     def deaths(self) -> list[Death]:

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.addresses import Root
-from odradek.infra.checked import Checked, KafkaName, Name
+from odradek.infra.runtime.addresses import Root
+from odradek.infra.runtime.settings import Checked, KafkaName, Name
 from odradek.schemas.topics import NAME
 
 

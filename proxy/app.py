@@ -13,14 +13,14 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from odradek.infra import trust
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
-from odradek.infra.surroundings import address
-from odradek.proxy.access import Gate, Permit
-from odradek.proxy.answers import JSON, error_answer, of_http
-from odradek.proxy.call import LEFT
-from odradek.proxy.calls import Calls
+from odradek.infra.runtime import metrics
+from odradek.infra.runtime.environment import address
+from odradek.proxy.auth import Gate, Permit
+from odradek.proxy.calls.agent_replies import JSON, error_answer, of_http
+from odradek.proxy.calls.call import LEFT
+from odradek.proxy.calls.handler import Calls
 from odradek.proxy.dialects import (
     DIALECTS,
     GOOGLES,
@@ -36,6 +36,11 @@ from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.gemini import GEMINI
 from odradek.proxy.dialects.messages import MESSAGES
 from odradek.proxy.dialects.responses import RESPONSES
+from odradek.proxy.engines.policy_version import PolicyVersions
+from odradek.proxy.engines.pool import Pool, others
+from odradek.proxy.engines.versions import Versions
+from odradek.proxy.episodes.episode import Stage
+from odradek.proxy.episodes.registry import Stories
 from odradek.proxy.errors import (
     EngineError,
     HeadersTooLarge,
@@ -45,15 +50,10 @@ from odradek.proxy.errors import (
     ProxyError,
     ProxyMisconfigured,
 )
-from odradek.proxy.policies import PolicyVersions
-from odradek.proxy.pool import Pool, others
+from odradek.proxy.log.writer import Recorder
 from odradek.proxy.quiet import http_log, where
-from odradek.proxy.recorder import Recorder
 from odradek.proxy.seal import Seals, read
-from odradek.proxy.serving import Versions
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.stories import Stories
-from odradek.proxy.story import Stage
 
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
@@ -330,7 +330,7 @@ class Proxy:
                 return wrong
             if wrong.status < 500:
                 self.refused[wrong.code] += 1
-                trust.moved(trust.REFUSED, code=wrong.code)
+                metrics.moved(metrics.REFUSED, code=wrong.code)
             told = error_answer(wrong, dialect or dialect_of(request))
             response = web.Response(
                 status=told.status, headers=told.headers, body=b"".join(told.chunks)

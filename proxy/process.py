@@ -10,12 +10,12 @@ from typing import Final
 
 import uvloop
 
-from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, require_topics, running
-from odradek.infra.tokens import TokenSettings
+from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.episode_tokens import TokenSettings
 from odradek.proxy.app import Proxy, serving
 from odradek.proxy.descriptors import raise_limit
-from odradek.proxy.policies import PolicyVersions
+from odradek.proxy.engines.policy_version import PolicyVersions
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas.topics import POLICIES, TURNS
 

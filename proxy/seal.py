@@ -5,12 +5,12 @@ from typing import Final
 
 import msgspec
 
-from odradek.infra.crash import crash_point
-from odradek.proxy.call import LEFT, SEALED
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.proxy.calls.call import LEFT, SEALED
+from odradek.proxy.episodes.episode import Sealing, Stage, Story
+from odradek.proxy.episodes.registry import Stories
 from odradek.proxy.errors import BadRequest, LogRefused
-from odradek.proxy.recorder import Recorder
-from odradek.proxy.stories import Stories
-from odradek.proxy.story import Sealing, Stage, Story
+from odradek.proxy.log.writer import Recorder
 from odradek.schemas.events import Outcome, Sealed
 
 MAX_ERROR: Final = 2000

@@ -8,13 +8,13 @@ from typing import Final, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.addresses import Host, roots
-from odradek.infra.checked import Checked, Name
+from odradek.infra.runtime.addresses import Host, roots
+from odradek.infra.runtime.settings import Checked, Name
 from odradek.proxy.dialects.dialect import Limits
+from odradek.proxy.dialects.model_routes import Mapped
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import ProxyMisconfigured
-from odradek.proxy.routes import Mapped
 from odradek.schemas.codec import MAX_DEPTH
 from odradek.schemas.events import Timeouts
 from odradek.schemas.sampling import COLDEST, HOTTEST

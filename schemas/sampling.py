@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from odradek.schemas.harmless import NOTED, PLAIN
+from odradek.schemas.neutral_fields import NOTED, PLAIN
 
 NEUTRAL: Final[dict[str, int]] = {
     "top_p": 1,

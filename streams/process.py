@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings
+from odradek.infra.runtime import telemetry
 from odradek.streams.drivers.kafka import KafkaDriver
-from odradek.streams.fold import Stage
 from odradek.streams.settings import StreamsSettings, check_deadlines
+from odradek.streams.stage import Stage
 
 log = logging.getLogger("odradek")
 

@@ -17,7 +17,7 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch
 from odradek.schemas.topics import BATCHES, NAME
 from odradek.streams.errors import ReplayRefused
-from odradek.streams.reading import to_end
+from odradek.streams.reader import to_end
 
 
 class Replayed(Struct, frozen=True):

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.checked import Checked, KafkaName
+from odradek.infra.runtime.settings import Checked, KafkaName
 from odradek.schemas.events import Timeouts
 from odradek.schemas.topics import TURNS
 from odradek.streams.errors import DeadlinesRefused

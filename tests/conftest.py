@@ -27,7 +27,7 @@ def broker() -> Iterator[str]:
     if running := os.environ.get("ODRADEK_TEST_BOOTSTRAP_SERVERS"):
         yield running
         return
-    from odradek.infra.local.broker import LocalBroker
+    from odradek.infra.app.local_kafka.broker import LocalBroker
 
     with LocalBroker() as local:
         yield local.bootstrap_servers

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import torch
 
-from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings
-from odradek.trainer.announce_kafka import KafkaAnnouncer
-from odradek.trainer.batches import LogGroups
-from odradek.trainer.claim import claimed
-from odradek.trainer.consumption import Consumption, describe
+from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.loop_thread import LoopThread
+from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
+from odradek.trainer.commit.lock import claimed
+from odradek.trainer.commit.resume import Standing, lineage_of, read_log, stand
+from odradek.trainer.compatibility import without_effect
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.feed import LogFeed
-from odradek.trainer.grpo import LogTrainer
-from odradek.trainer.hands import Hands
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.loop_thread import LoopThread
-from odradek.trainer.pairs import without_effect
+from odradek.trainer.feed.batch_reader import LogGroups
+from odradek.trainer.feed.cursor import Consumption, describe
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rollout_worker import LogFeed
 from odradek.trainer.placement import VISIBLE, refuse_launchers, visible
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import Standing, lineage_of, read_log, stand
+from odradek.trainer.step.grpo import LogTrainer
+from odradek.trainer.step.hands import Hands
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 

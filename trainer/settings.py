@@ -6,15 +6,15 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.addresses import roots
-from odradek.infra.checked import Checked, Seed
+from odradek.infra.runtime.addresses import roots
+from odradek.infra.runtime.settings import Checked, Seed
 from odradek.schemas.sampling import COLDEST, HOTTEST
 from odradek.schemas.topics import BATCHES
-from odradek.trainer.advantages import Baseline
-from odradek.trainer.consumption import Rules
-from odradek.trainer.drawn import Take, Truncated
-from odradek.trainer.pairs import contradictions
-from odradek.trainer.rows import Weigh
+from odradek.trainer.compatibility import contradictions
+from odradek.trainer.feed.advantages import Baseline
+from odradek.trainer.feed.cursor import Rules
+from odradek.trainer.feed.rows import Weigh
+from odradek.trainer.feed.sampling import Take, Truncated
 
 
 class TrainerSettings(Checked, BaseSettings):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from odradek.agents.episode import ROLLOUT
+from odradek.agents.attempt.executor import ROLLOUT
 from odradek.agents.rollout import Rollout
 
 

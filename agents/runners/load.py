@@ -9,7 +9,7 @@ from odradek.agents.errors import RunnerError
 from odradek.agents.runners.function import FunctionRunner
 from odradek.agents.runners.harness import HarnessRunner
 from odradek.agents.runners.program import ProgramRunner
-from odradek.infra.named import find
+from odradek.infra.runtime.imports import find
 
 
 def load(target: str | None, command: str | None, harness: str | None = None) -> AgentExecutor:

@@ -17,12 +17,12 @@ from typing import Any, Final
 import msgspec
 from a2a.server.agent_execution import AgentExecutor
 
+from odradek.agents.attempt.outcome import Ended, judge_exit
 from odradek.agents.errors import RunnerError
 from odradek.agents.rollout import Rollout
 from odradek.agents.runners.executor import rollout_of
-from odradek.agents.variables import PRIVATE, episode_variables
-from odradek.agents.verdict import Ended, judge_exit
-from odradek.infra.surroundings import direct
+from odradek.agents.runners.variables import PRIVATE, episode_variables
+from odradek.infra.runtime.environment import direct
 from odradek.schemas.events import Outcome
 
 logger = logging.getLogger("odradek.agents")

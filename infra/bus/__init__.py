@@ -1,6 +1,5 @@
 """The bus: settings, clients, topics, appending, dead letters. Kafka is used only through here."""
 
-from odradek.infra.bus.admin import delete_topics, ensure_topics, require_topics, rows
 from odradek.infra.bus.appender import (
     PATIENT_S,
     Address,
@@ -9,7 +8,6 @@ from odradek.infra.bus.appender import (
     MemoryAppender,
     Record,
 )
-from odradek.infra.bus.backlog import Backlog
 from odradek.infra.bus.clients import (
     admin,
     away,
@@ -23,8 +21,10 @@ from odradek.infra.bus.clients import (
     standings,
     start,
 )
-from odradek.infra.bus.deadletter import check_place, dead_letter, letter, passed_over, record_of
+from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
+from odradek.infra.bus.offsets import Backlog
 from odradek.infra.bus.settings import BusSettings
+from odradek.infra.bus.topics import delete_topics, ensure_topics, require_topics, rows
 
 __all__ = [
     "PATIENT_S",

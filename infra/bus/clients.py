@@ -19,7 +19,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from odradek.infra.bus import connection
+from odradek.infra.bus import patches
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import (
     BusError,
@@ -49,7 +49,7 @@ CLOSE_S: Final = 5.0
 LOOK_S: Final = 5.0
 """How long the broker may take to say whether a topic is there."""
 
-connection.mend()
+patches.mend()
 
 
 class Client(Protocol):

@@ -7,9 +7,9 @@ from aiokafka.helpers import create_ssl_context
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.addresses import brokers
-from odradek.infra.checked import Checked
 from odradek.infra.errors import ProjectError
+from odradek.infra.runtime.addresses import brokers
+from odradek.infra.runtime.settings import Checked
 from odradek.schemas.topics import Topic
 
 

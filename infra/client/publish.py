@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from odradek.infra import telemetry
 from odradek.infra.bus import Address, Appender, BusSettings, KafkaAppender
 from odradek.infra.errors import TaskRefused
-from odradek.infra.signature import signed
+from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.reward_signatures import signed
 from odradek.schemas import codec, ids
 from odradek.schemas.events import Reward, Task
 from odradek.schemas.topics import REWARDS, TASKS

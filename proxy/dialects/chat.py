@@ -9,10 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from odradek.proxy import body as bodies
-from odradek.proxy import media, salt, sse
-from odradek.proxy.body import Body
-from odradek.proxy.dialects import harm, sampling, wording
+from odradek.proxy.dialects import blocklist, cache_salt, errors, sampling
 from odradek.proxy.dialects.dialect import (
     Ask,
     Terms,
@@ -22,9 +19,12 @@ from odradek.proxy.dialects.dialect import (
     shallow,
     unreadable,
 )
+from odradek.proxy.dialects.model_routes import Route
 from odradek.proxy.dialects.tools import chat as own
 from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
-from odradek.proxy.routes import Route
+from odradek.proxy.wire import body as bodies
+from odradek.proxy.wire import media, sse
+from odradek.proxy.wire.body import Body
 from odradek.schemas.codec import check_depth, check_text
 
 TRUE: Final = Raw(b"true")
@@ -90,11 +90,11 @@ class Chat:
 
     def error(self, error: ProxyError) -> bytes:
         """OpenAI's shape."""
-        return wording.openai(error)
+        return errors.openai(error)
 
     def refusal(self, body: bytes, status: int) -> bytes:
         """The engine's own words, as long as they have OpenAI's shape."""
-        return wording.openai_of(body, status)
+        return errors.openai_of(body, status)
 
 
 class Chunks:
@@ -133,7 +133,7 @@ class Chunks:
 
     def _trimmed(self, data: bytes) -> bytes | None:
         """A chunk as the agent asked for it; None where it would not have got it at all."""
-        if self._untouched and data.find(salt.FIELD) < 0:
+        if self._untouched and data.find(cache_salt.FIELD) < 0:
             return data
         head = self._head
         if head and data.startswith(head) and data.endswith(b"]}"):
@@ -158,14 +158,14 @@ class Chunks:
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
         """As the engine sent it, if that is an error to OpenAI's clients."""
         self._failed = True
-        if event.data is not None and wording.is_openai(event.data):
+        if event.data is not None and errors.is_openai(event.data):
             return event.raw
         return self.fail(EngineError(why))
 
     def fail(self, error: ProxyError) -> bytes:
         """An event with an error; nothing follows it."""
         self._failed = True
-        return sse.event(wording.openai(error))
+        return sse.event(errors.openai(error))
 
     def end(self, why: str) -> bytes:
         """The last event, where the engine sent none."""
@@ -194,8 +194,8 @@ def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
     n = maybe(fields, "n", _int) or 1
     tools = _tools(fields)
     _bound(fields, n, tools, terms)
-    harm.refuse(fields)
-    own = salt.taken(fields)
+    blocklist.refuse(fields)
+    own = cache_salt.taken(fields)
     name = terms.model or model if route is None else route.named(model, terms.model)
     if name != model:
         fields["model"] = Raw(_encode(name))
@@ -272,7 +272,7 @@ def trim(reply: bytes, request: Ask) -> bytes:
     msgspec.DecodeError for what is no JSON object with choices, InvalidRecord for what a client
     could not read: fields that we do not read are copied as they stand.
     """
-    if not request.wants_all or salt.FIELD in reply:
+    if not request.wants_all or cache_salt.FIELD in reply:
         fields = _fields.decode(reply)
         _trim(fields, request)
         reply = _encode(fields)
@@ -282,7 +282,7 @@ def trim(reply: bytes, request: Ask) -> bytes:
 
 
 def _trim(fields: dict[str, Raw], request: Ask) -> None:
-    fields.pop(salt.NAME, None)
+    fields.pop(cache_salt.NAME, None)
     if not request.token_ids and "prompt_token_ids" in fields:
         fields["prompt_token_ids"] = NULL
     raw = fields.get("choices")

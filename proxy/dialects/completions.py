@@ -9,8 +9,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy import sse
-from odradek.proxy.body import (
+from odradek.proxy.dialects import chat, errors
+from odradek.proxy.dialects.chat import Chunks, asked, trim
+from odradek.proxy.dialects.dialect import Ask, Terms, field, fingerprint, shallow, unreadable
+from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError
+from odradek.proxy.wire import sse
+from odradek.proxy.wire.body import (
     NULL,
     UNREADABLE,
     Body,
@@ -20,10 +24,6 @@ from odradek.proxy.body import (
     Logprobs,
     Weights,
 )
-from odradek.proxy.dialects import chat, wording
-from odradek.proxy.dialects.chat import Chunks, asked, trim
-from odradek.proxy.dialects.dialect import Ask, Terms, field, fingerprint, shallow, unreadable
-from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _prompt: Final = msgspec.json.Decoder(str | list[str | int | list[int]])
@@ -133,11 +133,11 @@ class Completions:
 
     def error(self, error: ProxyError) -> bytes:
         """OpenAI's shape."""
-        return wording.openai(error)
+        return errors.openai(error)
 
     def refusal(self, body: bytes, status: int) -> bytes:
         """The engine's own words, as long as they have OpenAI's shape."""
-        return wording.openai_of(body, status)
+        return errors.openai_of(body, status)
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[Any]:

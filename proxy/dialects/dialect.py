@@ -16,14 +16,14 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.body import NULL, UNREADABLE, Body
-from odradek.proxy.capture import Captured
-from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.model_routes import Route
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.dialects.sampling import ALL_TOKENS, Training
 from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import BadRequest, ProxyError, Unsupported
-from odradek.proxy.routes import Route
-from odradek.proxy.sse import ServerEvent
+from odradek.proxy.wire.body import NULL, UNREADABLE, Body
+from odradek.proxy.wire.reply import Captured
+from odradek.proxy.wire.sse import ServerEvent
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.body import UNREADABLE
 from odradek.proxy.errors import EngineError, NoSuchModel
+from odradek.proxy.wire.body import UNREADABLE
 
 
 class _List(Struct):

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.body import NULL, UNREADABLE
-from odradek.schemas.harmless import NOTED, PLAIN
+from odradek.proxy.wire.body import NULL, UNREADABLE
+from odradek.schemas.neutral_fields import NOTED, PLAIN
 from odradek.schemas.sampling import NEUTRAL, STRICT, UNSENT, bends, off, recorded
 
 FORCED: Final = ("logprobs", "return_token_ids", "return_weight_versions")

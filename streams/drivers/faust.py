@@ -25,8 +25,8 @@ from faust.transport.drivers import aiokafka as transport
 from odradek.infra.bus import BusSettings, Record, require_topics
 from odradek.schemas.ids import key_bytes, key_text
 from odradek.schemas.topics import DLQ, MB
-from odradek.streams.fold import Stage
-from odradek.streams.lane import Lane, Outgoing
+from odradek.streams.partition import Lane, Outgoing
+from odradek.streams.stage import Stage
 
 log = logging.getLogger("odradek")
 

@@ -35,13 +35,13 @@ from odradek.infra.bus import (
     running,
     start,
 )
-from odradek.infra.crash import crash_point
 from odradek.infra.errors import PositionLost
+from odradek.infra.runtime.crash_points import crash_point
 from odradek.schemas.ids import key_bytes, key_text
 from odradek.schemas.topics import DLQ
 from odradek.streams.errors import LaneLost, TransactionFailed
-from odradek.streams.fold import Stage
-from odradek.streams.lane import Lane, Outgoing
+from odradek.streams.partition import Lane, Outgoing
+from odradek.streams.stage import Stage
 
 log = logging.getLogger("odradek")
 

@@ -7,8 +7,8 @@ clock that is moved by hand.
 import msgspec
 
 from odradek.infra.bus import MemoryAppender, Record
-from odradek.streams.fold import Stage
-from odradek.streams.lane import Lane
+from odradek.streams.partition import Lane
+from odradek.streams.stage import Stage
 
 
 class MemoryDriver:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from odradek.infra.errors import InfraError
-from odradek.infra.named import find
+from odradek.infra.runtime.imports import find
 from odradek.schemas.errors import NoNumber, NotFinite
 from odradek.schemas.events import Conversation
 from odradek.schemas.numbers import Number, number

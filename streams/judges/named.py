@@ -1,7 +1,7 @@
 """The judge that `module:function` names."""
 
 from odradek.infra.errors import NoSuchName
-from odradek.infra.named import parts
+from odradek.infra.runtime.imports import parts
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
 from odradek.streams.judges.judge import TIMEOUT_S, Asynchronous, Judge, load

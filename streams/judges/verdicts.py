@@ -6,9 +6,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from odradek.infra import telemetry
 from odradek.infra.bus import Appender, Record, check_place, dead_letter
-from odradek.infra.signature import JudgeSettings, signed
+from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.reward_signatures import JudgeSettings, signed
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Conversation, Outcome, Reward

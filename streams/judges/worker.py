@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from odradek.infra.mortal import die_with_parent
+from odradek.infra.runtime.child_processes import die_with_parent
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.numbers import number

@@ -11,10 +11,10 @@ import msgspec
 from odradek.infra.bus import BusSettings, Record
 from odradek.schemas.events import EpisodeHead, GroupsEvent
 from odradek.schemas.topics import EPISODES
-from odradek.streams.fold import NOTHING, Output, Stage
-from odradek.streams.grouper import Grouper
 from odradek.streams.process import driver_of, supervised
 from odradek.streams.settings import StreamsSettings
+from odradek.streams.stage import NOTHING, Output, Stage
+from odradek.streams.stages.grouper import Grouper
 from odradek.streams.views.rates import Rates
 
 

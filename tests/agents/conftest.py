@@ -67,9 +67,9 @@ class Stage:
         )
 
     async def host(self, play: Any, *, bus: Any = None, **given: Any) -> Any:
-        from odradek.agents.host import Host
+        from odradek.agents.host.host import Host
         from odradek.agents.runners.load import as_executor
-        from odradek.infra.tokens import TokenSettings
+        from odradek.infra.runtime.episode_tokens import TokenSettings
 
         host = Host(
             self.settings(**given),

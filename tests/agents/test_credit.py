@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.agents.credit import Credit
-from odradek.agents.marks import WINDOW, Marks, Standing
+from odradek.agents.dispatch.credit import Credit
+from odradek.agents.dispatch.progress import WINDOW, Marks, Standing
 
 
 def test_a_training_group_is_out_until_a_step_has_passed_its_batch():

@@ -25,7 +25,7 @@ class Ring:
         self.running = {}
 
     async def start(self, **given):
-        from odradek.agents.dispatch import Dispatcher
+        from odradek.agents.dispatch.dispatcher import Dispatcher
         from odradek.agents.settings import DispatchSettings
 
         dispatcher = Dispatcher(DispatchSettings(**given), self.stage.bus)

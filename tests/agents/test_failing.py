@@ -1,13 +1,13 @@
 """What a host does when a partition of its own cannot be written to."""
 
 from odradek.agents.errors import PartitionLost
-from odradek.agents.host import Host
-from odradek.agents.ledger import PlainLedger
-from odradek.agents.memory import Memory
-from odradek.agents.owned import Owned
+from odradek.agents.host.host import Host
+from odradek.agents.host.partition import Owned
+from odradek.agents.host.task_index import Memory
 from odradek.agents.settings import AgentSettings
+from odradek.agents.transactions import PlainLedger
 from odradek.infra.bus import BusSettings
-from odradek.infra.tokens import TokenSettings
+from odradek.infra.runtime.episode_tokens import TokenSettings
 
 
 async def hosting(ledger):

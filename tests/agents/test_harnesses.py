@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from odradek.agents import Rollout
+from odradek.agents.attempt.outcome import Ended
 from odradek.agents.errors import RunnerError
 from odradek.agents.harnesses import HARNESSES, Model, prompt_of
 from odradek.agents.rollout import GivenTask
 from odradek.agents.runners import HarnessRunner, load
-from odradek.agents.verdict import Ended
 from odradek.schemas.events import Outcome
 
 ROOT = "http://127.0.0.1:1/e/e1"
@@ -254,7 +254,7 @@ def test_a_program_that_is_not_installed_says_how(name, monkeypatch, tmp_path):
 
 def test_an_unknown_harness_names_those_that_are():
     """In code as on the command line."""
-    from odradek.infra.cli.agent import command
+    from odradek.infra.app.cli.run.agent import command
 
     with pytest.raises(RunnerError, match=r"claude-code, codex, opencode, qwen-code, pi"):
         HarnessRunner("emacs")

@@ -63,7 +63,7 @@ async def test_a_game_that_is_solved_with_another_librarys_number_is_solved(stag
 
 async def test_hosts_and_agents_get_tokens_of_their_own_kind(stage):
     """The agent's token is for its calls, with the task's sampling; the host's is for seals."""
-    from odradek.infra.tokens import read
+    from odradek.infra.runtime.episode_tokens import read
 
     seen = []
 

@@ -38,7 +38,7 @@ async def test_a_host_with_a_name_keeps_its_partitions_while_it_is_restarted(sta
 
 async def test_a_dispatcher_that_ends_leaves_its_group(stage):
     """The tasks of its partitions go out by another."""
-    from odradek.agents.dispatch import Dispatcher
+    from odradek.agents.dispatch.dispatcher import Dispatcher
     from odradek.agents.settings import DispatchSettings
 
     pair = [Dispatcher(DispatchSettings(), stage.bus) for _ in range(2)]

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
 from odradek.agents.errors import PartitionLost
-from odradek.agents.ledger import Entry, FencedLedger
+from odradek.agents.transactions import Entry, FencedLedger
 from odradek.infra.bus import BusSettings
 from odradek.infra.errors import LogUnavailable
 
@@ -36,7 +36,7 @@ class Producer:
 
 def ledger_over(monkeypatch, error):
     made = Producer(error)
-    monkeypatch.setattr("odradek.agents.ledger.producer", lambda *_, **__: made)
+    monkeypatch.setattr("odradek.agents.transactions.producer", lambda *_, **__: made)
     return FencedLedger(BusSettings(), "group", 0), made
 
 

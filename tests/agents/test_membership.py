@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 
-from odradek.agents import membership
+from odradek.agents import group
 from odradek.agents.errors import PartitionLost
-from odradek.agents.membership import Membership
+from odradek.agents.group import Membership
 
 
 class Reader:
@@ -121,7 +121,7 @@ async def test_a_member_that_was_fenced_half_way_and_is_given_nothing_ends(
     member, fenced_half_way, monkeypatch
 ):
     """However long its taking over still goes on: the partition would stand still."""
-    monkeypatch.setattr(membership, "DOUBT_S", 0)
+    monkeypatch.setattr(group, "DOUBT_S", 0)
     found, _, _, ends = member
     await fenced_half_way()
     async with asyncio.timeout(5):

@@ -4,7 +4,7 @@ import pytest
 from a2a.types import TaskState
 
 from odradek.agents.binding.responses import Mark
-from odradek.agents.memory import Memory
+from odradek.agents.host.task_index import Memory
 
 DONE = TaskState.TASK_STATE_COMPLETED
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from odradek.agents.places import Places
+from odradek.agents.attempt.slots import Places
 
 
 def run():

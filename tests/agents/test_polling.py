@@ -50,8 +50,8 @@ async def test_a_host_whose_agents_play_for_long_stays_in_its_group(stage):
 
 async def test_a_dispatcher_that_puts_a_flood_of_tasks_aside_stays_in_its_group(stage, monkeypatch):
     """Each needs two answers of the broker; all of them together take longer than a poll may."""
-    from odradek.agents import dispatch
-    from odradek.agents.admission import Admission
+    from odradek.agents.dispatch import dispatcher as dispatch
+    from odradek.agents.dispatch.validation import Admission
     from odradek.agents.settings import DispatchSettings
 
     monkeypatch.setattr(dispatch, "AT_ONCE", 1)

@@ -36,7 +36,7 @@ async def begin(stage, tmp_path, *arguments):
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "odradek.infra.cli",
+        "odradek.infra.app.cli",
         "agent",
         *arguments,
         cwd=tmp_path,
@@ -102,7 +102,7 @@ async def test_keys_are_missed_at_once(stage, tmp_path):
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "odradek.infra.cli",
+        "odradek.infra.app.cli",
         "agent",
         "agent:play",
         cwd=tmp_path,

@@ -12,11 +12,11 @@ from living import alive
 from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
 
 from odradek.agents import Rollout, UpstreamUnavailable
-from odradek.agents.episode import _value
+from odradek.agents.attempt.executor import _value
+from odradek.agents.attempt.outcome import Ended, judge
 from odradek.agents.errors import RunnerError
 from odradek.agents.rollout import GivenTask
 from odradek.agents.runners import FunctionRunner, ProgramRunner, load, rollout_of
-from odradek.agents.verdict import Ended, judge
 from odradek.infra.errors import NoSuchName
 from odradek.schemas.events import Outcome
 
@@ -261,7 +261,7 @@ def test_only_an_unreachable_model_is_our_doing():
 def test_the_names_of_the_model_sdks_errors_are_as_we_know_them():
     """The classes that are known by name exist in the SDK."""
     openai = pytest.importorskip("openai")
-    from odradek.agents.verdict import UNREACHED
+    from odradek.agents.attempt.outcome import UNREACHED
 
     for name in UNREACHED:
         assert issubclass(getattr(openai, name), Exception)

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 
-from odradek.agents.dispatch import TOGETHER, Dispatcher
+from odradek.agents.dispatch.dispatcher import TOGETHER, Dispatcher
+from odradek.agents.dispatch.partition import Lot
+from odradek.agents.dispatch.progress import Marks, Standing
+from odradek.agents.dispatch.requests import Order
 from odradek.agents.errors import PartitionLost
-from odradek.agents.lot import Lot
-from odradek.agents.marks import Marks, Standing
-from odradek.agents.order import Order
 from odradek.agents.settings import DispatchSettings
 from odradek.infra.bus import BusSettings
 from odradek.schemas.events import Task
@@ -35,7 +35,7 @@ class Ledger:
 
 @pytest.fixture(autouse=True)
 def _no_broker(monkeypatch):
-    monkeypatch.setattr("odradek.agents.dispatch.consumer", lambda *_, **__: object())
+    monkeypatch.setattr("odradek.agents.dispatch.dispatcher.consumer", lambda *_, **__: object())
 
 
 def dispatcher_with(n):
@@ -113,7 +113,7 @@ async def test_nothing_is_sent_by_the_old_hand_of_a_partition_that_came_back():
 
 async def test_a_mistake_in_a_transaction_ends_the_process(monkeypatch):
     """Whatever it is: nobody waits for ever for what the ledger will not tell."""
-    monkeypatch.setattr("odradek.agents.dispatch.COMMIT_S", 0.0)
+    monkeypatch.setattr("odradek.agents.dispatch.dispatcher.COMMIT_S", 0.0)
     found, lot, ledger = dispatcher_with(1)
     lot.done("t0")  # the low-water mark moves, so there is something to commit
 

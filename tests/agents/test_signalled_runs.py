@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from odradek.agents.verdict import Ended, judge_exit
+from odradek.agents.attempt.outcome import Ended, judge_exit
 from odradek.schemas.events import Outcome
 
 CODES = [

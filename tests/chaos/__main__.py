@@ -16,7 +16,7 @@ from chaos.asked import Asked
 from chaos.plan import PROCESSES
 from chaos.run import make_model, once, repeat
 from chaos.soak import soak as run_soak
-from odradek.infra.local import LocalBroker
+from odradek.infra.app.local_kafka import LocalBroker
 
 console = Console(stderr=True, soft_wrap=True)
 ALL = ",".join(PROCESSES)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from odradek.infra.local.broker import LocalBroker
-from odradek.infra.local.server import free_ports
+from odradek.infra.app.local_kafka.broker import LocalBroker
+from odradek.infra.app.local_kafka.server import free_ports
 
 
 class Broker:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.recovery import quantile, summary
-from odradek.infra.local import LocalBroker
+from odradek.infra.app.local_kafka import LocalBroker
 
 LINES = "matrix.jsonl"
 RUNS_PER_BROKER = 10

@@ -26,7 +26,7 @@ from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Expected, Step, Task, raw
 from odradek.schemas.topics import BATCHES, EPISODES, STEPS
-from odradek.streams.verify import verify
+from odradek.streams.verify.report import verify
 
 GROUP_SIZE = 4
 OPEN_GROUPS = 48

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from odradek.infra.crash import POINTS, TRANSACTION
+from odradek.infra.runtime.crash_points import POINTS, TRANSACTION
 
 IN_TRANSACTION = frozenset(TRANSACTION[:3])
 """Points between begin and commit."""

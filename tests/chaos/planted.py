@@ -13,8 +13,8 @@ from typing import Any
 
 def dedupe_off() -> None:
     """Repeats count: hosts forget what their predecessors finished, the grouper what it has."""
-    from odradek.agents.recovery import Recovery
-    from odradek.streams.grouper import Group
+    from odradek.agents.host.recovery import Recovery
+    from odradek.streams.stages.grouper import Group
 
     async def first(*_: Any) -> int:
         return 1
@@ -70,8 +70,8 @@ def no_seek() -> None:
 def ghosts() -> None:
     """A turn of an episode that nobody opened makes state."""
     from odradek.schemas.events import Opened
-    from odradek.streams.assembler import Assembler
-    from odradek.streams.story import Story
+    from odradek.streams.stages.assembler import Assembler
+    from odradek.streams.stages.episode import Story
 
     taken = Assembler._turn
 
@@ -135,6 +135,6 @@ if __name__ == "__main__":
         kafka.POLL_MS = int(poll_ms)
     if name != "none":
         FAULTS[name]()
-    from odradek.infra.cli import main
+    from odradek.infra.app.cli import main
 
     main()

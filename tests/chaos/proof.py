@@ -186,7 +186,7 @@ FSYNC: Final = "fsync_dropped"
 
 def prove_fsync() -> Result:
     """A kill leaves the page cache alone, so this one is caught by a power cut (`chaos.power`)."""
-    from odradek.trainer import checkpoint
+    from odradek.trainer.commit import checkpoint
 
     def left(*, planted: bool) -> bool:
         """Whether a checkpoint that was told is there after the cut."""

@@ -26,9 +26,9 @@ import click
 
 from chaos.log import records
 from chaos.world import TESTS, odradek
+from odradek.infra.app.local_kafka import LocalBroker
 from odradek.infra.bus import BusSettings, delete_topics, ensure_topics, producer, running
-from odradek.infra.local import LocalBroker
-from odradek.infra.mortal import die_with_parent
+from odradek.infra.runtime.child_processes import die_with_parent
 from odradek.schemas import codec, events
 from odradek.schemas.ids import partition_for
 from odradek.schemas.topics import EPISODES, TURNS, Topic

@@ -13,9 +13,9 @@ from odradek.infra.bus import MemoryAppender
 from odradek.schemas import codec, events
 from odradek.schemas.events import raw
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TURNS, Topic
-from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.memory import MemoryDriver
-from odradek.streams.grouper import GROUP
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
 
 SEED, TASKS, SIZE, ROWS = 3, 12, 4, 8
 WRITER = "w"

@@ -17,6 +17,6 @@ def apply(seconds: float) -> None:
 if __name__ == "__main__":
     off, sys.argv[1:] = sys.argv[1], sys.argv[2:]
     apply(float(off))
-    from odradek.infra.cli import main
+    from odradek.infra.app.cli import main
 
     main()

@@ -25,7 +25,7 @@ from chaos.run import make_model
 from chaos.tcp import FaultyLink
 from odradek.infra.bus import BusSettings, ensure_topics
 from odradek.infra.client import records
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
 from odradek.schemas.events import Sealed, Turn, TurnsEvent
 from odradek.schemas.topics import TURNS
@@ -135,7 +135,7 @@ async def stand(folder, *, link=None, engine_link=None):
         own = free_port()
         pid = await stack.enter_async_context(
             process(
-                folder, "proxy", "odradek.infra.cli", "proxy", "--port", str(own),
+                folder, "proxy", "odradek.infra.app.cli", "proxy", "--port", str(own),
                 ODRADEK_KAFKA_BOOTSTRAP_SERVERS=bus.bootstrap_servers,
                 ODRADEK_ENGINE_URL=f"http://{engine_link.address if engine_link else f'127.0.0.1:{port}'}",
                 ODRADEK_TOKEN_KEYS=KEY,

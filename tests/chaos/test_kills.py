@@ -10,7 +10,7 @@ from chaos.asked import Asked
 from chaos.plan import IN_TRANSACTION, PROCESSES, Round, plan
 from chaos.run import make_model, once, repeat
 from chaos.verdict import CHECKS
-from odradek.infra.crash import POINTS
+from odradek.infra.runtime.crash_points import POINTS
 
 ROOT = Path(__file__).parent.parent.parent
 FIRST = {

@@ -18,11 +18,11 @@ from chaos.run import make_model
 from chaos.zygote import Zygote
 from odradek.infra.bus import BusSettings, KafkaAppender, delete_topics, ensure_topics, rows
 from odradek.infra.client import subscribe
-from odradek.infra.crash import POINTS
+from odradek.infra.runtime.crash_points import POINTS
 from odradek.schemas import codec
 from odradek.schemas.events import Step
 from odradek.schemas.topics import BATCHES, EPISODES, STEPS
-from odradek.streams.verify import verify
+from odradek.streams.verify.report import verify
 
 pytestmark = [pytest.mark.chaos, pytest.mark.broker, pytest.mark.torch, pytest.mark.timeout(600)]
 

@@ -21,6 +21,6 @@ def tell(folder: Path) -> None:
 if __name__ == "__main__":
     where, sys.argv[1:] = Path(sys.argv[1]), sys.argv[2:]
     threading.Thread(target=tell, args=(where,), daemon=True).start()
-    from odradek.infra.cli import main
+    from odradek.infra.app.cli import main
 
     main()

@@ -14,8 +14,8 @@ from pathlib import Path
 from chaos import fleet, oracle
 from chaos.engine import SERVED
 from odradek.infra.bus import BusSettings
-from odradek.infra.mortal import die_with_parent
-from odradek.infra.tokens import new_key
+from odradek.infra.runtime.child_processes import die_with_parent
+from odradek.infra.runtime.episode_tokens import new_key
 
 TESTS = Path(__file__).parent.parent
 READY = b"ready:"
@@ -220,7 +220,7 @@ def free_port() -> int:
 
 def odradek(*arguments: str) -> tuple[str, ...]:
     """A verb of the command line."""
-    return (sys.executable, "-m", "odradek.infra.cli", *arguments)
+    return (sys.executable, "-m", "odradek.infra.app.cli", *arguments)
 
 
 class World:

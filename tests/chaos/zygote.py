@@ -60,10 +60,10 @@ def live(asked: dict[str, Any]) -> None:
         os.dup2(log, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(asked["env"])
-    from odradek.infra import crash
-    from odradek.infra.cli import main
+    from odradek.infra.app.cli import main
+    from odradek.infra.runtime import crash_points
 
-    crash.arm(os.environ.get("ODRADEK_CRASH_AT", ""))
+    crash_points.arm(os.environ.get("ODRADEK_CRASH_AT", ""))
     sys.argv = ["odradek", *asked["verb"]]
     main()
 

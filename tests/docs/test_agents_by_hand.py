@@ -15,7 +15,7 @@ import pytest
 from clients_table import BEGIN, END, FIGURES, PAGE, VERSIONS, table
 from coding_agents import AGENTS, PROMPT, block
 
-from odradek.infra import tokens
+from odradek.infra.runtime import episode_tokens
 
 KEYS = "k" * 32
 PROXY = "http://127.0.0.1:9"
@@ -60,7 +60,7 @@ def test_a_block_points_the_agent_at_the_proxy(name: str, tmp_path: Path) -> Non
     seen = json.loads(probe.read_text())
     assert PROMPT in seen["arguments"]
     key = seen["variables"]["OPENAI_API_KEY"]
-    assert "my-episode" == tokens.read(key, [KEYS]).sub
+    assert "my-episode" == episode_tokens.read(key, [KEYS]).sub
     address = PROXY + ADDRESS.get(agent.dialect, "/e/my-episode/v1")
     places = [*seen["arguments"], *seen["variables"].values(), *seen["files"]]
     assert [] != [text for text in places if re.search(rf"{address}(?![\w/])", text)]

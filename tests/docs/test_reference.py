@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 import pytest
 
-from odradek.infra.cli import VERBS, main
+from odradek.infra.app.cli import VERBS, main
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_settings_page_is_what_the_command_prints():
     """`odradek config --reference > docs/settings.md` brings it up to date."""
-    from odradek.infra.project.reference import page
+    from odradek.infra.app.project.reference import page
 
     assert page() == (ROOT / "docs" / "settings.md").read_text()
 

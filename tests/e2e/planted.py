@@ -43,7 +43,7 @@ def nan_gradient() -> None:
     sys.path.insert(0, str(SUPPORT))
     from spoiled import spoil
 
-    from odradek.trainer.grpo import LogTrainer
+    from odradek.trainer.step.grpo import LogTrainer
 
     begin = LogTrainer.__init__
 
@@ -65,9 +65,9 @@ def through_here(name: str, ledger: str) -> None:
     """Start the demo's children that have the fault through this file, and keep its ledger."""
     import msgspec
 
+    from odradek.infra.app.demo import run
+    from odradek.infra.app.project import processes
     from odradek.infra.client import subscribe
-    from odradek.infra.demo import run
-    from odradek.infra.project import processes
     from odradek.schemas.topics import STEPS
 
     plain, count = processes.odradek, run.count
@@ -95,6 +95,6 @@ if __name__ == "__main__":
         through_here(fault, to)
     else:
         FAULTS[fault][1]()
-    from odradek.infra.cli import main
+    from odradek.infra.app.cli import main
 
     main()

@@ -41,7 +41,7 @@ def demo(folder: Path, fault: str, *arguments: str) -> tuple[dict[str, Any], lis
 
 def broken_weights(folder: Path) -> list[str]:
     """Files of weights or moments below a folder that hold what is no number."""
-    from odradek.trainer.tensor_files import non_finite_tensor
+    from odradek.trainer.commit.tensor_files import non_finite_tensor
 
     files = list(folder.rglob("*.safetensors"))
     assert files

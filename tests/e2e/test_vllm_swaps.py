@@ -13,7 +13,7 @@ from hilo import random_play
 from swaps import SAMPLES, trained
 from vllm_engine import vllm
 
-from odradek.proxy.member import Member
+from odradek.proxy.engines.member import Member
 from odradek.trainer.weights.client import HttpEngine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.timeout(1200)]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from odradek.infra.app.project import load
+from odradek.infra.app.session.session import running
+from odradek.infra.app.session.training import Course
 from odradek.infra.bus import BusSettings
 from odradek.infra.client import deploy
-from odradek.infra.project import load
-from odradek.infra.project.session import running
-from odradek.infra.project.training import Course
 from odradek.schemas.events import Task
-from odradek.streams.verify import verify
+from odradek.streams.verify.report import verify
 
 AGENT = """
 from odradek.agents import Rollout
@@ -48,7 +48,7 @@ NOBODYS = Task(task_id="nobodys", agent="nobody", purpose="eval")
 async def publish(folder: Path) -> None:
     """Publish a task as a user does."""
     (folder / "tasks.jsonl").write_text(TASK)
-    command = (sys.executable, "-m", "odradek.infra.cli", "tasks", "publish", "tasks.jsonl")
+    command = (sys.executable, "-m", "odradek.infra.app.cli", "tasks", "publish", "tasks.jsonl")
     publishing = await asyncio.create_subprocess_exec(*command, cwd=folder)
     assert 0 == await publishing.wait()
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from odradek.infra.bus import backlog
-from odradek.infra.bus.backlog import Backlog
+from odradek.infra.bus import offsets as backlog
+from odradek.infra.bus.offsets import Backlog
 from odradek.infra.errors import TakenTwice
 
 

@@ -38,7 +38,7 @@ async def run(folder: Path, *arguments: str, **variables: str) -> tuple[int, str
     (folder / "tasks.jsonl").write_text('{"agent": "one"}\n')
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ODRADEK_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "odradek.infra.cli", *arguments,
+        sys.executable, "-m", "odradek.infra.app.cli", *arguments,
         cwd=folder,
         env={**kept, "ODRADEK_TOKEN_KEYS": KEY, "OMP_NUM_THREADS": "1", **variables},
         stdout=asyncio.subprocess.DEVNULL,

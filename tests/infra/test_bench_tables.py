@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from odradek.infra.bench.tables import show
+from odradek.infra.app.bench.tables import show
 
 
 def target(cpu_ms, **more):

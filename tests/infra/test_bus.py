@@ -25,7 +25,7 @@ from odradek.infra.bus import (
     require_topics,
     rows,
 )
-from odradek.infra.bus.admin import settings_of
+from odradek.infra.bus.topics import settings_of
 from odradek.infra.client import records
 from odradek.infra.errors import (
     BusError,

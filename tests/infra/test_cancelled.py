@@ -7,12 +7,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from odradek.agents.seal import ProxySealer
-from odradek.agents.verdict import Verdict
-from odradek.infra.supervisor import Spec
-from odradek.infra.supervisor import supervisor as supervising
-from odradek.infra.supervisor.child import Child
-from odradek.proxy.upstream import Engine
+from odradek.agents.attempt.outcome import Verdict
+from odradek.agents.attempt.seal import ProxySealer
+from odradek.infra.app.supervisor import Spec
+from odradek.infra.app.supervisor import supervisor as supervising
+from odradek.infra.app.supervisor.child import Child
+from odradek.proxy.engines.client import Engine
 from odradek.schemas.events import Outcome
 from odradek.trainer.weights.client import HttpEngine
 

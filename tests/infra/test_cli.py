@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from odradek.infra import cli
+from odradek.infra.app import cli
+from odradek.infra.app.local_kafka.jars import Jar
 from odradek.infra.bus import BusSettings
 from odradek.infra.errors import KafkaUnreachable
-from odradek.infra.local.jars import Jar
 
 HEAVY = ("torch", "transformers", "faust", "aiokafka", "pydantic", "msgspec", "a2a", "aiohttp")
 
@@ -47,7 +47,7 @@ class _Module:
 def test_help_lists_every_verb_and_imports_nothing_heavy():
     """`odradek --help` is quick: it reads the table and imports no verb."""
     program = (
-        "import sys\nfrom odradek.infra.cli import main\n"
+        "import sys\nfrom odradek.infra.app.cli import main\n"
         "try: main(['--help'])\n"
         f"except SystemExit: print([name for name in {HEAVY!r} if name in sys.modules])"
     )
@@ -60,9 +60,9 @@ def test_help_lists_every_verb_and_imports_nothing_heavy():
 
 
 def test_the_module_runs_as_the_command():
-    """`python -m odradek.infra.cli` is how processes are started."""
+    """`python -m odradek.infra.app.cli` is how processes are started."""
     said = subprocess.run(
-        [sys.executable, "-m", "odradek.infra.cli", "--version"],
+        [sys.executable, "-m", "odradek.infra.app.cli", "--version"],
         capture_output=True,
         text=True,
         check=True,
@@ -77,7 +77,7 @@ def test_an_unknown_verb_names_the_nearest():
 
 def test_a_verb_that_is_not_installed_says_so(monkeypatch):
     """One line, exit code 2."""
-    monkeypatch.setitem(cli.VERBS, "later", ("odradek.infra.cli.later", "command", "Later."))
+    monkeypatch.setitem(cli.VERBS, "later", ("odradek.infra.app.cli.later", "command", "Later."))
     assert run("later", code=2) == "odradek: this installation has no `odradek later`\n"
 
 
@@ -140,7 +140,9 @@ def test_status_of_no_broker_is_exit_code_1(tmp_path):
 
 def test_fetch_reports_a_corrupted_jar(monkeypatch, tmp_path):
     """One line, exit code 2, the same as any mistake."""
-    monkeypatch.setattr("odradek.infra.local.jars.pinned", lambda: (Jar("g", "a", "1", "0" * 64),))
+    monkeypatch.setattr(
+        "odradek.infra.app.local_kafka.jars.pinned", lambda: (Jar("g", "a", "1", "0" * 64),)
+    )
     monkeypatch.setenv("ODRADEK_CACHE_DIR", str(tmp_path))
     folder = tmp_path / "jars" / "kafka-4.3.1"
     folder.mkdir(parents=True)

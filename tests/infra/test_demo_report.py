@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from odradek.infra.demo.course import Aims, DemoCourse, Phase
-from odradek.infra.demo.outcome import outcome, succeeded
-from odradek.infra.demo.plots import PLOTS, moving
-from odradek.infra.demo.report import write
-from odradek.infra.project.evaluation import Round
-from odradek.infra.project.tally import Tally
+from odradek.infra.app.demo.course import Aims, DemoCourse, Phase
+from odradek.infra.app.demo.outcome import outcome, succeeded
+from odradek.infra.app.demo.plots import PLOTS, moving
+from odradek.infra.app.demo.report import write
+from odradek.infra.app.session.evaluation import Round
+from odradek.infra.app.session.stats import Tally
 from odradek.schemas.events import Batch, EpisodeHead, Exclusion, Outcome, Step
 
 CONSERVATION = {

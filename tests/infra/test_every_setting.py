@@ -11,12 +11,12 @@ import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
-from odradek.infra.cli import explain
+from odradek.infra.app.cli import explain
+from odradek.infra.app.project import load
+from odradek.infra.app.project.sections import KINDS, AgentSection, variable
 from odradek.infra.errors import ProjectError
-from odradek.infra.project import load
-from odradek.infra.project.sections import KINDS, AgentSection, variable
-from odradek.infra.signature import JudgeSettings
-from odradek.infra.tokens import TokenSettings
+from odradek.infra.runtime.episode_tokens import TokenSettings
+from odradek.infra.runtime.reward_signatures import JudgeSettings
 from odradek.trainer.settings import TrainerSettings
 
 NEEDED: dict[str, dict[str, Any]] = {

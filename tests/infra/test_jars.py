@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from odradek.infra.local import jars
-from odradek.infra.local.errors import JarDiffers, JarsUnavailable, NoDisk
-from odradek.infra.local.jars import Jar, cache_dir, fetch_jars, missing, pinned
+from odradek.infra.app.local_kafka import jars
+from odradek.infra.app.local_kafka.errors import JarDiffers, JarsUnavailable, NoDisk
+from odradek.infra.app.local_kafka.jars import Jar, cache_dir, fetch_jars, missing, pinned
 
 CONTENT = {"one": b"first jar", "two": b"second jar"}
 LIST = tuple(

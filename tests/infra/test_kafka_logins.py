@@ -10,13 +10,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from odradek.infra.app.local_kafka.broker import LocalBroker
+from odradek.infra.app.local_kafka.jars import fetch_jars
+from odradek.infra.app.local_kafka.java import find_java
+from odradek.infra.app.local_kafka.server import _settings, choose, free_ports, new_cluster_id
 from odradek.infra.bus import BusSettings, KafkaAppender, ensure_topics
 from odradek.infra.client import records
 from odradek.infra.errors import InfraError
-from odradek.infra.local.broker import LocalBroker
-from odradek.infra.local.jars import fetch_jars
-from odradek.infra.local.java import find_java
-from odradek.infra.local.server import _settings, choose, free_ports, new_cluster_id
 from odradek.schemas.topics import TASKS
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]

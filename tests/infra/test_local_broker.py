@@ -11,6 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from odradek.infra.app.local_kafka import daemon, java, server
+from odradek.infra.app.local_kafka.broker import LocalBroker
+from odradek.infra.app.local_kafka.errors import (
+    BrokerDied,
+    JavaMissing,
+    NoDisk,
+    NotOurBroker,
+    PortInUse,
+)
 from odradek.infra.bus import (
     admin,
     consumer,
@@ -18,15 +27,6 @@ from odradek.infra.bus import (
     partitions_of,
     producer,
     running,
-)
-from odradek.infra.local import daemon, java, server
-from odradek.infra.local.broker import LocalBroker
-from odradek.infra.local.errors import (
-    BrokerDied,
-    JavaMissing,
-    NoDisk,
-    NotOurBroker,
-    PortInUse,
 )
 from odradek.schemas.topics import REWARDS
 
@@ -102,7 +102,7 @@ async def test_a_broker_starts_once_and_leaves_nothing_behind(monkeypatch, tmp_p
 def test_a_broker_ends_with_a_killed_parent(tmp_path):
     """Kill -9 of the program that started a broker takes the broker along."""
     program = (
-        "import sys, pathlib; from odradek.infra.local.broker import LocalBroker\n"
+        "import sys, pathlib; from odradek.infra.app.local_kafka.broker import LocalBroker\n"
         "LocalBroker(pathlib.Path(sys.argv[1])).start(); print('up', flush=True)\n"
         "sys.stdin.read()"
     )

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from odradek.infra.cli import VERBS, init
-from odradek.infra.project import load
-from odradek.infra.project.processes import Places, specs
-from odradek.infra.supervisor import Spec
+from odradek.infra.app.cli import VERBS
+from odradek.infra.app.cli.start import init
+from odradek.infra.app.project import load
+from odradek.infra.app.project.processes import Places, specs
+from odradek.infra.app.supervisor import Spec
 
 PLACES = Places(
     bootstrap_servers="127.0.0.1:1",

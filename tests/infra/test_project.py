@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from odradek.infra.cli import config, init
+from odradek.infra.app.cli.look import config
+from odradek.infra.app.cli.start import init
+from odradek.infra.app.project import load
 from odradek.infra.errors import ProjectError
-from odradek.infra.project import load
 
 
 def project(folder: Path, text: str) -> Path:

@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
+from odradek.infra.app.project import load
+from odradek.infra.app.project.compatibility import in_flight
+from odradek.infra.app.project.processes import grace_of
+from odradek.infra.app.project.reference import CLASSES
 from odradek.infra.errors import ProjectError
-from odradek.infra.project import load
-from odradek.infra.project.pairs import in_flight
-from odradek.infra.project.processes import grace_of
-from odradek.infra.project.reference import CLASSES
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas.events import Task

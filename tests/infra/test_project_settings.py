@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from odradek.infra.project import load
-from odradek.infra.project.processes import Places, specs
-from odradek.infra.project.project import Entry, Project, Value
-from odradek.infra.project.sections import KINDS, variable
+from odradek.infra.app.project import load
+from odradek.infra.app.project.processes import Places, specs
+from odradek.infra.app.project.project import Entry, Project, Value
+from odradek.infra.app.project.sections import KINDS, variable
 
 TEXT = """
 [kafka]

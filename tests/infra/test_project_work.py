@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from odradek.infra.app.cli.start import init, kafka, up
+from odradek.infra.app.project.work import token_keys, write_environment
 from odradek.infra.bus import BusSettings
-from odradek.infra.cli import init, kafka, up
 from odradek.infra.errors import ProjectError
-from odradek.infra.project.work import token_keys, write_environment
 
 PLACES = SimpleNamespace(proxy_url="http://127.0.0.1:1", token_keys="k'$(id)`id`\\")
 

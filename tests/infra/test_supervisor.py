@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from living import alive
 
-from odradek.infra.supervisor import (
+from odradek.infra.app.supervisor import (
     Backoff,
     ProcessNotReady,
     ProcessRefused,
@@ -171,7 +171,7 @@ async def test_children_die_with_a_supervisor_that_was_killed(tmp_path: Path) ->
     program.write_text(
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from odradek.infra.supervisor import Spec, Supervisor\n"
+        "from odradek.infra.app.supervisor import Spec, Supervisor\n"
         f"CODE = {SLEEPER!r}\n"
         "async def main():\n"
         "    spec = Spec(name='a', command=(sys.executable, '-c', CODE))\n"

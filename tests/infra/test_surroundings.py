@@ -11,15 +11,15 @@ import pytest
 import requests
 from pydantic_settings import BaseSettings
 
+from odradek.infra.app.local_kafka import jars
+from odradek.infra.app.local_kafka.errors import NoDisk
+from odradek.infra.app.project import load
+from odradek.infra.app.project.sections import KINDS, variable
+from odradek.infra.app.project.tasks import read
 from odradek.infra.errors import ProjectError
-from odradek.infra.local import jars
-from odradek.infra.local.errors import NoDisk
-from odradek.infra.project import load
-from odradek.infra.project.sections import KINDS, variable
-from odradek.infra.project.tasks import read
-from odradek.infra.signature import JudgeSettings
-from odradek.infra.surroundings import direct, unusable
-from odradek.infra.tokens import TokenSettings
+from odradek.infra.runtime.environment import direct, unusable
+from odradek.infra.runtime.episode_tokens import TokenSettings
+from odradek.infra.runtime.reward_signatures import JudgeSettings
 from odradek.proxy.settings import on_loopback
 from odradek.schemas.events import parsed
 
@@ -113,7 +113,7 @@ def test_a_proxy_that_sdks_refuse_is_taken_away(monkeypatch, url):
 def test_what_is_taken_away_is_said(tmp_path):
     """In a line of the outermost verb, without the address, which may hold a password."""
     script = (
-        "import os, sys; from odradek.infra.cli import main\ntry: main()\n"
+        "import os, sys; from odradek.infra.app.cli import main\ntry: main()\n"
         "except SystemExit: pass\nprint([k for k in os.environ if k.lower() == 'all_proxy'])"
     )
     environ = {
@@ -136,7 +136,7 @@ def test_what_is_taken_away_is_said(tmp_path):
 
 def test_a_verb_completes_what_it_starts(tmp_path):
     """A process of ours, and so all that it starts, reaches loopback and its servers directly."""
-    script = "import os, sys; from odradek.infra.cli import main\ntry: main()\nexcept SystemExit: pass\nprint(os.environ['no_proxy'])"
+    script = "import os, sys; from odradek.infra.app.cli import main\ntry: main()\nexcept SystemExit: pass\nprint(os.environ['no_proxy'])"
     environ = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "ODRADEK_PROXY_URL": "http://p:1"}
     environ.pop("NO_PROXY", None)
     environ.pop("no_proxy", None)
@@ -166,7 +166,7 @@ def test_a_verb_completes_what_it_starts(tmp_path):
 def test_a_folder_keeps_its_name_in_any_locale(tmp_path, environ, folder):
     """`init` makes it, says how to enter it, and `config` reads what lies there."""
     environ = {**os.environ, "PYTHONIOENCODING": "utf-8", **environ}
-    odradek = [sys.executable, "-m", "odradek.infra.cli"]
+    odradek = [sys.executable, "-m", "odradek.infra.app.cli"]
     made = subprocess.run(
         [*odradek, "init", "--", folder],
         cwd=tmp_path,

@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from odradek.infra import telemetry
+from odradek.infra.runtime import telemetry
 
 with telemetry.span("off", parent="00-0-0-00") as parent:
     assert parent == "00-0-0-00", "a trace passes through a process that does not trace"

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from stories import aborted, episode, expected, opened, reward, sealed, turn
 
-from odradek.infra import trust
 from odradek.infra.bus import MemoryAppender, Record, letter, passed_over
-from odradek.infra.trust import Board, Tally
+from odradek.infra.runtime import metrics
+from odradek.infra.runtime.metrics import Board, Tally
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Outcome, Refusal, Step
 from odradek.schemas.topics import EPISODES, TURNS
-from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.memory import MemoryDriver
-from odradek.streams.grouper import GROUP
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_counter_is_documented():
     """By name, in the page of guarantees."""
     text = (ROOT / "docs" / "guarantees.md").read_text()
-    assert [] == [metric.name for metric in trust.METRICS if f"`{metric.name}`" not in text]
+    assert [] == [metric.name for metric in metrics.METRICS if f"`{metric.name}`" not in text]
 
 
 def test_the_page_names_no_counter_that_is_not_there():
@@ -34,7 +34,7 @@ def test_the_page_names_no_counter_that_is_not_there():
 
     text = (ROOT / "docs" / "guarantees.md").read_text()
     named = set(re.findall(r"`(odradek\.[a-z_]+(?:\.[a-z_]+)?)`", text))
-    assert set() == named - {metric.name for metric in trust.METRICS}
+    assert set() == named - {metric.name for metric in metrics.METRICS}
 
 
 async def folded(stage, topic, *told):
@@ -81,7 +81,7 @@ async def unread():
 
 async def refused_as(reason):
     pytest.importorskip("torch")
-    from odradek.trainer.announce_kafka import KafkaAnnouncer
+    from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
 
     class Thread:
         def call(self, coroutine):
@@ -112,31 +112,31 @@ async def endless():
 @pytest.mark.parametrize(
     ("metric", "scene"),
     [
-        (trust.CAPTURE_GAPS, gap),
-        (trust.EXPIRED, late_run),
-        (trust.EXPIRED, late_group),
-        (trust.STATELESS, no_state),
-        (trust.DEAD_LETTERS, dead),
-        (trust.DUPLICATES, twice),
-        (trust.SKIPPED, unread),
-        (trust.STALE, stale),
-        (trust.UNUSABLE, far),
-        (trust.UNUSABLE, endless),
+        (metrics.CAPTURE_GAPS, gap),
+        (metrics.EXPIRED, late_run),
+        (metrics.EXPIRED, late_group),
+        (metrics.STATELESS, no_state),
+        (metrics.DEAD_LETTERS, dead),
+        (metrics.DUPLICATES, twice),
+        (metrics.SKIPPED, unread),
+        (metrics.STALE, stale),
+        (metrics.UNUSABLE, far),
+        (metrics.UNUSABLE, endless),
     ],
     ids=lambda one: getattr(one, "name", getattr(one, "__name__", "")),
 )
 async def test_each_counter_moves(metric, scene):
     """By one, in the smallest story that shall move it."""
-    before = trust.total(metric)
+    before = metrics.total(metric)
     await scene()
-    assert 1 == trust.total(metric) - before
+    assert 1 == metrics.total(metric) - before
 
 
 async def test_a_good_story_moves_nothing():
     """Rest is what they show while all is well."""
-    before = [trust.total(metric) for metric in trust.METRICS]
+    before = [metrics.total(metric) for metric in metrics.METRICS]
     await folded(ASSEMBLE, TURNS, opened(), turn(), reward(), sealed())
-    assert before == [trust.total(metric) for metric in trust.METRICS]
+    assert before == [metrics.total(metric) for metric in metrics.METRICS]
 
 
 def test_a_flood_is_one_line_in_ten_seconds_with_the_total(caplog):
@@ -145,10 +145,10 @@ def test_a_flood_is_one_line_in_ten_seconds_with_the_total(caplog):
     board = Board(clock=lambda: now[0])
     with caplog.at_level(logging.WARNING):
         for _ in range(1000):
-            board.moved(trust.DEAD_LETTERS, topic="rl.turns.v1", reason="not_json")
+            board.moved(metrics.DEAD_LETTERS, topic="rl.turns.v1", reason="not_json")
         assert 1 == len(caplog.messages)
         now[0] = 10.0
-        board.tell(trust.DEAD_LETTERS.name)
+        board.tell(metrics.DEAD_LETTERS.name)
     first, second = caplog.messages
     assert "1 more, 1 in all (rl.turns.v1 not_json 1)" in first
     assert "999 more, 1000 in all" in second
@@ -157,7 +157,7 @@ def test_a_flood_is_one_line_in_ten_seconds_with_the_total(caplog):
 
 def test_a_tally_at_rest_says_nothing():
     """A line is only due when something has moved since the last."""
-    tally = Tally(trust.STALE)
+    tally = Tally(metrics.STALE)
     assert "" == tally.line(0.0)
     assert 0.0 == tally.add(2, (), 0.0)
     assert tally.line(0.0).startswith("odradek.rows.stale: 2 more, 2 in all: rows refused")

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from odradek.agents import Rollout
 from odradek.agents.rollout import GivenTask
 from odradek.agents.runners import ProgramRunner
-from odradek.infra import tokens
+from odradek.infra.app.cli.look import tail
+from odradek.infra.app.cli.start import tasks, token
+from odradek.infra.app.project.tasks import epochs, read
 from odradek.infra.bus import BusSettings, KafkaAppender, Record, ensure_topics
-from odradek.infra.cli import tail, tasks, token
 from odradek.infra.client import records
 from odradek.infra.errors import ProjectError
-from odradek.infra.project.tasks import epochs, read
+from odradek.infra.runtime import episode_tokens
 from odradek.schemas import codec
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.events import Completion, Task, Turn
@@ -189,7 +190,7 @@ def test_any_bytes_can_be_shown(value: bytes | None) -> None:
 
 def test_a_token_opens_its_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     """`odradek token` signs for the episode with the installation's key."""
-    key = tokens.new_key()
+    key = episode_tokens.new_key()
     monkeypatch.setenv("ODRADEK_TOKEN_KEYS", key)
     monkeypatch.setenv("ODRADEK_PROXY_URL", "http://127.0.0.1:9/")
 
@@ -197,14 +198,14 @@ def test_a_token_opens_its_episode(monkeypatch: pytest.MonkeyPatch) -> None:
 
     said = json.loads(answer.stdout)
     assert said["base_url"] == "http://127.0.0.1:9/e/ep-1/v1"
-    assert tokens.read(said["token"], [key]).sub == "ep-1"
+    assert episode_tokens.read(said["token"], [key]).sub == "ep-1"
 
 
 def printed(
     *arguments: str, monkeypatch: pytest.MonkeyPatch, proxy: str = "http://127.0.0.1:9/"
 ) -> dict[str, str]:
     """What a shell holds that has evaluated the verb's output."""
-    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", tokens.new_key())
+    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", episode_tokens.new_key())
     monkeypatch.setenv("ODRADEK_PROXY_URL", proxy)
     answer = CliRunner().invoke(token.command, list(arguments))
     assert answer.exit_code == 0, answer.output
@@ -267,7 +268,7 @@ def test_what_the_proxy_would_refuse_gets_no_token(
     arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mistake is told here, not by a 4xx of the first call."""
-    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", tokens.new_key())
+    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", episode_tokens.new_key())
     answer = CliRunner().invoke(token.command, arguments)
 
     assert (2, True) == (answer.exit_code, said in answer.output), answer.output
@@ -287,7 +288,7 @@ def test_the_address_of_the_proxy_is_its_root(
     url: str, root: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However it was written, clients get one that works, or the mistake is told; hosts as well."""
-    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", tokens.new_key())
+    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", episode_tokens.new_key())
     monkeypatch.setenv("ODRADEK_PROXY_URL", url)
     answer = CliRunner().invoke(token.command, ["e", "--json"])
     if root is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from judges import PAGE, blocks, judged
 
-from odradek.infra.local.jars import fetch_jars
+from odradek.infra.app.local_kafka.jars import fetch_jars
 
 PLACE = Path(__file__).parents[2] / ".languages"
 """What `scripts/examples` installs."""

@@ -54,7 +54,7 @@ def test_the_wheel_works_where_it_is_installed(wheel, tmp_path):
     run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path, wheel)
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r});"
-        "import odradek.schemas, odradek.infra.cli as cli;"
+        "import odradek.schemas, odradek.infra.app.cli as cli;"
         f"assert odradek.schemas.__file__.startswith({str(tmp_path)!r});"
         "sys.argv = ['odradek', '--help']; cli.main()"
     )
@@ -70,10 +70,10 @@ class Refuse:
         if name.split(".")[0] in {"torch", "trl", "transformers", "matplotlib", "openai"}:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-import odradek.schemas, odradek.infra.bus, odradek.infra.client, odradek.infra.cli
+import odradek.schemas, odradek.infra.bus, odradek.infra.client, odradek.infra.app.cli
 import odradek.agents, odradek.proxy, odradek.streams
-import odradek.proxy.process, odradek.agents.host, odradek.agents.dispatch
-import odradek.streams.assembler, odradek.streams.grouper, odradek.streams.drivers.kafka
+import odradek.proxy.process, odradek.agents.host.host, odradek.agents.dispatch.dispatcher
+import odradek.streams.stages.assembler, odradek.streams.stages.grouper, odradek.streams.drivers.kafka
 assert "faust" not in sys.modules
 """
     run(sys.executable, "-W", "ignore", "-c", program)

@@ -23,7 +23,8 @@ from uuid import uuid4
 import click
 from poisons import Poison, corpus
 
-from odradek.infra.bench.streams import Stage, Stories
+from odradek.infra.app.bench.streams import Stage, Stories
+from odradek.infra.app.local_kafka.broker import LocalBroker
 from odradek.infra.bus import (
     BusSettings,
     KafkaAppender,
@@ -35,14 +36,13 @@ from odradek.infra.bus import (
     record_of,
     running,
 )
-from odradek.infra.local.broker import LocalBroker
 from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.events import Batch, EpisodeHead, GroupsEvent, Reward, Sealed, TurnsEvent
 from odradek.schemas.ids import key_bytes, partition_for
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, REWARDS, TURNS
-from odradek.streams.deadletter import send_again
-from odradek.streams.verify import verify
+from odradek.streams.dead_letters import send_again
+from odradek.streams.verify.report import verify
 
 SIZE, TURNS_EACH = 8, 10
 PARTITIONS = 4

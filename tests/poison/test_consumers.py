@@ -10,7 +10,6 @@ from poisons import Poison, corpus
 from samples import SAMPLES
 from stories import episode, expected, opened, reward, sealed, turn
 
-from odradek.infra import trust
 from odradek.infra.bus import (
     KafkaAppender,
     MemoryAppender,
@@ -21,6 +20,7 @@ from odradek.infra.bus import (
     running,
 )
 from odradek.infra.client import subscribe
+from odradek.infra.runtime import metrics
 from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.events import Policy, Step, Task, raw
@@ -35,15 +35,15 @@ from odradek.schemas.topics import (
     TASKS,
     TURNS,
 )
-from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.drivers.memory import MemoryDriver
-from odradek.streams.grouper import GROUP
-from odradek.streams.intake import intake
 from odradek.streams.judges.judge import Asynchronous
-from odradek.streams.reading import to_end
-from odradek.streams.rewards import RewardService
-from odradek.streams.verify import verify
+from odradek.streams.reader import to_end
+from odradek.streams.reward_service import RewardService
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
+from odradek.streams.stages.intake import intake
+from odradek.streams.verify.report import verify
 
 AGENT = "player"
 
@@ -53,10 +53,10 @@ async def _never(_: Any) -> float:
 
 
 def _host(bus):
-    from odradek.agents.host import Host
+    from odradek.agents.host.host import Host
     from odradek.agents.runners.load import as_executor
     from odradek.agents.settings import AgentSettings
-    from odradek.infra.tokens import TokenSettings
+    from odradek.infra.runtime.episode_tokens import TokenSettings
 
     class Sealer:
         async def seal(self, *_: Any, **__: Any) -> Any:
@@ -74,7 +74,7 @@ def _host(bus):
 
 
 def _dispatcher(bus):
-    from odradek.agents.dispatch import Dispatcher
+    from odradek.agents.dispatch.dispatcher import Dispatcher
     from odradek.agents.settings import DispatchSettings
 
     return Dispatcher(DispatchSettings(), bus)
@@ -180,7 +180,7 @@ async def test_poison_is_put_aside_with_its_place_and_reason_and_the_next_is_ser
         event, key = OPENINGS[consumer.topic]
         await appender.append(consumer.topic, key=key, value=codec.encode(event))
     poison = corpus(consumer.good, consumer.key, 3, consumer.headers)
-    before = trust.total(trust.DEAD_LETTERS)
+    before = metrics.total(metrics.DEAD_LETTERS)
     places = await write(bus, consumer.topic, poison)
     await appender.append(
         consumer.topic, key=consumer.key, value=consumer.good, headers=consumer.headers
@@ -201,7 +201,7 @@ async def test_poison_is_put_aside_with_its_place_and_reason_and_the_next_is_ser
         assert (one.value, one.key) == (letter.value, key_bytes(letter.key)), one.name
         assert one.headers == letter.headers[: len(one.headers)]
     assert {} == found
-    assert len(poison) == trust.total(trust.DEAD_LETTERS) - before
+    assert len(poison) == metrics.total(metrics.DEAD_LETTERS) - before
 
 
 @pytest.mark.parametrize("name", ["intake", "assembler", "grouper"])
@@ -251,19 +251,19 @@ async def poisoned(bus):
 async def test_mere_readers_pass_poison_over_and_say_so(poisoned):
     """Subscribers and verify see the good records; each one passed over is counted."""
     for topic, (event, _) in READ.items():
-        before = trust.total(trust.SKIPPED)
+        before = metrics.total(metrics.SKIPPED)
         found = [
             one async for one in subscribe(topic, since="beginning", follow=False, bus=poisoned)
         ]
         assert event in found
-        assert 9 <= trust.total(trust.SKIPPED) - before, topic
+        assert 9 <= metrics.total(metrics.SKIPPED) - before, topic
     assert (await verify(poisoned)).as_dict()["conservation"]
 
 
 @pytest.mark.broker
 async def test_the_proxy_follows_policies_through_poison(poisoned):
     """What is no policy changes nothing, and the version behind it is found."""
-    from odradek.proxy.policies import PolicyVersions
+    from odradek.proxy.engines.policy_version import PolicyVersions
 
     versions = PolicyVersions("policy")
     task = asyncio.create_task(versions.follow(poisoned))
@@ -292,8 +292,8 @@ async def test_the_dispatcher_hears_steps_and_batches_through_poison(poisoned):
 @pytest.mark.torch
 def test_the_trainer_reads_batches_steps_and_policies_through_poison(poisoned):
     """An unreadable batch is passed by name; a pointer that leads nowhere is refused."""
-    from odradek.trainer.batches import LogGroups, read_all
-    from odradek.trainer.loop_thread import LoopThread
+    from odradek.infra.runtime.loop_thread import LoopThread
+    from odradek.trainer.feed.batch_reader import LogGroups, read_all
 
     thread = LoopThread()
     try:
@@ -321,8 +321,8 @@ async def test_a_batch_that_points_at_no_topic_is_refused_by_the_trainer(bus):
     """A record that names what is not there is that record's mistake, and no reason to end."""
     import msgspec
 
-    from odradek.trainer.batches import LogGroups
-    from odradek.trainer.loop_thread import LoopThread
+    from odradek.infra.runtime.loop_thread import LoopThread
+    from odradek.trainer.feed.batch_reader import LogGroups
 
     await ensure_topics(bus)
     batch = SAMPLES["batch"]

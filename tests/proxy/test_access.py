@@ -8,8 +8,8 @@ import pytest
 from aiohttp import ClientSession
 from multidict import CIMultiDict
 
-from odradek.infra.tokens import Claims, mint
-from odradek.proxy import access
+from odradek.infra.runtime.episode_tokens import Claims, mint
+from odradek.proxy import auth
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.settings import ProxySettings
 
@@ -25,7 +25,7 @@ async def test_an_expired_token_is_refused_although_it_is_cached(bench, monkeypa
     token = bench.token(exp=time.time() + 100)
     assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=token))[0] == 200
     later = time.time() + 101
-    monkeypatch.setattr(access, "time", SimpleNamespace(time=lambda: later))
+    monkeypatch.setattr(auth, "time", SimpleNamespace(time=lambda: later))
     assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=token))[0] == 401
 
 
@@ -129,8 +129,8 @@ async def test_a_token_counts_where_none_is_needed(make):
 
 def test_known_tokens_are_bounded(monkeypatch):
     """Those that came first are forgotten, and read again when they come back."""
-    monkeypatch.setattr(access, "MAX_CACHED", 2)
-    gate = access.Gate([KEY])
+    monkeypatch.setattr(auth, "MAX_CACHED", 2)
+    gate = auth.Gate([KEY])
     for number in (0, 1, 2, 0):
         token = mint(Claims(sub=f"e{number}"), [KEY])
         request = SimpleNamespace(headers=CIMultiDict(), match_info={"token": token})

@@ -11,12 +11,12 @@ from openai import InternalServerError
 
 from odradek.infra.bus import MemoryAppender
 from odradek.infra.errors import BusError, KafkaUnreachable, LogUnavailable
-from odradek.proxy.capture import Captured
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Terms, fingerprint
+from odradek.proxy.episodes.episode import Story
 from odradek.proxy.errors import LogLost
-from odradek.proxy.recorder import Draft, Recorder
-from odradek.proxy.story import Story
+from odradek.proxy.log.writer import Draft, Recorder
+from odradek.proxy.wire.reply import Captured
 from odradek.schemas.codec import decode
 from odradek.schemas.events import Outcome, Turn
 

@@ -10,7 +10,7 @@ from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
 from odradek.schemas.events import Opened, Sealed, Turn
-from odradek.streams.story import Story
+from odradek.streams.stages.episode import Story
 
 HI = [{"role": "user", "content": "hi"}]
 FUNCTION = {"name": "look", "parameters": {"type": "object"}}

@@ -4,20 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.infra.bench import where, wire
-from odradek.infra.bench.engine import chunks, reply
-from odradek.infra.bench.proxy import EPISODE_TURNS, EPISODES, Episodes
-from odradek.infra.tokens import new_key
-from odradek.proxy.capture import Streamed, whole
+from odradek.infra.app.bench.harness import cpu_profile, raw_http
+from odradek.infra.app.bench.harness.mock_engine import chunks, reply
+from odradek.infra.app.bench.proxy import EPISODE_TURNS, EPISODES, Episodes
+from odradek.infra.runtime.episode_tokens import new_key
+from odradek.proxy.wire.reply import Streamed, whole
 
 
 def test_the_wire_waits_for_the_last_chunk():
     """Of a chunked answer, whatever number of them has come."""
-    pieces = wire.streamed([b'{"a":1}', b'{"b":0}'])
+    pieces = raw_http.streamed([b'{"a":1}', b'{"b":0}'])
     whole = b"".join(pieces)
     for size in range(len(whole)):
-        assert wire.message(whole[:size]) is None
-    head, body, length = wire.message(whole + b"next")
+        assert raw_http.message(whole[:size]) is None
+    head, body, length = raw_http.message(whole + b"next")
     assert (len(whole), 3) == (length, body.count(b"data: "))
     assert b"chunked" in head
 
@@ -38,10 +38,10 @@ def test_the_mock_engines_stream_is_the_same_turn():
 @given(st.binary(max_size=50), st.binary(max_size=20))
 def test_the_wire_waits_for_a_whole_message(body, rest):
     """However much of it is there."""
-    request = wire.request("/x", "h", body)
+    request = raw_http.request("/x", "h", body)
     for size in range(len(request)):
-        assert wire.message(request[:size]) is None
-    assert wire.message(request + rest)[1:] == (body, len(request))
+        assert raw_http.message(request[:size]) is None
+    assert raw_http.message(request + rest)[1:] == (body, len(request))
 
 
 def test_the_mock_engines_reply_is_a_whole_turn():
@@ -79,13 +79,13 @@ def test_episodes_that_are_over_are_sealed_once():
 )
 def test_code_is_known_to_belong_to_a_part(file, function, part):
     """Libraries that work for several parts count for whoever called them."""
-    assert part == where.named(file, function)
+    assert part == cpu_profile.named(file, function)
 
 
 @pytest.mark.broker
 def test_the_figures_have_the_promised_keys(broker, monkeypatch):
     """Nothing is lost on the way, and CPU is counted."""
-    from odradek.infra.bench import proxy
+    from odradek.infra.app.bench import proxy
 
     monkeypatch.setenv("ODRADEK_KAFKA_BOOTSTRAP_SERVERS", broker)
 

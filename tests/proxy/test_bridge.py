@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stub_engine import said_ids, tool_call
 
-from odradek.proxy.bridge import Renderings, Standing, bridge, ends
-from odradek.proxy.capture import Captured
-from odradek.proxy.deltas import End
+from odradek.proxy.episodes.history import End
+from odradek.proxy.episodes.prefix_reuse import Renderings, Standing, bridge, ends
+from odradek.proxy.wire.reply import Captured
 from odradek.schemas.arrays import pack_ids, unpack_ids
 from odradek.schemas.events import Completion, Continuation
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 from .conftest import END, ROLES, prompt_ids, whole_prompts
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odradek.proxy.body import Weights
-from odradek.proxy.capture import Streamed, whole
 from odradek.proxy.dialects import chat
 from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.message import merge
-from odradek.proxy.spans import joined
+from odradek.proxy.wire.body import Weights
+from odradek.proxy.wire.merge import merge
+from odradek.proxy.wire.reply import Streamed, whole
+from odradek.proxy.wire.version_spans import joined
 from odradek.schemas import codec
 from odradek.schemas.events import Reply, Turn, VersionSpan
 

@@ -12,7 +12,7 @@ from odradek.proxy.errors import BadRequest
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.schemas.sampling import sampling_of
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 from .conftest import END
 from .test_chunkings import events, relayed

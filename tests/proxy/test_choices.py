@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from odradek.proxy.retries import HEADER
+from odradek.proxy.calls.retries import HEADER
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 from .conftest import END, prompt_ids, whole_prompts
 

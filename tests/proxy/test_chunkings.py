@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_engine import StubEngine, tool_call
 
+from odradek.proxy.calls.stream import Relay
 from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.errors import EngineBroke
-from odradek.proxy.relay import Relay
 from odradek.schemas.events import parsed
 
 from .conftest import prompt_ids

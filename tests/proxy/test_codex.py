@@ -8,13 +8,13 @@ from openai.types.responses import CompactedResponse, Response, ResponseStreamEv
 from pydantic import TypeAdapter
 from stub_engine import said_ids, tool_call
 
-from odradek.proxy.dialects import opaque
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.dialects.responses import RESPONSES
+from odradek.proxy.dialects.translation import opaque
 from odradek.proxy.errors import BadRequest
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 from .conftest import END
 

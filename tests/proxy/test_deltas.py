@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy.capture import whole
-from odradek.proxy.deltas import (
+from odradek.proxy.dialects import chat
+from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.episodes.episode import Story
+from odradek.proxy.episodes.history import (
     END_BYTES,
     Branches,
     End,
@@ -20,11 +22,9 @@ from odradek.proxy.deltas import (
     common_messages,
     respelt,
 )
-from odradek.proxy.dialects import chat
-from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.recorder import Draft, Recorder
+from odradek.proxy.log.writer import Draft, Recorder
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.story import Story
+from odradek.proxy.wire.reply import whole
 from odradek.schemas import codec
 from odradek.schemas.arrays import pack_ids, unpack_ids
 from odradek.schemas.events import Turn

@@ -7,14 +7,15 @@ from aiohttp import ClientSession
 from hypothesis import given, settings
 from stub_engine import StubEngine, said_ids, tool_call
 
-from odradek.proxy.dialects import GEMINI_STREAM, opaque
+from odradek.proxy.dialects import GEMINI_STREAM
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.dialects.gemini import GEMINI
 from odradek.proxy.dialects.tools.hosted import HEADER
+from odradek.proxy.dialects.translation import opaque
 from odradek.proxy.errors import BadRequest, EngineBroke, LogRefused
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 from .conftest import END, prompt_ids
 from .test_chunkings import PLACES, SAID, cut, events, relayed

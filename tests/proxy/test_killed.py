@@ -12,13 +12,13 @@ from chaos.tcp import FaultyLink
 from openai import APIError, AsyncOpenAI
 from stories import opened, reward, tell
 
+from odradek.infra.app.local_kafka.server import free_ports
 from odradek.infra.bus import BusSettings, ensure_topics
 from odradek.infra.client import records
-from odradek.infra.local.server import free_ports
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Outcome, Sealed, Turn, TurnsEvent
-from odradek.streams.assembler import ASSEMBLE
+from odradek.streams.stages.assembler import ASSEMBLE
 
 from .conftest import KEY
 from .test_process import environment
@@ -57,7 +57,7 @@ class Proxy:
         with self._log.open("ab") as log:
             begun = log.tell()
             self.child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "odradek.infra.cli", "proxy", env=self._env, stderr=log
+                sys.executable, "-m", "odradek.infra.app.cli", "proxy", env=self._env, stderr=log
             )
         while b"ready: proxy" not in self._log.read_bytes()[begun:]:
             assert self.child.returncode is None, self._log.read_text()

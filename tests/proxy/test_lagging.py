@@ -9,12 +9,12 @@ from aiohttp import web
 from stub_engine import StubEngine, listening
 
 from odradek.infra.bus import Record
-from odradek.proxy import member as members
-from odradek.proxy import pool
+from odradek.proxy.engines import member as members
+from odradek.proxy.engines import pool
+from odradek.proxy.engines.client import Engine
+from odradek.proxy.engines.policy_version import PolicyVersions
 from odradek.proxy.errors import EngineUnreachable
-from odradek.proxy.policies import PolicyVersions
-from odradek.proxy.spans import version_of
-from odradek.proxy.upstream import Engine
+from odradek.proxy.wire.version_spans import version_of
 from odradek.schemas import codec
 from odradek.schemas.events import Policy
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.retries import HEADER
+from odradek.proxy.calls.retries import HEADER
 
 from .test_chunkings import BODIES
 

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from aiohttp import ClientSession
 
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
 
 from .conftest import KEY
 
@@ -275,7 +275,7 @@ async def test_counts_of_tokens_have_bounds_of_their_own(make, engine):
 
 async def test_a_retry_that_gets_a_recorded_reply_costs_no_call(make, engine):
     """Whose client has lost its connection may come again, although the budget is spent."""
-    from odradek.proxy.retries import HEADER
+    from odradek.proxy.calls.retries import HEADER
 
     path, body = CHAT
     async with make() as bench:

@@ -8,7 +8,7 @@ import random
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.logprobs import COOL, TOP, WARM, Mode, doubt, judge
+from odradek.proxy.engines.logprobs_mode import COOL, TOP, WARM, Mode, doubt, judge
 
 HI = {"messages": [{"role": "user", "content": "x"}]}
 

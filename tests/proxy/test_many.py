@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy import calls
+from odradek.proxy.calls import handler
 
 N = 200
 PROGRAM = """
@@ -46,7 +46,7 @@ async def test_replies_that_come_together_go_into_the_log_by_and_by(
     make, engine, stream, monkeypatch
 ):
     """None is refused, each has its turn, and no more than a few are under way at once."""
-    monkeypatch.setattr(calls, "UNDER_WAY", 8)
+    monkeypatch.setattr(handler, "UNDER_WAY", 8)
     log = Counting()
     engine.gate.clear()
     async with make(log) as bench:

@@ -5,9 +5,9 @@ import json
 import pytest
 from msgspec import Raw
 
-from odradek.proxy import media
+from odradek.proxy.wire import media
 from odradek.schemas.events import parsed
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 URL = "data:image/png;base64,AAAA"
 TEXT = {"type": "text", "text": "look"}

@@ -5,17 +5,17 @@ from unittest.mock import patch
 
 from msgspec import Raw
 
-from odradek.proxy import retries
-from odradek.proxy.capture import Captured
-from odradek.proxy.deltas import Leaf
-from odradek.proxy.dialects import memory
+from odradek.proxy.calls import retries
+from odradek.proxy.calls.retries import MAX_ORPHANS, Answer, Result
+from odradek.proxy.dialects import replies as memory
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.dialects.memory import Memory
-from odradek.proxy.recorder import Draft
-from odradek.proxy.retries import MAX_ORPHANS, Answer, Result
-from odradek.proxy.stories import Stories
-from odradek.proxy.story import Story
+from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.episodes.episode import Story
+from odradek.proxy.episodes.history import Leaf
+from odradek.proxy.episodes.registry import Stories
+from odradek.proxy.log.writer import Draft
+from odradek.proxy.wire.reply import Captured
 from odradek.schemas.events import Completion
 
 

@@ -9,8 +9,8 @@ from aiohttp import ClientSession, web
 from engine_shapes import DONE, FAILURES, HEAD, ROLE, USAGE, chunk, event, text, whole
 from stub_engine import StubEngine, listening
 
-from odradek.proxy import relay
-from odradek.proxy.pool import ranked
+from odradek.proxy.calls import stream as relay
+from odradek.proxy.engines.pool import ranked
 from odradek.schemas.events import parsed
 
 from .test_chunkings import BODIES, events

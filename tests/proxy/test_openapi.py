@@ -3,7 +3,7 @@
 from click.testing import CliRunner
 from msgspec import json
 
-from odradek.infra.cli.proxy import command
+from odradek.infra.app.cli.run.proxy import command
 
 
 def test_every_route_is_in_the_document_with_what_it_takes():

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from openai import InternalServerError
 from stub_engine import StubEngine, listening
 
-from odradek.proxy import member as members
-from odradek.proxy import pool
+from odradek.proxy.engines import member as members
+from odradek.proxy.engines import pool
+from odradek.proxy.engines.client import Engine
+from odradek.proxy.engines.member import Member
+from odradek.proxy.engines.pool import ranked
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable
-from odradek.proxy.member import Member
-from odradek.proxy.pool import ranked
 from odradek.proxy.settings import ProxySettings
-from odradek.proxy.upstream import Engine
 
 URLS = [f"http://10.0.0.{n}:8000" for n in range(5)]
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}

@@ -11,13 +11,13 @@ import pytest
 from openai import AsyncOpenAI
 
 from odradek.infra.bus import KafkaAppender, consumer, ensure_topics, partitions_of, running
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
 from odradek.schemas.events import Policy, Sealed, Turn, TurnsEvent, VersionSpan
 
 from .conftest import KEY
 
-COMMAND = (sys.executable, "-m", "odradek.infra.cli", "proxy", "--port", "0")
+COMMAND = (sys.executable, "-m", "odradek.infra.app.cli", "proxy", "--port", "0")
 
 
 def environment(bus, engine, **more):

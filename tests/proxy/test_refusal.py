@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from odradek.proxy.refusal import lesser
+from odradek.proxy.engines.refusal import lesser
 from odradek.schemas.sampling import NEUTRAL
 
 WRITTEN = {

@@ -8,11 +8,11 @@ from proxy_bench import KEY
 from stories import opened, reward, tell
 
 from odradek.infra.bus import MemoryAppender
-from odradek.infra.tokens import Claims, mint
-from odradek.proxy.pool import Pool
-from odradek.proxy.upstream import Engine
+from odradek.infra.runtime.episode_tokens import Claims, mint
+from odradek.proxy.engines.client import Engine
+from odradek.proxy.engines.pool import Pool
 from odradek.schemas.events import Episode
-from odradek.streams.assembler import ASSEMBLE
+from odradek.streams.stages.assembler import ASSEMBLE
 
 BODY = {"model": "policy", "messages": [{"role": "user", "content": "x"}]}
 

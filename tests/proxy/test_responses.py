@@ -13,7 +13,7 @@ from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.dialects.responses import RESPONSES
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 from .conftest import END, prompt_ids, whole_messages
 from .test_messages import SCRIPTS

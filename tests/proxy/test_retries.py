@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.retries import HEADER, MAX_ORPHANS, count
+from odradek.proxy.calls.retries import HEADER, MAX_ORPHANS, count
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 PATH = "/e/e1/v1/chat/completions"

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from stub_engine import StubEngine, listening
 
-from odradek.proxy import salt
+from odradek.proxy.dialects import cache_salt
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Terms
 from odradek.proxy.errors import BadRequest
@@ -189,7 +189,7 @@ async def test_a_tokens_sampling_may_set_a_salt_too(strict):
     """It is combined like an agent's own."""
     agent = strict.agent(sampling={"cache_salt": "ours"})
     await agent.chat.completions.create(model="m", messages=HI)
-    assert [salt.of(7, salt.taken({"cache_salt": b'"ours"'}))] == salts(strict)
+    assert [cache_salt.of(7, cache_salt.taken({"cache_salt": b'"ours"'}))] == salts(strict)
 
 
 @pytest.mark.parametrize("bad", ["", 5, {}, ["x"], True])

@@ -6,9 +6,9 @@ import json
 import pytest
 from openai import ConflictError
 
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
+from odradek.proxy.episodes.episode import Stage
 from odradek.proxy.seal import MAX_ERROR, SealRequest
-from odradek.proxy.story import Stage
 from odradek.schemas.events import Outcome, Sealed
 
 from .conftest import KEY

@@ -8,7 +8,8 @@ import json
 import pytest
 from engine_shapes import DONE, event
 
-from odradek.proxy import answers, shapes, sse
+from odradek.proxy.calls import agent_replies
+from odradek.proxy.wire import shapes, sse
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 
@@ -51,7 +52,7 @@ def streamed(path, *chunks, n=1, tail=DONE):
 
 def taken(path, *choices, n=1, **more):
     ask = asked(path, **({"n": n} if n > 1 else {}))
-    return answers.taken(200, {}, json.dumps(body(*choices, **more)).encode(), ask)
+    return agent_replies.taken(200, {}, json.dumps(body(*choices, **more)).encode(), ask)
 
 
 def why(turns):
@@ -136,7 +137,7 @@ def test_choices_of_several_prompts_are_counted_together():
             **{**{f: getattr(ask, f) for f in ask.__struct_fields__}, "prompts": prompts}
         )
         whole = [words(TEXTS, "x", [7], i, "stop", whole=True) for i in indexes]
-        found, _ = answers.taken(200, {}, json.dumps(body(*whole)).encode(), ask)
+        found, _ = agent_replies.taken(200, {}, json.dumps(body(*whole)).encode(), ask)
         assert [expected] * len(indexes) == why(found)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from odradek.proxy.serving import UNKNOWN, Serving
+from odradek.proxy.engines.versions import UNKNOWN, Serving
 from odradek.schemas.events import VersionSpan
 
 URL = "http://a:1"

@@ -9,7 +9,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 from anthropic import APIStatusError, AsyncAnthropic
 from openai import APIError
 
-from odradek.proxy.line import SILENCE_S
+from odradek.proxy.calls.keepalive import SILENCE_S
 from odradek.schemas.events import parsed
 
 from .test_ack import DeadLog, SlowLog

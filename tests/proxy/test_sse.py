@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odradek.proxy.errors import StreamGarbled
-from odradek.proxy.sse import Parser
+from odradek.proxy.wire.sse import Parser
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 DATA = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=["Cs"]), max_size=20)

@@ -6,11 +6,11 @@ import random
 import time
 
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy.capture import whole
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.recorder import Draft, Recorder
-from odradek.proxy.story import Story
+from odradek.proxy.episodes.episode import Story
+from odradek.proxy.log.writer import Draft, Recorder
+from odradek.proxy.wire.reply import whole
 from odradek.schemas.events import Timing
 from odradek.schemas.topics import TURNS
 

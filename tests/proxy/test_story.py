@@ -5,10 +5,17 @@ from types import SimpleNamespace
 import pytest
 
 from odradek.infra.bus import Record
+from odradek.proxy.engines.policy_version import PolicyVersions
+from odradek.proxy.episodes.episode import (
+    MAX_DIGESTS,
+    MAX_TOOLS,
+    MAX_UNSEEN,
+    Pending,
+    Sealing,
+    Stage,
+)
+from odradek.proxy.episodes.registry import Stories
 from odradek.proxy.errors import EpisodeSealed
-from odradek.proxy.policies import PolicyVersions
-from odradek.proxy.stories import Stories
-from odradek.proxy.story import MAX_DIGESTS, MAX_TOOLS, MAX_UNSEEN, Pending, Sealing, Stage
 from odradek.schemas import codec
 from odradek.schemas.events import Outcome, Policy, Turn
 

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_engine import StubEngine, said_ids, tool_call
 
-from odradek.proxy import capture, sse
-from odradek.proxy.dialects import DIALECTS, models, wording
+from odradek.proxy.dialects import DIALECTS, errors, models
 from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.errors import BadRequest, EngineBroke, ProxyError
+from odradek.proxy.wire import reply as capture
+from odradek.proxy.wire import sse
 from odradek.schemas.events import parsed
 
 from .test_chunkings import BODIES as SPOKEN
@@ -418,7 +419,7 @@ def test_replies_to_other_requests_have_other_ids(path):
 )  # fmt: skip
 def test_a_status_has_its_own_type_in_anthropics_words(status, kind):
     """Clients choose by it what to do."""
-    told = json.loads(wording.anthropic_of(b'{"error": {"message": "w"}}', status))
+    told = json.loads(errors.anthropic_of(b'{"error": {"message": "w"}}', status))
     assert {"type": kind, "message": "w"} == told["error"]
 
 
@@ -426,7 +427,7 @@ def test_a_status_has_its_own_type_in_anthropics_words(status, kind):
 @pytest.mark.parametrize("body", [b"no json", b'{"error": "busy"}', b"[]"])
 def test_an_engines_error_of_any_shape_is_told_in_openais(body, status, kind):
     """Clients read `error.message`, and say whose fault it was."""
-    error = json.loads(wording.openai_of(body, status))["error"]
+    error = json.loads(errors.openai_of(body, status))["error"]
     assert (kind, True) == (error["type"], bool(error["message"]))
 
 

@@ -6,7 +6,7 @@ from trees import recorded, trees
 
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Episode
-from odradek.streams.assembler import ASSEMBLE
+from odradek.streams.stages.assembler import ASSEMBLE
 
 from .conftest import whole_messages, whole_prompts
 

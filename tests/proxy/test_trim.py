@@ -5,10 +5,10 @@ import itertools
 import msgspec
 import pytest
 
-from odradek.proxy import sse
-from odradek.proxy.body import Body
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.wire import sse
+from odradek.proxy.wire.body import Body
 
 HEAD = '{"id":"r","created":1,"choices":'
 CHOICE = '{"index":0,"delta":{"content":"a"},"logprobs":{"content":[]},"token_ids":[1]}'

@@ -8,7 +8,7 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Pointer
 from odradek.schemas.topics import BATCHES
 from odradek.streams.errors import ReplayRefused
-from odradek.streams.reading import to_end
+from odradek.streams.reader import to_end
 from odradek.streams.replay import batch_digest, repeated, replay, span
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samplings import BENT, WHOLE
 
-from odradek.schemas import harmless, sampling
+from odradek.schemas import neutral_fields, sampling
 from odradek.schemas.sampling import NEUTRAL, Sampling, bends, recorded, sampling_of
 
 
@@ -57,7 +57,13 @@ def test_a_turn_keeps_of_an_unknown_field_its_name_only():
 
 def test_the_tables_do_not_contradict_each_other():
     """A name has one meaning."""
-    tables = (harmless.PLAIN, harmless.NOTED, sampling.LIMITED, sampling._NEUTRAL, sampling.WITHIN)
+    tables = (
+        neutral_fields.PLAIN,
+        neutral_fields.NOTED,
+        sampling.LIMITED,
+        sampling._NEUTRAL,
+        sampling.WITHIN,
+    )
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))
     assert NEUTRAL.keys() <= sampling.RECORDED
@@ -72,7 +78,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NAMES = st.sampled_from(
-    sorted(sampling.RECORDED | harmless.PLAIN | sampling.WITHIN.keys())
+    sorted(sampling.RECORDED | neutral_fields.PLAIN | sampling.WITHIN.keys())
 ) | st.text(max_size=9)
 
 

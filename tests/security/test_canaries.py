@@ -16,20 +16,20 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from samples import SAMPLES
 
 from odradek.agents.binding import requests
+from odradek.agents.dispatch.requests import check as check_order
 from odradek.agents.errors import RequestRefused
-from odradek.agents.order import check as check_order
-from odradek.infra import telemetry, trust
 from odradek.infra.bus import MemoryAppender, Record, passed_over
+from odradek.infra.runtime import metrics, telemetry
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Reward, Task, Turn
 from odradek.schemas.topics import DLQ, EPISODES, REWARDS, TURNS
-from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.errors import RewardFailed
-from odradek.streams.grouper import GROUP
-from odradek.streams.intake import intake
 from odradek.streams.judges.judge import Asynchronous
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
+from odradek.streams.stages.intake import intake
 
 CANARY = "canary-7f3a9d"
 
@@ -46,10 +46,10 @@ def told(caplog, monkeypatch):
     caplog.set_level(logging.DEBUG, logger="odradek")
 
     def read() -> str:
-        trust.flush()
+        metrics.flush()
         spans = "".join(span.to_json() for span in exporter.get_finished_spans())
         logs = caplog.text + "".join(str(record.args) for record in caplog.records)
-        counters = str({name: one.sums for name, one in trust._board.tallies.items()})
+        counters = str({name: one.sums for name, one in metrics._board.tallies.items()})
         assert spans, "spans were recorded"
         return spans + logs + counters
 
@@ -176,7 +176,7 @@ async def test_a_reward_function_that_raises_is_told_by_type_and_place(told):
 
 async def test_a_reward_of_an_agent_that_raises_is_not_quoted_by_the_host(told):
     """Sealed says what; the log says that, and of which run."""
-    from odradek.agents.episode import EpisodeExecutor
+    from odradek.agents.attempt.executor import EpisodeExecutor
 
     def cruel() -> float:
         raise ValueError(CANARY)

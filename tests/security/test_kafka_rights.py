@@ -8,11 +8,11 @@ import pytest
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import CreateAclsRequest
 
+from odradek.infra.app.local_kafka.broker import LocalBroker
+from odradek.infra.app.local_kafka.server import free_ports
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, ensure_topics, rows, running
 from odradek.infra.client import subscribe
 from odradek.infra.errors import InfraError
-from odradek.infra.local.broker import LocalBroker
-from odradek.infra.local.server import free_ports
 from odradek.schemas.events import Opened, Reward, Task
 from odradek.schemas.topics import CONVERSATIONS, EPISODES, REWARDS, TASKS, TURNS
 
@@ -149,7 +149,7 @@ async def test_the_pipeline_works_under_the_recipe(bus, addresses):
     from odradek.infra.client import publish_reward
     from odradek.infra.client.publish import publish_task
     from odradek.streams.drivers.kafka import KafkaDriver
-    from odradek.streams.intake import intake
+    from odradek.streams.stages.intake import intake
 
     driver = KafkaDriver(of(addresses, "pipeline"), intake())
     task = asyncio.create_task(driver.run())

@@ -97,7 +97,7 @@ def test_no_library_unpickles_while_a_checkpoint_is_written_or_read(tmp_path, mo
 
     import torch
 
-    from odradek.trainer import checkpoint
+    from odradek.trainer.commit import checkpoint
     from odradek.trainer.errors import BrokenCheckpoint
 
     def refuse(*_, **__):

@@ -10,8 +10,8 @@ from odradek.infra.bus import MemoryAppender
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.topics import CONVERSATIONS, DLQ, TURNS
-from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.memory import MemoryDriver
+from odradek.streams.stages.assembler import ASSEMBLE
 
 
 def nested(levels: int) -> object:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientSession
 from proxy_bench import KEY
 
-from odradek.infra.tokens import AUDIENCE, Claims, mint, new_key
+from odradek.infra.runtime.episode_tokens import AUDIENCE, Claims, mint, new_key
 from odradek.proxy.app import Proxy
 
 BODY = {

@@ -11,7 +11,7 @@ import pytest
 from msgspec import Raw
 
 import odradek.proxy
-from odradek.proxy.dialects import harm
+from odradek.proxy.dialects import blocklist
 from odradek.proxy.errors import Unsupported
 from odradek.proxy.settings import ProxySettings
 
@@ -216,8 +216,8 @@ def test_no_argument_of_the_rendering_itself_can_be_set(name):
     for value in (None, True, "x"):
         fields = {"chat_template_kwargs": Raw(json.dumps({"x": 1, name: value}).encode())}
         with pytest.raises(Unsupported, match=f"chat_template_kwargs.{name}:"):
-            harm.refuse(fields)
-    harm.refuse({"chat_template_kwargs": Raw(b"null")})
+            blocklist.refuse(fields)
+    blocklist.refuse({"chat_template_kwargs": Raw(b"null")})
 
 
 async def test_a_template_may_still_be_told_how_to_write(bench, engine):

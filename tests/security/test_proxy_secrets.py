@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from proxy_bench import KEY, Bench
 from stub_engine import StubEngine, listening
 
-from odradek.infra import telemetry
+from odradek.infra.runtime import telemetry
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.app import Proxy, serving
 from odradek.proxy.settings import ProxySettings

@@ -6,13 +6,13 @@ from stories import reward
 from odradek.infra.bus import MemoryAppender, Record
 from odradek.infra.client import publish_reward
 from odradek.infra.errors import ProjectError
-from odradek.infra.signature import HEADER, JudgeSettings, Verifier, sign
+from odradek.infra.runtime.reward_signatures import HEADER, JudgeSettings, Verifier, sign
 from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.events import Reward
 from odradek.schemas.topics import DLQ, REWARDS, TURNS
 from odradek.streams.drivers.memory import MemoryDriver
-from odradek.streams.intake import intake
+from odradek.streams.stages.intake import intake
 
 KEY, OTHER = "j" * 32, "x" * 32
 
@@ -70,11 +70,11 @@ def test_agent_hosts_sign_what_their_agents_earned(monkeypatch):
     """By the key in the host's environment, which programs do not inherit."""
     from types import SimpleNamespace
 
-    from odradek.agents import records
+    from odradek.agents.attempt import events
 
     monkeypatch.setenv("ODRADEK_JUDGE_KEY", KEY)
     run = SimpleNamespace(episode_id="e1", called=SimpleNamespace(traceparent=None))
-    entry = records.reward(run, "game", 1.0, "", agent="hilo", source="/agents/hilo")
+    entry = events.reward(run, "game", 1.0, "", agent="hilo", source="/agents/hilo")
     keys = Verifier({"agent:*": KEY})
     assert "" == keys.fault("agent:hilo", entry.value, entry.headers)
 

@@ -61,7 +61,7 @@ def test_the_audit_covers_every_requirement_file():
 
 def test_jars_are_pinned_by_sha256():
     """The broker's Java comes by coordinates and sums that stand in the package."""
-    from odradek.infra.local import jars
+    from odradek.infra.app.local_kafka import jars
 
     lists = [
         file for file in Path(jars.__file__).parent.iterdir() if file.suffix in {".txt", ".json"}

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from odradek.schemas.events import Policy
-from odradek.trainer import checkpoint
+from odradek.trainer.commit import checkpoint
 from odradek.trainer.engine.policies import folder_of
 from odradek.trainer.errors import BadRequest, BrokenCheckpoint
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from odradek.infra.bus import BusSettings
-from odradek.proxy.policies import PolicyVersions
-from odradek.proxy.pool import ranked
-from odradek.proxy.serving import Serving
+from odradek.proxy.engines.policy_version import PolicyVersions
+from odradek.proxy.engines.pool import ranked
+from odradek.proxy.engines.versions import Serving
 from odradek.trainer.errors import EngineDown
 from odradek.trainer.weights.client import HttpEngine
 

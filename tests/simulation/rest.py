@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from odradek.schemas.topics import BATCHES, POLICIES, STEPS, TASKS
-from odradek.streams.fold import Stage
+from odradek.streams.stage import Stage
 
 if TYPE_CHECKING:
     from simulation.world import World

@@ -6,14 +6,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-import odradek.agents.ledger
-import odradek.agents.order
+import odradek.agents.dispatch.requests
+import odradek.agents.transactions
 import odradek.infra.bus.clients
-import odradek.infra.trust
+import odradek.infra.runtime.metrics
 import odradek.schemas.codec
 import odradek.streams.drivers.kafka
-import odradek.trainer.checkpoint
-import odradek.trainer.episodes
+import odradek.trainer.commit.checkpoint
+import odradek.trainer.feed.episode_reader
 from simulation import disk
 from simulation.cluster import EPOCH
 from simulation.consumer import SimAdmin, SimConsumer
@@ -60,13 +60,13 @@ def simulated(net: Network, at: Any) -> Iterator[None]:
             (clients, "AIOKafkaProducer", SimProducer),
             (clients, "AIOKafkaConsumer", SimConsumer),
             (clients, "AIOKafkaAdminClient", SimAdmin),
-            (odradek.agents.ledger, "crash_point", at),
-            (odradek.agents.order, "time", clock),
+            (odradek.agents.transactions, "crash_point", at),
+            (odradek.agents.dispatch.requests, "time", clock),
             (odradek.schemas.codec, "time", clock),
-            (odradek.trainer.episodes, "time", clock),
+            (odradek.trainer.feed.episode_reader, "time", clock),
             (odradek.streams.drivers.kafka, "time", clock),
-            (odradek.trainer.checkpoint, "shutil", Shutil),
-            (odradek.infra.trust, "moved", lambda *_, **__: None),
+            (odradek.trainer.commit.checkpoint, "shutil", Shutil),
+            (odradek.infra.runtime.metrics, "moved", lambda *_, **__: None),
         ):
             stack.enter_context(patch.object(place, name, thing))
         logger.setLevel(logging.CRITICAL + 1)
@@ -79,5 +79,5 @@ def simulated(net: Network, at: Any) -> Iterator[None]:
 @contextmanager
 def on_disk(one: disk.Disk) -> Iterator[None]:
     """`fsync` of checkpoints goes to this disk; planted faults come on top."""
-    with patch.object(odradek.trainer.checkpoint, "fsync", one.fsync):
+    with patch.object(odradek.trainer.commit.checkpoint, "fsync", one.fsync):
         yield

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from odradek.agents import dispatch
+from odradek.agents.dispatch import dispatcher
 from odradek.schemas.events import Opened, TurnsEvent
 from odradek.schemas.topics import BATCHES, TURNS
 from simulation.checks import broken
@@ -95,7 +95,7 @@ def test_a_clock_that_is_set_back_makes_nobody_wait(seed):
 @pytest.fixture
 def slow_rereading(monkeypatch):
     """Whoever takes a partition over reads the batches of its predecessor for two seconds."""
-    span = dispatch.span
+    span = dispatcher.span
 
     async def slow(bus, topic, *args, **more):
         if topic == BATCHES.name:
@@ -103,7 +103,7 @@ def slow_rereading(monkeypatch):
         async for record in span(bus, topic, *args, **more):
             yield record
 
-    monkeypatch.setattr(dispatch, "span", slow)
+    monkeypatch.setattr(dispatcher, "span", slow)
 
 
 def changing_hands(seed, **more):

@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from odradek.schemas.events import Step
-from odradek.trainer import checkpoint
-from odradek.trainer.standing import stand
+from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.resume import stand
 from simulation.disk import Disk
 from simulation.seams import Shutil
 from simulation.trainer import WEIGHTS

@@ -14,13 +14,13 @@ from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
 from odradek.schemas.events import Policy, Step
 from odradek.schemas.topics import BATCHES, POLICIES, STEPS
-from odradek.trainer import checkpoint
-from odradek.trainer.batches import LogGroups
-from odradek.trainer.consumption import Consumption
-from odradek.trainer.moves import At, Doing, Load, Loaded, Move, Moves, Reach, Save, Tell
-from odradek.trainer.rows import Row
+from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.protocol import At, Doing, Load, Loaded, Move, Moves, Reach, Save, Tell
+from odradek.trainer.commit.resume import lineage_of, read_log, stand
+from odradek.trainer.feed.batch_reader import LogGroups
+from odradek.trainer.feed.cursor import Consumption
+from odradek.trainer.feed.rows import Row
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import lineage_of, read_log, stand
 from odradek.trainer.weights.fleet import Fleet
 from simulation.engines import FIRST, TIMEOUT_S, Client, Engines
 
@@ -110,7 +110,7 @@ class Trainer:
         self.told = max(self.told, passed.position)
 
     async def _make(self, doing: Doing) -> None:
-        """`odradek.trainer.moves.drive`, between whose moves other processes go on."""
+        """`odradek.trainer.commit.protocol.drive`, between whose moves other processes go on."""
         outcome = None
         with suppress(StopIteration):
             while True:

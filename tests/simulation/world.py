@@ -12,20 +12,20 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaError
 
-from odradek.agents.dispatch import Dispatcher
+from odradek.agents.dispatch.dispatcher import Dispatcher
 from odradek.agents.errors import PartitionLost
 from odradek.infra.bus import BusSettings
-from odradek.infra.bus.admin import rows
+from odradek.infra.bus.topics import rows
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Opened, Task, Timeouts
 from odradek.schemas.topics import BATCHES, TASKS, TURNS
-from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import LaneLost, TransactionFailed
-from odradek.streams.fold import Stage
-from odradek.streams.grouper import GROUP
-from odradek.streams.intake import intake
+from odradek.streams.stage import Stage
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
+from odradek.streams.stages.intake import intake
 from odradek.trainer.errors import EngineError
 from simulation.cluster import Cluster, Message
 from simulation.disk import Disk

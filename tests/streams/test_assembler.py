@@ -7,8 +7,8 @@ from stories import Log, aborted, opened, reward, sealed, tell, turn, written
 
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation, Episode, Outcome, Tick, TurnsEvent
-from odradek.streams.assembler import ASSEMBLE
-from odradek.streams.story import read
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.episode import read
 
 
 def episodes(told, **more):

@@ -7,9 +7,9 @@ from stories import Log, episode, expected, opened, reward, sealed, turn
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Outcome, Tick, Timeouts
 from odradek.schemas.topics import BATCHES, EPISODES
-from odradek.streams.assembler import ASSEMBLE
-from odradek.streams.grouper import GROUP
-from odradek.streams.lane import Lane
+from odradek.streams.partition import Lane
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
 
 TIMES = Timeouts(call_s=5, run_s=20, seal_s=5, reward_s=10, group_s=60)
 TURN_EVENTS = [

@@ -8,7 +8,7 @@ from stories import turn
 
 from odradek.schemas.arrays import pack_ids, unpack_floats, unpack_ids
 from odradek.schemas.events import Request, VersionSpan
-from odradek.streams.continuity import Continuity, common
+from odradek.streams.stages.continuity import Continuity, common
 
 
 def place(*turns, left_out=()):

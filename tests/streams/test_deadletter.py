@@ -6,14 +6,14 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from odradek.infra.app.cli.look.dlq import command
 from odradek.infra.bus import KafkaAppender, Record, dead_letter, ensure_topics, letter
-from odradek.infra.cli.dlq import command
 from odradek.schemas.codec import header
 from odradek.schemas.ids import key_bytes, key_text, partition_for
 from odradek.schemas.topics import DLQ, REWARDS, TURNS
-from odradek.streams.deadletter import described, find, letters, moment, place, send_again
+from odradek.streams.dead_letters import described, find, letters, moment, place, send_again
 from odradek.streams.errors import ReplayRefused
-from odradek.streams.reading import to_end
+from odradek.streams.reader import to_end
 
 NO_UTF8 = b"\xff\xfe\x00key"
 

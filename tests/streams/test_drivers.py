@@ -13,9 +13,9 @@ from odradek.infra.bus import BusSettings, delete_topics, producer
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Outcome, Timeouts
 from odradek.schemas.topics import BATCHES, CONVERSATIONS, DLQ, EPISODES, REWARDS, TURNS
-from odradek.streams.assembler import ASSEMBLE
-from odradek.streams.grouper import GROUP
-from odradek.streams.intake import intake
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
+from odradek.streams.stages.intake import intake
 
 WORLDS = {"kafka": KafkaWorld, "faust": FaustWorld}
 

@@ -10,9 +10,9 @@ from stories import Log, aborted, episode, expected, opened, reward, sealed, tel
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Conversation, Episode, Expected, Opened, Outcome, Tick
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES
-from odradek.streams.assembler import ASSEMBLE
-from odradek.streams.grouper import GROUP
-from odradek.streams.lane import Lane
+from odradek.streams.partition import Lane
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
 
 TURNS_OF = {
     "w1": [turn(seq=n, base=f"e1/w1/{n - 1}" if n else "", prefix=3 * n) for n in range(4)],

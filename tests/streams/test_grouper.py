@@ -5,7 +5,7 @@ from stories import Log, episode, expected, tell, written
 
 from odradek.schemas import codec
 from odradek.schemas.events import Outcome, Tick
-from odradek.streams.grouper import GROUP
+from odradek.streams.stages.grouper import GROUP
 
 
 def batches(told, **more):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from odradek.infra.errors import NoSuchName
-from odradek.infra.named import find
+from odradek.infra.runtime.imports import find
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
@@ -150,7 +150,7 @@ def test_a_component_that_can_be_none_is_one_line(component):
         f'[[rewards]]\ncomponent = "{toml}"\nrun = "a:b"\n', encoding="utf-8"
     )
     found = subprocess.run(
-        [sys.executable, "-m", "odradek.infra.cli", "config"], capture_output=True, text=True
+        [sys.executable, "-m", "odradek.infra.app.cli", "config"], capture_output=True, text=True
     )
     assert 2 == found.returncode, found.stdout
     assert 1 == len(found.stderr.splitlines()), found.stderr

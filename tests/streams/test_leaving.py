@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from worlds import KafkaWorld
 
-from odradek.streams.assembler import ASSEMBLE
-from odradek.streams.grouper import GROUP
-from odradek.streams.intake import intake
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
+from odradek.streams.stages.intake import intake
 
 pytestmark = pytest.mark.broker
 

@@ -10,10 +10,10 @@ from odradek.infra.bus import MemoryAppender, Record
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Outcome
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TURNS
-from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers.memory import MemoryDriver
-from odradek.streams.grouper import GROUP
-from odradek.streams.ledger import Ledger
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.grouper import GROUP
+from odradek.streams.verify import Ledger
 
 
 async def whole_run() -> list[Record]:

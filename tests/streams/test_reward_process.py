@@ -13,7 +13,7 @@ from odradek.infra.bus import KafkaAppender, admin, ensure_topics, running
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation, Reward
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
-from odradek.streams.reading import to_end
+from odradek.streams.reader import to_end
 
 pytestmark = pytest.mark.broker
 
@@ -79,7 +79,7 @@ def bus(bus):
 async def start(bus, folder, function, *more):
     (folder / "rewards.py").write_text(REWARDS_PY)
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "odradek.infra.cli", "reward", function, "--component", "brief", *more,
+        sys.executable, "-m", "odradek.infra.app.cli", "reward", function, "--component", "brief", *more,
         cwd=folder,
         env={
             **os.environ,

@@ -18,10 +18,10 @@ from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation, Outcome, Reward
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
-from odradek.streams import rewards
+from odradek.streams import reward_service
 from odradek.streams.errors import RewardFailed
-from odradek.streams.reading import to_end
-from odradek.streams.rewards import RewardService
+from odradek.streams.reader import to_end
+from odradek.streams.reward_service import RewardService
 
 pytestmark = pytest.mark.broker
 
@@ -118,7 +118,7 @@ def alone(bus):
 def impatient(monkeypatch):
     """A group that puts out members which do not poll for a second; yields how long to look."""
     monkeypatch.setattr(clients, "MAX_POLL_MS", 1000)
-    monkeypatch.setattr(rewards, "BUSY_S", 0.2)
+    monkeypatch.setattr(reward_service, "BUSY_S", 0.2)
     return 4.0
 
 
@@ -243,7 +243,7 @@ def held(service):
 
 async def test_a_service_that_is_told_to_end_does_not_wait_for_a_verdict(alone, monkeypatch):
     """What is judged is committed; the rest is its successor's."""
-    monkeypatch.setattr(rewards, "GRACE_S", 0.1)
+    monkeypatch.setattr(reward_service, "GRACE_S", 0.1)
     await write(alone, *(conversation(f"e{n}") for n in range(4)))
     judge = Slow("e1")
     async with at_work(alone, judge) as (service, task):

@@ -10,7 +10,7 @@ from stories import turn
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Reply, Request, Span
 from odradek.schemas.sampling import NEUTRAL
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 SETTLED = {"temperature": 1.0, **NEUTRAL}
 

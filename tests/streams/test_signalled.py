@@ -9,7 +9,7 @@ import pytest
 from living import alive
 
 from odradek.infra.bus import Record
-from odradek.infra.signature import JudgeSettings
+from odradek.infra.runtime.reward_signatures import JudgeSettings
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS

@@ -18,8 +18,8 @@ from stories import Log, aborted, opened, reward, sealed, tell, turn
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Outcome, Tick, Timeouts
 from odradek.schemas.topics import DLQ, EPISODES
-from odradek.streams.assembler import ASSEMBLE
-from odradek.streams.lane import Lane
+from odradek.streams.partition import Lane
+from odradek.streams.stages.assembler import ASSEMBLE
 
 RUNS = int(os.environ.get("ODRADEK_STATE_MACHINE", "60"))
 TIMES = Timeouts(call_s=5, run_s=20, seal_s=5, reward_s=10, group_s=60)

@@ -5,9 +5,9 @@ import pytest
 
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Pointer, Policy, Refusal, Step, Used
-from odradek.streams.ledger.findings import NEXT, Findings
-from odradek.streams.ledger.line import ROW_REASONS
-from odradek.streams.ledger.trained import Trained
+from odradek.streams.verify.findings import NEXT, Findings
+from odradek.streams.verify.steps import ROW_REASONS
+from odradek.streams.verify.trainer_runs import Trained
 
 ROWS = 4
 """Of each batch; a step uses six rows."""

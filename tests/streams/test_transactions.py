@@ -10,15 +10,15 @@ from stories import opened, reward, sealed, turn
 from worlds import Crashed, KafkaWorld
 
 from odradek.infra.bus import BusSettings, admin, producer, running
-from odradek.infra.crash import TRANSACTION
 from odradek.infra.errors import BusError, PositionLost, TopicMissing
+from odradek.infra.runtime.crash_points import TRANSACTION
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Outcome, Timeouts
 from odradek.schemas.topics import CONVERSATIONS, DLQ, EPISODES, TURNS
-from odradek.streams.assembler import ASSEMBLE
 from odradek.streams.drivers import kafka
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import LaneLost, TransactionFailed
+from odradek.streams.stages.assembler import ASSEMBLE
 
 pytestmark = pytest.mark.broker
 
@@ -164,7 +164,7 @@ async def limit(bus, name, size):
 
 async def test_a_position_that_retention_deleted_is_an_error(bus):
     """Never a silent skip."""
-    from odradek.streams.deadletter import drop
+    from odradek.streams.dead_letters import drop
 
     world = KafkaWorld(bus)
     await world.run(ASSEMBLE)

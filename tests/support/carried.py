@@ -3,12 +3,12 @@
 from openai import AsyncOpenAI
 
 from odradek.infra.bus import MemoryAppender
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.proxy.app import Proxy, serving
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
 from odradek.schemas.events import TurnsEvent
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.continuity import Continuity
 
 KEY = "k" * 32
 EPISODES, TURNS = 4, 4

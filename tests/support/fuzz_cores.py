@@ -17,14 +17,14 @@ from mutations import TOLD, case, mutated, scratched
 from stub_engine import StubEngine
 
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy import answers
+from odradek.proxy.calls import agent_replies
+from odradek.proxy.calls.retries import Answer, Result
+from odradek.proxy.calls.stream import Relay
 from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.episodes.episode import Story
 from odradek.proxy.errors import EngineBroke, ProxyError
-from odradek.proxy.recorder import Draft, Recorder
-from odradek.proxy.relay import Relay
-from odradek.proxy.retries import Answer, Result
-from odradek.proxy.story import Story
+from odradek.proxy.log.writer import Draft, Recorder
 from odradek.schemas import codec
 from odradek.schemas.events import TurnsEvent
 
@@ -102,7 +102,7 @@ async def one(seed, number, recorder, story):
     if ask.stream:
         found, told = await streamed(chance, ask, chunks)
     else:
-        found, answer = answers.taken(200, {}, spoiled(chance, reply), ask)
+        found, answer = agent_replies.taken(200, {}, spoiled(chance, reply), ask)
         told = b"".join(answer.chunks)
     drafts = tuple(Draft(ask=ask.of(each.choice), captured=each) for each in found)
     for draft in drafts:
@@ -110,7 +110,7 @@ async def one(seed, number, recorder, story):
     if ask.content_type and told:
         json.loads(told)  # a stream as an array, whatever became of it
     answer = Answer(status=200, headers={}, chunks=(told,))
-    answers.remember(story, Result(drafts=drafts, answer=answer))
+    agent_replies.remember(story, Result(drafts=drafts, answer=answer))
     return True
 
 

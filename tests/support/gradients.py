@@ -2,7 +2,7 @@
 
 import torch
 
-from odradek.trainer.feed import sample_of
+from odradek.trainer.feed.rollout_worker import sample_of
 
 
 def gradient_of(model):

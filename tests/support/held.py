@@ -5,8 +5,8 @@ from stub_engine import END, said_ids
 
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import Episode, parsed
-from odradek.streams.assembler import ASSEMBLE
-from odradek.streams.continuity import Continuity
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.continuity import Continuity
 
 
 def held(bench, episode="e1"):

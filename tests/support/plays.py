@@ -6,7 +6,7 @@ from hilo import HiLo
 from odradek.schemas import arrays, codec
 from odradek.schemas.events import Batch, Episode, Pointer, Sequence, Span, VersionSpan
 from odradek.trainer.engine.decode import Sampled, Sampler, Wanted
-from odradek.trainer.rows import Group
+from odradek.trainer.feed.rows import Group
 
 
 def prompt_of(tokenizer, messages):

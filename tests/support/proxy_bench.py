@@ -7,7 +7,7 @@ import time
 from aiohttp import ClientSession
 from openai import AsyncOpenAI
 
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
 from odradek.schemas.events import Sealed, Turn, TurnsEvent
 

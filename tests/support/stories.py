@@ -9,8 +9,8 @@ from odradek.infra.bus import Record
 from odradek.schemas import codec, events
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.topics import EPISODES, TURNS, Topic
-from odradek.streams.fold import Emit, Letter, Stage
-from odradek.streams.lane import Lane, Outgoing
+from odradek.streams.partition import Lane, Outgoing
+from odradek.streams.stage import Emit, Letter, Stage
 
 TIMES = events.Timeouts(call_s=5, run_s=10, seal_s=2, reward_s=6, group_s=60)
 

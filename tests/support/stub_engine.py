@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from odradek.infra.surroundings import address
+from odradek.infra.runtime.environment import address
 
 END, CALL, ARGUMENTS, THINK, THOUGHT = 999, 500, 501, 502, 503
 FAILURES = {

@@ -8,22 +8,22 @@ from types import SimpleNamespace
 from openai import AsyncOpenAI
 
 from odradek.infra.bus import MemoryAppender
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
+from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.proxy.app import Proxy, serving
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Pointer, Turn, TurnsEvent
-from odradek.streams.continuity import Continuity
-from odradek.trainer.announce import ListedAnnouncements
-from odradek.trainer.consumption import Consumption
-from odradek.trainer.feed import LogFeed
-from odradek.trainer.grpo import LogTrainer
-from odradek.trainer.hands import Hands
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.loop_thread import LoopThread
-from odradek.trainer.rows import Group
+from odradek.streams.stages.continuity import Continuity
+from odradek.trainer.commit.announcer import ListedAnnouncements
+from odradek.trainer.commit.resume import Standing
+from odradek.trainer.feed.cursor import Consumption
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rollout_worker import LogFeed
+from odradek.trainer.feed.rows import Group
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import Standing
+from odradek.trainer.step.grpo import LogTrainer
+from odradek.trainer.step.hands import Hands
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from hypothesis import strategies as st
 
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy.capture import Captured, whole
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.recorder import Draft, Recorder
-from odradek.proxy.story import Story
+from odradek.proxy.episodes.episode import Story
+from odradek.proxy.log.writer import Draft, Recorder
+from odradek.proxy.wire.reply import Captured, whole
 from odradek.schemas import codec
 from odradek.schemas.events import Turn
 

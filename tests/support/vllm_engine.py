@@ -20,7 +20,7 @@ def vllm(folder, log, *flags):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "odradek.infra.cli", "engine", "vllm", "--python", PYTHON,
+    command = [sys.executable, "-m", "odradek.infra.app.cli", "engine", "vllm", "--python", PYTHON,
                "--model", str(folder), "--port", str(port), "--", *FLAGS, *flags]  # fmt: skip
     process = subprocess.Popen(
         command,

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from odradek.trainer.checkpoint import WEIGHTS, sha256_of
+from odradek.trainer.commit.checkpoint import WEIGHTS, sha256_of
 
 
 class WeightEngine:

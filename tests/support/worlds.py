@@ -13,8 +13,8 @@ from odradek.schemas.topics import TURNS, Topic
 from odradek.streams.drivers.faust import FaustDriver
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.drivers.memory import MemoryDriver
-from odradek.streams.fold import Stage
-from odradek.streams.reading import to_end
+from odradek.streams.reader import to_end
+from odradek.streams.stage import Stage
 
 
 class Crashed(BaseException):

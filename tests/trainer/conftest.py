@@ -12,16 +12,16 @@ from hilo import random_play
 from plays import group_of, play
 from transformers.utils import logging as transformers_logging
 
-from odradek.trainer.announce import ListedAnnouncements
-from odradek.trainer.consumption import Consumption, Position
+from odradek.trainer.commit.announcer import ListedAnnouncements
+from odradek.trainer.commit.resume import Standing
 from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
 from odradek.trainer.engine.tiny import make_tiny
-from odradek.trainer.feed import ListedGroups, LogFeed
-from odradek.trainer.grpo import LogTrainer
-from odradek.trainer.hands import Hands
-from odradek.trainer.lineage import Lineage
+from odradek.trainer.feed.cursor import Consumption, Position
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rollout_worker import ListedGroups, LogFeed
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import Standing
+from odradek.trainer.step.grpo import LogTrainer
+from odradek.trainer.step.hands import Hands
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -115,7 +115,7 @@ def bench(tiny, tmp_path):
 
 def standing_of(folder: Path, incarnation: int = 2) -> Standing:
     """Where the run of a checkpoint stands, without a log."""
-    from odradek.trainer import checkpoint
+    from odradek.trainer.commit import checkpoint
 
     stored = checkpoint.position_of(folder)
     return Standing(

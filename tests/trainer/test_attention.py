@@ -4,8 +4,8 @@ import pytest
 import torch
 from trl.experimental.async_grpo.packing import TreeRow
 
-from odradek.trainer import attention
-from odradek.trainer.measure import batch_of, measure, model_of
+from odradek.trainer.bench import batch_of, measure, model_of
+from odradek.trainer.step import attention
 
 pytestmark = pytest.mark.torch
 

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from odradek.schemas.events import Batch, Pointer
-from odradek.trainer.barren import MANY, Barren
-from odradek.trainer.consumption import Consumption, Rules
-from odradek.trainer.feed import ListedGroups, LogFeed
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.rows import Group
+from odradek.trainer.feed.cursor import Consumption, Rules
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rollout_worker import ListedGroups, LogFeed
+from odradek.trainer.feed.rows import Group
+from odradek.trainer.feed.uninformative import MANY, Barren
 
 
 def batch(rewards, **fields):

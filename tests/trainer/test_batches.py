@@ -7,8 +7,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, OffsetOutOfRangeError
 
 from odradek.infra.bus import BusSettings
-from odradek.trainer.batches import LogGroups
 from odradek.trainer.errors import PositionGone
+from odradek.trainer.feed.batch_reader import LogGroups
 
 ON = TopicPartition("rl.batches.v1", 0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odradek.trainer import checkpoint
+from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import BrokenCheckpoint, NoRoom
 
 

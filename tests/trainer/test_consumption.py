@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from plays import group_with_rewards
 
 from odradek.schemas.events import Step
-from odradek.trainer.consumption import REWARDS, Consumption, Position, Rules
-from odradek.trainer.lineage import Lineage
+from odradek.trainer.feed.cursor import REWARDS, Consumption, Position, Rules
+from odradek.trainer.feed.lineage import Lineage
 
 
 def steps_of(groups, rules, lineage=None, position=None, until=None):

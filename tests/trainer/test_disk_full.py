@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from odradek.trainer import checkpoint
+from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import NoRoom
 
 pytestmark = pytest.mark.torch

@@ -7,11 +7,11 @@ from plays import group_with_rewards
 
 from odradek.schemas import arrays
 from odradek.schemas.events import Sequence, Span
-from odradek.trainer.consumption import Consumption, Rules
-from odradek.trainer.drawn import Take, drawn_of
-from odradek.trainer.feed import ListedGroups, LogFeed
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.rows import Group, per_turn, rows_of
+from odradek.trainer.feed.cursor import Consumption, Rules
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rollout_worker import ListedGroups, LogFeed
+from odradek.trainer.feed.rows import Group, per_turn, rows_of
+from odradek.trainer.feed.sampling import Take, drawn_of
 from odradek.trainer.settings import TrainerSettings
 
 FULL = Span(2, 4, 1.0)

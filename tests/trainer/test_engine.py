@@ -247,7 +247,7 @@ async def test_a_port_in_use_and_a_missing_tokenizer_are_one_clear_line(tiny, tm
 def test_a_policys_weights_are_held_against_its_digest(tmp_path):
     """Gone, elsewhere or other bytes: refused."""
     from odradek.schemas.events import Policy
-    from odradek.trainer.checkpoint import sha256_of
+    from odradek.trainer.commit.checkpoint import sha256_of
 
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"weights")

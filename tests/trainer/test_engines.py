@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from weight_engine import WeightServer
 
-from odradek.trainer.checkpoint import WEIGHTS, sha256_of
+from odradek.trainer.commit.checkpoint import WEIGHTS, sha256_of
 from odradek.trainer.errors import EngineDown, EngineRefused
 from odradek.trainer.weights import fleet
 from odradek.trainer.weights.engines import Engines

@@ -7,9 +7,9 @@ from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from odradek.infra.bus import BusSettings
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Pointer
-from odradek.trainer import episodes
-from odradek.trainer.episodes import EpisodeReader
 from odradek.trainer.errors import MissingRecord, PositionGone
+from odradek.trainer.feed import episode_reader
+from odradek.trainer.feed.episode_reader import EpisodeReader
 
 ON = TopicPartition("rl.episodes.v1", 0)
 
@@ -66,8 +66,8 @@ class Message:
 
 @pytest.fixture
 def hasty(monkeypatch):
-    monkeypatch.setattr(episodes, "LATEST_S", 0.01)
-    monkeypatch.setattr(episodes, "PAUSE_S", 0.0)
+    monkeypatch.setattr(episode_reader, "LATEST_S", 0.01)
+    monkeypatch.setattr(episode_reader, "PAUSE_S", 0.0)
 
 
 def reader_of(consumer):
@@ -101,7 +101,7 @@ async def test_a_record_behind_the_end_of_the_log_is_missing(hasty):
 async def test_records_that_are_read_again_are_counted_once(monkeypatch):
     """Batches may name an episode again and again: none is pushed out by what was kept before."""
     value = codec.encode(Episode(episode_id="e", task_id="t", agent="a", sample=0, group_size=1))
-    monkeypatch.setattr(episodes, "KEEP_BYTES", 4 * len(value))
+    monkeypatch.setattr(episode_reader, "KEEP_BYTES", 4 * len(value))
     pointer = Pointer(
         episode_id="e", sample=0, reward=1.0, topic=ON.topic, partition=0, offset=0,
         digest=codec.digest(value),

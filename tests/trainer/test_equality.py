@@ -7,10 +7,10 @@ from datasets import Dataset
 from gradients import gradient_of, loss_of
 from trl import GRPOConfig, GRPOTrainer
 
-from odradek.trainer.consumption import Consumption, Rules
 from odradek.trainer.engine.decode import load_model
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.rows import spans_of
+from odradek.trainer.feed.cursor import Consumption, Rules
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rows import spans_of
 
 pytestmark = pytest.mark.torch
 

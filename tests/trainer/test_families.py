@@ -5,9 +5,9 @@ import torch
 from families import make
 from plays import group_of, play
 
-from odradek.trainer import attention
 from odradek.trainer.engine.decode import Sampler, load_model
 from odradek.trainer.errors import ModelError, NoModel, UnsuitedModel
+from odradek.trainer.step import attention
 
 pytestmark = pytest.mark.torch
 

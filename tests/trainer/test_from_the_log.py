@@ -15,25 +15,25 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from spoiled import spoil
 
+from odradek.infra.app.cli import explain
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, ensure_topics, rows, running
-from odradek.infra.cli import explain
 from odradek.infra.client import subscribe
 from odradek.infra.errors import TopicMissing
+from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.schemas import codec
 from odradek.schemas.events import Expected, Pointer
 from odradek.schemas.topics import BATCHES, EPISODES, POLICIES, STEPS
-from odradek.streams.ledger.findings import Findings
-from odradek.streams.ledger.trained import Trained
-from odradek.trainer import batches as batches_of_the_log
-from odradek.trainer import checkpoint
-from odradek.trainer.batches import LogGroups
+from odradek.streams.verify.findings import Findings
+from odradek.streams.verify.trainer_runs import Trained
+from odradek.trainer.commit import checkpoint
 from odradek.trainer.engine.policies import newest_policy
 from odradek.trainer.errors import BadSettings, NonFiniteSteps, PositionGone
-from odradek.trainer.grpo import LogTrainer
-from odradek.trainer.loop_thread import LoopThread
+from odradek.trainer.feed import batch_reader as batches_of_the_log
+from odradek.trainer.feed.batch_reader import LogGroups
+from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.process import run
-from odradek.trainer.rows import rows_of
 from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.step.grpo import LogTrainer
 
 pytestmark = [pytest.mark.broker, pytest.mark.torch]
 
@@ -145,14 +145,14 @@ def test_pointers_that_lie_are_refused_and_the_others_are_used(log_bus, groups):
         wrong[3] = msgspec.structs.replace(wrong[3], partition=77)
         return [msgspec.structs.replace(first, episodes=tuple(wrong)), second]
 
-    from odradek.trainer import episodes
+    from odradek.trainer.feed import episode_reader
 
-    patience, episodes.LATEST_S = episodes.LATEST_S, 0.5
+    patience, episode_reader.LATEST_S = episode_reader.LATEST_S, 0.5
     try:
         asyncio.run(publish(log_bus, varied, spoil=spoil))
         first, second = groups_from(log_bus)
     finally:
-        episodes.LATEST_S = patience
+        episode_reader.LATEST_S = patience
     assert {"wrong_digest", "missing_record"} == {r.reason for r in first.refused}
     assert 4 == len(first.refused) == len(first.episodes)
     assert 8 == len(second.episodes)
@@ -330,7 +330,7 @@ async def test_an_engine_begins_with_the_newest_policy_and_follows_it(broker, ti
     from safetensors.torch import load_file
 
     from odradek.schemas.events import Policy
-    from odradek.trainer.checkpoint import sha256_of
+    from odradek.trainer.commit.checkpoint import sha256_of
     from odradek.trainer.engine.process import serve
     from odradek.trainer.engine.settings import EngineSettings
     from odradek.trainer.weights.directory import DirectoryTransfer

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from odradek.trainer import checkpoint, guard
+from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.tensor_files import PIECE, non_finite_tensor
 from odradek.trainer.errors import NonFiniteWeights
-from odradek.trainer.guard import non_finite, trained_tensors, why_not_step
-from odradek.trainer.tensor_files import PIECE, non_finite_tensor
+from odradek.trainer.weights import finite as guard
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
+from odradek.trainer.weights.finite import non_finite, trained_tensors, why_not_step
 
 pytestmark = pytest.mark.torch
 

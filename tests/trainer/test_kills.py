@@ -12,16 +12,16 @@ from chaos.power import watched
 from spoiled import spoil
 from weight_engine import WeightEngine
 
-from odradek.infra.crash import POINTS
-from odradek.streams.ledger.findings import Findings
-from odradek.streams.ledger.trained import Trained
-from odradek.trainer import checkpoint
-from odradek.trainer.announce import ListedAnnouncements
-from odradek.trainer.claim import claimed
+from odradek.infra.runtime.crash_points import POINTS
+from odradek.streams.verify.findings import Findings
+from odradek.streams.verify.trainer_runs import Trained
+from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.announcer import ListedAnnouncements
+from odradek.trainer.commit.lock import claimed
+from odradek.trainer.commit.resume import lineage_of, stand
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.rows import rows_of
-from odradek.trainer.standing import lineage_of, stand
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.weights.client import HttpEngine
 from odradek.trainer.weights.engines import Engines
 

@@ -7,9 +7,9 @@ import torch
 from plays import prompt_of
 
 from odradek.trainer.engine.decode import Wanted
-from odradek.trainer.losses import LOSSES, Shape, Terms, Whole, policy_loss
-from odradek.trainer.rows import rows_of
-from odradek.trainer.step_metrics import StepMetrics
+from odradek.trainer.feed.rows import rows_of
+from odradek.trainer.step.losses import LOSSES, Shape, Terms, Whole, policy_loss
+from odradek.trainer.step.metrics import StepMetrics
 
 pytestmark = pytest.mark.torch
 

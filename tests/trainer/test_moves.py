@@ -4,12 +4,12 @@ from itertools import product
 
 import pytest
 
-from odradek.trainer.consumption import Passed, Position
+from odradek.trainer.commit.protocol import MOST_SKIPPED, Load, Loaded, Moves, Save, Tell, drive
+from odradek.trainer.commit.resume import Standing
 from odradek.trainer.errors import NonFiniteSteps
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.moves import MOST_SKIPPED, Load, Loaded, Moves, Save, Tell, drive
+from odradek.trainer.feed.cursor import Passed, Position
+from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import Standing
 
 STEPS = 7
 CADENCES = [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 4), (4, 3), (9, 8)]

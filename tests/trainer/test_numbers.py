@@ -10,12 +10,12 @@ from msgspec.structs import replace as changed
 from plays import group_with_rewards
 
 from odradek.schemas import arrays
-from odradek.trainer.advantages import advantages
-from odradek.trainer.consumption import Consumption, Rules
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.losses import LOSSES, Shape, Terms, Whole, policy_loss
-from odradek.trainer.rows import fault_of, rows_of
-from odradek.trainer.step_metrics import StepMetrics
+from odradek.trainer.feed.advantages import advantages
+from odradek.trainer.feed.cursor import Consumption, Rules
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rows import fault_of, rows_of
+from odradek.trainer.step.losses import LOSSES, Shape, Terms, Whole, policy_loss
+from odradek.trainer.step.metrics import StepMetrics
 
 pytestmark = pytest.mark.torch
 

@@ -10,13 +10,13 @@ from aiokafka.admin import RecordsToDelete
 
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, ensure_topics, running
 from odradek.infra.errors import TopicMissing
+from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Pointer
 from odradek.schemas.topics import BATCHES, EPISODES
-from odradek.trainer import episodes as following
-from odradek.trainer.batches import LogGroups
 from odradek.trainer.errors import MissingRecord, PositionGone
-from odradek.trainer.loop_thread import LoopThread
+from odradek.trainer.feed import episode_reader as following
+from odradek.trainer.feed.batch_reader import LogGroups
 
 pytestmark = pytest.mark.broker
 

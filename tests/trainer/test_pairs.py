@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from odradek.trainer.pairs import contradictions, without_effect
+from odradek.trainer.compatibility import contradictions, without_effect
 from odradek.trainer.settings import TrainerSettings
 
 AGAIN = {"batches_topic": "again"}

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from spoiled import spoil
 
-from odradek.trainer import checkpoint
+from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import BrokenCheckpoint
-from odradek.trainer.losses import LOSSES, Shape, Terms, Whole, clips, policy_loss
-from odradek.trainer.proximal import FILE, Proximal
+from odradek.trainer.step.losses import LOSSES, Shape, Terms, Whole, clips, policy_loss
+from odradek.trainer.step.proximal import FILE, Proximal
 
 pytestmark = pytest.mark.torch
 

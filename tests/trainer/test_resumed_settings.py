@@ -5,11 +5,11 @@ import logging
 import pytest
 import torch
 
-from odradek.trainer import checkpoint
+from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.resume import stand
 from odradek.trainer.engine.tiny import make_tiny
 from odradek.trainer.errors import BadSettings, BrokenCheckpoint
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import stand
 
 pytestmark = pytest.mark.torch
 

@@ -16,10 +16,10 @@ import odradek.trainer
 from odradek.infra.client import Result
 from odradek.schemas import arrays
 from odradek.schemas.events import Sequence, Span, parsed
-from odradek.trainer import rollout
+from odradek.trainer import trl_rollouts
 from odradek.trainer.errors import BadSettings, EngineDown
-from odradek.trainer.rollout import Played
-from odradek.trainer.rows import arrays_of
+from odradek.trainer.feed.rows import arrays_of
+from odradek.trainer.trl_rollouts import Played
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -425,7 +425,10 @@ def test_the_docs_example_trains_as_it_stands(sampler, tokenizer, tiny, tmp_path
     ]
     deploy = Deploy(sampler, tokenizer)
     monkeypatch.setattr(
-        rollout.BusRollouts, "deploy", property(lambda _: deploy, lambda *_: None), raising=False
+        trl_rollouts.BusRollouts,
+        "deploy",
+        property(lambda _: deploy, lambda *_: None),
+        raising=False,
     )
     monkeypatch.chdir(tmp_path)
     with WeightServer() as server:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from odradek.schemas import arrays
 from odradek.schemas.events import Batch, Episode, Pointer, Sequence, Span, VersionSpan
-from odradek.trainer.advantages import advantages, zero_variance
-from odradek.trainer.rows import Group, Row, per_turn, rows_of, spans_of, tokens
+from odradek.trainer.feed.advantages import advantages, zero_variance
+from odradek.trainer.feed.rows import Group, Row, per_turn, rows_of, spans_of, tokens
 
 
 def episode_of(*sequences, name="e0", reward=1.0):

@@ -7,18 +7,18 @@ from aiohttp.test_utils import TestServer
 from openai import AsyncOpenAI
 
 from odradek.infra.bus import MemoryAppender
-from odradek.infra.tokens import Claims, mint
+from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.proxy.app import Proxy, serving
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
 from odradek.schemas.events import Turn, TurnsEvent
-from odradek.streams.continuity import Continuity
-from odradek.trainer.drawn import drawn_of
+from odradek.streams.stages.continuity import Continuity
 from odradek.trainer.engine.decode import load_model
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
-from odradek.trainer.head import Targets, add_head
-from odradek.trainer.rows import arrays_of
+from odradek.trainer.feed.rows import arrays_of
+from odradek.trainer.feed.sampling import drawn_of
+from odradek.trainer.step.logprobs import Targets, add_head
 
 pytestmark = pytest.mark.torch
 KEY = "k" * 32

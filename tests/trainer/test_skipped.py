@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from spoiled import spoil
 
-from odradek.trainer import checkpoint, grpo
+from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.protocol import MOST_SKIPPED
 from odradek.trainer.errors import NonFiniteSteps, NonFiniteWeights
-from odradek.trainer.moves import MOST_SKIPPED
+from odradek.trainer.step import grpo
 
 pytestmark = pytest.mark.torch
 

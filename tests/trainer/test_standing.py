@@ -5,11 +5,11 @@ import shutil
 import pytest
 
 from odradek.schemas.events import Step
-from odradek.trainer import checkpoint
-from odradek.trainer.consumption import Position
+from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.resume import stand
 from odradek.trainer.errors import BadSettings
+from odradek.trainer.feed.cursor import Position
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.standing import stand
 
 
 def entry(step, digest=""):

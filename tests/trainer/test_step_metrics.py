@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from odradek.trainer.consumption import Passed
-from odradek.trainer.losses import Shape, Terms
-from odradek.trainer.step_metrics import STALENESS, StepMetrics
+from odradek.trainer.feed.cursor import Passed
+from odradek.trainer.step.losses import Shape, Terms
+from odradek.trainer.step.metrics import STALENESS, StepMetrics
 
 pytestmark = pytest.mark.torch
 

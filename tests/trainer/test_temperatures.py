@@ -13,9 +13,9 @@ from plays import group_of, play, prompt_of
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from odradek.trainer.engine.decode import Sampler, Wanted, load_model
-from odradek.trainer.head import Targets, add_head
-from odradek.trainer.losses import Shape, Terms, Whole, policy_loss
-from odradek.trainer.rows import rows_of
+from odradek.trainer.feed.rows import rows_of
+from odradek.trainer.step.logprobs import Targets, add_head
+from odradek.trainer.step.losses import Shape, Terms, Whole, policy_loss
 
 pytestmark = pytest.mark.torch
 WARMTH = (0.3, 0.7, 1.0, 1.7)

@@ -8,10 +8,11 @@ from msgspec.structs import replace as changed
 from plays import group_with_rewards
 
 from odradek.schemas.arrays import pack_ids
-from odradek.trainer import checkpoint, grpo
+from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import NoTokenizer
-from odradek.trainer.feed import LogFeed
-from odradek.trainer.rows import Group
+from odradek.trainer.feed.rollout_worker import LogFeed
+from odradek.trainer.feed.rows import Group
+from odradek.trainer.step import grpo
 
 pytestmark = pytest.mark.torch
 
@@ -113,7 +114,7 @@ def test_an_entry_that_a_crash_swallowed_is_told_by_the_next_start(groups, bench
     first.announced.step = die
     with pytest.raises(KeyboardInterrupt):
         first.trainer.run()
-    from odradek.trainer.standing import stand
+    from odradek.trainer.commit.resume import stand
 
     standing = stand(first.settings, first.announced.steps, first.announced.policies)
     assert (2, 2, 3) == (standing.incarnation, standing.position.step, standing.version)

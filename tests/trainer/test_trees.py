@@ -7,8 +7,8 @@ from stories import opened, reward, sealed, tell
 from trees import recorded, trees
 
 from odradek.schemas.events import Batch, Episode, Pointer
-from odradek.streams.assembler import ASSEMBLE
-from odradek.trainer.rows import Group, rows_of
+from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.trainer.feed.rows import Group, rows_of
 
 pytest.importorskip("torch")
 from trl.experimental.async_grpo.packing import TreeRow

@@ -5,9 +5,9 @@ import socket
 import pytest
 from weight_engine import WeightServer
 
-from odradek.trainer.announce import ListedAnnouncements
+from odradek.trainer.commit.announcer import ListedAnnouncements
+from odradek.trainer.commit.resume import lineage_of, stand
 from odradek.trainer.errors import EngineDown
-from odradek.trainer.standing import lineage_of, stand
 
 pytestmark = pytest.mark.torch
 

@@ -49,7 +49,7 @@ def start(python, *flags):
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     return subprocess.Popen(
-        [sys.executable, "-m", "odradek.infra.cli", "engine", "vllm", "--python", str(python),
+        [sys.executable, "-m", "odradek.infra.app.cli", "engine", "vllm", "--python", str(python),
          "--model", "m", "--port", str(port), "--", *flags],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={k: v for k, v in os.environ.items() if not k.startswith("ODRADEK")},

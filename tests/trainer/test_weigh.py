@@ -6,13 +6,13 @@ import torch
 from msgspec.structs import replace as changed
 from plays import group_with_rewards
 
-from odradek.trainer.consumption import Consumption, Position, Rules
 from odradek.trainer.engine.decode import load_model
-from odradek.trainer.feed import sample_of
-from odradek.trainer.lineage import Lineage
-from odradek.trainer.losses import LOSSES, Shape, Terms, Whole, policy_loss
-from odradek.trainer.rows import Group, rows_of
+from odradek.trainer.feed.cursor import Consumption, Position, Rules
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rollout_worker import sample_of
+from odradek.trainer.feed.rows import Group, rows_of
 from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.step.losses import LOSSES, Shape, Terms, Whole, policy_loss
 
 pytestmark = pytest.mark.torch
 

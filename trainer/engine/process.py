@@ -8,10 +8,10 @@ import signal
 
 from aiohttp import web
 
-from odradek.infra import telemetry
 from odradek.infra.bus import BusSettings
 from odradek.infra.client import subscribe
-from odradek.infra.surroundings import address
+from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.environment import address
 from odradek.schemas.events import Policy
 from odradek.schemas.topics import POLICIES
 from odradek.trainer.engine.policies import folder_of, newest_policy

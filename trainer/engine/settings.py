@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.addresses import Host
-from odradek.infra.checked import Checked, Seed
+from odradek.infra.runtime.addresses import Host
+from odradek.infra.runtime.settings import Checked, Seed
 
 
 class EngineSettings(Checked, BaseSettings):

@@ -18,7 +18,7 @@ from typing import Final
 import requests
 
 from odradek.infra.bus import BusSettings
-from odradek.infra.surroundings import address
+from odradek.infra.runtime.environment import address
 from odradek.trainer.engine.policies import folder_of, newest_policy
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadSettings, EngineDown

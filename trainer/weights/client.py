@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
-from odradek.infra.crash import crash_point
+from odradek.infra.runtime.crash_points import crash_point
 from odradek.trainer.errors import EngineDown, EngineRefused
 
 CONNECT_S: Final = 5.0

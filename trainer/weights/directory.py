@@ -14,11 +14,11 @@ from typing import Final
 import torch
 from safetensors.torch import save_file
 
-from odradek.infra.crash import crash_point
-from odradek.trainer.checkpoint import WEIGHTS, fsync, make_durably, room, sha256_of
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.trainer.commit.checkpoint import WEIGHTS, fsync, make_durably, room, sha256_of
 from odradek.trainer.errors import NonFiniteWeights
-from odradek.trainer.guard import non_finite
 from odradek.trainer.weights.engines import Engines
+from odradek.trainer.weights.finite import non_finite
 
 _VERSION: Final = re.compile(r"v(\d+)")
 

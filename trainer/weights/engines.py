@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from odradek.infra.crash import crash_point
-from odradek.trainer.loop_thread import LoopThread
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.trainer.weights.client import EngineClient, HttpEngine
 from odradek.trainer.weights.fleet import Fleet
 

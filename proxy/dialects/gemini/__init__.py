@@ -8,9 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.body import UNREADABLE, Body, read
-from odradek.proxy.capture import Captured
-from odradek.proxy.dialects import wording
+from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
     Ask,
@@ -24,8 +22,10 @@ from odradek.proxy.dialects.gemini import fields
 from odradek.proxy.dialects.gemini import reply as replies
 from odradek.proxy.dialects.gemini import request as requests
 from odradek.proxy.dialects.gemini.stream import Contents
-from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.errors import ProxyError
+from odradek.proxy.wire.body import UNREADABLE, Body, read
+from odradek.proxy.wire.reply import Captured
 
 INNER: Final = "generateContentRequest"
 """Where a count of tokens may hold the request that it is about."""
@@ -101,11 +101,11 @@ class Gemini:
 
     def error(self, error: ProxyError) -> bytes:
         """Google's shape."""
-        return wording.google(error)
+        return errors.google(error)
 
     def refusal(self, body: bytes, status: int) -> bytes:
         """The engine's words in Google's shape."""
-        return wording.google_of(body, status)
+        return errors.google_of(body, status)
 
 
 GEMINI: Final = Gemini()

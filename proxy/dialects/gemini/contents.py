@@ -11,10 +11,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.dialects import history, opaque
 from odradek.proxy.dialects.gemini import fields
-from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.dialects.tools.hosted import Absent
+from odradek.proxy.dialects.translation import history, opaque
 from odradek.proxy.errors import BadRequest, Unsupported
 
 MODEL: Final = frozenset({"model", "assistant"})

@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from odradek.proxy.body import Body, Choice, EngineUsage
-from odradek.proxy.dialects import opaque, parts
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.dialects.memory import read
+from odradek.proxy.dialects.replies import read
+from odradek.proxy.dialects.translation import opaque, parts
+from odradek.proxy.wire.body import Body, Choice, EngineUsage
 
 REASONS: Final = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 """Others end with STOP, a call of a function, too."""

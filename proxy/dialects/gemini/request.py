@@ -10,13 +10,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.body import UNREADABLE
 from odradek.proxy.dialects.dialect import Terms, unreadable
 from odradek.proxy.dialects.gemini import fields, tools
 from odradek.proxy.dialects.gemini.contents import Contents
 from odradek.proxy.dialects.gemini.schema import json_schema
 from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.errors import BadRequest, Unsupported
+from odradek.proxy.wire.body import UNREADABLE
 
 CONFIG: Final = "generationConfig"
 READ: Final = ("contents", "systemInstruction", "tools", "toolConfig", CONFIG)

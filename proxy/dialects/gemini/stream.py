@@ -4,12 +4,13 @@ from typing import Any
 
 import msgspec
 
-from odradek.proxy import sse
-from odradek.proxy.body import Body, Choice, EngineUsage
-from odradek.proxy.dialects import parts, wording
+from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.gemini import reply as replies
+from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
+from odradek.proxy.wire import sse
+from odradek.proxy.wire.body import Body, Choice, EngineUsage
 
 
 class Contents:
@@ -83,7 +84,7 @@ class Contents:
     def fail(self, error: ProxyError) -> bytes:
         """An error; nothing follows it."""
         self._over = True
-        return self._wire(wording.google(error), last=True)
+        return self._wire(errors.google(error), last=True)
 
     def end(self, why: str) -> bytes:
         """The end of the reply: its calls, why it ended, and its tokens."""

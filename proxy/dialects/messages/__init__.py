@@ -5,11 +5,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy import body as bodies
-from odradek.proxy import shapes, sse
-from odradek.proxy.body import Body
-from odradek.proxy.capture import Captured
-from odradek.proxy.dialects import wording
+from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
     Ask,
@@ -19,11 +15,15 @@ from odradek.proxy.dialects.dialect import (
     single,
     unreadable,
 )
-from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.messages import reply as replies
 from odradek.proxy.dialects.messages import request as requests
 from odradek.proxy.dialects.messages.stream import Events
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.errors import ProxyError
+from odradek.proxy.wire import body as bodies
+from odradek.proxy.wire import shapes, sse
+from odradek.proxy.wire.body import Body
+from odradek.proxy.wire.reply import Captured
 
 PING: Final = sse.named("ping", b'{"type":"ping"}')
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -78,11 +78,11 @@ class Messages:
 
     def error(self, error: ProxyError) -> bytes:
         """Anthropic's shape."""
-        return wording.anthropic(error)
+        return errors.anthropic(error)
 
     def refusal(self, body: bytes, status: int) -> bytes:
         """The engine's words in Anthropic's shape."""
-        return wording.anthropic_of(body, status)
+        return errors.anthropic_of(body, status)
 
 
 MESSAGES: Final = Messages()

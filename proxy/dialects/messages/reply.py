@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from odradek.proxy.body import Body, Choice, EngineUsage
-from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.dialects.memory import read
+from odradek.proxy.dialects.replies import read
+from odradek.proxy.dialects.translation import parts
+from odradek.proxy.wire.body import Body, Choice, EngineUsage
 
 REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
                   "function_call": "tool_use", "content_filter": "refusal"}  # fmt: skip

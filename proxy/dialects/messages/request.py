@@ -11,13 +11,13 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.body import UNREADABLE
-from odradek.proxy.dialects import history
 from odradek.proxy.dialects.dialect import Terms, taken, typed, unreadable
-from odradek.proxy.dialects.memory import Memory
 from odradek.proxy.dialects.messages import tools
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.dialects.tools.hosted import Absent
+from odradek.proxy.dialects.translation import history
 from odradek.proxy.errors import BadRequest, Unsupported
+from odradek.proxy.wire.body import UNREADABLE
 
 DROPPED: Final = frozenset({
     "anthropic_beta", "betas", "cache_control", "context_management", "diagnostics",

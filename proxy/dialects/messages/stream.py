@@ -4,13 +4,14 @@ from typing import Any
 
 import msgspec
 
-from odradek.proxy import sse
-from odradek.proxy.body import Body, Choice, EngineUsage
-from odradek.proxy.dialects import parts, wording
+from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.dialects.memory import INVALID
 from odradek.proxy.dialects.messages import reply as replies
+from odradek.proxy.dialects.replies import INVALID
+from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
+from odradek.proxy.wire import sse
+from odradek.proxy.wire.body import Body, Choice, EngineUsage
 
 
 class Events:
@@ -57,7 +58,7 @@ class Events:
     def fail(self, error: ProxyError) -> bytes:
         """An error event; nothing follows it."""
         self._over = True
-        return sse.named("error", wording.anthropic(error))
+        return sse.named("error", errors.anthropic(error))
 
     def end(self, why: str) -> bytes:
         """The end of the message, or of what there is of it."""

@@ -9,11 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy import body as bodies
-from odradek.proxy import sse
-from odradek.proxy.body import Body
-from odradek.proxy.capture import Captured
-from odradek.proxy.dialects import wording
+from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
     Ask,
@@ -23,7 +19,7 @@ from odradek.proxy.dialects.dialect import (
     single,
     unreadable,
 )
-from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.dialects.responses import compaction
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses import request as requests
@@ -31,6 +27,10 @@ from odradek.proxy.dialects.responses.stream import Events
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.errors import ProxyError
+from odradek.proxy.wire import body as bodies
+from odradek.proxy.wire import sse
+from odradek.proxy.wire.body import Body
+from odradek.proxy.wire.reply import Captured
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
@@ -112,11 +112,11 @@ class Responses:
 
     def error(self, error: ProxyError) -> bytes:
         """OpenAI's shape."""
-        return wording.openai(error)
+        return errors.openai(error)
 
     def refusal(self, body: bytes, status: int) -> bytes:
         """The engine's own words, as long as they have that shape."""
-        return wording.openai_of(body, status)
+        return errors.openai_of(body, status)
 
 
 class Compact(Responses):

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from odradek.proxy.dialects import opaque, parts
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.dialects.parts import Part
 from odradek.proxy.dialects.responses.output import Told
+from odradek.proxy.dialects.translation import opaque, parts
+from odradek.proxy.dialects.translation.parts import Part
 
 TRIGGER: Final = "compaction_trigger"
 PROMPT: Final = {

@@ -9,13 +9,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.dialects import history, opaque
 from odradek.proxy.dialects.dialect import taken
-from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.dialects.responses import items
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.dialects.tools.names import Names, Tool
+from odradek.proxy.dialects.translation import history, opaque
 from odradek.proxy.errors import BadRequest, Unsupported
 
 HOSTED: Final = frozenset({

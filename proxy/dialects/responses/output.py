@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from odradek.proxy.dialects import opaque
-from odradek.proxy.dialects.parts import Part
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.names import Names
+from odradek.proxy.dialects.translation import opaque
+from odradek.proxy.dialects.translation.parts import Part
 
 Told = tuple[str, dict[str, Any]]
 """The name of an event, and its fields."""

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy import shapes
-from odradek.proxy.body import Choice, EngineUsage, read
-from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses.compaction import Compacted
 from odradek.proxy.dialects.responses.output import Output
+from odradek.proxy.dialects.translation import parts
+from odradek.proxy.wire import shapes
+from odradek.proxy.wire.body import Choice, EngineUsage, read
 
 if TYPE_CHECKING:
     from odradek.proxy.dialects.responses import Asked

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from msgspec import Raw, Struct
 
-from odradek.proxy.body import UNREADABLE
 from odradek.proxy.dialects.dialect import Terms, typed, unreadable
-from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.dialects.responses import compaction, history
 from odradek.proxy.dialects.responses.tools import Tools
 from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.errors import BadRequest, ReplyUnknown, Unsupported
+from odradek.proxy.wire.body import UNREADABLE
 
 DROPPED: Final = frozenset({
     "access_programs", "background", "client_metadata", "context_management", "conversation",

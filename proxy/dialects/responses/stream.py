@@ -4,14 +4,14 @@ from typing import Any
 
 import msgspec
 
-from odradek.proxy import sse
-from odradek.proxy.body import Body, Choice, EngineUsage
-from odradek.proxy.dialects import parts
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses.compaction import Compacted
 from odradek.proxy.dialects.responses.output import Output, Told
+from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
+from odradek.proxy.wire import sse
+from odradek.proxy.wire.body import Body, Choice, EngineUsage
 
 
 class Events:

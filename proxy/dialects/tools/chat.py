@@ -9,14 +9,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.body import NULL, UNREADABLE
-from odradek.proxy.capture import Captured
 from odradek.proxy.dialects.dialect import Ask, Terms, taken
-from odradek.proxy.dialects.memory import Memory
+from odradek.proxy.dialects.replies import Memory
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import CHOICE, WORDS, Absent
 from odradek.proxy.dialects.tools.names import Names, Tool
 from odradek.proxy.errors import BadRequest
+from odradek.proxy.wire.body import NULL, UNREADABLE
+from odradek.proxy.wire.reply import Captured
 
 FUNCTION: Final = "function"
 CUSTOM: Final = "custom"

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.dialects import memory
+from odradek.proxy.dialects import replies
 from odradek.proxy.dialects.tools.names import Names
 
 ARGUMENT: Final = "input"
@@ -135,13 +135,13 @@ def read(arguments: str) -> str:
     return reader.feed(arguments) + reader.end()
 
 
-def values(names: Names) -> memory.Values:
+def values(names: Names) -> replies.Values:
     """What an agent hands back of a call, for the memory of how the engine spelt it."""
 
     def value(name: str, arguments: str) -> dict[str, Any]:
         if names.tool(name).kind == "custom":
             return {ARGUMENT: read(arguments)}
-        return memory.read(arguments)
+        return replies.read(arguments)
 
     return value
 

@@ -8,9 +8,9 @@ from aiokafka import TopicPartition
 
 from odradek.infra.bus import record_of
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
-from odradek.streams.fold import Stage
-from odradek.streams.lane import Lane
-from odradek.streams.ledger import Ledger
+from odradek.streams.partition import Lane
+from odradek.streams.stage import Stage
+from odradek.streams.verify import Ledger
 from simulation.checks.logs import Find
 from simulation.world import STAGES, World
 

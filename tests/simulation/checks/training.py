@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Policy, Step
 from odradek.schemas.topics import BATCHES, POLICIES, STEPS
-from odradek.trainer import checkpoint
-from odradek.trainer.consumption import Consumption, Position, why_not
-from odradek.trainer.rows import Group
-from odradek.trainer.standing import Standing, lineage_of
+from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.resume import Standing, lineage_of
+from odradek.trainer.feed.cursor import Consumption, Position, why_not
+from odradek.trainer.feed.rows import Group
 from simulation.checks.logs import Find, events
 from simulation.engines import FIRST
 from simulation.trainer import WEIGHTS, after, skipped

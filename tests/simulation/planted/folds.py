@@ -7,9 +7,9 @@ import msgspec
 
 from odradek.schemas.codec import header
 from odradek.schemas.events import Opened
-from odradek.streams.assembler import Assembler
-from odradek.streams.grouper import Group
-from odradek.streams.story import Story
+from odradek.streams.stages.assembler import Assembler
+from odradek.streams.stages.episode import Story
+from odradek.streams.stages.grouper import Group
 from simulation.planted.patches import Patches
 
 

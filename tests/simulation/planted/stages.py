@@ -6,8 +6,8 @@ from unittest.mock import patch
 from odradek.infra.bus import Record
 from odradek.schemas.events import Tick
 from odradek.streams.drivers.kafka import KafkaDriver
-from odradek.streams.lane import Lane
-from odradek.streams.lowwater import LowWater
+from odradek.streams.low_water import LowWater
+from odradek.streams.partition import Lane
 from simulation.cluster import Cluster
 from simulation.consumer import SimConsumer
 from simulation.planted.patches import Patches

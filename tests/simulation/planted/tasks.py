@@ -4,13 +4,13 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from odradek.agents.credit import Credit
-from odradek.agents.dispatch import Dispatcher
+from odradek.agents.dispatch.credit import Credit
+from odradek.agents.dispatch.dispatcher import Dispatcher
+from odradek.agents.dispatch.partition import Lot
+from odradek.agents.dispatch.progress import Marks, Standing
 from odradek.agents.errors import PartitionLost
-from odradek.agents.ledger import Entry, FencedLedger
-from odradek.agents.lot import Lot
-from odradek.agents.marks import Marks, Standing
-from odradek.agents.membership import Membership
+from odradek.agents.group import Membership
+from odradek.agents.transactions import Entry, FencedLedger
 from simulation.planted.patches import Patches
 
 

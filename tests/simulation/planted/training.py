@@ -6,9 +6,9 @@ from typing import Any
 
 import simulation.trainer
 from odradek.schemas.events import Policy, Step
-from odradek.trainer import checkpoint, standing
-from odradek.trainer.consumption import Consumption, Passed, Position
-from odradek.trainer.moves import Doing, Load, Moves, Save, Tell
+from odradek.trainer.commit import checkpoint, resume
+from odradek.trainer.commit.protocol import Doing, Load, Moves, Save, Tell
+from odradek.trainer.feed.cursor import Consumption, Passed, Position
 from simulation.planted.patches import Patches
 
 
@@ -112,12 +112,12 @@ def refusals_untold() -> Patches:
 
 def swallowed_ignored() -> Patches:
     """A step that died between its checkpoint and its entry is never told."""
-    return [(standing, "_swallowed", lambda *_: None)]
+    return [(resume, "_swallowed", lambda *_: None)]
 
 
 def versions_reused() -> Patches:
     """A start counts on from the policies, and knows nothing of versions that were only taken."""
-    stand = standing.stand
+    stand = resume.stand
 
     def short(settings: Any, ledger: Any, policies: Iterable[Policy]) -> Any:
         found = stand(settings, ledger, policies)

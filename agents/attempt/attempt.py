@@ -1,0 +1,160 @@
+"""One attempt at one request: its state, its ids and what came of it."""
+
+import asyncio
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from odradek.agents.binding.headers import Called
+from odradek.agents.binding.requests import Sample, Send
+from odradek.agents.errors import IllegalTransition
+from odradek.agents.rollout import Rollout
+from odradek.agents.transactions import Ledger
+from odradek.schemas.events import Outcome
+
+
+class Fail(Protocol):
+    """Told what went wrong with the log, and as which owner: its partition is lost, or all is."""
+
+    def __call__(self, error: BaseException, ledger: Ledger | None = None) -> None:
+        """Give the partition up, or end the process."""
+        ...
+
+
+class State(StrEnum):
+    """Where a run stands."""
+
+    WAITING = "waiting"
+    """For a free place."""
+    OPENING = "opening"
+    """The log is given its snapshot and its Opened."""
+    PLAYING = "playing"
+    """The agent runs."""
+    ENDING = "ending"
+    """Rewards, seal, terminal status."""
+    ENDED = "ended"
+    """Nothing is left to do."""
+    LOST = "lost"
+    """Another host owns the partition: nothing of this run may be written any more."""
+
+
+NEXT: Final[dict[State, frozenset[State]]] = {
+    State.WAITING: frozenset({State.OPENING, State.LOST}),
+    State.OPENING: frozenset({State.PLAYING, State.LOST}),
+    State.PLAYING: frozenset({State.ENDING, State.LOST}),
+    State.ENDING: frozenset({State.ENDED, State.LOST}),
+    State.ENDED: frozenset(),
+    State.LOST: frozenset(),
+}
+"""The legal transitions."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended."""
+
+    outcome: Outcome
+    error: str = ""
+    signalled: bool = False
+    """A program ended of a signal that may have been for its host as well."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it ended through no doing of the agent, so that the attempt is given up."""
+        return self.outcome in {Outcome.HOST_LOST, Outcome.UPSTREAM_FAILED, Outcome.INCOMPLETE}
+
+
+class Run:
+    """One attempt.
+
+    Attributes:
+        send: The request.
+        called: What its headers say.
+        sample: Which sample of which task; of a message that belongs to no task, one made up.
+        partition: Of the request, and so of everything under this episode's id.
+        offset: Of the request.
+        episode_id: Of this attempt; also the A2A task id.
+        rollout: What the agent sees; made when the run opens.
+        verdict: How it ended, once it has.
+        task: The A2A task as it stood at the end.
+        retry: Another attempt follows this one.
+        called_off: Set when it need not wait for a free place any more.
+        over: Set when its end was told to the SDK, or cannot be.
+        closed: Set when nothing of it is under way.
+    """
+
+    def __init__(
+        self,
+        *,
+        send: Send,
+        called: Called,
+        sample: Sample,
+        partition: int,
+        offset: int,
+        episode_id: str,
+        context_id: str,
+        attempt: int,
+        max_attempts: int,
+        ledger: Ledger,
+    ) -> None:
+        self.send = send
+        self.called = called
+        self.sample = sample
+        self.partition = partition
+        self.offset = offset
+        self.episode_id = episode_id
+        self.context_id = context_id
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.ledger = ledger
+        self.rollout: Rollout | None = None
+        self.verdict: Verdict | None = None
+        self.retry = False
+        self.task: Any = None
+        self.stopped: Verdict | None = None
+        self.agent: asyncio.Task[None] | None = None
+        self.called_off = asyncio.Event()
+        self.over = asyncio.Event()
+        self.closed = asyncio.Event()
+        self._state = State.WAITING
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self._state
+
+    @property
+    def lost(self) -> bool:
+        """Whether another host owns it now."""
+        return self._state is State.LOST
+
+    @property
+    def last(self) -> bool:
+        """Whether no further attempt would follow this one."""
+        return self.attempt >= self.max_attempts
+
+    def go(self, state: State) -> None:
+        """Change state. Raises IllegalTransition."""
+        if state not in NEXT[self._state]:
+            raise IllegalTransition(f"run {self.episode_id}: from {self._state} to {state}")
+        self._state = state
+
+    def stop(self, outcome: Outcome, error: str = "") -> bool:
+        """End the agent early, with this outcome; False if it is too late for that."""
+        if self._state in {State.ENDING, State.ENDED, State.LOST} or self.stopped is not None:
+            return False
+        self.stopped = Verdict(outcome=outcome, error=error)
+        self.called_off.set()
+        if self.agent is not None:
+            self.agent.cancel()
+        return True
+
+    def lose(self) -> None:
+        """Another host owns it: kill the agent and write nothing more."""
+        if self._state in {State.ENDED, State.LOST}:
+            return
+        self.stopped = Verdict(outcome=Outcome.HOST_LOST, error="the partition moved")
+        self._state = State.LOST
+        self.called_off.set()
+        if self.agent is not None:
+            self.agent.cancel()

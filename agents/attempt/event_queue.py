@@ -1,0 +1,124 @@
+"""Between an agent's executor and the wire: the terminal status waits until the seal is there."""
+
+from typing import Any, Final
+
+from a2a.server.events.event_queue import EventQueue
+from a2a.types import (
+    Message,
+    Role,
+    Task,
+    TaskArtifactUpdateEvent,
+    TaskState,
+    TaskStatus,
+    TaskStatusUpdateEvent,
+)
+
+from odradek.agents.attempt.attempt import Run, Verdict
+from odradek.agents.binding import EXTENSION
+from odradek.agents.binding.responses import TERMINAL
+from odradek.schemas.events import Outcome
+
+INTERRUPTED: Final = frozenset(
+    {
+        TaskState.TASK_STATE_INPUT_REQUIRED,
+        TaskState.TASK_STATE_AUTH_REQUIRED,
+    }
+)
+STATES: Final = {
+    Outcome.COMPLETED: TaskState.TASK_STATE_COMPLETED,
+    Outcome.CANCELLED: TaskState.TASK_STATE_CANCELED,
+}
+"""What outcomes are in A2A; all others are failed tasks."""
+
+
+class Gate(EventQueue):
+    """An event queue that passes everything but the end.
+
+    An executor may say that its task is over before the episode is sealed. Subscribers must not
+    hear it before: whoever reads "completed" may read the whole episode.
+    """
+
+    def __init__(self, queue: EventQueue, run: Run) -> None:
+        self._queue = queue
+        self._run = run
+        self.held: Any = None
+        """The terminal status that the executor gave."""
+
+    async def enqueue_event(self, event: Any) -> None:
+        """Pass an event on, or hold it."""
+        if isinstance(event, Message):
+            # The task is there already, so a bare answer becomes the message of its end.
+            self._hold(TaskStatus(state=TaskState.TASK_STATE_COMPLETED, message=event))
+        elif isinstance(event, TaskStatusUpdateEvent):
+            if event.status.state in TERMINAL or event.status.state in INTERRUPTED:
+                self._hold(event.status)
+            else:
+                await self._queue.enqueue_event(event)
+        elif isinstance(event, Task):
+            await self._unpack(event)
+        else:
+            await self._queue.enqueue_event(event)
+
+    async def _unpack(self, task: Task) -> None:
+        for artifact in task.artifacts:
+            await self._queue.enqueue_event(
+                TaskArtifactUpdateEvent(
+                    task_id=task.id, context_id=task.context_id, artifact=artifact
+                )
+            )
+        if task.status.state in TERMINAL or task.status.state in INTERRUPTED:
+            self._hold(task.status)
+
+    def _hold(self, status: Any) -> None:
+        if self.held is None:
+            self.held = TaskStatus()
+            self.held.CopyFrom(status)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the executor itself said about the end."""
+        state = self.held.state if self.held is not None else TaskState.TASK_STATE_COMPLETED
+        if state == TaskState.TASK_STATE_COMPLETED:
+            return Verdict(outcome=Outcome.COMPLETED)
+        if state == TaskState.TASK_STATE_CANCELED:
+            return Verdict(outcome=Outcome.CANCELLED)
+        if state in INTERRUPTED:
+            return Verdict(
+                outcome=Outcome.FAILED, error="the agent asks for input, which no task gives"
+            )
+        return Verdict(outcome=Outcome.FAILED, error=f"the agent said {TaskState.Name(state)}")
+
+    async def note(self, text: str) -> None:
+        """Tell subscribers that the task goes on."""
+        await self._queue.enqueue_event(self._update(TaskState.TASK_STATE_WORKING, text))
+
+    async def finish(self, verdict: Verdict) -> None:
+        """Let the end out."""
+        state = STATES.get(verdict.outcome, TaskState.TASK_STATE_FAILED)
+        event = self._update(state, verdict.error)
+        if self.held is not None and self.held.HasField("message"):
+            event.status.message.CopyFrom(self.held.message)
+        event.metadata.update(
+            {
+                EXTENSION: {
+                    "outcome": str(verdict.outcome),
+                    "attempt": self._run.attempt,
+                    "retry": self._run.retry,
+                }
+            }
+        )
+        await self._queue.enqueue_event(event)
+
+    def _update(self, state: Any, text: str) -> Any:
+        return status_update(self._run.episode_id, self._run.context_id, state, text)
+
+
+def status_update(task_id: str, context_id: str, state: Any, text: str) -> Any:
+    """A status update event of now."""
+    status = TaskStatus(state=state)
+    status.timestamp.GetCurrentTime()
+    if text:
+        status.message.message_id = f"{task_id}/{TaskState.Name(state)}"
+        status.message.role = Role.ROLE_AGENT
+        status.message.parts.add(text=text)
+    return TaskStatusUpdateEvent(task_id=task_id, context_id=context_id, status=status)

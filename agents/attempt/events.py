@@ -1,0 +1,115 @@
+"""What a host writes about an episode: Opened, Aborted and rewards."""
+
+import time
+
+import msgspec
+
+from odradek.agents.attempt.attempt import Run, Verdict
+from odradek.agents.settings import AgentSettings
+from odradek.agents.transactions import Entry
+from odradek.infra.runtime.episode_tokens import Claims
+from odradek.infra.runtime.reward_signatures import signed
+from odradek.schemas import codec
+from odradek.schemas.events import Aborted, Event, Opened, Reward
+from odradek.schemas.topics import REWARDS, TURNS
+
+
+def opened(run: Run, agent: str, *, source: str) -> Entry:
+    """The record that begins an episode. A message of no task is recorded, but never grouped."""
+    sample = run.sample
+    return _entry(
+        TURNS.name,
+        Opened(
+            episode_id=run.episode_id,
+            task_id=sample.task_id,
+            agent=agent,
+            sample=sample.sample,
+            group_size=sample.group_size,
+            attempt=run.attempt,
+            final=run.last,
+            purpose=sample.purpose,
+            rewards=sample.rewards,
+            failure_reward=sample.failure_reward,
+            timeouts=sample.timeouts,
+            item=sample.item,
+            input=run.send.input,
+            unattributed=run.send.sample is None,
+        ),
+        run.episode_id,
+        event_id=f"{run.episode_id}/opened",
+        source=source,
+        traceparent=run.called.traceparent,
+    )
+
+
+def aborted(
+    episode_id: str, verdict: Verdict, *, retry: bool, source: str, traceparent: str | None = None
+) -> Entry:
+    """The record that gives an episode up."""
+    return _entry(
+        TURNS.name,
+        Aborted(episode_id=episode_id, reason=verdict.outcome, retry=retry, error=verdict.error),
+        episode_id,
+        event_id=f"{episode_id}/aborted",
+        source=source,
+        traceparent=traceparent,
+    )
+
+
+def reward(
+    run: Run, component: str, value: float, explanation: str, *, agent: str, source: str
+) -> Entry:
+    """The record of a reward, signed where the host has a judge's key."""
+    entry = _entry(
+        REWARDS.name,
+        Reward(
+            episode_id=run.episode_id,
+            component=component,
+            value=value,
+            source=f"agent:{agent}",
+            explanation=explanation,
+        ),
+        run.episode_id,
+        event_id=f"{run.episode_id}/{component}/agent:{agent}",
+        source=source,
+        traceparent=run.called.traceparent,
+    )
+    headers = signed(entry.value or b"", entry.headers)
+    return msgspec.structs.replace(entry, headers=headers)
+
+
+def claims(run: Run, settings: AgentSettings, model: str) -> Claims:
+    """What the agent's token says; it ends a minute after the run must have ended."""
+    timeouts = run.sample.timeouts
+    return Claims(
+        trace=run.called.traceparent or "",
+        sub=run.episode_id,
+        scope="call",
+        agent=settings.name,
+        task_id=run.sample.task_id,
+        model=model,
+        sampling=run.sample.sampling,
+        max_calls=settings.max_calls,
+        max_tokens=settings.max_tokens,
+        call_s=timeouts.call_s,
+        exp=time.time() + timeouts.run_s + timeouts.seal_s + 60,
+    )
+
+
+def _entry(
+    topic: str,
+    event: Event,
+    key: str,
+    *,
+    event_id: str,
+    source: str,
+    traceparent: str | None,
+) -> Entry:
+    return Entry(
+        topic=topic,
+        key=key,
+        value=codec.encode(event),
+        headers=codec.headers(
+            event, source=source, subject=key, event_id=event_id, traceparent=traceparent
+        ),
+    )

@@ -1,0 +1,219 @@
+"""The one path on which every agent runs: deadline, rewards, seal, terminal status."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from a2a.server.agent_execution import AgentExecutor
+
+from odradek.agents.attempt import events
+from odradek.agents.attempt.attempt import Fail, Run, State, Verdict
+from odradek.agents.attempt.event_queue import Gate
+from odradek.agents.attempt.outcome import judge
+from odradek.agents.attempt.seal import Sealer
+from odradek.agents.attempt.task_store import Snapshots
+from odradek.agents.errors import PartitionLost, SealError
+from odradek.agents.rollout import Given, finite
+from odradek.infra.bus import Appender
+from odradek.infra.errors import BusError
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.schemas.events import Outcome
+
+logger = logging.getLogger("odradek.agents")
+
+ROLLOUT: Final = "odradek.rollout"
+"""Where an executor finds its Rollout in the state of its call context."""
+KILL_S: Final = 5.0
+"""How long an agent may take to end once it was cancelled."""
+
+
+class EpisodeExecutor(AgentExecutor):
+    """Runs any executor as an episode.
+
+    Args:
+        inner: The agent.
+        runs: The runs that this host has opened, by task id.
+        snapshots: Where a run's ending is written down.
+        appender: Writes rewards.
+        sealer: Ends episodes.
+        agent: The agent's name.
+        source: Of the events, for CloudEvents.
+        fail: Told what went wrong with the log.
+        ending: Whether the host ends; asked with True, it waits a moment for that.
+    """
+
+    def __init__(
+        self,
+        inner: AgentExecutor,
+        runs: Mapping[str, Run],
+        *,
+        snapshots: Snapshots,
+        appender: Appender,
+        sealer: Sealer,
+        agent: str,
+        source: str,
+        fail: Fail,
+        ending: Callable[[bool], Awaitable[bool]],
+    ) -> None:
+        self._inner = inner
+        self._runs = runs
+        self._snapshots = snapshots
+        self._appender = appender
+        self._sealer = sealer
+        self._agent = agent
+        self._source = source
+        self._fail = fail
+        self._ending = ending
+
+    async def execute(self, context: Any, event_queue: Any) -> None:
+        """See the SDK."""
+        run = self._runs[context.task_id]
+        gate = Gate(event_queue, run)
+        try:
+            verdict = await self._play(run, context, gate)
+            if verdict.outcome is Outcome.FAILED and await self._ending(verdict.signalled):
+                # What ends us may have ended the agent: a crash would count against its policy.
+                error = f"its host was told to end: {verdict.error}"
+                verdict = Verdict(outcome=Outcome.HOST_LOST, error=error)
+            if not run.lost:
+                run.go(State.ENDING)
+                verdict = await self.end(run, verdict)
+            run.verdict = verdict
+            await gate.finish(verdict)
+        except (BusError, PartitionLost) as error:
+            # Nothing can be written, so nothing is known: the next owner takes the run for lost.
+            run.lose()
+            self._fail(error, run.ledger)
+            await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
+        except Exception as error:  # noqa: BLE001 - see below
+            # Where exceptions end in a host: what has no name here is a mistake of ours, and what
+            # the SDK would make of it, a failed task without a seal, would be a lie. The process
+            # ends; its successor gives the attempt up, and the last attempt for good.
+            run.lose()
+            self._fail(error)
+            await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
+        finally:
+            run.over.set()
+
+    async def cancel(self, context: Any, event_queue: Any) -> None:
+        """See the SDK. The run's own path ends it; here we wait until it has."""
+        del event_queue
+        run = self._runs[context.task_id]
+        run.stop(Outcome.CANCELLED)
+        await run.over.wait()
+
+    async def _play(self, run: Run, context: Any, gate: Gate) -> Verdict:
+        if not run.lost:
+            run.go(State.PLAYING)
+        if run.stopped is not None:
+            return run.stopped
+        assert run.rollout is not None
+        run.rollout._note = gate.note  # noqa: SLF001 - the two are one
+        context.call_context.state[ROLLOUT] = run.rollout
+        agent = asyncio.create_task(self._inner.execute(context, gate))
+        run.agent = agent
+        timed_out = False
+        try:
+            await asyncio.wait({agent}, timeout=run.sample.timeouts.run_s)
+            timed_out = not agent.done()
+        finally:
+            if not agent.done():
+                agent.cancel()
+                await asyncio.wait({agent}, timeout=KILL_S)
+        return self._judge(run, agent, gate, timed_out=timed_out)
+
+    def _judge(
+        self, run: Run, agent: "asyncio.Task[None]", gate: Gate, *, timed_out: bool
+    ) -> Verdict:
+        if not agent.done():
+            logger.error("run %s goes on although it was cancelled", run.episode_id)
+            agent.add_done_callback(lambda task: task.cancelled() or task.exception())
+        error = None if not agent.done() or agent.cancelled() else agent.exception()
+        if run.stopped is not None:
+            return run.stopped
+        if timed_out:
+            return Verdict(
+                outcome=Outcome.TIMED_OUT,
+                error=f"the run took longer than {run.sample.timeouts.run_s:g} s",
+            )
+        if error is not None:
+            return judge(error)
+        if agent.cancelled():
+            return Verdict(outcome=Outcome.FAILED, error="the agent cancelled itself")
+        return gate.verdict
+
+    async def end(self, run: Run, verdict: Verdict) -> Verdict:
+        """End an episode: rewards, then the seal; or give the attempt up.
+
+        The order makes every death harmless. Before `ending` is written the successor gives the
+        attempt up and plays again. After it, the rewards are in the log and the successor seals
+        with the same outcome, which changes nothing where it is sealed already.
+        """
+        if verdict.ours:
+            return await self._give_up(run, verdict)
+        crash_point("run_before_rewards")
+        problems = await self._publish_rewards(run)
+        crash_point("rewards_before_ending")
+        if problems:
+            told = "; ".join(filter(None, [verdict.error, *problems]))
+            verdict = Verdict(outcome=verdict.outcome, error=told)
+        await self._snapshots.ending(run, str(verdict.outcome))
+        crash_point("ending_before_seal")
+        try:
+            await self._sealer.seal(run.episode_id, verdict, wait_s=run.sample.timeouts.seal_s)
+        except SealError as error:
+            logger.warning("%s", error)
+            return await self._give_up(run, Verdict(outcome=Outcome.INCOMPLETE, error=str(error)))
+        crash_point("sealed_before_status")
+        return verdict
+
+    async def _give_up(self, run: Run, verdict: Verdict) -> Verdict:
+        run.retry = not run.last
+        await run.ledger.write(
+            events.aborted(
+                run.episode_id,
+                verdict,
+                retry=run.retry,
+                source=self._source,
+                traceparent=run.called.traceparent,
+            )
+        )
+        return verdict
+
+    async def _publish_rewards(self, run: Run) -> list[str]:
+        """Publish what was given; return what went wrong with rewards that were to be worked out.
+
+        A reward function that raises is told in the seal's error. It is never a number.
+        """
+        given = run.rollout.rewards if run.rollout is not None else ()
+        problems: list[str] = []
+        sends = []
+        for reward in given:
+            try:
+                value = await _value(reward)
+            except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+                problems.append(f"reward {reward.component}: {type(error).__name__}: {error}"[:300])
+                # Sealed says what; a log of ours quotes nothing that an agent said.
+                logger.warning("run %s: a reward raised %s", run.episode_id, type(error).__name__)
+                continue
+            entry = events.reward(
+                run,
+                reward.component,
+                value,
+                reward.explanation,
+                agent=self._agent,
+                source=self._source,
+            )
+            sends.append(
+                self._appender.append(
+                    entry.topic, key=entry.key, value=entry.value, headers=entry.headers
+                )
+            )
+        await asyncio.gather(*sends)
+        return problems
+
+
+async def _value(reward: Given) -> float:
+    value = reward.value() if callable(reward.value) else reward.value
+    return finite(reward.component, value)

@@ -1,0 +1,61 @@
+"""What an agent's exception or exit code says about whose doing the end was."""
+
+import signal
+from typing import Final
+
+from odradek.agents.attempt.attempt import Verdict
+from odradek.agents.rollout import UpstreamUnavailable
+from odradek.schemas.events import Outcome
+
+SDKS: Final = frozenset({"openai", "anthropic"})
+UNREACHED: Final = frozenset({"APIConnectionError", "APITimeoutError", "InternalServerError"})
+"""Classes of the model SDKs that mean: the model could not be reached, or answered 5xx.
+
+They are known by name, so that hosts need neither SDK."""
+EX_TEMPFAIL: Final = 75
+"""Exit code of sysexits.h: a program that could not reach its model may say so with it."""
+
+ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""What whoever ends a service sends, perhaps to all that belongs to it."""
+SHELL: Final = 128
+"""A shell ends with this and the number of the signal of which its program died."""
+
+
+class Ended(Exception):
+    """A runner knows the verdict."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.error)
+        self.verdict = verdict
+
+
+def judge(error: BaseException) -> Verdict:
+    """The verdict on an agent that raised."""
+    if isinstance(error, Ended):
+        return error.verdict
+    told = f"{type(error).__name__}: {error}"[:500]
+    if _unreached(error):
+        return Verdict(outcome=Outcome.UPSTREAM_FAILED, error=told)
+    return Verdict(outcome=Outcome.FAILED, error=told)
+
+
+def judge_exit(code: int, tail: str) -> Verdict:
+    """The verdict on a program's exit code; `tail` is the end of what it wrote to stderr."""
+    if code == 0:
+        return Verdict(outcome=Outcome.COMPLETED)
+    told = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
+    told += f": {tail}" if tail else ""
+    outcome = Outcome.UPSTREAM_FAILED if code == EX_TEMPFAIL else Outcome.FAILED
+    signalled = -code in ENDING or code - SHELL in ENDING
+    return Verdict(outcome=outcome, error=told, signalled=signalled)
+
+
+def _unreached(error: BaseException) -> bool:
+    if isinstance(error, UpstreamUnavailable):
+        return True
+    if isinstance(error, BaseExceptionGroup):
+        return any(_unreached(inner) for inner in error.exceptions)
+    for kind in type(error).__mro__:
+        if kind.__module__.split(".")[0] in SDKS and kind.__name__ in UNREACHED:
+            return True
+    return error.__cause__ is not None and _unreached(error.__cause__)

@@ -1,0 +1,232 @@
+"""Task snapshots on `a2a.tasks.<agent>`: what a host's successor must know."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from a2a.server.cluster.event_stream import TaskEventStream, VersionedEvent
+from a2a.server.cluster.task_store import (
+    ConcurrentTaskModificationError,
+    StoredTask,
+    VersionedTaskStore,
+)
+from a2a.server.cluster.version import TaskVersion
+from a2a.types import ListTasksResponse, Task
+from a2a.utils.errors import UnsupportedOperationError
+
+from odradek.agents.attempt.attempt import Fail, Run
+from odradek.agents.binding.responses import (
+    TERMINAL,
+    Mark,
+    event_headers,
+    snapshot_headers,
+    snapshot_value,
+    state_of,
+    stream_value,
+)
+from odradek.agents.transactions import Entry
+from odradek.infra.bus import Appender
+from odradek.infra.errors import BusError
+from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
+
+
+class Kept:
+    """A task that this host runs, as its store holds it."""
+
+    def __init__(self, run: Run, task: Task, mark: Mark) -> None:
+        self.run = run
+        self.task = task
+        self.mark = mark
+        self.value = snapshot_value(task)
+        """The task as ProtoJSON, as it was written last."""
+        self.published = asyncio.Event()
+        """Set when subscribers have the terminal status."""
+
+
+class Snapshots(VersionedTaskStore, TaskEventStream):
+    """The SDK's store and event stream of the tasks that this host runs.
+
+    A snapshot is written where the state changes, not at each save: 300 streamed chunks make 303
+    saves. Events are written one by one, in the order in which they were applied.
+
+    Args:
+        appender: Writes snapshots and events of tasks that are open.
+        agent: The agent's name.
+        source: Of the events, for CloudEvents.
+        fail: Told what went wrong with the log.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        agent: str,
+        *,
+        source: str,
+        fail: Fail,
+    ) -> None:
+        self._appender = appender
+        self._tasks_topic = agent_topic(A2A_TASKS, agent)
+        self._events_topic = agent_topic(A2A_EVENTS, agent)
+        self._source = source
+        self._fail = fail
+        self._kept: dict[str, Kept] = {}
+
+    def open(self, run: Run, task: Task) -> tuple[Entry, Entry]:
+        """Keep a new task; return the records of its first snapshot and of its first event."""
+        mark = Mark(
+            task_id=run.episode_id,
+            message_id=run.send.message_id,
+            attempt=run.attempt,
+            offset=run.offset,
+            state=task.status.state,
+        )
+        kept = self._kept[run.episode_id] = Kept(run, task, mark)
+        return (
+            self.snapshot(mark, kept.value, run.partition),
+            self.event(run, task, mark.generation, kept.value),
+        )
+
+    def adopt(self, run: Run, task: Task, mark: Mark) -> None:
+        """Keep a task that a predecessor left."""
+        self._kept[run.episode_id] = Kept(run, task, mark)
+
+    def snapshot(self, mark: Mark, value: bytes, partition: int) -> Entry:
+        """The record of a snapshot."""
+        return Entry(
+            topic=self._tasks_topic,
+            key=mark.task_id,
+            value=value,
+            headers=snapshot_headers(mark),
+            partition=partition,
+        )
+
+    def event(self, run: Run, event: Any, generation: int, value: bytes | None = None) -> Entry:
+        """The record of an event; `value` is the ProtoJSON of a Task, where it is at hand."""
+        return Entry(
+            topic=self._events_topic,
+            key=run.episode_id,
+            value=stream_value(event) if value is None else b'{"task": ' + value + b"}",
+            headers=event_headers(
+                event,
+                task_id=run.episode_id,
+                generation=generation,
+                source=self._source,
+                traceparent=run.called.traceparent,
+            ),
+            partition=run.partition,
+        )
+
+    async def ending(self, run: Run, outcome: str) -> None:
+        """Write down that a run is being sealed with an outcome.
+
+        Without it, a host that dies between seal and terminal status would leave its successor
+        no way to tell a finished episode from a lost one. Written as the partition's owner: a host
+        that lost it while it was frozen is refused here, before it seals an episode that its
+        successor has given up for another attempt.
+        """
+        kept = self._kept[run.episode_id]
+        kept.mark = msgspec.structs.replace(kept.mark, ending=outcome)
+        await run.ledger.write(self.snapshot(kept.mark, kept.value, run.partition))
+
+    def forget(self, task_id: str) -> Mark | None:
+        """Let a task go; return its last mark."""
+        kept = self._kept.pop(task_id, None)
+        return kept.mark if kept else None
+
+    async def published(self, task_id: str) -> None:
+        """Return once subscribers have the terminal status."""
+        await self._kept[task_id].published.wait()
+
+    def task(self, task_id: str) -> Task | None:
+        """The task as it stands, if this host runs it."""
+        kept = self._kept.get(task_id)
+        return kept.task if kept else None
+
+    async def save(
+        self,
+        task: Task,
+        *,
+        event: Any,
+        prev: Task | None,
+        prev_version: TaskVersion,
+        context: Any,
+    ) -> TaskVersion:
+        """See the SDK. Versions are A2A's generations: one more with each change."""
+        del event, prev, context
+        kept = self._kept.get(task.id)
+        if kept is None or TaskVersion(kept.mark.generation) != prev_version:
+            raise ConcurrentTaskModificationError(task.id)
+        changed = kept.task.status.state != task.status.state
+        kept.task = Task()
+        kept.task.CopyFrom(task)
+        kept.mark = msgspec.structs.replace(
+            kept.mark,
+            generation=kept.mark.generation + 1,
+            state=task.status.state,
+            retry=kept.run.retry,
+        )
+        if changed and not kept.run.lost:
+            # Dying above this line, the task is unfinished and its ending is done again; below
+            # it, a repeat of the request finds a terminal snapshot and changes nothing.
+            kept.value = snapshot_value(kept.task)
+            await self._append(self.snapshot(kept.mark, kept.value, kept.run.partition))
+        return TaskVersion(kept.mark.generation)
+
+    async def get(self, task_id: str, context: Any) -> StoredTask | None:
+        """See the SDK."""
+        del context
+        kept = self._kept.get(task_id)
+        if kept is None:
+            return None
+        task = Task()
+        task.CopyFrom(kept.task)
+        return StoredTask(task, TaskVersion(kept.mark.generation))
+
+    async def list(self, params: Any, context: Any) -> ListTasksResponse:
+        """See the SDK. Needs all partitions of all hosts: a view of the topic, not this store."""
+        del params, context
+        raise UnsupportedOperationError
+
+    async def delete(self, task_id: str, context: Any) -> None:
+        """See the SDK."""
+        del context
+        self.forget(task_id)
+
+    async def publish(self, task_id: str, event: VersionedEvent) -> None:
+        """See the SDK: one record on `a2a.events.<agent>`."""
+        kept = self._kept.get(task_id)
+        if kept is None:
+            return
+        try:
+            if not kept.run.lost:
+                await self._append(self.event(kept.run, event.event, kept.mark.generation))
+        finally:
+            if state_of(event.event) in TERMINAL:
+                kept.published.set()
+
+    def subscribe(self, task_id: str, *, after: TaskVersion) -> Any:
+        """See the SDK. Clients tail the events topic themselves."""
+        del task_id, after
+        raise UnsupportedOperationError
+
+    async def destroy(self, task_id: str) -> None:
+        """See the SDK."""
+
+    async def _append(self, entry: Entry) -> None:
+        try:
+            await self._appender.append(
+                entry.topic,
+                key=entry.key,
+                value=entry.value,
+                headers=entry.headers,
+                partition=entry.partition,
+            )
+        except BusError as error:
+            kept = self._kept.get(entry.key)
+            if kept is not None:
+                kept.run.lose()
+                kept.published.set()
+            # The SDK would turn this into a failed task. It is the log that failed: the process
+            # ends, and the next owner takes the run for lost.
+            self._fail(error)
+            raise

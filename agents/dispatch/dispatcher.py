@@ -1,0 +1,351 @@
+"""The dispatcher: tasks become A2A requests, as many as the trainer keeps up with."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+
+from odradek.agents.dispatch.credit import Credit
+from odradek.agents.dispatch.feedback import Returns
+from odradek.agents.dispatch.partition import Lot
+from odradek.agents.dispatch.progress import Marks, Standing
+from odradek.agents.dispatch.requests import Order, records_of
+from odradek.agents.dispatch.validation import Admission
+from odradek.agents.errors import PartitionLost, RequestRefused
+from odradek.agents.group import Membership
+from odradek.agents.offset_range import span
+from odradek.agents.process import serve
+from odradek.agents.settings import DispatchSettings
+from odradek.agents.transactions import Entry, FencedLedger
+from odradek.infra.bus import (
+    PATIENT_S,
+    BusSettings,
+    KafkaAppender,
+    Record,
+    admin,
+    check_position,
+    close,
+    consumer,
+    dead_letter,
+    record_of,
+    require_topics,
+    running,
+    start,
+)
+from odradek.infra.runtime import telemetry
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Purpose, Task
+from odradek.schemas.topics import (
+    BATCHES,
+    EPISODES,
+    STEPS,
+    TASKS,
+)
+
+GROUP: Final = "dispatcher"
+POLL_MS: Final = 100
+AT_ONCE: Final = 500
+"""Tasks between two polls: each may need an answer of the broker, and the group waits so long."""
+COMMIT_S: Final = 1.0
+TOGETHER: Final = 16
+"""Most groups of one transaction."""
+
+
+class Dispatcher:
+    """Sends groups out while credit lasts.
+
+    Args:
+        settings: The dispatcher's.
+        bus: Where Kafka is.
+    """
+
+    def __init__(self, settings: DispatchSettings, bus: BusSettings) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._topic = bus.topic(TASKS.name)
+        self._reader = consumer(bus, group=GROUP, instance=settings.instance, sticky=True)
+        self._member = Membership(self._reader, self._topic, self, self.fail)
+        self.ready = self._member.settled
+        self.credit = Credit(
+            open_groups=settings.open_groups,
+            open_evals=settings.open_evals,
+            trainer=settings.trainer,
+        )
+        self._lots: dict[int, Lot] = {}
+        self._waiting: dict[Purpose, deque[Order]] = {"train": deque(), "eval": deque()}
+        self._returns = Returns(self.credit, self._pass)
+        self._admission = Admission(self._reader, bus, self._topic)
+        self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    def stop(self) -> None:
+        """End in good order."""
+        self._stop.set()
+        self._changed.set()
+
+    def fail(self, error: BaseException) -> None:
+        """End the process: what happened leaves us not knowing what the log holds."""
+        if self._failure is None:
+            self._failure = error
+        self.stop()
+
+    async def run(self) -> None:
+        """Dispatch until `stop()`. Raises what ended it otherwise."""
+        try:
+            await self._run()
+        finally:
+            await close(self._reader)
+
+    async def _run(self) -> None:
+        await require_topics(self._bus, [TASKS.name, EPISODES.name, BATCHES.name, STEPS.name])
+        self._appender = await KafkaAppender.connect(self._bus, timeout_s=PATIENT_S)
+        closed = consumer(self._bus)
+        try:
+            async with running(closed, self._bus):
+                await self._returns.begin(closed, self._bus)
+                self._member.subscribe()
+                await start(self._reader, self._bus)
+                await self._work(closed)
+        finally:
+            await self._appender.aclose()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _work(self, closed: Any) -> None:
+        work = [
+            asyncio.create_task(part)
+            for part in (
+                self._read(),
+                self._returns.listen(closed, self._bus),
+                self._send(),
+                self._commit_often(),
+            )
+        ]
+        for task in work:
+            task.add_done_callback(self._ended)
+        try:
+            await self._stop.wait()
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, self._member.aclose(), return_exceptions=True)
+            try:
+                if self._stop.is_set() and self._failure is None:
+                    await self.commit()
+            finally:
+                for lot in list(self._lots.values()):  # a rebalance may take one meanwhile
+                    await lot.ledger.aclose()
+                await close(self._reader)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def _pass(self, task_ids: Iterable[str]) -> None:
+        for task_id in task_ids:
+            for lot in self._lots.values():
+                lot.done(task_id)
+        self._changed.set()
+
+    # -- tasks
+
+    async def _read(self) -> None:
+        while True:
+            batches = await self._reader.getmany(timeout_ms=POLL_MS, max_records=AT_ONCE)
+            for where, messages in batches.items():
+                for message in messages:
+                    lot = self._lots.get(where.partition)
+                    # What was fetched before the partition was ours, or before a seek, comes
+                    # again.
+                    if lot is None or message.offset < lot.marks.next:
+                        continue
+                    await self._take_in(lot, record_of(message, self._bus))
+            self._throttle()
+
+    def _throttle(self) -> None:
+        """Read no further ahead than the metadata of a commit can tell."""
+        assigned = self._reader.assignment()
+        for number, lot in self._lots.items():
+            where = TopicPartition(self._topic, number)
+            if where not in assigned:
+                continue
+            if lot.marks.full and not lot.paused:
+                self._reader.pause(where)
+                lot.paused = True
+            elif lot.paused and not lot.marks.full:
+                self._reader.resume(where)
+                lot.paused = False
+
+    async def _take_in(self, lot: Lot, record: Record) -> None:
+        """Queue a task, or whatever its standing was when the offset was committed."""
+        standing = lot.marks.take(record.offset)
+        if standing is Standing.DONE:
+            return
+        try:
+            task = codec.decode(record.value, Task, max_bytes=TASKS.max_bytes)
+            self._admission.check_key(record, task)
+            if standing is Standing.WAITING:
+                self._check_new(lot, task)
+                await self._admission.check(task)
+        except (InvalidRecord, RequestRefused) as error:
+            await dead_letter(self._appender, record, error.reason, error.detail, consumer=GROUP)
+            lot.marks.put(record.offset, Standing.DONE)
+            return
+        order = Order(
+            task=task,
+            partition=lot.number,
+            offset=record.offset,
+            traceparent=telemetry.parent_of(record.headers),
+        )
+        lot.orders[task.task_id] = order
+        if self._lots.get(lot.number) is lot:
+            self._enlist(lot, order)
+
+    def _enlist(self, lot: Lot, order: Order) -> None:
+        """Count a task that is out, queue one that waits."""
+        if lot.marks.standing(order.offset) is Standing.SENT:
+            self.credit.sent(order.task.task_id, order.task.purpose)
+        else:
+            self._waiting[order.task.purpose].append(order)
+            self._changed.set()
+
+    def _check_new(self, lot: Lot, task: Task) -> None:
+        # A lot that is being taken over is not among ours yet.
+        if any(task.task_id in one.orders for one in (lot, *self._lots.values())):
+            raise RequestRefused("duplicate_task", "a task of this id is open")
+
+    # -- sending
+
+    async def _send(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for purpose in ("eval", "train"):
+                await self._send_kind(purpose)
+
+    async def _send_kind(self, purpose: Purpose) -> None:
+        """Send what credit allows, in the order of arrival, a transaction for each partition."""
+        waiting = self._waiting[purpose]
+        chosen: dict[int, list[Order]] = {}
+        while waiting and self.credit.free(purpose):
+            order = waiting.popleft()
+            lot = self._lots.get(order.partition)
+            if lot is None or lot.orders.get(order.task.task_id) is not order:
+                continue  # its partition went to another dispatcher
+            self.credit.sent(order.task.task_id, purpose)
+            chosen.setdefault(order.partition, []).append(order)
+        await asyncio.gather(
+            *(self._send_orders(self._lots[number], orders) for number, orders in chosen.items())
+        )
+
+    async def _send_orders(self, lot: Lot, orders: list[Order]) -> None:
+        for at in range(0, len(orders), TOGETHER):
+            if self._lots.get(lot.number) is not lot:
+                return  # taken away with the transaction before: its new owner has the rest
+            entries: list[Entry] = []
+            for order in orders[at : at + TOGETHER]:
+                entries += records_of(order, self._settings.max_attempts)
+                lot.marks.put(order.offset, Standing.SENT)
+            await self._commit_lot(lot, entries)
+
+    # -- partitions
+
+    def position(self, number: int) -> int | None:
+        """See `Tenant`."""
+        lot = self._lots.get(number)
+        if lot is None:
+            return None
+        lot.paused = False  # a new assignment begins unpaused
+        return lot.marks.next
+
+    async def take(self, number: int) -> int:
+        """See `Tenant`: fence the predecessor, then read again what it had under way."""
+        where = TopicPartition(self._topic, number)
+        ledger = FencedLedger(self._bus, GROUP, number)
+        await ledger.start()
+        lot: Lot | None = None
+        try:
+            beginning = (await self._reader.beginning_offsets([where]))[where]
+            async with running(admin(self._bus), self._bus) as client:
+                found = await client.list_consumer_group_offsets(
+                    self._bus.group(GROUP), partitions=[where]
+                )
+            told = found.get(where)
+            committed = told.offset if told is not None and told.offset >= 0 else None
+            check_position(where, committed, beginning)
+            first = beginning if committed is None else committed
+            marks = Marks(
+                first, told.metadata if told is not None and committed is not None else ""
+            )
+            lot = Lot(number, where, ledger, marks)
+            async for record in _stretch(self._bus, number, first, first + marks.told):
+                await self._take_in(lot, record)
+            # Registered before the older batches are read: those that come now are heard, too.
+            # Commits meanwhile say that the older ones are not read yet.
+            lot.unread = marks.batches
+            self._lots[number] = lot
+            # Not earlier: whoever sends, or hears of a batch, passes over a lot that is not
+            # registered, and the task would wait, or be out, for ever.
+            for order in lot.orders.values():
+                self._enlist(lot, order)
+            end = self._returns.batches
+            if lot.orders and marks.batches < end:
+                async for record in span(self._bus, BATCHES.name, 0, start=marks.batches, end=end):
+                    self._returns.hear(record)
+            lot.unread = None
+        except BaseException:
+            # Taken away while it was being taken over, as a rule: its groups are out no more. It
+            # may have come back meanwhile: what is there then is not ours to forget.
+            if lot is not None and self._lots.get(number) is lot:
+                self._forget(number)
+            await ledger.aclose()
+            raise
+        return lot.marks.next
+
+    def lose(self, number: int) -> None:
+        """See `Tenant`."""
+        if (lot := self._forget(number)) is not None:
+            closing = asyncio.create_task(lot.ledger.aclose())
+            closing.add_done_callback(self._ended)
+
+    def _forget(self, number: int) -> Lot | None:
+        """Let go of a lot and of the credit that its groups take, if it is there."""
+        lot = self._lots.pop(number, None)
+        if lot is not None:
+            for task_id in lot.orders:
+                self.credit.forget(task_id)
+            self._changed.set()
+        return lot
+
+    async def commit(self) -> None:
+        """See `Tenant`: commit what moved since the last time."""
+        await asyncio.gather(*(self._commit_lot(lot) for lot in list(self._lots.values())))
+
+    async def _commit_lot(self, lot: Lot, entries: Iterable[Entry] = ()) -> None:
+        try:
+            await lot.commit(self.credit, self._returns.batches, entries)
+        except PartitionLost as error:
+            # Nothing was sent. The new owner has what we read from the log.
+            if self._lots.get(lot.number) is lot:
+                self.lose(lot.number)
+                self._member.doubt(lot.number, error)
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_S)
+            await self.commit()
+
+
+async def _stretch(bus: BusSettings, partition: int, first: int, end: int) -> AsyncIterator[Record]:
+    if end > first:
+        async for record in span(bus, TASKS.name, partition, start=first, end=end):
+            yield record
+
+
+async def run(settings: DispatchSettings, bus: BusSettings) -> None:
+    """Dispatch until SIGTERM or SIGINT."""
+    await serve(Dispatcher(settings, bus), "dispatcher")

@@ -1,0 +1,67 @@
+"""A task partition that this dispatcher owns."""
+
+from collections.abc import Iterable
+
+from aiokafka import TopicPartition
+
+from odradek.agents.dispatch.credit import Credit
+from odradek.agents.dispatch.progress import Marks, Standing
+from odradek.agents.dispatch.requests import Order
+from odradek.agents.transactions import Entry, FencedLedger
+
+
+class Lot:
+    """One owned partition.
+
+    Attributes:
+        number: Which partition.
+        ledger: Writes as its owner.
+        marks: Which of its tasks went out.
+        orders: Tasks of it that are not done, by task id.
+    """
+
+    def __init__(
+        self, number: int, where: TopicPartition, ledger: FencedLedger, marks: Marks
+    ) -> None:
+        self.number = number
+        self.ledger = ledger
+        self.marks = marks
+        self.orders: dict[str, Order] = {}
+        self.paused = False
+        self.unread: int | None = None
+        """From here on batches that its predecessor did not hear of are still to be read."""
+        self._where = where
+        self._committed = (-1, "")
+
+    def done(self, task_id: str) -> None:
+        """Nothing more is to be remembered of a task."""
+        order = self.orders.pop(task_id, None)
+        if order is not None:
+            self.marks.put(order.offset, Standing.DONE)
+
+    async def commit(self, credit: Credit, batches: int, entries: Iterable[Entry] = ()) -> None:
+        """Write entries and what is known of the tasks, in one transaction.
+
+        Args:
+            credit: Knows where the batches of open groups stand.
+            batches: Where reading of batches goes on.
+            entries: Records to be written with it.
+        """
+        self.marks.settle()
+        needed = [credit.batch_of(task_id) for task_id in self.orders]
+        heard = [offset for offset in (*needed, self.unread) if offset is not None]
+        mark = (self.marks.low_water, self.marks.metadata(min((*heard, batches))))
+        records = tuple(entries)
+        if (
+            records
+            or mark[0] != self._committed[0]
+            or _standings(mark[1]) != _standings(self._committed[1])
+        ):
+            # Dying above this line, nothing was sent and the next owner sends it. Below it, the
+            # requests, Expected and the memory that they were sent stand together.
+            await self.ledger.commit(self._where, *mark, *records)
+            self._committed = mark
+
+
+def _standings(metadata: str) -> str:
+    return metadata.split(";", maxsplit=2)[-1]

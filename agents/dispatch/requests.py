@@ -1,0 +1,107 @@
+"""What the dispatcher writes for one task: Expected, and a request for each sample."""
+
+import time
+from typing import Final
+
+import msgspec
+
+from odradek.agents.binding.requests import LARGEST, Sample, send_headers, send_value
+from odradek.agents.errors import RequestRefused
+from odradek.agents.transactions import Entry
+from odradek.infra.runtime import telemetry
+from odradek.schemas import codec, ids
+from odradek.schemas.events import Expected, Task
+from odradek.schemas.topics import A2A_REQUESTS, EPISODES, agent_topic
+from odradek.schemas.worth import fault
+
+SOURCE: Final = "/dispatcher"
+ENVELOPE: Final = 16 * 1024
+"""More bytes than a request adds to its task's input and settings."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that was read."""
+
+    task: Task
+    partition: int
+    offset: int
+    traceparent: str | None = None
+
+
+def check(task: Task) -> None:
+    """Raise RequestRefused if no host would read the task's requests, or none should."""
+    try:
+        msgspec.json.decode(task.input)  # passes through unread until here
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestRefused("not_json", f"input: {codec.unquoted(error)}") from None
+    size = len(bytes(task.input)) + len(msgspec.json.encode(task.sampling))
+    if size > LARGEST - ENVELOPE:
+        raise RequestRefused("too_large", f"an input of {size} bytes fits no request")
+    if (wrong := fault(task)) is not None:
+        raise RequestRefused(wrong.reason, wrong.detail)
+
+
+def records_of(order: Order, max_attempts: int) -> list[Entry]:
+    """The records that send a group out."""
+    task = order.task
+    with telemetry.span(
+        "dispatch.group", parent=order.traceparent, task_id=task.task_id
+    ) as traceparent:
+        return [
+            _expected(task, traceparent),
+            *(
+                _request(task, sample, max_attempts, traceparent)
+                for sample in range(task.group_size)
+            ),
+        ]
+
+
+def _expected(task: Task, traceparent: str | None) -> Entry:
+    expected = Expected(
+        task_id=task.task_id,
+        agent=task.agent,
+        group_size=task.group_size,
+        group_s=task.timeouts.group_s,
+        purpose=task.purpose,
+        item=task.item,
+    )
+    return Entry(
+        topic=EPISODES.name,
+        key=task.task_id,
+        value=codec.encode(expected),
+        headers=codec.headers(
+            expected,
+            source=SOURCE,
+            subject=task.task_id,
+            event_id=f"{task.task_id}/expected",
+            traceparent=traceparent,
+        ),
+    )
+
+
+def _request(task: Task, sample: int, max_attempts: int, traceparent: str | None) -> Entry:
+    """The request for one sample; its message id is the same when it is sent again."""
+    message = ids.message_id(task.task_id, sample)
+    return Entry(
+        topic=agent_topic(A2A_REQUESTS, task.agent),
+        key=message,
+        value=send_value(
+            message,
+            task.input,
+            Sample(
+                task_id=task.task_id,
+                sample=sample,
+                group_size=task.group_size,
+                max_attempts=max_attempts,
+                purpose=task.purpose,
+                item=task.item,
+                rewards=task.rewards,
+                failure_reward=task.failure_reward or 0.0,
+                timeouts=task.timeouts,
+                sampling=task.sampling,
+                model=task.model,
+            ),
+            context_id=task.task_id,
+        ),
+        headers=send_headers(deadline=time.time() + task.timeouts.group_s, traceparent=traceparent),
+    )

@@ -1,0 +1,380 @@
+"""The agent host: an A2A server whose transport is Kafka.
+
+Reads `a2a.requests.<agent>` as a static member of a group, hands each request to the desk, and
+commits the low-water mark of what is unfinished.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from odradek.agents.attempt.attempt import Run, State
+from odradek.agents.attempt.seal import ProxySealer, Sealer
+from odradek.agents.attempt.task_store import Snapshots
+from odradek.agents.binding.requests import dump
+from odradek.agents.errors import PartitionLost
+from odradek.agents.group import Membership
+from odradek.agents.host.card import card
+from odradek.agents.host.partition import Owned
+from odradek.agents.host.replies import Replies
+from odradek.agents.host.task_index import recall
+from odradek.agents.process import serve
+from odradek.agents.settings import AgentSettings
+from odradek.agents.transactions import FencedLedger, Ledger, PlainLedger
+from odradek.infra.bus import (
+    PATIENT_S,
+    BusSettings,
+    KafkaAppender,
+    check_position,
+    close,
+    consumer,
+    ensure_topics,
+    record_of,
+    require_topics,
+    start,
+)
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.infra.runtime.episode_tokens import TokenSettings
+from odradek.schemas.events import Outcome
+from odradek.schemas.topics import (
+    A2A_REQUESTS,
+    AGENT_TOPICS,
+    CARDS,
+    REWARDS,
+    TURNS,
+    agent_topic,
+)
+
+logger = logging.getLogger("odradek")
+
+POLL_MS: Final = 100
+COMMIT_S: Final = 0.25
+DOUBT_S: Final = 1.0
+"""How long after a program's end by a signal ours may come, if one signal was for both."""
+LAST_S: Final = 15.0
+"""How long runs may take to end once they were given up."""
+
+
+class Host:
+    """Runs one agent.
+
+    Args:
+        settings: The host's.
+        bus: Where Kafka is.
+        executor: The agent, as an A2A AgentExecutor (see `odradek.agents.runners`).
+        tokens: Keys of episode tokens, shared with the proxy.
+        sealer: Ends episodes; the proxy's if not given.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        bus: BusSettings,
+        executor: Any,
+        *,
+        tokens: TokenSettings | None = None,
+        sealer: Sealer | None = None,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._inner = executor
+        self._keys = (tokens or TokenSettings()).secrets()
+        self._sealer = sealer or ProxySealer(settings.proxy_url, self._keys, agent=settings.name)
+        self._topic = bus.topic(agent_topic(A2A_REQUESTS, settings.name))
+        self._source = f"/agents/{settings.name}/{settings.instance or uuid.uuid4().hex[:8]}"
+        self._owned: dict[int, Owned] = {}
+        self._letting_go: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._reader = consumer(
+            bus, group=f"agent.{settings.name}", instance=settings.instance, sticky=True
+        )
+        self._member = Membership(self._reader, self._topic, self, self.fail)
+        self.ready = self._member.settled
+        """Set while the host serves every partition that is its own."""
+
+    def stop(self) -> None:
+        """End in good order: no new runs, a short grace for those that go on."""
+        self._stop.set()
+
+    async def _ending(self, patient: bool) -> bool:
+        """Whether we are told to end, or, if `patient`, will be in a moment."""
+        if patient:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), DOUBT_S)
+        if self._stop.is_set():
+            self._desk.stopping = True  # the next attempt is for another host
+        return self._stop.is_set()
+
+    def fail(self, error: BaseException, ledger: Ledger | None = None) -> None:
+        """Give a partition up that went to another host; else end the process.
+
+        What else goes wrong with the log leaves us not knowing what it holds.
+        """
+        if isinstance(error, PartitionLost) and ledger is not None:
+            # A run of an earlier ownership may hear late that it is over, and the partition may be
+            # ours again by then.
+            for number, owned in list(self._owned.items()):
+                if owned.ledger is ledger:
+                    self.lose(number)
+                    self._member.doubt(number, error)
+            return
+        if self._failure is None:
+            self._failure = error
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop()`. Raises what ended it otherwise."""
+        try:
+            await self._run()
+        finally:
+            await self._sealer.aclose()
+            await close(self._reader)
+
+    async def _run(self) -> None:
+        await self._prepare()
+        self._appender = await KafkaAppender.connect(self._bus, timeout_s=PATIENT_S)
+        try:
+            self._desk = self._furnish(self._appender)
+            await self._announce(self._appender)
+            self._member.subscribe()
+            await start(self._reader, self._bus)
+            try:
+                await self._serve()
+                await self._wind_down()
+            finally:
+                await self._let_all_go()
+        finally:
+            await self._appender.aclose()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _prepare(self) -> None:
+        wanted = [(agent_topic(row, self._settings.name), row) for row in AGENT_TOPICS]
+        await ensure_topics(self._bus, wanted)
+        await require_topics(self._bus, [TURNS.name, REWARDS.name, CARDS.name])
+
+    def _furnish(self, appender: KafkaAppender) -> Any:
+        from a2a.server.request_handlers import DefaultRequestHandlerV2
+
+        from odradek.agents.attempt.executor import EpisodeExecutor
+        from odradek.agents.host.recovery import Recovery
+        from odradek.agents.host.server import Desk
+        from odradek.agents.host.task_ids import ContextBuilder
+
+        name = self._settings.name
+        runs: dict[str, Run] = {}
+        snapshots = Snapshots(appender, name, source=self._source, fail=self.fail)
+        executor = EpisodeExecutor(
+            self._inner,
+            runs,
+            snapshots=snapshots,
+            appender=appender,
+            sealer=self._sealer,
+            agent=name,
+            source=self._source,
+            fail=self.fail,
+            ending=self._ending,
+        )
+        self._recovery = Recovery(snapshots, executor)
+        return Desk(
+            self._settings,
+            handler=DefaultRequestHandlerV2(
+                agent_executor=executor,
+                task_store=snapshots,
+                agent_card=card(name, prefix=self._bus.topic_prefix),
+                request_context_builder=ContextBuilder(),
+                event_stream=snapshots,
+            ),
+            runs=runs,
+            snapshots=snapshots,
+            recovery=self._recovery,
+            replies=Replies(
+                appender,
+                self._bus,
+                name,
+                prefix=self._settings.reply_prefix,
+                partitions=self._partitions,
+            ),
+            keys=self._keys,
+            source=self._source,
+            fail=self.fail,
+        )
+
+    async def _announce(self, appender: KafkaAppender) -> None:
+        name = self._settings.name
+        await appender.append(
+            CARDS.name,
+            key=name,
+            value=dump(card(name, prefix=self._bus.topic_prefix)),
+            headers=(("content-type", b"application/json"),),
+        )
+
+    async def _partitions(self, topic: str) -> int:
+        metadata = await self._reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
+        return len(metadata.partitions_for_topic(topic) or ())
+
+    # -- reading
+
+    async def _serve(self) -> None:
+        committing = asyncio.create_task(self._commit_often())
+        try:
+            while not self._stop.is_set():
+                batches = await self._reader.getmany(timeout_ms=POLL_MS)
+                for where, messages in batches.items():
+                    self._receive(where, messages)
+                self._throttle()
+        finally:
+            committing.cancel()
+            await asyncio.wait({committing})
+
+    def _receive(self, where: TopicPartition, messages: Iterable[Any]) -> None:
+        owned = self._owned.get(where.partition)
+        for message in messages:
+            # What was fetched before the partition was ours, or before a seek, comes again.
+            if owned is None or owned.lost or message.offset < owned.backlog.next:
+                continue
+            owned.backlog.take(message.offset)
+            self._desk.receive(owned, record_of(message, self._bus))
+
+    def _throttle(self) -> None:
+        """Pause partitions whose queue is full; their control operations wait that long, too."""
+        for number, owned in self._owned.items():
+            busy = owned.paused or owned.backlog.unfinished >= self._settings.queue
+            waiting = owned.waiting if busy else 0
+            full = waiting >= self._settings.queue
+            where = TopicPartition(self._topic, number)
+            try:
+                if full and not owned.paused:
+                    self._reader.pause(where)
+                    owned.paused = True
+                elif owned.paused and waiting < self._settings.queue // 2 + 1:
+                    self._reader.resume(where)
+                    owned.paused = False
+            except IllegalStateError:
+                continue  # a rebalance goes on; the next assignment says whose it is
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_S)
+            await self.commit()
+
+    async def commit(self) -> None:
+        """See `Tenant`: commit the low-water marks of the partitions that are ours."""
+        marks = {
+            TopicPartition(self._topic, number): owned.backlog.low_water
+            for number, owned in self._owned.items()
+            if not owned.lost and owned.backlog.low_water > owned.committed
+        }
+        if not marks:
+            return
+        # Dying above this line, what is finished comes again and finds its snapshots. Below it, the
+        # next owner begins at the oldest request that is not.
+        crash_point("offsets_before_commit")
+        try:
+            await self._reader.commit(marks)
+            crash_point("offsets_committed")
+        except (CommitFailedError, IllegalStateError) as error:
+            logger.info("offsets wait for the rebalance: %s", type(error).__name__)
+            return
+        except KafkaError as error:
+            if not error.retriable:
+                self.fail(error)
+            return
+        for where, mark in marks.items():
+            if (owned := self._owned.get(where.partition)) is not None:
+                owned.committed = max(owned.committed, mark)
+                owned.memory.settle(owned.committed)
+
+    # -- partitions
+
+    def position(self, number: int) -> int | None:
+        """See `Tenant`."""
+        owned = self._owned.get(number)
+        if owned is None:
+            return None
+        owned.paused = False  # a new assignment begins unpaused
+        return owned.backlog.next
+
+    async def take(self, number: int) -> int:
+        """See `Tenant`: fence the predecessor, remember its snapshots, find the position."""
+        name = self._settings.name
+        where = TopicPartition(self._topic, number)
+        ledger: Ledger
+        if self._settings.fenced:
+            ledger = fenced = FencedLedger(self._bus, f"agent.{name}", number)
+            await fenced.start()
+        else:
+            ledger = PlainLedger(self._appender)
+        try:
+            count = len(self._reader.partitions_for_topic(self._topic) or ())
+            position = await self._position(where)
+            memory = await recall(self._bus, name, number, position)
+            owned = Owned(number, count, ledger, memory, position)
+            strays = await self._recovery.strays(owned, position)
+        except BaseException:  # cancelled as well: an open producer would fence its successor
+            await ledger.aclose()
+            raise
+        if strays:
+            logger.warning("%s[%d]: ended %d stray tasks", name, number, strays)
+        self._owned[number] = owned
+        return position
+
+    async def _position(self, where: TopicPartition) -> int:
+        beginning: int = (await self._reader.beginning_offsets([where]))[where]
+        committed: int | None = await self._reader.committed(where)
+        check_position(where, committed, beginning)
+        return beginning if committed is None else committed
+
+    def lose(self, number: int) -> None:
+        """See `Tenant`: kill the partition's runs and write nothing more."""
+        owned = self._owned.pop(number)
+        logger.warning("%s[%d] went to another host", self._settings.name, number)
+        owned.lose()
+        task = asyncio.create_task(owned.aclose())
+        self._letting_go.add(task)
+        task.add_done_callback(self._letting_go.discard)
+
+    # -- the end
+
+    async def _wind_down(self) -> None:
+        """Give runs a short grace, then give them up for another attempt elsewhere."""
+        self._desk.stopping = True
+        for owned in self._owned.values():
+            for run in list(owned.runs.values()):
+                if run.state is State.WAITING:
+                    run.lose()
+        if self._failure is None:
+            await self._quiet(self._settings.grace_s)
+            for owned in self._owned.values():
+                for run in list(owned.runs.values()):
+                    run.stop(Outcome.HOST_LOST, "its host was told to end")
+            await self._quiet(LAST_S)
+            await self.commit()
+
+    async def _quiet(self, wait_s: float) -> None:
+        tasks = [task for owned in self._owned.values() for task in owned.tasks]
+        if tasks:
+            await asyncio.wait(tasks, timeout=wait_s)
+
+    async def _let_all_go(self) -> None:
+        await self._member.aclose()
+        for owned in self._owned.values():
+            owned.lose()
+        await asyncio.gather(
+            *(owned.aclose() for owned in self._owned.values()),
+            *self._letting_go,
+            return_exceptions=True,
+        )
+        self._owned.clear()
+
+
+async def run(settings: AgentSettings, bus: BusSettings, executor: Any) -> None:
+    """Run a host until SIGTERM or SIGINT."""
+    await serve(Host(settings, bus, executor), f"agent {settings.name}")

@@ -1,0 +1,61 @@
+"""A request partition that this host owns, and everything under way on it."""
+
+import asyncio
+from typing import Final
+
+from odradek.agents.attempt.attempt import Run, State
+from odradek.agents.host.task_index import Memory
+from odradek.agents.transactions import Ledger
+from odradek.infra.bus import Backlog
+
+LET_GO_S: Final = 10.0
+
+
+class Owned:
+    """One owned partition.
+
+    Attributes:
+        number: Which partition.
+        count: How many partitions the topic has.
+        ledger: Writes as its owner.
+        memory: What snapshots say about its requests.
+        backlog: Which requests are finished.
+        committed: The offset that was committed last.
+        runs: Attempts that wait or go on, by episode id.
+        messages: Message ids whose request is being served.
+        tasks: What serves requests.
+    """
+
+    def __init__(
+        self, number: int, count: int, ledger: Ledger, memory: Memory, position: int
+    ) -> None:
+        self.number = number
+        self.count = count
+        self.ledger = ledger
+        self.memory = memory
+        self.backlog = Backlog(position)
+        self.committed = position
+        self.runs: dict[str, Run] = {}
+        self.messages: set[str] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.paused = False
+        self.lost = False
+
+    @property
+    def waiting(self) -> int:
+        """How many runs wait for a free place."""
+        return sum(run.state is State.WAITING for run in self.runs.values())
+
+    def lose(self) -> None:
+        """Another host owns it: kill its runs, write nothing more."""
+        self.lost = True
+        for run in self.runs.values():
+            run.lose()
+
+    async def aclose(self) -> None:
+        """Return once nothing of it is under way."""
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=LET_GO_S)
+        for task in self.tasks:
+            task.cancel()
+        await self.ledger.aclose()

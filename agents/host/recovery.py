@@ -1,0 +1,114 @@
+"""What to do with tasks that a predecessor left unfinished."""
+
+from typing import Any
+
+import msgspec
+from a2a.types import Task, TaskState
+
+from odradek.agents.attempt.attempt import Run, State, Verdict
+from odradek.agents.attempt.event_queue import STATES, status_update
+from odradek.agents.attempt.executor import EpisodeExecutor
+from odradek.agents.attempt.task_store import Snapshots
+from odradek.agents.binding.headers import Called
+from odradek.agents.binding.requests import SEND, Sample, Send
+from odradek.agents.binding.responses import Mark, read_snapshot, snapshot_value
+from odradek.agents.host.partition import Owned
+from odradek.schemas.events import Outcome
+
+LEFT = "its host went away"
+
+
+class Recovery:
+    """Ends what predecessors left.
+
+    A task that was being sealed is sealed again with the same outcome: its rewards are in the
+    log. Any other is given up, and the next attempt follows where one is left.
+    """
+
+    def __init__(self, snapshots: Snapshots, executor: EpisodeExecutor) -> None:
+        self._snapshots = snapshots
+        self._executor = executor
+
+    async def next_attempt(
+        self, owned: Owned, send: Send, called: Called, sample: Sample, max_attempts: int
+    ) -> int | None:
+        """Which attempt at a request is due; None if nothing is left to do.
+
+        Any request may come again: its host died before the commit, or its client sent it twice.
+        """
+        mark = owned.memory.of_message(send.message_id)
+        if mark is None:
+            return 1
+        if not mark.terminal:
+            mark = await self._end(owned, mark, send, called, sample, max_attempts)
+        return mark.attempt + 1 if mark.retry else None
+
+    async def strays(self, owned: Owned, position: int) -> int:
+        """End unfinished tasks whose requests will not come again; return how many."""
+        strays = [mark for mark in owned.memory.unfinished() if mark.offset < position]
+        for mark in strays:
+            send = Send(
+                message_id=mark.message_id,
+                sample=None,
+                input=msgspec.Raw(b"null"),
+                given=None,
+                value=b"",
+            )
+            sample = Sample(task_id=mark.message_id)
+            await self._end(owned, mark, send, Called(operation=SEND), sample, mark.attempt)
+        return len(strays)
+
+    async def _end(
+        self,
+        owned: Owned,
+        mark: Mark,
+        send: Send,
+        called: Called,
+        sample: Sample,
+        max_attempts: int,
+    ) -> Mark:
+        task = read_snapshot(owned.memory.value(mark.task_id) or b"{}")
+        run = Run(
+            send=send,
+            called=called,
+            sample=sample,
+            partition=owned.number,
+            offset=mark.offset,
+            episode_id=mark.task_id,
+            context_id=task.context_id,
+            attempt=mark.attempt,
+            max_attempts=max_attempts,
+            ledger=owned.ledger,
+        )
+        for state in (State.OPENING, State.PLAYING, State.ENDING):
+            run.go(state)
+        verdict = (
+            Verdict(outcome=Outcome(mark.ending))
+            if mark.ending
+            else Verdict(outcome=Outcome.HOST_LOST, error=LEFT)
+        )
+        self._snapshots.adopt(run, task, mark)
+        try:
+            verdict = await self._executor.end(run, verdict)
+        finally:
+            self._snapshots.forget(run.episode_id)
+        return await self._close(owned, run, task, mark, verdict)
+
+    async def _close(
+        self, owned: Owned, run: Run, task: Task, mark: Mark, verdict: Verdict
+    ) -> Mark:
+        state: Any = STATES.get(verdict.outcome, TaskState.TASK_STATE_FAILED)
+        update = status_update(run.episode_id, run.context_id, state, verdict.error)
+        task.id = run.episode_id
+        task.status.CopyFrom(update.status)
+        closed = msgspec.structs.replace(
+            mark, generation=mark.generation + 1, state=state, retry=run.retry
+        )
+        # Dying above this line, the next owner finds the task unfinished and ends it again: a
+        # second Aborted or seal changes nothing. Below it, the task is closed for good.
+        await owned.ledger.write(
+            self._snapshots.snapshot(closed, snapshot_value(task), owned.number),
+            self._snapshots.event(run, update, closed.generation),
+        )
+        owned.memory.put(closed)
+        return closed

@@ -1,0 +1,97 @@
+"""What a host knows of the requests of a partition: the marks of their task snapshots."""
+
+from typing import ClassVar
+
+from odradek.agents.binding.responses import Mark, read_mark
+from odradek.agents.errors import BadRequestHeader
+from odradek.agents.offset_range import span
+from odradek.infra.bus import BusSettings
+from odradek.schemas.topics import A2A_TASKS, agent_topic
+
+
+class Memory:
+    """What snapshots of one partition say about requests: the newest attempt at each message.
+
+    It holds every task that is not over, every task whose request may be read again, and of the
+    others the last `keep` that ended. A message that is sent again after that is a new one, as it
+    is once retention has deleted its snapshot.
+
+    Args:
+        settled: Requests before this offset are not read again.
+    """
+
+    keep: ClassVar[int] = 5000
+    """About 4 MB a partition."""
+
+    def __init__(self, settled: int = 0) -> None:
+        self._settled = settled
+        self._tasks: dict[str, Mark] = {}
+        self._messages: dict[str, Mark] = {}
+        self._values: dict[str, bytes] = {}
+        self._ended: dict[str, None] = {}
+        """Tasks that are over, in the order in which they ended."""
+
+    def __len__(self) -> int:
+        """How many tasks are known."""
+        return len(self._tasks)
+
+    def put(self, mark: Mark, value: bytes | None = None) -> None:
+        """Remember a mark; values are kept of unfinished tasks only."""
+        self._tasks[mark.task_id] = mark
+        known = self._messages.get(mark.message_id)
+        if known is None or known.attempt <= mark.attempt:
+            self._messages[mark.message_id] = mark
+        if mark.terminal or value is None:
+            self._values.pop(mark.task_id, None)
+        else:
+            self._values[mark.task_id] = value
+        if mark.terminal:
+            self._ended.setdefault(mark.task_id)
+            self._forget()
+
+    def settle(self, offset: int) -> None:
+        """Requests before `offset` are committed: whoever owns the partition begins behind them."""
+        self._settled = offset
+        self._forget()
+
+    def _forget(self) -> None:
+        while len(self._ended) > self.keep:
+            oldest = self._tasks[next(iter(self._ended))]
+            if oldest.offset >= self._settled:
+                return
+            del self._ended[oldest.task_id], self._tasks[oldest.task_id]
+            if self._messages[oldest.message_id].task_id == oldest.task_id:
+                del self._messages[oldest.message_id]
+
+    def of_task(self, task_id: str) -> Mark | None:
+        """The newest mark of a task."""
+        return self._tasks.get(task_id)
+
+    def of_message(self, message_id: str) -> Mark | None:
+        """The newest mark of the last attempt at a message."""
+        return self._messages.get(message_id)
+
+    def value(self, task_id: str) -> bytes | None:
+        """The snapshot of an unfinished task."""
+        return self._values.get(task_id)
+
+    def unfinished(self) -> tuple[Mark, ...]:
+        """Tasks that a predecessor left."""
+        return tuple(mark for mark in self._tasks.values() if not mark.terminal)
+
+
+async def recall(bus: BusSettings, agent: str, partition: int, position: int) -> Memory:
+    """What all snapshots of a partition say; the fenced ledger must be started before.
+
+    Then no transaction of a predecessor is open, and the end that a committed reader sees is the
+    end of the log. Reading of requests begins at `position`.
+    """
+    memory = Memory(position)
+    async for record in span(bus, agent_topic(A2A_TASKS, agent), partition):
+        if record.value is None:
+            continue
+        try:
+            memory.put(read_mark(record.headers), record.value)
+        except (BadRequestHeader, KeyError, ValueError):
+            continue  # no snapshot of ours; nothing can be recovered from it
+    return memory

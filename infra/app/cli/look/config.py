@@ -1,0 +1,46 @@
+"""`odradek config`: what holds, and where it came from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from odradek.infra.app.cli.options import PROJECT
+from odradek.infra.app.project import Project, load
+from odradek.infra.app.project.reference import page
+
+
+@click.command()
+@PROJECT
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+@click.option("--changed", is_flag=True, help="Only what is no default.")
+@click.option("--reference", is_flag=True, help="Print the page of all settings and stop.")
+def command(folder: Path, as_json: bool, changed: bool, reference: bool) -> None:
+    """Print what a project's settings hold and where each came from.
+
+    The environment wins over odradek.toml, and that over the defaults. Secrets are masked.
+    """
+    if reference:
+        click.echo(page(), nl=False)
+        return
+    found = [row for row in rows(load(folder)) if not changed or row["from"] != "default"]
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    width = max((len(row["key"]) for row in found), default=0)
+    for row in found:
+        click.echo(f"{row['key']:{width}}  {row['value'] or '-':<24}  {row['from']}")
+
+
+def rows(project: Project) -> list[dict[str, Any]]:
+    """{key, value, from} of every setting, secrets masked."""
+    found = []
+    for section, entries in project.entries.items():
+        for at, entry in enumerate(entries):
+            name = f"{section}[{at}]" if section in {"agents", "rewards"} else section
+            found += [
+                {"key": f"{name}.{value.key}", "value": value.shown, "from": value.origin}
+                for value in entry.values
+            ]
+    return found

@@ -1,0 +1,81 @@
+"""`odradek verify`: conservation, counted from the topics."""
+
+import asyncio
+import sys
+from typing import Any, Final
+
+import click
+import msgspec
+
+SHOWN: Final = 50
+"""Lines of what does not close."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def command(as_json: bool) -> None:
+    """Count conservation from the topics: nothing lost, nothing twice.
+
+    Samples asked for = episodes in batches + exclusions; every Expected has one batch, every
+    Opened one episode or dead letter, every acked turn one episode. For each run of a trainer:
+    every batch is used once, or refused with its reason, in the line of checkpoints that led to
+    its last policy, and no policy version was used twice. What does not close is listed with what
+    to do next, and the exit code is 1. A run that is still going on has open ends: wait for it.
+    """
+    from odradek.infra.bus import BusSettings
+    from odradek.streams.verify.report import verify
+
+    report = asyncio.run(verify(BusSettings()))
+    if as_json:
+        click.echo(msgspec.json.encode(report.as_dict()))
+    else:
+        _show(report)
+    if not report.closed:
+        sys.exit(1)
+
+
+def _show(report: object) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from odradek.streams.verify.report import Report
+
+    assert isinstance(report, Report)
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "train", "eval"):
+        table.add_column(title, justify="left" if not title else "right")
+    for name in ("tasks", "batches", "samples", "episodes", "turns", "retries"):
+        table.add_row(name, str(report.conservation[name]), str(report.eval[name]))
+    reasons = {**report.conservation["exclusions"], **report.eval["exclusions"]}
+    for reason in sorted(reasons):
+        table.add_row(
+            f"excluded: {reason}",
+            str(report.conservation["exclusions"].get(reason, 0)),
+            str(report.eval["exclusions"].get(reason, 0)),
+        )
+    console = Console()
+    console.print(table)
+    for reason, n in report.dead_letters.items():
+        console.print(f"dead letters, {reason}: {n}")
+    for run in report.trainers:
+        console.print(_told(run), markup=False, highlight=False)
+    lines = report.lines()
+    for line in lines[:SHOWN]:
+        console.print(line, markup=False)
+    if len(lines) > SHOWN:
+        console.print(f"and {len(lines) - SHOWN} more: `odradek verify --json` lists them all")
+    for advice in report.advice():
+        console.print(f"next, where it is {advice}", markup=False, highlight=False)
+    console.print("closed" if report.closed else f"not closed: {len(lines)} open ends")
+
+
+def _told(run: dict[str, Any]) -> str:
+    """A trainer's run in one line."""
+    refused = sum(run["refused"].values())
+    reasons = ", ".join(f"{name} {n}" for name, n in run["refused"].items())
+    return (
+        f"run {run['run']}: {run['steps']} steps to version {run['version']} in {run['starts']} "
+        f"starts ({run['steps_redone']} steps done again, {run['steps_skipped']} skipped); "
+        f"{run['batches_used']} batches used, "
+        f"{refused} refusals{f' ({reasons})' if reasons else ''}, {run['waiting']} waiting"
+    )

@@ -1,0 +1,72 @@
+"""`odradek engine`: the small engine, or vLLM with the right flags."""
+
+import asyncio
+from typing import Any
+
+import click
+
+from odradek.infra.app.cli.options import given
+
+
+class _Default(click.Group):
+    """Runs `serve` where no other subcommand is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `serve` before options that belong to it."""
+        if args and args[0] not in self.commands and args[0] not in {"-h", "--help"}:
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Default)
+def command() -> None:
+    """Run an inference engine with token ids, log probabilities and weight versions.
+
+    `serve` (the default) is a small Hugging Face server for two cores and for tests; `vllm` starts
+    your vLLM from its own environment with the flags that training needs.
+    """
+
+
+@command.command()
+@click.option("--model", help="Folder of the model: safetensors and a tokenizer.")
+@click.option("--host", help="Address to listen on.  [127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [8000]")
+@click.option("--policy", help="Serve the newest weights of this policy (rl.policies.v1).")
+@click.option("--seed", type=int, help="Of the sampling.")
+def serve(**options: Any) -> None:
+    """Serve a model over vLLM's HTTP surface. Settings: ODRADEK_ENGINE_*."""
+    from odradek.infra.bus import BusSettings
+    from odradek.trainer.engine.process import serve as run
+    from odradek.trainer.engine.settings import EngineSettings
+
+    told = given(**options)
+    asyncio.run(run(EngineSettings(**told), BusSettings()))
+
+
+@command.command(context_settings={"ignore_unknown_options": True})
+@click.option("--model", help="Folder, or a name on the Hugging Face hub.")
+@click.option("--host", help="Address to listen on.  [127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on.  [8000]")
+@click.option("--policy", help="Load the newest weights of this policy (rl.policies.v1) first.")
+@click.option(
+    "--python",
+    default="python",
+    show_default=True,
+    help="Python of the environment in which vLLM is installed: it needs another torch than ours.",
+)
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def vllm(python: str, flags: tuple[str, ...], **options: Any) -> None:
+    r"""Start vLLM so that it can be trained on, and wait until it serves.
+
+    FLAGS go to vLLM as they are, for instance --max-model-len 4096 --tensor-parallel-size 2.
+
+    \b
+      python -m venv vllm && vllm/bin/pip install vllm
+      odradek engine vllm --python vllm/bin/python --model Qwen/Qwen3-0.6B
+    """
+    from odradek.infra.bus import BusSettings
+    from odradek.trainer.engine.settings import EngineSettings
+    from odradek.trainer.engine.vllm import run
+
+    told = given(**options)
+    run(EngineSettings(**told), BusSettings(), python=python, flags=flags)

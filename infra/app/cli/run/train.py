@@ -1,0 +1,47 @@
+"""`odradek train`: batches become weights."""
+
+from typing import Any
+
+import click
+
+from odradek.infra.app.cli.options import given
+
+
+@click.command()
+@click.option("--model", help="Folder of the model to start from.")
+@click.option("--output-dir", help="Where checkpoints and weights go.")
+@click.option("--run", help="Name of this run in the ledger.")
+@click.option(
+    "--begin-anew",
+    is_flag=True,
+    default=None,
+    help="Train from the start again where the run's checkpoints are lost.",
+)
+@click.option("--policy", help="Name under which weights are announced.")
+@click.option("--engine-urls", help="Engines to reload, comma separated.")
+@click.option("--batches-topic", help="Topic of batches; another than the live one is a replay.")
+@click.option("--replay-of", help="Run whose batches are replayed.")
+@click.option("--until-end", is_flag=True, default=None, help="Stop where the topic ends.")
+@click.option("--max-steps", type=int, help="Optimizer steps in all.")
+@click.option("--loss", help="grpo, dapo, dr_grpo, gspo or cispo.")
+@click.option("--learning-rate", type=float, help="Of AdamW, constant.")
+@click.option("--seed", type=int, help="Of everything random.")
+def command(**options: Any) -> None:
+    r"""Run the trainer: rl.batches.v1 becomes weights, rl.policies.v1 and rl.steps.v1.
+
+    It goes on from the newest whole checkpoint in --output-dir. SIGTERM ends it after the step
+    under way, with a checkpoint. Every setting is ODRADEK_TRAINER_<NAME>; an option overrides its
+    variable. Kafka: ODRADEK_KAFKA_*.
+
+    \b
+    A replay, as exact as the first time:
+      odradek replay --batches 0:40 --to again
+      odradek train --batches-topic again --replay-of main --run again --until-end \\
+          --model models/start --output-dir runs/again
+    """
+    from odradek.infra.bus import BusSettings
+    from odradek.trainer.process import run
+    from odradek.trainer.settings import TrainerSettings
+
+    told = given(**options)
+    run(TrainerSettings(**told), BusSettings())

@@ -1,0 +1,79 @@
+"""`odradek tasks`: publish tasks from a file of JSON lines."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from odradek.infra.app.project.tasks import epochs as repeated
+from odradek.infra.app.project.tasks import read
+from odradek.infra.bus import BusSettings, KafkaAppender, require_topics
+from odradek.infra.client import publish_task, warn
+from odradek.infra.runtime import telemetry
+from odradek.schemas.events import Task
+from odradek.schemas.topics import TASKS
+
+AT_ONCE = 64
+
+
+@click.group()
+def command() -> None:
+    """Publish tasks; each is one group of samples that are compared with each other."""
+
+
+@command.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--epochs", type=click.IntRange(min=1), default=1, help="How many times over.")
+@click.option(
+    "--keep-ids", is_flag=True, help="Use the task_id of each line in place of a fresh one."
+)
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def publish(file: Path, epochs: int, keep_ids: bool, as_json: bool) -> None:
+    """Publish the tasks of FILE, one JSON object a line, to rl.tasks.v1.
+
+    \b
+    {"item": "secret-3", "agent": "hilo", "input": {"secret": 3}, "group_size": 8,
+     "rewards": {"game": 1.0}}
+
+    Every line is checked first: a bad one is named, and nothing is published.
+    """  # noqa: D301 - \b is click's sign for "do not wrap"
+    if keep_ids and epochs > 1:
+        raise click.UsageError("--keep-ids and --epochs exclude each other: ids must be unique")
+    tasks = read(file, keep_ids=keep_ids)
+    chosen = tasks if keep_ids else repeated(tasks, epochs)
+    warn(tasks)
+    telemetry.setup("tasks")
+    try:
+        asyncio.run(_publish(chosen, quiet=as_json))
+    finally:
+        telemetry.shutdown()
+    if as_json:
+        answer = {"published": len(chosen), "task_ids": [task.task_id for task in chosen]}
+        click.echo(json.dumps(answer))
+    else:
+        samples = sum(task.group_size for task in chosen)
+        click.echo(f"{len(chosen)} tasks published, {samples} samples asked for")
+
+
+async def _publish(tasks: Sequence[Task], *, quiet: bool) -> None:
+    bus = BusSettings()
+    await require_topics(bus, [TASKS.name])
+    appender = await KafkaAppender.connect(bus, linger_ms=5)
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+    bar = Progress(
+        TextColumn(columns[0]), *columns[1:], TimeRemainingColumn(),
+        console=Console(stderr=True), disable=quiet, transient=True,
+    )  # fmt: skip
+    try:
+        with bar:
+            shown = bar.add_task("publishing", total=len(tasks))
+            for at in range(0, len(tasks), AT_ONCE):
+                part = tasks[at : at + AT_ONCE]
+                await asyncio.gather(*(publish_task(appender, task) for task in part))
+                bar.advance(shown, len(part))
+    finally:
+        await appender.aclose()

@@ -1,0 +1,102 @@
+"""What came out of a demo: the figures of `--json`, and whether it counts as a success."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from odradek.infra.app.demo.course import DemoCourse
+
+
+def outcome(
+    course: DemoCourse, conservation: Mapping[str, Any], *, wall_s: float
+) -> dict[str, Any]:
+    """The figures under the names that programs rely on, and more beside them.
+
+    Args:
+        course: The run.
+        conservation: What `odradek verify` counted from the topics.
+        wall_s: From the command's start.
+    """
+    tally = course.session.tally
+    greedy = [done for done in course.rounds if done.kind == "greedy"]
+    chance = [done for done in course.rounds if done.kind == "sampled"]
+    mean, most = tally.staleness()
+    restarts = course.session.supervisor.restarts
+    return {
+        "greedy_success": greedy[-1].success if greedy else 0.0,
+        "greedy_success_first": greedy[0].success if greedy else 0.0,
+        "sampled_success_first": chance[0].success if chance else 0.0,
+        "sampled_success_last": chance[-1].success if len(chance) > 1 else 0.0,
+        "target": course.aims.target,
+        "steps": tally.last_step,
+        "wall_s": round(wall_s, 1),
+        "conservation": dict(conservation),
+        "staleness": {"mean": round(mean, 3), "max": most},
+        "process_restarts": sum(restarts.values()),
+        "restarts_by_process": {name: n for name, n in restarts.items() if n},
+        "kills": [{"process": name, "step": step} for name, step, _ in course.kills],
+        "episodes_per_s": round(_rate(course), 1),
+        "phases": _phases(course, wall_s),
+        "cpu_s": {name: round(seconds, 1) for name, seconds in course.costs.seconds.items()},
+        "trainer_s": _trainer_seconds(course),
+        "mismatch": _mismatch(course),
+        "dead_letters": dict(tally.letters),
+    }
+
+
+def _mismatch(course: DemoCourse) -> dict[str, float | int | None]:
+    """Engine against trainer, over tokens that were sampled by the weights of their own step.
+
+    `max_logprob` in nats, the largest of all steps; `k3`, the KL estimate of the worst step;
+    `steps` in which there were such tokens. Without any, the first two were not measured: None.
+    """
+    told = [step.metrics for step in course.session.tally.steps.values()]
+    measured = [one for one in told if "mismatch_k3" in one and "mismatch_max" in one]
+    return {
+        "max_logprob": max((one["mismatch_max"] for one in measured), default=None),
+        "k3": max((one["mismatch_k3"] for one in measured), default=None),
+        "steps": len(measured),
+    }
+
+
+def succeeded(figures: Mapping[str, Any]) -> bool:
+    """Whether the model has learned and every count closes."""
+    closed = bool(figures["conservation"].get("closed"))
+    return closed and figures["greedy_success"] >= figures["target"]
+
+
+def _phases(course: DemoCourse, wall_s: float) -> dict[str, float]:
+    """Seconds of each part of the run; what is left went into starting and ending."""
+    found = {phase.name: round(phase.ended - phase.began, 1) for phase in _merged(course)}
+    return {"starting and counting": round(max(0.0, wall_s - sum(found.values())), 1), **found}
+
+
+def _merged(course: DemoCourse) -> list[Any]:
+    """Phases, those of the same name added up."""
+    found: dict[str, Any] = {}
+    for phase in course.phases:
+        if phase.name in found:
+            found[phase.name].ended += phase.ended - phase.began
+        else:
+            found[phase.name] = type(phase)(phase.name, phase.began, phase.ended)
+    return list(found.values())
+
+
+def _rate(course: DemoCourse) -> float:
+    """Training episodes a second while training."""
+    training = [phase for phase in course.phases if phase.name == "training"]
+    seconds = sum(phase.ended - phase.began for phase in training)
+    played = [
+        p
+        for p in course.session.tally.of("train")
+        if any(phase.began <= p.at <= phase.ended for phase in training)
+    ]
+    return len(played) / seconds if seconds else 0.0
+
+
+def _trainer_seconds(course: DemoCourse) -> dict[str, float]:
+    """Where the trainer's time went, summed over its steps."""
+    sums: dict[str, float] = {}
+    for step in course.session.tally.steps.values():
+        for name in ("wait_s", "train_s", "checkpoint_s", "sync_s"):
+            sums[name] = sums.get(name, 0.0) + step.metrics.get(name, 0.0)
+    return {name: round(value, 1) for name, value in sums.items()}

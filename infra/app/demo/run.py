@@ -1,0 +1,146 @@
+"""`odradek demo`: the bundled project, run to its target, with a report."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from odradek.infra.app.demo.course import Aims, DemoCourse
+from odradek.infra.app.demo.outcome import outcome, succeeded
+from odradek.infra.app.demo.report import closing, problem, rows, write
+from odradek.infra.app.project import load
+from odradek.infra.app.session.progress import View, show, teller
+from odradek.infra.app.session.session import Session, guard, running
+from odradek.infra.app.supervisor import UnknownProcess
+from odradek.infra.bus import delete_topics
+from odradek.infra.errors import ProjectError
+
+log = logging.getLogger("odradek")
+
+TEMPLATE: Final = Path(__file__).with_name("project")
+BEYOND: Final = 1000
+"""Steps that the trainer may do beyond the cap: the demo stops it, not the count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    aims: Aims = field(default_factory=Aims)
+    out: Path = Path("report")
+    seed: int = 0
+    driver: str = "kafka"
+
+
+def prepare(out: Path) -> Path:
+    """A fresh copy of the bundled project below the report's folder."""
+    folder = out / "project"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for path in sorted(TEMPLATE.iterdir()):
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
+    except OSError as error:
+        raise ProjectError(f"cannot write {folder}: {error.strerror}") from error
+    return folder
+
+
+@contextmanager
+def variables(told: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the while of a block; those that are set already stay."""
+    added = {name: value for name, value in told.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+async def demo(options: Options, console: Console) -> dict[str, Any]:
+    """Run it; returns the figures. What it shows goes to `console`, the report into `out`."""
+    began = time.monotonic()
+    whole = asyncio.current_task()
+    assert whole is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, whole.cancel)
+    folder = await asyncio.to_thread(prepare, options.out)
+    told = {
+        "ODRADEK_TRAINER_SEED": str(options.seed),
+        "ODRADEK_ENGINE_SEED": str(options.seed),
+        "ODRADEK_TRAINER_MAX_STEPS": str(options.aims.max_steps + BEYOND),
+        "ODRADEK_STREAMS_DRIVER": options.driver,
+    }
+    if os.environ.get("ODRADEK_KAFKA_BOOTSTRAP_SERVERS"):
+        told["ODRADEK_TOPIC_PREFIX"] = f"demo-{os.getpid()}-{int(time.time())}."
+    with variables(told):
+        project = load(folder)
+        async with running(project, teller(console), keep=False, seed=options.seed) as session:
+            course = await _learn(session, options.aims, console)
+            conservation = await count(session)
+            if "ODRADEK_TOPIC_PREFIX" in told:  # somebody's cluster: leave nothing there
+                await delete_topics(session.bus)
+            figures = outcome(course, conservation, wall_s=time.monotonic() - began)
+    page = await asyncio.to_thread(write, course, figures, options.out)
+    tell(figures, page, console)
+    return figures
+
+
+async def _learn(session: Session, aims: Aims, console: Console) -> DemoCourse:
+    for name in aims.kill:
+        if name not in session.supervisor.children:
+            raise UnknownProcess(
+                f"--kill {name}: there are {', '.join(session.supervisor.children)}"
+            )
+    course = DemoCourse(session, aims=aims)
+    course.view = View(session, course.rounds, aims.max_steps)
+    shown = asyncio.create_task(show(course.view, console))
+    try:
+        await guard(session, asyncio.create_task(course.learn()))
+    finally:
+        shown.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await shown
+    return course
+
+
+async def count(session: Session) -> dict[str, Any]:
+    """Conservation, counted from the topics by what `odradek verify` uses."""
+    from odradek.streams.verify.report import verify
+
+    report = await verify(session.bus)
+    for line in report.lines()[:20]:
+        log.warning("verify: %s", line)
+    return {**report.conservation, "closed": report.closed, "eval": report.eval}
+
+
+def tell(figures: Mapping[str, Any], page: Path, console: Console) -> None:
+    """The result on the terminal."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name in ("greedy", "sampled"):
+        first = figures[f"{name}_success_first"]
+        last = figures["greedy_success" if name == "greedy" else "sampled_success_last"]
+        table.add_row(f"{name} success", f"{first:.2f} → {last:.2f}")
+    table.add_row("steps", str(figures["steps"]))
+    for name, train, other in rows(figures["conservation"]):
+        table.add_row(name, f"{train} (and {other} in evaluation)" if other else train)
+    table.add_row("process restarts", str(figures["process_restarts"]))
+    for name, seconds in figures["phases"].items():
+        table.add_row(f"time: {name}", f"{seconds:.1f} s")
+    table.add_row("time in all", f"{figures['wall_s']:.1f} s")
+    console.print(table)
+    console.print(closing(figures["conservation"]), highlight=False)
+    console.print(f"report: {page}", highlight=False)
+    if not succeeded(figures):
+        console.print(f"[red]not reached: {problem(figures)}[/red]", highlight=False)

@@ -1,0 +1,178 @@
+"""Reading odradek.toml: every value with where it came from, every mistake in one line."""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings
+
+from odradek.infra.app.project.compatibility import check
+from odradek.infra.app.project.project import Entry, Project, Value
+from odradek.infra.app.project.sections import KINDS, Kind, secret, variable
+from odradek.infra.app.project.text import read_text
+from odradek.infra.errors import ProjectError
+
+FILE: Final = "odradek.toml"
+
+
+def find(folder: Path) -> Path:
+    """The project file of a folder. Raises ProjectError."""
+    path = folder if folder.is_file() else folder / FILE
+    if not path.is_file():
+        raise ProjectError(
+            f"there is no {FILE} in {folder}: `odradek init my-project` writes a project"
+        )
+    return path
+
+
+def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
+    """The project of a folder (or of a file).
+
+    Environment variables win over the file, the file over the defaults.
+
+    Raises:
+        ProjectError: For a file that is not there or no TOML, an unknown section or key (naming
+            the nearest known one), a value of the wrong kind, or settings that cannot work
+            together.
+    """
+    # An empty variable is what is left where a script clears one: it counts as none.
+    environ = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
+    path = find(folder)
+    try:
+        text = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ProjectError(f"{path} is no TOML: {error}") from error
+    for name in text:
+        _known(path, "section", f"[{name}]", name, KINDS)
+    entries = {
+        name: tuple(
+            _entry(path, name, kind, table, environ)
+            for table in _tables(path, name, kind, text.get(name))
+        )
+        for name, kind in KINDS.items()
+    }
+    names = [entry.own.name for entry in entries["agents"]]  # type: ignore[union-attr] # agents have names
+    if len(set(names)) < len(names):
+        raise ProjectError(f"{path}: two agents share a name")
+    project = Project(
+        folder=path.parent.resolve(), path=path, entries=entries, written=frozenset(text)
+    )
+    check(project)
+    return project
+
+
+def _tables(path: Path, name: str, kind: Kind, found: Any) -> list[dict[str, Any]]:
+    if found is None:
+        return [] if kind.many else [{}]
+    written = f"[[{name}]]" if kind.many else f"[{name}]"
+    tables = found if kind.many and isinstance(found, list) else [found]
+    if kind.many != isinstance(found, list) or not all(isinstance(t, dict) for t in tables):
+        raise ProjectError(f"{path}: {name} is written as {written}")
+    return tables
+
+
+def _known(path: Path, what: str, written: str, name: str, known: Any) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    raise ProjectError(f"{path}: unknown {what} {written}: {hint}")
+
+
+def _entry(
+    path: Path, name: str, kind: Kind, table: dict[str, Any], environ: Mapping[str, str]
+) -> Entry:
+    for key in table:
+        if key in kind.withheld:
+            raise ProjectError(f"{path}: {name}.{key} is decided by `odradek up`, not by the file")
+        _known(path, "key", f"{name}.{key}", key, kind.keys())
+    mine, theirs = kind.own_keys(), kind.process_keys()
+    own = _own(path, name, kind, {k: v for k, v in table.items() if k in mine}, environ)
+    values = [] if kind.own is None or own is None else _own_values(path, name, own, table, environ)
+    settings = kind.settings()
+    if settings is not None:
+        given = {key: value for key, value in table.items() if key in theirs}
+        values += _process_values(path, name, settings, given, theirs, environ)
+    return Entry(own=own, values=tuple(values))
+
+
+def _own_variable(section: str, key: str) -> str:
+    return f"ODRADEK_{section}_{key}".upper()
+
+
+def _own(
+    path: Path, name: str, kind: Kind, table: dict[str, Any], environ: Mapping[str, str]
+) -> BaseModel | None:
+    if kind.own is None:
+        return None
+    if not kind.many:  # a variable cannot tell one of many apart
+        for key in kind.own.model_fields:
+            table = {**table, key: environ.get(_own_variable(name, key), table.get(key, _ABSENT))}
+        table = {key: value for key, value in table.items() if value is not _ABSENT}
+    try:
+        return kind.own.model_validate(table)
+    except ValidationError as error:
+        raise _mistake(path, name, error) from None
+
+
+_ABSENT: Final = object()
+
+
+def _own_values(
+    path: Path, name: str, own: BaseModel, table: dict[str, Any], environ: Mapping[str, str]
+) -> list[Value]:
+    many = KINDS[name].many
+    found = []
+    for key in type(own).model_fields:
+        env = _own_variable(name, key)
+        told = not many and env in environ
+        origin = env if told else path.name if key in table else "default"
+        found.append(Value(key, getattr(own, key), origin, "", False))
+    return found
+
+
+def _process_values(
+    path: Path,
+    name: str,
+    settings: type[BaseSettings],
+    table: dict[str, Any],
+    keys: set[str],
+    environ: Mapping[str, str],
+) -> list[Value]:
+    """Hold the values against the process' own settings class, as it will at its start."""
+    variables = {key: variable(settings, key) for key in settings.model_fields if key in keys}
+    told = {key: environ[env] for key, env in variables.items() if env in environ}
+    table = {key: value for key, value in table.items() if value != ""}  # as of a variable
+    given = {**{key: value for key, value in table.items() if key not in told}, **told}
+    try:
+        made = settings.model_validate({key: _typed(value) for key, value in given.items()})
+    except ValidationError as error:
+        raise _mistake(path, name, error) from None
+    found = []
+    for key, env in variables.items():
+        origin = env if key in told else path.name if key in table else "default"
+        found.append(Value(key, getattr(made, key), origin, env, secret(settings, key)))
+    return found
+
+
+def _typed(value: Any) -> Any:
+    """Lists and tables of a variable are JSON, as in every settings class."""
+    if isinstance(value, str) and value[:1] in {"[", "{"}:
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _mistake(path: Path, name: str, error: ValidationError) -> ProjectError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join([name, *(str(part) for part in first["loc"])])
+    if not where.isprintable():
+        where = ascii(where)
+    return ProjectError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}")

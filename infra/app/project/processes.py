@@ -1,0 +1,206 @@
+"""What a project means in processes: commands, environments, and who waits for whom."""
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from odradek.infra.app.project.project import Project
+from odradek.infra.app.supervisor import Spec
+
+HOST: Final = "127.0.0.1"
+POLICY: Final = "policy"
+LEAST_GRACE_S: Final = 10.0
+MARGIN_S: Final = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things are in this run."""
+
+    bootstrap_servers: str
+    token_keys: str
+    proxy_port: int
+    engine_port: int
+    model: str
+    """Folder or name of the model to begin with."""
+
+    @property
+    def proxy_url(self) -> str:
+        """Where agents reach the proxy."""
+        return f"http://{HOST}:{self.proxy_port}"
+
+
+def odradek(*arguments: str) -> tuple[str, ...]:
+    """The command line of a verb, in this very environment."""
+    return (sys.executable, "-m", "odradek.infra.app.cli", *arguments)
+
+
+def grace_of(project: Project) -> float:
+    """Seconds that processes get to end, above what any of them may take by its own settings."""
+    own = [value.value for _, entry in project.agents for value in entry.values
+           if value.key == "grace_s"]  # fmt: skip
+    longest: float = max([*own, project.value("proxy", "shutdown_s")])
+    return max(LEAST_GRACE_S, longest + MARGIN_S)
+
+
+def engine_url(project: Project, places: Places) -> str:
+    """Where the engine is: the project's own, or the one that we start."""
+    given = project.engine.url.rstrip("/").removesuffix("/v1")
+    return given or f"http://{HOST}:{places.engine_port}"
+
+
+def common(project: Project, places: Places) -> dict[str, str]:
+    """What every process is told."""
+    return {
+        **project.environment("kafka"),
+        "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": places.bootstrap_servers,
+        "ODRADEK_TOKEN_KEYS": places.token_keys,
+        "ODRADEK_PROXY_URL": places.proxy_url,
+        "ODRADEK_ENGINE_URL": engine_url(project, places),
+        "ODRADEK_POLICY": os.environ.get("ODRADEK_POLICY") or POLICY,
+        # `python` in an agent's command is the one that runs us.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def specs(project: Project, places: Places) -> list[Spec]:
+    """Every process that the project names."""
+    base = common(project, places)
+    found = [] if project.engine.url else [_engine(project, places, base)]
+    found += [_proxy(project, places, base, after=tuple(spec.name for spec in found))]
+    found += _streams(project, base)
+    found += _agents(project, base)
+    found += _rewards(project, base)
+    trains = "trainer" in project.written
+    if trains:
+        found.append(_trainer(project, places, base))
+    found.append(
+        Spec(
+            name="dispatcher",
+            command=odradek("dispatch"),
+            env={
+                **base,
+                **project.environment("dispatch"),
+                "ODRADEK_DISPATCH_INSTANCE": "dispatcher",
+                "ODRADEK_DISPATCH_TRAINER": "true" if trains else "false",
+            },
+            cwd=project.folder,
+        )
+    )
+    return found
+
+
+def _engine(project: Project, places: Places, base: dict[str, str]) -> Spec:
+    vllm = project.engine.vllm
+    flags = shlex.split(project.engine.vllm_flags)
+    what = ("vllm", "--python", vllm, *flags) if vllm else ("serve",)
+    return Spec(
+        name="engine",
+        command=odradek("engine", *what),
+        env={
+            **base,
+            **project.environment("engine"),
+            "ODRADEK_ENGINE_MODEL": places.model,
+            "ODRADEK_ENGINE_HOST": HOST,
+            "ODRADEK_ENGINE_PORT": str(places.engine_port),
+            "ODRADEK_ENGINE_POLICY": base["ODRADEK_POLICY"],
+            "ODRADEK_ENGINE_NAME": base["ODRADEK_POLICY"],
+        },
+        cwd=project.folder,
+        health=f"http://{HOST}:{places.engine_port}/health",
+        ready_s=float(project.value("engine", "ready_s")) if vllm else 120.0,
+    )
+
+
+def _proxy(project: Project, places: Places, base: dict[str, str], after: tuple[str, ...]) -> Spec:
+    return Spec(
+        name="proxy",
+        command=odradek("proxy"),
+        env={
+            **base,
+            **project.environment("proxy"),
+            "ODRADEK_PROXY_HOST": HOST,
+            "ODRADEK_PROXY_PORT": str(places.proxy_port),
+        },
+        cwd=project.folder,
+        after=after,
+        health=f"{places.proxy_url}/healthz",
+    )
+
+
+def _streams(project: Project, base: dict[str, str]) -> list[Spec]:
+    verbs = {"intake": "intake", "assembler": "assemble", "grouper": "group"}
+    env = {**base, **project.environment("streams")}
+    return [
+        Spec(
+            name=name,
+            command=odradek(verb),
+            env={**env, "ODRADEK_STREAMS_INSTANCE": name},
+            cwd=project.folder,
+        )
+        for name, verb in verbs.items()
+    ]
+
+
+def _agents(project: Project, base: dict[str, str]) -> list[Spec]:
+    found = []
+    for agent, entry in project.agents:
+        what: tuple[str, ...] = (agent.run,)
+        if agent.command:
+            what = ("--command", agent.command)
+        elif agent.harness:
+            what = ("--harness", agent.harness)
+        for number in range(agent.replicas):
+            name = f"agent-{agent.name}" + (f"-{number}" if agent.replicas > 1 else "")
+            found.append(
+                Spec(
+                    name=name,
+                    command=odradek("agent", *what, "--name", agent.name),
+                    env={**base, **entry.environment(), "ODRADEK_AGENT_INSTANCE": name},
+                    cwd=project.folder,
+                    after=("proxy",),
+                )
+            )
+    return found
+
+
+def _rewards(project: Project, base: dict[str, str]) -> list[Spec]:
+    return [
+        Spec(
+            name=f"reward-{reward.component}",
+            command=odradek("reward", reward.run, "--component", reward.component),
+            env={**base, **project.environment("streams"), **entry.environment()},
+            cwd=project.folder,
+        )
+        for reward, entry in project.rewards
+    ]
+
+
+def _trainer(project: Project, places: Places, base: dict[str, str]) -> Spec:
+    return Spec(
+        name="trainer",
+        command=odradek("train"),
+        env={
+            **base,
+            **project.environment("trainer"),
+            "ODRADEK_TRAINER_MODEL": places.model,
+            "ODRADEK_TRAINER_OUTPUT_DIR": str(project.work / "runs" / "policy"),
+            "ODRADEK_TRAINER_ENGINE_URLS": engine_url(project, places),
+            "ODRADEK_TRAINER_POLICY": base["ODRADEK_POLICY"],
+        },
+        cwd=project.folder,
+        # By itself it waits for an engine for two minutes; vLLM may take longer to load a model.
+        after=("engine",) if project.engine.vllm and not project.engine.url else (),
+        finishes=True,
+    )
+
+
+def shown(spec: Spec) -> str:
+    """A process' command line, for people."""
+    return shlex.join(spec.command)

@@ -1,0 +1,124 @@
+"""A project: what an odradek.toml and the environment say together."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, SecretStr
+
+from odradek.infra.app.project.sections import (
+    AgentSection,
+    EngineSection,
+    EvaluationSection,
+    RewardSection,
+)
+
+S = TypeVar("S", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value and where it came from."""
+
+    key: str
+    value: Any
+    origin: str
+    """`default`, the file's name, or the environment variable."""
+    variable: str
+    """What tells it to a process; empty for what only the project reads."""
+    secret: bool
+
+    @property
+    def shown(self) -> str:
+        """The value as people may see it."""
+        if self.secret or isinstance(self.value, SecretStr):
+            return "********" if _set(self.value) else ""
+        return as_text(self.value)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A section, or one of several of the same name."""
+
+    own: BaseModel | None
+    values: tuple[Value, ...]
+
+    def environment(self) -> dict[str, str]:
+        """What the file tells a process; what the environment says reaches it anyway."""
+        return {
+            value.variable: as_text(value.value)
+            for value in self.values
+            if value.variable and value.origin not in {"default", value.variable}
+        }
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project file, read and checked."""
+
+    folder: Path
+    path: Path
+    entries: dict[str, tuple[Entry, ...]]
+    written: frozenset[str]
+    """Names of the sections that the file holds."""
+
+    def environment(self, section: str) -> dict[str, str]:
+        """Environment variables of a section that stands once."""
+        return self.entries[section][0].environment()
+
+    def value(self, section: str, key: str) -> Any:
+        """What holds for a key of a section that stands once."""
+        return next(value.value for value in self.entries[section][0].values if value.key == key)
+
+    def given(self, section: str, key: str) -> bool:
+        """Whether somebody has said it."""
+        values = self.entries[section][0].values
+        return next(value.origin for value in values if value.key == key) != "default"
+
+    @property
+    def work(self) -> Path:
+        """Where logs, models and runs of this project go."""
+        return self.folder / ".odradek"
+
+    @property
+    def engine(self) -> EngineSection:
+        """`[engine]`."""
+        return _as(EngineSection, self.entries["engine"][0])
+
+    @property
+    def evaluation(self) -> EvaluationSection:
+        """`[evaluation]`."""
+        return _as(EvaluationSection, self.entries["evaluation"][0])
+
+    @property
+    def agents(self) -> tuple[tuple[AgentSection, Entry], ...]:
+        """`[[agents]]`."""
+        return tuple((_as(AgentSection, entry), entry) for entry in self.entries["agents"])
+
+    @property
+    def rewards(self) -> tuple[tuple[RewardSection, Entry], ...]:
+        """`[[rewards]]`."""
+        return tuple((_as(RewardSection, entry), entry) for entry in self.entries["rewards"])
+
+
+def as_text(value: Any) -> str:
+    """A value as an environment variable says it."""
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value)
+    return str(value)
+
+
+def _set(value: Any) -> bool:
+    return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+def _as(kind: type[S], entry: Entry) -> S:
+    assert isinstance(entry.own, kind)
+    return entry.own

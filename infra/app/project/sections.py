@@ -1,0 +1,240 @@
+"""The sections of odradek.toml: what each may hold, and whose settings it becomes."""
+
+import importlib
+import shlex
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings
+
+from odradek.agents.harnesses import HARNESSES
+from odradek.infra.errors import NoSuchName
+from odradek.infra.runtime.addresses import root
+from odradek.infra.runtime.imports import parts
+from odradek.infra.runtime.settings import Checked
+from odradek.schemas.topics import NAME
+
+
+class Section(Checked):
+    """Keys of a section that the project itself reads."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class EngineSection(Section):
+    """`[engine]`: what answers the model calls."""
+
+    model: str = ""
+    """A folder or a Hugging Face name; or `tiny`: a model of 150,000 weights made on the spot."""
+    url: str = ""
+    """An engine that runs already, such as http://gpu-box:8000/v1; none is started then."""
+    vllm: str = ""
+    """Python of an environment that has vLLM, which serves the model then; else the small engine
+    does."""
+    vllm_flags: str = ""
+    """Handed to vLLM as they are, such as "--max-model-len 4096"."""
+    warm_up: str = ""
+    """`module:function` that returns conversations to teach `tiny` the form of the task."""
+    warm_up_steps: int = Field(default=40, ge=0)
+    """Supervised steps of 32 conversations."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return root(value) if value else value
+
+    @field_validator("vllm_flags")
+    @classmethod
+    def _words(cls, value: str) -> str:
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"cannot be split into words: {error}") from None
+        return value
+
+
+class AgentSection(Section):
+    """`[[agents]]`: a function, an A2A executor, a program or a coding agent."""
+
+    name: str
+    """Tasks ask for it by this name."""
+    run: str = ""
+    """`module:function` or `module:Executor`."""
+    command: str = ""
+    """A program, with `{task_file}` where it wants the task."""
+    harness: str = ""
+    """A coding agent: `claude-code`, `codex`, `opencode`, `qwen-code`, `pi` or `gemini-cli`."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """Host processes."""
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} cannot name an agent: use up to 63 letters, digits, - and _"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> "AgentSection":
+        if [bool(self.run), bool(self.command), bool(self.harness)].count(True) != 1:
+            raise ValueError("an agent has either `run`, `command` or `harness`")
+        if self.harness and self.harness not in HARNESSES:
+            raise ValueError(f"there is no harness {self.harness!r}: {', '.join(HARNESSES)}")
+        return self
+
+
+class RewardSection(Section):
+    """`[[rewards]]`: a function over conversations."""
+
+    component: str
+    """The reward component that it judges."""
+    run: str
+    """`module:function`."""
+
+    @field_validator("component")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} cannot name a component: use up to 63 letters, digits, - and _"
+            )
+        return value
+
+    @field_validator("run")
+    @classmethod
+    def _form(cls, value: str) -> str:
+        try:
+            parts(value)
+        except NoSuchName as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class EvaluationSection(Section):
+    """`[evaluation]`: tasks with `purpose: eval`, published again and again while it trains."""
+
+    tasks: str = ""
+    """A file of JSON lines; empty: no evaluation."""
+    every: int = Field(default=10, ge=1)
+    """Policy versions between two evaluations."""
+    component: str = ""
+    """The reward component that tells success; empty: the whole reward."""
+    success: float = 1.0
+    """From which value on an episode is a success."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a section may hold: keys of the project itself, and settings of a process."""
+
+    own: type[Section] | None = None
+    module: str = ""
+    name: str = ""
+    many: bool = False
+    """Written as `[[section]]`."""
+    withheld: frozenset[str] = frozenset()
+    """Settings that `odradek up` decides, so that the file cannot."""
+
+    def settings(self) -> type[BaseSettings] | None:
+        """The settings class of the process; imported when asked for."""
+        if not self.module:
+            return None
+        found: type[BaseSettings] = getattr(importlib.import_module(self.module), self.name)
+        return found
+
+    def own_keys(self) -> set[str]:
+        """Keys that the project itself reads."""
+        return set(self.own.model_fields) if self.own else set()
+
+    def process_keys(self) -> set[str]:
+        """Keys that become a process' settings."""
+        settings = self.settings()
+        return set(settings.model_fields) - self.withheld - self.own_keys() if settings else set()
+
+    def keys(self) -> set[str]:
+        """All keys."""
+        return self.own_keys() | self.process_keys()
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "kafka": Kind(module="odradek.infra.bus", name="BusSettings"),
+    "engine": Kind(
+        own=EngineSection,
+        module="odradek.trainer.engine.settings",
+        name="EngineSettings",
+        withheld=frozenset({"host", "port", "policy", "name"}),
+    ),
+    "proxy": Kind(
+        module="odradek.proxy.settings",
+        name="ProxySettings",
+        withheld=frozenset({"host", "engine_url", "policy"}),
+    ),
+    "agents": Kind(
+        own=AgentSection,
+        module="odradek.agents.settings",
+        name="AgentSettings",
+        many=True,
+        withheld=frozenset({"instance", "proxy_url", "policy"}),
+    ),
+    "rewards": Kind(own=RewardSection, many=True),
+    "dispatch": Kind(
+        module="odradek.agents.settings",
+        name="DispatchSettings",
+        withheld=frozenset({"instance", "trainer"}),
+    ),
+    "streams": Kind(
+        module="odradek.streams.settings",
+        name="StreamsSettings",
+        withheld=frozenset({"instance"}),
+    ),
+    "trainer": Kind(
+        module="odradek.trainer.settings",
+        name="TrainerSettings",
+        withheld=frozenset(
+            {
+                "model",
+                "engine_urls",
+                "batches_topic",
+                "replay_of",
+                "until_end",
+                "output_dir",
+                "policy",
+            }
+        ),
+    ),
+    "evaluation": Kind(own=EvaluationSection),
+}
+"""The sections, in the order in which `odradek config` prints them."""
+
+
+def variable(settings: type[BaseSettings], key: str) -> str:
+    """The environment variable of a setting."""
+    alias = settings.model_fields[key].validation_alias
+    if isinstance(alias, AliasChoices):
+        return next(str(choice) for choice in alias.choices if str(choice).isupper())
+    if isinstance(alias, str):
+        return alias
+    return f"{settings.model_config.get('env_prefix', '')}{key}".upper()
+
+
+def secret(settings: type[BaseModel], key: str) -> bool:
+    """Whether a setting must not be printed."""
+    return "SecretStr" in str(settings.model_fields[key].annotation)
+
+
+def plain(value: Any) -> Any:
+    """A setting's value with secrets masked."""
+    return "********" if isinstance(value, SecretStr) and value.get_secret_value() else value

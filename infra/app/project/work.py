@@ -1,0 +1,53 @@
+"""`.odradek/` of a project: what `odradek up` keeps there for itself and for other terminals."""
+
+import os
+import secrets
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from odradek.infra.app.project.processes import Places
+from odradek.infra.bus import BusSettings
+from odradek.infra.errors import ProjectError
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Raise ProjectError where the block cannot write or read there."""
+    try:
+        yield
+    except OSError as error:
+        raise ProjectError(
+            f"cannot use {error.filename or path}: {error.strerror}; a project runs in a folder "
+            "that its user can write"
+        ) from error
+
+
+def token_keys(work: Path) -> str:
+    """The signing keys: the environment's, else the project's own, made once."""
+    if told := os.environ.get("ODRADEK_TOKEN_KEYS"):
+        return told
+    path = work / "token-key"
+    with written(path):
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        return path.read_text(encoding="utf-8").strip()
+
+
+def write_environment(work: Path, bus: BusSettings, places: Places) -> None:
+    """`.odradek/env`: what another terminal sources to reach this run."""
+    told = {
+        "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
+        "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
+        "ODRADEK_PROXY_URL": places.proxy_url,
+        "ODRADEK_TOKEN_KEYS": places.token_keys,
+    }
+    if bus.topic_partitions:
+        told["ODRADEK_TOPIC_PARTITIONS"] = str(bus.topic_partitions)
+    path = work / "env"
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
+    with written(path):
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,67 @@
+"""Evaluation: tasks with `purpose: eval`, through the same bus as all others."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+
+from odradek.infra.app.session.follower import Watch
+from odradek.infra.app.session.stats import success_of
+from odradek.infra.bus import KafkaAppender
+from odradek.infra.client import fresh, publish_task
+from odradek.schemas.events import Task
+
+
+@dataclass(frozen=True)
+class Round:
+    """One evaluation."""
+
+    kind: str
+    """`greedy` or `sampled`."""
+    step: int
+    version: int
+    """In force when its tasks were published."""
+    success: float
+    episodes: int
+    at: float
+
+
+@dataclass
+class Evaluation:
+    """Publishes rounds of evaluation and reads their results from the tally.
+
+    Args:
+        appender: Where tasks go.
+        watch: Where results come from.
+        timeout_s: How long a round may take before it counts with what has come.
+    """
+
+    appender: KafkaAppender
+    watch: Watch
+    timeout_s: float = 120.0
+    rounds: list[Round] = field(default_factory=list)
+
+    async def run(self, kind: str, tasks: list[Task]) -> Round:
+        """One round: success over the episodes that count."""
+        chosen = [msgspec.structs.replace(task, purpose="eval") for task in fresh(tasks)]
+        tally = self.watch.tally
+        step, version = tally.last_step, tally.version
+        await asyncio.gather(*(publish_task(self.appender, task) for task in chosen))
+        wanted = {task.task_id for task in chosen}
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                while not wanted <= tally.closed:
+                    self.watch.changed.clear()
+                    await self.watch.changed.wait()
+        except TimeoutError:
+            pass
+        found = [p for p in tally.episodes if p.task_id in wanted and p.counts]
+        done = Round(kind, step, version, success_of(found), len(found), time.time())
+        self.rounds.append(done)
+        return done
+
+
+def sampled(tasks: list[Task], group_size: int) -> list[Task]:
+    """The same tasks, sampled as in training."""
+    return [msgspec.structs.replace(task, sampling={}, group_size=group_size) for task in tasks]

@@ -1,0 +1,113 @@
+"""Reading the topics into a tally, and how far each consumer group is behind."""
+
+import asyncio
+import logging
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from odradek.infra.app.session.stats import Tally
+from odradek.infra.bus import BusSettings, admin, consumer, partitions_of, record_of, running
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Batch, EpisodeHead, GroupsEvent, Step
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, STEPS
+
+WATCHED: Final = (EPISODES.name, BATCHES.name, STEPS.name, DLQ.name)
+LAGS_S: Final = 2.0
+
+log = logging.getLogger("odradek")
+
+
+class Watch:
+    """Follows a run from its topics' beginnings.
+
+    Args:
+        bus: Where Kafka is.
+        tally: What is counted into.
+        since: Offsets are taken from the beginning, or from the `end` there is now.
+    """
+
+    def __init__(self, bus: BusSettings, tally: Tally, *, since: str = "beginning") -> None:
+        self.tally = tally
+        self.lags: dict[str, int] = {}
+        self.changed = asyncio.Event()
+        """Set after every portion of records; whoever waits for it clears it."""
+        self._bus = bus
+        self._since = since
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with (
+            running(consumer(self._bus), self._bus) as reader,
+            running(admin(self._bus), self._bus) as client,
+        ):
+            partitions = [
+                partition
+                for name in WATCHED
+                for partition in await partitions_of(reader, self._bus.topic(name))
+            ]
+            reader.assign(partitions)
+            seek = reader.seek_to_end if self._since == "end" else reader.seek_to_beginning
+            await seek(*partitions)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(reader))
+                tasks.create_task(self._measure(client))
+
+    async def _read(self, reader: AIOKafkaConsumer) -> None:
+        while True:
+            found = await reader.getmany(timeout_ms=200)
+            for messages in found.values():
+                for message in messages:
+                    self._feed(message)
+            if found:
+                self.changed.set()
+
+    def _feed(self, message: object) -> None:
+        record = record_of(message, self._bus)
+        if record.topic == DLQ.name:
+            self.tally.letters[codec.header(record.headers, "dlq-reason") or "unknown"] += 1
+            return
+        try:
+            if record.topic == EPISODES.name:
+                head = codec.decode(record.value, GroupsEvent)
+                if isinstance(head, EpisodeHead):
+                    self.tally.episode(head, record.timestamp)
+            elif record.topic == BATCHES.name:
+                self.tally.batch(codec.decode(record.value, Batch))
+            else:
+                self.tally.step(codec.decode(record.value, Step), record.timestamp)
+        except InvalidRecord as error:
+            log.warning("%s@%d: %s", record.topic, record.offset, error.reason)
+
+    async def _measure(self, client: AIOKafkaAdminClient) -> None:
+        async with running(consumer(self._bus), self._bus) as reader:
+            while True:
+                try:
+                    self.lags = await lags(client, reader, self._bus)
+                except KafkaError as error:  # a rebalance or a moved coordinator: ask again
+                    log.debug("lags: %r", error)
+                await asyncio.sleep(LAGS_S)
+
+
+async def lags(
+    client: AIOKafkaAdminClient, reader: AIOKafkaConsumer, bus: BusSettings
+) -> dict[str, int]:
+    """Records between each group's committed position and the end, by group without prefix."""
+    prefix = bus.group("")
+    found = {}
+    for name, *_ in await client.list_consumer_groups():
+        if not name.startswith(prefix):
+            continue
+        committed = {
+            partition: at.offset
+            for partition, at in (await client.list_consumer_group_offsets(name)).items()
+            if at.offset >= 0
+        }
+        ends: dict[TopicPartition, int] = await reader.end_offsets(list(committed))
+        found[name.removeprefix(prefix)] = sum(
+            max(0, ends[partition] - offset) for partition, offset in committed.items()
+        )
+    return found

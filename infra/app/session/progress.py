@@ -1,0 +1,108 @@
+"""The live view of a run on a terminal; plain lines where there is none."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from odradek.infra.app.session.evaluation import Round
+from odradek.infra.app.session.follower import Watch
+from odradek.infra.app.session.session import Session
+from odradek.infra.app.supervisor import State
+
+REFRESH_S: Final = 0.5
+LINE_S: Final = 5.0
+
+
+class View:
+    """What a run looks like now.
+
+    Args:
+        session: What runs.
+        rounds: Evaluations so far.
+        goal: The step at which it ends, 0 for none.
+    """
+
+    def __init__(self, session: Session, rounds: list[Round], goal: int = 0) -> None:
+        self._session = session
+        self._rounds = rounds
+        self._goal = goal
+        self._began = time.time()
+        self.phase = ""
+
+    def figures(self) -> dict[str, str]:
+        """Names and values, in order."""
+        tally = self._session.tally
+        recent = tally.recent()
+        mean, most = tally.staleness()
+        greedy = [done for done in self._rounds if done.kind == "greedy"]
+        step = f"{tally.last_step}/{self._goal}" if self._goal else f"{tally.last_step}"
+        return {
+            "step": step,
+            "greedy": f"{greedy[-1].success:.2f} (v{greedy[-1].version})" if greedy else "-",
+            "success": f"{recent[0]:.2f}" if recent else "-",
+            "reward": f"{recent[1]:.2f}" if recent else "-",
+            "staleness": f"{mean:.1f} (max {most:.0f})",
+            "episodes": f"{len(tally.episodes)}, {tally.rate(time.time()):.1f}/s",
+            "batches": str(sum(tally.batches.values())),
+            "dead letters": str(sum(tally.letters.values())),
+            "time": f"{time.time() - self._began:.0f} s",
+        }
+
+    def behind(self) -> dict[str, int]:
+        """How far each reader is behind, the trainer among them."""
+        watch: Watch = self._session.watch
+        tally = watch.tally
+        waiting = max(0, sum(tally.batches.values()) - tally.position)
+        return dict(sorted({**watch.lags, "trainer (batches)": waiting}.items()))
+
+    def line(self) -> str:
+        """Everything in one line."""
+        parts = [f"{name} {value}" for name, value in self.figures().items()]
+        lags = " ".join(f"{name}={lag}" for name, lag in self.behind().items() if lag)
+        return f"{self.phase}: " + " · ".join(parts) + (f" · behind {lags}" if lags else "")
+
+    def render(self) -> RenderableType:
+        """Two small tables."""
+        left = Table.grid(padding=(0, 2))
+        for name, value in self.figures().items():
+            left.add_row(Text(name, style="dim"), value)
+        right = Table(box=None, header_style="dim", padding=(0, 1))
+        for title in ("process", "state", "restarts"):
+            right.add_column(title)
+        supervisor = self._session.supervisor
+        for name, state in supervisor.states.items():
+            style = "green" if state is State.READY else "yellow"
+            again = supervisor.restarts[name]
+            right.add_row(name, Text(state.value, style=style), str(again) if again else "")
+        lags = Table(box=None, header_style="dim", padding=(0, 1))
+        for title in ("consumer group", "behind"):
+            lags.add_column(title)
+        for name, lag in self.behind().items():
+            lags.add_row(name, str(lag))
+        whole = Table.grid(padding=(0, 4))
+        whole.add_row(left, right, lags)
+        return Group(Text(self.phase, style="bold"), whole)
+
+
+async def show(view: View, console: Console) -> None:
+    """Keep the view on the console until cancelled."""
+    if console.is_terminal:
+        with Live(
+            get_renderable=view.render, console=console, refresh_per_second=1 / REFRESH_S,
+            transient=False,
+        ):  # fmt: skip
+            await asyncio.Event().wait()
+    while True:
+        await asyncio.sleep(LINE_S)
+        console.print(view.line(), soft_wrap=True, highlight=False)
+
+
+def teller(console: Console) -> Callable[[str], None]:
+    """Says in a line what is being done."""
+    return lambda text: console.print(f"[dim]{text} …[/dim]", highlight=False)

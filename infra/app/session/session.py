@@ -1,0 +1,181 @@
+"""A project that runs: broker, model, topics, processes, and the tally of what happens."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from odradek.infra.app.local_kafka import LocalBroker
+from odradek.infra.app.project.processes import HOST, Places, grace_of, specs
+from odradek.infra.app.project.project import Project
+from odradek.infra.app.project.work import token_keys, write_environment, written
+from odradek.infra.app.session.follower import Watch
+from odradek.infra.app.session.stats import Tally
+from odradek.infra.app.supervisor import Supervisor
+from odradek.infra.bus import BusSettings, ensure_topics, rows
+from odradek.infra.errors import ProjectError
+
+Say = Callable[[str], None]
+"""Told in a few words what is being done."""
+TINY = "tiny"
+
+
+@dataclass
+class Session:
+    """What runs."""
+
+    project: Project
+    bus: BusSettings
+    places: Places
+    supervisor: Supervisor
+    watch: Watch
+
+    @property
+    def tally(self) -> Tally:
+        """What has happened so far."""
+        return self.watch.tally
+
+
+@asynccontextmanager
+async def running(
+    project: Project, say: Say, *, keep: bool = True, seed: int = 0
+) -> AsyncIterator[Session]:
+    """Everything that a project names, until the block ends; then nothing of it is left.
+
+    Args:
+        project: What to run.
+        say: Told what is going on while things start.
+        keep: Whether the data of a local broker outlives the block.
+        seed: Of a model made on the spot.
+
+    Raises:
+        ProjectError: The project cannot run as it is.
+        SupervisorError: A process refuses to start; its last line is in the message.
+        LocalKafkaError: The local broker does not start.
+    """
+    _refuse_unspeakable(project.folder)
+    with written(project.work):
+        project.work.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        model = asyncio.create_task(_model(project, say, seed))
+        stack.push_async_callback(_settle, model)
+        bus = await _bus(project, say, stack, keep=keep)
+        await ensure_topics(bus, rows(agent.name for agent, _ in project.agents))
+        say("making the model")
+        places = Places(
+            bootstrap_servers=bus.bootstrap_servers,
+            token_keys=token_keys(project.work),
+            proxy_port=_proxy_port(project),
+            engine_port=free_port(),
+            model=await model,
+        )
+        write_environment(project.work, bus, places)
+        say("starting the processes")
+        with written(project.work):
+            supervisor = Supervisor(
+                specs(project, places), project.work / "logs", grace_s=grace_of(project)
+            )
+        await stack.enter_async_context(supervisor)
+        await supervisor.ready()
+        tally = Tally(component=project.evaluation.component, success=project.evaluation.success)
+        watch = Watch(bus, tally, since="beginning")
+        reading = asyncio.create_task(watch.run())
+        stack.push_async_callback(_settle, reading)
+        yield Session(project, bus, places, supervisor, watch)
+
+
+def _refuse_unspeakable(folder: Path) -> None:
+    """Raise ProjectError for a folder that no text can name: the model's libraries want text."""
+    name = os.fsencode(folder).decode(errors="backslashreplace")
+    try:
+        os.fsencode(folder).decode()
+    except UnicodeDecodeError:
+        raise ProjectError(f"the name of {name} is not in UTF-8: rename the folder") from None
+
+
+async def guard(session: Session, work: asyncio.Task[None]) -> None:
+    """Wait for `work`; raise at once if a process can no longer be kept running."""
+    keeping = asyncio.create_task(session.supervisor.wait())
+    try:
+        await asyncio.wait({work, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            keeping.result()
+        await work
+    finally:
+        for task in (work, keeping):
+            await _settle(task)
+
+
+async def _settle(task: "asyncio.Task[object]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+async def _bus(project: Project, say: Say, stack: AsyncExitStack, *, keep: bool) -> BusSettings:
+    told = project.environment("kafka")
+    named = os.environ.get("ODRADEK_KAFKA_BOOTSTRAP_SERVERS") or told.get(
+        "ODRADEK_KAFKA_BOOTSTRAP_SERVERS"
+    )
+    if not named:
+        say("starting Kafka")
+        broker = await stack.enter_async_context(
+            LocalBroker(project.work / "kafka" if keep else None)
+        )
+        named = broker.bootstrap_servers
+    values = {value.key: value.value for value in project.entries["kafka"][0].values}
+    return BusSettings(**{**values, "bootstrap_servers": named})
+
+
+async def _model(project: Project, say: Say, seed: int) -> str:
+    """The model to begin with: a name, a folder, or one made now."""
+    engine = project.engine
+    if engine.model != TINY:
+        if not engine.model and (not engine.url or "trainer" in project.written):
+            raise ProjectError(
+                f"{project.path}: engine.model is missing: name a folder, a Hugging Face model, "
+                "or 'tiny' for one made on the spot"
+            )
+        return engine.model
+    folder = project.work / "models" / f"tiny-{seed}"
+    if (folder / "tiny.json").exists():
+        return str(folder)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "odradek.infra.app.session.warm_up",
+        engine.warm_up, str(folder), str(engine.warm_up_steps), str(seed),
+        cwd=project.folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        _, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        last = errors.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ProjectError(f"the tiny model could not be made: {last}")
+    say("the model is made")
+    return str(folder)
+
+
+def _proxy_port(project: Project) -> int:
+    given = next(v for v in project.entries["proxy"][0].values if v.key == "port")
+    return free_port() if given.origin == "default" or not given.value else int(given.value)
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,22 @@
+"""Keeping the processes of a project running."""
+
+from odradek.infra.app.supervisor.child import State
+from odradek.infra.app.supervisor.errors import (
+    ProcessNotReady,
+    ProcessRefused,
+    SupervisorError,
+    UnknownProcess,
+)
+from odradek.infra.app.supervisor.spec import Backoff, Spec
+from odradek.infra.app.supervisor.supervisor import Supervisor
+
+__all__ = [
+    "Backoff",
+    "ProcessNotReady",
+    "ProcessRefused",
+    "Spec",
+    "State",
+    "Supervisor",
+    "SupervisorError",
+    "UnknownProcess",
+]

@@ -1,6 +1,0 @@
-"""A project: odradek.toml, and what it makes of the processes."""
-
-from odradek.infra.project.load import FILE, load
-from odradek.infra.project.project import Entry, Project, Value
-
-__all__ = ["FILE", "Entry", "Project", "Value", "load"]

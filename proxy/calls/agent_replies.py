@@ -1,0 +1,88 @@
+"""What an engine's answer, or an error of ours, is for the log and for the agent."""
+
+from typing import Final
+
+from aiohttp import web
+
+from odradek.proxy.calls.retries import Answer, Result
+from odradek.proxy.dialects import cache_salt
+from odradek.proxy.dialects.dialect import Ask, Dialect
+from odradek.proxy.dialects.tools import hosted
+from odradek.proxy.episodes.episode import Story
+from odradek.proxy.errors import EngineError, ProxyError
+from odradek.proxy.wire import reply, shapes
+from odradek.proxy.wire.body import NULL, UNREADABLE, error_of, wrong
+from odradek.proxy.wire.choices import numbered
+from odradek.schemas.errors import InvalidRecord
+
+JSON: Final = {"Content-Type": "application/json"}
+BROKEN: Final = 502
+"""The status of an answer that the engine called good and that is none."""
+FINAL: Final = {"x-should-retry": "false"}
+"""What the SDKs of OpenAI and Anthropic obey, who else repeat each 409 and 429."""
+
+
+def headers(engines: dict[str, str], ask: Ask) -> dict[str, str]:
+    """An answer's headers: the engine's, and what of the request it did not get."""
+    if ask.content_type and engines.get("Content-Type", "").startswith("text/event-stream"):
+        engines = engines | {"Content-Type": ask.content_type}
+    return engines | hosted.headers(ask.dropped) if ask.dropped else engines
+
+
+def taken(
+    status: int, headers: dict[str, str], body: bytes, ask: Ask
+) -> tuple[list[reply.Captured], Answer]:
+    """An answer in one piece: choice by choice for the log, and as its agent gets it."""
+    dialect = ask.dialect
+    if not 200 <= status < 300:
+        found = [reply.Captured(error=error_of(body, status))]
+        # What sends its caller elsewhere is no answer to an agent either.
+        status = status if status >= 400 else BROKEN
+        told = dialect.refusal(cache_salt.hidden(body), status)
+        return found, Answer(status=status, headers=headers | JSON, chunks=(told,))
+    words = True
+    try:
+        regular = numbered(shapes.whole(body, dialect.read, ask.digest), ask.choices)
+        found = reply.choices(regular)
+        # A field that only a dialect reads may be what cannot be read.
+        told = b"" if found[0].error else dialect.reply(regular.data, ask)
+    except (InvalidRecord, *UNREADABLE) as error:
+        found = [reply.unreadable(error)]
+    else:
+        if not found[0].error:
+            # Clients read what calls itself something else as text.
+            if not headers.get("Content-Type", "").startswith("application/json"):
+                headers = headers | JSON
+            return found, Answer(status=status, headers=headers, chunks=(told,))
+        words = regular.body.error != NULL or not regular.body.choices
+    told = (
+        dialect.refusal(cache_salt.hidden(body), BROKEN)
+        if cache_salt.FIELD in body or (words and wrong(body))
+        else dialect.error(EngineError(found[0].error))
+    )
+    again = {"Retry-After": "1"}
+    return found, Answer(status=BROKEN, headers=headers | JSON | again, chunks=(told,))
+
+
+def remember(story: Story, result: Result) -> None:
+    """Note a reply that the log has, where its dialect can refer back to it."""
+    first = result.drafts[0]
+    if first.ask.origin is not None and not result.error:
+        first.ask.origin.remember(story.memory, first.ask, first.captured)
+
+
+def error_answer(error: ProxyError, dialect: Dialect) -> Answer:
+    """An error as an answer, with Retry-After where trying again may help."""
+    again = {"Retry-After": str(error.retry_after_s)} if error.retriable else FINAL
+    return Answer(status=error.status, headers=JSON | again, chunks=(dialect.error(error),))
+
+
+def of_http(error: web.HTTPException) -> ProxyError:
+    """What aiohttp itself refuses, as an error of ours."""
+
+    class Http(ProxyError):
+        status = error.status
+        kind = "invalid_request_error"
+        code = "bad_request"
+
+    return Http(error.reason)

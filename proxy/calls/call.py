@@ -1,0 +1,169 @@
+"""A call in flight: whose it is, how long it may take, and who waits for its reply."""
+
+import asyncio
+import re
+import time
+from typing import Final
+
+from aiohttp import web
+
+from odradek.proxy.auth import Permit
+from odradek.proxy.calls import retries
+from odradek.proxy.calls.keepalive import Line
+from odradek.proxy.calls.retries import Result
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.engines.client import Attempt
+from odradek.proxy.engines.versions import Sent
+from odradek.proxy.episodes.episode import Story
+from odradek.proxy.episodes.prefix_reuse import Standing
+from odradek.proxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    EngineError,
+    EngineSlow,
+    EpisodeSealed,
+    ProxyError,
+)
+from odradek.schemas.events import Timing
+
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+SEALED: Final = "sealed while in flight"
+LEFT: Final = "the client left"
+
+
+class Call:
+    """A call in flight."""
+
+    def __init__(self, client: web.Request, ask: Ask, story: Story, permit: Permit) -> None:
+        self.client = client
+        self.ask = ask
+        self.story = story
+        self.permit = permit
+        self.headers = client.headers
+        self.retries = retries.count(client)
+        self.supersedes: tuple[str, ...] = ()
+        self.follows = False
+        """It waits for another call's reply."""
+        self.ended_by = ""
+        self.gone_since: float | None = None
+        self.started_at = time.time()
+        self.begun = time.perf_counter()
+        self.ttft_ms: float | None = None
+        self.limit: asyncio.Timeout | None = None
+        """Of the engine's part, once that begins."""
+        self.asked_at: float | None = None
+        """When its first engine was asked (`perf_counter`)."""
+        self.attempt = Attempt()
+        self.attempts = 1
+        """Engines that were asked for it, one after the other."""
+        self.engine = ""
+        """The engine whose answer is there; "" while there is none."""
+        self.tried: set[str] = set()
+        """Engines that gave it no good reply."""
+        self.line: Line | None = None
+        """The agent's side of it, if it streams."""
+        self.doubt = ""
+        """Why nothing that its engine samples can be trained on."""
+        self.sent: Sent | None = None
+        """What was known of the engine that answers it, once one does."""
+        self.traceparent: str | None = None
+        self.body = ask.body
+        """What goes to the engine."""
+        self.standing: Standing | None = None
+        """How its prompt came about, where prompts carry ids on."""
+        self._waiter: asyncio.Future[Result] | None = None
+
+    @property
+    def path(self) -> str:
+        """The engine's route for it."""
+        return self.ask.dialect.path
+
+    def had(self) -> bool:
+        """Whether an engine has this call: no other one will be asked for want of an answer."""
+        return bool(self.engine) or self.attempt.taken()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for this call's reply."""
+        return retries.gone(self.client)
+
+    @property
+    def joined(self) -> bool:
+        """Whether a retry waits for this call's reply."""
+        return self._waiter is not None
+
+    def join(self, other: "Call") -> "asyncio.Future[Result]":
+        """Hand this call's reply to a retry of its client."""
+        # The retry before this one has left, too: it would wait for ever, and its episode's seal.
+        self.fail(EngineSlow("a later try took this one's place"))
+        self.client = other.client
+        self.retries = other.retries
+        self.gone_since = None
+        other.follows = True
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
+    def resolve(self, result: Result) -> None:
+        """The reply is there."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """No reply will come."""
+        if self._waiter is not None and not self._waiter.done():
+            told = error if isinstance(error, ProxyError) else EngineSlow("the call was given up")
+            self._waiter.set_exception(told)
+
+    def stop(self, why: str, *, in_s: float) -> None:
+        """Give the engine that many seconds more."""
+        self.ended_by = self.ended_by or why
+        at = asyncio.get_running_loop().time() + in_s
+        if self.limit is None:
+            return  # the engine's part, once it begins, ends at once
+        try:
+            self.limit.reschedule(min(at, self.limit.when() or at))
+        except RuntimeError:
+            return  # it is over already
+
+    def timing(self) -> Timing:
+        """How long it took, as the log has it."""
+        ttft_ms = None if self.ttft_ms is None else round(self.ttft_ms, 3)
+        return Timing(
+            started_at=round(self.started_at, 3), ttft_ms=ttft_ms, total_ms=round(self.ms(), 3)
+        )
+
+    def ms(self) -> float:
+        """Milliseconds since it began."""
+        return (time.perf_counter() - self.begun) * 1000
+
+
+def told(raised: Exception, call: Call) -> ProxyError:
+    """What went wrong between us and the engine, for the agent."""
+    if not isinstance(raised, TimeoutError):
+        return raised if isinstance(raised, ProxyError) else EngineError(str(raised))
+    if call.ended_by == SEALED:
+        return EpisodeSealed("the episode was sealed while this call was in flight")
+    return EngineSlow("the engine gave no answer within the call's deadline")
+
+
+def why(error: ProxyError, call: Call) -> str:
+    """The same for the turn, where our own reason for ending the call comes first."""
+    return call.ended_by or f"{error.code}: {error}"[:500]
+
+
+def parent(client: web.Request, permit: Permit) -> str | None:
+    """The trace of the agent's call: its header's (W3C Trace Context), or the run's."""
+    said = client.headers.get("traceparent")
+    return said if said is not None and TRACEPARENT.fullmatch(said) else permit.trace or None
+
+
+async def body_of(client: web.Request) -> bytes:
+    """A request's body, unpacked. Raises BadRequest or BodyTooLarge."""
+    try:
+        return await client.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise BodyTooLarge("the request's body is beyond the limit") from None
+    except web.HTTPException as error:
+        raise BadRequest(error.reason) from None
+    except web.RequestPayloadError:
+        raise BadRequest("the request's body is not what its headers say") from None

@@ -1,0 +1,115 @@
+"""The commit of a reply: its turns in the log, before its agent may see its end."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from odradek.infra.runtime import metrics
+from odradek.proxy.calls import agent_replies, retries
+from odradek.proxy.calls.call import Call
+from odradek.proxy.calls.retries import Result
+from odradek.proxy.errors import LogRefused, TurnTooLarge
+from odradek.proxy.log.writer import Draft, Recorder
+from odradek.schemas.events import Opened, Outcome, Sealed
+
+log = logging.getLogger("odradek.proxy")
+AGAIN_S: Final = 0.1
+
+
+def unseen() -> bool:
+    """Of a reply whose agent has seen nothing: it can be told to come again."""
+    return False
+
+
+class Commit:
+    """Writes what replies become.
+
+    Args:
+        recorder: Writes turns.
+        required: Whether a reply is withheld whose turn the log does not take.
+    """
+
+    def __init__(self, recorder: Recorder, *, required: bool) -> None:
+        self.lost = 0
+        """Turns served although the log did not take them."""
+        self._recorder = recorder
+        self._required = required
+
+    async def record(
+        self, call: Call, result: Result, *, limit_s: float, begun: Callable[[], bool] = unseen
+    ) -> None:
+        """When this returns, the agent may see the end. Raises LogRefused or TurnTooLarge.
+
+        Args:
+            call: Whose reply it is.
+            result: The reply.
+            limit_s: How long the call may take in all.
+            begun: Whether its agent has seen a part of it.
+        """
+        for draft in result.drafts:
+            write = self._write(call, draft, limit_s=limit_s, begun=begun)
+            await self._durable(call, result, write)
+        if call.permit.unattributed:
+            await self._durable(call, result, self._close(call, result))
+        agent_replies.remember(call.story, result)
+        if result.error:
+            call.story.begun[call.ask.digest] -= 1
+        for draft in result.drafts:
+            used = draft.captured.usage
+            call.story.tokens += used.prompt_tokens + used.completion_tokens
+
+    async def _durable(self, call: Call, result: Result, write: Awaitable[object]) -> None:
+        story = call.story
+        try:
+            await write
+        except (LogRefused, TurnTooLarge) as error:
+            if self._required:
+                if isinstance(error, LogRefused):
+                    retries.keep(story, result)
+                raise
+            # Served all the same: the number is used up, so readers see a gap, and the seal says
+            # that the episode is incomplete.
+            story.unsure.clear()
+            story.lost += 1
+            self.lost += 1
+            metrics.moved(metrics.CAPTURE_GAPS, where="proxy")
+            log.warning("a turn of episode %s is not in the log", story.episode_id)
+
+    async def _write(
+        self, call: Call, draft: Draft, *, limit_s: float, begun: Callable[[], bool]
+    ) -> None:
+        """Write the turn; patiently, that is as long as the call may last, once a stream has begun.
+
+        Its agent cannot be told to come again: SDKs repeat a refused request, and give up on an
+        error within a stream.
+        """
+        while True:
+            try:
+                return await self._recorder.ensure(call.story, draft)
+            except LogRefused:
+                patient = self._required and begun() and call.ms() < 1000 * limit_s
+                if not patient or call.gone or call.ended_by:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+
+    async def open(self, call: Call) -> None:
+        """Begin the episode of a call that has none. Raises LogRefused."""
+        name = call.story.episode_id
+        await self._recorder.opened(
+            Opened(
+                episode_id=name,
+                task_id=name,
+                agent=call.permit.agent or "unattributed",
+                sample=0,
+                group_size=1,
+                unattributed=True,
+            )
+        )
+
+    async def _close(self, call: Call, result: Result) -> None:
+        outcome = Outcome.UPSTREAM_FAILED if result.error else Outcome.COMPLETED
+        sealed = Sealed(
+            episode_id=call.story.episode_id, writer=self._recorder.writer, outcome=outcome
+        )
+        await self._recorder.sealed(call.story, sealed)

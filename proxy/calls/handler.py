@@ -1,0 +1,398 @@
+"""One model call: to the engine, into the log, and only then its end to the agent."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+from msgspec import Struct
+
+from odradek.infra.runtime import metrics, telemetry
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.proxy.auth import Permit
+from odradek.proxy.calls import agent_replies, retries
+from odradek.proxy.calls.call import Call, body_of, parent, told, why
+from odradek.proxy.calls.commit import Commit, unseen
+from odradek.proxy.calls.engine_request import Asking, Heard
+from odradek.proxy.calls.keepalive import SILENCE_S, Line, always
+from odradek.proxy.calls.render import Bridging
+from odradek.proxy.calls.retries import Answer, Result
+from odradek.proxy.calls.side_calls import Aside
+from odradek.proxy.calls.stream import Relay
+from odradek.proxy.calls.token_count import Counts
+from odradek.proxy.dialects import cache_salt
+from odradek.proxy.dialects.dialect import Ask, Dialect, Terms
+from odradek.proxy.dialects.model_routes import routes
+from odradek.proxy.engines.pool import Pool
+from odradek.proxy.episodes.registry import Stories
+from odradek.proxy.errors import (
+    BudgetSpent,
+    EngineError,
+    EngineSlow,
+    LogRefused,
+    ProxyError,
+    TooManyStreams,
+    TurnTooLarge,
+    answered,
+)
+from odradek.proxy.log.writer import Draft, Recorder
+from odradek.proxy.settings import ProxySettings
+from odradek.proxy.wire import reply
+
+UNDER_WAY: Final = 256
+"""Replies on their way into the log at once. Where thousands of agents wait for one engine, their
+replies come together: were all of them read in one go, no acknowledgement would be, and the log's
+time-outs would pass although it takes turns."""
+
+
+class Engines(Struct):
+    """Engines that calls go to, and who asks them."""
+
+    asking: Asking
+    counts: Counts
+
+
+class Calls:
+    """Serves model calls."""
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        engine: Pool,
+        recorder: Recorder,
+        stories: Stories,
+        clock: Callable[[], float],
+        others: Mapping[str, Pool],
+    ) -> None:
+        self.silence_s = SILENCE_S
+        """After how long without a byte the agent of a stream gets a sign of life."""
+        self.failed: Counter[str] = Counter()
+        """Calls that no engine answered well, by the error's code."""
+        self.aside = Aside(
+            header=settings.side_call_header, without_tools=settings.side_calls_without_tools
+        )
+        self._settings = settings
+        self._limits = settings.limits()
+        self._own = self._engines(engine)
+        self._routes = routes(settings.models, settings.policy)
+        self._others = {
+            route: self._engines(others[name], salted=False)
+            for name, route in self._routes.items()
+            if route.engine
+        }
+        """The engines of names that are mapped to others than the policy's own."""
+        self._places = asyncio.Semaphore(UNDER_WAY)
+        self._recorder = recorder
+        self._commit = Commit(recorder, required=settings.durability == "required")
+        self._stories = stories
+        self._clock = clock
+        self._bridging = Bridging(engine) if settings.continuation == "bridge" else None
+
+    def _engines(self, pool: Pool, *, salted: bool = True) -> "Engines":
+        known = self._settings
+        counts = Counts(pool, deadline_s=known.call_s, at_once=known.calls_per_episode)
+        return Engines(Asking(pool, known.training(), salted=salted), counts)
+
+    @property
+    def lost(self) -> int:
+        """Turns served although the log did not take them."""
+        return self._commit.lost
+
+    async def complete(
+        self, client: web.Request, permit: Permit, dialect: Dialect
+    ) -> web.StreamResponse:
+        """Answer a model call. Raises ProxyError."""
+        if self._settings.durability == "required":
+            await self._recorder.admit(self._stories.get(permit.episode_id))
+        ask = dialect.ask(await body_of(client), self._terms(permit))
+        story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
+        call = Call(client, ask, story, permit)
+        story.enter(call, self._settings.calls_per_episode)
+        try:
+            with telemetry.span(
+                "proxy.turn",
+                parent=parent(client, permit),
+                episode_id=permit.episode_id,
+            ) as call.traceparent:
+                return await self._serve(call)
+        except BaseException as error:  # cancelled as well: a retry may wait for this reply
+            call.fail(error)
+            raise
+        finally:
+            # For a retry that joined when its reply had gone: it is to ask again.
+            call.fail(EngineSlow("the call was over"))
+            # A reply in one piece is written after we return: die when it is under way.
+            crash_point("turn_released", in_s=0.001)
+            story.leave(call, self._clock())
+            if permit.unattributed:
+                self._stories.drop(story)
+
+    def _afford(self, call: Call) -> None:
+        """Hold a call against what its episode may use, by the settings and by its token."""
+        story, permit, known = call.story, call.permit, self._settings
+        calls = self._max_calls(permit)
+        tokens = min(known.max_episode_tokens, permit.max_tokens or known.max_episode_tokens)
+        if story.asked >= calls:
+            raise BudgetSpent(f"the episode has made its {calls} calls")
+        if story.tokens >= tokens:
+            raise BudgetSpent(f"the episode has used its {tokens} tokens")
+        if call.ask.stream:
+            same = (one for one in story.calls if one.ask.stream and one is not call)
+            others = sum(one.permit.holder == permit.holder for one in same)
+            if others >= known.streams_per_token:
+                raise TooManyStreams(f"the token has {others} streams open already")
+        story.asked += 1
+
+    def _max_calls(self, permit: Permit) -> int:
+        most = self._settings.max_episode_calls
+        return min(most, permit.max_calls or most)
+
+    def _terms(self, permit: Permit) -> Terms:
+        return Terms(
+            sampling=permit.sampling,
+            training=self._own.asking.training,
+            trainings={route: of.asking.training for route, of in self._others.items()},
+            model=permit.model,
+            limits=self._limits,
+            memory=self._stories.memory(permit.episode_id),
+            hosted=self._settings.hosted_tools,
+            routes=self._routes,
+        )
+
+    async def count(self, client: web.Request, permit: Permit, dialect: Dialect) -> int:
+        """How many tokens a request's prompt has. Raises ProxyError."""
+        ask = dialect.ask(await body_of(client), self._terms(permit))
+        story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
+        try:
+            return await self._of(ask).counts.count(story, ask, self._max_calls(permit))
+        finally:
+            if permit.unattributed:
+                self._stories.drop(story)
+
+    async def _serve(self, call: Call) -> web.StreamResponse:
+        if not call.ask.stream:
+            return await self._served(call)
+        line = call.line = Line(call, silence_s=self.silence_s)
+        line.headers = agent_replies.headers(line.headers, call.ask)
+        line.watch(line.overdue)
+        try:
+            return await self._served(call)
+        except ProxyError as error:
+            if not line.begun:
+                raise
+            call.fail(error)
+            return await line.end(call.ask.dialect.stream(call.ask).fail(error))
+        finally:
+            line.stop()
+
+    async def _served(self, call: Call) -> web.StreamResponse:
+        if call.retries and (result := await self._again(call)) is not None:
+            return await self._release(call, result)
+        self._afford(call)
+        call.story.begin(call.ask.digest)
+        call.supersedes = retries.superseded(call.story, call.ask.digest)
+        if call.permit.unattributed:
+            await self._commit.open(call)
+        self.aside.saw(call)
+        if self._bridging is not None and self._of(call.ask) is self._own:
+            await self._bridging.prepare(call)
+        return await (self._whole(call) if call.line is None else self._stream(call, call.line))
+
+    async def _again(self, call: Call) -> Result | None:
+        """The reply that a retry's client did not wait for, if there is one."""
+        story = call.story
+        for other in story.calls:
+            same = other is not call and other.ask.digest == call.ask.digest
+            if same and other.gone and not other.follows:
+                if call.line is not None:
+                    call.line.watch(always)
+                return await self._redeem(call, await other.join(call))
+        result = retries.take(story, call.ask.digest)
+        return None if result is None else await self._redeem(call, result)
+
+    async def _redeem(self, call: Call, result: Result) -> Result:
+        """Make sure that the log has this reply as one that was released."""
+        story = call.story
+        try:
+            for draft in result.drafts:
+                if not draft.cut and draft.turn_id:
+                    await self._recorder.ensure(story, draft)
+                    continue
+                # The log has this reply as cut, or not at all. Now that it is released it is
+                # written again, and the cut one stays as superseded.
+                draft.supersedes, draft.turn_id = draft.turn_id or draft.supersedes, ""
+                draft.cut, draft.retries = False, call.retries
+                await self._recorder.turn(story, draft)
+            agent_replies.remember(story, result)
+        except LogRefused:
+            retries.keep(story, result)
+            raise
+        return result
+
+    async def _whole(self, call: Call) -> web.StreamResponse:
+        while True:
+            heard = await self._hear(call)
+            if self._of(call.ask).asking.again(call, heard.fault):
+                continue
+            if heard.raised is not None:
+                return await self._failed(call, self._told(call, heard.raised), heard.status)
+            async with self._places:
+                captured, answer = agent_replies.taken(
+                    heard.status, heard.headers, heard.body, call.ask
+                )
+                if captured[0].error and heard.good:
+                    error = EngineError(captured[0].error)
+                    if self._of(call.ask).asking.again(call, error):
+                        continue
+                    self._told(call, error)
+                return await self._answered(call, heard.status, captured, answer)
+
+    async def _stream(self, call: Call, line: Line) -> web.StreamResponse:
+        line.watch(call.had)
+        while True:
+            relay = Relay(call, line)
+            heard = await self._hear(call, relay)
+            raised = heard.raised or (
+                EngineError(cache_salt.unsaid(relay.error)) if relay.error else None
+            )
+            # Signs of life are no part of a reply, so another engine may still give it.
+            if relay.begun or not self._of(call.ask).asking.again(call, raised or heard.fault):
+                break
+        line.watch(always)
+        if raised is None and not heard.good:
+            async with self._places:
+                captured, answer = agent_replies.taken(
+                    heard.status, heard.headers, heard.body, call.ask
+                )
+                return await self._answered(call, heard.status, captured, answer)
+        error = None if raised is None else self._told(call, raised)
+        if error is not None and not relay.error:
+            relay.broke(error)
+        if error is not None and not line.begun:
+            answer = agent_replies.error_answer(error, call.ask.dialect)
+        else:
+            answer = relay.answer(heard.status)
+        result = Result(drafts=self._drafts(call, relay.captured(), heard.status), answer=answer)
+        try:
+            async with self._places:
+                await self._record(call, result)
+        except (LogRefused, TurnTooLarge) as refused:
+            if not line.begun:
+                raise
+            call.fail(refused)
+            return await line.end(relay.fail(refused))
+        if call.joined or not line.begun:
+            return await self._release(call, result)
+        # The turn is acknowledged: the end may go out. If we die between these two lines, the
+        # agent has seen no finish reason and repeats the call, with another writer.
+        response = await line.end(relay.rest)
+        if call.joined or call.gone:
+            await self._release(call, result)
+        return response
+
+    async def _hear(self, call: Call, relay: Relay | None = None) -> Heard:
+        """What an engine answers; a stream, or what is to be one, goes through the relay."""
+        heard = Heard()
+        try:
+            async with self._limited(call), await self._of(call.ask).asking.ask(call) as upstream:
+                heard.status = upstream.status
+                heard.headers = agent_replies.headers(upstream.headers, call.ask)
+                if relay is not None and heard.good:
+                    await relay.take(upstream, heard.headers)
+                else:
+                    heard.body = await upstream.read()
+        except (EngineError, TimeoutError) as raised:
+            heard.raised = raised
+        return heard
+
+    async def _answered(
+        self, call: Call, status: int, captured: list[reply.Captured], answer: Answer
+    ) -> web.StreamResponse:
+        """The engine answered in one piece."""
+        result = Result(drafts=self._drafts(call, captured, status), answer=answer)
+        await self._record(call, result)
+        return await self._release(call, result)
+
+    async def _failed(self, call: Call, error: ProxyError, status: int) -> web.StreamResponse:
+        """The engine gave no answer: a turn with the error, and an error for the agent."""
+        captured = [reply.Captured(error=why(error, call))]
+        async with self._places:
+            answer = agent_replies.error_answer(error, call.ask.dialect)
+            return await self._answered(call, status, captured, answer)
+
+    async def _record(self, call: Call, result: Result) -> None:
+        begun = call.line.has_begun if call.line is not None else unseen
+        await self._commit.record(call, result, limit_s=self._limit_s(call), begun=begun)
+
+    def _told(self, call: Call, raised: Exception) -> ProxyError:
+        """What went wrong at the engine, counted."""
+        error = told(raised, call)
+        self.failed[error.code] += 1
+        metrics.moved(metrics.FAILED, code=error.code)
+        return error
+
+    def _of(self, ask: Ask) -> "Engines":
+        """The engines that its model's name stands for."""
+        route = ask.route
+        return self._others[route] if route is not None and route.engine else self._own
+
+    def _limited(self, call: Call) -> asyncio.Timeout:
+        """The engines' time, of which another engine has what the first one left."""
+        now = time.perf_counter()
+        call.asked_at = call.asked_at or now
+        left = call.asked_at + self._limit_s(call) - now
+        call.limit = asyncio.timeout(0 if call.ended_by else left)
+        return call.limit
+
+    def _limit_s(self, call: Call) -> float:
+        return min(call.permit.call_s or self._settings.call_s, self._settings.call_s)
+
+    def _drafts(self, call: Call, captured: list[reply.Captured], status: int) -> tuple[Draft, ...]:
+        """A turn for each choice of the reply."""
+        aside, toolless = self.aside.why(call), self.aside.toolless(call)
+        sent = call.sent
+        if sent is not None:
+            sent.heard(one.versions for one in captured)
+        for one in captured:
+            one.untrainable = one.untrainable or call.doubt
+        timing = call.timing()
+        cut = call.gone
+        return tuple(
+            Draft(
+                ask=call.ask.of(one.choice),
+                captured=one,
+                status=status,
+                agent=call.permit.agent,
+                timing=timing,
+                retries=call.retries,
+                cut=cut,
+                supersedes=call.supersedes[place] if place < len(call.supersedes) else "",
+                aside=aside,
+                toolless=toolless,
+                inferred=sent.inferred if sent else None,
+                salt=sent.salt if sent else None,
+                traceparent=call.traceparent,
+                standing=call.standing,
+            )
+            for place, one in enumerate(captured)
+        )
+
+    async def _release(self, call: Call, result: Result) -> web.StreamResponse:
+        """Hand the reply to the client, to its retry, or keep it for one."""
+        if call.joined:
+            call.resolve(result)
+            return web.Response(status=499)
+        if call.gone:
+            retries.keep(call.story, result)
+            return web.Response(status=499)
+        answer, line = result.answer, call.line
+        told = b"".join(answer.chunks)
+        if line is None or not line.begun:
+            return web.Response(status=answer.status, headers=answer.headers, body=told)
+        if not answer.streamed:  # an error, for which it is too late to have a status
+            told = call.ask.dialect.stream(call.ask).fail(
+                answered(answer.status, cache_salt.unsaid(result.error))
+            )
+        return await line.end(told)

@@ -1,0 +1,152 @@
+"""Makes a call's prompt from its episode's ids, with the engine's own template: `bridge`.
+
+The proxy has no tokenizer. It asks the engine (vLLM's `/v1/chat/completions/render`) for three
+renderings of the conversation, and sends the ids with the chat request itself, where vLLM takes
+them in place of its own rendering (`kv_transfer_params.prompt_token_ids`). So tool calls, reasoning
+and streams are the engine's as ever. A call whose prompt cannot be made so goes out as it came.
+"""
+
+import asyncio
+import hashlib
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy.calls.call import Call
+from odradek.proxy.engines.pool import Pool
+from odradek.proxy.episodes.prefix_reuse import Reason, Renderings, Standing, bridge, rendered
+from odradek.proxy.errors import EngineError
+from odradek.proxy.wire import media
+from odradek.proxy.wire.body import UNREADABLE
+from odradek.schemas.arrays import pack_ids, unpack_ids
+from odradek.schemas.errors import InvalidRecord
+
+CHAT: Final = "/v1/chat/completions"
+RENDER: Final = "/v1/chat/completions/render"
+RENDER_S: Final = 5.0
+"""How long the renderings may take: they need no GPU."""
+SHAPE: Final = (
+    "model", "tools", "functions", "chat_template_kwargs", "documents", "reasoning_effort",
+    "add_special_tokens", "response_format",
+)  # fmt: skip
+"""Fields that a template reads beside the messages."""
+UNASKED: Final = (
+    "stream", "stream_options", "logprobs", "top_logprobs", "return_token_ids",
+    "return_weight_versions", "n",
+)  # fmt: skip
+"""Fields that no rendering needs."""
+FALSE: Final = Raw(b"false")
+TRUE: Final = Raw(b"true")
+NONE: Final = Raw(b'"none"')
+LIMITS: Final = ("max_completion_tokens", "max_tokens")
+
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Rendered(Struct):
+    """What we read of an engine's rendering."""
+
+    token_ids: list[int]
+
+
+_rendering: Final = msgspec.json.Decoder(Rendered)
+
+
+class Bridging:
+    """Makes prompts from ids that an episode's turns have already.
+
+    Args:
+        engine: Whose template it is; it is asked as the call itself will be.
+    """
+
+    def __init__(self, engine: Pool) -> None:
+        self._engine = engine
+
+    async def prepare(self, call: Call) -> None:
+        """Give a call its standing and, where its prompt could be made, its ids."""
+        if call.path != CHAT:
+            return
+        fields = _fields.decode(call.ask.body)
+        standing = await self._standing(call, fields)
+        standing.shape = _shape(fields)
+        standing.limit = _limit(call.ask.sampling)
+        call.standing = standing
+        if standing.sent:
+            ids = unpack_ids(standing.sent).tolist()
+            fields["kv_transfer_params"] = Raw(_encode({"prompt_token_ids": ids}))
+            call.body = _encode(fields)
+
+    async def _standing(self, call: Call, fields: dict[str, Raw]) -> Standing:
+        messages = call.ask.messages
+        found = call.story.branches.reply(messages)
+        if found is None:
+            return _rendered(Reason.NEW)
+        leaf, end = found
+        if end.shape != _shape(fields):
+            return _rendered(Reason.RESHAPED)
+        if _prefills(fields):
+            return _rendered(Reason.PREFILL)
+        if call.ask.media or media.first(messages) is not None:
+            return _rendered(Reason.MEDIA)
+        renderings = await self._renderings(call, fields, end.messages)
+        if renderings is None:
+            # Whatever it is, the call itself will meet it again, and tell the agent.
+            return _rendered(Reason.NOT_RENDERED)
+        known = leaf.ids[: end.end * 4]
+        return bridge(known, end.start, renderings, closed=end.closed)
+
+    async def _renderings(self, call: Call, fields: dict[str, Raw], n: int) -> Renderings | None:
+        """The first n messages, without and with the last of them, and all messages."""
+        plain = {name: value for name, value in fields.items() if name not in UNASKED}
+        messages = call.ask.messages
+        part = {**plain, "add_generation_prompt": FALSE}
+        try:
+            async with asyncio.timeout(RENDER_S):
+                before, reply, whole = await asyncio.gather(
+                    self._render(call, {**part, "messages": messages[: n - 1]}),
+                    self._render(call, {**part, "messages": messages[:n]}),
+                    self._render(call, plain),
+                )
+        except TimeoutError:
+            return None
+        if before is None or reply is None or whole is None:
+            return None
+        return Renderings(before=before, reply=reply, whole=whole)
+
+    async def _render(self, call: Call, body: dict[str, Any]) -> bytes | None:
+        try:
+            async with await self._engine.ask(
+                RENDER, _encode(body), call.traceparent, episode=call.story.episode_id
+            ) as answer:
+                said = await answer.read()
+            if answer.status != 200:
+                return None
+            return pack_ids(_rendering.decode(said).token_ids)
+        except (EngineError, InvalidRecord, *UNREADABLE):
+            return None
+
+
+def _rendered(reason: Reason) -> Standing:
+    return Standing(told=rendered(reason))
+
+
+def _shape(fields: dict[str, Raw]) -> bytes:
+    # An engine may leave the tools out of the prompt where none is to be called.
+    no_tools = NONE == fields.get("tool_choice")
+    found = [no_tools, *((name, bytes(fields[name])) for name in SHAPE if name in fields)]
+    return hashlib.sha256(repr(found).encode()).digest()[:16]
+
+
+def _prefills(fields: dict[str, Raw]) -> bool:
+    return TRUE == fields.get("continue_final_message") or FALSE == fields.get(
+        "add_generation_prompt"
+    )
+
+
+def _limit(sampling: dict[str, Any]) -> int | None:
+    for name in LIMITS:
+        if isinstance(limit := sampling.get(name), int):
+            return limit
+    return None

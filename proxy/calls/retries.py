@@ -1,0 +1,113 @@
+"""Retries of clients must not sample again, and no reply is handed out twice.
+
+OpenAI's clients repeat a request by themselves and say so (`x-stainless-retry-count`), without a
+key that would tell two equal requests apart. So a retry joins, or takes the reply of, a call of
+its episode with the same digest *whose client has gone*; a call whose client is there is another
+sample.
+"""
+
+from typing import Final
+
+from aiohttp import web
+from msgspec import Struct
+
+from odradek.proxy.episodes.episode import Story
+from odradek.proxy.log.writer import Draft
+
+MAX_ORPHANS: Final = 8
+MAX_BYTES: Final = 8 * 1024 * 1024
+HEADER: Final = "x-stainless-retry-count"
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What an agent gets, once the log has the turn."""
+
+    status: int
+    headers: dict[str, str]
+    chunks: tuple[bytes, ...]
+    streamed: bool = False
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return sum(map(len, self.chunks))
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """A reply and the turn that it became; kept where its client did not get it."""
+
+    drafts: tuple[Draft, ...]
+    """One for each of its choices."""
+    answer: Answer
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds: the request, as it came and as it went, and the reply."""
+        found = 2 * len(self.drafts[0].ask.body) + self.answer.size
+        return found + sum(draft.captured.size for draft in self.drafts)
+
+    @property
+    def digest(self) -> str:
+        """Of the request."""
+        return self.drafts[0].ask.digest
+
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """The turns that it became, choice by choice; "" for one that does not count, since cut."""
+        return tuple("" if draft.cut else draft.turn_id for draft in self.drafts)
+
+    @property
+    def error(self) -> str:
+        """What went wrong with it."""
+        return self.drafts[0].captured.error
+
+
+def gone(client: web.Request) -> bool:
+    """Whether a client has closed its connection."""
+    transport = client.transport
+    return transport is None or transport.is_closing()
+
+
+def count(client: web.Request) -> int:
+    """How often the client has repeated this request, as it says itself."""
+    said = client.headers.get(HEADER, "")
+    return min(int(said), 1000) if said.isascii() and said.isdigit() and len(said) < 10 else 0
+
+
+def keep(story: Story, result: Result) -> None:
+    """Keep a reply for the retry of its client, within the bounds of an episode.
+
+    Of those beyond the bounds the turns' names stay: the retry samples anew, and supersedes them.
+    """
+    if result.answer.status >= 400 or result.error:
+        return
+    story.orphans.append(result)
+    size = sum(one.size for one in story.orphans)
+    while len(story.orphans) > MAX_ORPHANS or size > MAX_BYTES:
+        oldest = story.orphans.pop(0)
+        size -= oldest.size
+        story.put_aside(oldest)
+
+
+def take(story: Story, digest: str) -> Result | None:
+    """Take the oldest reply to this request out of those kept."""
+    for index, result in enumerate(story.orphans):
+        if result.digest == digest:
+            return story.orphans.pop(index)
+    return None
+
+
+def superseded(story: Story, digest: str) -> tuple[str, ...]:
+    """The turns that a new sample of the same request stands in for, choice by choice.
+
+    Those are turns which count in the log although no client got them. A cut turn does not count.
+    """
+    for index, result in enumerate(story.orphans):
+        if result.digest == digest and any(standing := result.standing):
+            del story.orphans[index]
+            return standing
+    for index, (known, standing) in enumerate(story.unseen):
+        if known == digest:
+            del story.unseen[index]
+            return standing
+    return ()

@@ -1,0 +1,118 @@
+"""A chat's reply, whole or streamed, as a run of parts: reasoning, text, tool calls."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.wire.body import Body, Choice
+from odradek.proxy.wire.shapes import REASONING
+from odradek.proxy.wire.tool_calls import TEXTS, text_of
+
+MAX_CALLS: Final = 1024
+"""Tool calls of one reply."""
+
+
+class Part(Struct, frozen=True):
+    """A piece of a reply: some text of one kind, or of one tool call's arguments."""
+
+    kind: Literal["reasoning", "text", "refusal", "tool"]
+    text: str
+    tool: int = 0
+    """Which of the reply's tool calls."""
+    id: str = ""
+    name: str = ""
+
+
+def identity(engine_id: str, ask: Ask) -> str:
+    """A name for a reply: the engine's, bound to the request, since engines may repeat theirs."""
+    return hashlib.sha256(f"{engine_id}:{ask.digest}".encode()).hexdigest()[:40]
+
+
+def first(body: Body) -> Choice | None:
+    """The choice that a translated dialect answers with; it asks for no other."""
+    for choice in body.choices:
+        if choice.index == 0:
+            return choice
+    return None
+
+
+def of_message(choice: Choice) -> list[Part]:
+    """The parts of a whole message; one that is no object has none."""
+    message = msgspec.json.decode(choice.message)
+    return list(of(message)) if isinstance(message, dict) else []
+
+
+def of(said: dict[str, Any]) -> Iterator[Part]:
+    """The parts of a message or of a chunk's delta; what is of another type is passed over."""
+    for name in REASONING:
+        if text := _text(said, name):
+            yield Part("reasoning", text)
+            break
+    if text := _text(said, "content"):
+        yield Part("text", text)
+    if text := _text(said, "refusal"):
+        yield Part("refusal", text)
+    calls = said.get("tool_calls")
+    if not calls and isinstance(old := said.get("function_call"), dict):
+        calls = [{"function": old}]  # the older way to call the one function
+    for place, call in enumerate(calls if isinstance(calls, list) else ()):
+        if not isinstance(call, dict):
+            continue
+        index = call.get("index", place)
+        kind = "custom" if isinstance(call.get("custom"), dict) else "function"
+        function = call.get(kind)
+        function = function if isinstance(function, dict) else {}
+        yield Part(
+            "tool",
+            text_of(function.get(TEXTS[kind])),
+            index if isinstance(index, int) and 0 <= index < MAX_CALLS else place,
+            _text(call, "id"),
+            _text(function, "name"),
+        )
+
+
+class Named:
+    """Passes on the parts of a stream, each tool call's from where its name is complete.
+
+    Some engines send a name in pieces, and translated streams say it once, when a call begins: so
+    a call waits for its arguments, for what follows it, or for the end.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: Part | None = None
+        self._begun: set[int] = set()
+
+    def feed(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """The parts that are ready."""
+        for part in parts:
+            waiting = self._waiting
+            if waiting is not None:
+                if part.kind == "tool" and part.tool == waiting.tool:
+                    known = part.id or waiting.id
+                    part = Part("tool", part.text, part.tool, known, waiting.name + part.name)  # noqa: PLW2901 - both are one
+                else:
+                    yield from self.end()
+            if part.kind != "tool" or part.tool in self._begun:
+                yield part
+            elif part.text:
+                self._waiting = None
+                self._begun.add(part.tool)
+                yield part
+            else:
+                self._waiting = part
+
+    def end(self) -> Iterator[Part]:
+        """What still waits."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._begun.add(waiting.tool)
+            yield waiting
+
+
+def _text(said: dict[str, Any], name: str) -> str:
+    value = said.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,235 @@
+"""The engine, over aiohttp: one pool without bounds, since httpx's scans all its connections."""
+
+import asyncio
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+from yarl import URL
+
+from odradek.proxy.engines.versions import Sent
+from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable, ReplyTooLarge
+
+if TYPE_CHECKING:
+    from odradek.proxy.engines.logprobs_mode import Proving
+
+KEEP_ALIVE_S: Final = 4.0
+"""Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
+PASSED: Final = ("Content-Type", "Retry-After", "X-Request-Id")
+"""Headers of the engine that agents get."""
+BUSY: Final = frozenset({429, 503})
+"""Statuses of an engine that takes no call just now."""
+
+
+class Attempt:
+    """How far an engine is that is being asked."""
+
+    def __init__(self) -> None:
+        self.connect_s = 0.0
+        self.since: float | None = None
+        """Since when (`perf_counter`); None while none is."""
+
+    def begins(self, connect_s: float) -> None:
+        """An engine is being asked, to which a connection may take that long."""
+        self.connect_s, self.since = connect_s, time.perf_counter()
+
+    def taken(self) -> bool:
+        """Whether it must have the call by now, since it would have failed without a connection."""
+        return self.since is not None and time.perf_counter() - self.since > self.connect_s
+
+
+class Connected:
+    """A block in which a connection may fail: what goes wrong with it, as an error of ours.
+
+    A class and no generator: each call enters it three times.
+    """
+
+    __slots__ = ("_url",)
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        """Nothing to open."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Raise EngineSlow, EngineUnreachable or EngineBroke for what aiohttp raised."""
+        if error is None:
+            return
+        if isinstance(error, aiohttp.SocketTimeoutError):
+            raise EngineSlow(f"the engine at {self._url} sent nothing for too long") from None
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError):
+            raise EngineUnreachable(
+                f"no inference engine answers at {self._url}: is it running? "
+                "(ODRADEK_ENGINE_URL says where it is)"
+            ) from error
+        if isinstance(error, aiohttp.ClientError | ConnectionError):
+            raise EngineBroke(
+                f"the connection to the engine broke: {type(error).__name__}"
+            ) from error
+
+
+class Incoming:
+    """An engine's answer whose head is there; its body is read within its block.
+
+    Args:
+        response: As aiohttp has it.
+        connected: What its connection's errors become.
+        max_bytes: Beyond so many, after decompression, the answer is given up: ReplyTooLarge.
+    """
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, connected: Connected, max_bytes: int
+    ) -> None:
+        self.status: Final = response.status
+        self.sent: Sent | None = None
+        """What was known of the engine then, where the call samples."""
+        self.engine = ""
+        """Whose answer it is, where that matters."""
+        self.proving: Proving | None = None
+        """What its log probabilities are of, where engines are asked."""
+        self._response = response
+        self._connected = connected
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._whole: bytes | None = None
+
+    async def __aenter__(self) -> Self:
+        """Its connection is its own until the block ends."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Give the connection back; one on which more would come is closed."""
+        with self._connected:
+            await self._response.__aexit__(kind, error, at)
+
+    async def close(self) -> None:
+        """Give the connection back, whatever is left of the body."""
+        await self.__aexit__(None, None, None)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an agent gets of its headers: with Retry-After, which SDKs obey, if busy."""
+        known = self._response.headers
+        found = {name: known[name] for name in PASSED if name in known}
+        if self.status in BUSY:
+            found.setdefault("Retry-After", "1")
+        return found
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is a stream of events."""
+        return self.status == 200 and self._response.content_type == "text/event-stream"
+
+    async def more(self) -> bytes:
+        """The next bytes of its body; none once it is over."""
+        with self._connected:
+            chunk = await self._response.content.readany()
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            raise ReplyTooLarge(f"the engine's reply exceeds {self._max_bytes} bytes")
+        return chunk
+
+    async def read(self) -> bytes:
+        """Its whole body, however often it is asked for."""
+        if self._whole is None:
+            chunks = []
+            while chunk := await self.more():
+                chunks.append(chunk)
+            self._whole = b"".join(chunks)
+        return self._whole
+
+
+class Engine:
+    """Sends requests to an engine.
+
+    Its errors are EngineUnreachable, EngineBroke, EngineSlow and ReplyTooLarge.
+
+    Args:
+        url: Its root.
+        key: Its own credential, where it wants one.
+        connect_s: How long a connection may take.
+        read_s: How long it may send nothing; None where only the call's deadline counts.
+        max_bytes: Largest answer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str = "",
+        connect_s: float = 5.0,
+        read_s: float | None = None,
+        max_bytes: int = 2**26,
+    ) -> None:
+        self.url = url
+        self.connect_s = connect_s
+        self._max_bytes = max_bytes
+        self._connected = Connected(url)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)
+        self._routes: dict[str, URL] = {}
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Open the pool; no connection is made yet."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+            timeout=self._timeout,
+            auto_decompress=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=2**18,
+            # Without these an agent's proxy variables or .netrc would decide where calls go.
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def _pool(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise EngineUnreachable("the pool of connections to the engine is not open")
+        return self._session
+
+    async def ask(self, path: str, body: bytes, traceparent: str | None) -> Incoming:
+        """Post to one of the engine's routes."""
+        if (url := self._routes.get(path)) is None:
+            url = self._routes[path] = URL(self.url + path)
+        headers = self._headers
+        if traceparent:
+            headers = {**headers, "traceparent": traceparent}
+        with self._connected:
+            response = await self._pool.post(url, data=body, headers=headers, allow_redirects=False)
+        return Incoming(response, self._connected, self._max_bytes)
+
+    async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers for the agent, and body of an address of the engine."""
+        try:
+            # Where aiohttp's own limit and a cancellation meet, it loses the cancellation.
+            async with asyncio.timeout(timeout_s):
+                with self._connected:
+                    response = await self._pool.get(
+                        self.url + path, headers=self._headers, allow_redirects=False
+                    )
+                async with Incoming(response, self._connected, self._max_bytes) as answer:
+                    return answer.status, answer.headers, await answer.read()
+        except TimeoutError:
+            raise EngineUnreachable(
+                f"the engine at {self.url} did not answer within {timeout_s:g} s"
+            ) from None

@@ -1,0 +1,171 @@
+"""Which fields of a call an engine's refusal names, and what to write in their place: pure.
+
+Engines name them in many ways: in a place of their own (`param`, `loc`), as the keys of an object,
+in a sentence. Many also list the fields that they do take, or quote the request. A field that was
+left out by mistake would be sampled with the engine's default and nobody would know, so only what
+a refusal says is wrong is taken out of it.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from odradek.proxy.wire.body import UNREADABLE
+
+NAMES: Final = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z_][A-Za-z0-9_]*(?![A-Za-z0-9_-])")
+PLACES: Final = frozenset({
+    "additionalproperty", "argument", "field", "fields", "instancepath", "keys", "loc", "location",
+    "param", "parameter", "parameters", "params", "path", "pointer", "property", "propertyname",
+})  # fmt: skip
+"""Keys under which an error says where it is, without their underscores."""
+LISTING: Final = re.compile(
+    r"accept|allow|available|context|ctx|didyoumean|example|expect|hint|input|known|payload|"
+    r"permit|property|properties|request|schema|suggest|support|valid"
+)
+"""Keys under which it lists what would be right, or repeats the request."""
+WRONG: Final = re.compile(
+    r"unexpected|unknown|unrecogni|unsupported|invalid|not|disallow|validation"
+)
+LOC: Final = re.compile(r"""['"]loc['"]\s*:\s*[(\[]([^)\]]*)[)\]]""")
+"""A place inside a text: a list of pydantic's, printed."""
+QUOTED: Final = re.compile(
+    r"""['"](\w+)['"]\s*:\s*(?:-?[0-9.]+|(?i:true|false|null|none))(?=\s*[,}])"""
+)
+"""A field and its value, as a quoted request has them."""
+WORDS: Final = re.compile(
+    r"""(?P<end>[.!?](?=\s))
+    |(?P<taken>\b(?:is|are|may\s+be|can\s+be)\s+(?:all\s+|the\s+)?
+        (?:accepted|allowed|known|permitted|recogni[sz]ed|supported|used|valid)\b(?!\s*:))
+    |(?P<right>\bnot\s+(?:among|in|(?:one|any|part)\s+of)\b)
+    |(?P<wrong>
+        (?:\bnot\b|n't\b|\bno\b|\bcannot\b|\bonly\s+(?=\w+\s+(?:if|when|with)\b))
+        (?:\s+(?:an?|be|currently|expect(?:ed)?|known|the|use|valid|yet
+        |(?:accept|allow|permit|recogni[sz]|support)\w*))*
+        |\b(?:un(?:expected|known|recogni[sz]ed|supported|permitted)|invalid|extra|additional|illegal
+        |bad|forbidden|disallowed|refus\w+|reject\w+|got|received|remove|drop|but)\b
+    )
+    |(?P<fine>\b(?:accept(?:s|ed|able)?|allow(?:s|ed)?|available|choices?|choose|closest
+        |expect(?:s|ed|ing)?|instead\s+of|known|mean|meant|one\s+of|only|options?|perhaps
+        |permit(?:s|ted)?|possible|similar|such\s+as|support(?:s|ed)?|try|usage|use|valid)\b)
+    |(?P<name>(?<![\w-])\w+(?![\w-]))""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What of a sentence says whether the names in it are refused."""
+GAP: Final = re.compile(r"(?:[^\w.!?;]|\.(?!\s)|\b(?:and|or)\b|\b\w+_\w+\b)*")
+"""What stands between the names of one list."""
+TAKEN: Final = frozenset({"messages", "model", "prompt"})
+"""Fields that each engine takes: a list with one of them is not of what is wrong."""
+
+
+class Refusal(Struct):
+    """What an engine's refusal says of fields."""
+
+    places: list[str]
+    """Names that stand where an error says where it is."""
+    texts: list[str]
+    """What it says in words."""
+
+    @classmethod
+    def of(cls, body: bytes, names: Collection[str]) -> "Refusal":
+        """Read it, for the sake of these names."""
+        found = cls([], [])
+        try:
+            value = msgspec.json.decode(body)
+        except UNREADABLE:
+            value = body.decode(errors="replace")
+        found._walk(value, names, "")
+        return found
+
+    def _walk(self, value: Any, names: Collection[str], under: str) -> None:
+        if isinstance(value, str):
+            self._read(value, names, under)
+        elif isinstance(value, list):
+            for entry in value:
+                self._walk(entry, names, under)
+        elif isinstance(value, dict):
+            for key, entry in value.items():
+                plain = key.lower().replace("_", "").replace("-", "")
+                if key in names:  # as the key of what is wrong with it; a number is a quotation
+                    self.places += [key] if isinstance(entry, str | list | dict) else []
+                elif plain in PLACES or not LISTING.search(plain) or WRONG.search(plain):
+                    self._walk(entry, names, plain)
+
+    def _read(self, text: str, names: Collection[str], under: str) -> None:
+        if under in PLACES:
+            self.places += [name for name in NAMES.findall(text) if name in names]
+            return
+        for inner in LOC.findall(text):
+            self.places += [name for name in NAMES.findall(inner) if name in names]
+        self.texts.append(text)
+
+    def names(self, known: Collection[str]) -> list[str]:
+        """Those of these names that it refuses."""
+        if self.places:
+            return self.places
+        quoted = [name for text in self.texts for name in QUOTED.findall(text) if name in known]
+        texts = ";".join(QUOTED.sub("", text) for text in self.texts)
+        said = _refused(texts, known)
+        # One field with its number may be the fault; all of them are the request.
+        return said or (quoted if len(set(quoted)) < len(known) else [])
+
+
+def _refused(text: str, known: Collection[str]) -> list[str]:
+    """The names that a text says are wrong, not those that it says would be right."""
+    lists = [one for one in _lists(text, known) if not TAKEN & one.keys()]
+    wrong = [one for one in lists if not all(one.values())]
+    wrong = [one for one in wrong if "temperature" not in one] or wrong
+    if len(lists) == 1 == len(lists[0]) and not _blames(text):
+        return [*lists[0]]  # it says which value would be right
+    right = {name for one in lists for name, fine in one.items() if fine}
+    names = [name for one in wrong for name in one]
+    return [name for name in names if name not in right] or names
+
+
+def _blames(text: str) -> bool:
+    return any(word.lastgroup == "wrong" for word in WORDS.finditer(text))
+
+
+def _lists(text: str, known: Collection[str]) -> Iterator[dict[str, bool]]:
+    """All names list by list, or one by one: whether they would be right."""
+    found: dict[str, bool] = {}
+    right, at = False, 0
+    for word in WORDS.finditer(text):
+        kind, said = word.lastgroup, word[0]
+        if kind == "name" and (said in known or said in TAKEN):
+            if found and not GAP.fullmatch(text, at, word.start()):
+                yield found
+                found = {}
+            at = word.end()
+            found[said] = right
+        elif kind != "name":
+            if found:
+                yield dict.fromkeys(found, True) if kind == "taken" else found
+            found, right = {}, kind in ("right", "fine")
+    if found:
+        yield found
+
+
+def lesser(written: Mapping[str, Any], body: bytes) -> dict[str, Any] | None:
+    """What of ours to write next into a call that an engine refused.
+
+    Args:
+        written: What we wrote, by name.
+        body: The refusal's.
+
+    Returns:
+        Less, or other values; None where it refuses nothing of ours.
+    """
+    refused = set(Refusal.of(body, written.keys()).names(written.keys()))
+    if len(refused) > 1:
+        # Without its temperature no reply can be trained on. So it is the last one to be left out.
+        refused.discard("temperature")
+    if not refused:
+        return None
+    left = {name: value for name, value in written.items() if name not in refused}
+    if "top_k" in refused and written["top_k"] == -1:
+        # Some engines read 0 as "all tokens", and nothing below it.
+        left["top_k"] = 0
+    return left

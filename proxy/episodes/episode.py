@@ -1,0 +1,158 @@
+"""What the proxy remembers of an episode."""
+
+import asyncio
+from collections import Counter
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.episodes.history import Branches
+from odradek.proxy.errors import EpisodeSealed, TooManyCalls
+from odradek.schemas.codec import Headers
+from odradek.schemas.events import Outcome, Turn
+
+if TYPE_CHECKING:
+    from odradek.proxy.calls.call import Call
+    from odradek.proxy.calls.retries import Result
+
+MAX_TOOLS: Final = 32
+MAX_DIGESTS: Final = 4096
+MAX_UNSEEN: Final = 1024
+
+
+class Stage(Enum):
+    """How far an episode is."""
+
+    OPEN = "open"
+    SEALING = "sealing"
+    SEALED = "sealed"
+
+
+NEXT: Final = {Stage.OPEN: Stage.SEALING, Stage.SEALING: Stage.SEALED}
+"""The legal transitions; there is no way back."""
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A turn that was sent, and of which we do not know whether the log has it."""
+
+    turn: Turn
+    value: bytes
+    headers: Headers
+
+
+class Sealing(msgspec.Struct, frozen=True):
+    """What a seal wrote."""
+
+    writer: str
+    n_turns: int
+    outcome: Outcome
+
+
+class Story:
+    """An episode as this writer knows it."""
+
+    def __init__(self, episode_id: str, now: float) -> None:
+        self.episode_id = episode_id
+        self.stage = Stage.OPEN
+        self.next_seq = 0
+        self.asked = 0
+        """Samples so far; a retry that gets a recorded reply is none."""
+        self.tokens = 0
+        """Tokens so far, prompts and replies."""
+        self.counting = 0
+        """Prompts whose tokens are being counted."""
+        self.counted = 0
+        """Prompts whose tokens were, or are."""
+        self.lost = 0
+        """Turns served although the log did not take them (`best_effort`)."""
+        self.lock = asyncio.Lock()
+        """Held while a turn is sent: the order on the wire is the order of seq."""
+        self.seal_lock = asyncio.Lock()
+        self.branches = Branches()
+        self.memory = Memory()
+        self.has_tools = False
+        """Whether some call of the episode's task had tools."""
+        self.tools: set[str] = set()
+        self.unsure: list[Pending] = []
+        self.slimmed: set[str] = set()
+        """Turns that lost their content, since no log takes it: nobody gets their replies."""
+        self.orphans: list[Result] = []
+        self.unseen: list[tuple[str, tuple[str, ...]]] = []
+        """Digest and turns of replies that no client got and that are kept no longer."""
+        self.calls: set[Call] = set()
+        self.begun: Counter[str] = Counter()
+        """How many calls with a digest were taken up, those apart that ended with an error."""
+        self.quiet = asyncio.Event()
+        """Set while no call is in flight."""
+        self.quiet.set()
+        self.used_at = now
+        self.until = now
+
+    def move(self, stage: Stage) -> None:
+        """Go on to a stage. Raises EpisodeSealed for what the table does not allow."""
+        if NEXT.get(self.stage) is not stage:
+            raise EpisodeSealed(f"the episode is {self.stage.value}")
+        self.stage = stage
+
+    def enter(self, call: "Call", limit: int) -> None:
+        """Count a call in. Raises EpisodeSealed or TooManyCalls."""
+        if self.stage is not Stage.OPEN:
+            raise EpisodeSealed("the episode has ended: it takes no further call")
+        if len(self.calls) >= limit:
+            raise TooManyCalls(f"the episode has {limit} calls in flight already")
+        self.calls.add(call)
+        self.quiet.clear()
+
+    def leave(self, call: "Call", now: float) -> None:
+        """Count a call out."""
+        self.calls.discard(call)
+        self.used_at = now
+        if not self.calls:
+            self.quiet.set()
+
+    def begin(self, digest: str) -> None:
+        """A call with this digest goes to the engine."""
+        if len(self.begun) >= MAX_DIGESTS:
+            self.begun.clear()
+        self.begun[digest] += 1
+
+    def knows_tools(self, digest: str) -> bool:
+        """Whether an acked turn carries these tools."""
+        return digest in self.tools
+
+    def learn_tools(self, digest: str) -> None:
+        """An acked turn carries these tools."""
+        if len(self.tools) >= MAX_TOOLS:
+            self.tools.clear()
+        self.tools.add(digest)
+
+    def sure(self, pending: Pending) -> None:
+        """The log has a turn that was unsure; `best_effort` may have given it up meanwhile."""
+        if pending in self.unsure:
+            self.unsure.remove(pending)
+
+    @property
+    def size(self) -> int:
+        """Bytes that its history and its replies hold in memory, about."""
+        return self.branches.size + self.memory.size + sum(one.size for one in self.orphans)
+
+    def put_aside(self, result: "Result") -> None:
+        """Give up a reply that no client got, but for the names of its turns."""
+        self.unseen = [*self.unseen, (result.digest, result.standing)][-MAX_UNSEEN:]
+
+    def forget(self) -> None:
+        """Give the history's memory back; the next turn is written whole.
+
+        Replies that a request may go on from by their id stay: without them it would fail.
+        """
+        self.branches.clear()
+        self.tools.clear()
+        for result in self.orphans:
+            self.put_aside(result)
+        self.orphans.clear()
+
+    def forget_replies(self) -> None:
+        """Give those back, too: a request that names one is told that it is not found."""
+        self.memory = Memory()

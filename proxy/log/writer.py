@@ -1,0 +1,366 @@
+"""Writing turns: the commit point. What is not acknowledged here, no agent sees the end of."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from odradek.infra.bus import Appender
+from odradek.infra.errors import BusError, LogUnavailable
+from odradek.infra.runtime import metrics
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.proxy.dialects.dialect import Ask, fingerprint
+from odradek.proxy.episodes.episode import Pending, Story
+from odradek.proxy.episodes.history import Leaf
+from odradek.proxy.episodes.prefix_reuse import Standing, ends, told
+from odradek.proxy.errors import LogRefused, TurnTooLarge
+from odradek.proxy.log.health import LogHealth
+from odradek.proxy.wire import media
+from odradek.proxy.wire.reply import Captured
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import (
+    Completion,
+    Event,
+    Opened,
+    Prompt,
+    Reply,
+    Request,
+    Sealed,
+    Timing,
+    Turn,
+    Upstream,
+    VersionSpan,
+)
+from odradek.schemas.topics import TURNS
+
+TOO_LARGE: Final = "turn_too_large"
+"""The error of a turn that stands in the place of one that no log takes."""
+UNSEEN: Final = "media"
+"""Why a turn is not trained on whose history is more than text."""
+
+log = logging.getLogger("odradek.proxy")
+
+
+class Draft(msgspec.Struct, kw_only=True):
+    """A turn before it has a place in the log."""
+
+    ask: Ask
+    captured: Captured
+    status: int = 0
+    agent: str = ""
+    timing: Timing = Timing()
+    retries: int = 0
+    cut: bool = False
+    supersedes: str = ""
+    inferred: int | None = None
+    """The older of the versions known at the call's start and end."""
+    salt: int | None = None
+    """The version that the call's salt stands for."""
+    traceparent: str | None = None
+    standing: Standing | None = None
+    aside: str = ""
+    """Why it is not trained on whatever it holds."""
+    toolless: bool = False
+    media: int | None = None
+    """Which of its messages, its reply the last of them, is the first that is more than text."""
+    turn_id: str = ""
+    """Set once the turn has its number; "" means that the log never saw it."""
+
+
+class Recorder:
+    """Appends this writer's events to the episodes' stories.
+
+    Args:
+        appender: The log.
+        writer: The boot id, new with every process.
+        clock: Monotonic seconds.
+        wait_s: How long a caller waits for the log, whatever else waits for it, too.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        writer: str,
+        clock: Callable[[], float],
+        *,
+        wait_s: float = 10.0,
+    ) -> None:
+        self.writer = writer
+        self.turns = 0
+        self.health: Final = LogHealth(clock, wait_s=wait_s)
+        self._appender = appender
+        self._clock = clock
+        self._source: Final = "/proxy"  # an event's id names the writer
+        self._ids = itertools.count()
+
+    async def turn(self, story: Story, draft: Draft) -> Turn:
+        """Append a turn; return once the broker has acknowledged it.
+
+        Raises:
+            LogRefused: The log did not acknowledge it. It may still land: the story keeps it as
+                unsure, and it is sent again, unchanged, before anything that follows.
+            TurnTooLarge: The topic never takes it; a turn without content stands in its place.
+        """
+        async with self._turn_of(story):
+            await self.settle_locked(story)
+            pending = self._compose(story, draft)
+            # The number is taken before the send, under the lock. If we die here it was never
+            # used by anyone: the next process is another writer, and starts at 0.
+            story.next_seq += 1
+            # Until it is acknowledged it is unknown: in the log or not. Giving its number to
+            # another turn could make two of one number, skipping it could leave a gap. So it keeps
+            # both, and goes first, however this send ends.
+            story.unsure.append(pending)
+            crash_point("turn_before_send")
+            crash_point("turn_sent_before_ack", in_s=0.001)
+            try:
+                await self._append(story.episode_id, pending.value, pending.headers)
+            except TurnTooLarge:
+                self._slim(story, pending)
+                await self.settle_locked(story)
+                raise
+            story.sure(pending)
+            # From here on the turn is durable. If we die before the agent has it, the agent's
+            # retry reaches another writer, and readers see an equal digest with a retry count.
+            crash_point("turn_acked_before_release")
+            self._learn(story, draft, pending.turn)
+            return pending.turn
+
+    async def ensure(self, story: Story, draft: Draft) -> None:
+        """Make sure of a turn that may have been sent already. Raises what `turn` raises."""
+        if not draft.turn_id:
+            await self.turn(story, draft)
+            return
+        await self.settle(story)
+        if draft.turn_id in story.slimmed:
+            raise TurnTooLarge("the log could not take a turn of this size")
+
+    async def admit(self, story: Story | None) -> None:
+        """Return at once while the log takes turns, else once it does again. Raises LogRefused.
+
+        What cannot be recorded is not to be sampled: it would only fill our memory.
+        """
+        if self.health.failing_since is None:
+            return
+        if story is not None and story.unsure:
+            await self.settle(story)
+        else:
+            await self.health.taking()
+
+    async def settle(self, story: Story) -> None:
+        """Make sure of what was sent and not acknowledged. Raises LogRefused."""
+        async with self._turn_of(story):
+            await self.settle_locked(story)
+
+    def _turn_of(self, story: Story) -> AbstractAsyncContextManager[None]:
+        """The story's lock, for a bounded time. Raises LogRefused after it."""
+        if story.lock.locked() or story.unsure:
+            return self._queued(story)
+        return story.lock  # one append to wait for, which has the same bound of its own
+
+    @asynccontextmanager
+    async def _queued(self, story: Story) -> AsyncIterator[None]:
+        """The same behind others, or behind turns that are sent first.
+
+        Behind a log that takes nothing, calls of one episode would else wait one after the other.
+        """
+        began = self._clock()
+        try:
+            async with asyncio.timeout(self.health.wait_s), story.lock:
+                yield
+        except TimeoutError as error:
+            raise self._refused(error, began) from error
+
+    async def settle_locked(self, story: Story) -> None:
+        """The same, for who holds the story's lock; what no log takes loses its content."""
+        while story.unsure:
+            first = story.unsure[0]
+            # The same bytes, number and id: where the first send landed after all, readers drop
+            # the second by (writer, seq).
+            try:
+                await self._append(story.episode_id, first.value, first.headers)
+            except TurnTooLarge:
+                if first.turn.error == TOO_LARGE:
+                    raise
+                self._slim(story, first)  # the log was away when it was sent first
+            else:
+                story.sure(first)
+
+    async def opened(self, event: Opened) -> None:
+        """Append the Opened of an unattributed call. Raises LogRefused."""
+        await self._event(event.episode_id, event, f"{event.episode_id}/opened")
+
+    async def sealed(self, story: Story, event: Sealed) -> None:
+        """Append Sealed behind every turn. Raises LogRefused.
+
+        The caller has refused new calls and waited for those in flight; the lock and `settle`
+        put every number below `n_turns` on the wire before it.
+        """
+        async with self._turn_of(story):
+            await self.settle_locked(story)
+            sealed = msgspec.structs.replace(event, n_turns=story.next_seq)
+            await self._event(story.episode_id, sealed, f"{story.episode_id}/sealed/{self.writer}")
+
+    async def _event(self, key: str, event: Event, event_id: str) -> None:
+        headers = codec.headers(event, source=self._source, subject=key, event_id=event_id)
+        await self._append(key, codec.encode(event), headers)
+
+    async def _append(self, key: str, value: bytes, headers: codec.Headers) -> None:
+        began = self._clock()
+        try:
+            await self._appender.append(TURNS.name, key=key, value=value, headers=headers)
+        except LogUnavailable as error:
+            raise self._refused(error, began) from error
+        except BusError as error:
+            raise TurnTooLarge("the log cannot take a turn of this size") from error
+        self.health.took()
+
+    def _refused(self, error: Exception, began: float) -> LogRefused:
+        self.health.failed(error, began)
+        return self.health.refusal("the log did not acknowledge this call, its reply is withheld")
+
+    def _compose(self, story: Story, draft: Draft) -> Pending:
+        turn = self._turn(story, draft)
+        draft.turn_id = turn.turn_id
+        try:
+            value = codec.encode(turn)
+        except InvalidRecord as error:
+            turn = msgspec.structs.replace(
+                turn, prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
+                untrainable=draft.aside or "bad_tokens",
+            )  # fmt: skip
+            log.warning("turn %s has tokens that no reader accepts: %s", turn.turn_id, error.reason)
+            value = codec.encode(turn)
+        return self._pending(story, turn, value, draft.traceparent)
+
+    def _pending(self, story: Story, turn: Turn, value: bytes, traceparent: str | None) -> Pending:
+        headers = codec.headers(
+            turn,
+            source=self._source,
+            subject=story.episode_id,
+            event_id=turn.turn_id,
+            traceparent=traceparent,
+        )
+        return Pending(turn, value, headers)
+
+    def _turn(self, story: Story, draft: Draft) -> Turn:
+        captured, asked = draft.captured, draft.ask
+        request = _request(story, asked)
+        draft.media = _media(story, draft, request)
+        unseen = asked.media or draft.media is not None
+        n = len(captured.completion.ids) // 4
+        versions, versions_from = captured.versions, "engine" if captured.versions else ""
+        if n and not versions and draft.inferred is not None:
+            versions, versions_from = (VersionSpan(draft.inferred, 0, n),), "inferred"
+        return Turn(
+            episode_id=story.episode_id,
+            turn_id=f"{self.writer}-{next(self._ids)}",
+            writer=self.writer,
+            seq=story.next_seq,
+            choice=captured.choice,
+            dialect=asked.dialect.name,
+            agent=draft.agent,
+            model=asked.model,
+            request=request,
+            reply=Reply(message=captured.message, finish_reason=captured.finish_reason),
+            prompt=_prompt(story, captured.prompt),
+            completion=captured.completion,
+            versions=versions,
+            salt=draft.salt,
+            versions_from=versions_from,  # type: ignore[arg-type]  # one of its three words
+            usage=captured.usage,
+            timing=draft.timing,
+            upstream=Upstream(status=draft.status, id=captured.id),
+            retries=draft.retries,
+            equal=max(1, story.begun[asked.digest]),
+            streamed=asked.stream,
+            cut=draft.cut,
+            supersedes=draft.supersedes,
+            error=captured.error,
+            untrainable=draft.aside or (UNSEEN if unseen else captured.untrainable),
+            toolless=draft.toolless,
+            continuation=told(draft.standing, captured),
+        )
+
+    def _slim(self, story: Story, pending: Pending) -> None:
+        """Put a turn without content in the place of one that is too large, against a gap."""
+        turn = msgspec.structs.replace(
+            pending.turn, request=Request(digest=pending.turn.request.digest), reply=Reply(),
+            prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
+            error=TOO_LARGE,
+        )  # fmt: skip
+        slim = self._pending(story, turn, codec.encode(turn), None)
+        story.slimmed.add(turn.turn_id)
+        if pending in story.unsure:  # `best_effort` may have given it up meanwhile
+            story.unsure[story.unsure.index(pending)] = slim
+        metrics.moved(metrics.CAPTURE_GAPS, where="proxy")
+
+    def _learn(self, story: Story, draft: Draft, turn: Turn) -> None:
+        self.turns += 1
+        if turn.request.tools_digest:
+            story.learn_tools(turn.request.tools_digest)
+        if turn.error or turn.cut:
+            return
+        captured = draft.captured
+        ids = (
+            captured.prompt + captured.completion.ids
+            if turn.prompt.ids or turn.prompt.base
+            else b""
+        )
+        story.branches.add(
+            Leaf(
+                turn_id=turn.turn_id,
+                messages=draft.ask.messages,
+                reply=captured.message,
+                ids=ids,
+                sampling=draft.ask.sampling,
+                media=draft.media,
+                size=len(draft.ask.body) + len(captured.message) + len(ids),
+                ends=ends(draft.standing, len(draft.ask.messages), captured) if ids else (),
+            )
+        )
+
+
+def _request(story: Story, asked: Ask) -> Request:
+    base, kept = story.branches.messages(asked.messages)
+    tools: tuple[Raw, ...] = ()
+    digest = ""
+    if asked.tools is not None:
+        digest = fingerprint(asked.tools)
+        tools = () if story.knows_tools(digest) else _list(asked.tools)
+    return Request(
+        base=base,
+        kept=kept,
+        messages=tuple(asked.messages[kept:]),
+        tools=tools,
+        tools_digest=digest,
+        sampling=story.branches.sampling(base, asked.sampling),
+        digest=asked.digest,
+        dropped=asked.dropped,
+    )
+
+
+def _media(story: Story, draft: Draft, request: Request) -> int | None:
+    asked = draft.ask
+    known = story.branches.media(request.base, asked.messages, request.kept)
+    replied = known is None and media.holds(draft.captured.message)
+    return len(asked.messages) if replied else known
+
+
+def _list(tools: Raw) -> tuple[Raw, ...]:
+    """The tools one by one; what is no list stands as the only one."""
+    try:
+        return msgspec.json.decode(tools, type=tuple[Raw, ...])
+    except msgspec.ValidationError:
+        return (tools,)
+
+
+def _prompt(story: Story, ids: bytes) -> Prompt:
+    base, length = story.branches.prompt(ids)
+    return Prompt(base=base, prefix_len=length, ids=ids[4 * length :])

@@ -1,0 +1,175 @@
+"""Whether a message holds more than text: what an engine sees of it, the trainer does not.
+
+A trainer gets token ids. Of a picture they hold placeholders, so a reply to it would be trained on
+as if it had been said unseen. What is not known to be text counts as media. agent-lightning#559
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from odradek.proxy.wire.body import NULL, UNREADABLE
+
+TEXTS: Final = frozenset({
+    "content", "document", "input_text", "output_text", "reasoning", "reasoning_text",
+    "redacted_thinking", "refusal", "search_result", "summary_text", "text", "thinking",
+    "tool_call", "tool_result", "tool_use",
+})  # fmt: skip
+"""Kinds of parts that are text, or hold further parts under their `content`."""
+HELD: Final = ("content", "source", "output", "summary")
+"""Where such a part may hold others."""
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+_SPELT: Final = (
+    "attachments", "audio", "audio_data", "audio_url", "audio_urls", "audios", "b64_json",
+    "experimental_attachments", "file", "file_data", "file_id", "file_ids", "file_uri", "file_url",
+    "file_urls", "files", "image", "image_base64", "image_bytes", "image_data", "image_embeds",
+    "image_file", "image_grid_thw", "image_path", "image_paths", "image_uri", "image_url",
+    "image_urls", "images", "inline_data", "input_audio", "input_features", "input_image",
+    "input_images", "input_video", "input_videos", "media", "media_data", "media_url",
+    "media_urls", "mm_data", "multi_modal_data", "multimodal", "multimodal_data", "pixel_values",
+    "pixel_values_images", "pixel_values_videos", "screenshot", "screenshots", "video",
+    "video_data", "video_embeds", "video_grid_thw", "video_url", "video_urls", "videos",
+)  # fmt: skip
+FIELDS: Final = frozenset({*_SPELT, *map(_camel, _SPELT)})
+"""Names under which parts and messages hold media, and requests of some engines, in either case."""
+REQUESTED: Final = FIELDS - {"audio"}
+"""Of a request itself: there `audio` is how the reply is to sound."""
+HOLDERS: Final = frozenset({
+    "chat_template_kwargs", "documents", "extra_body", "nvext", "options", "parameters",
+})  # fmt: skip
+"""Fields of a request that may hold such fields."""
+NAMED: Final = REQUESTED | HOLDERS
+PLAIN: Final = frozenset({
+    "content", "function_call", "name", "reasoning", "reasoning_content", "refusal", "role",
+    "tool_call_id", "tool_calls",
+})  # fmt: skip
+"""Fields of a message that hold none, or are looked through on their own."""
+FREE: Final = frozenset({"arguments", "args", "function", "input"})
+"""Fields of a part that a call's arguments are in: a name in them is the agent's own."""
+EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, False)
+
+HEAD: Final = 64
+"""Bytes in which a message's role stands, and where its text begins."""
+
+_SAYING: Final = REQUESTED | HOLDERS
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+def first(messages: Sequence[Raw]) -> int | None:
+    """Which message is the first that holds media, None if none does."""
+    for place, message in enumerate(messages):
+        if holds(message):
+            return place
+    return None
+
+
+def holds(message: Raw) -> bool:
+    """Whether a message holds media; what is no message holds none."""
+    if message == NULL or _is_plain(bytes(message)):
+        return False
+    try:
+        fields = _fields.decode(message)
+    except UNREADABLE:
+        return False
+    content = bytes(fields.get("content", NULL)).lstrip()
+    # Nearly all are text, or null: nothing of them is parsed.
+    if content[:1] not in {b'"', b"n"} and _held(_read(content)):
+        return True
+    if PLAIN.issuperset(fields):
+        return False
+    return any(_named(name, fields[name]) for name in fields.keys() - PLAIN)
+
+
+def _is_plain(message: bytes) -> bool:
+    """Whether a message is a role and one text without quotes, of which nothing is to be parsed.
+
+    It is JSON: so where a comma and a colon stand between the first quotes, and the last one before
+    the end is the first in the text, none of them is an escaped one.
+    """
+    parts = message[:HEAD].split(b'"', 6)
+    if len(parts) < 7 or (parts[1], parts[5]) != (b"role", b"content"):
+        return False
+    if parts[4].strip() != b"," or not parts[6].startswith((b':"', b': "')):
+        return False
+    begins = min(len(message), HEAD) - len(parts[6]) + parts[6].index(b'"') + 1
+    ends = message.find(b'"', begins)
+    return message[ends + 1 :].strip() == b"}"
+
+
+def requested(fields: dict[str, Raw]) -> bool:
+    """Whether some fields beside the messages hold media."""
+    if NAMED.isdisjoint(fields):
+        return False
+    if _SAYING.isdisjoint(fields):
+        return False
+    return any(_read(fields[name]) not in EMPTY for name in REQUESTED & fields.keys()) or any(
+        _somewhere(_read(fields[name])) for name in HOLDERS & fields.keys()
+    )
+
+
+def _named(name: str, value: Raw) -> bool:
+    """Whether a field that few messages have holds media: by its name, or by a name within it."""
+    if value == NULL:
+        return False
+    if name in FIELDS:
+        return _read(value) not in EMPTY
+    return bytes(value)[:1] in (b"{", b"[") and _somewhere(_read(value))
+
+
+def _somewhere(value: Any) -> bool:
+    """Whether a field at any depth is named as media are."""
+    if isinstance(value, list):
+        return any(map(_somewhere, value))
+    if not isinstance(value, dict):
+        return False
+    if not FIELDS.isdisjoint(value) and any(
+        value[name] not in EMPTY for name in FIELDS & value.keys()
+    ):
+        return True
+    return any(_somewhere(inner) for name, inner in value.items() if name not in FREE)
+
+
+def _read(value: bytes | Raw) -> Any:
+    """A value; one that no parser takes, such as a number without end, as a part of no kind."""
+    try:
+        return msgspec.json.decode(value)
+    except UNREADABLE:
+        return {"unreadable": True}
+
+
+SOURCES: Final = ("base64", "url", "file")  # no set: a type may be no text, and have no hash
+
+
+def _held(value: Any) -> bool:
+    """Whether a content, or a part of it, holds media."""
+    if isinstance(value, list):
+        return any(map(_held, value))
+    if not isinstance(value, dict):
+        return False
+    if _somewhere(value):
+        return True
+    kind = value.get("type")
+    if kind is None:
+        return "text" not in value and not any(name in value for name in HELD)
+    return (
+        not isinstance(kind, str)
+        or kind not in TEXTS
+        or any(_source(value.get(name)) for name in HELD)
+    )
+
+
+def _source(value: Any) -> bool:
+    """The same of what a part holds; a source of text is one that says so."""
+    if isinstance(value, dict):
+        kind = value.get("type")
+        if kind in SOURCES or not isinstance(kind, str | None):
+            return True
+    return _held(value) if isinstance(value, list | dict) else False

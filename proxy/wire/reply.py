@@ -1,0 +1,394 @@
+"""What a reply becomes in a turn: pure, from the engine's bytes to ids, logprobs and words.
+
+Token ids are the engine's own, never made again from text. What does not add up is named on the
+turn (`untrainable`) and never guessed.
+"""
+
+import math
+import sys
+from array import array
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from odradek.proxy.wire import shapes, version_spans
+from odradek.proxy.wire.body import (
+    DEEPEST,
+    NULL,
+    UNREADABLE,
+    Body,
+    Choice,
+    EngineUsage,
+    Logprob,
+    Reader,
+    error_text,
+    read,
+    wrong,
+)
+from odradek.proxy.wire.choices import Numbering, renumbered
+from odradek.proxy.wire.finish_reasons import ENDS, failure
+from odradek.proxy.wire.merge import merge, says
+from odradek.proxy.wire.shapes import Regular
+from odradek.proxy.wire.surrogates import Halves
+from odradek.proxy.wire.tool_calls import ToolCalls
+from odradek.schemas.codec import check_depth, check_text
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Completion, Usage, VersionSpan
+
+
+class Captured(Struct, kw_only=True):
+    """One choice of a reply, as a turn records it."""
+
+    choice: int = 0
+    message: Raw = Raw(b"null")
+    finish_reason: str | None = None
+    prompt: bytes = b""
+    """All prompt ids."""
+    completion: Completion = Completion()
+    versions: tuple[VersionSpan, ...] = ()
+    usage: Usage = Usage()
+    id: str = ""
+    untrainable: str = ""
+    error: str = ""
+    closed: bool = False
+    """Whether the engine ended it at an end token, not at a limit or in a stop string."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes, those of a few short fields apart."""
+        sampled = self.completion
+        return len(self.message) + len(self.prompt) + len(sampled.ids) + len(sampled.logprobs)
+
+
+MAX_CHOICE: Final = 2**16
+CLOSED: Final = frozenset({"stop", "tool_calls"})
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
+    """Capture a whole reply, choice by choice; one that cannot be read is an `error`.
+
+    There is always at least one.
+    """
+    try:
+        return choices(shapes.whole(reply, reader))
+    except (InvalidRecord, *UNREADABLE) as error:
+        return [unreadable(error)]
+
+
+def unreadable(error: Exception) -> Captured:
+    """What a reply that cannot be read is."""
+    return Captured(error=f"the engine's reply cannot be read: {str(error)[:200]}")
+
+
+def choices(reply: Regular) -> list[Captured]:
+    """The same of one that could be read. Raises InvalidRecord for what no log's reader takes."""
+    body = reply.body
+    for choice in body.choices:  # all that is copied as it stands
+        check_depth(bytes(choice.message), DEEPEST)
+        check_text(bytes(choice.message))
+    if not body.choices:
+        return [Captured(id=body.id, error=wrong(reply.data) or "the engine's reply is empty")]
+    # Copied, else the turn's memory would hold the whole reply.
+    taken = [
+        Taken(
+            choice=choice,
+            message=choice.message.copy(),
+            ids=choice.token_ids,
+            prompt=choice.prompt_token_ids,
+            logprobs=choice.logprobs.content if choice.logprobs else None,
+        )
+        for choice in body.choices
+    ]
+    found = _captured(body, taken, reply.spoilt)
+    endings = (failure(choice.finish_reason) for choice in body.choices)
+    # Its agent gets no reply, so none of its choices counts.
+    error = said_wrong(reply) or next(filter(None, endings), "")
+    for one in found:
+        one.error = error
+    return found
+
+
+def said_wrong(reply: Regular) -> str:
+    """What a reply, or a chunk, says went wrong; "" if it says nothing of that."""
+    body = reply.body
+    good = bool(body.choices) or body.usage is not None
+    # What a field that is absent becomes is this very object, so nearly nothing is compared.
+    if body.error is not NULL and (why := error_text(body.error)):
+        return why
+    if not good:
+        return wrong(reply.data)
+    for choice in body.choices:
+        if choice.error is not NULL and (why := error_text(choice.error)):
+            return why
+        if choice.finish_reason is not None and choice.finish_reason not in ENDS:
+            return failure(choice.finish_reason)
+    return ""
+
+
+class Taken(Struct):
+    """What is known of one choice."""
+
+    choice: Choice
+    message: Raw = NULL
+    said: dict[str, Any] = {}
+    """The message of a stream, so far."""
+    ids: list[int] | None = None
+    prompt: list[int] | None = None
+    logprobs: list[Logprob | None] | None = None
+    calls: ToolCalls | None = None
+    """Which of its tool calls a stream's pieces belong to."""
+    late_ids: bool = False
+    """Whether words came before any ids: those that follow may be theirs, too."""
+    lacks_ids: bool = False
+    """Whether words came without ids when others had had some."""
+    went_on: bool = False
+    """Whether it said more after its end, where many clients stop reading."""
+
+    def add(self, chunk: Choice) -> None:
+        """Take in the choice of a chunk, of which there are as many as tokens."""
+        merge(self.said, chunk.delta)
+        if chunk.finish_reason or self.choice.finish_reason:
+            self._end(chunk)
+        if chunk.stop_reason is not None:
+            self.choice.stop_reason = chunk.stop_reason
+        if chunk.weight_versions:
+            known = self.choice.weight_versions or []
+            self.choice.weight_versions = version_spans.joined(known, chunk.weight_versions)
+        if (ids := chunk.token_ids) is not None:
+            if self.ids is None:
+                self.ids = [*ids]
+            else:
+                self.ids.extend(ids)
+        elif not self.late_ids and not self.lacks_ids:
+            self._miss(chunk.delta)
+        if chunk.prompt_token_ids and not self.prompt:
+            self.prompt = chunk.prompt_token_ids
+        if (logprobs := chunk.logprobs) is not None and (content := logprobs.content) is not None:
+            if self.logprobs is None:
+                self.logprobs = [*content]
+            else:
+                self.logprobs.extend(content)
+
+    def _end(self, chunk: Choice) -> None:
+        """A chunk is the last one, or comes behind it."""
+        if self.choice.finish_reason:
+            self.went_on = self.went_on or says(chunk.delta)
+        self.choice.finish_reason = chunk.finish_reason or self.choice.finish_reason
+
+    def _miss(self, delta: dict[str, Any]) -> None:
+        """A chunk has no ids."""
+        if self.ids is None:
+            self.late_ids = says(delta)
+        else:
+            self.lacks_ids = says(delta)
+
+
+class Streamed:
+    """Captures a stream, chunk by chunk.
+
+    Args:
+        reader: Its dialect's.
+        seed: What ids are made of, beside the reply's own, where a tool call has none.
+        asked: How many choices its call asked for; 0 for a call that nobody knows.
+    """
+
+    def __init__(self, reader: Reader = read, seed: str = "", asked: int = 0) -> None:
+        self._read = reader
+        self._seed = seed
+        self._whole = Body()
+        self._choices: dict[int, Taken] = {}
+        """As the engine numbers them."""
+        self._numbering = Numbering(asked)
+        self._spoilt = ""
+        self._halves = Halves()
+        self.data = b""
+        """The last chunk as everybody may see it."""
+        self.body = Body()
+        """What was read of it, if it could be read."""
+        self.bad = ""
+        """What is wrong with it."""
+        self.error = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether each choice that began has its finish reason."""
+        choices = self._choices.values()
+        return bool(choices) and all(taken.choice.finish_reason is not None for taken in choices)
+
+    def feed(self, data: bytes) -> bool:
+        """Take in a chunk; tells whether the agent could take it for the end of the reply."""
+        self.bad, self.data = "", data
+        try:
+            check_depth(data, DEEPEST)
+            regular = shapes.chunk(self._halves.whole(data), self._read)
+        except (InvalidRecord, *UNREADABLE) as error:
+            self.bad = self.error = (
+                f"a chunk of the engine's stream cannot be read: {str(error)[:200]}"
+            )
+            return True
+        ends = self._take(regular)
+        if why := said_wrong(regular):
+            self.bad = self.error = why
+            return True
+        return ends
+
+    def _take(self, regular: Regular) -> bool:
+        body = self.body = regular.body
+        self.data = regular.data
+        known = self._whole
+        if body.id and body.id != known.id:
+            known.id = body.id
+        if body.usage is not None and (known.usage is None or body.usage.counts):
+            known.usage = body.usage
+        if regular.spoilt and not self._spoilt:
+            self._spoilt = regular.spoilt
+        if body.prompt_token_ids and not known.prompt_token_ids:
+            known.prompt_token_ids = body.prompt_token_ids
+        ends = mended = False
+        for choice in body.choices:
+            ends = ends or choice.finish_reason is not None
+            taken = self._choices.get(choice.index)
+            if taken is None:
+                number = self._numbering.number(choice.index)
+                taken = self._choices[choice.index] = Taken(Choice(index=number))
+            if choice.delta.get("tool_calls"):
+                mended = self._number(taken, choice.delta) or mended
+            taken.add(choice)
+        if mended:
+            self.data = shapes.with_deltas(regular)
+        if self._numbering.moved:
+            self._renumber(regular)
+        return ends
+
+    def _renumber(self, regular: Regular) -> None:
+        """Give the choices of a chunk the numbers that they have here."""
+        for choice in regular.body.choices:
+            choice.index = self._choices[choice.index].choice.index
+        self.data = renumbered(self.data, regular)
+
+    def _number(self, taken: Taken, delta: dict[str, Any]) -> bool:
+        """Put the pieces of tool calls into OpenAI's way; tells whether they were not."""
+        if taken.calls is None:
+            taken.calls = ToolCalls(f"{self._whole.id}:{self._seed}:{taken.choice.index}")
+        pieces = delta["tool_calls"]
+        mended = taken.calls.mended(pieces if isinstance(pieces, list) else [pieces])
+        if mended is pieces:
+            return False
+        delta["tool_calls"] = mended
+        return True
+
+    def captured(self) -> list[Captured]:
+        """All chunks as one reply, choice by choice."""
+        choices = sorted(self._choices.values(), key=lambda taken: taken.choice.index)
+        choices = choices or [Taken(Choice())]
+        for taken in choices:
+            if taken.said or taken.choice.finish_reason is not None:
+                taken.message = Raw(_encode(_whole_message(taken.said)))
+        found = _captured(self._whole, choices, self._spoilt or self._numbering.spoilt)
+        for one in found:
+            one.error = self.error
+        return found
+
+
+def _whole_message(said: dict[str, Any]) -> dict[str, Any]:
+    """A stream's message with what each message has, though no chunk said it."""
+    if said.get("role") and "content" in said:
+        return said
+    rest = {name: value for name, value in said.items() if name not in {"role", "content"}}
+    role = said.get("role")
+    return {"role": role or "assistant", "content": said.get("content"), **rest}
+
+
+def _captured(body: Body, choices: list[Taken], spoilt: str) -> list[Captured]:
+    found = [_choice(body, taken) for taken in choices]
+    if spoilt:
+        for one in found:
+            one.untrainable = spoilt
+    n = sum(len(taken.ids or ()) for taken in choices)
+    counted = body.usage.completion_tokens if body.usage else None
+    if counted is not None and counted != n:
+        for one in found:
+            one.untrainable = one.untrainable or "length_mismatch"
+    _share(_usage(body.usage), found)
+    return found
+
+
+def _share(usage: Usage, found: list[Captured]) -> None:
+    """The usage of a call, so that its choices add up to it: the first has the prompt."""
+    if len(found) == 1:
+        found[0].usage = usage
+        return
+    for one in found:
+        one.usage = Usage(completion_tokens=len(one.completion.ids) // 4)
+    rest = usage.completion_tokens - sum(one.usage.completion_tokens for one in found[1:])
+    found[0].usage = msgspec.structs.replace(usage, completion_tokens=max(0, rest))
+
+
+def _choice(body: Body, taken: Taken) -> Captured:
+    choice, ids = taken.choice, taken.ids
+    prompt = taken.prompt or body.prompt_token_ids
+    found = Captured(
+        choice=choice.index if 0 <= choice.index < MAX_CHOICE else 0,
+        message=taken.message,
+        finish_reason=choice.finish_reason,
+        id=body.id,
+        closed=choice.finish_reason in CLOSED and not isinstance(choice.stop_reason, str),
+    )
+    # Only the engine's count can tell that those of all words are among ids that came late.
+    unsure = taken.late_ids and (body.usage is None or body.usage.completion_tokens is None)
+    if ids is None or not prompt or taken.lacks_ids or unsure:
+        found.untrainable = "no_token_ids"
+        return found
+    try:
+        found.prompt = _ids(prompt)
+        sampled = _ids(ids)
+    except OverflowError:
+        found.untrainable = "bad_tokens"
+        return found
+    found.versions = version_spans.versions(choice.weight_versions, len(ids))
+    found.completion = Completion(ids=sampled)
+    values = _logprobs(taken.logprobs)
+    if values is None:
+        found.untrainable = "no_logprobs"
+    elif len(values) == len(ids) and math.isfinite(sum(values)):  # of doubles: none overflows
+        found.completion = Completion(ids=sampled, logprobs=_little(values))
+    else:
+        found.untrainable = "length_mismatch"
+    if taken.went_on:
+        found.untrainable = found.untrainable or "went_on"
+    return found
+
+
+def _logprobs(entries: list[Logprob | None] | None) -> "array[float] | None":
+    """The numbers, or None where there are none, or the engine has none for some token."""
+    try:
+        return array("f", [entry.logprob for entry in entries]) if entries else None  # type: ignore[union-attr, misc]  # what is None raises
+    except (AttributeError, TypeError, OverflowError):
+        return None
+
+
+def _ids(ids: list[int]) -> bytes:
+    return _little(array("I", ids))
+
+
+def _little(values: "array[Any]") -> bytes:
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _usage(usage: EngineUsage | None) -> Usage:
+    if usage is None:
+        return Usage()
+    return Usage(
+        prompt_tokens=_counted(usage.prompt),
+        completion_tokens=_counted(usage.completion),
+        cached_tokens=_counted(usage.cached),
+    )
+
+
+def _counted(n: int) -> int:
+    """A count as turns hold it, whatever the engine says."""
+    return min(n, version_spans.MAX_COUNT)

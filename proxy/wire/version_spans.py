@@ -1,0 +1,66 @@
+"""Which versions of the weights sampled a reply's tokens, in the engine's own words."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from odradek.proxy.wire.body import UNREADABLE, Weights
+from odradek.schemas.events import VersionSpan
+
+MAX_COUNT: Final = 2**53 - 1
+"""Beyond it readers in other languages would round."""
+UNNAMED: Final = 0
+"""The version of weights that no trainer of ours has named, older than all that one has."""
+LONGEST: Final = 20
+"""Digits of a version that are read."""
+
+
+def joined(known: list[Weights], new: list[Weights]) -> list[Weights]:
+    """Spans of a stream: vLLM tells all of them at the end, other engines those of each chunk."""
+    if not known or new[0].start < known[-1].end:
+        return new
+    spans = list(known)
+    for span in new:
+        last = spans[-1]
+        if (last.version, last.end) == (span.version, span.start):
+            spans[-1] = Weights(last.version, last.start, span.end)
+        else:
+            spans.append(span)
+    return spans
+
+
+def versions(spans: list[Weights] | None, n: int) -> tuple[VersionSpan, ...]:
+    """The engine's spans, or none where they are not whole numbers in order over n tokens."""
+    found = []
+    at = 0
+    for span in spans or ():
+        version = _version(span.version)
+        if version is None or not at <= span.start <= span.end <= n:
+            return ()
+        at = span.end
+        found.append(VersionSpan(version, span.start, span.end))
+    return tuple(found)
+
+
+def _version(label: Any) -> int | None:
+    """The version that an engine names; None where it names none."""
+    if isinstance(label, str):
+        # Any other name is not of our trainer's giving: weights of the engine's start, as a rule.
+        label = int(label) if label.isdecimal() and len(label) <= LONGEST else UNNAMED
+    return label if type(label) is int and 0 <= label <= MAX_COUNT else None
+
+
+def version_of(info: bytes) -> int | None:
+    """The version that an engine serves, of its `/weight_info`; None where that does not tell."""
+    try:
+        return _version(_info.decode(info).weight_version)
+    except UNREADABLE:
+        return None
+
+
+class _Info(Struct):
+    weight_version: Any = None
+
+
+_info: Final = msgspec.json.Decoder(_Info)

@@ -1,0 +1,184 @@
+"""Dead letters: what could not be used, why, and sending it again once the cause is gone."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from odradek.infra.bus import (
+    BusSettings,
+    KafkaAppender,
+    Record,
+    admin,
+    consumer,
+    partitions_of,
+    running,
+)
+from odradek.infra.bus.dead_letters import PREFIX, attempts_of
+from odradek.schemas.codec import header
+from odradek.schemas.ids import key_shown
+from odradek.schemas.topics import DLQ
+from odradek.streams.errors import ReplayRefused
+from odradek.streams.reader import to_end
+
+FIELDS: Final = (
+    "topic", "partition", "offset", "reason", "detail", "consumer", "attempts", "left",
+)  # fmt: skip
+UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which letters are meant; what is empty means all."""
+
+    reason: str = ""
+    topic: str = ""
+    since: float | None = None
+    """Unix seconds: letters written at this time or later."""
+    until: float | None = None
+    """Unix seconds: letters written before this time."""
+
+    def takes(self, letter: Record) -> bool:
+        """Whether a letter is meant."""
+        if self.reason and header(letter.headers, f"{PREFIX}reason") != self.reason:
+            return False
+        if self.topic and header(letter.headers, f"{PREFIX}topic") != self.topic:
+            return False
+        if self.since is not None and letter.timestamp < self.since:
+            return False
+        return self.until is None or letter.timestamp < self.until
+
+
+def moment(text: str, now: float) -> float:
+    """Unix seconds of an ISO 8601 time (UTC where it names no zone), or of 90s, 10m, 2h, 7d ago.
+
+    Raises ReplayRefused.
+    """
+    if match := AGO.fullmatch(text.removeprefix("-")):
+        return now - float(match[1]) * UNITS[match[2]]
+    try:
+        stamp = datetime.fromisoformat(text)
+        return (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ReplayRefused(
+            f"{text!r} is no time: write 2026-01-31T12:00 (UTC), or 10m, 2h, 7d for that long ago"
+        ) from None
+
+
+def described(letter: Record) -> dict[str, Any]:
+    """A dead letter without its content: where it stands, whence it came, and why."""
+    told = {name: header(letter.headers, PREFIX + name) for name in FIELDS}
+    return {
+        "at": f"{letter.partition}:{letter.offset}",
+        "key": key_shown(letter.key),
+        "bytes": int(told["left"] or 0) or len(letter.value or b""),
+        "time": letter.timestamp,
+        **{name: value for name, value in told.items() if value},
+    }
+
+
+async def letters(
+    bus: BusSettings, *, dlq: str = DLQ.name, only: Filter | None = None, **words: Any
+) -> AsyncIterator[Record]:
+    """All dead letters, or those that a Filter (or its fields as keywords) takes."""
+    wanted = only or Filter(**words)
+    async for letter in to_end(bus, dlq):
+        if wanted.takes(letter):
+            yield letter
+
+
+def place(text: str) -> tuple[int, int]:
+    """PARTITION:OFFSET as numbers. Raises ReplayRefused."""
+    partition, _, offset = text.partition(":")
+    if not (partition.isdigit() and offset.isdigit()):
+        raise ReplayRefused(f"{text!r} is no place: write PARTITION:OFFSET, as `dlq list` does")
+    return int(partition), int(offset)
+
+
+async def find(bus: BusSettings, at: str, *, dlq: str = DLQ.name) -> Record:
+    """The dead letter at PARTITION:OFFSET. Raises ReplayRefused where there is none."""
+    letter = await _at(bus, dlq, *place(at))
+    if letter is None:
+        raise ReplayRefused(f"{dlq} holds no letter at {at}")
+    return letter
+
+
+async def _at(bus: BusSettings, topic: str, partition: int, offset: int) -> Record | None:
+    async for record in to_end(bus, topic, begin={(topic, partition): offset}):
+        if (record.partition, record.offset) == (partition, offset):
+            return record
+    return None
+
+
+async def original(bus: BusSettings, letter: Record) -> Record:
+    """The record that a letter was made of: its bytes, key, headers and place.
+
+    Raises ReplayRefused for a letter that names no place, or whose value was too large to be put
+    aside and is deleted by now.
+    """
+    topic = header(letter.headers, f"{PREFIX}topic")
+    where = [header(letter.headers, PREFIX + name) or "" for name in ("partition", "offset")]
+    if not topic or not all(one.isascii() and one.isdigit() for one in where):
+        raise ReplayRefused(f"the letter at {letter.partition}:{letter.offset} names no place")
+    partition, offset = map(int, where)
+    kept = tuple(
+        pair
+        for pair in letter.headers
+        if not pair[0].startswith(PREFIX) or pair[0] == f"{PREFIX}attempts"
+    )
+    value = letter.value
+    if header(letter.headers, f"{PREFIX}left"):
+        found = await _at(bus, topic, partition, offset)
+        if found is None:
+            raise ReplayRefused(f"{topic}[{partition}]@{offset} was left there and is deleted")
+        value = found.value
+    return Record(topic, partition, offset, letter.key, value, kept, letter.timestamp)
+
+
+async def send_again(appender: KafkaAppender, letter: Record, bus: BusSettings) -> str:
+    """Append a letter's original bytes to the topic that they came from; return its name.
+
+    The count of attempts stays with them. Where the record had no key it goes back to its
+    partition; else to the one where its key belongs, which is the same unless the letter says
+    `wrong_partition`. The letter itself stays: the topic is a log.
+    """
+    record = await original(bus, letter)
+    await appender.append(
+        record.topic,
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        partition=record.partition if record.key is None else None,
+    )
+    return record.topic
+
+
+def worn(letter: Record, most: int) -> bool:
+    """Whether a record has been a dead letter so often that to send it again is no use."""
+    return most > 0 and attempts_of(letter.headers) >= most
+
+
+async def drop(bus: BusSettings, before: Mapping[int, int], *, dlq: str = DLQ.name) -> None:
+    """Delete letters for good: per partition, all below an offset."""
+    async with running(admin(bus), bus) as client:
+        await client.delete_records(
+            {
+                TopicPartition(bus.topic(dlq), partition): RecordsToDelete(offset)
+                for partition, offset in before.items()
+            }
+        )
+
+
+async def older_than(bus: BusSettings, until: float, *, dlq: str = DLQ.name) -> dict[int, int]:
+    """Per partition that holds any, the offset below which all letters are older than a time."""
+    async with running(consumer(bus), bus) as reader:
+        partitions = await partitions_of(reader, bus.topic(dlq))
+        begins = await reader.beginning_offsets(partitions)
+        ends = await reader.end_offsets(partitions)
+        found = await reader.offsets_for_times(dict.fromkeys(partitions, int(until * 1000)))
+    below = {one: found[one].offset if found.get(one) else ends[one] for one in partitions}
+    return {one.partition: at for one, at in below.items() if at > begins[one]}

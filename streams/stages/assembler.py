@@ -1,0 +1,164 @@
+"""The assembler: one partition of `rl.turns.v1` folded into conversations and episodes.
+
+    (nothing) --Opened--> open --Sealed--> sealed --last wanted reward, or Tick--> Episode
+                            |                 `---- failed, timed out, incomplete --> Episode
+                            |---Aborted--> Episode
+                            `---Tick past the run's deadline--> Episode
+
+Only Opened creates state. Everything else without state is a dead letter: there is no memory of
+closed episodes, hence no ghost that pins the low-water mark.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from odradek.infra.bus import Record
+from odradek.infra.runtime.telemetry import parent_of
+from odradek.schemas.events import (
+    Aborted,
+    Event,
+    Opened,
+    Outcome,
+    Reward,
+    Sealed,
+    Tick,
+    Turn,
+    TurnsEvent,
+)
+from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS, Topic
+from odradek.streams.low_water import LowWater
+from odradek.streams.stage import NOTHING, Emit, Letter, Output, Stage
+from odradek.streams.stages.episode import Story
+
+CLOSED = (Letter("closed_or_unknown", "no Opened stands before it, or its episode is closed"),)
+AFTER_END = (Letter("after_end", "the episode had been sealed or aborted"),)
+LATE_REWARD = (Letter("late_reward", "the episode is closed or unknown"),)
+SECOND_REWARD = (Letter("late_reward", "an earlier reward of this component counts"),)
+
+
+class Assembler:
+    """The open episodes of one partition."""
+
+    def __init__(self) -> None:
+        self.dropped: Counter[str] = Counter()
+        self._open: dict[str, Story] = {}
+        self._marks = LowWater()
+        self._rules: dict[type, Callable[[Record, Any], Sequence[Output]]] = {
+            Turn: self._turn,
+            Opened: self._opened,
+            Reward: self._reward,
+            Sealed: self._sealed,
+            Aborted: self._aborted,
+        }
+
+    def feed(self, record: Record, event: TurnsEvent) -> Sequence[Output]:
+        """See `Fold`."""
+        if isinstance(event, Tick):
+            return self._tick(record)
+        if record.key != event.episode_id:
+            return (Letter("wrong_key", "the record's key is not its episode_id"),)
+        return self._rules[type(event)](record, event)
+
+    def low_water(self, position: int) -> int:
+        """See `Fold`. Stories stand in the order of their Opened, so the first is the oldest."""
+        for story in self._open.values():
+            return self._marks.mark(story.offset)
+        return self._marks.mark(position)
+
+    def overdue(self, now: float) -> bool:
+        """See `Fold`."""
+        return any(story.deadline <= now for story in self._open.values())
+
+    def open(self) -> int:
+        """See `Fold`."""
+        return len(self._open)
+
+    def _opened(self, record: Record, opened: Opened) -> Sequence[Output]:
+        story = self._open.get(opened.episode_id)
+        if story is None:
+            self._open[opened.episode_id] = Story(
+                opened, record.offset, record.timestamp, parent_of(record.headers)
+            )
+            return NOTHING
+        story.repeat = record.offset
+        if story.opened.unattributed and not opened.unattributed and story.end is None:
+            story.opened, story.at = opened, record.timestamp
+        else:
+            self.dropped["opened"] += 1
+        return NOTHING
+
+    def _turn(self, _record: Record, turn: Turn) -> Sequence[Output]:
+        story = self._open.get(turn.episode_id)
+        if story is None:
+            return CLOSED
+        if story.end is not None:
+            return AFTER_END
+        told = story.add(turn)
+        if told == "conflicting_seq":
+            return (Letter(told, f"{turn.writer} wrote another turn {turn.seq} before"),)
+        if told:
+            self.dropped["turn"] += 1
+        return NOTHING
+
+    def _reward(self, record: Record, reward: Reward) -> Sequence[Output]:
+        story = self._open.get(reward.episode_id)
+        if story is None:
+            return LATE_REWARD
+        told = story.judge(reward)
+        if told == "late_reward":
+            return SECOND_REWARD
+        if told:
+            self.dropped["reward"] += 1
+        elif story.end is not None and story.rewarded:
+            return (self._close(story, record),)
+        return NOTHING
+
+    def _sealed(self, record: Record, sealed: Sealed) -> Sequence[Output]:
+        story = self._open.get(sealed.episode_id)
+        if story is None or story.end is not None:
+            return CLOSED if story is None else AFTER_END
+        end = story.seal(sealed, record.timestamp)
+        spoken = self._emit(story, record, CONVERSATIONS, story.conversation())
+        if end.outcome is Outcome.COMPLETED and not story.rewarded:
+            return (spoken,)
+        return (spoken, self._close(story, record))
+
+    def _aborted(self, record: Record, aborted: Aborted) -> Sequence[Output]:
+        story = self._open.get(aborted.episode_id)
+        if story is None or story.end is not None:
+            return CLOSED if story is None else AFTER_END
+        story.abort(aborted, record.timestamp)
+        return (self._close(story, record),)
+
+    def _tick(self, record: Record) -> Sequence[Output]:
+        """Close what is overdue by the Tick's own append time, oldest first."""
+        late = [story for story in self._open.values() if story.deadline <= record.timestamp]
+        for story in late:
+            story.expire(record.timestamp)
+        return [self._close(story, record) for story in late]
+
+    def _close(self, story: Story, record: Record) -> Emit:
+        del self._open[story.opened.episode_id]
+        self._marks.closed(story.offset, story.repeat)
+        return self._emit(story, record, EPISODES, story.episode())
+
+    def _emit(self, story: Story, record: Record, topic: Topic, event: Event) -> Emit:
+        opened = story.opened
+        return Emit(
+            topic=topic,
+            key=opened.task_id if topic is EPISODES else opened.episode_id,
+            event=event,
+            event_id=f"{opened.episode_id}/{topic.name}",
+            trace=story.trace,
+            at=record.timestamp,
+        )
+
+
+ASSEMBLE = Stage(
+    name="assemble",
+    source=TURNS,
+    kind=TurnsEvent,
+    sinks=(CONVERSATIONS, EPISODES),
+    fold=Assembler,
+)

@@ -1,0 +1,307 @@
+"""One open episode: what has been told of it so far, and what it amounts to at its end."""
+
+import math
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from odradek.schemas.events import (
+    Aborted,
+    Conversation,
+    Episode,
+    Opened,
+    Outcome,
+    Reward,
+    Said,
+    Sealed,
+    Turn,
+    Usage,
+)
+from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS
+from odradek.streams.stages.continuity import Continuity
+
+DEFAULT_WANTED: Final = {"reward": 1.0}
+"""Where a task names no rewards: any reward called "reward"."""
+
+FAILED: Final = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
+"""By the agent: these count with the failure reward and wait for no other."""
+
+SIDE_CALL: Final = "side_call"
+"""Why a turn beside the episode's task is left out."""
+
+LONGEST_S: Final = TURNS.retention_ms / 1000 / 4
+"""No deadline of a task is longer, so retention never overtakes the oldest open episode."""
+
+
+class End(Struct, frozen=True):
+    """How and when an episode ended."""
+
+    outcome: Outcome
+    at: float
+    error: str = ""
+    retry: bool = False
+
+
+class Story:
+    """An episode between Opened and its Episode event."""
+
+    def __init__(self, opened: Opened, offset: int, at: float, trace: str | None) -> None:
+        self.opened = opened
+        self.offset = offset
+        """Of Opened: a new owner must read from here."""
+        self.repeat = -1
+        """Offset of the last repeat of Opened."""
+        self.at = at
+        self.trace = trace
+        self.turns: dict[str, Turn] = {}
+        self.rewards: dict[str, Reward] = {}
+        self.end: End | None = None
+        self._seats: dict[tuple[str, int], str] = {}
+        self._order: list[Turn] | None = None
+
+    @property
+    def wanted(self) -> dict[str, float]:
+        """Components and weights that the episode waits for."""
+        return self.opened.rewards or DEFAULT_WANTED
+
+    @property
+    def deadline(self) -> float:
+        """When a Tick closes the episode as it is."""
+        times = self.opened.timeouts
+        if self.end is not None:
+            return self.end.at + min(times.reward_s, LONGEST_S)
+        return self.at + min(times.run_s + times.seal_s, LONGEST_S)
+
+    def add(self, turn: Turn) -> str:
+        """Take a turn. Returns "" if it is new, else `duplicate` or `conflicting_seq`."""
+        if turn.turn_id in self.turns:
+            return "duplicate"
+        if self._seats.setdefault((turn.writer, turn.seq), turn.turn_id) != turn.turn_id:
+            return "conflicting_seq"
+        self.turns[turn.turn_id] = turn
+        return ""
+
+    def judge(self, reward: Reward) -> str:
+        """Take a reward. Returns "" if it is new, else `duplicate` or `late_reward`."""
+        first = self.rewards.setdefault(reward.component, reward)
+        if first is reward:
+            return ""
+        return "duplicate" if first == reward else "late_reward"
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether every wanted component is there."""
+        return self.rewards.keys() >= self.wanted.keys()
+
+    def seal(self, sealed: Sealed, at: float) -> End:
+        """End the episode as its host says, unless turns are missing."""
+        gap = self._gap(sealed)
+        if gap and (sealed.outcome is Outcome.COMPLETED or sealed.outcome in FAILED):
+            self.end = End(Outcome.INCOMPLETE, at, gap)
+        else:
+            self.end = End(sealed.outcome, at, sealed.error)
+        return self.end
+
+    def abort(self, aborted: Aborted, at: float) -> End:
+        """End the episode as given up."""
+        self.end = End(aborted.reason, at, aborted.error, aborted.retry)
+        return self.end
+
+    def expire(self, at: float) -> End:
+        """End the episode because its deadline has passed."""
+        if self.end is not None:
+            missing = ", ".join(sorted(self.wanted.keys() - self.rewards.keys()))
+            self.end = End(Outcome.UNREWARDED, at, f"no reward came for {missing}")
+        elif self.opened.unattributed:
+            self.end = End(Outcome.INCOMPLETE, at, "no host opened or sealed this episode")
+        else:
+            lost = "neither Sealed nor Aborted came before the run's deadline"
+            self.end = End(Outcome.HOST_LOST, at, lost, retry=not self.opened.final)
+        return self.end
+
+    def _gap(self, sealed: Sealed) -> str:
+        """Which turn is missing, "" if none.
+
+        The sealing writer says how many there are. Of another writer (one that died) only gaps
+        inside its run count: the tail that it lost was never released to the agent.
+        """
+        highest: dict[str, int] = {}
+        counted: dict[str, int] = {}
+        for writer, seq in self._seats:
+            highest[writer] = max(highest.get(writer, 0), seq + 1)
+            counted[writer] = counted.get(writer, 0) + 1
+        if sealed.writer or sealed.n_turns:
+            highest[sealed.writer] = max(highest.get(sealed.writer, 0), sealed.n_turns)
+            if highest[sealed.writer] > sealed.n_turns:
+                return f"{sealed.writer} sealed {sealed.n_turns} turns but wrote more"
+        for writer, n in sorted(highest.items()):
+            if counted.get(writer, 0) < n:
+                return f"{counted.get(writer, 0)} of {n} turns of {writer} are in the log"
+        return ""
+
+    def ordered(self) -> list[Turn]:
+        """The turns in the order in which they were sent, whatever order they arrived in.
+
+        A writer's turns by seq. Several writers (an episode that moves between replicas) are merged
+        by the times at which their calls ended: a wrong clock can cost breaks, never a token.
+        """
+        if self._order is not None and len(self._order) == len(self.turns):
+            return self._order
+        latest: dict[str, float] = {}
+        placed: list[tuple[float, str, int, Turn]] = []
+        for turn in sorted(self.turns.values(), key=lambda turn: turn.seq):
+            ended = turn.timing.started_at + turn.timing.total_ms / 1000
+            # Never before what the same writer sent before, whatever its clock did.
+            latest[turn.writer] = max(latest.get(turn.writer, ended), ended)
+            placed.append((latest[turn.writer], turn.writer, turn.seq, turn))
+        self._order = [turn for *_, turn in sorted(placed, key=lambda place: place[:3])]
+        return self._order
+
+    def superseded(self, turns: list[Turn]) -> set[str]:
+        """Turns that were acked but never released: their retry stands for them.
+
+        The proxy says so where it knows. Where it died between ack and release, the retry reaches
+        another writer with the same digest. The dead writer had told how many equal calls it had
+        taken up: of its acked turns, as many were never released as turns and retries together
+        are more than those. What it had not taken up yet when it wrote its last turn cannot be
+        told from a retry; then a turn too many is left out, rather than one trained that nobody
+        saw.
+        """
+        found = {turn.supersedes for turn in turns if turn.supersedes}
+        acked: dict[tuple[str, str, int], list[Turn]] = {}
+        again: dict[tuple[str, int], list[tuple[int, str]]] = {}
+        for at, turn in enumerate(turns):
+            digest, choice = turn.request.digest, turn.choice
+            if turn.error or not digest or turn.turn_id in found:
+                continue
+            acked.setdefault((turn.writer, digest, choice), []).append(turn)
+            if turn.retries:
+                again.setdefault((digest, choice), []).append((at, turn.writer))
+        places = {turn.turn_id: at for at, turn in enumerate(turns)}
+        for (writer, digest, choice), own in acked.items():
+            first = places[own[0].turn_id]
+            retried = sum(
+                at > first and other != writer for at, other in again.get((digest, choice), ())
+            )
+            unseen = len(own) + retried - max(turn.equal for turn in own) if retried else 0
+            # Those that the client is known to have left come first, then the newest.
+            own.sort(key=lambda turn: (turn.cut, places[turn.turn_id]), reverse=True)
+            found.update(turn.turn_id for turn in own[: max(0, unseen)])
+        return found & self.turns.keys()
+
+    def conversation(self) -> Conversation:
+        """The words of a sealed episode."""
+        opened, end = self.opened, self._ended()
+        turns = self.ordered()
+        unseen = self.superseded(turns) | {turn.turn_id for turn in turns if turn.cut}
+        said = tuple(_said(turn, unseen=turn.turn_id in unseen) for turn in turns)
+        size = sum(_size(turn) for turn in turns) + 512 * len(turns)
+        fits = size < CONVERSATIONS.max_bytes
+        return Conversation(
+            episode_id=opened.episode_id,
+            task_id=opened.task_id,
+            agent=opened.agent,
+            sample=opened.sample,
+            attempt=opened.attempt,
+            purpose=opened.purpose,
+            item=opened.item,
+            input=opened.input,
+            outcome=end.outcome,
+            error=end.error if fits else f"{size} bytes of messages are too large for one record",
+            wanted=tuple(self.wanted),
+            turns=said if fits else (),
+        )
+
+    def episode(self) -> Episode:
+        """The tokens and the reward of an ended episode."""
+        opened, end = self.opened, self._ended()
+        continuity = Continuity()
+        turns = self.ordered()
+        superseded = self.superseded(turns)
+        # Those of a call beside the task say nothing of the task's.
+        tasks = (turn for turn in turns if turn.untrainable != SIDE_CALL)
+        has_tools = any(turn.request.tools_digest for turn in tasks)
+        for turn in turns:
+            aside = SIDE_CALL if turn.toolless and has_tools and not turn.error else ""
+            continuity.add(turn, "superseded" if turn.turn_id in superseded else aside)
+        sequences = continuity.sequences()
+        size = sum(len(run.ids) + len(run.logprobs) for run in sequences) * 4 // 3
+        if size + 256 * len(turns) + 4096 > EPISODES.max_bytes:
+            end = End(Outcome.INCOMPLETE, end.at, f"{size} bytes of tokens: too_large")
+            sequences = ()
+            continuity.left_out.update(dict.fromkeys(self.turns, "too_large"))
+        reward = self._reward(end.outcome)
+        if end.outcome is Outcome.COMPLETED and reward is None:
+            end = End(Outcome.UNREWARDED, end.at, "the weighted sum of rewards is not finite")
+        return Episode(
+            episode_id=opened.episode_id,
+            task_id=opened.task_id,
+            agent=opened.agent,
+            sample=opened.sample,
+            group_size=opened.group_size,
+            attempt=opened.attempt,
+            retry=end.retry,
+            purpose=opened.purpose,
+            item=opened.item,
+            outcome=end.outcome,
+            error=end.error,
+            reward=reward,
+            components={name: self.rewards[name].value for name in sorted(self.rewards)},
+            sequences=sequences,
+            breaks=tuple(continuity.breaks),
+            n_turns=len(turns),
+            left_out=continuity.left_out,
+            usage=_usage(turns),
+            opened_at=self.at,
+            closed_at=end.at,
+            unattributed=opened.unattributed,
+        )
+
+    def _reward(self, outcome: Outcome) -> float | None:
+        if outcome in FAILED:
+            return self.opened.failure_reward
+        if outcome is not Outcome.COMPLETED or not self.rewarded:
+            return None
+        total = sum(weight * self.rewards[name].value for name, weight in self.wanted.items())
+        return total if math.isfinite(total) else None
+
+    def _ended(self) -> End:
+        return self.end or End(Outcome.INCOMPLETE, self.at, "not ended")
+
+
+def _said(turn: Turn, *, unseen: bool) -> Said:
+    """A turn in words. Messages stay raw JSON: they are written, not read, here."""
+    request, message = turn.request, turn.reply.message
+    return Said(
+        turn_id=turn.turn_id,
+        base=request.base,
+        kept=request.kept,
+        messages=list(request.messages),
+        tools=request.tools,
+        reply=None if unseen or bytes(message) == b"null" else message,
+        finish_reason=turn.reply.finish_reason,
+        error=turn.error or ("the agent never saw this reply" if unseen else ""),
+    )
+
+
+def _size(turn: Turn) -> int:
+    """Bytes of a turn's words."""
+    size = len(memoryview(turn.reply.message))
+    for message in turn.request.messages:
+        size += len(memoryview(message))
+    return size
+
+
+def _usage(turns: list[Turn]) -> Usage:
+    prompt = completion = cached = 0
+    for turn in turns:
+        prompt += turn.usage.prompt_tokens
+        completion += turn.usage.completion_tokens
+        cached += turn.usage.cached_tokens
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
+
+
+def read(conversation: Conversation) -> Conversation:
+    """A conversation with its messages parsed, as its readers get it from the topic."""
+    return msgspec.json.decode(msgspec.json.encode(conversation), type=Conversation)

@@ -1,0 +1,189 @@
+"""The grouper: one partition of `rl.episodes.v1` folded into batches, exactly one a task.
+
+    (nothing) --Expected--> open --the last sample's end, or Tick past the deadline--> Batch
+
+Only Expected creates state. An episode that another attempt follows is no end of its sample. A
+batch holds pointers, so the grouper reads the heads of episodes and never their tokens.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from odradek.infra.bus import Record
+from odradek.infra.runtime.telemetry import parent_of
+from odradek.schemas.codec import digest
+from odradek.schemas.events import (
+    Batch,
+    EpisodeHead,
+    Exclusion,
+    Expected,
+    GroupsEvent,
+    Pointer,
+    Tick,
+)
+from odradek.schemas.topics import BATCHES, EPISODES
+from odradek.streams.low_water import LowWater
+from odradek.streams.stage import NOTHING, Emit, Letter, Output, Stage
+from odradek.streams.stages.episode import LONGEST_S
+
+LATE_SAMPLE = (Letter("late_sample", "its group is closed or unknown"),)
+SECOND_SAMPLE = (Letter("late_sample", "an earlier episode of this sample counts"),)
+
+
+class Group:
+    """An open task: which of its samples have ended, and how."""
+
+    def __init__(self, expected: Expected, record: Record) -> None:
+        self.expected = expected
+        self.offset = record.offset
+        """Of Expected: a new owner must read from here."""
+        self.repeat = -1
+        """Offset of the last repeat of Expected."""
+        self.deadline = record.timestamp + min(expected.group_s, LONGEST_S)
+        self.trace = parent_of(record.headers)
+        self.retries = 0
+        self._counting: dict[int, Pointer] = {}
+        self._excluded: dict[int, Exclusion] = {}
+        self._seen: set[tuple[str, int]] = set()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample has ended."""
+        ended = len(self._counting) + len(self._excluded)
+        return ended >= self.expected.group_size
+
+    def take(self, record: Record, head: EpisodeHead) -> str:
+        """Take an episode. Returns "" if it is new, else `duplicate` or `late_sample`."""
+        if (head.episode_id, head.revision) in self._seen:
+            return "duplicate"
+        if head.sample in self._counting:
+            return "late_sample"
+        counts = head.outcome.counts and head.reward is not None
+        if head.sample in self._excluded and not counts and not head.retry:
+            return "late_sample"
+        self._seen.add((head.episode_id, head.revision))
+        if head.retry:
+            self.retries += 1
+        elif counts:
+            self._excluded.pop(head.sample, None)
+            self._counting[head.sample] = _pointer(record, head)
+        else:
+            self._excluded[head.sample] = Exclusion(
+                sample=head.sample, reason=head.outcome.value, episode_id=head.episode_id
+            )
+        return ""
+
+    def batch(self) -> Batch:
+        """The group as it stands: what has not ended is excluded as `missing`."""
+        expected = self.expected
+        for sample in range(expected.group_size):
+            if sample not in self._counting and sample not in self._excluded:
+                self._excluded[sample] = Exclusion(sample=sample, reason="missing")
+        survivors = [self._counting[sample] for sample in sorted(self._counting)]
+        empty = ""
+        if len(survivors) < min(2, expected.group_size):
+            empty = "too_few" if survivors or self._seen else "no_episodes"
+            for pointer in survivors:
+                self._excluded[pointer.sample] = Exclusion(
+                    sample=pointer.sample, reason="too_few", episode_id=pointer.episode_id
+                )
+            survivors = []
+        rewards = {pointer.reward for pointer in survivors}
+        return Batch(
+            task_id=expected.task_id,
+            agent=expected.agent,
+            purpose=expected.purpose,
+            item=expected.item,
+            group_size=expected.group_size,
+            episodes=tuple(survivors),
+            exclusions=tuple(self._excluded[sample] for sample in sorted(self._excluded)),
+            empty=empty,
+            zero_variance=len(survivors) > 1 and len(rewards) == 1,
+            retries=self.retries,
+        )
+
+
+class Grouper:
+    """The open groups of one partition."""
+
+    def __init__(self) -> None:
+        self.dropped: Counter[str] = Counter()
+        self._open: dict[str, Group] = {}
+        self._marks = LowWater()
+
+    def feed(self, record: Record, event: GroupsEvent) -> Sequence[Output]:
+        """See `Fold`."""
+        if isinstance(event, Tick):
+            late = [group for group in self._open.values() if group.deadline <= record.timestamp]
+            return [self._close(group, record) for group in late]
+        if record.key != event.task_id:
+            return (Letter("wrong_key", "the record's key is not its task_id"),)
+        if isinstance(event, Expected):
+            return self._expected(record, event)
+        return self._episode(record, event)
+
+    def low_water(self, position: int) -> int:
+        """See `Fold`. Groups stand in the order of their Expected, so the first is the oldest."""
+        for group in self._open.values():
+            return self._marks.mark(group.offset)
+        return self._marks.mark(position)
+
+    def overdue(self, now: float) -> bool:
+        """See `Fold`."""
+        return any(group.deadline <= now for group in self._open.values())
+
+    def open(self) -> int:
+        """See `Fold`."""
+        return len(self._open)
+
+    def _expected(self, record: Record, expected: Expected) -> Sequence[Output]:
+        if (group := self._open.get(expected.task_id)) is not None:
+            group.repeat = record.offset
+            return (Letter("duplicate_task", "its group is still open"),)
+        self._open[expected.task_id] = Group(expected, record)
+        return NOTHING
+
+    def _episode(self, record: Record, head: EpisodeHead) -> Sequence[Output]:
+        if head.unattributed or head.revision:
+            self.dropped["unattributed" if head.unattributed else "revision"] += 1
+            return NOTHING
+        group = self._open.get(head.task_id)
+        if group is None:
+            return LATE_SAMPLE
+        if head.sample >= group.expected.group_size:
+            return (Letter("bad_sample", f"the group has {group.expected.group_size} samples"),)
+        told = group.take(record, head)
+        if told == "late_sample":
+            return SECOND_SAMPLE
+        if told:
+            self.dropped["episode"] += 1
+        return (self._close(group, record),) if group.complete else NOTHING
+
+    def _close(self, group: Group, record: Record) -> Emit:
+        expected = group.expected
+        del self._open[expected.task_id]
+        self._marks.closed(group.offset, group.repeat)
+        return Emit(
+            topic=BATCHES,
+            key=expected.task_id,
+            event=group.batch(),
+            event_id=f"{expected.task_id}/{BATCHES.name}",
+            trace=group.trace,
+            at=record.timestamp,
+        )
+
+
+def _pointer(record: Record, head: EpisodeHead) -> Pointer:
+    return Pointer(
+        episode_id=head.episode_id,
+        sample=head.sample,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        digest=digest(record.value or b""),
+        reward=head.reward or 0.0,
+        revision=head.revision,
+    )
+
+
+GROUP = Stage(name="group", source=EPISODES, kind=GroupsEvent, sinks=(BATCHES,), fold=Grouper)

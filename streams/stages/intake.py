@@ -1,0 +1,86 @@
+"""The intake: rewards, checked and copied onto the one ordered story of their episode.
+
+A forwarder without state. Because the assembler reads rewards from `rl.turns.v1` and not from a
+topic of their own, there is no join of two topics, hence no order that a replay could change.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+
+from odradek.infra.bus import Record
+from odradek.infra.runtime.reward_signatures import Verifier
+from odradek.infra.runtime.telemetry import parent_of
+from odradek.schemas.codec import header
+from odradek.schemas.events import Reward
+from odradek.schemas.topics import REWARDS, TURNS
+from odradek.streams.stage import Emit, Letter, Output, Stage
+
+Sources = Mapping[str, Sequence[str]]
+
+
+class Intake:
+    """Checks rewards of one partition.
+
+    Args:
+        sources: Patterns (as of file names) of the sources that may judge a component. A
+            component that is not named here may be judged by anyone who can write the topic.
+        verifier: Knows which sources must sign. A source's name alone is a claim.
+    """
+
+    def __init__(self, sources: Sources | None = None, verifier: Verifier | None = None) -> None:
+        self.dropped: Counter[str] = Counter()
+        self._sources = dict(sources or {})
+        self._verifier = verifier or Verifier()
+
+    def feed(self, record: Record, event: Reward) -> Sequence[Output]:
+        """See `Fold`."""
+        if record.key != event.episode_id:
+            return (Letter("wrong_key", "the record's key is not its episode_id"),)
+        allowed = self._sources.get(event.component)
+        if allowed is not None and not any(fnmatchcase(event.source, one) for one in allowed):
+            return (
+                Letter(
+                    "source_not_allowed",
+                    f"its source may not judge its component; allowed: {list(allowed)}",
+                ),
+            )
+        if fault := self._verifier.fault(event.source, record.value, record.headers):
+            return (Letter(fault, "its source signs what it says: ODRADEK_JUDGE_KEYS"),)
+        return (
+            Emit(
+                topic=TURNS,
+                key=event.episode_id,
+                event=event,
+                event_id=header(record.headers, "ce_id")
+                or f"{event.episode_id}/{record.partition}/{record.offset}",
+                trace=parent_of(record.headers),
+                at=record.timestamp,
+                source=header(record.headers, "ce_source") or event.source,
+            ),
+        )
+
+    def low_water(self, position: int) -> int:
+        """See `Fold`."""
+        return position
+
+    def overdue(self, now: float) -> bool:  # noqa: ARG002 - nothing waits here
+        """See `Fold`."""
+        return False
+
+    def open(self) -> int:
+        """See `Fold`."""
+        return 0
+
+
+def intake(sources: Sources | None = None, verifier: Verifier | None = None) -> Stage:
+    """The stage, with its rules of who may judge what and who must sign."""
+    return Stage(
+        name="intake",
+        source=REWARDS,
+        kind=Reward,
+        sinks=(TURNS,),
+        fold=partial(Intake, sources, verifier),
+        ticks=False,
+    )

@@ -1,0 +1,5 @@
+"""Conservation: what went in, what came out, and what does not close. Counting, no I/O."""
+
+from odradek.streams.verify.counts import Ledger
+
+__all__ = ["Ledger"]

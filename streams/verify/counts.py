@@ -1,0 +1,108 @@
+"""Which record counts for what, and the sums in the end.
+
+It shares no code with the stages beyond the schemas: it reads topics as anybody could.
+"""
+
+from collections import Counter
+from typing import Any
+
+from odradek.infra.bus import Record, passed_over
+from odradek.infra.bus.dead_letters import PREFIX
+from odradek.schemas import codec
+from odradek.schemas.codec import header
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Batch, Expected, Policy, Purpose, Step, Tick
+from odradek.schemas.topics import DLQ, EPISODES, POLICIES, STEPS, TURNS
+from odradek.streams.verify.episodes import Stories
+from odradek.streams.verify.findings import Findings
+from odradek.streams.verify.groups import Groups
+from odradek.streams.verify.partial_events import Ended
+from odradek.streams.verify.trainer_runs import Trained
+
+
+class Ledger:
+    """Counts the records of the topics; those of one partition in the order they stand in."""
+
+    def __init__(self) -> None:
+        self._found = Findings()
+        self._stories = Stories(self._found)
+        self._groups = Groups(self._found)
+        self._trained = Trained(self._found)
+        self._letters: Counter[str] = Counter()
+        self._now = 0.0
+
+    def feed(self, record: Record) -> None:
+        """Count one committed record. A topic that the table does not name holds batches again."""
+        self._now = max(self._now, record.timestamp)
+        try:
+            if record.topic == TURNS.name:
+                self._stories.told(record)
+            elif record.topic == EPISODES.name:
+                self._task_story(record)
+            elif record.topic == STEPS.name:
+                self._trained.step(codec.decode(record.value, Step), record.offset)
+            elif record.topic == POLICIES.name:
+                self._trained.policy(codec.decode(record.value, Policy))
+            elif record.topic == DLQ.name:
+                self._letter(record)
+            else:
+                batch = codec.decode(record.value, Batch)
+                self._groups.batch(batch)
+                self._trained.batch(record.topic, record.offset, batch)
+        except InvalidRecord as error:
+            # No event of ours; the stage that reads it makes it a dead letter.
+            if record.topic != DLQ.name:
+                passed_over(record, error)
+
+    def _task_story(self, record: Record) -> None:
+        event: Any = codec.decode(record.value, Expected | Ended | Tick)
+        if isinstance(event, Expected):
+            self._groups.expected(event, record.timestamp)
+        elif isinstance(event, Ended):
+            self._stories.ended(record, event)
+
+    def _letter(self, record: Record) -> None:
+        """Which Expected, Opened or Turn a dead letter stands for."""
+        self._letters[header(record.headers, f"{PREFIX}reason") or "unknown"] += 1
+        origin = header(record.headers, f"{PREFIX}topic")
+        if origin == TURNS.name:
+            self._stories.refused(record.value)
+        elif origin == EPISODES.name:
+            event: Any = codec.decode(record.value, Expected | Ended | Tick)
+            if isinstance(event, Expected):
+                self._groups.refused(event)
+
+    def report(self) -> dict[str, Any]:
+        """Conservation of training and evaluation, and what does not close.
+
+        Keys: `conservation` (of training; `eval` beside it holds the same of evaluation),
+        `lost` and `duplicated` (ids), `open` (ids still within their deadlines), `problems`
+        (sentences), `trainers` (a table for each run of a trainer), `dead_letters` (reason: n),
+        `repeats` (the same episode in the same bytes: what an at-least-once driver writes again
+        after a crash, and its readers drop).
+        """
+        self._groups.check(self._now, self._stories.finds)
+        self._stories.check(self._now)
+        trainers = self._trained.check(self._stories.rows_of)
+        tables = {purpose: self._table(purpose) for purpose in ("train", "eval")}
+        return {
+            "conservation": tables["train"],
+            "eval": tables["eval"],
+            "closed": all(table["closed"] for table in tables.values()),
+            **self._found.lists(),
+            "trainers": trainers,
+            "unattributed": len(self._stories.unattributed),
+            "repeats": self._stories.repeats,
+            "dead_letters": dict(sorted(self._letters.items())),
+        }
+
+    def _table(self, purpose: Purpose) -> dict[str, Any]:
+        table = self._groups.table(purpose)
+        opened = self._stories.opened
+        mine = {name for name, told in opened.items() if told.purpose == purpose}
+        sums = table["samples"] == table["episodes"] + sum(table["exclusions"].values())
+        return table | {
+            "turns": sum(episode in mine for episode in self._stories.turns.values()),
+            "opened": len(mine),
+            "closed": self._found.none and sums and table["tasks"] == table["batches"],
+        }

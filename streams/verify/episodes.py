@@ -1,0 +1,111 @@
+"""Episodes: every Opened in exactly one of them, every acked turn in exactly one."""
+
+from collections import Counter
+from typing import Any
+
+from odradek.infra.bus import Record
+from odradek.schemas import codec
+from odradek.schemas.events import Opened, Pointer, Timeouts, Turn
+from odradek.schemas.topics import TURNS
+from odradek.streams.verify.findings import SLACK_S, Findings
+from odradek.streams.verify.partial_events import Ended, Place, Told, TurnsEvent
+
+
+class Stories:
+    """What was opened, which turns were acked, and which episodes came of it.
+
+    Attributes:
+        opened: By episode.
+        turns: The episode of each acked turn.
+        unattributed: Episodes that the proxy opened.
+        repeats: Episodes written again in the same bytes.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self.opened: dict[str, Told] = {}
+        self.turns: dict[str, str] = {}
+        self.unattributed: set[str] = set()
+        self.repeats = 0
+        self._found = findings
+        self._episodes: dict[str, dict[str, Ended]] = {}
+        self._places: dict[tuple[str, int, int], Place] = {}
+        self._refused_turns: set[str] = set()
+        self._refused: set[str] = set()
+
+    def told(self, record: Record) -> None:
+        """Take a record of `rl.turns`."""
+        event: Any = codec.decode(record.value, TurnsEvent, max_bytes=TURNS.max_bytes)
+        if isinstance(event, Turn):
+            self.turns.setdefault(event.turn_id, event.episode_id)
+        elif isinstance(event, Opened):
+            times: Timeouts = event.timeouts
+            deadline = record.timestamp + times.run_s + times.seal_s + times.reward_s
+            self.opened.setdefault(event.episode_id, Told(event.purpose, 1, deadline))
+            if event.unattributed:
+                self.unattributed.add(event.episode_id)
+
+    def ended(self, record: Record, ended: Ended) -> None:
+        """Take an episode."""
+        digest = codec.digest(record.value or b"")
+        rows = sum(run.trains for run in ended.sequences)
+        place = (record.topic, record.partition, record.offset)
+        self._places[place] = Place(ended.episode_id, digest, rows)
+        if ended.revision == 0:
+            before = self._episodes.setdefault(ended.episode_id, {})
+            self.repeats += digest in before
+            before[digest] = ended
+
+    def refused(self, value: bytes | None) -> None:
+        """Take a dead letter of `rl.turns`."""
+        event: Any = codec.decode(value, TurnsEvent, max_bytes=TURNS.max_bytes)
+        if isinstance(event, Turn):
+            self._refused_turns.add(event.turn_id)
+        elif isinstance(event, Opened):
+            self._refused.add(event.episode_id)
+
+    def finds(self, pointer: Pointer) -> bool:
+        """Whether a pointer leads to the episode that it names."""
+        place = self._at(pointer)
+        return place is not None and (place.episode_id, place.digest) == (
+            pointer.episode_id,
+            pointer.digest,
+        )
+
+    def rows_of(self, pointer: Pointer) -> int | None:
+        """How many rows an episode makes; None where it cannot be looked up."""
+        place = self._at(pointer)
+        return place.rows if place is not None else None
+
+    def _at(self, pointer: Pointer) -> Place | None:
+        return self._places.get((pointer.topic, pointer.partition, pointer.offset))
+
+    def check(self, now: float) -> None:
+        """Find what does not close; `now` is the newest time in the log."""
+        for episode, told in self.opened.items():
+            have = len(self._episodes.get(episode, ()))
+            if have > 1:
+                self._found.duplicated.append(f"episode {episode}")
+            elif not have and episode not in self._refused:
+                late = now > told.deadline + SLACK_S
+                (self._found.lost if late else self._found.open).append(f"episode {episode}")
+        self._check_turns()
+
+    def _check_turns(self) -> None:
+        """Every acked turn in exactly one episode, unless it is a dead letter."""
+        homes: dict[str, set[str]] = {}
+        trained: Counter[str] = Counter()
+        for episode, versions in self._episodes.items():
+            for nth, ended in enumerate(versions.values()):
+                within = [turn for run in ended.sequences for turn in run.turn_ids]
+                if nth == 0:
+                    trained.update(within)
+                # What only a second version holds is not lost: that there are two is the finding.
+                for turn in (*within, *ended.left_out):
+                    homes.setdefault(turn, set()).add(episode)
+        twice = self._found.duplicated
+        twice.extend(f"turn {turn}" for turn, n in trained.items() if n > 1)
+        twice.extend(f"turn {turn}" for turn, at in homes.items() if len(at) > 1)
+        for turn, episode in self.turns.items():
+            ended_already = episode in self._episodes or episode not in self.opened
+            if turn not in homes and ended_already and turn not in self._refused_turns:
+                self._found.lost.append(f"turn {turn}")

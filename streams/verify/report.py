@@ -1,0 +1,80 @@
+"""Verify: conservation counted from the topics, and nothing else."""
+
+from contextlib import suppress
+from typing import Any
+
+from msgspec import Struct
+
+from odradek.infra.bus import BusSettings
+from odradek.infra.errors import TopicMissing
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Step
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
+from odradek.streams.reader import to_end
+from odradek.streams.verify import Ledger
+from odradek.streams.verify.findings import NEXT
+
+
+class Report(Struct, frozen=True):
+    """What was counted; `as_dict` has the keys of `odradek verify --json`."""
+
+    conservation: dict[str, Any]
+    """tasks, samples, turns, episodes, batches, exclusions {reason: n}, closed: of training."""
+    eval: dict[str, Any]
+    """The same of evaluation."""
+    closed: bool
+    """Whether all sums close and nothing is lost, duplicated or still open."""
+    lost: tuple[str, ...]
+    duplicated: tuple[str, ...]
+    open: tuple[str, ...]
+    """Within their deadlines: a run that is still going on."""
+    problems: tuple[str, ...]
+    trainers: tuple[dict[str, Any], ...]
+    """Each run of a trainer: its steps, what it used and refused, how far it has come."""
+    unattributed: int
+    repeats: int
+    """Episodes written again in the same bytes, as the Faust driver does after a crash."""
+    dead_letters: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+    def lines(self) -> list[str]:
+        """What does not close, one line each."""
+        found = [f"lost: {one}" for one in self.lost]
+        found += [f"duplicated: {one}" for one in self.duplicated]
+        found += [f"still open: {one}" for one in self.open]
+        return found + [f"wrong: {one}" for one in self.problems]
+
+    def advice(self) -> list[str]:
+        """What to do next, for each kind of line that there is."""
+        return [advice for name, advice in NEXT.items() if getattr(self, name)]
+
+
+async def verify(bus: BusSettings) -> Report:
+    """Read all topics, as committed, to their ends of now, and count.
+
+    The trainers' ledger is read first: it names the topics of replays, and what it says was used
+    was there before it said so.
+
+    Raises TopicMissing or BusError.
+    """
+    ledger = Ledger()
+    replays: set[str] = set()
+    async for record in to_end(bus, STEPS.name):
+        ledger.feed(record)
+        with suppress(InvalidRecord):
+            replays.add(codec.decode(record.value, Step).topic)
+    for topic in sorted(replays - {BATCHES.name}):
+        with suppress(TopicMissing):  # a replay's topic is deleted when nobody needs it any more
+            async for record in to_end(bus, topic):
+                ledger.feed(record)
+    async for record in to_end(
+        bus, TURNS.name, EPISODES.name, BATCHES.name, POLICIES.name, DLQ.name
+    ):
+        ledger.feed(record)
+    counted = ledger.report()
+    lists = ("lost", "duplicated", "open", "problems", "trainers")
+    return Report(**(counted | {name: tuple(counted[name]) for name in lists}))

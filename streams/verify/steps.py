@@ -1,0 +1,183 @@
+"""One run's line: the optimizer steps that led to its last policy, from the trainer's ledger.
+
+A start goes on from a checkpoint. What was told of later steps is cut off there and done again, so
+it counts for nothing; a step that was durable but not told is told by the next start.
+"""
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+from odradek.schemas.events import Refusal, Step
+from odradek.streams.verify.findings import Findings
+
+ROW_REASONS: Final = frozenset(
+    {
+        "stale",
+        "too_long",
+        "logprobs",
+        "token_ids",
+        "advantage",
+        "non_finite",
+        "sampling",
+        "truncated",
+    }
+)
+"""Refusals of single rows; all others are of a whole episode, or of a whole batch."""
+
+
+class Spot(NamedTuple):
+    """How far a run has come: so many batches, and so many rows of the next one."""
+
+    position: int = 0
+    row: int = 0
+
+
+def spot_of(entry: Step) -> Spot:
+    """Where an entry says its run stands."""
+    return Spot(entry.position, entry.row)
+
+
+class Line:
+    """Entries of one run in the order of the ledger, folded into what counts.
+
+    Attributes:
+        steps: The steps that count, by number, skipped ones among them.
+        redone: How many were cut off by a crash and done again.
+        starts: How often the trainer was started.
+        last: The newest entry.
+    """
+
+    def __init__(self, run: str, findings: Findings) -> None:
+        self.run = run
+        self.steps: dict[int, Step] = {}
+        self.redone = 0
+        self.starts = 0
+        self.last: Step | None = None
+        self._found = findings
+        self._incarnation = 0
+        self._whole: dict[str, Spot] = {}
+        """Where each announced checkpoint stands, by digest."""
+        self._resumed: list[tuple[int, str, Spot]] = []
+        self._refused: dict[int, Counter[tuple[int, Refusal]]] = {}
+        """By batch: (incarnation, what it told)."""
+
+    def feed(self, entry: Step) -> None:
+        """Take the next entry."""
+        if entry == self.last:
+            return  # an append whose ack was lost, repeated: it says the same once more
+        if entry.incarnation < self._incarnation:
+            self._found.problems.append(
+                f"run {self.run}: start {entry.incarnation} told step {entry.step} after start "
+                f"{self._incarnation} had begun: two trainers at once"
+            )
+            return
+        if entry.incarnation > self._incarnation:
+            self._begin(entry)
+        self.last = entry
+        if entry.checkpoint:
+            self._whole[entry.checkpoint] = spot_of(entry)
+        for refusal in entry.refused:
+            self._refuse(entry.incarnation, refusal)
+        if entry.optimized or entry.skipped:
+            if entry.step in self.steps:
+                self._found.duplicated.append(f"step {entry.step} of run {self.run}")
+            self.steps[entry.step] = entry
+
+    def _begin(self, entry: Step) -> None:
+        self._incarnation = entry.incarnation
+        self.starts += 1
+        for step in [step for step in self.steps if step > entry.step]:
+            del self.steps[step]
+            self.redone += 1
+        spot = spot_of(entry)
+        if entry.resumed:
+            self._resumed.append((entry.incarnation, entry.resumed, spot))
+        # What was refused at or behind the spot is met again, and told again.
+        for offset in [at for at in self._refused if Spot(at) >= spot]:
+            del self._refused[offset]
+        told = self._refused.get(spot.position, Counter())
+        for start, refusal in [*told]:
+            if refusal.row is not None and refusal.row >= spot.row:
+                del told[start, refusal]
+
+    def _refuse(self, incarnation: int, refusal: Refusal) -> None:
+        self._refused.setdefault(refusal.offset, Counter())[incarnation, refusal] += 1
+
+    def refused(self, offset: int) -> Counter[tuple[str, str]]:
+        """(episode, reason) of what was refused of a batch.
+
+        A batch in whose middle a start went on is met by two starts, and both may tell the same.
+        What has no row is counted so, too: ledgers of before had none.
+        """
+        most: Counter[Refusal] = Counter()
+        for (_, refusal), n in self._refused.get(offset, {}).items():
+            most[refusal] = max(most[refusal], n)
+        counted: Counter[tuple[str, str]] = Counter()
+        for refusal, n in most.items():
+            counted[refusal.episode_id, refusal.reason] += n
+        return counted
+
+    def reasons(self) -> Counter[str]:
+        """How many refusals, by reason."""
+        found: Counter[str] = Counter()
+        for offset in self._refused:
+            for (_, reason), n in self.refused(offset).items():
+                found[reason] += n
+        return found
+
+    @property
+    def spot(self) -> Spot:
+        """Where the last step of the line ended."""
+        return spot_of(self.steps[max(self.steps)]) if self.steps else Spot()
+
+    def used(self) -> dict[int, int]:
+        """Rows used of each batch."""
+        rows: Counter[int] = Counter()
+        for step in self.steps.values():
+            for use in step.used:
+                rows[use.offset] += use.rows
+        return dict(rows)
+
+    def check(self, *, cut: bool) -> None:
+        """Find steps that are missing, that go back, or that hang on no checkpoint.
+
+        Args:
+            cut: Whether retention has taken the beginning of the ledger.
+        """
+        numbers = sorted(self.steps)
+        first = numbers[0] if cut and numbers else 1
+        for missing in sorted(set(range(first, numbers[-1] + 1 if numbers else 0)) - {*numbers}):
+            self._found.lost.append(f"step {missing} of run {self.run}")
+        before = Spot()
+        for number in numbers:
+            step = self.steps[number]
+            after = spot_of(step)
+            if before and not (cut and number == first):
+                self._check_step(step, before, after)
+            before = after
+        for start, digest, spot in self._resumed:
+            known = self._whole.get(digest)
+            if known is None and not cut:
+                self._found.problems.append(
+                    f"run {self.run}: start {start} goes on from a checkpoint that no step of the "
+                    f"ledger announced ({digest[:12]})"
+                )
+            elif known is not None and known != spot:
+                self._found.problems.append(
+                    f"run {self.run}: start {start} goes on at batch {spot.position}, row "
+                    f"{spot.row}, but its checkpoint was written at batch {known.position}, row "
+                    f"{known.row}"
+                )
+
+    def _check_step(self, step: Step, before: Spot, after: Spot) -> None:
+        if after < before:
+            self._found.problems.append(
+                f"run {self.run}: step {step.step} ends at batch {after.position}, row "
+                f"{after.row}, before step {step.step - 1} does"
+            )
+        for use in step.used:
+            if not before.position <= use.offset <= after.position:
+                self._found.problems.append(
+                    f"run {self.run}: step {step.step} used batch {use.offset}, which does not "
+                    f"lie between {before.position} and {after.position}"
+                )

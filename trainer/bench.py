@@ -1,0 +1,170 @@
+"""What a training step costs: the same batch per turn, merged, and as a prefix tree.
+
+Tokens per second count the batch's tokens as single turns in all three modes, so they compare how
+fast the same training is done. Peers' trainers take one row per turn.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+from trl.experimental.async_grpo.packing import TreeRow
+
+from odradek.trainer.feed.rollout_worker import sample_of
+from odradek.trainer.feed.rows import Row, per_turn, tokens
+from odradek.trainer.step import attention
+from odradek.trainer.step.losses import Shape, Terms, Whole, policy_loss
+
+MODES: Final = ("per_turn", "merged", "tree")
+
+
+def batch_of(*, group: int, turns: int, prompt: int, sampled: int, between: int) -> list[Row]:
+    """Rows of one group: a shared prompt, then sampled and environment tokens in turns."""
+    random = np.random.default_rng(0)
+    length = prompt + turns * sampled + (turns - 1) * between
+    shared = random.integers(0, 500, prompt)
+    rows = []
+    for index in range(group):
+        ids = np.concatenate([shared, random.integers(0, 500, length - prompt)])
+        mask = np.zeros(length, dtype=np.bool_)
+        for turn in range(turns):
+            start = prompt + turn * (sampled + between)
+            mask[start : start + sampled] = True
+        logprobs = np.where(mask, -6.2, 0.0).astype(np.float32)
+        worth = 1.0 if index % 2 else -1.0
+        rows.append(Row(ids, mask, logprobs, worth, worth, 1, 1, 0, index, f"e{index}"))
+    return rows
+
+
+def model_of(hidden: int, layers: int, length: int, device: str, dtype: torch.dtype) -> Any:
+    """A random Qwen3 of a size."""
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=500, hidden_size=hidden, intermediate_size=4 * hidden,
+            num_hidden_layers=layers, num_attention_heads=max(hidden // 32, 1),
+            num_key_value_heads=max(hidden // 32, 1), head_dim=32,
+            max_position_embeddings=length, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    return model.to(device=device, dtype=dtype)
+
+
+def _step(model: Any, hidden: torch.Tensor, rows: Sequence[Row], at: torch.Tensor) -> None:
+    """Loss and gradient from hidden states at the predecessors of the sampled tokens."""
+    device = hidden.device
+    labels = torch.cat([torch.tensor(row.ids[row.mask]) for row in rows]).to(device)
+    old = torch.cat([torch.tensor(row.logprobs[row.mask]) for row in rows]).to(device)
+    lengths = torch.tensor([row.sampled for row in rows])
+    row = torch.repeat_interleave(torch.arange(len(rows)), lengths).to(device)
+    worth = torch.tensor([r.advantage for r in rows], device=device)[row]
+    logits = model.lm_head(hidden[at]).float()
+    logprobs = logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]
+    terms = Terms(logprobs, old, worth, row, len(rows))
+    loss = policy_loss("dapo", terms, Whole(len(labels), len(rows)), Shape())
+    loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
+
+
+def train_rows(model: Any, rows: Sequence[Row]) -> None:
+    """Forward and backward over rows; those of equal length share a batch, so nothing is padded."""
+    model.set_attn_implementation("sdpa")
+    by_length: dict[int, list[Row]] = {}
+    for row in rows:
+        by_length.setdefault(len(row.ids), []).append(row)
+    for same in by_length.values():
+        ids = torch.tensor(np.stack([row.ids for row in same])).to(model.device)
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        before = torch.tensor(np.stack([np.append(row.mask[1:], False) for row in same]))
+        _step(model, hidden, same, before.to(model.device))
+
+
+def train_tree(model: Any, rows: Sequence[Row]) -> None:
+    """Forward and backward over one prefix tree of all rows."""
+    attention.register()
+    model.set_attn_implementation(attention.NAME)
+    tree = TreeRow()
+    for row in rows:
+        sample = sample_of(row)
+        tree.add(
+            {
+                "input_ids": sample.input_ids, "completion_mask": sample.completion_mask,
+                "old_log_probs": sample.old_log_probs, "advantage": sample.advantage,
+                "group_id": sample.group_id,
+            }
+        )  # fmt: skip
+    packed = {key: value.to(model.device) for key, value in tree.pack().items()}
+    hidden = model.model(
+        input_ids=packed["input_ids"][None],
+        position_ids=packed["position_ids"][None],
+        use_cache=False,
+        tree_mask=attention.mask_for(packed, model.device),
+    ).last_hidden_state[0]
+    _step(model, hidden, rows, packed["token_index"])
+
+
+def _seconds(work: Callable[[], None], model: Any) -> float:
+    model.zero_grad()
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def measure(
+    *,
+    group: int = 8,
+    turns: int = 10,
+    prompt: int = 300,
+    sampled: int = 30,
+    between: int = 60,
+    hidden: int = 128,
+    layers: int = 2,
+    repeats: int = 5,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Time each mode `repeats` times, in alternating order; medians and every repeat.
+
+    Returns:
+        `tokens_per_s` {per_turn, merged, tree} and `speedup` (merged over per_turn), with
+        `tree_speedup`, the forwarded tokens of each mode, and all repeats in seconds.
+    """
+    torch.set_num_threads(1)
+    rows = batch_of(group=group, turns=turns, prompt=prompt, sampled=sampled, between=between)
+    singles = [single for row in rows for single in per_turn(row)]
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model = model_of(hidden, layers, len(rows[0].ids), device, dtype)
+    work: dict[str, Callable[[], None]] = {
+        "per_turn": lambda: train_rows(model, singles),
+        "merged": lambda: train_rows(model, rows),
+        "tree": lambda: train_tree(model, rows),
+    }
+    for mode in MODES[1:]:  # the kernels' first calls
+        _seconds(work[mode], model)
+    seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for turn in range(repeats):
+        order = MODES if turn % 2 == 0 else MODES[::-1]
+        for mode in order:
+            seconds[mode].append(_seconds(work[mode], model))
+    total = tokens(singles)
+    rate = {mode: total / float(np.median(seconds[mode])) for mode in MODES}
+    return {
+        "tokens_per_s": {mode: round(rate[mode], 1) for mode in MODES},
+        "speedup": round(rate["merged"] / rate["per_turn"], 2),
+        "tree_speedup": round(rate["tree"] / rate["per_turn"], 2),
+        "forwarded_tokens": {
+            "per_turn": total,
+            "merged": tokens(rows),
+            "tree": prompt + group * (len(rows[0].ids) - prompt),
+        },
+        "batch": {
+            "group": group, "turns": turns, "prompt": prompt, "sampled": sampled,
+            "between": between, "hidden": hidden, "layers": layers, "device": device,
+        },
+        "repeats_s": {mode: [round(s, 4) for s in seconds[mode]] for mode in MODES},
+    }  # fmt: skip

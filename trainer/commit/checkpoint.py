@@ -1,0 +1,225 @@
+"""Checkpoints that are either whole or not there.
+
+A checkpoint is a folder `checkpoint-<step>` whose `manifest.json` names every file with its size
+and sha256. It is written under a temporary name: files, fsync, manifest last, fsync, rename, fsync
+of the parent. Whoever dies on the way leaves a folder that no reader looks at.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.trainer.commit.tensor_files import non_finite_tensor
+from odradek.trainer.errors import BrokenCheckpoint, NonFiniteWeights, NoRoom
+
+MANIFEST: Final = "manifest.json"
+POSITION: Final = "position.json"
+WEIGHTS: Final = "model.safetensors"
+"""Where transferred weights stand in their folder."""
+NAME: Final = re.compile(r"checkpoint-(\d+)")
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync(path: Path) -> None:
+    """Make a file or a folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Tell a full or read-only disk in one line. Raises NoRoom."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and tokenizers write from Rust: a full disk is told in their words only, by
+        # the latter in a bare Exception. What is no error of the disk goes on as it came.
+        told = _OS_ERROR.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number not in _NO_ROOM:
+            raise
+        raise NoRoom(
+            f"{path} cannot be written: {os.strerror(number)}; once it can be, start the trainer "
+            "again: it goes on from the last whole checkpoint"
+        ) from error
+
+
+def make_durably(folder: Path) -> None:
+    """Make a folder and those above it; what we make is there after a power cut.
+
+    A folder that is there already may be just as new: its own name is made durable, too.
+    """
+    if not folder.is_dir():
+        make_durably(folder.parent)
+        folder.mkdir(mode=0o755, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # whoever may not read it did not make us in it
+        fsync(folder.parent)
+
+
+def write(
+    root: Path,
+    step: int,
+    fill: Callable[[Path], None],
+    *,
+    keep: int,
+    position: dict[str, Any],
+    at: Callable[[str], None] = crash_point,
+) -> str:
+    """Write `checkpoint-<step>` under `root` and rotate; return the sha256 of its manifest.
+
+    Args:
+        root: Folder of all checkpoints of a run; made if it is not there.
+        step: Optimizer steps done.
+        fill: Writes the files of the checkpoint into the folder it is given.
+        keep: How many whole checkpoints stay.
+        position: Where the run stands, stored inside as JSON.
+        at: Called at each crash point.
+
+    Raises:
+        NoRoom: The disk is full or may not be written to. Nothing half-written counts.
+        NonFiniteWeights: A tensor holds something infinite or no number. Nothing is rotated.
+    """
+    final = root / f"checkpoint-{step}"
+    with room(root):
+        make_durably(root)
+        partial = root / f".partial-{step}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o755)
+        fill(partial)
+        if broken := _non_finite(partial):
+            raise NonFiniteWeights(
+                f"step {step} is not saved: {broken}; the checkpoints of before are left alone"
+            )
+        (partial / POSITION).write_text(json.dumps(position, sort_keys=True) + "\n")
+        files = {}
+        for path in sorted(p for p in partial.rglob("*") if p.is_file()):
+            fsync(path)
+            at("between_files")
+            name = path.relative_to(partial).as_posix()
+            files[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in (p for p in partial.rglob("*") if p.is_dir()):
+            fsync(path)
+        at("files_before_manifest")
+        # The manifest is last: files without one are no checkpoint, so dying above loses only
+        # this step. It is durable before the rename, so a folder under the final name has it.
+        manifest = partial / MANIFEST
+        manifest.write_text(json.dumps({"step": step, "files": files}, sort_keys=True) + "\n")
+        fsync(manifest)
+        fsync(partial)
+        if final.exists():  # the same step once more, after a crash behind the rename
+            shutil.rmtree(final)
+        at("manifest_before_rename")
+        partial.rename(final)
+        at("renamed_before_durable")
+        fsync(root)
+    at("renamed_before_rotate")
+    # Only now may older ones go: dying above leaves them, dying below leaves one too many.
+    # Later steps are of a line that was cut off, and could not be loaded: they count for none.
+    for _, old in [found for found in whole(root) if found[0] <= step][keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    for leftover in root.glob(".partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return sha256_of(final / MANIFEST)
+
+
+def _non_finite(folder: Path) -> str:
+    """Which tensor of a checkpoint holds something infinite or no number, in words, or ""."""
+    for path in sorted(folder.rglob("*.safetensors")):
+        if name := non_finite_tensor(path):
+            return f"{name!r} in {path.name} holds something infinite or no number"
+    return ""
+
+
+def whole(root: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of everything that has the name of a checkpoint, newest first."""
+    if not root.is_dir():
+        return []
+    found = [
+        (int(match[1]), path)
+        for path in root.iterdir()
+        if path.is_dir() and (match := NAME.fullmatch(path.name))
+    ]
+    return sorted(found, reverse=True)
+
+
+def verify(folder: Path) -> str:
+    """Hold a checkpoint against its manifest; return the manifest's sha256.
+
+    Raises BrokenCheckpoint, naming the first file that differs.
+    """
+    manifest = folder / MANIFEST
+    try:
+        files = json.loads(manifest.read_text())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BrokenCheckpoint(f"{folder} has no readable manifest") from error
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    if unnamed := sorted(held - files.keys() - {MANIFEST}):
+        # Libraries that resume from a folder load what they find there, and some of it by pickle.
+        raise BrokenCheckpoint(f"{folder / unnamed[0]} is not named by the manifest")
+    for name, about in files.items():
+        path = folder / name
+        if name not in held or path.is_symlink():
+            raise BrokenCheckpoint(f"{folder}: its manifest names {name!r}, which is no file of it")
+        if not path.is_file() or path.stat().st_size != about["bytes"]:
+            raise BrokenCheckpoint(f"{path} is missing or has another size than the manifest says")
+        if sha256_of(path) != about["sha256"]:
+            raise BrokenCheckpoint(f"{path} differs from its manifest")
+    return sha256_of(manifest)
+
+
+def refuse_shared(*folders: Path) -> None:
+    """Raise BrokenCheckpoint for a folder that everybody on this machine may write to.
+
+    Manifest and files could both be changed there, so a sum that is right would prove nothing.
+    """
+    for folder in folders:
+        if folder.stat().st_mode & stat.S_IWOTH:
+            raise BrokenCheckpoint(f"everybody may write to {folder}: chmod o-w, then look into it")
+
+
+def refuse_non_finite(folder: Path) -> None:
+    """Raise BrokenCheckpoint for one with weights or moments that are no numbers."""
+    if broken := _non_finite(folder):
+        raise BrokenCheckpoint(f"{folder} is not taken: {broken}")
+
+
+def newest(root: Path, *, warn: Callable[[str], None] = lambda _: None) -> Path | None:
+    """The newest checkpoint whose files are what its manifest says, and numbers; or None."""
+    for _, folder in whole(root):
+        try:
+            refuse_shared(root, folder)
+            verify(folder)
+            refuse_non_finite(folder)
+        except BrokenCheckpoint as error:
+            warn(str(error))
+            continue
+        return folder
+    return None
+
+
+def position_of(folder: Path) -> dict[str, Any]:
+    """What `write` was given as the position. Raises BrokenCheckpoint."""
+    try:
+        found: dict[str, Any] = json.loads((folder / POSITION).read_text())
+    except (OSError, ValueError) as error:
+        raise BrokenCheckpoint(f"{folder} has no readable position") from error
+    return found

@@ -1,0 +1,278 @@
+"""The order in which a run becomes durable and known, move by move; the order is the guarantee.
+
+Each method of `Moves` is a generator of what is to be done next. Whoever drives it does just that
+and sends back what came of it: `LogTrainer` with torch, a disk and Kafka, the simulation with none
+of them. So what is tried there under ten thousand kinds of death is the order that runs here.
+"""
+
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from odradek.schemas.events import Policy, Step
+from odradek.trainer.commit.resume import Standing
+from odradek.trainer.errors import NonFiniteSteps
+from odradek.trainer.feed.cursor import Passed, Position
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.settings import TrainerSettings
+
+KNOWN_VERSIONS = 64
+"""How many versions a checkpoint knows the steps of."""
+MOST_SKIPPED = 3
+"""How many steps may be skipped in a row before a run ends."""
+
+
+class At(Struct, frozen=True):
+    """Whoever dies here, dies between two moves: a crash point."""
+
+    point: str
+
+
+class Save(Struct, frozen=True):
+    """Write the checkpoint of a step with this position; send back its manifest's sha256."""
+
+    step: int
+    position: dict[str, Any]
+
+
+class Reach(Struct, frozen=True):
+    """Wait for an engine that answers."""
+
+
+class Load(Struct, frozen=True):
+    """Bring the weights to the engines under a version; send back `Loaded`."""
+
+    version: int
+
+
+class Loaded(Struct, frozen=True):
+    """Weights that at least one of the engines has."""
+
+    uri: str
+    digest: str
+    """sha256 of their file."""
+    engines: dict[str, int] = {}
+    """By address, the version that each engine serves now; 0 where nobody knows."""
+
+
+class Tell(Struct, frozen=True):
+    """Append to the log, durably."""
+
+    event: Policy | Step
+
+
+Move = At | Save | Reach | Load | Tell
+Doing = Generator[Move, Any, None]
+
+
+def drive(doing: Doing, do: Callable[[Move], Any]) -> None:
+    """Make every move with `do`, which returns what came of it."""
+    outcome = None
+    while True:
+        try:
+            move = doing.send(outcome)
+        except StopIteration:
+            return
+        outcome = do(move)
+
+
+class Moves:
+    """What one start of a trainer does besides its optimizer.
+
+    Args:
+        settings: Of the trainer.
+        standing: Where its run stood.
+        lineage: Told of every version before an engine has it.
+
+    Attributes:
+        version: The last one that this start took, or that anybody had before it.
+        position: Of the first row that no finished step has used.
+        skipped: How many steps were skipped in a row, those of earlier starts included.
+    """
+
+    def __init__(self, settings: TrainerSettings, standing: Standing, lineage: Lineage) -> None:
+        self.version = standing.version
+        self.position = standing.position
+        self.skipped = standing.skipped
+        self._settings = settings
+        self._standing = standing
+        self._lineage = lineage
+        self._begun = False
+        self._sent = standing.position.step
+        """The step whose weights the engines have."""
+        self._loaded = Loaded("", "")
+
+    def begin(self, step: int) -> Doing:
+        """The first moves of a start: its weights get a version of their own."""
+        yield from self._load(step)
+        self._begun = True
+        swallowed = self._standing.swallowed
+        yield At("engine_before_policy")
+        yield Tell(self._policy(step, swallowed.checkpoint if swallowed else ""))
+        entry = self.entry(step, self._nothing)
+        if swallowed is not None:
+            entry = self.entry(
+                step,
+                Passed(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
+                optimized=swallowed.optimized,
+                skipped=swallowed.skipped,
+                metrics=swallowed.metrics,
+                checkpoint=swallowed.checkpoint,
+            )
+        yield At("policy_before_step")
+        yield Tell(entry)
+        yield At("step_told")
+
+    def finish(
+        self,
+        step: int,
+        passed: Passed,
+        position: Position,
+        metrics: dict[str, float] | None = None,
+        *,
+        skipped: bool = False,
+        stopping: bool = False,
+    ) -> Doing:
+        """Make a finished optimizer step durable, then known. A run may die between any two moves.
+
+        Args:
+            step: Its number.
+            passed: What lies behind since the step before.
+            position: The first row that it has not used.
+            metrics: Looked at again for each entry: its driver may add to them.
+            skipped: Whether it moved nothing, because it came to no number.
+            stopping: Whether it is the last one of this start.
+
+        Raises NonFiniteSteps once everything is told about the last of MOST_SKIPPED in a row.
+        """
+        settings = self._settings
+        self.position = position
+        self.skipped = self.skipped + 1 if skipped else 0
+        digest = ""
+        entry = partial(
+            self.entry, step, passed, optimized=not skipped, skipped=skipped, metrics=metrics
+        )
+        yield At("optimizer_before_checkpoint")
+        # 1. The checkpoint. Dying above: the step never was, its batches are trained on again.
+        #    Dying below: the step is done; the next start tells the ledger what we did not.
+        #    A skipped step has one whenever it comes: the weights are those of before, and the
+        #    position is behind its rows, so no start ever comes to them again.
+        if step % settings.save_every == 0 or skipped or stopping:
+            digest = yield self._save(step, entry())
+        yield At("checkpoint_before_engine")
+        # 2. The engine, under a version that the ledger has taken first. Dying below: it samples
+        #    under a version that no Policy tells; the next start goes above it, and the ledger
+        #    says which weights it was.
+        #    A step that was skipped brings the weights as they stand, which are numbers: it counts
+        #    as one more that the engines are behind, and rows of weights that are older than
+        #    max_staleness are refused, so no step would ever come that makes up for it.
+        if self._is_due(step):
+            yield from self._load(step)
+            # 3. The log: the policy first, so that a reader of the ledger finds it known.
+            yield At("engine_before_policy")
+            yield Tell(self._policy(step, digest))
+        yield At("policy_before_step")
+        yield Tell(entry(checkpoint=digest))
+        yield At("step_told")
+        # 4. The end of the run, if nothing but that is left. Dying above: the checkpoint knows how
+        #    many were skipped, so the next start ends with its first skipped step.
+        if self.skipped >= MOST_SKIPPED:
+            raise NonFiniteSteps(
+                f"{self.skipped} steps in a row came to no number, the last of them step {step}; "
+                "the weights are those of before. Look at `refused` in `odradek tail "
+                "rl.steps.v1`; a lower learning_rate or a max_grad_norm may help"
+            )
+
+    def _is_due(self, step: int) -> bool:
+        """Whether a multiple of `sync_every` lies between what the engines have and a step."""
+        every = self._settings.sync_every
+        return step // every > self._sent // every
+
+    def end(self, step: int) -> Doing:
+        """The last moves of a start whose last step has no checkpoint."""
+        digest = yield self._save(step, self.entry(step, self._nothing))
+        yield Tell(self.entry(step, self._nothing, checkpoint=digest))
+
+    def _load(self, step: int) -> Doing:
+        """Publish the current weights to the engines under a version that nobody had."""
+        # A start that finds no engine ends here, and its supervisor makes another: none of them
+        # takes a number.
+        yield Reach()
+        self.version += 1
+        # The log knows the number before an engine can sample with it. Dying above, nobody had it;
+        # dying below, nobody will have it again, whatever became of these weights.
+        yield Tell(msgspec.structs.replace(self.entry(step, self._nothing), weights=""))
+        yield At("version_before_weights")
+        # Before the engine can sample with it: rows of this version may come back at once.
+        self._lineage.publish(self.version, step)
+        self._sent = step
+        self._loaded = yield Load(self.version)
+
+    @property
+    def _nothing(self) -> Passed:
+        """The position, and nothing new behind it."""
+        return Passed(self.position.offset, self.position.row)
+
+    def entry(
+        self,
+        step: int,
+        passed: Passed,
+        *,
+        optimized: bool = False,
+        skipped: bool = False,
+        metrics: dict[str, float] | None = None,
+        checkpoint: str = "",
+    ) -> Step:
+        """An entry of the ledger, with what is in force now."""
+        settings = self._settings
+        return Step(
+            run=settings.run,
+            incarnation=self._standing.incarnation,
+            step=step,
+            position=passed.position,
+            row=passed.row,
+            topic=settings.batches_topic,
+            optimized=optimized,
+            skipped=skipped,
+            used=passed.used,
+            refused=passed.refused,
+            version=self.version,
+            policy=settings.policy_name,
+            checkpoint=checkpoint,
+            resumed="" if self._begun else self._standing.resumed,
+            weights=self._loaded.digest,
+            metrics=dict(metrics or {}),
+        )
+
+    def _policy(self, step: int, checkpoint: str) -> Policy:
+        return Policy(
+            name=self._settings.policy_name,
+            version=self.version,
+            uri=self._loaded.uri,
+            digest=self._loaded.digest,
+            step=step,
+            run=self._settings.run,
+            checkpoint=checkpoint,
+            engines=self._loaded.engines,
+        )
+
+    def _save(self, step: int, entry: Step) -> Save:
+        known = sorted(self._lineage.steps)[-KNOWN_VERSIONS:]
+        return Save(
+            step,
+            {
+                "offset": self.position.offset,
+                "row": self.position.row,
+                "step": self.position.step,
+                "version": self.version,
+                "skipped": self.skipped,
+                "versions": {str(one): self._lineage.step_of(one) for one in known},
+                "run": self._settings.run,
+                "topic": self._settings.batches_topic,
+                "model": self._settings.model,
+                "entry": msgspec.to_builtins(entry),
+            },
+        )

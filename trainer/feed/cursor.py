@@ -1,0 +1,339 @@
+"""What the trainer has taken from the log: which rows it uses in which step, and where it stands.
+
+A pure core. Rows are counted in the order of batches on the topic, and the i-th accepted row is
+used in step i // rows_per_step: so staleness can be decided when a row is read, however far ahead
+of its step that is, and a resumed or replayed run decides the same.
+"""
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from odradek.schemas import codec
+from odradek.schemas.events import Batch, Refusal, Used
+from odradek.trainer.feed.advantages import Baseline, zero_variance
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rows import NON_FINITE, Group, Row, Weigh, fault_of, rows_of
+from odradek.trainer.feed.sampling import TAKE, Take
+from odradek.trainer.feed.uninformative import Barren
+
+REWARDS: Final = 16_384
+"""Most rewards that are kept of batches that no step used, for the metrics of the next one."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a line of steps stands: the first row it has not used."""
+
+    offset: int = 0
+    row: int = 0
+    """Rows of the batch at `offset`, counted before refusals, that are behind us."""
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides which rows are used.
+
+    Attributes:
+        rows_per_step: Accepted rows in each optimizer step.
+        max_staleness: Steps that a row's oldest tokens may lie behind.
+        max_row_tokens: Longer rows are refused; 0 for no bound.
+        baseline: Of the advantage.
+        scale: Whether advantages are divided by the group's standard deviation.
+        weigh: Whether every episode weighs 1, or every row.
+        take: What is taken of each sequence.
+    """
+
+    rows_per_step: int = 64
+    max_staleness: int = 4
+    max_row_tokens: int = 0
+    baseline: Baseline = "mean"
+    scale: bool = True
+    weigh: Weigh = "episode"
+    take: Take = TAKE
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A refusal in its place among the rows of its batch; the ledger is told it."""
+
+    refusal: Refusal
+
+    @property
+    def passed(self) -> int:
+        """Rows of the batch that are behind it: whole batches and episodes stand before all."""
+        return 0 if self.refusal.row is None else self.refusal.row + 1
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a batch ends among the rows; or several that follow each other, of which none is used.
+
+    Attributes:
+        offset: Of the (last) batch.
+        digest: Of a batch of which rows wait, else "".
+        batches: How many there are.
+        rewards: Of their samples, where they are for training.
+    """
+
+    offset: int
+    digest: str = ""
+    batches: int = 1
+    rewards: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, group: Group, *, rows: bool) -> "End":
+        """The end of a group of which rows wait, or none."""
+        pointers = group.batch.episodes if group.batch.purpose == "train" else ()
+        return cls(
+            offset=group.offset,
+            digest=batch_digest(group.batch) if rows else "",
+            rewards=tuple(pointer.reward for pointer in pointers),
+        )
+
+    def after(self, before: "End") -> "End":
+        """Both as one."""
+        rewards = (before.rewards + self.rewards)[-REWARDS:]
+        return replace(self, batches=before.batches + self.batches, rewards=rewards)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What lies behind after a step, or after batches that no step used."""
+
+    position: int
+    row: int = 0
+    used: tuple[Used, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    batches: int = 0
+    rewards: tuple[float, ...] = ()
+    """Of the samples of the training batches that were passed, equal groups included; where there
+    were very many between two steps, of the newest."""
+    truncated: int = 0
+    """Replies in the used rows that were cut by length."""
+    bent: int = 0
+    """Sampled tokens of the used rows that are not trained on because of how they were sampled."""
+
+
+def batch_digest(batch: Batch) -> str:
+    """sha256 of the pointers' digests, in order: equal for equal training data."""
+    return codec.digest("".join(pointer.digest for pointer in batch.episodes).encode())
+
+
+def why_not(batch: Batch) -> str:
+    """Why a batch is passed without a look at its episodes, or ""."""
+    if batch.purpose != "train":
+        return "eval"
+    if not batch.episodes:
+        return f"empty:{batch.empty}" if batch.empty else "empty"
+    rewards = np.array([pointer.reward for pointer in batch.episodes], dtype=np.float64)
+    return "zero_variance" if batch.zero_variance or zero_variance(rewards) else ""
+
+
+def _refusal(row: Row, reason: str) -> Refusal:
+    return Refusal(offset=row.offset, reason=reason, episode_id=row.episode_id, row=row.index)
+
+
+class Consumption:
+    """Turns groups into accepted rows and steps into positions."""
+
+    def __init__(self, rules: Rules, lineage: Lineage, position: Position = Position()) -> None:
+        self._rules = rules
+        self._lineage = lineage
+        self._start = position
+        self._accepted = position.step * rules.rows_per_step
+        self._at = position
+        """The first row that no finished step has used."""
+        self._read = position.offset
+        """The first batch that has not been read."""
+        self._waiting: deque[Row | Refused | End] = deque()
+        """Behind `_at`, in order."""
+        self.vocabulary = 0
+        """How many token ids the model has; set by who has it, else rows with others are taken."""
+        self._told = 0
+        """How many of the waiting refusals an idle report has already named."""
+        self._barren = Barren()
+        self.remark = ""
+        """A line for people about the group that was fed last, or ""."""
+
+    @property
+    def position(self) -> Position:
+        """What a checkpoint stores: the exact place of the next row to use."""
+        return self._at
+
+    @property
+    def read(self) -> int:
+        """Offset of the first batch that has not been read."""
+        return self._read
+
+    @property
+    def waiting(self) -> int:
+        """Accepted rows that no step has used yet."""
+        return sum(isinstance(entry, Row) for entry in self._waiting)
+
+    def feed(self, group: Group) -> list[Row]:
+        """The rows of a group that will be trained on; the others are noted as refused."""
+        self._read = group.offset + 1
+        chosen = self._choose(group)
+        rows = [entry for entry in chosen if isinstance(entry, Row)]
+        reasons = (entry.refusal.reason for entry in chosen if isinstance(entry, Refused))
+        self.remark = self._barren.see(group.batch, reasons, rows=len(rows))
+        self._waiting += chosen
+        self._waiting.append(End.of(group, rows=bool(rows)))
+        if self._nothing_waits():
+            self._at = replace(self._at, offset=self._read, row=0)
+        return rows
+
+    def _nothing_waits(self) -> bool:
+        """Whether nothing but passed batches lies between the position and the next batch."""
+        return not any(isinstance(entry, Row) for entry in self._waiting)
+
+    def _choose(self, group: Group) -> list[Row | Refused]:
+        """The rows of a group and what is refused of it, in order, behind the position."""
+        skip = self._start.row if group.offset == self._start.offset else 0
+        if why := why_not(group.batch):
+            return [Refused(Refusal(offset=group.offset, reason=why))]
+        rules = self._rules
+        candidates = rows_of(
+            group,
+            baseline=rules.baseline,
+            scale=rules.scale,
+            weigh=rules.weigh,
+            take=rules.take,
+        )
+        with_rows = {row.episode_id for row in candidates}
+        refusals = list(group.refused)
+        refusals += [
+            Refusal(offset=group.offset, reason="no_tokens", episode_id=pointer.episode_id)
+            for pointer, _ in group.episodes
+            if pointer.episode_id not in with_rows
+        ]
+        # They stand before the rows: whoever is behind a row has told them.
+        chosen: list[Row | Refused] = [] if skip else [Refused(refusal) for refusal in refusals]
+        chosen += [self._judge(row) for row in candidates if row.index >= skip]
+        return chosen
+
+    def _judge(self, row: Row) -> Row | Refused:
+        """The row with its staleness, counted as accepted; or why it is refused."""
+        step = self._accepted // self._rules.rows_per_step
+        staleness = self._lineage.staleness(row.oldest, step)
+        if reason := self._reason(row, staleness):
+            return Refused(_refusal(row, reason))
+        self._accepted += 1
+        return replace(row, staleness=staleness)
+
+    def _reason(self, row: Row, staleness: int) -> str:
+        """Why a row is refused, or ""; first what is wrong with it whenever it is read."""
+        if fault := row.unfit or fault_of(row, self.vocabulary):
+            return fault
+        if staleness > self._rules.max_staleness:
+            return "stale"
+        if self._rules.max_row_tokens and len(row.ids) > self._rules.max_row_tokens:
+            return "too_long"
+        return ""
+
+    def _passable(self) -> bool:
+        """Whether the next entry can be behind us before another row is used.
+
+        What is refused of a batch before its first row has no place of its own: it is passed
+        together with what follows it, or whoever resumes there would tell it again.
+        """
+        for entry in self._waiting:
+            if not isinstance(entry, Refused) or entry.passed:
+                return not isinstance(entry, Row)
+        return False
+
+    def finish_step(self, *, skipped: bool = False) -> Passed:
+        """Count one step's rows as used; return what it used and what else lies behind now.
+
+        The rows of a step that was skipped are refused `non_finite`. They are passed like any
+        others, so a run that is resumed does not come to them again.
+
+        Raises IndexError if fewer rows than a step takes are waiting.
+        """
+        left = self._rules.rows_per_step
+        counts: dict[int, int] = {}
+        digests: dict[int, str] = {}
+        refused: list[Refusal] = []
+        rewards: list[float] = []
+        batches = truncated = bent = 0
+        last = self._at
+        while left or self._passable():
+            entry = self._waiting.popleft()
+            if isinstance(entry, Row):
+                left -= 1
+                if skipped:
+                    refused.append(_refusal(entry, NON_FINITE))
+                else:
+                    counts[entry.offset] = counts.get(entry.offset, 0) + 1
+                    truncated += entry.truncated
+                    bent += entry.bent
+                last = replace(last, offset=entry.offset, row=entry.index + 1)
+            elif isinstance(entry, Refused):
+                # The position moves behind it, so that nobody who resumes there tells it again.
+                last = replace(last, offset=entry.refusal.offset, row=entry.passed)
+                if self._told:
+                    self._told -= 1
+                else:
+                    refused.append(entry.refusal)
+            else:
+                batches += entry.batches
+                digests[entry.offset] = entry.digest
+                rewards += entry.rewards
+                last = replace(last, offset=entry.offset + 1, row=0)
+        for entry in self._waiting:
+            if isinstance(entry, End) and entry.offset in counts:
+                digests.setdefault(entry.offset, entry.digest)
+        self._at = replace(last, step=last.step + 1)
+        used = tuple(
+            Used(offset=offset, rows=rows, digest=digests.get(offset, ""))
+            for offset, rows in counts.items()
+        )
+        at = self._at
+        return Passed(
+            at.offset, at.row, used, tuple(refused), batches, tuple(rewards), truncated, bent
+        )
+
+    def passed_idle(self) -> Passed:
+        """What lies behind while the trainer waits for rows.
+
+        Rows that wait for the rest of their step count as passed here: they are taken, and the
+        dispatcher must send more for the step ever to be complete. A checkpoint's position knows
+        better, and a later step's position is never before this one.
+        """
+        refused = [entry.refusal for entry in self._waiting if isinstance(entry, Refused)]
+        fresh = refused[self._told :]
+        self._join_told()
+        return Passed(self._read, refused=tuple(fresh))
+
+    def _join_told(self) -> None:
+        """Once all refusals are told, keep of batches without a row only that they were there.
+
+        Evaluations, or the equal groups of a policy that has learned all it can, may come for days
+        while the last rows of a step do not.
+        """
+        kept: deque[Row | Refused | End] = deque()
+        refused: list[Refused] = []
+        self._told = 0
+        for entry in self._waiting:
+            if isinstance(entry, Refused):
+                refused.append(entry)
+                continue
+            if isinstance(entry, Row) or entry.digest:
+                kept += refused
+                self._told += len(refused)
+                kept.append(entry)
+            elif kept and isinstance(before := kept[-1], End) and not before.digest:
+                kept[-1] = entry.after(before)
+            else:
+                kept.append(entry)
+            refused.clear()
+        self._waiting = kept
+
+
+def describe(position: Position) -> str:
+    """A position for people."""
+    return f"step {position.step}, batch {position.offset}, row {position.row}"

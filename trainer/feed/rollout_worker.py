@@ -1,0 +1,205 @@
+"""The rollout worker of TRL's trainer: rows from the log instead of rows from a generator.
+
+TRL asks for an object that fills a queue with `RolloutSample`s. Ours reads groups from a source,
+lets `Consumption` decide which of their rows are used, and puts those into the queue in order.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+import numpy as np
+from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
+
+from odradek.trainer.errors import RowsEnded
+from odradek.trainer.feed.cursor import Consumption, Passed
+from odradek.trainer.feed.rows import Group, Row
+from odradek.trainer.feed.sampling import bent_by
+
+log = logging.getLogger("odradek")
+
+POLL_S: Final = 0.2
+
+
+class GroupSource(Protocol):
+    """Where groups come from: the log, or a list in tests."""
+
+    def next(self, timeout_s: float) -> Group | None:
+        """The next group in the order of the topic, or None if none came in time."""
+        ...
+
+    def ended(self) -> bool:
+        """Whether no group will come any more."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+class ListedGroups:
+    """A source that holds its groups, for tests and for `odradek bench`."""
+
+    def __init__(self, groups: Iterable[Group], *, ends: bool = True) -> None:
+        self._groups = deque(groups)
+        self._ends = ends
+
+    def next(self, timeout_s: float) -> Group | None:
+        """See `GroupSource`."""
+        if not self._groups:
+            time.sleep(0.0 if self._ends else min(timeout_s, 0.01))
+            return None
+        return self._groups.popleft()
+
+    def ended(self) -> bool:
+        """See `GroupSource`."""
+        return self._ends and not self._groups
+
+    def close(self) -> None:
+        """See `GroupSource`."""
+
+
+class Facts(dict[str, float]):
+    """A row's numbers, which TRL hands on from the queue to the packer, with what is no number."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(reward=row.reward, staleness=float(row.staleness), weight=row.weight)
+        warm = np.ones(len(row.ids), np.float32) if row.temperatures is None else row.temperatures
+        self.temperatures = warm[row.mask]
+        """Of each sampled token, in order."""
+
+
+def sample_of(row: Row) -> RolloutSample:
+    """A row as TRL's trainer wants it."""
+    return RolloutSample(
+        prompt=[],
+        completion=[],
+        input_ids=row.ids,
+        completion_mask=row.mask.astype("int64"),
+        old_log_probs=row.logprobs,
+        advantage=row.advantage,
+        model_version=0,  # our worker has decided about staleness; TRL's own bound is out of reach
+        group_id=row.offset,
+        metrics=Facts(row),
+    )
+
+
+class LogFeed:
+    """Implements TRL's `RolloutWorkerProtocol`; one thread between `start` and `stop`."""
+
+    def __init__(
+        self,
+        source: GroupSource,
+        consumption: Consumption,
+        *,
+        ahead: int,
+        idle_s: float = 1.0,
+    ) -> None:
+        self.rollout_buffer: queue.Queue[Any] = queue.Queue(maxsize=ahead)
+        self.metrics_queue: queue.Queue[Any] = queue.Queue()
+        self.stopping = threading.Event()
+        self.lock = threading.Lock()
+        """Held while `consumption` changes."""
+        self.consumption = consumption
+        self._source = source
+        self.on_idle: Callable[[Passed], None] = lambda _: None
+        """Told about batches that were passed while the trainer waits; set by the trainer."""
+        self._idle_s = idle_s
+        self._waiting_since: float | None = None
+        self._told = -1
+        self._bent: set[str] = set()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+
+    def start(self) -> None:
+        """Begin reading; called once, after the weights have reached the engine."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading and close the source."""
+        self.stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._source.close()
+
+    def update_model_version(self, model_version: int) -> None:
+        """Nothing: versions come from the log, not from TRL's count."""
+
+    def check_health(self, stale_after_s: float) -> None:
+        """What TRL's trainer calls while it waits for rows.
+
+        Raises:
+            RowsEnded: Nothing more will come: the source ended, or the run is to stop.
+            TrainerError: What ended the reading thread, such as PositionGone.
+        """
+        del stale_after_s
+        if self._failure is not None:
+            raise self._failure
+        if self.stopping.is_set() or (self._ended.is_set() and self.rollout_buffer.empty()):
+            raise RowsEnded("no more rows")
+        now = time.monotonic()
+        self._waiting_since = self._waiting_since or now
+        if now - self._waiting_since >= self._idle_s:
+            self._tell_idle()
+
+    def busy(self) -> None:
+        """Note that a step was made, so that idleness is counted anew."""
+        self._waiting_since = None
+
+    def _tell_idle(self) -> None:
+        """Say that batches were passed, or the dispatcher would wait for us as we do for it."""
+        with self.lock:
+            read = self.consumption.read
+            passed = self.consumption.passed_idle() if read > self._told else None
+        if passed is not None and passed.position > self._told:
+            self._told = passed.position
+            self.on_idle(passed)
+
+    def told(self, position: int) -> None:
+        """Note a position that a step's ledger entry has told."""
+        self._told = max(self._told, position)
+
+    def _run(self) -> None:
+        try:
+            while not self.stopping.is_set():
+                group = self._source.next(POLL_S)
+                if group is None:
+                    if self._source.ended():
+                        self._ended.set()
+                        return
+                    continue
+                with self.lock:
+                    rows = self.consumption.feed(group)
+                if self.consumption.remark:
+                    log.warning("%s", self.consumption.remark)
+                self._say_bent(group)
+                for row in rows:
+                    self._put(sample_of(row))
+        except BaseException as failure:  # noqa: BLE001 - handed to the training thread, as is
+            self._failure = failure
+
+    def _say_bent(self, group: Group) -> None:
+        """Name, once, each field for which replies are not trained on."""
+        for _, episode in group.episodes:
+            for name in sorted(bent_by(episode) - self._bent):
+                self._bent.add(name)
+                log.warning(
+                    "replies are not trained on because of %s in their requests (first in episode "
+                    "%s): take it out of the agent, or start the proxy with "
+                    "ODRADEK_PROXY_SAMPLING=force",
+                    *(name, episode.episode_id),
+                )
+
+    def _put(self, sample: RolloutSample) -> None:
+        while not self.stopping.is_set():
+            try:
+                self.rollout_buffer.put(sample, timeout=POLL_S)
+            except queue.Full:
+                continue
+            return

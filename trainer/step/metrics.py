@@ -1,0 +1,143 @@
+"""What a step was like: sums over its micro-batches, turned into the ledger's metrics."""
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+
+from odradek.trainer.feed.cursor import Passed
+from odradek.trainer.step.losses import Shape, Terms, clips, log_ratio, truncated_importance
+
+STALENESS: Final = ((0, ""), (1, "_1"), (2, "_2_3"), (4, "_4_7"), (8, "_8_up"))
+"""From which staleness on a row's tokens are measured under which name, behind `mismatch_k3`."""
+
+
+class StepMetrics:
+    """Sums of one optimizer step; `finish` reads and clears them.
+
+    Engine against trainer is k3 = exp(d) - d - 1 over tokens, d = log p - log q, in buckets of the
+    staleness of their rows. On rows whose weights were still in force (staleness 0) every
+    difference is one of computation; on older ones it is that and what training has changed since.
+    A bucket without a token was not measured: it has no metric, rather than a 0.
+
+    Args:
+        name: Of the loss, whose clips are counted.
+    """
+
+    def __init__(self, name: str = "dapo") -> None:
+        self._name = name
+        self.wait_s = 0.0
+        self.train_s = 0.0
+        self.grad_norm = 0.0
+        self.forwarded = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._staleness: list[float] = []
+        self._mismatch_max: float | None = None
+
+    @property
+    def loss(self) -> float:
+        """Of the micro-batches that were added."""
+        return self._sums.get("loss", 0.0)
+
+    @torch.no_grad()
+    def add(
+        self,
+        terms: Terms,
+        loss: torch.Tensor,
+        entropy: torch.Tensor,
+        facts: torch.Tensor,
+        shape: Shape,
+    ) -> None:
+        """Add a micro-batch.
+
+        Args:
+            terms: Its sampled tokens.
+            loss: Its share of the step's loss.
+            entropy: Of the policy at each of them, in nats, shape (m,).
+            facts: See `packing.FACTS`.
+            shape: The clips in force.
+        """
+        apart = (terms.logprobs - terms.old_logprobs).float()
+        distance = log_ratio(terms.logprobs, terms.old_logprobs).float()
+        ratio = distance.exp()
+        k3 = ratio - 1 - distance
+        low, high = clips(self._name, terms, shape)
+        found = {
+            "loss": loss,
+            "sampled": torch.tensor(float(len(distance))),
+            "ratio": ratio.sum(),
+            "kl": k3.sum(),
+            "entropy": entropy.sum(),
+            "low": low.sum(),
+            "high": high.sum(),
+        }
+        if shape.tis > 0:
+            found["capped"] = (truncated_importance(terms, shape) >= shape.cap).sum()
+        of_rows = facts[0]
+        self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
+        found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
+        found |= self._mismatch(of_rows[:, 0][terms.row], apart, k3)
+        for name, value in found.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+    def _mismatch(
+        self, staleness: torch.Tensor, apart: torch.Tensor, k3: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """By bucket, how many tokens and the sum of their k3; all tensors have the shape (m,)."""
+        found = {}
+        ends = [begin for begin, _ in STALENESS[1:]] + [math.inf]
+        for (begin, name), end in zip(STALENESS, ends, strict=True):
+            there = (staleness >= begin) & (staleness < end)
+            if not bool(there.any()):
+                continue
+            found[f"measured{name}"] = there.sum()
+            found[f"mismatch{name}"] = k3[there].sum()
+            if begin == 0:
+                most = float(apart[there].abs().max().item())
+                self._mismatch_max = max(self._mismatch_max or 0.0, most)
+        return found
+
+    def finish(self, passed: Passed, success_reward: float) -> dict[str, float]:
+        """The metrics of the step, all finite, and everything cleared for the next one."""
+        sums = self._sums
+        sampled = max(sums.get("sampled", 0.0), 1.0)
+        rows = max(len(self._staleness), 1)
+        rewards = np.array(passed.rewards, dtype=np.float64)
+        found = {
+            "loss": sums.get("loss", 0.0),
+            "grad_norm": self.grad_norm,
+            "rows": float(len(self._staleness)),
+            "tokens": float(self.forwarded),
+            "sampled_tokens": sums.get("sampled", 0.0),
+            "row_reward_mean": sums.get("reward", 0.0) / rows,
+            "staleness_mean": float(np.mean(self._staleness)) if self._staleness else 0.0,
+            "staleness_max": max(self._staleness, default=0.0),
+            "ratio_mean": sums.get("ratio", 0.0) / sampled,
+            "kl": sums.get("kl", 0.0) / sampled,
+            "entropy": sums.get("entropy", 0.0) / sampled,
+            "clip_low": sums.get("low", 0.0) / sampled,
+            "clip_high": sums.get("high", 0.0) / sampled,
+            "batches": float(passed.batches),
+            "samples": float(len(rewards)),
+            "truncated": float(passed.truncated),
+            "bent_tokens": float(passed.bent),
+            "wait_s": self.wait_s,
+            "train_s": self.train_s,
+        }
+        if self._mismatch_max is not None:
+            found["mismatch_max"] = self._mismatch_max
+        for _, name in STALENESS:
+            if tokens := sums.get(f"measured{name}"):
+                found[f"mismatch_k3{name}"] = sums[f"mismatch{name}"] / tokens
+        if "capped" in sums:
+            found["tis_capped"] = sums["capped"] / sampled
+        if len(rewards):
+            with np.errstate(over="ignore"):  # what leaves float64 is left out below
+                found["reward_mean"] = float(rewards.mean())
+            found["success"] = float((rewards >= success_reward).mean())
+        self._clear()
+        return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -1,0 +1,213 @@
+"""Whether a model can be trained on packed trees at all, said before a version of it is published.
+
+Rows share their beginnings (see `attention`), so a layer must look along a token's own path and at
+nothing else. What a configuration says is read first; then a tree of two rows runs through the
+model, and what comes out must be what its own attention says of each row alone. So a layer that
+would fail, or silently compute something else, is found out here and not in the first step.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import torch
+from transformers import AttentionInterface, AutoConfig
+from trl.experimental.async_grpo.packing import TreeRow
+from trl.trainer.utils import disable_dropout_in_model
+
+from odradek.trainer.errors import NoModel, NonFiniteWeights, UnsuitedModel
+from odradek.trainer.step import attention
+from odradek.trainer.step.logprobs import Targets
+from odradek.trainer.weights.finite import non_finite
+
+KNOWN_LAYERS: Final = frozenset({"full_attention", "sliding_attention"})
+SHARED: Final = 7
+"""Tokens that the two rows of the trial have in common."""
+LENGTH: Final = 19
+"""Of each of them."""
+RANDOM: Final = ("drop", "jitter")
+"""What the names of a module's rates hold that are random while it trains."""
+CLOSE: Final = {"float32": 1e-3, "bfloat16": 0.1}
+"""How far the median log probability may be off, by dtype: experts may be chosen by a hair."""
+_ELSE: Final = "choose another model (docs/train-on-a-gpu.md says which)"
+
+
+def check_config(path: str, longest: int) -> None:
+    """Read a model's configuration, and refuse what no packed tree can run through.
+
+    Args:
+        path: The model's folder.
+        longest: Tokens of the longest row that is trained on; 0 where nothing bounds it.
+
+    Raises:
+        NoModel: There is no configuration that can be read.
+        UnsuitedModel: With what the model has that cannot be trained.
+    """
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise NoModel(f"the model in {path} cannot be loaded: {error}") from error
+    if why := unsuited(config, longest):
+        raise UnsuitedModel(f"the model in {path} cannot be trained: {why}")
+
+
+def unsuited(config: Any, longest: int) -> str:
+    """What a configuration has that a packed tree cannot run through, or ""."""
+    text = config.get_text_config()
+    strange = sorted(set(getattr(text, "layer_types", None) or ()) - KNOWN_LAYERS)
+    alibi = getattr(text, "alibi", False) or text.model_type in {"bloom", "mpt"}
+    window = window_of(text)
+    found = {
+        "it is an encoder and a decoder": getattr(config, "is_encoder_decoder", False),
+        f"it has {', '.join(strange)} layers, which run across the rows of a tree": strange,
+        "its attention is cut (attention_chunk_size)": getattr(text, "attention_chunk_size", None),
+        "its attention is capped (attn_logit_softcapping)": getattr(
+            text, "attn_logit_softcapping", None
+        ),
+        "its attention is biased by distance (ALiBi)": alibi,
+        f"its attention looks back {window} tokens, and max_row_tokens ({longest}) lets longer "
+        f"rows in: set max_row_tokens to {window} or less": window and not 0 < longest <= window,
+    }
+    return next((f"{why}; {_ELSE}" for why, there in found.items() if there), "")
+
+
+def window_of(text: Any) -> int:
+    """How far back some layer looks, 0 where all look at everything."""
+    window = getattr(text, "sliding_window", None)
+    if not window or not getattr(text, "use_sliding_window", True):
+        return 0
+    kinds = getattr(text, "layer_types", None)
+    return int(window) if kinds is None or "sliding_attention" in kinds else 0
+
+
+@contextlib.contextmanager
+def loading(path: str) -> Iterator[None]:
+    """Say in one line why libraries do not load a model, or do not want it.
+
+    Raises UnsuitedModel.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise UnsuitedModel(
+            f"the model in {path} cannot be trained: it knows no attention but its own ({error}); "
+            f"{_ELSE}"
+        ) from error
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise UnsuitedModel(f"the model in {path} cannot be trained: {error}") from error
+
+
+def prepare(model: Any, path: str, *, dtype: str, longest: int) -> None:
+    """Switch off what is random in a model, and run a tree through it.
+
+    Args:
+        model: With our attention and our head.
+        path: Where it is from.
+        dtype: Of its weights.
+        longest: As in `check_config`.
+
+    Raises UnsuitedModel where that fails, or gives other log probabilities than its own attention,
+    and NonFiniteWeights.
+    """
+    if name := non_finite(model.named_parameters()):
+        raise NonFiniteWeights(
+            f"the model in {path} cannot be trained: {name!r} holds something infinite or no number"
+        )
+    still(model)
+    was_training = model.training
+    try:
+        off = _difference(model, longest)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise UnsuitedModel(
+            f"the model in {path} cannot be trained: a packed tree does not run through it "
+            f"({type(error).__name__}: {error}); {_ELSE}"
+        ) from error
+    finally:
+        model.train(was_training)
+    if not off <= CLOSE[dtype]:
+        raise UnsuitedModel(
+            f"the model in {path} cannot be trained: its log probabilities of rows in a tree are "
+            f"off by {off:.2g} from those of the same rows alone; {_ELSE}"
+        )
+
+
+def still(model: Any) -> None:
+    """Switch off dropout and noise: a ratio compares two policies, not two draws of one."""
+    disable_dropout_in_model(model)
+    for module in model.modules():
+        for name, value in vars(module).items():  # rates of functions that are no modules
+            if isinstance(value, float) and any(kind in name for kind in RANDOM):
+                setattr(module, name, 0.0)
+
+
+class _Counted:
+    """Our attention, which counts how often it is asked."""
+
+    def __init__(self, longest: int) -> None:
+        self.calls = 0
+        self._longest = longest
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return attention.tree_attention(*args, longest=self._longest, **kwargs)
+
+
+@torch.no_grad()
+def _difference(model: Any, longest: int) -> float:
+    """How far the log probabilities of two rows in one tree are from those of each row alone."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    rows = np.random.default_rng(0).integers(0, vocabulary, (2, LENGTH))
+    rows[1, :SHARED] = rows[0, :SHARED]
+    packed = _packed(rows)
+    tree = {key: value.to(model.device) for key, value in packed.items()}
+    at = tree["token_index"]
+    counted = _Counted(longest)
+    AttentionInterface.register(attention.NAME, counted)
+    model.train()
+    try:
+        together = model(
+            input_ids=tree["input_ids"][None],
+            position_ids=tree["position_ids"][None],
+            tree_mask=attention.mask_for(tree, model.device),
+            targets=Targets(at, tree["shift_labels"][at], torch.ones(len(at), device=model.device)),
+        ).logprobs.float()
+    finally:
+        attention.register(longest)
+    layers = int(model.config.get_text_config().num_hidden_layers)
+    if counted.calls < layers:
+        raise NotImplementedError(f"{layers - counted.calls} of {layers} layers are no attention")
+    model.eval()
+    model.set_attn_implementation("eager")
+    try:
+        alone = torch.cat([_alone(model, torch.tensor(row).to(model.device)) for row in rows])
+    finally:
+        model.set_attn_implementation(attention.NAME)
+    return float((together - alone).abs().median())
+
+
+def _packed(rows: Any) -> dict[str, torch.Tensor]:
+    """One tree of rows of ids, shape (n, length), all sampled but for what they share."""
+    tree = TreeRow()
+    for row in rows:
+        mask = np.arange(len(row)) >= SHARED
+        tree.add(
+            {
+                "input_ids": row,
+                "completion_mask": mask.astype("int64"),
+                "old_log_probs": np.zeros(len(row), np.float32),
+                "advantage": 0.0,
+                "group_id": 0,
+            }
+        )
+    found: dict[str, torch.Tensor] = tree.pack()
+    return found
+
+
+def _alone(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Log probabilities of one row's own tokens, by the model's own attention."""
+    logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
+    found: torch.Tensor = logits.log_softmax(-1).gather(1, ids[1:, None])[SHARED - 1 :, 0]
+    return found

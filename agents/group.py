@@ -15,7 +15,7 @@ DOUBT_S: Final = 15.0
 """How long a new assignment may take to explain that we were fenced."""
 
 
-class Tenant(Protocol):
+class PartitionOwner(Protocol):
     """What owns partitions."""
 
     async def take(self, number: int) -> int:
@@ -35,7 +35,7 @@ class Tenant(Protocol):
         ...
 
 
-class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
+class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
     """Follows the assignments of one topic and hands partitions to their tenant.
 
     Args:
@@ -49,7 +49,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is
         self,
         reader: AIOKafkaConsumer,
         topic: str,
-        tenant: Tenant,
+        tenant: PartitionOwner,
         fail: Callable[[BaseException], None],
     ) -> None:
         self._reader = reader

@@ -9,7 +9,7 @@ from typing import Protocol
 logger = logging.getLogger("odradek")
 
 
-class Server(Protocol):
+class Service(Protocol):
     """What runs until it is told to stop."""
 
     ready: asyncio.Event
@@ -23,7 +23,7 @@ class Server(Protocol):
         ...
 
 
-async def serve(server: Server, name: str) -> None:
+async def serve(server: Service, name: str) -> None:
     """Run until SIGTERM or SIGINT; say when it is ready."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

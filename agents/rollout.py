@@ -15,7 +15,7 @@ class UpstreamUnavailable(Exception):
     """Raise this where the model could not be reached: the attempt is repeated, not counted."""
 
 
-class GivenTask(msgspec.Struct, frozen=True, kw_only=True):
+class RolloutTask(msgspec.Struct, frozen=True, kw_only=True):
     """The task of an episode, as its agent sees it."""
 
     task_id: str = ""
@@ -31,7 +31,7 @@ class GivenTask(msgspec.Struct, frozen=True, kw_only=True):
     """What the proxy sets on each call."""
 
 
-class Given(msgspec.Struct, frozen=True, kw_only=True):
+class PendingReward(msgspec.Struct, frozen=True, kw_only=True):
     """A reward that an agent gave and that is not yet published."""
 
     component: str
@@ -57,7 +57,7 @@ class Rollout:
     def __init__(
         self,
         *,
-        task: GivenTask,
+        task: RolloutTask,
         base_url: str,
         api_key: str,
         model: str,
@@ -78,13 +78,13 @@ class Rollout:
         self.timeout_s = timeout_s
         self.traceparent = traceparent
         self._note = note
-        self._rewards: dict[str, Given] = {}
+        self._rewards: dict[str, PendingReward] = {}
 
     def __repr__(self) -> str:
         return f"<Rollout {self.episode_id} of {self.task.agent}, attempt {self.attempt}>"
 
     @property
-    def rewards(self) -> tuple[Given, ...]:
+    def rewards(self) -> tuple[PendingReward, ...]:
         """What was given so far."""
         return tuple(self._rewards.values())
 
@@ -111,7 +111,7 @@ class Rollout:
         if is_number(value) or not callable(value):
             value = finite(component, value)
         self._rewards.setdefault(
-            component, Given(component=component, value=value, explanation=explanation)
+            component, PendingReward(component=component, value=value, explanation=explanation)
         )
 
     async def note(self, text: str) -> None:

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.runtime.addresses import Root
-from odradek.infra.runtime.settings import Checked, KafkaName, Name
+from odradek.infra.runtime.settings import CheckedSettings, KafkaName, Name
 from odradek.schemas.topics import NAME
 
 
@@ -16,7 +16,7 @@ def _agent(value: str) -> str:
     return value
 
 
-class AgentSettings(Checked, BaseSettings):
+class AgentSettings(CheckedSettings, BaseSettings):
     """Settings of an agent host, from `ODRADEK_AGENT_*`."""
 
     model_config = SettingsConfigDict(
@@ -60,7 +60,7 @@ class AgentSettings(Checked, BaseSettings):
     """Reply addresses must be topics that begin so."""
 
 
-class DispatchSettings(Checked, BaseSettings):
+class DispatchSettings(CheckedSettings, BaseSettings):
     """Settings of the dispatcher, from `ODRADEK_DISPATCH_*`."""
 
     model_config = SettingsConfigDict(

@@ -1,6 +1,6 @@
 """Writing for one request partition in transactions, so that a host that lost it cannot.
 
-`Ledger` is what runs ask for, `FencedLedger` the real one, `PlainLedger` the one for tests and
+`TransactionalWriter` is what runs ask for, `FencedWriter` the real one, `PlainWriter` the one for tests and
 for logs without transactions.
 """
 
@@ -22,7 +22,7 @@ WRITE_S: Final = 90.0
 """How long a transaction may take: longer than a broker needs to come back."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class OutgoingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One record to be written."""
 
     topic: str
@@ -33,10 +33,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     partition: int | None = None
 
 
-class Ledger(Protocol):
+class TransactionalWriter(Protocol):
     """Writes entries together, as the owner of a request partition."""
 
-    async def write(self, *entries: Entry) -> None:
+    async def write(self, *entries: OutgoingRecord) -> None:
         """Return once the log has them all, in this order. Raises PartitionLost."""
         ...
 
@@ -45,7 +45,7 @@ class Ledger(Protocol):
         ...
 
 
-class FencedLedger:
+class FencedWriter:
     """One transactional producer for one request partition; starting it fences the last owner.
 
     Entries that come while a transaction is under way share the next one. A transaction that ends
@@ -58,7 +58,7 @@ class FencedLedger:
         self._group = bus.group(group)
         self._client = producer(bus, transactional_id=f"{group}.{partition}")
         self._name = f"{group}[{partition}]"
-        self._waiting: list[tuple[tuple[Entry, ...], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[tuple[OutgoingRecord, ...], asyncio.Future[None]]] = []
         self._offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         self._writer: asyncio.Task[None] | None = None
         self._over: BaseException | None = None
@@ -68,14 +68,14 @@ class FencedLedger:
         await start(self._client, self._bus)
 
     async def commit(
-        self, where: TopicPartition, offset: int, metadata: str, *entries: Entry
+        self, where: TopicPartition, offset: int, metadata: str, *entries: OutgoingRecord
     ) -> None:
         """Write entries and commit the group's offset, together."""
         self._offsets[where] = OffsetAndMetadata(offset, metadata)
         await self.write(*entries)
 
-    async def write(self, *entries: Entry) -> None:
-        """See `Ledger`."""
+    async def write(self, *entries: OutgoingRecord) -> None:
+        """See `TransactionalWriter`."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((entries, done))
         if self._writer is None or self._writer.done():
@@ -110,7 +110,7 @@ class FencedLedger:
         return ended
 
     async def _transaction(
-        self, entries: list[Entry], offsets: dict[TopicPartition, OffsetAndMetadata]
+        self, entries: list[OutgoingRecord], offsets: dict[TopicPartition, OffsetAndMetadata]
     ) -> None:
         async with asyncio.timeout(WRITE_S):
             await self._client.begin_transaction()
@@ -129,7 +129,7 @@ class FencedLedger:
             await self._client.commit_transaction()
             crash_point("after_commit")
 
-    async def _send(self, entry: Entry) -> "asyncio.Future[object]":
+    async def _send(self, entry: OutgoingRecord) -> "asyncio.Future[object]":
         sent: asyncio.Future[object] = await self._client.send(
             self._bus.topic(entry.topic),
             key=entry.key.encode(),
@@ -141,7 +141,7 @@ class FencedLedger:
         return sent
 
     async def aclose(self) -> None:
-        """See `Ledger`."""
+        """See `TransactionalWriter`."""
         if self._writer is not None and not self._writer.done():
             await asyncio.wait({self._writer}, timeout=5)
         await close(self._client)
@@ -153,14 +153,14 @@ def _seen(sent: "asyncio.Future[object]") -> None:
         sent.exception()
 
 
-class PlainLedger:
+class PlainWriter:
     """Writes through an Appender, one after the other, with no fence."""
 
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
 
-    async def write(self, *entries: Entry) -> None:
-        """See `Ledger`."""
+    async def write(self, *entries: OutgoingRecord) -> None:
+        """See `TransactionalWriter`."""
         for entry in entries:
             await self._appender.append(
                 entry.topic,
@@ -171,4 +171,4 @@ class PlainLedger:
             )
 
     async def aclose(self) -> None:
-        """See `Ledger`."""
+        """See `TransactionalWriter`."""

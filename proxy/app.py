@@ -17,10 +17,10 @@ from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.infra.runtime import metrics
 from odradek.infra.runtime.environment import address
-from odradek.proxy.auth import Gate, Permit
+from odradek.proxy.auth import Authenticator, Permit
 from odradek.proxy.calls.agent_replies import JSON, error_answer, of_http
 from odradek.proxy.calls.call import LEFT
-from odradek.proxy.calls.handler import Calls
+from odradek.proxy.calls.handler import CallHandler
 from odradek.proxy.dialects import (
     DIALECTS,
     GOOGLES,
@@ -38,9 +38,9 @@ from odradek.proxy.dialects.messages import MESSAGES
 from odradek.proxy.dialects.responses import RESPONSES
 from odradek.proxy.engines.policy_version import PolicyVersions
 from odradek.proxy.engines.pool import Pool, others
-from odradek.proxy.engines.versions import Versions
-from odradek.proxy.episodes.episode import Stage
-from odradek.proxy.episodes.registry import Stories
+from odradek.proxy.engines.versions import ServedVersions
+from odradek.proxy.episodes.episode import EpisodePhase
+from odradek.proxy.episodes.registry import EpisodeRegistry
 from odradek.proxy.errors import (
     EngineError,
     HeadersTooLarge,
@@ -50,7 +50,7 @@ from odradek.proxy.errors import (
     ProxyError,
     ProxyMisconfigured,
 )
-from odradek.proxy.log.writer import Recorder
+from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.quiet import http_log, where
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
@@ -85,7 +85,7 @@ class Proxy:
         appender: Appender,
         *,
         keys: Sequence[str] = (),
-        versions: Versions | None = None,
+        versions: ServedVersions | None = None,
         log_probe: Probe | None = None,
         proves: bool = False,
     ) -> None:
@@ -97,15 +97,15 @@ class Proxy:
         )
         self.others = others(settings, clock, proves=proves)
         self.pools = (self.engine, *self.others.values())
-        self.recorder = Recorder(appender, self.writer, clock, wait_s=settings.log_timeout_s)
-        self.stories = Stories(
+        self.recorder = TurnWriter(appender, self.writer, clock, wait_s=settings.log_timeout_s)
+        self.stories = EpisodeRegistry(
             clock,
             idle_s=settings.idle_s,
             keep_s=settings.sealed_s,
             max_bytes=settings.max_history_bytes,
         )
-        self.gate = Gate(keys, unattributed=settings.unattributed)
-        self.calls = Calls(
+        self.gate = Authenticator(keys, unattributed=settings.unattributed)
+        self.calls = CallHandler(
             settings,
             self.engine,
             self.recorder,
@@ -318,7 +318,7 @@ class Proxy:
                         continue
                     call.gone_since = call.gone_since or now
                     waited = now - call.gone_since
-                    if story.stage is not Stage.OPEN or waited >= self.settings.orphan_s:
+                    if story.stage is not EpisodePhase.OPEN or waited >= self.settings.orphan_s:
                         call.stop(LEFT, in_s=0)
 
     def guarded(self, handler: Handler, dialect: Dialect | None = None) -> Handler:

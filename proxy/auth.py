@@ -47,7 +47,7 @@ class Permit(Struct, frozen=True, kw_only=True):
     """W3C traceparent of the run that the token was minted for."""
 
 
-class Gate:
+class Authenticator:
     """Checks credentials.
 
     Args:

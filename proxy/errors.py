@@ -106,7 +106,7 @@ class NoSuchModel(Refused):
     code = "model_not_found"
 
 
-class EpisodeSealed(Refused):
+class EpisodeClosed(Refused):
     """The episode has ended: no further call."""
 
     status = 409

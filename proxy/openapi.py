@@ -18,7 +18,7 @@ HIDDEN: Final = frozenset({"/{rest}"})
 METHODS: Final = frozenset({"GET", "POST"})
 
 
-class Part(Struct):
+class MessagePart(Struct):
     """A part of a chat message: text, or an image by reference."""
 
     type: str
@@ -33,7 +33,7 @@ class Function(Struct):
     arguments: str = ""
 
 
-class Call(Struct):
+class ToolCall(Struct):
     """A call that the model made."""
 
     id: str
@@ -45,12 +45,12 @@ class ChatMessage(Struct):
     """A message of a chat."""
 
     role: str
-    content: str | list[Part] | None = None
-    tool_calls: list[Call] | None = None
+    content: str | list[MessagePart] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
 
 
-class Sampling(Struct, kw_only=True):
+class SamplingFields(Struct, kw_only=True):
     """What all dialects know; fields that are not named here go to the engine as they are."""
 
     model: str
@@ -59,7 +59,7 @@ class Sampling(Struct, kw_only=True):
     top_p: float | None = None
 
 
-class ChatRequest(Sampling, kw_only=True):
+class ChatRequest(SamplingFields, kw_only=True):
     """OpenAI chat completions."""
 
     messages: list[ChatMessage]
@@ -72,7 +72,7 @@ class ChatRequest(Sampling, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
 
 
-class CompletionRequest(Sampling, kw_only=True):
+class CompletionRequest(SamplingFields, kw_only=True):
     """OpenAI text completions."""
 
     prompt: str | list[Any]
@@ -82,16 +82,16 @@ class CompletionRequest(Sampling, kw_only=True):
     logprobs: int | None = None
 
 
-class MessagesRequest(Sampling, kw_only=True):
+class MessagesRequest(SamplingFields, kw_only=True):
     """Anthropic messages."""
 
-    messages: list[anthropic.Message]
+    messages: list[anthropic.InputMessage]
     max_tokens: int
-    system: str | list[anthropic.Text] | None = None
+    system: str | list[anthropic.TextBlock] | None = None
     stop_sequences: list[str] | None = None
-    tools: list[anthropic_tools.Tool] | None = None
-    tool_choice: anthropic_tools.Choice | None = None
-    thinking: anthropic.Mode | None = None
+    tools: list[anthropic_tools.ClientTool] | None = None
+    tool_choice: anthropic_tools.MessagesToolChoice | None = None
+    thinking: anthropic.ThinkingMode | None = None
     metadata: anthropic.Metadata | None = None
 
 
@@ -99,11 +99,11 @@ class CountRequest(Struct, kw_only=True):
     """Anthropic's count of tokens."""
 
     model: str
-    messages: list[anthropic.Message]
+    messages: list[anthropic.InputMessage]
     system: str | None = None
 
 
-class ResponsesRequest(Sampling, kw_only=True):
+class ResponsesRequest(SamplingFields, kw_only=True):
     """OpenAI responses."""
 
     input: str | list[items.Item]
@@ -121,7 +121,7 @@ class ContentRequest(Struct, kw_only=True, rename="camel"):
     system_instruction: google_contents.Content | None = None
     tools: list[dict[str, Any]] | None = None
     tool_config: dict[str, Any] | None = None
-    generation_config: google.Config | None = None
+    generation_config: google.GenerationConfig | None = None
 
 
 BODIES: Final[dict[str, type[Struct]]] = {

@@ -8,7 +8,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 NAME: Final = "odradek.proxy.http"
 
 
-class Quiet(logging.Filter):
+class ServerLogFilter(logging.Filter):
     """Drops what is the client's doing, and of other errors keeps the type alone."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -25,8 +25,8 @@ class Quiet(logging.Filter):
 def http_log() -> logging.Logger:
     """The logger that the HTTP server is given."""
     log = logging.getLogger(NAME)
-    if not any(isinstance(known, Quiet) for known in log.filters):
-        log.addFilter(Quiet())
+    if not any(isinstance(known, ServerLogFilter) for known in log.filters):
+        log.addFilter(ServerLogFilter())
     return log
 
 

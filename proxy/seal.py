@@ -7,11 +7,11 @@ import msgspec
 
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.proxy.calls.call import LEFT, SEALED
-from odradek.proxy.episodes.episode import Sealing, Stage, Story
-from odradek.proxy.episodes.registry import Stories
+from odradek.proxy.episodes.episode import EpisodePhase, LiveEpisode, SealRecord
+from odradek.proxy.episodes.registry import EpisodeRegistry
 from odradek.proxy.errors import BadRequest, LogRefused
-from odradek.proxy.log.writer import Recorder
-from odradek.schemas.events import Outcome, Sealed
+from odradek.proxy.log.writer import TurnWriter
+from odradek.schemas.events import EpisodeSealed, Outcome
 
 MAX_ERROR: Final = 2000
 
@@ -42,14 +42,14 @@ class Seals:
     """
 
     def __init__(
-        self, recorder: Recorder, stories: Stories, *, wait_s: float, log_s: float
+        self, recorder: TurnWriter, stories: EpisodeRegistry, *, wait_s: float, log_s: float
     ) -> None:
         self._recorder = recorder
         self._stories = stories
         self._wait_s = wait_s
         self._log_s = log_s
 
-    async def seal(self, episode_id: str, asked: SealRequest) -> Sealing:
+    async def seal(self, episode_id: str, asked: SealRequest) -> SealRecord:
         """Seal an episode, or say what an earlier seal wrote.
 
         Raises LogRefused if the log did not take it: the episode takes no calls then, and the
@@ -61,12 +61,12 @@ class Seals:
         async with story.seal_lock:
             if (done := self._stories.sealed(episode_id)) is not None:
                 return done
-            if story.stage is Stage.OPEN:
-                story.move(Stage.SEALING)
+            if story.stage is EpisodePhase.OPEN:
+                story.move(EpisodePhase.SEALING)
             await self._quiet(story)
             return await self._write(story, asked)
 
-    async def _quiet(self, story: Story) -> None:
+    async def _quiet(self, story: LiveEpisode) -> None:
         """Wait until no call is in flight; each is recorded before it counts as over."""
         for call in story.calls:
             call.stop(LEFT if call.gone else SEALED, in_s=0 if call.gone else self._wait_s)
@@ -76,11 +76,11 @@ class Seals:
         except TimeoutError:
             raise LogRefused("calls of this episode are still being written: try again") from None
 
-    async def _write(self, story: Story, asked: SealRequest) -> Sealing:
+    async def _write(self, story: LiveEpisode, asked: SealRequest) -> SealRecord:
         outcome = asked.outcome
         if story.lost and outcome.counts:
             outcome = Outcome.INCOMPLETE
-        event = Sealed(
+        event = EpisodeSealed(
             episode_id=story.episode_id,
             writer=self._recorder.writer,
             outcome=outcome,
@@ -92,7 +92,7 @@ class Seals:
         crash_point("seal_before_sealed")
         await self._recorder.sealed(story, event)
         crash_point("sealed_before_answer")
-        story.move(Stage.SEALED)
-        sealing = Sealing(self._recorder.writer, story.next_seq, outcome)
+        story.move(EpisodePhase.SEALED)
+        sealing = SealRecord(self._recorder.writer, story.next_seq, outcome)
         self._stories.close(story, sealing)
         return sealing

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.runtime.addresses import Host, roots
-from odradek.infra.runtime.settings import Checked, Name
+from odradek.infra.runtime.settings import CheckedSettings, Name
 from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.dialects.model_routes import Mapped
 from odradek.proxy.dialects.sampling import Training
@@ -35,7 +35,7 @@ def on_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-class ProxySettings(Checked, BaseSettings):
+class ProxySettings(CheckedSettings, BaseSettings):
     """Settings of the proxy, from `ODRADEK_PROXY_*`."""
 
     model_config = SettingsConfigDict(

@@ -223,7 +223,7 @@ def _check_timeouts(name: str, timeouts: events.Timeouts) -> None:
         _finite(f"{name}.{field}", getattr(timeouts, field))
 
 
-def _check_wanted(event: events.Task | events.Opened) -> None:
+def _check_wanted(event: events.Task | events.EpisodeOpened) -> None:
     _finite("failure_reward", event.failure_reward)
     for name, weight in event.rewards.items():
         _finite(f"rewards.{name}", weight)
@@ -277,7 +277,7 @@ _NUMBERED: Final[dict[type, Callable[[Any], events.Event]]] = {
 
 _CHECKS: Final[dict[type, Any]] = {
     events.Task: _check_wanted,
-    events.Opened: _check_wanted,
+    events.EpisodeOpened: _check_wanted,
     events.Turn: _check_turn,
     events.Episode: _check_episode,
     events.Reward: _check_reward,

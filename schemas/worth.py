@@ -21,7 +21,7 @@ HEAVIEST: Final = 1e30
 """Of all weights of a task together; a sum of rewards beyond could be no float."""
 
 
-class Fault(Struct, frozen=True):
+class TaskFault(Struct, frozen=True):
     """Why a task is not taken: a short word for headers and counts, and a line for people."""
 
     reason: str
@@ -34,23 +34,23 @@ def weights(task: Task) -> dict[str, float]:
     return found or {DEFAULT_COMPONENT: 1.0}
 
 
-def fault(task: Task) -> Fault | None:
+def fault(task: Task) -> TaskFault | None:
     """Why nobody should carry a task out: it would teach the wrong thing, or never be rewarded."""
     if sum(map(abs, weights(task).values())) > HEAVIEST:
-        return Fault(
+        return TaskFault(
             "bad_weight",
             f"the weights in rewards are too large: together they may be {HEAVIEST:g}, and rewards "
             "are only compared, so divide all of them by the same number",
         )
     for name, weight in weights(task).items():
         if not 0 < len(name) <= LONGEST:
-            return Fault(
+            return TaskFault(
                 "bad_component",
                 f"rewards names a component of {len(name)} characters, and no reward is called so: "
                 f"give it a name of 1 to {LONGEST}",
             )
         if weight < 0 and task.purpose == "train" and task.failure_reward is None:
-            return Fault(
+            return TaskFault(
                 "no_failure_reward",
                 f"rewards.{name} is {weight:g} and there is no failure_reward: a run that failed "
                 "counts 0, more than one that completed at a cost. Add "

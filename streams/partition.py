@@ -17,7 +17,7 @@ from odradek.schemas.codec import Headers
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Outcome, Tick
 from odradek.schemas.topics import DLQ
-from odradek.streams.stage import Emit, Fold, Letter, Stage
+from odradek.streams.stage import DeadLetter, Emit, Fold, Stage
 
 EXPIRED: Final = frozenset({Outcome.HOST_LOST, Outcome.UNREWARDED})
 LATEST: Final = 253_402_300_799.0
@@ -34,7 +34,7 @@ class Outgoing(Struct, frozen=True):
     headers: Headers
 
 
-class Lane:
+class StagePartition:
     """The state of a stage over one partition.
 
     Args:
@@ -84,11 +84,11 @@ class Lane:
                 check_place(record, self._partitions)
                 outputs = feed(record, event)
             except InvalidRecord as error:
-                outputs = (Letter(error.reason, error.detail),)
+                outputs = (DeadLetter(error.reason, error.detail),)
             if outputs and record.offset >= self.done:
                 out.extend(
                     self._letter(record, output)
-                    if isinstance(output, Letter)
+                    if isinstance(output, DeadLetter)
                     else self._write(record, output)
                     for output in outputs
                 )
@@ -124,7 +124,7 @@ class Lane:
             try:
                 value = codec.encode(emit.event)
             except InvalidRecord as error:
-                return self._letter(record, Letter(error.reason, f"emitting: {error.detail}"))
+                return self._letter(record, DeadLetter(error.reason, f"emitting: {error.detail}"))
             noticed(self.stage.name, emit.event)
             headers = codec.headers(
                 emit.event,
@@ -136,7 +136,7 @@ class Lane:
             )
         return Outgoing(emit.topic.name, emit.key, value, headers)
 
-    def _letter(self, record: Record, why: Letter) -> Outgoing:
+    def _letter(self, record: Record, why: DeadLetter) -> Outgoing:
         self.letters += 1
         value, headers = letter(record, why.reason, why.detail, consumer=self.stage.name)
         return Outgoing(DLQ.name, record.key, value, headers)

@@ -28,9 +28,9 @@ from aiokafka.structs import OffsetAndMetadata
 
 from odradek.infra.bus import (
     PATIENT_S,
-    Backlog,
     BusSettings,
     KafkaAppender,
+    OffsetTracker,
     Record,
     admin,
     close,
@@ -46,7 +46,7 @@ from odradek.infra.runtime.reward_signatures import JudgeSettings
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
 from odradek.streams.errors import RewardFailed, RewardRefused, Undecided
 from odradek.streams.judges.judge import Judge
-from odradek.streams.judges.verdicts import Verdicts, Whose
+from odradek.streams.judges.verdicts import ConversationFilter, Verdicts
 
 log = logging.getLogger("odradek")
 
@@ -66,11 +66,11 @@ Mark = tuple[int, str]
 """A committed offset and its metadata."""
 
 
-class Held:
+class JudgedPartition:
     """A partition that is ours: which of its conversations are judged, and what judges the rest."""
 
     def __init__(self, mark: Mark) -> None:
-        self.backlog = Backlog(*mark)
+        self.backlog = OffsetTracker(*mark)
         self.committed = mark
         self.verdicts: set[asyncio.Task[None]] = set()
 
@@ -107,13 +107,13 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         self.ready = asyncio.Event()
         self._judge = judge
         self._name = f"reward-{component}"
-        self._whose = Whose(component, agent=agent, everything=everything)
+        self._whose = ConversationFilter(component, agent=agent, everything=everything)
         self._concurrency = concurrency
         self._stop = asyncio.Event()
         self._moved = asyncio.Event()
         """A verdict has ended, or we are to end."""
         self._fatal: BaseException | None = None
-        self._held: dict[TopicPartition, Held] = {}
+        self._held: dict[TopicPartition, JudgedPartition] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._commit_at = 0.0
         self._reader: AIOKafkaConsumer = None
@@ -251,20 +251,20 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             if held.backlog.take(message.offset):
                 self._begin(held, record_of(message, self.bus))
 
-    def _begin(self, held: Held, record: Record) -> None:
+    def _begin(self, held: JudgedPartition, record: Record) -> None:
         verdict = asyncio.create_task(self._settle(held, record))
         for tasks in (held.verdicts, self._under_way):
             tasks.add(verdict)
         verdict.add_done_callback(partial(self._ended, held))
 
-    def _ended(self, held: Held, verdict: "asyncio.Task[None]") -> None:
+    def _ended(self, held: JudgedPartition, verdict: "asyncio.Task[None]") -> None:
         for tasks in (held.verdicts, self._under_way):
             tasks.discard(verdict)
         if not verdict.cancelled() and (error := verdict.exception()) is not None:
             self._fatal = self._fatal or error
         self._moved.set()
 
-    async def _settle(self, held: Held, record: Record) -> None:
+    async def _settle(self, held: JudgedPartition, record: Record) -> None:
         assert self._verdicts is not None
         try:
             await self._verdicts.settle(record, self._partitions)
@@ -323,7 +323,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
                 self._let_go(partition)
                 held = None
             if held is None:
-                held = self._held[partition] = Held(mark)
+                held = self._held[partition] = JudgedPartition(mark)
             self._reader.seek(partition, held.backlog.next)
         self.ready.set()
 

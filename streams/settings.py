@@ -5,13 +5,13 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.runtime.settings import Checked, KafkaName
+from odradek.infra.runtime.settings import CheckedSettings, KafkaName
 from odradek.schemas.events import Timeouts
 from odradek.schemas.topics import TURNS
 from odradek.streams.errors import DeadlinesRefused
 
 
-class StreamsSettings(Checked, BaseSettings):
+class StreamsSettings(CheckedSettings, BaseSettings):
     """Intake, assembler, grouper and reward services share these."""
 
     model_config = SettingsConfigDict(

@@ -32,14 +32,14 @@ class Emit(Struct, frozen=True):
     """CloudEvents source, where it is not the stage itself."""
 
 
-class Letter(Struct, frozen=True):
+class DeadLetter(Struct, frozen=True):
     """The record that was fed is a dead letter."""
 
     reason: str
     detail: str = ""
 
 
-Output = Emit | Letter
+Output = Emit | DeadLetter
 NOTHING: tuple[Output, ...] = ()
 
 

@@ -16,7 +16,7 @@ from trl.experimental.async_grpo.packing import TreeRow
 from odradek.trainer.feed.rollout_worker import sample_of
 from odradek.trainer.feed.rows import Row, per_turn, tokens
 from odradek.trainer.step import attention
-from odradek.trainer.step.losses import Shape, Terms, Whole, policy_loss
+from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 
 MODES: Final = ("per_turn", "merged", "tree")
 
@@ -63,8 +63,8 @@ def _step(model: Any, hidden: torch.Tensor, rows: Sequence[Row], at: torch.Tenso
     worth = torch.tensor([r.advantage for r in rows], device=device)[row]
     logits = model.lm_head(hidden[at]).float()
     logprobs = logits.log_softmax(-1).gather(1, labels[:, None])[:, 0]
-    terms = Terms(logprobs, old, worth, row, len(rows))
-    loss = policy_loss("dapo", terms, Whole(len(labels), len(rows)), Shape())
+    terms = LossInputs(logprobs, old, worth, row, len(rows))
+    loss = policy_loss("dapo", terms, StepTotals(len(labels), len(rows)), LossOptions())
     loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
 
 

@@ -108,19 +108,19 @@ class NoRoom(CheckpointError):
     """A folder that cannot be written to."""
 
 
-class EngineError(TrainerError):
+class SmallEngineError(TrainerError):
     """The engine cannot do what it was asked."""
 
 
-class EngineDown(EngineError):
+class EngineDown(SmallEngineError):
     """No engine answers at its address."""
 
     retriable: ClassVar[bool] = True
 
 
-class EngineRefused(EngineError):
+class EngineRefused(SmallEngineError):
     """The engine answered with an error."""
 
 
-class BadRequest(EngineError):
+class UnsupportedRequest(SmallEngineError):
     """A request that the small engine does not serve."""

@@ -12,17 +12,17 @@ from odradek.infra.runtime import telemetry
 from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
 from odradek.trainer.commit.lock import claimed
-from odradek.trainer.commit.resume import Standing, lineage_of, read_log, stand
+from odradek.trainer.commit.resume import ResumePoint, lineage_of, read_log, stand
 from odradek.trainer.compatibility import without_effect
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed.batch_reader import LogGroups
-from odradek.trainer.feed.cursor import Consumption, describe
+from odradek.trainer.feed.cursor import Cursor, describe
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rollout_worker import LogFeed
+from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.placement import VISIBLE, refuse_launchers, visible
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step.grpo import LogTrainer
-from odradek.trainer.step.hands import Hands
+from odradek.trainer.step.hands import TrainerParts
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -85,14 +85,14 @@ def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int
 
 def _train(
     settings: TrainerSettings,
-    standing: Standing,
+    standing: ResumePoint,
     lineage: Lineage,
     source: LogGroups,
     announcer: KafkaAnnouncer,
 ) -> int:
-    feed = LogFeed(
+    feed = LogRolloutWorker(
         source,
-        Consumption(settings.rules, lineage, standing.position),
+        Cursor(settings.rules, lineage, standing.position),
         ahead=settings.rows_per_step,
     )
     transfer = DirectoryTransfer(
@@ -101,7 +101,7 @@ def _train(
         config=(standing.folder or Path(settings.model)) / "config.json",
         keep=settings.keep_weights,
     )
-    trainer = LogTrainer(settings, Hands(feed, transfer, announcer, lineage, standing))
+    trainer = LogTrainer(settings, TrainerParts(feed, transfer, announcer, lineage, standing))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: feed.stopping.set())
     steps = trainer.run()

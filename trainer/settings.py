@@ -7,17 +7,17 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.runtime.addresses import roots
-from odradek.infra.runtime.settings import Checked, Seed
+from odradek.infra.runtime.settings import CheckedSettings, Seed
 from odradek.schemas.sampling import COLDEST, HOTTEST
 from odradek.schemas.topics import BATCHES
 from odradek.trainer.compatibility import contradictions
 from odradek.trainer.feed.advantages import Baseline
-from odradek.trainer.feed.cursor import Rules
+from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.rows import Weigh
 from odradek.trainer.feed.sampling import Take, Truncated
 
 
-class TrainerSettings(Checked, BaseSettings):
+class TrainerSettings(CheckedSettings, BaseSettings):
     """Settings of `odradek train`."""
 
     model_config = SettingsConfigDict(
@@ -147,9 +147,9 @@ class TrainerSettings(Checked, BaseSettings):
         return roots(self.engine_urls)
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> RowRules:
         """What decides which rows are used."""
-        return Rules(
+        return RowRules(
             rows_per_step=self.rows_per_step,
             max_staleness=self.max_staleness,
             max_row_tokens=self.max_row_tokens,

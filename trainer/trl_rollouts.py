@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from odradek.infra.client import Result, fresh
+from odradek.infra.client import TaskResult, fresh
 from odradek.infra.client import deploy as deploy_tasks
 from odradek.schemas.events import Batch, Episode, Pointer, Task
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.feed.rows import Group, Row, fault_of, rows_of, spans_of
+from odradek.trainer.feed.rows import EpisodeGroup, Row, fault_of, rows_of, spans_of
 from odradek.trainer.feed.sampling import Take
 
 log = logging.getLogger("odradek")
@@ -46,7 +46,7 @@ class Transfer(Protocol):
         ...
 
 
-class Played(NamedTuple):
+class PlayedSequence(NamedTuple):
     """A sequence of an episode as TRL wants it; `env_mask` is 1 where the policy sampled."""
 
     prompt_ids: list[int]
@@ -91,7 +91,7 @@ class BusRollouts:
     )
     _step: int = field(default=-1, repr=False)
     _set_up: bool = field(default=False, repr=False)
-    _further: list[tuple[int, Played]] = field(default_factory=list, repr=False)
+    _further: list[tuple[int, PlayedSequence]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         """Hold the two ways of an engine's weights against each other."""
@@ -123,7 +123,7 @@ class BusRollouts:
         self._push(trainer)
         make = self.task_of or self._task
         tasks = fresh([make(prompt) for prompt in prompts])
-        results: list[Result] = asyncio.run(_await(self.deploy(tasks, self.timeout)))
+        results: list[TaskResult] = asyncio.run(_await(self.deploy(tasks, self.timeout)))
         self._further.clear()
         first, rewards = [], []
         for index, result in enumerate(results):
@@ -132,9 +132,9 @@ class BusRollouts:
             rewards.append(reward)
             self._further += [(index, row) for row in played[1:]]
         columns = [list(column) for column in zip(*first, strict=True)]
-        return dict(zip(Played._fields, columns, strict=True)) | {"reward": rewards}
+        return dict(zip(PlayedSequence._fields, columns, strict=True)) | {"reward": rewards}
 
-    def take_further(self) -> list[tuple[int, Played]]:
+    def take_further(self) -> list[tuple[int, PlayedSequence]]:
         """Sequences of the last call beyond the first of their sample, with the prompt's index."""
         taken, self._further = self._further, []
         return taken
@@ -169,7 +169,9 @@ class BusRollouts:
             group_size=1,
         )
 
-    def _played(self, result: Result, trainer: Any) -> tuple[list[Played], float | None]:
+    def _played(
+        self, result: TaskResult, trainer: Any
+    ) -> tuple[list[PlayedSequence], float | None]:
         """Every sequence of a sample that can be trained on, and the sample's reward."""
         episode = result.episode
         rows: list[Row] = []
@@ -185,7 +187,7 @@ class BusRollouts:
         self.counts["failed"] += 1
         end = trainer.processing_class.eos_token_id
         # TRL cannot train on a row without a token: one end token that the mask takes out.
-        return [Played([end], [end], [0.0], [0])], reward
+        return [PlayedSequence([end], [end], [0.0], [0])], reward
 
 
 def _rows(episode: Episode, temperature: float, vocabulary: int) -> list[Row]:
@@ -198,7 +200,7 @@ def _rows(episode: Episode, temperature: float, vocabulary: int) -> list[Row]:
         reward=episode.reward or 0.0,
     )  # fmt: skip
     batch = Batch(task_id=episode.task_id, group_size=1, episodes=(pointer,))
-    group = Group(0, batch, ((pointer, episode),))
+    group = EpisodeGroup(0, batch, ((pointer, episode),))
     found = []
     for row in rows_of(group, take=Take(temperature=temperature)):
         warm = 1.0 if row.temperatures is None else row.temperatures
@@ -208,9 +210,9 @@ def _rows(episode: Episode, temperature: float, vocabulary: int) -> list[Row]:
     return found
 
 
-def _as_trl(row: Row) -> Played:
+def _as_trl(row: Row) -> PlayedSequence:
     first = next(spans_of(row.mask))[0]
-    return Played(
+    return PlayedSequence(
         row.ids[:first].tolist(),
         row.ids[first:].tolist(),
         row.logprobs[first:].tolist(),
@@ -218,8 +220,8 @@ def _as_trl(row: Row) -> Played:
     )
 
 
-async def _await(results: Any) -> list[Result]:
-    found: list[Result] = await results
+async def _await(results: Any) -> list[TaskResult]:
+    found: list[TaskResult] = await results
     return found
 
 

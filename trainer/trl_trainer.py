@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from trl import GRPOTrainer
 
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.trl_rollouts import BusRollouts, Played
+from odradek.trainer.trl_rollouts import BusRollouts, PlayedSequence
 
 Tensor = torch.Tensor
 
@@ -60,7 +60,9 @@ class BusTraining:
         output["num_items_in_batch"] = (output["completion_mask"] * output["tool_mask"]).sum()
         return output
 
-    def _widened(self, output: dict[str, Any], further: Sequence[tuple[int, Played]]) -> Any:
+    def _widened(
+        self, output: dict[str, Any], further: Sequence[tuple[int, PlayedSequence]]
+    ) -> Any:
         trainer: Any = self
         rows = len(output["advantages"])
         wide = widened(
@@ -116,7 +118,7 @@ def _refuse_surroundings(trainer: Any) -> None:
 
 def widened(
     output: dict[str, Any],
-    further: Sequence[tuple[int, Played]],
+    further: Sequence[tuple[int, PlayedSequence]],
     *,
     parts: int,
     pad_id: int,
@@ -133,7 +135,7 @@ def widened(
         loss: TRL's `loss_type`, which says what a row weighs.
     """
     rows, device = len(output["advantages"]), output["advantages"].device
-    empty = Played([pad_id], [pad_id], [0.0], [0])
+    empty = PlayedSequence([pad_id], [pad_id], [0.0], [0])
     filler = [(0, empty)] * (-(rows + len(further)) % parts)
     more = [*further, *filler]
     left = max(output["prompt_ids"].size(1), *(len(row.prompt_ids) for _, row in more))

@@ -6,23 +6,23 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from odradek.agents.binding.headers import Called
-from odradek.agents.binding.requests import Sample, Send
+from odradek.agents.binding.headers import RequestHeaders
+from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.errors import IllegalTransition
 from odradek.agents.rollout import Rollout
-from odradek.agents.transactions import Ledger
+from odradek.agents.transactions import TransactionalWriter
 from odradek.schemas.events import Outcome
 
 
 class Fail(Protocol):
     """Told what went wrong with the log, and as which owner: its partition is lost, or all is."""
 
-    def __call__(self, error: BaseException, ledger: Ledger | None = None) -> None:
+    def __call__(self, error: BaseException, ledger: TransactionalWriter | None = None) -> None:
         """Give the partition up, or end the process."""
         ...
 
 
-class State(StrEnum):
+class AttemptState(StrEnum):
     """Where a run stands."""
 
     WAITING = "waiting"
@@ -39,18 +39,18 @@ class State(StrEnum):
     """Another host owns the partition: nothing of this run may be written any more."""
 
 
-NEXT: Final[dict[State, frozenset[State]]] = {
-    State.WAITING: frozenset({State.OPENING, State.LOST}),
-    State.OPENING: frozenset({State.PLAYING, State.LOST}),
-    State.PLAYING: frozenset({State.ENDING, State.LOST}),
-    State.ENDING: frozenset({State.ENDED, State.LOST}),
-    State.ENDED: frozenset(),
-    State.LOST: frozenset(),
+NEXT: Final[dict[AttemptState, frozenset[AttemptState]]] = {
+    AttemptState.WAITING: frozenset({AttemptState.OPENING, AttemptState.LOST}),
+    AttemptState.OPENING: frozenset({AttemptState.PLAYING, AttemptState.LOST}),
+    AttemptState.PLAYING: frozenset({AttemptState.ENDING, AttemptState.LOST}),
+    AttemptState.ENDING: frozenset({AttemptState.ENDED, AttemptState.LOST}),
+    AttemptState.ENDED: frozenset(),
+    AttemptState.LOST: frozenset(),
 }
 """The legal transitions."""
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended."""
 
     outcome: Outcome
@@ -64,7 +64,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome in {Outcome.HOST_LOST, Outcome.UPSTREAM_FAILED, Outcome.INCOMPLETE}
 
 
-class Run:
+class Attempt:
     """One attempt.
 
     Attributes:
@@ -87,15 +87,15 @@ class Run:
         self,
         *,
         send: Send,
-        called: Called,
-        sample: Sample,
+        called: RequestHeaders,
+        sample: SampleAddress,
         partition: int,
         offset: int,
         episode_id: str,
         context_id: str,
         attempt: int,
         max_attempts: int,
-        ledger: Ledger,
+        ledger: TransactionalWriter,
     ) -> None:
         self.send = send
         self.called = called
@@ -108,32 +108,32 @@ class Run:
         self.max_attempts = max_attempts
         self.ledger = ledger
         self.rollout: Rollout | None = None
-        self.verdict: Verdict | None = None
+        self.verdict: Ending | None = None
         self.retry = False
         self.task: Any = None
-        self.stopped: Verdict | None = None
+        self.stopped: Ending | None = None
         self.agent: asyncio.Task[None] | None = None
         self.called_off = asyncio.Event()
         self.over = asyncio.Event()
         self.closed = asyncio.Event()
-        self._state = State.WAITING
+        self._state = AttemptState.WAITING
 
     @property
-    def state(self) -> State:
+    def state(self) -> AttemptState:
         """Where it stands."""
         return self._state
 
     @property
     def lost(self) -> bool:
         """Whether another host owns it now."""
-        return self._state is State.LOST
+        return self._state is AttemptState.LOST
 
     @property
     def last(self) -> bool:
         """Whether no further attempt would follow this one."""
         return self.attempt >= self.max_attempts
 
-    def go(self, state: State) -> None:
+    def go(self, state: AttemptState) -> None:
         """Change state. Raises IllegalTransition."""
         if state not in NEXT[self._state]:
             raise IllegalTransition(f"run {self.episode_id}: from {self._state} to {state}")
@@ -141,9 +141,12 @@ class Run:
 
     def stop(self, outcome: Outcome, error: str = "") -> bool:
         """End the agent early, with this outcome; False if it is too late for that."""
-        if self._state in {State.ENDING, State.ENDED, State.LOST} or self.stopped is not None:
+        if (
+            self._state in {AttemptState.ENDING, AttemptState.ENDED, AttemptState.LOST}
+            or self.stopped is not None
+        ):
             return False
-        self.stopped = Verdict(outcome=outcome, error=error)
+        self.stopped = Ending(outcome=outcome, error=error)
         self.called_off.set()
         if self.agent is not None:
             self.agent.cancel()
@@ -151,10 +154,10 @@ class Run:
 
     def lose(self) -> None:
         """Another host owns it: kill the agent and write nothing more."""
-        if self._state in {State.ENDED, State.LOST}:
+        if self._state in {AttemptState.ENDED, AttemptState.LOST}:
             return
-        self.stopped = Verdict(outcome=Outcome.HOST_LOST, error="the partition moved")
-        self._state = State.LOST
+        self.stopped = Ending(outcome=Outcome.HOST_LOST, error="the partition moved")
+        self._state = AttemptState.LOST
         self.called_off.set()
         if self.agent is not None:
             self.agent.cancel()

@@ -13,7 +13,7 @@ from a2a.types import (
     TaskStatusUpdateEvent,
 )
 
-from odradek.agents.attempt.attempt import Run, Verdict
+from odradek.agents.attempt.attempt import Attempt, Ending
 from odradek.agents.binding import EXTENSION
 from odradek.agents.binding.responses import TERMINAL
 from odradek.schemas.events import Outcome
@@ -31,14 +31,14 @@ STATES: Final = {
 """What outcomes are in A2A; all others are failed tasks."""
 
 
-class Gate(EventQueue):
+class TerminalHold(EventQueue):
     """An event queue that passes everything but the end.
 
     An executor may say that its task is over before the episode is sealed. Subscribers must not
     hear it before: whoever reads "completed" may read the whole episode.
     """
 
-    def __init__(self, queue: EventQueue, run: Run) -> None:
+    def __init__(self, queue: EventQueue, run: Attempt) -> None:
         self._queue = queue
         self._run = run
         self.held: Any = None
@@ -75,24 +75,24 @@ class Gate(EventQueue):
             self.held.CopyFrom(status)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Ending:
         """What the executor itself said about the end."""
         state = self.held.state if self.held is not None else TaskState.TASK_STATE_COMPLETED
         if state == TaskState.TASK_STATE_COMPLETED:
-            return Verdict(outcome=Outcome.COMPLETED)
+            return Ending(outcome=Outcome.COMPLETED)
         if state == TaskState.TASK_STATE_CANCELED:
-            return Verdict(outcome=Outcome.CANCELLED)
+            return Ending(outcome=Outcome.CANCELLED)
         if state in INTERRUPTED:
-            return Verdict(
+            return Ending(
                 outcome=Outcome.FAILED, error="the agent asks for input, which no task gives"
             )
-        return Verdict(outcome=Outcome.FAILED, error=f"the agent said {TaskState.Name(state)}")
+        return Ending(outcome=Outcome.FAILED, error=f"the agent said {TaskState.Name(state)}")
 
     async def note(self, text: str) -> None:
         """Tell subscribers that the task goes on."""
         await self._queue.enqueue_event(self._update(TaskState.TASK_STATE_WORKING, text))
 
-    async def finish(self, verdict: Verdict) -> None:
+    async def finish(self, verdict: Ending) -> None:
         """Let the end out."""
         state = STATES.get(verdict.outcome, TaskState.TASK_STATE_FAILED)
         event = self._update(state, verdict.error)

@@ -4,22 +4,22 @@ import time
 
 import msgspec
 
-from odradek.agents.attempt.attempt import Run, Verdict
+from odradek.agents.attempt.attempt import Attempt, Ending
 from odradek.agents.settings import AgentSettings
-from odradek.agents.transactions import Entry
+from odradek.agents.transactions import OutgoingRecord
 from odradek.infra.runtime.episode_tokens import Claims
 from odradek.infra.runtime.reward_signatures import signed
 from odradek.schemas import codec
-from odradek.schemas.events import Aborted, Event, Opened, Reward
+from odradek.schemas.events import EpisodeAborted, EpisodeOpened, Event, Reward
 from odradek.schemas.topics import REWARDS, TURNS
 
 
-def opened(run: Run, agent: str, *, source: str) -> Entry:
+def opened(run: Attempt, agent: str, *, source: str) -> OutgoingRecord:
     """The record that begins an episode. A message of no task is recorded, but never grouped."""
     sample = run.sample
     return _entry(
         TURNS.name,
-        Opened(
+        EpisodeOpened(
             episode_id=run.episode_id,
             task_id=sample.task_id,
             agent=agent,
@@ -43,12 +43,14 @@ def opened(run: Run, agent: str, *, source: str) -> Entry:
 
 
 def aborted(
-    episode_id: str, verdict: Verdict, *, retry: bool, source: str, traceparent: str | None = None
-) -> Entry:
+    episode_id: str, verdict: Ending, *, retry: bool, source: str, traceparent: str | None = None
+) -> OutgoingRecord:
     """The record that gives an episode up."""
     return _entry(
         TURNS.name,
-        Aborted(episode_id=episode_id, reason=verdict.outcome, retry=retry, error=verdict.error),
+        EpisodeAborted(
+            episode_id=episode_id, reason=verdict.outcome, retry=retry, error=verdict.error
+        ),
         episode_id,
         event_id=f"{episode_id}/aborted",
         source=source,
@@ -57,8 +59,8 @@ def aborted(
 
 
 def reward(
-    run: Run, component: str, value: float, explanation: str, *, agent: str, source: str
-) -> Entry:
+    run: Attempt, component: str, value: float, explanation: str, *, agent: str, source: str
+) -> OutgoingRecord:
     """The record of a reward, signed where the host has a judge's key."""
     entry = _entry(
         REWARDS.name,
@@ -78,7 +80,7 @@ def reward(
     return msgspec.structs.replace(entry, headers=headers)
 
 
-def claims(run: Run, settings: AgentSettings, model: str) -> Claims:
+def claims(run: Attempt, settings: AgentSettings, model: str) -> Claims:
     """What the agent's token says; it ends a minute after the run must have ended."""
     timeouts = run.sample.timeouts
     return Claims(
@@ -104,8 +106,8 @@ def _entry(
     event_id: str,
     source: str,
     traceparent: str | None,
-) -> Entry:
-    return Entry(
+) -> OutgoingRecord:
+    return OutgoingRecord(
         topic=topic,
         key=key,
         value=codec.encode(event),

@@ -8,13 +8,13 @@ from typing import Any, Final
 from a2a.server.agent_execution import AgentExecutor
 
 from odradek.agents.attempt import events
-from odradek.agents.attempt.attempt import Fail, Run, State, Verdict
-from odradek.agents.attempt.event_queue import Gate
+from odradek.agents.attempt.attempt import Attempt, AttemptState, Ending, Fail
+from odradek.agents.attempt.event_queue import TerminalHold
 from odradek.agents.attempt.outcome import judge
 from odradek.agents.attempt.seal import Sealer
-from odradek.agents.attempt.task_store import Snapshots
+from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.errors import PartitionLost, SealError
-from odradek.agents.rollout import Given, finite
+from odradek.agents.rollout import PendingReward, finite
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.infra.runtime.crash_points import crash_point
@@ -46,9 +46,9 @@ class EpisodeExecutor(AgentExecutor):
     def __init__(
         self,
         inner: AgentExecutor,
-        runs: Mapping[str, Run],
+        runs: Mapping[str, Attempt],
         *,
-        snapshots: Snapshots,
+        snapshots: KafkaTaskStore,
         appender: Appender,
         sealer: Sealer,
         agent: str,
@@ -69,15 +69,15 @@ class EpisodeExecutor(AgentExecutor):
     async def execute(self, context: Any, event_queue: Any) -> None:
         """See the SDK."""
         run = self._runs[context.task_id]
-        gate = Gate(event_queue, run)
+        gate = TerminalHold(event_queue, run)
         try:
             verdict = await self._play(run, context, gate)
             if verdict.outcome is Outcome.FAILED and await self._ending(verdict.signalled):
                 # What ends us may have ended the agent: a crash would count against its policy.
                 error = f"its host was told to end: {verdict.error}"
-                verdict = Verdict(outcome=Outcome.HOST_LOST, error=error)
+                verdict = Ending(outcome=Outcome.HOST_LOST, error=error)
             if not run.lost:
-                run.go(State.ENDING)
+                run.go(AttemptState.ENDING)
                 verdict = await self.end(run, verdict)
             run.verdict = verdict
             await gate.finish(verdict)
@@ -85,14 +85,14 @@ class EpisodeExecutor(AgentExecutor):
             # Nothing can be written, so nothing is known: the next owner takes the run for lost.
             run.lose()
             self._fail(error, run.ledger)
-            await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
+            await gate.finish(Ending(outcome=Outcome.HOST_LOST))
         except Exception as error:  # noqa: BLE001 - see below
             # Where exceptions end in a host: what has no name here is a mistake of ours, and what
             # the SDK would make of it, a failed task without a seal, would be a lie. The process
             # ends; its successor gives the attempt up, and the last attempt for good.
             run.lose()
             self._fail(error)
-            await gate.finish(Verdict(outcome=Outcome.HOST_LOST))
+            await gate.finish(Ending(outcome=Outcome.HOST_LOST))
         finally:
             run.over.set()
 
@@ -103,9 +103,9 @@ class EpisodeExecutor(AgentExecutor):
         run.stop(Outcome.CANCELLED)
         await run.over.wait()
 
-    async def _play(self, run: Run, context: Any, gate: Gate) -> Verdict:
+    async def _play(self, run: Attempt, context: Any, gate: TerminalHold) -> Ending:
         if not run.lost:
-            run.go(State.PLAYING)
+            run.go(AttemptState.PLAYING)
         if run.stopped is not None:
             return run.stopped
         assert run.rollout is not None
@@ -124,8 +124,8 @@ class EpisodeExecutor(AgentExecutor):
         return self._judge(run, agent, gate, timed_out=timed_out)
 
     def _judge(
-        self, run: Run, agent: "asyncio.Task[None]", gate: Gate, *, timed_out: bool
-    ) -> Verdict:
+        self, run: Attempt, agent: "asyncio.Task[None]", gate: TerminalHold, *, timed_out: bool
+    ) -> Ending:
         if not agent.done():
             logger.error("run %s goes on although it was cancelled", run.episode_id)
             agent.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -133,17 +133,17 @@ class EpisodeExecutor(AgentExecutor):
         if run.stopped is not None:
             return run.stopped
         if timed_out:
-            return Verdict(
+            return Ending(
                 outcome=Outcome.TIMED_OUT,
                 error=f"the run took longer than {run.sample.timeouts.run_s:g} s",
             )
         if error is not None:
             return judge(error)
         if agent.cancelled():
-            return Verdict(outcome=Outcome.FAILED, error="the agent cancelled itself")
+            return Ending(outcome=Outcome.FAILED, error="the agent cancelled itself")
         return gate.verdict
 
-    async def end(self, run: Run, verdict: Verdict) -> Verdict:
+    async def end(self, run: Attempt, verdict: Ending) -> Ending:
         """End an episode: rewards, then the seal; or give the attempt up.
 
         The order makes every death harmless. Before `ending` is written the successor gives the
@@ -157,18 +157,18 @@ class EpisodeExecutor(AgentExecutor):
         crash_point("rewards_before_ending")
         if problems:
             told = "; ".join(filter(None, [verdict.error, *problems]))
-            verdict = Verdict(outcome=verdict.outcome, error=told)
+            verdict = Ending(outcome=verdict.outcome, error=told)
         await self._snapshots.ending(run, str(verdict.outcome))
         crash_point("ending_before_seal")
         try:
             await self._sealer.seal(run.episode_id, verdict, wait_s=run.sample.timeouts.seal_s)
         except SealError as error:
             logger.warning("%s", error)
-            return await self._give_up(run, Verdict(outcome=Outcome.INCOMPLETE, error=str(error)))
+            return await self._give_up(run, Ending(outcome=Outcome.INCOMPLETE, error=str(error)))
         crash_point("sealed_before_status")
         return verdict
 
-    async def _give_up(self, run: Run, verdict: Verdict) -> Verdict:
+    async def _give_up(self, run: Attempt, verdict: Ending) -> Ending:
         run.retry = not run.last
         await run.ledger.write(
             events.aborted(
@@ -181,7 +181,7 @@ class EpisodeExecutor(AgentExecutor):
         )
         return verdict
 
-    async def _publish_rewards(self, run: Run) -> list[str]:
+    async def _publish_rewards(self, run: Attempt) -> list[str]:
         """Publish what was given; return what went wrong with rewards that were to be worked out.
 
         A reward function that raises is told in the seal's error. It is never a number.
@@ -214,6 +214,6 @@ class EpisodeExecutor(AgentExecutor):
         return problems
 
 
-async def _value(reward: Given) -> float:
+async def _value(reward: PendingReward) -> float:
     value = reward.value() if callable(reward.value) else reward.value
     return finite(reward.component, value)

@@ -3,7 +3,7 @@
 import signal
 from typing import Final
 
-from odradek.agents.attempt.attempt import Verdict
+from odradek.agents.attempt.attempt import Ending
 from odradek.agents.rollout import UpstreamUnavailable
 from odradek.schemas.events import Outcome
 
@@ -21,33 +21,33 @@ SHELL: Final = 128
 """A shell ends with this and the number of the signal of which its program died."""
 
 
-class Ended(Exception):
+class RunnerEnded(Exception):
     """A runner knows the verdict."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Ending) -> None:
         super().__init__(verdict.error)
         self.verdict = verdict
 
 
-def judge(error: BaseException) -> Verdict:
+def judge(error: BaseException) -> Ending:
     """The verdict on an agent that raised."""
-    if isinstance(error, Ended):
+    if isinstance(error, RunnerEnded):
         return error.verdict
     told = f"{type(error).__name__}: {error}"[:500]
     if _unreached(error):
-        return Verdict(outcome=Outcome.UPSTREAM_FAILED, error=told)
-    return Verdict(outcome=Outcome.FAILED, error=told)
+        return Ending(outcome=Outcome.UPSTREAM_FAILED, error=told)
+    return Ending(outcome=Outcome.FAILED, error=told)
 
 
-def judge_exit(code: int, tail: str) -> Verdict:
+def judge_exit(code: int, tail: str) -> Ending:
     """The verdict on a program's exit code; `tail` is the end of what it wrote to stderr."""
     if code == 0:
-        return Verdict(outcome=Outcome.COMPLETED)
+        return Ending(outcome=Outcome.COMPLETED)
     told = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
     told += f": {tail}" if tail else ""
     outcome = Outcome.UPSTREAM_FAILED if code == EX_TEMPFAIL else Outcome.FAILED
     signalled = -code in ENDING or code - SHELL in ENDING
-    return Verdict(outcome=outcome, error=told, signalled=signalled)
+    return Ending(outcome=outcome, error=told, signalled=signalled)
 
 
 def _unreached(error: BaseException) -> bool:

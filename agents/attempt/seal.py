@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import aiohttp
 import msgspec
 
-from odradek.agents.attempt.attempt import Verdict
+from odradek.agents.attempt.attempt import Ending
 from odradek.agents.errors import SealRefused, SealUnavailable
 from odradek.infra.runtime.episode_tokens import Claims, mint
 
@@ -29,7 +29,7 @@ class SealReply(msgspec.Struct, frozen=True, kw_only=True):
 class Sealer(Protocol):
     """Ends episodes."""
 
-    async def seal(self, episode_id: str, verdict: Verdict, *, wait_s: float) -> SealReply:
+    async def seal(self, episode_id: str, verdict: Ending, *, wait_s: float) -> SealReply:
         """Return once Sealed is in the log. Raises SealError."""
         ...
 
@@ -49,7 +49,7 @@ class ProxySealer:
         self._token_ends = 0.0
         self._session: aiohttp.ClientSession | None = None
 
-    async def seal(self, episode_id: str, verdict: Verdict, *, wait_s: float) -> SealReply:
+    async def seal(self, episode_id: str, verdict: Ending, *, wait_s: float) -> SealReply:
         """See `Sealer`. Sealing again changes nothing, so every doubt is a reason to ask again."""
         ends = time.monotonic() + wait_s
         pause = FIRST_PAUSE_S
@@ -63,7 +63,7 @@ class ProxySealer:
                 await asyncio.sleep(min(pause, max(left, 0)))
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _ask(self, episode_id: str, verdict: Verdict, wait_s: float) -> SealReply:
+    async def _ask(self, episode_id: str, verdict: Ending, wait_s: float) -> SealReply:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=256, keepalive_timeout=30),

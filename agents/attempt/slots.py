@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from odradek.agents.attempt.attempt import Run
+from odradek.agents.attempt.attempt import Attempt
 
 
-class Places:
+class RunSlots:
     """Places for runs, taken in the order in which they were asked for.
 
     Args:
@@ -18,7 +18,7 @@ class Places:
         self._free = asyncio.Semaphore(count)
 
     @asynccontextmanager
-    async def taken(self, run: Run) -> AsyncIterator[None]:
+    async def taken(self, run: Attempt) -> AsyncIterator[None]:
         """Wait for a free place; a run that was called off takes none, since it plays nothing."""
         if not await self._take(run):
             yield
@@ -28,7 +28,7 @@ class Places:
         finally:
             self._free.release()
 
-    async def _take(self, run: Run) -> bool:
+    async def _take(self, run: Attempt) -> bool:
         if run.called_off.is_set():
             return False
         if not self._free.locked():

@@ -14,26 +14,26 @@ from a2a.server.cluster.version import TaskVersion
 from a2a.types import ListTasksResponse, Task
 from a2a.utils.errors import UnsupportedOperationError
 
-from odradek.agents.attempt.attempt import Fail, Run
+from odradek.agents.attempt.attempt import Attempt, Fail
 from odradek.agents.binding.responses import (
     TERMINAL,
-    Mark,
+    SnapshotHeaders,
     event_headers,
     snapshot_headers,
     snapshot_value,
     state_of,
     stream_value,
 )
-from odradek.agents.transactions import Entry
+from odradek.agents.transactions import OutgoingRecord
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 
 
-class Kept:
+class HeldTask:
     """A task that this host runs, as its store holds it."""
 
-    def __init__(self, run: Run, task: Task, mark: Mark) -> None:
+    def __init__(self, run: Attempt, task: Task, mark: SnapshotHeaders) -> None:
         self.run = run
         self.task = task
         self.mark = mark
@@ -43,7 +43,7 @@ class Kept:
         """Set when subscribers have the terminal status."""
 
 
-class Snapshots(VersionedTaskStore, TaskEventStream):
+class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
     """The SDK's store and event stream of the tasks that this host runs.
 
     A snapshot is written where the state changes, not at each save: 300 streamed chunks make 303
@@ -69,30 +69,30 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
         self._events_topic = agent_topic(A2A_EVENTS, agent)
         self._source = source
         self._fail = fail
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, HeldTask] = {}
 
-    def open(self, run: Run, task: Task) -> tuple[Entry, Entry]:
+    def open(self, run: Attempt, task: Task) -> tuple[OutgoingRecord, OutgoingRecord]:
         """Keep a new task; return the records of its first snapshot and of its first event."""
-        mark = Mark(
+        mark = SnapshotHeaders(
             task_id=run.episode_id,
             message_id=run.send.message_id,
             attempt=run.attempt,
             offset=run.offset,
             state=task.status.state,
         )
-        kept = self._kept[run.episode_id] = Kept(run, task, mark)
+        kept = self._kept[run.episode_id] = HeldTask(run, task, mark)
         return (
             self.snapshot(mark, kept.value, run.partition),
             self.event(run, task, mark.generation, kept.value),
         )
 
-    def adopt(self, run: Run, task: Task, mark: Mark) -> None:
+    def adopt(self, run: Attempt, task: Task, mark: SnapshotHeaders) -> None:
         """Keep a task that a predecessor left."""
-        self._kept[run.episode_id] = Kept(run, task, mark)
+        self._kept[run.episode_id] = HeldTask(run, task, mark)
 
-    def snapshot(self, mark: Mark, value: bytes, partition: int) -> Entry:
+    def snapshot(self, mark: SnapshotHeaders, value: bytes, partition: int) -> OutgoingRecord:
         """The record of a snapshot."""
-        return Entry(
+        return OutgoingRecord(
             topic=self._tasks_topic,
             key=mark.task_id,
             value=value,
@@ -100,9 +100,11 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
             partition=partition,
         )
 
-    def event(self, run: Run, event: Any, generation: int, value: bytes | None = None) -> Entry:
+    def event(
+        self, run: Attempt, event: Any, generation: int, value: bytes | None = None
+    ) -> OutgoingRecord:
         """The record of an event; `value` is the ProtoJSON of a Task, where it is at hand."""
-        return Entry(
+        return OutgoingRecord(
             topic=self._events_topic,
             key=run.episode_id,
             value=stream_value(event) if value is None else b'{"task": ' + value + b"}",
@@ -116,7 +118,7 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
             partition=run.partition,
         )
 
-    async def ending(self, run: Run, outcome: str) -> None:
+    async def ending(self, run: Attempt, outcome: str) -> None:
         """Write down that a run is being sealed with an outcome.
 
         Without it, a host that dies between seal and terminal status would leave its successor
@@ -128,7 +130,7 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
         kept.mark = msgspec.structs.replace(kept.mark, ending=outcome)
         await run.ledger.write(self.snapshot(kept.mark, kept.value, run.partition))
 
-    def forget(self, task_id: str) -> Mark | None:
+    def forget(self, task_id: str) -> SnapshotHeaders | None:
         """Let a task go; return its last mark."""
         kept = self._kept.pop(task_id, None)
         return kept.mark if kept else None
@@ -212,7 +214,7 @@ class Snapshots(VersionedTaskStore, TaskEventStream):
     async def destroy(self, task_id: str) -> None:
         """See the SDK."""
 
-    async def _append(self, entry: Entry) -> None:
+    async def _append(self, entry: OutgoingRecord) -> None:
         try:
             await self._appender.append(
                 entry.topic,

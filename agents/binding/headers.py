@@ -41,7 +41,7 @@ SINGLE: Final = frozenset({CONTENT_TYPE, TRACEPARENT, "authorization"})
 """Headers without the prefix that must not be doubled either."""
 
 
-class Called(msgspec.Struct, frozen=True, kw_only=True):
+class RequestHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """What a request's headers say."""
 
     operation: str
@@ -80,7 +80,7 @@ def reserved(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     return found
 
 
-def read(headers: Iterable[tuple[str, bytes | None]]) -> Called:
+def read(headers: Iterable[tuple[str, bytes | None]]) -> RequestHeaders:
     """What a request's headers say. Raises BadRequestHeader."""
     found = reserved(headers)
     operation = found.get(OPERATION, "")
@@ -90,7 +90,7 @@ def read(headers: Iterable[tuple[str, bytes | None]]) -> Called:
     if version.split(".")[0] != VERSION.split(".", maxsplit=1)[0]:
         # An absent version means 0.3 (A2A section 3.6.2), which this binding does not speak.
         raise BadRequestHeader("bad_version", f"not A2A version {VERSION}")
-    return Called(
+    return RequestHeaders(
         operation=operation,
         version=version,
         extensions=tuple(part.strip() for part in found.get(EXTENSIONS, "").split(",") if part),
@@ -103,7 +103,7 @@ def read(headers: Iterable[tuple[str, bytes | None]]) -> Called:
     )
 
 
-def write(called: Called) -> Headers:
+def write(called: RequestHeaders) -> Headers:
     """The headers of a request."""
     told = {
         OPERATION: called.operation,

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from msgspec import Raw, Struct
 
 from odradek.agents.binding import EXTENSION
-from odradek.agents.binding.headers import Called, read, write
+from odradek.agents.binding.headers import RequestHeaders, read, write
 from odradek.agents.errors import BadRequestBody
 from odradek.infra.bus import Record
 from odradek.schemas.codec import Headers, check_depth, check_text, unquoted
@@ -43,7 +43,7 @@ PLAIN: Final = frozenset({"returnImmediately", "historyLength", "acceptedOutputM
 """Parts of a request's configuration that have no required parts of their own."""
 
 
-class Sample(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SampleAddress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The extension's metadata: which sample of which task a message asks for."""
 
     task_id: Name
@@ -67,7 +67,7 @@ class _Part(Struct, frozen=True):
 
 
 class _Metadata(Struct, frozen=True):
-    rollout: Sample | None = msgspec.field(default=None, name=EXTENSION)
+    rollout: SampleAddress | None = msgspec.field(default=None, name=EXTENSION)
 
 
 class _Message(Struct, frozen=True, rename="camel"):
@@ -92,7 +92,7 @@ class Send(Struct, frozen=True, kw_only=True):
     """A SendMessage request as a host works with it."""
 
     message_id: str
-    sample: Sample | None
+    sample: SampleAddress | None
     """None: a message that belongs to no task."""
     input: Raw
     given: Any
@@ -143,7 +143,7 @@ def send(
     )
 
 
-def _check_times(sample: Sample | None) -> None:
+def _check_times(sample: SampleAddress | None) -> None:
     """Raise BadRequestBody for timeouts that no clock can count to."""
     if sample is None:
         return
@@ -160,12 +160,12 @@ def cancel(record: Record) -> CancelTaskRequest:
     return found
 
 
-def called(record: Record) -> Called:
+def called(record: Record) -> RequestHeaders:
     """What a request's headers say. Raises BadRequestHeader."""
     return read(record.headers)
 
 
-def send_value(message_id: str, given: Raw, sample: Sample, context_id: str = "") -> bytes:
+def send_value(message_id: str, given: Raw, sample: SampleAddress, context_id: str = "") -> bytes:
     """A SendMessage request with a task's input, as ProtoJSON.
 
     Written by msgspec, so that the input passes as it stands; a test holds it against the SDK.
@@ -185,7 +185,7 @@ def send_value(message_id: str, given: Raw, sample: Sample, context_id: str = ""
 def send_headers(*, deadline: float | None, traceparent: str | None) -> Headers:
     """The headers of a SendMessage request that asks for no reply."""
     return write(
-        Called(
+        RequestHeaders(
             operation=SEND,
             extensions=(EXTENSION,),
             correlation_id=str(uuid.uuid4()),

@@ -79,7 +79,7 @@ def event_headers(
     return tuple((name, text.encode()) for name, text in told.items() if text)
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot's headers say: enough to know what its successor must do."""
 
     task_id: str
@@ -100,7 +100,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in TERMINAL
 
 
-def snapshot_headers(mark: Mark) -> Headers:
+def snapshot_headers(mark: SnapshotHeaders) -> Headers:
     """Headers of a task snapshot."""
     told = {
         names.TASK_ID: mark.task_id,
@@ -116,10 +116,10 @@ def snapshot_headers(mark: Mark) -> Headers:
     return tuple((name, text.encode()) for name, text in told.items() if text)
 
 
-def read_mark(headers: Any) -> Mark:
+def read_mark(headers: Any) -> SnapshotHeaders:
     """What a snapshot's headers say. Raises BadRequestHeader or ValueError."""
     found = names.reserved(headers)
-    return Mark(
+    return SnapshotHeaders(
         task_id=found[names.TASK_ID],
         message_id=found.get(names.MESSAGE_ID, ""),
         attempt=int(found.get(names.ATTEMPT, "1")),
@@ -156,7 +156,7 @@ def error(problem: Exception) -> tuple[int, bytes]:
     return int(payload["error"]["code"]), msgspec.json.encode(payload)
 
 
-def reply_headers(called: names.Called, status: int) -> Headers:
+def reply_headers(called: names.RequestHeaders, status: int) -> Headers:
     """Headers of the one and only part of a reply."""
     told = {
         names.VERSION_HEADER: VERSION,

@@ -8,17 +8,17 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 
 from odradek.agents.dispatch.credit import Credit
-from odradek.agents.dispatch.feedback import Returns
-from odradek.agents.dispatch.partition import Lot
-from odradek.agents.dispatch.progress import Marks, Standing
-from odradek.agents.dispatch.requests import Order, records_of
-from odradek.agents.dispatch.validation import Admission
+from odradek.agents.dispatch.feedback import Feedback
+from odradek.agents.dispatch.partition import TaskPartition
+from odradek.agents.dispatch.progress import TaskProgress, TaskState
+from odradek.agents.dispatch.requests import TaskRequests, records_of
+from odradek.agents.dispatch.validation import TaskValidator
 from odradek.agents.errors import PartitionLost, RequestRefused
-from odradek.agents.group import Membership
+from odradek.agents.group import PartitionGroup
 from odradek.agents.offset_range import span
 from odradek.agents.process import serve
 from odradek.agents.settings import DispatchSettings
-from odradek.agents.transactions import Entry, FencedLedger
+from odradek.agents.transactions import FencedWriter, OutgoingRecord
 from odradek.infra.bus import (
     PATIENT_S,
     BusSettings,
@@ -67,17 +67,17 @@ class Dispatcher:
         self._bus = bus
         self._topic = bus.topic(TASKS.name)
         self._reader = consumer(bus, group=GROUP, instance=settings.instance, sticky=True)
-        self._member = Membership(self._reader, self._topic, self, self.fail)
+        self._member = PartitionGroup(self._reader, self._topic, self, self.fail)
         self.ready = self._member.settled
         self.credit = Credit(
             open_groups=settings.open_groups,
             open_evals=settings.open_evals,
             trainer=settings.trainer,
         )
-        self._lots: dict[int, Lot] = {}
-        self._waiting: dict[Purpose, deque[Order]] = {"train": deque(), "eval": deque()}
-        self._returns = Returns(self.credit, self._pass)
-        self._admission = Admission(self._reader, bus, self._topic)
+        self._lots: dict[int, TaskPartition] = {}
+        self._waiting: dict[Purpose, deque[TaskRequests]] = {"train": deque(), "eval": deque()}
+        self._returns = Feedback(self.credit, self._pass)
+        self._admission = TaskValidator(self._reader, bus, self._topic)
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -180,22 +180,22 @@ class Dispatcher:
                 self._reader.resume(where)
                 lot.paused = False
 
-    async def _take_in(self, lot: Lot, record: Record) -> None:
+    async def _take_in(self, lot: TaskPartition, record: Record) -> None:
         """Queue a task, or whatever its standing was when the offset was committed."""
         standing = lot.marks.take(record.offset)
-        if standing is Standing.DONE:
+        if standing is TaskState.DONE:
             return
         try:
             task = codec.decode(record.value, Task, max_bytes=TASKS.max_bytes)
             self._admission.check_key(record, task)
-            if standing is Standing.WAITING:
+            if standing is TaskState.WAITING:
                 self._check_new(lot, task)
                 await self._admission.check(task)
         except (InvalidRecord, RequestRefused) as error:
             await dead_letter(self._appender, record, error.reason, error.detail, consumer=GROUP)
-            lot.marks.put(record.offset, Standing.DONE)
+            lot.marks.put(record.offset, TaskState.DONE)
             return
-        order = Order(
+        order = TaskRequests(
             task=task,
             partition=lot.number,
             offset=record.offset,
@@ -205,15 +205,15 @@ class Dispatcher:
         if self._lots.get(lot.number) is lot:
             self._enlist(lot, order)
 
-    def _enlist(self, lot: Lot, order: Order) -> None:
+    def _enlist(self, lot: TaskPartition, order: TaskRequests) -> None:
         """Count a task that is out, queue one that waits."""
-        if lot.marks.standing(order.offset) is Standing.SENT:
+        if lot.marks.standing(order.offset) is TaskState.SENT:
             self.credit.sent(order.task.task_id, order.task.purpose)
         else:
             self._waiting[order.task.purpose].append(order)
             self._changed.set()
 
-    def _check_new(self, lot: Lot, task: Task) -> None:
+    def _check_new(self, lot: TaskPartition, task: Task) -> None:
         # A lot that is being taken over is not among ours yet.
         if any(task.task_id in one.orders for one in (lot, *self._lots.values())):
             raise RequestRefused("duplicate_task", "a task of this id is open")
@@ -230,7 +230,7 @@ class Dispatcher:
     async def _send_kind(self, purpose: Purpose) -> None:
         """Send what credit allows, in the order of arrival, a transaction for each partition."""
         waiting = self._waiting[purpose]
-        chosen: dict[int, list[Order]] = {}
+        chosen: dict[int, list[TaskRequests]] = {}
         while waiting and self.credit.free(purpose):
             order = waiting.popleft()
             lot = self._lots.get(order.partition)
@@ -242,14 +242,14 @@ class Dispatcher:
             *(self._send_orders(self._lots[number], orders) for number, orders in chosen.items())
         )
 
-    async def _send_orders(self, lot: Lot, orders: list[Order]) -> None:
+    async def _send_orders(self, lot: TaskPartition, orders: list[TaskRequests]) -> None:
         for at in range(0, len(orders), TOGETHER):
             if self._lots.get(lot.number) is not lot:
                 return  # taken away with the transaction before: its new owner has the rest
-            entries: list[Entry] = []
+            entries: list[OutgoingRecord] = []
             for order in orders[at : at + TOGETHER]:
                 entries += records_of(order, self._settings.max_attempts)
-                lot.marks.put(order.offset, Standing.SENT)
+                lot.marks.put(order.offset, TaskState.SENT)
             await self._commit_lot(lot, entries)
 
     # -- partitions
@@ -265,9 +265,9 @@ class Dispatcher:
     async def take(self, number: int) -> int:
         """See `Tenant`: fence the predecessor, then read again what it had under way."""
         where = TopicPartition(self._topic, number)
-        ledger = FencedLedger(self._bus, GROUP, number)
+        ledger = FencedWriter(self._bus, GROUP, number)
         await ledger.start()
-        lot: Lot | None = None
+        lot: TaskPartition | None = None
         try:
             beginning = (await self._reader.beginning_offsets([where]))[where]
             async with running(admin(self._bus), self._bus) as client:
@@ -278,10 +278,10 @@ class Dispatcher:
             committed = told.offset if told is not None and told.offset >= 0 else None
             check_position(where, committed, beginning)
             first = beginning if committed is None else committed
-            marks = Marks(
+            marks = TaskProgress(
                 first, told.metadata if told is not None and committed is not None else ""
             )
-            lot = Lot(number, where, ledger, marks)
+            lot = TaskPartition(number, where, ledger, marks)
             async for record in _stretch(self._bus, number, first, first + marks.told):
                 await self._take_in(lot, record)
             # Registered before the older batches are read: those that come now are heard, too.
@@ -312,7 +312,7 @@ class Dispatcher:
             closing = asyncio.create_task(lot.ledger.aclose())
             closing.add_done_callback(self._ended)
 
-    def _forget(self, number: int) -> Lot | None:
+    def _forget(self, number: int) -> TaskPartition | None:
         """Let go of a lot and of the credit that its groups take, if it is there."""
         lot = self._lots.pop(number, None)
         if lot is not None:
@@ -325,7 +325,7 @@ class Dispatcher:
         """See `Tenant`: commit what moved since the last time."""
         await asyncio.gather(*(self._commit_lot(lot) for lot in list(self._lots.values())))
 
-    async def _commit_lot(self, lot: Lot, entries: Iterable[Entry] = ()) -> None:
+    async def _commit_lot(self, lot: TaskPartition, entries: Iterable[OutgoingRecord] = ()) -> None:
         try:
             await lot.commit(self.credit, self._returns.batches, entries)
         except PartitionLost as error:

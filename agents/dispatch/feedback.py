@@ -13,7 +13,7 @@ from odradek.schemas.topics import BATCHES, STEPS
 POLL_MS: Final = 100
 
 
-class Returns:
+class Feedback:
     """Feeds the credit from `rl.batches.v1` and `rl.steps.v1`.
 
     Args:

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from aiokafka import TopicPartition
 
 from odradek.agents.dispatch.credit import Credit
-from odradek.agents.dispatch.progress import Marks, Standing
-from odradek.agents.dispatch.requests import Order
-from odradek.agents.transactions import Entry, FencedLedger
+from odradek.agents.dispatch.progress import TaskProgress, TaskState
+from odradek.agents.dispatch.requests import TaskRequests
+from odradek.agents.transactions import FencedWriter, OutgoingRecord
 
 
-class Lot:
+class TaskPartition:
     """One owned partition.
 
     Attributes:
@@ -21,12 +21,12 @@ class Lot:
     """
 
     def __init__(
-        self, number: int, where: TopicPartition, ledger: FencedLedger, marks: Marks
+        self, number: int, where: TopicPartition, ledger: FencedWriter, marks: TaskProgress
     ) -> None:
         self.number = number
         self.ledger = ledger
         self.marks = marks
-        self.orders: dict[str, Order] = {}
+        self.orders: dict[str, TaskRequests] = {}
         self.paused = False
         self.unread: int | None = None
         """From here on batches that its predecessor did not hear of are still to be read."""
@@ -37,9 +37,11 @@ class Lot:
         """Nothing more is to be remembered of a task."""
         order = self.orders.pop(task_id, None)
         if order is not None:
-            self.marks.put(order.offset, Standing.DONE)
+            self.marks.put(order.offset, TaskState.DONE)
 
-    async def commit(self, credit: Credit, batches: int, entries: Iterable[Entry] = ()) -> None:
+    async def commit(
+        self, credit: Credit, batches: int, entries: Iterable[OutgoingRecord] = ()
+    ) -> None:
         """Write entries and what is known of the tasks, in one transaction.
 
         Args:

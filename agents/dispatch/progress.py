@@ -13,7 +13,7 @@ WINDOW: Final = 8192
 of which Kafka takes 4096 bytes."""
 
 
-class Standing(IntEnum):
+class TaskState(IntEnum):
     """Where a task stands; two bits."""
 
     WAITING = 0
@@ -21,7 +21,7 @@ class Standing(IntEnum):
     DONE = 2
 
 
-class Marks:
+class TaskProgress:
     """The standing of the tasks of one partition, from the oldest that is not done.
 
     Args:
@@ -32,7 +32,7 @@ class Marks:
     def __init__(self, position: int, metadata: str = "") -> None:
         self.batches, self._told = _read(metadata)
         self._low = position
-        self._standing: list[Standing] = []
+        self._standing: list[TaskState] = []
 
     @property
     def told(self) -> int:
@@ -54,31 +54,31 @@ class Marks:
         """Whether reading must wait until older tasks are done."""
         return len(self._standing) >= WINDOW
 
-    def take(self, offset: int) -> Standing:
+    def take(self, offset: int) -> TaskState:
         """A task was read; return where it stood when the offset was committed.
 
         Offsets that were skipped held no task (markers of transactions): they are done.
         """
         while self.next < offset:
-            self._standing.append(Standing.DONE)
+            self._standing.append(TaskState.DONE)
         index = len(self._standing)
-        told = self._told[index] if index < len(self._told) else Standing.WAITING
+        told = self._told[index] if index < len(self._told) else TaskState.WAITING
         self._standing.append(told)
         return told
 
-    def put(self, offset: int, standing: Standing) -> None:
+    def put(self, offset: int, standing: TaskState) -> None:
         """A task was sent, or is done."""
         if offset >= self._low:
             self._standing[offset - self._low] = standing
 
-    def standing(self, offset: int) -> Standing:
+    def standing(self, offset: int) -> TaskState:
         """Where a task stands that was read and is not settled."""
         return self._standing[offset - self._low]
 
     def settle(self) -> None:
         """Move the low-water mark past what is done."""
         ahead = 0
-        while ahead < len(self._standing) and self._standing[ahead] is Standing.DONE:
+        while ahead < len(self._standing) and self._standing[ahead] is TaskState.DONE:
             ahead += 1
         del self._standing[:ahead]
         del self._told[:ahead]
@@ -96,7 +96,7 @@ class Marks:
         return f"1;{batches};{len(self._standing)};{base64.b64encode(packed).decode()}"
 
 
-def _read(metadata: str) -> tuple[int, list[Standing]]:
+def _read(metadata: str) -> tuple[int, list[TaskState]]:
     """The offset of the batches and the standings in a commit's metadata.
 
     Nothing, if it is no metadata of ours, as after an offset was set by hand.
@@ -107,7 +107,7 @@ def _read(metadata: str) -> tuple[int, list[Standing]]:
     try:
         packed = base64.b64decode(parts[3], validate=True)
         count = int(parts[2])
-        standings = [Standing(packed[index // 4] >> (index % 4 * 2) & 3) for index in range(count)]
+        standings = [TaskState(packed[index // 4] >> (index % 4 * 2) & 3) for index in range(count)]
         return int(parts[1]), standings
     except (ValueError, IndexError, binascii.Error):
         return 0, []

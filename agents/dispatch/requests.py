@@ -5,12 +5,12 @@ from typing import Final
 
 import msgspec
 
-from odradek.agents.binding.requests import LARGEST, Sample, send_headers, send_value
+from odradek.agents.binding.requests import LARGEST, SampleAddress, send_headers, send_value
 from odradek.agents.errors import RequestRefused
-from odradek.agents.transactions import Entry
+from odradek.agents.transactions import OutgoingRecord
 from odradek.infra.runtime import telemetry
 from odradek.schemas import codec, ids
-from odradek.schemas.events import Expected, Task
+from odradek.schemas.events import GroupOpened, Task
 from odradek.schemas.topics import A2A_REQUESTS, EPISODES, agent_topic
 from odradek.schemas.worth import fault
 
@@ -19,7 +19,7 @@ ENVELOPE: Final = 16 * 1024
 """More bytes than a request adds to its task's input and settings."""
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class TaskRequests(msgspec.Struct, frozen=True, kw_only=True):
     """A task that was read."""
 
     task: Task
@@ -41,7 +41,7 @@ def check(task: Task) -> None:
         raise RequestRefused(wrong.reason, wrong.detail)
 
 
-def records_of(order: Order, max_attempts: int) -> list[Entry]:
+def records_of(order: TaskRequests, max_attempts: int) -> list[OutgoingRecord]:
     """The records that send a group out."""
     task = order.task
     with telemetry.span(
@@ -56,8 +56,8 @@ def records_of(order: Order, max_attempts: int) -> list[Entry]:
         ]
 
 
-def _expected(task: Task, traceparent: str | None) -> Entry:
-    expected = Expected(
+def _expected(task: Task, traceparent: str | None) -> OutgoingRecord:
+    expected = GroupOpened(
         task_id=task.task_id,
         agent=task.agent,
         group_size=task.group_size,
@@ -65,7 +65,7 @@ def _expected(task: Task, traceparent: str | None) -> Entry:
         purpose=task.purpose,
         item=task.item,
     )
-    return Entry(
+    return OutgoingRecord(
         topic=EPISODES.name,
         key=task.task_id,
         value=codec.encode(expected),
@@ -79,16 +79,16 @@ def _expected(task: Task, traceparent: str | None) -> Entry:
     )
 
 
-def _request(task: Task, sample: int, max_attempts: int, traceparent: str | None) -> Entry:
+def _request(task: Task, sample: int, max_attempts: int, traceparent: str | None) -> OutgoingRecord:
     """The request for one sample; its message id is the same when it is sent again."""
     message = ids.message_id(task.task_id, sample)
-    return Entry(
+    return OutgoingRecord(
         topic=agent_topic(A2A_REQUESTS, task.agent),
         key=message,
         value=send_value(
             message,
             task.input,
-            Sample(
+            SampleAddress(
                 task_id=task.task_id,
                 sample=sample,
                 group_size=task.group_size,

@@ -11,7 +11,7 @@ from odradek.schemas.events import Task
 from odradek.schemas.topics import A2A_REQUESTS, agent_topic
 
 
-class Admission:
+class TaskValidator:
     """Refuses tasks that stand in the wrong place, or that no agent would ever read.
 
     Args:

@@ -14,19 +14,19 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from odradek.agents.attempt.attempt import Run, State
+from odradek.agents.attempt.attempt import Attempt, AttemptState
 from odradek.agents.attempt.seal import ProxySealer, Sealer
-from odradek.agents.attempt.task_store import Snapshots
+from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding.requests import dump
 from odradek.agents.errors import PartitionLost
-from odradek.agents.group import Membership
+from odradek.agents.group import PartitionGroup
 from odradek.agents.host.card import card
-from odradek.agents.host.partition import Owned
-from odradek.agents.host.replies import Replies
+from odradek.agents.host.partition import RequestPartition
+from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.task_index import recall
 from odradek.agents.process import serve
 from odradek.agents.settings import AgentSettings
-from odradek.agents.transactions import FencedLedger, Ledger, PlainLedger
+from odradek.agents.transactions import FencedWriter, PlainWriter, TransactionalWriter
 from odradek.infra.bus import (
     PATIENT_S,
     BusSettings,
@@ -88,14 +88,14 @@ class Host:
         self._sealer = sealer or ProxySealer(settings.proxy_url, self._keys, agent=settings.name)
         self._topic = bus.topic(agent_topic(A2A_REQUESTS, settings.name))
         self._source = f"/agents/{settings.name}/{settings.instance or uuid.uuid4().hex[:8]}"
-        self._owned: dict[int, Owned] = {}
+        self._owned: dict[int, RequestPartition] = {}
         self._letting_go: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._reader = consumer(
             bus, group=f"agent.{settings.name}", instance=settings.instance, sticky=True
         )
-        self._member = Membership(self._reader, self._topic, self, self.fail)
+        self._member = PartitionGroup(self._reader, self._topic, self, self.fail)
         self.ready = self._member.settled
         """Set while the host serves every partition that is its own."""
 
@@ -112,7 +112,7 @@ class Host:
             self._desk.stopping = True  # the next attempt is for another host
         return self._stop.is_set()
 
-    def fail(self, error: BaseException, ledger: Ledger | None = None) -> None:
+    def fail(self, error: BaseException, ledger: TransactionalWriter | None = None) -> None:
         """Give a partition up that went to another host; else end the process.
 
         What else goes wrong with the log leaves us not knowing what it holds.
@@ -165,12 +165,12 @@ class Host:
 
         from odradek.agents.attempt.executor import EpisodeExecutor
         from odradek.agents.host.recovery import Recovery
-        from odradek.agents.host.server import Desk
+        from odradek.agents.host.server import RequestServer
         from odradek.agents.host.task_ids import ContextBuilder
 
         name = self._settings.name
-        runs: dict[str, Run] = {}
-        snapshots = Snapshots(appender, name, source=self._source, fail=self.fail)
+        runs: dict[str, Attempt] = {}
+        snapshots = KafkaTaskStore(appender, name, source=self._source, fail=self.fail)
         executor = EpisodeExecutor(
             self._inner,
             runs,
@@ -183,7 +183,7 @@ class Host:
             ending=self._ending,
         )
         self._recovery = Recovery(snapshots, executor)
-        return Desk(
+        return RequestServer(
             self._settings,
             handler=DefaultRequestHandlerV2(
                 agent_executor=executor,
@@ -195,7 +195,7 @@ class Host:
             runs=runs,
             snapshots=snapshots,
             recovery=self._recovery,
-            replies=Replies(
+            replies=ReplySender(
                 appender,
                 self._bus,
                 name,
@@ -306,17 +306,17 @@ class Host:
         """See `Tenant`: fence the predecessor, remember its snapshots, find the position."""
         name = self._settings.name
         where = TopicPartition(self._topic, number)
-        ledger: Ledger
+        ledger: TransactionalWriter
         if self._settings.fenced:
-            ledger = fenced = FencedLedger(self._bus, f"agent.{name}", number)
+            ledger = fenced = FencedWriter(self._bus, f"agent.{name}", number)
             await fenced.start()
         else:
-            ledger = PlainLedger(self._appender)
+            ledger = PlainWriter(self._appender)
         try:
             count = len(self._reader.partitions_for_topic(self._topic) or ())
             position = await self._position(where)
             memory = await recall(self._bus, name, number, position)
-            owned = Owned(number, count, ledger, memory, position)
+            owned = RequestPartition(number, count, ledger, memory, position)
             strays = await self._recovery.strays(owned, position)
         except BaseException:  # cancelled as well: an open producer would fence its successor
             await ledger.aclose()
@@ -348,7 +348,7 @@ class Host:
         self._desk.stopping = True
         for owned in self._owned.values():
             for run in list(owned.runs.values()):
-                if run.state is State.WAITING:
+                if run.state is AttemptState.WAITING:
                     run.lose()
         if self._failure is None:
             await self._quiet(self._settings.grace_s)

@@ -3,15 +3,15 @@
 import asyncio
 from typing import Final
 
-from odradek.agents.attempt.attempt import Run, State
-from odradek.agents.host.task_index import Memory
-from odradek.agents.transactions import Ledger
-from odradek.infra.bus import Backlog
+from odradek.agents.attempt.attempt import Attempt, AttemptState
+from odradek.agents.host.task_index import TaskIndex
+from odradek.agents.transactions import TransactionalWriter
+from odradek.infra.bus import OffsetTracker
 
 LET_GO_S: Final = 10.0
 
 
-class Owned:
+class RequestPartition:
     """One owned partition.
 
     Attributes:
@@ -27,15 +27,15 @@ class Owned:
     """
 
     def __init__(
-        self, number: int, count: int, ledger: Ledger, memory: Memory, position: int
+        self, number: int, count: int, ledger: TransactionalWriter, memory: TaskIndex, position: int
     ) -> None:
         self.number = number
         self.count = count
         self.ledger = ledger
         self.memory = memory
-        self.backlog = Backlog(position)
+        self.backlog = OffsetTracker(position)
         self.committed = position
-        self.runs: dict[str, Run] = {}
+        self.runs: dict[str, Attempt] = {}
         self.messages: set[str] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.paused = False
@@ -44,7 +44,7 @@ class Owned:
     @property
     def waiting(self) -> int:
         """How many runs wait for a free place."""
-        return sum(run.state is State.WAITING for run in self.runs.values())
+        return sum(run.state is AttemptState.WAITING for run in self.runs.values())
 
     def lose(self) -> None:
         """Another host owns it: kill its runs, write nothing more."""

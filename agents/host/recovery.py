@@ -5,14 +5,14 @@ from typing import Any
 import msgspec
 from a2a.types import Task, TaskState
 
-from odradek.agents.attempt.attempt import Run, State, Verdict
+from odradek.agents.attempt.attempt import Attempt, AttemptState, Ending
 from odradek.agents.attempt.event_queue import STATES, status_update
 from odradek.agents.attempt.executor import EpisodeExecutor
-from odradek.agents.attempt.task_store import Snapshots
-from odradek.agents.binding.headers import Called
-from odradek.agents.binding.requests import SEND, Sample, Send
-from odradek.agents.binding.responses import Mark, read_snapshot, snapshot_value
-from odradek.agents.host.partition import Owned
+from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.binding.headers import RequestHeaders
+from odradek.agents.binding.requests import SEND, SampleAddress, Send
+from odradek.agents.binding.responses import SnapshotHeaders, read_snapshot, snapshot_value
+from odradek.agents.host.partition import RequestPartition
 from odradek.schemas.events import Outcome
 
 LEFT = "its host went away"
@@ -25,12 +25,17 @@ class Recovery:
     log. Any other is given up, and the next attempt follows where one is left.
     """
 
-    def __init__(self, snapshots: Snapshots, executor: EpisodeExecutor) -> None:
+    def __init__(self, snapshots: KafkaTaskStore, executor: EpisodeExecutor) -> None:
         self._snapshots = snapshots
         self._executor = executor
 
     async def next_attempt(
-        self, owned: Owned, send: Send, called: Called, sample: Sample, max_attempts: int
+        self,
+        owned: RequestPartition,
+        send: Send,
+        called: RequestHeaders,
+        sample: SampleAddress,
+        max_attempts: int,
     ) -> int | None:
         """Which attempt at a request is due; None if nothing is left to do.
 
@@ -43,7 +48,7 @@ class Recovery:
             mark = await self._end(owned, mark, send, called, sample, max_attempts)
         return mark.attempt + 1 if mark.retry else None
 
-    async def strays(self, owned: Owned, position: int) -> int:
+    async def strays(self, owned: RequestPartition, position: int) -> int:
         """End unfinished tasks whose requests will not come again; return how many."""
         strays = [mark for mark in owned.memory.unfinished() if mark.offset < position]
         for mark in strays:
@@ -54,21 +59,21 @@ class Recovery:
                 given=None,
                 value=b"",
             )
-            sample = Sample(task_id=mark.message_id)
-            await self._end(owned, mark, send, Called(operation=SEND), sample, mark.attempt)
+            sample = SampleAddress(task_id=mark.message_id)
+            await self._end(owned, mark, send, RequestHeaders(operation=SEND), sample, mark.attempt)
         return len(strays)
 
     async def _end(
         self,
-        owned: Owned,
-        mark: Mark,
+        owned: RequestPartition,
+        mark: SnapshotHeaders,
         send: Send,
-        called: Called,
-        sample: Sample,
+        called: RequestHeaders,
+        sample: SampleAddress,
         max_attempts: int,
-    ) -> Mark:
+    ) -> SnapshotHeaders:
         task = read_snapshot(owned.memory.value(mark.task_id) or b"{}")
-        run = Run(
+        run = Attempt(
             send=send,
             called=called,
             sample=sample,
@@ -80,12 +85,12 @@ class Recovery:
             max_attempts=max_attempts,
             ledger=owned.ledger,
         )
-        for state in (State.OPENING, State.PLAYING, State.ENDING):
+        for state in (AttemptState.OPENING, AttemptState.PLAYING, AttemptState.ENDING):
             run.go(state)
         verdict = (
-            Verdict(outcome=Outcome(mark.ending))
+            Ending(outcome=Outcome(mark.ending))
             if mark.ending
-            else Verdict(outcome=Outcome.HOST_LOST, error=LEFT)
+            else Ending(outcome=Outcome.HOST_LOST, error=LEFT)
         )
         self._snapshots.adopt(run, task, mark)
         try:
@@ -95,8 +100,13 @@ class Recovery:
         return await self._close(owned, run, task, mark, verdict)
 
     async def _close(
-        self, owned: Owned, run: Run, task: Task, mark: Mark, verdict: Verdict
-    ) -> Mark:
+        self,
+        owned: RequestPartition,
+        run: Attempt,
+        task: Task,
+        mark: SnapshotHeaders,
+        verdict: Ending,
+    ) -> SnapshotHeaders:
         state: Any = STATES.get(verdict.outcome, TaskState.TASK_STATE_FAILED)
         update = status_update(run.episode_id, run.context_id, state, verdict.error)
         task.id = run.episode_id

@@ -7,7 +7,7 @@ from typing import Any, Final
 from a2a.utils.errors import A2AError
 
 from odradek.agents.binding import responses
-from odradek.agents.binding.headers import Called
+from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.errors import RequestRefused
 from odradek.infra.bus import Appender, BusSettings, Record, letter
 from odradek.schemas.topics import A2A_DLQ, A2A_REPLIES, agent_topic, find
@@ -16,7 +16,7 @@ FRESH_S: Final = 10.0
 """How long a reply topic that was found absent is believed to be."""
 
 
-class Replies:
+class ReplySender:
     """Answers, to addresses that are allowed.
 
     The address comes from the caller, so it is held against the configured prefix and the
@@ -35,7 +35,7 @@ class Replies:
         self._known: dict[str, tuple[int, float]] = {}
         self._asking = asyncio.Lock()
 
-    async def check(self, called: Called) -> None:
+    async def check(self, called: RequestHeaders) -> None:
         """Raise RequestRefused unless the reply address, where there is one, may be used."""
         topic = called.reply_topic
         if not topic:
@@ -59,17 +59,17 @@ class Replies:
                 self._known[topic] = (count, time.monotonic())
             return count
 
-    async def answer(self, called: Called, result: Any) -> None:
+    async def answer(self, called: RequestHeaders, result: Any) -> None:
         """Send an operation's result, if an answer is wanted."""
         if called.reply_topic:
             await self._send(called, *responses.reply(called.operation, result))
 
-    async def error(self, called: Called, problem: A2AError) -> None:
+    async def error(self, called: RequestHeaders, problem: A2AError) -> None:
         """Send an error, if an answer is wanted."""
         if called.reply_topic:
             await self._send(called, *responses.error(problem))
 
-    async def _send(self, called: Called, status: int, value: bytes) -> None:
+    async def _send(self, called: RequestHeaders, status: int, value: bytes) -> None:
         await self._appender.append(
             self._bus.bare(called.reply_topic),
             key=called.correlation_id or None,

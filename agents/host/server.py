@@ -18,18 +18,18 @@ from a2a.utils.errors import (
 from a2a.utils.proto_utils import validate_proto_required_fields
 
 from odradek.agents.attempt import events
-from odradek.agents.attempt.attempt import Fail, Run, State
-from odradek.agents.attempt.slots import Places
-from odradek.agents.attempt.task_store import Snapshots
+from odradek.agents.attempt.attempt import Attempt, AttemptState, Fail
+from odradek.agents.attempt.slots import RunSlots
+from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding import requests
-from odradek.agents.binding.headers import Called
-from odradek.agents.binding.requests import Sample, Send
+from odradek.agents.binding.headers import RequestHeaders
+from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.errors import PartitionLost, RequestRefused
-from odradek.agents.host.partition import Owned
+from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.recovery import Recovery
-from odradek.agents.host.replies import Replies
+from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.task_ids import TASK_ID
-from odradek.agents.rollout import GivenTask, Rollout
+from odradek.agents.rollout import Rollout, RolloutTask
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import Record, check_place
 from odradek.infra.errors import BusError
@@ -42,7 +42,7 @@ from odradek.schemas.events import Outcome
 from odradek.schemas.ids import key_shown
 
 
-class Desk:
+class RequestServer:
     """Serves the requests of a host.
 
     Args:
@@ -62,10 +62,10 @@ class Desk:
         settings: AgentSettings,
         *,
         handler: RequestHandler,
-        runs: dict[str, Run],
-        snapshots: Snapshots,
+        runs: dict[str, Attempt],
+        snapshots: KafkaTaskStore,
         recovery: Recovery,
-        replies: Replies,
+        replies: ReplySender,
         keys: list[str],
         source: str,
         fail: Fail,
@@ -79,22 +79,22 @@ class Desk:
         self._keys = keys
         self._source = source
         self._fail = fail
-        self._places = Places(settings.concurrency)
+        self._places = RunSlots(settings.concurrency)
         self.stopping = False
 
-    def receive(self, owned: Owned, record: Record) -> None:
+    def receive(self, owned: RequestPartition, record: Record) -> None:
         """Begin to serve a request; returns at once."""
         task = asyncio.create_task(self._serve(owned, record))
         owned.tasks.add(task)
         task.add_done_callback(lambda done: self._served(owned, done))
 
-    def _served(self, owned: Owned, task: "asyncio.Task[None]") -> None:
+    def _served(self, owned: RequestPartition, task: "asyncio.Task[None]") -> None:
         owned.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    async def _serve(self, owned: Owned, record: Record) -> None:
-        called: Called | None = None
+    async def _serve(self, owned: RequestPartition, record: Record) -> None:
+        called: RequestHeaders | None = None
         finished = True
         try:
             called = requests.called(record)
@@ -120,13 +120,15 @@ class Desk:
             # the low-water mark may pass it.
             owned.backlog.finish(record.offset)
 
-    async def _check_address(self, called: Called) -> None:
+    async def _check_address(self, called: RequestHeaders) -> None:
         try:
             await self._replies.check(called)
         except SchemaError as error:
             raise RequestRefused("bad_reply_address", str(error)) from None
 
-    async def _operate(self, owned: Owned, record: Record, called: Called) -> bool:
+    async def _operate(
+        self, owned: RequestPartition, record: Record, called: RequestHeaders
+    ) -> bool:
         if called.operation == requests.SEND:
             return await self._send(owned, record, called)
         if called.operation == requests.CANCEL:
@@ -136,24 +138,26 @@ class Desk:
             raise UnsupportedOperationError(f"{called.operation} is not served over Kafka yet")
         raise MethodNotFoundError("this is no operation of A2A")
 
-    async def _cancel(self, owned: Owned, record: Record, called: Called) -> None:
+    async def _cancel(
+        self, owned: RequestPartition, record: Record, called: RequestHeaders
+    ) -> None:
         """Runs at once, however full the host is."""
         request = requests.cancel(record)
         run = owned.runs.get(request.id)
         if run is None:
             known = owned.memory.of_task(request.id)
             raise TaskNotFoundError if known is None else TaskNotCancelableError
-        if run.state in {State.WAITING, State.OPENING}:
+        if run.state in {AttemptState.WAITING, AttemptState.OPENING}:
             run.stop(Outcome.CANCELLED)
             await run.closed.wait()
             await self._replies.answer(called, run.task)
             return
-        if run.state is not State.PLAYING:
+        if run.state is not AttemptState.PLAYING:
             raise TaskNotCancelableError
         task = await self._handler.on_cancel_task(request, ServerCallContext())
         await self._replies.answer(called, task)
 
-    async def _send(self, owned: Owned, record: Record, called: Called) -> bool:
+    async def _send(self, owned: RequestPartition, record: Record, called: RequestHeaders) -> bool:
         send = requests.send(record)
         if send.task_id:
             raise UnsupportedOperationError("follow-ups are not served over Kafka yet")
@@ -168,8 +172,10 @@ class Desk:
         finally:
             owned.messages.discard(send.message_id)
 
-    async def _attempts(self, owned: Owned, record: Record, called: Called, send: Send) -> bool:
-        sample = send.sample or Sample(task_id=send.message_id)
+    async def _attempts(
+        self, owned: RequestPartition, record: Record, called: RequestHeaders, send: Send
+    ) -> bool:
+        sample = send.sample or SampleAddress(task_id=send.message_id)
         most = sample.max_attempts or self._settings.max_attempts
         attempt = await self._recovery.next_attempt(owned, send, called, sample, most)
         if attempt is None:
@@ -187,15 +193,15 @@ class Desk:
 
     def _make(
         self,
-        owned: Owned,
+        owned: RequestPartition,
         offset: int,
-        called: Called,
+        called: RequestHeaders,
         send: Send,
-        sample: Sample,
+        sample: SampleAddress,
         attempt: int,
         max_attempts: int,
-    ) -> Run:
-        return Run(
+    ) -> Attempt:
+        return Attempt(
             send=send,
             called=called,
             sample=sample,
@@ -210,7 +216,7 @@ class Desk:
             ledger=owned.ledger,
         )
 
-    async def _attempt(self, owned: Owned, run: Run) -> None:
+    async def _attempt(self, owned: RequestPartition, run: Attempt) -> None:
         owned.runs[run.episode_id] = run
         if owned.lost:
             run.lose()
@@ -232,8 +238,8 @@ class Desk:
             owned.runs.pop(run.episode_id, None)
             run.closed.set()
 
-    async def _open(self, run: Run, request: SendMessageRequest) -> None:
-        run.go(State.OPENING)
+    async def _open(self, run: Attempt, request: SendMessageRequest) -> None:
+        run.go(AttemptState.OPENING)
         run.rollout = self._rollout(run)
         message = Message()
         message.CopyFrom(request.message)
@@ -252,7 +258,9 @@ class Desk:
         await run.ledger.write(snapshot, opened, event)
         crash_point("opened_before_run")
 
-    async def _play(self, owned: Owned, run: Run, request: SendMessageRequest) -> None:
+    async def _play(
+        self, owned: RequestPartition, run: Attempt, request: SendMessageRequest
+    ) -> None:
         self._runs[run.episode_id] = run
         request.message.context_id = run.context_id
         try:
@@ -264,7 +272,7 @@ class Desk:
                 await self._snapshots.published(run.episode_id)
             crash_point("status_before_finish")
             if not run.lost:
-                run.go(State.ENDED)
+                run.go(AttemptState.ENDED)
         finally:
             self._runs.pop(run.episode_id, None)
             run.task = self._snapshots.task(run.episode_id)
@@ -272,12 +280,12 @@ class Desk:
             if mark is not None and not run.lost:
                 owned.memory.put(mark)
 
-    def _rollout(self, run: Run) -> Rollout:
+    def _rollout(self, run: Attempt) -> Rollout:
         sample = run.sample
         model = sample.model or self._settings.policy
         claims = events.claims(run, self._settings, model)
         return Rollout(
-            task=GivenTask(
+            task=RolloutTask(
                 task_id=sample.task_id,
                 agent=self._settings.name,
                 input=run.send.given,
@@ -308,7 +316,7 @@ def _check_home(record: Record, partitions: int) -> None:
         raise RequestRefused(error.reason, error.detail) from None
 
 
-def _known(owned: Owned, message_id: str) -> Task:
+def _known(owned: RequestPartition, message_id: str) -> Task:
     """What is known of a finished task: that it is finished."""
     mark = owned.memory.of_message(message_id)
     assert mark is not None

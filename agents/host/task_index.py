@@ -2,14 +2,14 @@
 
 from typing import ClassVar
 
-from odradek.agents.binding.responses import Mark, read_mark
+from odradek.agents.binding.responses import SnapshotHeaders, read_mark
 from odradek.agents.errors import BadRequestHeader
 from odradek.agents.offset_range import span
 from odradek.infra.bus import BusSettings
 from odradek.schemas.topics import A2A_TASKS, agent_topic
 
 
-class Memory:
+class TaskIndex:
     """What snapshots of one partition say about requests: the newest attempt at each message.
 
     It holds every task that is not over, every task whose request may be read again, and of the
@@ -25,8 +25,8 @@ class Memory:
 
     def __init__(self, settled: int = 0) -> None:
         self._settled = settled
-        self._tasks: dict[str, Mark] = {}
-        self._messages: dict[str, Mark] = {}
+        self._tasks: dict[str, SnapshotHeaders] = {}
+        self._messages: dict[str, SnapshotHeaders] = {}
         self._values: dict[str, bytes] = {}
         self._ended: dict[str, None] = {}
         """Tasks that are over, in the order in which they ended."""
@@ -35,7 +35,7 @@ class Memory:
         """How many tasks are known."""
         return len(self._tasks)
 
-    def put(self, mark: Mark, value: bytes | None = None) -> None:
+    def put(self, mark: SnapshotHeaders, value: bytes | None = None) -> None:
         """Remember a mark; values are kept of unfinished tasks only."""
         self._tasks[mark.task_id] = mark
         known = self._messages.get(mark.message_id)
@@ -63,11 +63,11 @@ class Memory:
             if self._messages[oldest.message_id].task_id == oldest.task_id:
                 del self._messages[oldest.message_id]
 
-    def of_task(self, task_id: str) -> Mark | None:
+    def of_task(self, task_id: str) -> SnapshotHeaders | None:
         """The newest mark of a task."""
         return self._tasks.get(task_id)
 
-    def of_message(self, message_id: str) -> Mark | None:
+    def of_message(self, message_id: str) -> SnapshotHeaders | None:
         """The newest mark of the last attempt at a message."""
         return self._messages.get(message_id)
 
@@ -75,18 +75,18 @@ class Memory:
         """The snapshot of an unfinished task."""
         return self._values.get(task_id)
 
-    def unfinished(self) -> tuple[Mark, ...]:
+    def unfinished(self) -> tuple[SnapshotHeaders, ...]:
         """Tasks that a predecessor left."""
         return tuple(mark for mark in self._tasks.values() if not mark.terminal)
 
 
-async def recall(bus: BusSettings, agent: str, partition: int, position: int) -> Memory:
+async def recall(bus: BusSettings, agent: str, partition: int, position: int) -> TaskIndex:
     """What all snapshots of a partition say; the fenced ledger must be started before.
 
     Then no transaction of a predecessor is open, and the end that a committed reader sees is the
     end of the log. Reading of requests begins at `position`.
     """
-    memory = Memory(position)
+    memory = TaskIndex(position)
     async for record in span(bus, agent_topic(A2A_TASKS, agent), partition):
         if record.value is None:
             continue

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from a2a.server.agent_execution import AgentExecutor
 
-from odradek.agents.attempt.outcome import Ended, judge_exit
+from odradek.agents.attempt.outcome import RunnerEnded, judge_exit
 from odradek.agents.errors import RunnerError
 from odradek.agents.rollout import Rollout
 from odradek.agents.runners.executor import rollout_of
@@ -89,7 +89,7 @@ class ProgramRunner(AgentExecutor):
             shutil.rmtree(folder, ignore_errors=True)
             errors.unlink(missing_ok=True)
         if verdict.outcome is not Outcome.COMPLETED:
-            raise Ended(verdict)
+            raise RunnerEnded(verdict)
 
     async def cancel(self, context: Any, event_queue: Any) -> None:
         """See the SDK. The host cancels what `execute` awaits, which kills the process group."""

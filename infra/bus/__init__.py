@@ -2,11 +2,11 @@
 
 from odradek.infra.bus.appender import (
     PATIENT_S,
-    Address,
     Appender,
     KafkaAppender,
     MemoryAppender,
     Record,
+    RecordAddress,
 )
 from odradek.infra.bus.clients import (
     admin,
@@ -22,19 +22,19 @@ from odradek.infra.bus.clients import (
     start,
 )
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
-from odradek.infra.bus.offsets import Backlog
+from odradek.infra.bus.offsets import OffsetTracker
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.bus.topics import delete_topics, ensure_topics, require_topics, rows
 
 __all__ = [
     "PATIENT_S",
-    "Address",
     "Appender",
-    "Backlog",
     "BusSettings",
     "KafkaAppender",
     "MemoryAppender",
+    "OffsetTracker",
     "Record",
+    "RecordAddress",
     "admin",
     "away",
     "check_place",

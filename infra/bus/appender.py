@@ -25,7 +25,7 @@ RENEW_S: Final = 1.0
 log = logging.getLogger("odradek")
 
 
-class Address(msgspec.Struct, frozen=True):
+class RecordAddress(msgspec.Struct, frozen=True):
     """Where a record stands."""
 
     topic: str
@@ -49,9 +49,9 @@ class Record(msgspec.Struct, frozen=True):
     """Unix seconds: append time or create time, as the topic says."""
 
     @property
-    def address(self) -> Address:
+    def address(self) -> RecordAddress:
         """Where it stands."""
-        return Address(self.topic, self.partition, self.offset)
+        return RecordAddress(self.topic, self.partition, self.offset)
 
 
 class Appender(Protocol):
@@ -65,7 +65,7 @@ class Appender(Protocol):
         value: bytes | None,
         headers: Headers = (),
         partition: int | None = None,
-    ) -> Address:
+    ) -> RecordAddress:
         """Return once all in-sync replicas have the record; else raise LogUnavailable, in time."""
         ...
 
@@ -110,14 +110,14 @@ class KafkaAppender:
         value: bytes | None,
         headers: Headers = (),
         partition: int | None = None,
-    ) -> Address:
+    ) -> RecordAddress:
         """See `Appender`."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 done = await self._send(topic, key, value, headers, partition)
         except TimeoutError as error:
             raise LogUnavailable(f"{topic} took no record within {self._timeout_s:g} s") from error
-        return Address(topic, done.partition, done.offset)
+        return RecordAddress(topic, done.partition, done.offset)
 
     async def _send(
         self,
@@ -203,7 +203,7 @@ class MemoryAppender:
         value: bytes | None,
         headers: Headers = (),
         partition: int | None = None,
-    ) -> Address:
+    ) -> RecordAddress:
         """See `Appender`."""
         if self.failing:
             raise LogUnavailable(f"{topic} took no record: told to fail")
@@ -214,7 +214,7 @@ class MemoryAppender:
         self.records.append(
             Record(topic, partition, offset, key, value, headers, timestamp=time.time())
         )
-        return Address(topic, partition, offset)
+        return RecordAddress(topic, partition, offset)
 
     async def aclose(self) -> None:
         """See `Appender`."""

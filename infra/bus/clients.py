@@ -52,7 +52,7 @@ LOOK_S: Final = 5.0
 patches.mend()
 
 
-class Client(Protocol):
+class KafkaClient(Protocol):
     """What all aiokafka clients share."""
 
     async def start(self) -> None:
@@ -142,7 +142,7 @@ def consumer(
     )
 
 
-async def start(client: Client, bus: BusSettings, *, timeout_s: float = 30.0) -> None:
+async def start(client: KafkaClient, bus: BusSettings, *, timeout_s: float = 30.0) -> None:
     """Start a client; what goes wrong is told in one line.
 
     Raises KafkaUnreachable, KafkaRefused or BusError; the client is closed then.
@@ -157,7 +157,7 @@ async def start(client: Client, bus: BusSettings, *, timeout_s: float = 30.0) ->
         raise BusError(f"Kafka at {bus.bootstrap_servers}: {error!r}") from error
 
 
-async def _open(client: Client, timeout_s: float) -> None:
+async def _open(client: KafkaClient, timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             await client.start()

@@ -13,7 +13,7 @@ ROOM: Final = 32
 """Of them, for the form and the reach."""
 
 
-class Backlog:
+class OffsetTracker:
     """The low-water mark of one partition, fed with offsets as they come and go.
 
     A record may be finished long before older ones. The mark is the oldest unfinished record, so a

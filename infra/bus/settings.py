@@ -9,11 +9,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime.addresses import brokers
-from odradek.infra.runtime.settings import Checked
+from odradek.infra.runtime.settings import CheckedSettings
 from odradek.schemas.topics import Topic
 
 
-class BusSettings(Checked, BaseSettings):
+class BusSettings(CheckedSettings, BaseSettings):
     """Settings of every Kafka client, from `ODRADEK_KAFKA_*` (and `ODRADEK_TOPIC_*`)."""
 
     model_config = SettingsConfigDict(

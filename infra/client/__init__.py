@@ -1,6 +1,6 @@
 """What programs outside use: publish tasks and rewards, subscribe to topics, deploy tasks."""
 
-from odradek.infra.client.deploy import Result, deploy
+from odradek.infra.client.deploy import TaskResult, deploy
 from odradek.infra.client.publish import (
     fresh,
     publish_reward,
@@ -11,7 +11,7 @@ from odradek.infra.client.publish import (
 from odradek.infra.client.subscribe import records, subscribe
 
 __all__ = [
-    "Result",
+    "TaskResult",
     "deploy",
     "fresh",
     "publish_reward",

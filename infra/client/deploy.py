@@ -17,7 +17,7 @@ from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TASKS
 from odradek.schemas.worth import fault
 
 
-class Result(msgspec.Struct, kw_only=True):
+class TaskResult(msgspec.Struct, kw_only=True):
     """What became of one task."""
 
     task_id: str
@@ -44,7 +44,7 @@ async def deploy(
     timeout: float,  # noqa: ASYNC109 - the name that callers know
     *,
     bus: BusSettings | None = None,
-) -> list[Result]:
+) -> list[TaskResult]:
     """Publish tasks and wait for their episodes.
 
     Args:
@@ -133,18 +133,20 @@ class _Waiting:
         if all(self.ended(task_id) for task_id in self.tasks):
             self.done.set()
 
-    def results(self) -> list[Result]:
+    def results(self) -> list[TaskResult]:
         return [self._result(task) for task in self.tasks.values()]
 
-    def _result(self, task: Task) -> Result:
+    def _result(self, task: Task) -> TaskResult:
         if task.task_id in self.refused:
-            return Result(task_id=task.task_id, outcome="refused", error=self.refused[task.task_id])
+            return TaskResult(
+                task_id=task.task_id, outcome="refused", error=self.refused[task.task_id]
+            )
         episodes = tuple(episode for _, episode in sorted(self.found[task.task_id].items()))
         missing = len(episodes) < task.group_size
         others = [episode for episode in episodes if episode.outcome != "completed"]
         outcome = others[0].outcome.value if others else "late" if missing else "completed"
         error = others[0].error if others else ""
-        return Result(task_id=task.task_id, episodes=episodes, outcome=outcome, error=error)
+        return TaskResult(task_id=task.task_id, episodes=episodes, outcome=outcome, error=error)
 
 
 async def _episodes(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from odradek.infra.bus import Address, Appender, BusSettings, KafkaAppender
+from odradek.infra.bus import Appender, BusSettings, KafkaAppender, RecordAddress
 from odradek.infra.errors import TaskRefused
 from odradek.infra.runtime import telemetry
 from odradek.infra.runtime.reward_signatures import signed
@@ -38,7 +38,7 @@ def warn(tasks: Iterable[Task]) -> None:
         log.warning("%d tasks, %r first: %s", many, first[line].item or first[line].task_id, line)
 
 
-async def publish_task(appender: Appender, task: Task, *, source: str = "/client") -> Address:
+async def publish_task(appender: Appender, task: Task, *, source: str = "/client") -> RecordAddress:
     """Append a task to `rl.tasks.v1`; it begins a trace, which ends in the batch.
 
     Raises TaskRefused for one that the dispatcher would refuse.
@@ -59,7 +59,7 @@ async def publish_task(appender: Appender, task: Task, *, source: str = "/client
         )
 
 
-async def publish_reward(appender: Appender, reward: Reward) -> Address:
+async def publish_reward(appender: Appender, reward: Reward) -> RecordAddress:
     """Append a verdict to `rl.rewards.v1`. The same verdict sent again changes nothing.
 
     It is signed where `ODRADEK_JUDGE_KEY` is set.
@@ -93,7 +93,9 @@ def fresh(tasks: Iterable[Task], *, epoch: int = 0, run: str | None = None) -> l
     ]
 
 
-async def publish_tasks(tasks: Iterable[Task], bus: BusSettings | None = None) -> list[Address]:
+async def publish_tasks(
+    tasks: Iterable[Task], bus: BusSettings | None = None
+) -> list[RecordAddress]:
     """Publish tasks as they are, over a connection made for the purpose.
 
     Raises TaskRefused for the first that the dispatcher would refuse; then none is published.

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.errors import ProjectError, TokenError
-from odradek.infra.runtime.settings import Checked
+from odradek.infra.runtime.settings import CheckedSettings
 
 AUDIENCE: Final = "odradek-proxy"
 ALGORITHM: Final = "HS256"
@@ -25,7 +25,7 @@ LONGEST: Final = 8192
 Scope = Literal["call", "host"]
 
 
-class TokenSettings(Checked, BaseSettings):
+class TokenSettings(CheckedSettings, BaseSettings):
     """The keys of episode tokens."""
 
     model_config = SettingsConfigDict(

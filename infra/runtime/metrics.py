@@ -85,7 +85,7 @@ METRICS: Final = (
 )  # fmt: skip
 
 
-class Tally:
+class CounterTotals:
     """One counter's sums, and when its next line is due. No clock, no I/O."""
 
     def __init__(self, metric: Metric) -> None:
@@ -113,12 +113,12 @@ class Tally:
         return f"{self.metric.name}: {whole}: {self.metric.about}; {self.metric.advice}"
 
 
-class Board:
+class CounterBoard:
     """All counters of a process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         meter = metrics.get_meter("odradek")
-        self.tallies = {metric.name: Tally(metric) for metric in METRICS}
+        self.tallies = {metric.name: CounterTotals(metric) for metric in METRICS}
         self._counters = {
             metric.name: meter.create_counter(metric.name, description=metric.about)
             for metric in METRICS
@@ -158,7 +158,7 @@ class Board:
         return self.tallies[metric.name].sums.total()
 
 
-_board: Final = Board()
+_board: Final = CounterBoard()
 moved: Final = _board.moved
 total: Final = _board.total
 

@@ -14,14 +14,14 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.errors import ProjectError
-from odradek.infra.runtime.settings import Checked
+from odradek.infra.runtime.settings import CheckedSettings
 from odradek.schemas.codec import Headers, header
 
 HEADER: Final = "odradek-signature"
 SHORTEST_KEY: Final = 32
 
 
-class JudgeSettings(Checked, BaseSettings):
+class JudgeSettings(CheckedSettings, BaseSettings):
     """Keys of judges whose rewards are signed."""
 
     model_config = SettingsConfigDict(

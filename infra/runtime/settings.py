@@ -50,7 +50,7 @@ Name = Annotated[str, AfterValidator(_some)]
 """A name that the wire carries."""
 
 
-class Checked(BaseModel):
+class CheckedSettings(BaseModel):
     """Settings without endless, tiny or huge numbers, and without text that nothing can hold."""
 
     @field_validator("*", mode="after")

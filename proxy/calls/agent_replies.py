@@ -4,11 +4,11 @@ from typing import Final
 
 from aiohttp import web
 
-from odradek.proxy.calls.retries import Answer, Result
+from odradek.proxy.calls.retries import AgentReply, RecordedReply
 from odradek.proxy.dialects import cache_salt
 from odradek.proxy.dialects.dialect import Ask, Dialect
 from odradek.proxy.dialects.tools import hosted
-from odradek.proxy.episodes.episode import Story
+from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import reply, shapes
 from odradek.proxy.wire.body import NULL, UNREADABLE, error_of, wrong
@@ -31,15 +31,15 @@ def headers(engines: dict[str, str], ask: Ask) -> dict[str, str]:
 
 def taken(
     status: int, headers: dict[str, str], body: bytes, ask: Ask
-) -> tuple[list[reply.Captured], Answer]:
+) -> tuple[list[reply.CapturedReply], AgentReply]:
     """An answer in one piece: choice by choice for the log, and as its agent gets it."""
     dialect = ask.dialect
     if not 200 <= status < 300:
-        found = [reply.Captured(error=error_of(body, status))]
+        found = [reply.CapturedReply(error=error_of(body, status))]
         # What sends its caller elsewhere is no answer to an agent either.
         status = status if status >= 400 else BROKEN
         told = dialect.refusal(cache_salt.hidden(body), status)
-        return found, Answer(status=status, headers=headers | JSON, chunks=(told,))
+        return found, AgentReply(status=status, headers=headers | JSON, chunks=(told,))
     words = True
     try:
         regular = numbered(shapes.whole(body, dialect.read, ask.digest), ask.choices)
@@ -53,7 +53,7 @@ def taken(
             # Clients read what calls itself something else as text.
             if not headers.get("Content-Type", "").startswith("application/json"):
                 headers = headers | JSON
-            return found, Answer(status=status, headers=headers, chunks=(told,))
+            return found, AgentReply(status=status, headers=headers, chunks=(told,))
         words = regular.body.error != NULL or not regular.body.choices
     told = (
         dialect.refusal(cache_salt.hidden(body), BROKEN)
@@ -61,20 +61,20 @@ def taken(
         else dialect.error(EngineError(found[0].error))
     )
     again = {"Retry-After": "1"}
-    return found, Answer(status=BROKEN, headers=headers | JSON | again, chunks=(told,))
+    return found, AgentReply(status=BROKEN, headers=headers | JSON | again, chunks=(told,))
 
 
-def remember(story: Story, result: Result) -> None:
+def remember(story: LiveEpisode, result: RecordedReply) -> None:
     """Note a reply that the log has, where its dialect can refer back to it."""
     first = result.drafts[0]
     if first.ask.origin is not None and not result.error:
         first.ask.origin.remember(story.memory, first.ask, first.captured)
 
 
-def error_answer(error: ProxyError, dialect: Dialect) -> Answer:
+def error_answer(error: ProxyError, dialect: Dialect) -> AgentReply:
     """An error as an answer, with Retry-After where trying again may help."""
     again = {"Retry-After": str(error.retry_after_s)} if error.retriable else FINAL
-    return Answer(status=error.status, headers=JSON | again, chunks=(dialect.error(error),))
+    return AgentReply(status=error.status, headers=JSON | again, chunks=(dialect.error(error),))
 
 
 def of_http(error: web.HTTPException) -> ProxyError:

@@ -9,19 +9,19 @@ from aiohttp import web
 
 from odradek.proxy.auth import Permit
 from odradek.proxy.calls import retries
-from odradek.proxy.calls.keepalive import Line
-from odradek.proxy.calls.retries import Result
+from odradek.proxy.calls.keepalive import AgentStream
+from odradek.proxy.calls.retries import RecordedReply
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.engines.client import Attempt
-from odradek.proxy.engines.versions import Sent
-from odradek.proxy.episodes.episode import Story
-from odradek.proxy.episodes.prefix_reuse import Standing
+from odradek.proxy.engines.client import EngineAttempt
+from odradek.proxy.engines.versions import SentVersion
+from odradek.proxy.episodes.episode import LiveEpisode
+from odradek.proxy.episodes.prefix_reuse import PromptSource
 from odradek.proxy.errors import (
     BadRequest,
     BodyTooLarge,
     EngineError,
     EngineSlow,
-    EpisodeSealed,
+    EpisodeClosed,
     ProxyError,
 )
 from odradek.schemas.events import Timing
@@ -31,10 +31,10 @@ SEALED: Final = "sealed while in flight"
 LEFT: Final = "the client left"
 
 
-class Call:
+class ModelCall:
     """A call in flight."""
 
-    def __init__(self, client: web.Request, ask: Ask, story: Story, permit: Permit) -> None:
+    def __init__(self, client: web.Request, ask: Ask, story: LiveEpisode, permit: Permit) -> None:
         self.client = client
         self.ask = ask
         self.story = story
@@ -53,25 +53,25 @@ class Call:
         """Of the engine's part, once that begins."""
         self.asked_at: float | None = None
         """When its first engine was asked (`perf_counter`)."""
-        self.attempt = Attempt()
+        self.attempt = EngineAttempt()
         self.attempts = 1
         """Engines that were asked for it, one after the other."""
         self.engine = ""
         """The engine whose answer is there; "" while there is none."""
         self.tried: set[str] = set()
         """Engines that gave it no good reply."""
-        self.line: Line | None = None
+        self.line: AgentStream | None = None
         """The agent's side of it, if it streams."""
         self.doubt = ""
         """Why nothing that its engine samples can be trained on."""
-        self.sent: Sent | None = None
+        self.sent: SentVersion | None = None
         """What was known of the engine that answers it, once one does."""
         self.traceparent: str | None = None
         self.body = ask.body
         """What goes to the engine."""
-        self.standing: Standing | None = None
+        self.standing: PromptSource | None = None
         """How its prompt came about, where prompts carry ids on."""
-        self._waiter: asyncio.Future[Result] | None = None
+        self._waiter: asyncio.Future[RecordedReply] | None = None
 
     @property
     def path(self) -> str:
@@ -92,7 +92,7 @@ class Call:
         """Whether a retry waits for this call's reply."""
         return self._waiter is not None
 
-    def join(self, other: "Call") -> "asyncio.Future[Result]":
+    def join(self, other: "ModelCall") -> "asyncio.Future[RecordedReply]":
         """Hand this call's reply to a retry of its client."""
         # The retry before this one has left, too: it would wait for ever, and its episode's seal.
         self.fail(EngineSlow("a later try took this one's place"))
@@ -103,7 +103,7 @@ class Call:
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
 
-    def resolve(self, result: Result) -> None:
+    def resolve(self, result: RecordedReply) -> None:
         """The reply is there."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(result)
@@ -137,16 +137,16 @@ class Call:
         return (time.perf_counter() - self.begun) * 1000
 
 
-def told(raised: Exception, call: Call) -> ProxyError:
+def told(raised: Exception, call: ModelCall) -> ProxyError:
     """What went wrong between us and the engine, for the agent."""
     if not isinstance(raised, TimeoutError):
         return raised if isinstance(raised, ProxyError) else EngineError(str(raised))
     if call.ended_by == SEALED:
-        return EpisodeSealed("the episode was sealed while this call was in flight")
+        return EpisodeClosed("the episode was sealed while this call was in flight")
     return EngineSlow("the engine gave no answer within the call's deadline")
 
 
-def why(error: ProxyError, call: Call) -> str:
+def why(error: ProxyError, call: ModelCall) -> str:
     """The same for the turn, where our own reason for ending the call comes first."""
     return call.ended_by or f"{error.code}: {error}"[:500]
 

@@ -7,11 +7,11 @@ from typing import Final
 
 from odradek.infra.runtime import metrics
 from odradek.proxy.calls import agent_replies, retries
-from odradek.proxy.calls.call import Call
-from odradek.proxy.calls.retries import Result
+from odradek.proxy.calls.call import ModelCall
+from odradek.proxy.calls.retries import RecordedReply
 from odradek.proxy.errors import LogRefused, TurnTooLarge
-from odradek.proxy.log.writer import Draft, Recorder
-from odradek.schemas.events import Opened, Outcome, Sealed
+from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.schemas.events import EpisodeOpened, EpisodeSealed, Outcome
 
 log = logging.getLogger("odradek.proxy")
 AGAIN_S: Final = 0.1
@@ -30,14 +30,19 @@ class Commit:
         required: Whether a reply is withheld whose turn the log does not take.
     """
 
-    def __init__(self, recorder: Recorder, *, required: bool) -> None:
+    def __init__(self, recorder: TurnWriter, *, required: bool) -> None:
         self.lost = 0
         """Turns served although the log did not take them."""
         self._recorder = recorder
         self._required = required
 
     async def record(
-        self, call: Call, result: Result, *, limit_s: float, begun: Callable[[], bool] = unseen
+        self,
+        call: ModelCall,
+        result: RecordedReply,
+        *,
+        limit_s: float,
+        begun: Callable[[], bool] = unseen,
     ) -> None:
         """When this returns, the agent may see the end. Raises LogRefused or TurnTooLarge.
 
@@ -59,7 +64,9 @@ class Commit:
             used = draft.captured.usage
             call.story.tokens += used.prompt_tokens + used.completion_tokens
 
-    async def _durable(self, call: Call, result: Result, write: Awaitable[object]) -> None:
+    async def _durable(
+        self, call: ModelCall, result: RecordedReply, write: Awaitable[object]
+    ) -> None:
         story = call.story
         try:
             await write
@@ -77,7 +84,7 @@ class Commit:
             log.warning("a turn of episode %s is not in the log", story.episode_id)
 
     async def _write(
-        self, call: Call, draft: Draft, *, limit_s: float, begun: Callable[[], bool]
+        self, call: ModelCall, draft: TurnDraft, *, limit_s: float, begun: Callable[[], bool]
     ) -> None:
         """Write the turn; patiently, that is as long as the call may last, once a stream has begun.
 
@@ -93,11 +100,11 @@ class Commit:
                     raise
                 await asyncio.sleep(AGAIN_S)
 
-    async def open(self, call: Call) -> None:
+    async def open(self, call: ModelCall) -> None:
         """Begin the episode of a call that has none. Raises LogRefused."""
         name = call.story.episode_id
         await self._recorder.opened(
-            Opened(
+            EpisodeOpened(
                 episode_id=name,
                 task_id=name,
                 agent=call.permit.agent or "unattributed",
@@ -107,9 +114,9 @@ class Commit:
             )
         )
 
-    async def _close(self, call: Call, result: Result) -> None:
+    async def _close(self, call: ModelCall, result: RecordedReply) -> None:
         outcome = Outcome.UPSTREAM_FAILED if result.error else Outcome.COMPLETED
-        sealed = Sealed(
+        sealed = EpisodeSealed(
             episode_id=call.story.episode_id, writer=self._recorder.writer, outcome=outcome
         )
         await self._recorder.sealed(call.story, sealed)

@@ -13,11 +13,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.calls.call import Call
+from odradek.proxy.calls.call import ModelCall
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.sampling import FORCED, Training
-from odradek.proxy.engines.client import Incoming
-from odradek.proxy.engines.logprobs_mode import Mode, Proving, doubt
+from odradek.proxy.engines.client import EngineResponse
+from odradek.proxy.engines.logprobs_mode import LogprobsMode, LogprobsProbe, doubt
 from odradek.proxy.engines.pool import MAX_BROKEN, Pool
 from odradek.proxy.engines.refusal import lesser
 from odradek.proxy.errors import EngineError
@@ -34,7 +34,7 @@ log = logging.getLogger("odradek.proxy")
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-class Heard(Struct):
+class EngineAnswer(Struct):
     """What an engine answered."""
 
     status: int = 0
@@ -58,7 +58,7 @@ class Heard(Struct):
         return EngineError(f"the engine answered {self.status}")
 
 
-class Asking:
+class EngineRequester:
     """Asks the engines of a pool, which are taken to be alike.
 
     Args:
@@ -82,7 +82,7 @@ class Asking:
             self._taken = self._wanted  # whatever answers there next may be another
         return self._taken
 
-    async def ask(self, call: Call) -> Incoming:
+    async def ask(self, call: ModelCall) -> EngineResponse:
         """Send a call. Raises EngineError."""
         answer = await self._post(call, call.body)
         if answer.status in REFUSING:
@@ -92,7 +92,7 @@ class Asking:
             call.doubt = doubt(mode, call.ask.sampling)
         return answer
 
-    async def _proved(self, answer: Incoming, proving: Proving) -> Mode:
+    async def _proved(self, answer: EngineResponse, proving: LogprobsProbe) -> LogprobsMode:
         """What an engine's log probabilities are of, which nobody has asked it yet."""
         async with AsyncExitStack() as kept:
             await kept.enter_async_context(answer)
@@ -100,7 +100,7 @@ class Asking:
             kept.pop_all()
         return mode
 
-    async def _without(self, call: Call, answer: Incoming) -> Incoming:
+    async def _without(self, call: ModelCall, answer: EngineResponse) -> EngineResponse:
         """The answer to the call without what of ours refusals name; else a refusal."""
         fields = _fields.decode(call.body)
         before = left = _ours(call.ask, fields)
@@ -120,7 +120,7 @@ class Asking:
         return answer
 
     def _learn(
-        self, call: Call, fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]
+        self, call: ModelCall, fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]
     ) -> None:
         """Let the turn record what the engine took, and later calls have it."""
         odd = _is_odd(call.ask, fields)
@@ -140,7 +140,7 @@ class Asking:
         if "temperature" in self._taken.lacks - known.lacks:
             log.error("so nobody knows at which temperature it samples: no reply can be trained on")
 
-    async def _post(self, call: Call, body: bytes) -> Incoming:
+    async def _post(self, call: ModelCall, body: bytes) -> EngineResponse:
         call.engine = ""
         answer = await self._engine.ask(
             call.path,
@@ -154,7 +154,7 @@ class Asking:
         call.sent, call.engine = answer.sent, answer.engine
         return answer
 
-    def again(self, call: Call, raised: Exception | None) -> bool:
+    def again(self, call: ModelCall, raised: Exception | None) -> bool:
         """Whether to ask another engine, since this one began to answer and gave no good reply.
 
         Not if the agent has seen a part of it. Two engines are asked at most: it may be the call

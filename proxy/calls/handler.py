@@ -13,20 +13,20 @@ from odradek.infra.runtime import metrics, telemetry
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.proxy.auth import Permit
 from odradek.proxy.calls import agent_replies, retries
-from odradek.proxy.calls.call import Call, body_of, parent, told, why
+from odradek.proxy.calls.call import ModelCall, body_of, parent, told, why
 from odradek.proxy.calls.commit import Commit, unseen
-from odradek.proxy.calls.engine_request import Asking, Heard
-from odradek.proxy.calls.keepalive import SILENCE_S, Line, always
-from odradek.proxy.calls.render import Bridging
-from odradek.proxy.calls.retries import Answer, Result
-from odradek.proxy.calls.side_calls import Aside
-from odradek.proxy.calls.stream import Relay
-from odradek.proxy.calls.token_count import Counts
+from odradek.proxy.calls.engine_request import EngineAnswer, EngineRequester
+from odradek.proxy.calls.keepalive import SILENCE_S, AgentStream, always
+from odradek.proxy.calls.render import PromptBuilder
+from odradek.proxy.calls.retries import AgentReply, RecordedReply
+from odradek.proxy.calls.side_calls import SideCalls
+from odradek.proxy.calls.stream import StreamRelay
+from odradek.proxy.calls.token_count import TokenCounter
 from odradek.proxy.dialects import cache_salt
-from odradek.proxy.dialects.dialect import Ask, Dialect, Terms
+from odradek.proxy.dialects.dialect import Ask, Dialect, RequestRules
 from odradek.proxy.dialects.model_routes import routes
 from odradek.proxy.engines.pool import Pool
-from odradek.proxy.episodes.registry import Stories
+from odradek.proxy.episodes.registry import EpisodeRegistry
 from odradek.proxy.errors import (
     BudgetSpent,
     EngineError,
@@ -37,7 +37,7 @@ from odradek.proxy.errors import (
     TurnTooLarge,
     answered,
 )
-from odradek.proxy.log.writer import Draft, Recorder
+from odradek.proxy.log.writer import TurnDraft, TurnWriter
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.wire import reply
 
@@ -47,22 +47,22 @@ replies come together: were all of them read in one go, no acknowledgement would
 time-outs would pass although it takes turns."""
 
 
-class Engines(Struct):
+class EngineRoutes(Struct):
     """Engines that calls go to, and who asks them."""
 
-    asking: Asking
-    counts: Counts
+    asking: EngineRequester
+    counts: TokenCounter
 
 
-class Calls:
+class CallHandler:
     """Serves model calls."""
 
     def __init__(
         self,
         settings: ProxySettings,
         engine: Pool,
-        recorder: Recorder,
-        stories: Stories,
+        recorder: TurnWriter,
+        stories: EpisodeRegistry,
         clock: Callable[[], float],
         others: Mapping[str, Pool],
     ) -> None:
@@ -70,7 +70,7 @@ class Calls:
         """After how long without a byte the agent of a stream gets a sign of life."""
         self.failed: Counter[str] = Counter()
         """Calls that no engine answered well, by the error's code."""
-        self.aside = Aside(
+        self.aside = SideCalls(
             header=settings.side_call_header, without_tools=settings.side_calls_without_tools
         )
         self._settings = settings
@@ -88,12 +88,12 @@ class Calls:
         self._commit = Commit(recorder, required=settings.durability == "required")
         self._stories = stories
         self._clock = clock
-        self._bridging = Bridging(engine) if settings.continuation == "bridge" else None
+        self._bridging = PromptBuilder(engine) if settings.continuation == "bridge" else None
 
-    def _engines(self, pool: Pool, *, salted: bool = True) -> "Engines":
+    def _engines(self, pool: Pool, *, salted: bool = True) -> "EngineRoutes":
         known = self._settings
-        counts = Counts(pool, deadline_s=known.call_s, at_once=known.calls_per_episode)
-        return Engines(Asking(pool, known.training(), salted=salted), counts)
+        counts = TokenCounter(pool, deadline_s=known.call_s, at_once=known.calls_per_episode)
+        return EngineRoutes(EngineRequester(pool, known.training(), salted=salted), counts)
 
     @property
     def lost(self) -> int:
@@ -108,7 +108,7 @@ class Calls:
             await self._recorder.admit(self._stories.get(permit.episode_id))
         ask = dialect.ask(await body_of(client), self._terms(permit))
         story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
-        call = Call(client, ask, story, permit)
+        call = ModelCall(client, ask, story, permit)
         story.enter(call, self._settings.calls_per_episode)
         try:
             with telemetry.span(
@@ -129,7 +129,7 @@ class Calls:
             if permit.unattributed:
                 self._stories.drop(story)
 
-    def _afford(self, call: Call) -> None:
+    def _afford(self, call: ModelCall) -> None:
         """Hold a call against what its episode may use, by the settings and by its token."""
         story, permit, known = call.story, call.permit, self._settings
         calls = self._max_calls(permit)
@@ -149,8 +149,8 @@ class Calls:
         most = self._settings.max_episode_calls
         return min(most, permit.max_calls or most)
 
-    def _terms(self, permit: Permit) -> Terms:
-        return Terms(
+    def _terms(self, permit: Permit) -> RequestRules:
+        return RequestRules(
             sampling=permit.sampling,
             training=self._own.asking.training,
             trainings={route: of.asking.training for route, of in self._others.items()},
@@ -171,10 +171,10 @@ class Calls:
             if permit.unattributed:
                 self._stories.drop(story)
 
-    async def _serve(self, call: Call) -> web.StreamResponse:
+    async def _serve(self, call: ModelCall) -> web.StreamResponse:
         if not call.ask.stream:
             return await self._served(call)
-        line = call.line = Line(call, silence_s=self.silence_s)
+        line = call.line = AgentStream(call, silence_s=self.silence_s)
         line.headers = agent_replies.headers(line.headers, call.ask)
         line.watch(line.overdue)
         try:
@@ -187,7 +187,7 @@ class Calls:
         finally:
             line.stop()
 
-    async def _served(self, call: Call) -> web.StreamResponse:
+    async def _served(self, call: ModelCall) -> web.StreamResponse:
         if call.retries and (result := await self._again(call)) is not None:
             return await self._release(call, result)
         self._afford(call)
@@ -200,7 +200,7 @@ class Calls:
             await self._bridging.prepare(call)
         return await (self._whole(call) if call.line is None else self._stream(call, call.line))
 
-    async def _again(self, call: Call) -> Result | None:
+    async def _again(self, call: ModelCall) -> RecordedReply | None:
         """The reply that a retry's client did not wait for, if there is one."""
         story = call.story
         for other in story.calls:
@@ -212,7 +212,7 @@ class Calls:
         result = retries.take(story, call.ask.digest)
         return None if result is None else await self._redeem(call, result)
 
-    async def _redeem(self, call: Call, result: Result) -> Result:
+    async def _redeem(self, call: ModelCall, result: RecordedReply) -> RecordedReply:
         """Make sure that the log has this reply as one that was released."""
         story = call.story
         try:
@@ -231,7 +231,7 @@ class Calls:
             raise
         return result
 
-    async def _whole(self, call: Call) -> web.StreamResponse:
+    async def _whole(self, call: ModelCall) -> web.StreamResponse:
         while True:
             heard = await self._hear(call)
             if self._of(call.ask).asking.again(call, heard.fault):
@@ -249,10 +249,10 @@ class Calls:
                     self._told(call, error)
                 return await self._answered(call, heard.status, captured, answer)
 
-    async def _stream(self, call: Call, line: Line) -> web.StreamResponse:
+    async def _stream(self, call: ModelCall, line: AgentStream) -> web.StreamResponse:
         line.watch(call.had)
         while True:
-            relay = Relay(call, line)
+            relay = StreamRelay(call, line)
             heard = await self._hear(call, relay)
             raised = heard.raised or (
                 EngineError(cache_salt.unsaid(relay.error)) if relay.error else None
@@ -274,7 +274,9 @@ class Calls:
             answer = agent_replies.error_answer(error, call.ask.dialect)
         else:
             answer = relay.answer(heard.status)
-        result = Result(drafts=self._drafts(call, relay.captured(), heard.status), answer=answer)
+        result = RecordedReply(
+            drafts=self._drafts(call, relay.captured(), heard.status), answer=answer
+        )
         try:
             async with self._places:
                 await self._record(call, result)
@@ -292,9 +294,9 @@ class Calls:
             await self._release(call, result)
         return response
 
-    async def _hear(self, call: Call, relay: Relay | None = None) -> Heard:
+    async def _hear(self, call: ModelCall, relay: StreamRelay | None = None) -> EngineAnswer:
         """What an engine answers; a stream, or what is to be one, goes through the relay."""
-        heard = Heard()
+        heard = EngineAnswer()
         try:
             async with self._limited(call), await self._of(call.ask).asking.ask(call) as upstream:
                 heard.status = upstream.status
@@ -308,37 +310,37 @@ class Calls:
         return heard
 
     async def _answered(
-        self, call: Call, status: int, captured: list[reply.Captured], answer: Answer
+        self, call: ModelCall, status: int, captured: list[reply.CapturedReply], answer: AgentReply
     ) -> web.StreamResponse:
         """The engine answered in one piece."""
-        result = Result(drafts=self._drafts(call, captured, status), answer=answer)
+        result = RecordedReply(drafts=self._drafts(call, captured, status), answer=answer)
         await self._record(call, result)
         return await self._release(call, result)
 
-    async def _failed(self, call: Call, error: ProxyError, status: int) -> web.StreamResponse:
+    async def _failed(self, call: ModelCall, error: ProxyError, status: int) -> web.StreamResponse:
         """The engine gave no answer: a turn with the error, and an error for the agent."""
-        captured = [reply.Captured(error=why(error, call))]
+        captured = [reply.CapturedReply(error=why(error, call))]
         async with self._places:
             answer = agent_replies.error_answer(error, call.ask.dialect)
             return await self._answered(call, status, captured, answer)
 
-    async def _record(self, call: Call, result: Result) -> None:
+    async def _record(self, call: ModelCall, result: RecordedReply) -> None:
         begun = call.line.has_begun if call.line is not None else unseen
         await self._commit.record(call, result, limit_s=self._limit_s(call), begun=begun)
 
-    def _told(self, call: Call, raised: Exception) -> ProxyError:
+    def _told(self, call: ModelCall, raised: Exception) -> ProxyError:
         """What went wrong at the engine, counted."""
         error = told(raised, call)
         self.failed[error.code] += 1
         metrics.moved(metrics.FAILED, code=error.code)
         return error
 
-    def _of(self, ask: Ask) -> "Engines":
+    def _of(self, ask: Ask) -> "EngineRoutes":
         """The engines that its model's name stands for."""
         route = ask.route
         return self._others[route] if route is not None and route.engine else self._own
 
-    def _limited(self, call: Call) -> asyncio.Timeout:
+    def _limited(self, call: ModelCall) -> asyncio.Timeout:
         """The engines' time, of which another engine has what the first one left."""
         now = time.perf_counter()
         call.asked_at = call.asked_at or now
@@ -346,10 +348,12 @@ class Calls:
         call.limit = asyncio.timeout(0 if call.ended_by else left)
         return call.limit
 
-    def _limit_s(self, call: Call) -> float:
+    def _limit_s(self, call: ModelCall) -> float:
         return min(call.permit.call_s or self._settings.call_s, self._settings.call_s)
 
-    def _drafts(self, call: Call, captured: list[reply.Captured], status: int) -> tuple[Draft, ...]:
+    def _drafts(
+        self, call: ModelCall, captured: list[reply.CapturedReply], status: int
+    ) -> tuple[TurnDraft, ...]:
         """A turn for each choice of the reply."""
         aside, toolless = self.aside.why(call), self.aside.toolless(call)
         sent = call.sent
@@ -360,7 +364,7 @@ class Calls:
         timing = call.timing()
         cut = call.gone
         return tuple(
-            Draft(
+            TurnDraft(
                 ask=call.ask.of(one.choice),
                 captured=one,
                 status=status,
@@ -379,7 +383,7 @@ class Calls:
             for place, one in enumerate(captured)
         )
 
-    async def _release(self, call: Call, result: Result) -> web.StreamResponse:
+    async def _release(self, call: ModelCall, result: RecordedReply) -> web.StreamResponse:
         """Hand the reply to the client, to its retry, or keep it for one."""
         if call.joined:
             call.resolve(result)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from odradek.proxy.calls.call import Call
+    from odradek.proxy.calls.call import ModelCall
 
 SILENCE_S: Final = 10.0
 """For so long an agent hears nothing."""
@@ -31,7 +31,7 @@ def always() -> bool:
     return True
 
 
-class Line:
+class AgentStream:
     """One response to an agent, written piece by piece.
 
     Args:
@@ -39,7 +39,7 @@ class Line:
         silence_s: After how long without a byte a sign of life is due.
     """
 
-    def __init__(self, call: "Call", *, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, call: "ModelCall", *, silence_s: float = SILENCE_S) -> None:
         self.headers: dict[str, str] = {"Content-Type": "text/event-stream"}
         self.begun = False
         """Whether the agent has seen anything yet, or is just about to."""

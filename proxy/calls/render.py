@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.calls.call import Call
+from odradek.proxy.calls.call import ModelCall
 from odradek.proxy.engines.pool import Pool
-from odradek.proxy.episodes.prefix_reuse import Reason, Renderings, Standing, bridge, rendered
+from odradek.proxy.episodes.prefix_reuse import PromptSource, Reason, Renderings, bridge, rendered
 from odradek.proxy.errors import EngineError
 from odradek.proxy.wire import media
 from odradek.proxy.wire.body import UNREADABLE
@@ -54,7 +54,7 @@ class Rendered(Struct):
 _rendering: Final = msgspec.json.Decoder(Rendered)
 
 
-class Bridging:
+class PromptBuilder:
     """Makes prompts from ids that an episode's turns have already.
 
     Args:
@@ -64,7 +64,7 @@ class Bridging:
     def __init__(self, engine: Pool) -> None:
         self._engine = engine
 
-    async def prepare(self, call: Call) -> None:
+    async def prepare(self, call: ModelCall) -> None:
         """Give a call its standing and, where its prompt could be made, its ids."""
         if call.path != CHAT:
             return
@@ -78,7 +78,7 @@ class Bridging:
             fields["kv_transfer_params"] = Raw(_encode({"prompt_token_ids": ids}))
             call.body = _encode(fields)
 
-    async def _standing(self, call: Call, fields: dict[str, Raw]) -> Standing:
+    async def _standing(self, call: ModelCall, fields: dict[str, Raw]) -> PromptSource:
         messages = call.ask.messages
         found = call.story.branches.reply(messages)
         if found is None:
@@ -97,7 +97,9 @@ class Bridging:
         known = leaf.ids[: end.end * 4]
         return bridge(known, end.start, renderings, closed=end.closed)
 
-    async def _renderings(self, call: Call, fields: dict[str, Raw], n: int) -> Renderings | None:
+    async def _renderings(
+        self, call: ModelCall, fields: dict[str, Raw], n: int
+    ) -> Renderings | None:
         """The first n messages, without and with the last of them, and all messages."""
         plain = {name: value for name, value in fields.items() if name not in UNASKED}
         messages = call.ask.messages
@@ -115,7 +117,7 @@ class Bridging:
             return None
         return Renderings(before=before, reply=reply, whole=whole)
 
-    async def _render(self, call: Call, body: dict[str, Any]) -> bytes | None:
+    async def _render(self, call: ModelCall, body: dict[str, Any]) -> bytes | None:
         try:
             async with await self._engine.ask(
                 RENDER, _encode(body), call.traceparent, episode=call.story.episode_id
@@ -128,8 +130,8 @@ class Bridging:
             return None
 
 
-def _rendered(reason: Reason) -> Standing:
-    return Standing(told=rendered(reason))
+def _rendered(reason: Reason) -> PromptSource:
+    return PromptSource(told=rendered(reason))
 
 
 def _shape(fields: dict[str, Raw]) -> bytes:

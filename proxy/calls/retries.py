@@ -11,15 +11,15 @@ from typing import Final
 from aiohttp import web
 from msgspec import Struct
 
-from odradek.proxy.episodes.episode import Story
-from odradek.proxy.log.writer import Draft
+from odradek.proxy.episodes.episode import LiveEpisode
+from odradek.proxy.log.writer import TurnDraft
 
 MAX_ORPHANS: Final = 8
 MAX_BYTES: Final = 8 * 1024 * 1024
 HEADER: Final = "x-stainless-retry-count"
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class AgentReply(Struct, frozen=True, kw_only=True):
     """What an agent gets, once the log has the turn."""
 
     status: int
@@ -33,12 +33,12 @@ class Answer(Struct, frozen=True, kw_only=True):
         return sum(map(len, self.chunks))
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class RecordedReply(Struct, frozen=True, kw_only=True):
     """A reply and the turn that it became; kept where its client did not get it."""
 
-    drafts: tuple[Draft, ...]
+    drafts: tuple[TurnDraft, ...]
     """One for each of its choices."""
-    answer: Answer
+    answer: AgentReply
 
     @property
     def size(self) -> int:
@@ -74,7 +74,7 @@ def count(client: web.Request) -> int:
     return min(int(said), 1000) if said.isascii() and said.isdigit() and len(said) < 10 else 0
 
 
-def keep(story: Story, result: Result) -> None:
+def keep(story: LiveEpisode, result: RecordedReply) -> None:
     """Keep a reply for the retry of its client, within the bounds of an episode.
 
     Of those beyond the bounds the turns' names stay: the retry samples anew, and supersedes them.
@@ -89,7 +89,7 @@ def keep(story: Story, result: Result) -> None:
         story.put_aside(oldest)
 
 
-def take(story: Story, digest: str) -> Result | None:
+def take(story: LiveEpisode, digest: str) -> RecordedReply | None:
     """Take the oldest reply to this request out of those kept."""
     for index, result in enumerate(story.orphans):
         if result.digest == digest:
@@ -97,7 +97,7 @@ def take(story: Story, digest: str) -> Result | None:
     return None
 
 
-def superseded(story: Story, digest: str) -> tuple[str, ...]:
+def superseded(story: LiveEpisode, digest: str) -> tuple[str, ...]:
     """The turns that a new sample of the same request stands in for, choice by choice.
 
     Those are turns which count in the log although no client got them. A cut turn does not count.

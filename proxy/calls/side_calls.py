@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from odradek.proxy.calls.call import Call
+from odradek.proxy.calls.call import ModelCall
 from odradek.schemas.sampling import OFF
 
 SIDE_CALL: Final = "side_call"
@@ -12,7 +12,7 @@ NO: Final = OFF | {"none", "null"}
 """What a header says, however spelt, where the call is none."""
 
 
-class Aside:
+class SideCalls:
     """Knows them by their model's name, by a header, or by that they have no tools.
 
     Args:
@@ -26,26 +26,26 @@ class Aside:
         self._header = header
         self._without_tools = without_tools
 
-    def why(self, call: Call) -> str:
+    def why(self, call: ModelCall) -> str:
         """Why the turns of a call that is over are not trained on whatever they hold."""
         beside = self._is_named(call) or (self.toolless(call) and call.story.has_tools)
         self.count += beside
         return SIDE_CALL if beside else ""
 
-    def _is_named(self, call: Call) -> bool:
+    def _is_named(self, call: ModelCall) -> bool:
         """Whether its model's name, or a header, says that it is beside the task."""
         route, header = call.ask.route, self._header
         return (route is not None and not route.trained) or bool(
             header and _says_so(call.headers.getall(header, ()))
         )
 
-    def saw(self, call: Call) -> None:
+    def saw(self, call: ModelCall) -> None:
         """Note the tools of an episode's task; those of a call beside it are none."""
         story = call.story
         if not (story.has_tools or call.ask.toolless or self._is_named(call)):
             story.has_tools = True
 
-    def toolless(self, call: Call) -> bool:
+    def toolless(self, call: ModelCall) -> bool:
         """Whether it is beside the task as soon as another call of its episode has tools."""
         return self._without_tools and call.ask.toolless
 

@@ -2,31 +2,31 @@
 
 from typing import Final
 
-from odradek.proxy.calls.call import Call, why
-from odradek.proxy.calls.keepalive import Line
-from odradek.proxy.calls.retries import Answer
+from odradek.proxy.calls.call import ModelCall, why
+from odradek.proxy.calls.keepalive import AgentStream
+from odradek.proxy.calls.retries import AgentReply
 from odradek.proxy.dialects import cache_salt
-from odradek.proxy.engines.client import Incoming
+from odradek.proxy.engines.client import EngineResponse
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import reply, shapes, sse
-from odradek.proxy.wire.body import Body, error_of
+from odradek.proxy.wire.body import ReplyBody, error_of
 
-NOTHING: Final = Body()
+NOTHING: Final = ReplyBody()
 DONE: Final = sse.ServerEvent(sse.event(sse.DONE), sse.DONE)
 ENDING: Final = (sse.DONE, b"")
 
 
-def speaks(body: Body) -> bool:
+def speaks(body: ReplyBody) -> bool:
     """Whether a chunk says anything: before it does, an agent has nothing of a reply."""
     return any(
         value for choice in body.choices for name, value in choice.delta.items() if name != "role"
     )
 
 
-class Relay:
+class StreamRelay:
     """Passes a stream on, chunk by chunk, and holds back its end."""
 
-    def __init__(self, call: Call, line: Line | None = None) -> None:
+    def __init__(self, call: ModelCall, line: AgentStream | None = None) -> None:
         self.parser = sse.Parser()
         self.held: list[bytes] = []
         self.pieces: list[bytes] = []
@@ -38,25 +38,25 @@ class Relay:
         self._spoke = False
         self._call = call
         dialect = call.ask.dialect
-        self._streamed = reply.Streamed(dialect.read, call.ask.digest, call.ask.choices)
+        self._streamed = reply.StreamCapture(dialect.read, call.ask.digest, call.ask.choices)
         self._stream = dialect.stream(call.ask)
         self._holding = False
         self._done = False
         """The engine has said that its stream is over: no client reads on."""
         self._broken = ""
-        self._line = line or Line(call)
+        self._line = line or AgentStream(call)
 
     @property
     def error(self) -> str:
         """What went wrong, "" if nothing did."""
         return self._broken or self._streamed.error
 
-    def answer(self, status: int) -> Answer:
+    def answer(self, status: int) -> AgentReply:
         """All that the agent gets, for a retry."""
         headers = self._line.headers
-        return Answer(status=status, headers=headers, chunks=tuple(self.pieces), streamed=True)
+        return AgentReply(status=status, headers=headers, chunks=tuple(self.pieces), streamed=True)
 
-    async def take(self, upstream: Incoming, headers: dict[str, str]) -> None:
+    async def take(self, upstream: EngineResponse, headers: dict[str, str]) -> None:
         """Take in a good answer as it comes, whole ones as streams of one chunk.
 
         What it calls itself is what its bytes are, as a rule, and where not, these decide.
@@ -161,7 +161,7 @@ class Relay:
             self.held.append(piece)
             self.pieces.append(piece)
 
-    def captured(self) -> list[reply.Captured]:
+    def captured(self) -> list[reply.CapturedReply]:
         """All of it as one reply, choice by choice."""
         found = self._streamed.captured()
         for one in found:

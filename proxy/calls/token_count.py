@@ -9,7 +9,7 @@ from msgspec import Raw
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.engines.client import BUSY
 from odradek.proxy.engines.pool import Pool
-from odradek.proxy.episodes.episode import Story
+from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import (
     BudgetSpent,
     EngineBusy,
@@ -29,7 +29,7 @@ RENDERED: Final = (
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-class Counts:
+class TokenCounter:
     """Counts prompts, so many of an episode at once and in all.
 
     Args:
@@ -43,7 +43,7 @@ class Counts:
         self._deadline_s = deadline_s
         self._at_once = at_once
 
-    async def count(self, story: Story, ask: Ask, allowed: int) -> int:
+    async def count(self, story: LiveEpisode, ask: Ask, allowed: int) -> int:
         """How many tokens a request's prompt has; an episode is `allowed` so many counts.
 
         Raises TooManyCalls, BudgetSpent, Unsupported, or an EngineError.
@@ -59,7 +59,7 @@ class Counts:
         finally:
             story.counting -= 1
 
-    async def _ask(self, story: Story, ask: Ask) -> int:
+    async def _ask(self, story: LiveEpisode, ask: Ask) -> int:
         known = _fields.decode(ask.body)
         body = msgspec.json.encode({name: known[name] for name in RENDERED if name in known})
         asked = self._engine.ask("/tokenize", body, None, episode=story.episode_id)

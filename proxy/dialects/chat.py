@@ -12,7 +12,7 @@ from msgspec import Raw
 from odradek.proxy.dialects import blocklist, cache_salt, errors, sampling
 from odradek.proxy.dialects.dialect import (
     Ask,
-    Terms,
+    RequestRules,
     field,
     fingerprint,
     maybe,
@@ -24,7 +24,7 @@ from odradek.proxy.dialects.tools import chat as own
 from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import media, sse
-from odradek.proxy.wire.body import Body
+from odradek.proxy.wire.body import ReplyBody
 from odradek.schemas.codec import check_depth, check_text
 
 TRUE: Final = Raw(b"true")
@@ -51,11 +51,11 @@ class Chat:
     path: Final = "/v1/chat/completions"
     ping: Final = sse.COMMENT
 
-    def read(self, data: bytes) -> Body:
+    def read(self, data: bytes) -> ReplyBody:
         """As it is."""
         return bodies.read(data)
 
-    def ask(self, body: bytes, terms: Terms) -> Ask:
+    def ask(self, body: bytes, terms: RequestRules) -> Ask:
         """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
@@ -82,7 +82,11 @@ class Chat:
         """The reply, trimmed."""
         trimmed = trim(reply, ask)
         texts = ask.origin
-        return own.Calls(texts.names).whole(trimmed) if isinstance(texts, own.Texts) else trimmed
+        return (
+            own.TextToolCalls(texts.names).whole(trimmed)
+            if isinstance(texts, own.Texts)
+            else trimmed
+        )
 
     def stream(self, ask: Ask) -> "Chunks":
         """Chunks, trimmed."""
@@ -109,9 +113,11 @@ class Chunks:
         """Whether nothing has to be taken out of any chunk."""
         self._head = b""
         """What stands before the choices in each chunk of an engine that repeats it, as vLLM."""
-        self._calls = own.Calls(ask.origin.names) if isinstance(ask.origin, own.Texts) else None
+        self._calls = (
+            own.TextToolCalls(ask.origin.names) if isinstance(ask.origin, own.Texts) else None
+        )
 
-    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
+    def feed(self, event: sse.ServerEvent, body: ReplyBody) -> bytes:
         """The event itself where nothing has to be taken out of it."""
         data = event.data
         if data is None:
@@ -176,7 +182,7 @@ class Chunks:
         return b"" if self._done else sse.event(sse.DONE)
 
 
-def asked(fields: dict[str, Raw], terms: Terms) -> dict[str, Any]:
+def asked(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]:
     """What an Ask holds of a request's fields, which get what the terms and a stream need.
 
     Raises BadRequest, or what `body.UNREADABLE` lists.
@@ -249,7 +255,7 @@ def is_plain(flags: dict[str, Any]) -> bool:
     return route is not None and route.plain
 
 
-def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: Terms) -> None:
+def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: RequestRules) -> None:
     """Hold a request against the limits. Raises LimitExceeded."""
     limits = terms.limits
     if n > limits.n:

@@ -11,18 +11,25 @@ from msgspec import Raw, Struct
 
 from odradek.proxy.dialects import chat, errors
 from odradek.proxy.dialects.chat import Chunks, asked, trim
-from odradek.proxy.dialects.dialect import Ask, Terms, field, fingerprint, shallow, unreadable
+from odradek.proxy.dialects.dialect import (
+    Ask,
+    RequestRules,
+    field,
+    fingerprint,
+    shallow,
+    unreadable,
+)
 from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError
 from odradek.proxy.wire import sse
 from odradek.proxy.wire.body import (
     NULL,
     UNREADABLE,
-    Body,
     Choice,
     EngineUsage,
     Logprob,
     Logprobs,
-    Weights,
+    ReplyBody,
+    WeightVersions,
 )
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -46,7 +53,7 @@ class TextChoice(Struct):
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
     logprobs: TextLogprobs | None = None
-    weight_versions: list[Weights] | None = None
+    weight_versions: list[WeightVersions] | None = None
     error: Raw = NULL
 
 
@@ -62,11 +69,11 @@ class TextBody(Struct):
 _body: Final = msgspec.json.Decoder(TextBody)
 
 
-def read(data: bytes) -> Body:
+def read(data: bytes) -> ReplyBody:
     """A reply, or a chunk, as one of a chat."""
     body = _body.decode(data)
     choices = [_choice(choice) for choice in body.choices]
-    return Body(id=body.id, choices=choices, usage=body.usage, error=body.error)
+    return ReplyBody(id=body.id, choices=choices, usage=body.usage, error=body.error)
 
 
 def _choice(choice: TextChoice) -> Choice:
@@ -95,11 +102,11 @@ class Completions:
     path: Final = "/v1/completions"
     ping: Final = sse.COMMENT
 
-    def read(self, data: bytes) -> Body:
+    def read(self, data: bytes) -> ReplyBody:
         """As one of a chat."""
         return read(data)
 
-    def ask(self, body: bytes, terms: Terms) -> Ask:
+    def ask(self, body: bytes, terms: RequestRules) -> Ask:
         """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
         shallow(body, terms.limits)
         try:

@@ -17,12 +17,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy.dialects.model_routes import Route
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.sampling import ALL_TOKENS, Training
 from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import BadRequest, ProxyError, Unsupported
-from odradek.proxy.wire.body import NULL, UNREADABLE, Body
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.wire.body import NULL, UNREADABLE, ReplyBody
+from odradek.proxy.wire.reply import CapturedReply
 from odradek.proxy.wire.sse import ServerEvent
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
@@ -45,7 +45,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Nesting of its JSON."""
 
 
-class Terms(Struct, frozen=True, kw_only=True):
+class RequestRules(Struct, frozen=True, kw_only=True):
     """On which terms a request is taken."""
 
     sampling: dict[str, Any] = {}
@@ -57,7 +57,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     model: str = ""
     """The model that the token is for; "" leaves the agent's."""
     limits: Limits = Limits()
-    memory: Memory = Memory()
+    memory: ReplyStore = ReplyStore()
     """What the episode's earlier replies were."""
     routes: dict[str, Route] = {}
     """What some names of models stand for."""
@@ -129,7 +129,7 @@ class Ask(Struct, frozen=True, kw_only=True):
 class Origin(Protocol):
     """A translated request, in the dialect's own terms."""
 
-    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
+    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
         """Note a reply that the log has, for requests that will refer to it."""
         ...
 
@@ -137,7 +137,7 @@ class Origin(Protocol):
 class Stream(Protocol):
     """Turns the events of the engine's stream into those of the dialect, one by one."""
 
-    def feed(self, event: ServerEvent, body: Body) -> bytes:
+    def feed(self, event: ServerEvent, body: ReplyBody) -> bytes:
         """What the agent gets for an event; `body` is its data, as it was captured."""
         ...
 
@@ -172,11 +172,11 @@ class Dialect(Protocol):
         """What a stream's agent gets while there is no word; empty where it takes nothing."""
         ...
 
-    def read(self, data: bytes) -> Body:
+    def read(self, data: bytes) -> ReplyBody:
         """The engine's reply, or a chunk of it. Raises what `body.UNREADABLE` lists."""
         ...
 
-    def ask(self, body: bytes, terms: Terms) -> Ask:
+    def ask(self, body: bytes, terms: RequestRules) -> Ask:
         """Read an agent's request. Raises BadRequest."""
         ...
 

@@ -17,7 +17,7 @@ OVERHEAD: Final = 128
 """Bytes that a message, or the arguments of a call, take beside their own."""
 
 
-class Memory:
+class ReplyStore:
     """Replies of one episode, the newest within bounds of number and of bytes."""
 
     def __init__(self) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, Self
 import aiohttp
 from yarl import URL
 
-from odradek.proxy.engines.versions import Sent
+from odradek.proxy.engines.versions import SentVersion
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable, ReplyTooLarge
 
 if TYPE_CHECKING:
-    from odradek.proxy.engines.logprobs_mode import Proving
+    from odradek.proxy.engines.logprobs_mode import LogprobsProbe
 
 KEEP_ALIVE_S: Final = 4.0
 """Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
@@ -22,7 +22,7 @@ BUSY: Final = frozenset({429, 503})
 """Statuses of an engine that takes no call just now."""
 
 
-class Attempt:
+class EngineAttempt:
     """How far an engine is that is being asked."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Connected:
             ) from error
 
 
-class Incoming:
+class EngineResponse:
     """An engine's answer whose head is there; its body is read within its block.
 
     Args:
@@ -88,11 +88,11 @@ class Incoming:
         self, response: aiohttp.ClientResponse, connected: Connected, max_bytes: int
     ) -> None:
         self.status: Final = response.status
-        self.sent: Sent | None = None
+        self.sent: SentVersion | None = None
         """What was known of the engine then, where the call samples."""
         self.engine = ""
         """Whose answer it is, where that matters."""
-        self.proving: Proving | None = None
+        self.proving: LogprobsProbe | None = None
         """What its log probabilities are of, where engines are asked."""
         self._response = response
         self._connected = connected
@@ -207,7 +207,7 @@ class Engine:
             raise EngineUnreachable("the pool of connections to the engine is not open")
         return self._session
 
-    async def ask(self, path: str, body: bytes, traceparent: str | None) -> Incoming:
+    async def ask(self, path: str, body: bytes, traceparent: str | None) -> EngineResponse:
         """Post to one of the engine's routes."""
         if (url := self._routes.get(path)) is None:
             url = self._routes[path] = URL(self.url + path)
@@ -216,7 +216,7 @@ class Engine:
             headers = {**headers, "traceparent": traceparent}
         with self._connected:
             response = await self._pool.post(url, data=body, headers=headers, allow_redirects=False)
-        return Incoming(response, self._connected, self._max_bytes)
+        return EngineResponse(response, self._connected, self._max_bytes)
 
     async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
         """Status, headers for the agent, and body of an address of the engine."""
@@ -227,7 +227,7 @@ class Engine:
                     response = await self._pool.get(
                         self.url + path, headers=self._headers, allow_redirects=False
                     )
-                async with Incoming(response, self._connected, self._max_bytes) as answer:
+                async with EngineResponse(response, self._connected, self._max_bytes) as answer:
                     return answer.status, answer.headers, await answer.read()
         except TimeoutError:
             raise EngineUnreachable(

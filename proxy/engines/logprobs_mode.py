@@ -43,7 +43,7 @@ TRIES: Final = 3
 log = logging.getLogger("odradek.proxy")
 
 
-class Mode(Enum):
+class LogprobsMode(Enum):
     """What an engine's log probabilities are of."""
 
     PROCESSED = "processed"
@@ -54,7 +54,7 @@ class Mode(Enum):
     """Nobody knows. At temperature 1 it makes no difference."""
 
 
-def judge(warm: Mapping[str, float], cool: Mapping[str, float]) -> Mode:
+def judge(warm: Mapping[str, float], cool: Mapping[str, float]) -> LogprobsMode:
     """What the log probabilities of tokens at WARM and at COOL, half as warm, say of their engine.
 
     With p at temperature 1, those at 1/2 are 2 log p - log Z, Z = sum p^2: so their distances
@@ -64,20 +64,20 @@ def judge(warm: Mapping[str, float], cool: Mapping[str, float]) -> Mode:
     tokens = [t for t in warm if t in cool and math.isfinite(warm[t] + cool[t])]
     one, two = ([said[t] for t in tokens] for said in (warm, cool))
     if len(tokens) < 2:
-        return Mode.UNPROVED
+        return LogprobsMode.UNPROVED
     if max(one + two) > FLAWLESS or max(map(_sum, (one, two))) > SLACK:
-        return Mode.RAW
+        return LogprobsMode.RAW
     x, y = _centred(one), _centred(two)
     spread = sum(a * a for a in x)
     if spread < LEAST_SPREAD**2:
-        return Mode.UNPROVED
+        return LogprobsMode.UNPROVED
     slope = sum(a * b for a, b in zip(x, y, strict=True)) / spread
     if not 1.5 < slope < 2.5:
-        return Mode.RAW if 0.5 < slope < 1.5 else Mode.UNPROVED
+        return LogprobsMode.RAW if 0.5 < slope < 1.5 else LogprobsMode.UNPROVED
     least = sum(math.exp(2 * value) for value in one)
     most = least + max(0.0, 1 - _sum(one)) * math.exp(min(one))
     z = math.exp((2 * sum(one) - sum(two)) / len(tokens))
-    return Mode.PROCESSED if least / SLACK <= z <= most * SLACK else Mode.RAW
+    return LogprobsMode.PROCESSED if least / SLACK <= z <= most * SLACK else LogprobsMode.RAW
 
 
 def _sum(logarithms: Sequence[float]) -> float:
@@ -89,7 +89,7 @@ def _centred(values: Sequence[float]) -> list[float]:
     return [value - mean for value in values]
 
 
-class Proving:
+class LogprobsProbe:
     """What is known of one engine; asked anew where another may answer at its address.
 
     Args:
@@ -98,7 +98,7 @@ class Proving:
     """
 
     def __init__(self, engine: Engine, model: str = "") -> None:
-        self.mode: Mode | None = None
+        self.mode: LogprobsMode | None = None
         """None until it was asked."""
         self._engine = engine
         self._model = model
@@ -109,20 +109,20 @@ class Proving:
         """Whatever answers there next may be another."""
         self.mode, self._tries = None, 0
 
-    async def prove(self) -> Mode:
+    async def prove(self) -> LogprobsMode:
         """Ask, unless it is known; who comes meanwhile waits for the answer."""
         async with self._asking:
             if self.mode is None and (found := await self._ask()) is not None:
                 self._tries += 1
-                if found is not Mode.UNPROVED or self._tries >= TRIES:
+                if found is not LogprobsMode.UNPROVED or self._tries >= TRIES:
                     self._learn(found)
-            return self.mode or Mode.UNPROVED
+            return self.mode or LogprobsMode.UNPROVED
 
-    def _learn(self, mode: Mode) -> None:
+    def _learn(self, mode: LogprobsMode) -> None:
         self.mode = mode
-        if mode is Mode.RAW:
+        if mode is LogprobsMode.RAW:
             log.error("%s", self.wrong)
-        elif mode is Mode.UNPROVED:
+        elif mode is LogprobsMode.UNPROVED:
             log.warning(
                 "the engine at %s does not tell whether its log probabilities are of the "
                 "distribution after the temperature: only what it samples at temperature 1 can be "
@@ -133,7 +133,7 @@ class Proving:
     @property
     def wrong(self) -> str:
         """What is wrong with the engine, "" if nothing is known to be."""
-        if self.mode is not Mode.RAW:
+        if self.mode is not LogprobsMode.RAW:
             return ""
         return (
             f"the log probabilities of the engine at {self._engine.url} are not of the "
@@ -141,20 +141,20 @@ class Proving:
             "with --logprobs-mode processed_logprobs (`odradek engine vllm` does)"
         )
 
-    async def _ask(self) -> Mode | None:
+    async def _ask(self) -> LogprobsMode | None:
         """None where it did not answer, or is busy."""
         try:
             async with asyncio.timeout(PROBE_S):
                 name = self._model or await self._first()
                 found = await self._judged(name)
                 # Said twice, since much depends on it: a batch may have shaken one answer.
-                return await self._judged(name) if found is Mode.RAW else found
+                return await self._judged(name) if found is LogprobsMode.RAW else found
         except (EngineError, TimeoutError):
             return None
         except UNREADABLE:
-            return Mode.UNPROVED
+            return LogprobsMode.UNPROVED
 
-    async def _judged(self, model: str) -> Mode:
+    async def _judged(self, model: str) -> LogprobsMode:
         return judge(await self._top(model, WARM), await self._top(model, COOL))
 
     async def _first(self) -> str:
@@ -191,11 +191,11 @@ def _tops(said: bytes) -> dict[str, float]:
     return {one.token: one.logprob for one in tops or ()}
 
 
-def doubt(mode: Mode | None, sampling: Mapping[str, Any]) -> str:
+def doubt(mode: LogprobsMode | None, sampling: Mapping[str, Any]) -> str:
     """Why a reply of such an engine cannot be trained on, "" if it can."""
-    if mode is None or mode is Mode.PROCESSED:
+    if mode is None or mode is LogprobsMode.PROCESSED:
         return ""
-    harmless = mode is Mode.UNPROVED and number(sampling.get("temperature")) == WARM
+    harmless = mode is LogprobsMode.UNPROVED and number(sampling.get("temperature")) == WARM
     return "" if harmless else "logprobs_mode"
 
 

@@ -10,9 +10,9 @@ import msgspec
 from circuitbreaker import CircuitBreaker
 
 from odradek.proxy.dialects import cache_salt as salts
-from odradek.proxy.engines.client import BUSY, Engine, Incoming
-from odradek.proxy.engines.logprobs_mode import Proving
-from odradek.proxy.engines.versions import UNKNOWN, Serving, Versions
+from odradek.proxy.engines.client import BUSY, Engine, EngineResponse
+from odradek.proxy.engines.logprobs_mode import LogprobsProbe
+from odradek.proxy.engines.versions import UNKNOWN, EngineVersion, ServedVersions
 from odradek.proxy.errors import EngineError
 from odradek.proxy.wire.version_spans import version_of
 
@@ -27,15 +27,18 @@ HEALTH_TIMEOUT_S: Final = 2.0
 log = logging.getLogger("odradek.proxy")
 
 
-class Member:
+class PoolEngine:
     """An engine of the pool, and what we know of its state."""
 
     def __init__(
-        self, engine: Engine, versions: Versions = UNKNOWN, proving: Proving | None = None
+        self,
+        engine: Engine,
+        versions: ServedVersions = UNKNOWN,
+        proving: LogprobsProbe | None = None,
     ) -> None:
         self.engine = engine
         self.proving = proving
-        self.serving = Serving(engine.url, versions)
+        self.serving = EngineVersion(engine.url, versions)
         self.healthy = True
         self.takes_salt = True
         self.behind_since: float | None = None
@@ -57,7 +60,7 @@ class Member:
 
     async def ask(
         self, path: str, body: bytes, traceparent: str | None, salt: str | None
-    ) -> Incoming:
+    ) -> EngineResponse:
         """Post to one of its routes, salted for the version that it serves; None for no salt."""
         if salt is None:
             return await self.engine.ask(path, body, traceparent)

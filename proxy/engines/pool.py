@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import Final
 
 from odradek.proxy.dialects.model_routes import routes
-from odradek.proxy.engines.client import BUSY, Attempt, Engine, Incoming
-from odradek.proxy.engines.logprobs_mode import Proving
-from odradek.proxy.engines.member import Member
-from odradek.proxy.engines.versions import UNKNOWN, Versions
+from odradek.proxy.engines.client import BUSY, Engine, EngineAttempt, EngineResponse
+from odradek.proxy.engines.logprobs_mode import LogprobsProbe
+from odradek.proxy.engines.member import PoolEngine
+from odradek.proxy.engines.versions import UNKNOWN, ServedVersions
 from odradek.proxy.errors import (
     EngineBroke,
     EngineError,
@@ -87,7 +87,7 @@ class Pool:
         engines: Sequence[Engine],
         clock: Callable[[], float],
         *,
-        versions: Versions = UNKNOWN,
+        versions: ServedVersions = UNKNOWN,
         patience_s: float = 0.0,
         health_s: float = 5.0,
         proves: bool = False,
@@ -96,7 +96,9 @@ class Pool:
         self.moved = 0
         """Calls that another engine took than the one that they were sent to first."""
         self._members = {
-            engine.url: Member(engine, versions, Proving(engine, model) if proves else None)
+            engine.url: PoolEngine(
+                engine, versions, LogprobsProbe(engine, model) if proves else None
+            )
             for engine in engines
         }
         self._only = list(self._members.values()) if len(self._members) == 1 else None
@@ -109,7 +111,7 @@ class Pool:
     def of(
         cls,
         settings: ProxySettings,
-        versions: Versions,
+        versions: ServedVersions,
         clock: Callable[[], float],
         *,
         proves: bool = False,
@@ -124,7 +126,7 @@ class Pool:
         urls: Iterable[str],
         key: str,
         settings: ProxySettings,
-        versions: Versions,
+        versions: ServedVersions,
         clock: Callable[[], float],
         *,
         proves: bool = False,
@@ -190,7 +192,7 @@ class Pool:
         await asyncio.gather(*(one.prove() for one in asked))
         return [one.wrong for one in asked if one.wrong]
 
-    def candidates(self, episode: str) -> list[Member]:
+    def candidates(self, episode: str) -> list[PoolEngine]:
         """In the episode's order those worth a call; all of them if none is.
 
         Those that serve an older version than was announced come last.
@@ -201,7 +203,7 @@ class Pool:
         worth = [member for member in order if member.available] or order
         return sorted(worth, key=lambda member: member.serving.lags)
 
-    async def _settled(self, episode: str) -> list[Member]:
+    async def _settled(self, episode: str) -> list[PoolEngine]:
         """The same, the first of which was asked what it serves if that is in doubt."""
         while True:
             found = self.candidates(episode)
@@ -210,7 +212,7 @@ class Pool:
             if found[0].serving.lags is lagged:
                 return found
 
-    def _is_too_old(self, member: Member, failed: Collection[Member]) -> bool:
+    def _is_too_old(self, member: PoolEngine, failed: Collection[PoolEngine]) -> bool:
         """Whether a call rather waits than goes to an engine that serves an older version.
 
         It does while another one has the newest and has not `failed` it, and for a while where none
@@ -234,8 +236,8 @@ class Pool:
         episode: str = "",
         salt: str | None = None,
         tried: Collection[str] = (),
-        attempt: Attempt | None = None,
-    ) -> Incoming:
+        attempt: EngineAttempt | None = None,
+    ) -> EngineResponse:
         """Post to a route of the episode's engine, or of the next that takes it.
 
         The answer's head is there, so from here on no other engine is asked: the agent may have
@@ -250,15 +252,15 @@ class Pool:
             tried: Engines to be asked only where there is no other.
             attempt: Where we note how far the asking is.
         """
-        attempt = attempt or Attempt()
+        attempt = attempt or EngineAttempt()
         end = self._clock() + self._patience_s
         pause = PAUSE_S
-        broken: list[Member] = []
+        broken: list[PoolEngine] = []
         first = None
         while True:
             over = self._clock() >= end
             candidates = known = self._only or await self._settled(episode)
-            failed: list[Member] = []
+            failed: list[PoolEngine] = []
             if tried or broken:
                 known = [member for member in known if member.engine.url not in tried] or known
                 candidates = [member for member in known if member not in broken] or known
@@ -309,7 +311,7 @@ class Pool:
                 return await member.engine.get(path, timeout_s=timeout_s)
         return await candidates[-1].engine.get(path, timeout_s=timeout_s)
 
-    async def _watch(self, member: Member) -> None:
+    async def _watch(self, member: PoolEngine) -> None:
         while True:
             await member.ask_health()
             await member.settle(self._clock)

@@ -60,7 +60,7 @@ TAKEN: Final = frozenset({"messages", "model", "prompt"})
 """Fields that each engine takes: a list with one of them is not of what is wrong."""
 
 
-class Refusal(Struct):
+class FieldRefusal(Struct):
     """What an engine's refusal says of fields."""
 
     places: list[str]
@@ -69,7 +69,7 @@ class Refusal(Struct):
     """What it says in words."""
 
     @classmethod
-    def of(cls, body: bytes, names: Collection[str]) -> "Refusal":
+    def of(cls, body: bytes, names: Collection[str]) -> "FieldRefusal":
         """Read it, for the sake of these names."""
         found = cls([], [])
         try:
@@ -158,7 +158,7 @@ def lesser(written: Mapping[str, Any], body: bytes) -> dict[str, Any] | None:
     Returns:
         Less, or other values; None where it refuses nothing of ours.
     """
-    refused = set(Refusal.of(body, written.keys()).names(written.keys()))
+    refused = set(FieldRefusal.of(body, written.keys()).names(written.keys()))
     if len(refused) > 1:
         # Without its temperature no reply can be trained on. So it is the last one to be left out.
         refused.discard("temperature")

@@ -14,7 +14,7 @@ from msgspec import Struct
 from odradek.schemas.events import VersionSpan
 
 
-class Versions(Protocol):
+class ServedVersions(Protocol):
     """What the log says of the policy in force."""
 
     @property
@@ -28,20 +28,20 @@ class Versions(Protocol):
         ...
 
 
-class Unknown:
-    """Nobody follows a policy. Implements `Versions`."""
+class NoPolicy:
+    """Nobody follows a policy. Implements `ServedVersions`."""
 
     current: Final = None
     engines: Final[Mapping[str, int]] = MappingProxyType({})
 
 
-UNKNOWN: Final = Unknown()
+UNKNOWN: Final = NoPolicy()
 
 
-class Sent(Struct, frozen=True, kw_only=True):
+class SentVersion(Struct, frozen=True, kw_only=True):
     """What was known of an engine when a call was sent to it."""
 
-    serving: "Serving"
+    serving: "EngineVersion"
     version: int | None
     """Which version it served; None where nobody knows."""
     announced: int
@@ -66,7 +66,7 @@ class Sent(Struct, frozen=True, kw_only=True):
             self.serving.heard(max(last), self)
 
 
-class Serving:
+class EngineVersion:
     """One engine's version.
 
     Args:
@@ -74,7 +74,7 @@ class Serving:
         log: What the log says.
     """
 
-    def __init__(self, url: str, log: Versions) -> None:
+    def __init__(self, url: str, log: ServedVersions) -> None:
         self._url = url
         self._log = log
         self._word: int | None = None
@@ -111,13 +111,13 @@ class Serving:
             return self._word < current
         return self._log.engines.get(self._url, current) < current
 
-    def sent(self) -> Sent:
+    def sent(self) -> SentVersion:
         """What is known now, as a call goes out."""
-        return Sent(
+        return SentVersion(
             serving=self, version=self.version, announced=self._log.current or 0, life=self.life
         )
 
-    def heard(self, version: int, sent: Sent) -> None:
+    def heard(self, version: int, sent: SentVersion) -> None:
         """A reply to a call ended with tokens of a version.
 
         Replies come out of order. One of an older version than is known counts only if its call was

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from odradek.proxy.dialects.replies import Memory
-from odradek.proxy.episodes.history import Branches
-from odradek.proxy.errors import EpisodeSealed, TooManyCalls
+from odradek.proxy.dialects.replies import ReplyStore
+from odradek.proxy.episodes.history import EpisodeBranches
+from odradek.proxy.errors import EpisodeClosed, TooManyCalls
 from odradek.schemas.codec import Headers
 from odradek.schemas.events import Outcome, Turn
 
 if TYPE_CHECKING:
-    from odradek.proxy.calls.call import Call
-    from odradek.proxy.calls.retries import Result
+    from odradek.proxy.calls.call import ModelCall
+    from odradek.proxy.calls.retries import RecordedReply
 
 MAX_TOOLS: Final = 32
 MAX_DIGESTS: Final = 4096
 MAX_UNSEEN: Final = 1024
 
 
-class Stage(Enum):
+class EpisodePhase(Enum):
     """How far an episode is."""
 
     OPEN = "open"
@@ -30,11 +30,11 @@ class Stage(Enum):
     SEALED = "sealed"
 
 
-NEXT: Final = {Stage.OPEN: Stage.SEALING, Stage.SEALING: Stage.SEALED}
+NEXT: Final = {EpisodePhase.OPEN: EpisodePhase.SEALING, EpisodePhase.SEALING: EpisodePhase.SEALED}
 """The legal transitions; there is no way back."""
 
 
-class Pending(msgspec.Struct, frozen=True):
+class PendingTurn(msgspec.Struct, frozen=True):
     """A turn that was sent, and of which we do not know whether the log has it."""
 
     turn: Turn
@@ -42,7 +42,7 @@ class Pending(msgspec.Struct, frozen=True):
     headers: Headers
 
 
-class Sealing(msgspec.Struct, frozen=True):
+class SealRecord(msgspec.Struct, frozen=True):
     """What a seal wrote."""
 
     writer: str
@@ -50,12 +50,12 @@ class Sealing(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-class Story:
+class LiveEpisode:
     """An episode as this writer knows it."""
 
     def __init__(self, episode_id: str, now: float) -> None:
         self.episode_id = episode_id
-        self.stage = Stage.OPEN
+        self.stage = EpisodePhase.OPEN
         self.next_seq = 0
         self.asked = 0
         """Samples so far; a retry that gets a recorded reply is none."""
@@ -70,18 +70,18 @@ class Story:
         self.lock = asyncio.Lock()
         """Held while a turn is sent: the order on the wire is the order of seq."""
         self.seal_lock = asyncio.Lock()
-        self.branches = Branches()
-        self.memory = Memory()
+        self.branches = EpisodeBranches()
+        self.memory = ReplyStore()
         self.has_tools = False
         """Whether some call of the episode's task had tools."""
         self.tools: set[str] = set()
-        self.unsure: list[Pending] = []
+        self.unsure: list[PendingTurn] = []
         self.slimmed: set[str] = set()
         """Turns that lost their content, since no log takes it: nobody gets their replies."""
-        self.orphans: list[Result] = []
+        self.orphans: list[RecordedReply] = []
         self.unseen: list[tuple[str, tuple[str, ...]]] = []
         """Digest and turns of replies that no client got and that are kept no longer."""
-        self.calls: set[Call] = set()
+        self.calls: set[ModelCall] = set()
         self.begun: Counter[str] = Counter()
         """How many calls with a digest were taken up, those apart that ended with an error."""
         self.quiet = asyncio.Event()
@@ -90,22 +90,22 @@ class Story:
         self.used_at = now
         self.until = now
 
-    def move(self, stage: Stage) -> None:
+    def move(self, stage: EpisodePhase) -> None:
         """Go on to a stage. Raises EpisodeSealed for what the table does not allow."""
         if NEXT.get(self.stage) is not stage:
-            raise EpisodeSealed(f"the episode is {self.stage.value}")
+            raise EpisodeClosed(f"the episode is {self.stage.value}")
         self.stage = stage
 
-    def enter(self, call: "Call", limit: int) -> None:
+    def enter(self, call: "ModelCall", limit: int) -> None:
         """Count a call in. Raises EpisodeSealed or TooManyCalls."""
-        if self.stage is not Stage.OPEN:
-            raise EpisodeSealed("the episode has ended: it takes no further call")
+        if self.stage is not EpisodePhase.OPEN:
+            raise EpisodeClosed("the episode has ended: it takes no further call")
         if len(self.calls) >= limit:
             raise TooManyCalls(f"the episode has {limit} calls in flight already")
         self.calls.add(call)
         self.quiet.clear()
 
-    def leave(self, call: "Call", now: float) -> None:
+    def leave(self, call: "ModelCall", now: float) -> None:
         """Count a call out."""
         self.calls.discard(call)
         self.used_at = now
@@ -128,7 +128,7 @@ class Story:
             self.tools.clear()
         self.tools.add(digest)
 
-    def sure(self, pending: Pending) -> None:
+    def sure(self, pending: PendingTurn) -> None:
         """The log has a turn that was unsure; `best_effort` may have given it up meanwhile."""
         if pending in self.unsure:
             self.unsure.remove(pending)
@@ -138,7 +138,7 @@ class Story:
         """Bytes that its history and its replies hold in memory, about."""
         return self.branches.size + self.memory.size + sum(one.size for one in self.orphans)
 
-    def put_aside(self, result: "Result") -> None:
+    def put_aside(self, result: "RecordedReply") -> None:
         """Give up a reply that no client got, but for the names of its turns."""
         self.unseen = [*self.unseen, (result.digest, result.standing)][-MAX_UNSEEN:]
 
@@ -155,4 +155,4 @@ class Story:
 
     def forget_replies(self) -> None:
         """Give those back, too: a request that names one is told that it is not found."""
-        self.memory = Memory()
+        self.memory = ReplyStore()

@@ -24,7 +24,7 @@ END_BYTES: Final = 256
 """What an End takes in memory, about."""
 
 
-class End(Struct, frozen=True, gc=False):
+class ReplyEnd(Struct, frozen=True, gc=False):
     """Where a reply ends within a leaf, for a prompt that carries its ids on."""
 
     messages: int
@@ -52,11 +52,11 @@ class Leaf(Struct, frozen=True, kw_only=True):
     """How it was sampled."""
     media: int | None = None
     """Which of its messages, its reply the last of them, is the first that is more than text."""
-    ends: tuple[End, ...] = ()
+    ends: tuple[ReplyEnd, ...] = ()
     """The replies in it, in order; kept only where prompts carry ids on."""
 
 
-class Branches:
+class EpisodeBranches:
     """The leaves of an episode, newest last, bounded in number and in bytes."""
 
     def __init__(self, *, max_leaves: int = MAX_LEAVES, max_bytes: int = MAX_BYTES) -> None:
@@ -110,9 +110,9 @@ class Branches:
                 best, length = leaf.turn_id, n
         return best, length
 
-    def reply(self, messages: list[Raw]) -> tuple[Leaf, End] | None:
+    def reply(self, messages: list[Raw]) -> tuple[Leaf, ReplyEnd] | None:
         """The last reply that comes first in these messages and is followed by new ones."""
-        best: tuple[Leaf, End] | None = None
+        best: tuple[Leaf, ReplyEnd] | None = None
         for leaf in reversed(self._leaves):
             if not leaf.ends:
                 continue

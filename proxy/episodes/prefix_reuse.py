@@ -13,8 +13,8 @@ from enum import StrEnum
 import numpy as np
 from msgspec import Struct
 
-from odradek.proxy.episodes.history import End, common_ids
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.episodes.history import ReplyEnd, common_ids
+from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.arrays import type_ids
 from odradek.schemas.events import UNTOLD, Continuation
 
@@ -43,7 +43,7 @@ class Reason(StrEnum):
     """The engine used another prompt than it was sent."""
 
 
-class Standing(Struct, kw_only=True):
+class PromptSource(Struct, kw_only=True):
     """How a call's prompt came about."""
 
     told: Continuation
@@ -76,7 +76,7 @@ def rendered(reason: Reason, index: int | None = None) -> Continuation:
     return Continuation(mode="render", reason=reason.value, index=index)
 
 
-def bridge(known: bytes, start: int, renderings: Renderings, *, closed: bool) -> Standing:
+def bridge(known: bytes, start: int, renderings: Renderings, *, closed: bool) -> PromptSource:
     """The next prompt, or why it is to be rendered.
 
     Args:
@@ -91,12 +91,12 @@ def bridge(known: bytes, start: int, renderings: Renderings, *, closed: bool) ->
     ):
         if not second.startswith(first):
             index = common_ids(first, second)
-            return Standing(told=rendered(Reason.NOT_MONOTONIC, index))
+            return PromptSource(told=rendered(Reason.NOT_MONOTONIC, index))
     own = renderings.reply[len(renderings.before) :]
     rest = _rest(own, renderings.whole[len(renderings.reply) :], known[start * WIDTH :], closed)
     if rest is None:
-        return Standing(told=rendered(Reason.UNCLOSED))
-    return Standing(told=Continuation(mode="bridge"), sent=known + rest)
+        return PromptSource(told=rendered(Reason.UNCLOSED))
+    return PromptSource(told=Continuation(mode="bridge"), sent=known + rest)
 
 
 def _rest(own: bytes, new: bytes, sampled: bytes, closed: bool) -> bytes | None:
@@ -140,7 +140,9 @@ def _only(ids: bytes, part: bytes) -> int | None:
     return places[0] if len(places) == 1 else None
 
 
-def ends(standing: Standing | None, messages: int, captured: Captured) -> tuple[End, ...]:
+def ends(
+    standing: PromptSource | None, messages: int, captured: CapturedReply
+) -> tuple[ReplyEnd, ...]:
     """The end of a reply that later prompts may go on from; none where its ids are not sure."""
     sampled = len(captured.completion.ids) // WIDTH
     if standing is None or captured.untrainable or not sampled:
@@ -148,9 +150,9 @@ def ends(standing: Standing | None, messages: int, captured: Captured) -> tuple[
     start = len(captured.prompt) // WIDTH
     # Parsers call a reply that was cut off behind a tool call a tool call.
     closed = captured.closed and sampled != standing.limit
-    return (End(messages + 1, start, start + sampled, closed, standing.shape),)
+    return (ReplyEnd(messages + 1, start, start + sampled, closed, standing.shape),)
 
 
-def told(standing: Standing | None, captured: Captured) -> Continuation:
+def told(standing: PromptSource | None, captured: CapturedReply) -> Continuation:
     """What a turn tells of its prompt."""
     return UNTOLD if standing is None else standing.proved(captured.prompt)

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from odradek.proxy.dialects.replies import Memory
-from odradek.proxy.episodes.episode import Sealing, Story
-from odradek.proxy.errors import EpisodeSealed
+from odradek.proxy.dialects.replies import ReplyStore
+from odradek.proxy.episodes.episode import LiveEpisode, SealRecord
+from odradek.proxy.errors import EpisodeClosed
 
-NOTHING: Final = Memory()
+NOTHING: Final = ReplyStore()
 
 
-class Stories:
+class EpisodeRegistry:
     """All episodes that this process knows, open or sealed, each for a bounded time."""
 
     def __init__(
@@ -25,20 +25,20 @@ class Stories:
         self._idle_s = idle_s
         self._keep_s = keep_s
         self._max_bytes = max_bytes
-        self._open: dict[str, Story] = {}
-        self._sealed: dict[str, tuple[Sealing, float]] = {}
+        self._open: dict[str, LiveEpisode] = {}
+        self._sealed: dict[str, tuple[SealRecord, float]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator[Story]:
+    def __iter__(self) -> Iterator[LiveEpisode]:
         return iter(list(self._open.values()))
 
-    def get(self, episode_id: str) -> Story | None:
+    def get(self, episode_id: str) -> LiveEpisode | None:
         """The episode's story, if there is one."""
         return self._open.get(episode_id)
 
-    def sealed(self, episode_id: str) -> Sealing | None:
+    def sealed(self, episode_id: str) -> SealRecord | None:
         """What an earlier seal wrote, while it is remembered."""
         found = self._sealed.get(episode_id)
         return found[0] if found else None
@@ -46,9 +46,9 @@ class Stories:
     def check(self, episode_id: str) -> None:
         """Raise EpisodeSealed if an episode has ended here."""
         if episode_id in self._sealed:
-            raise EpisodeSealed("the episode has ended: it takes no further call")
+            raise EpisodeClosed("the episode has ended: it takes no further call")
 
-    def of(self, episode_id: str, *, until: float = 0.0) -> Story:
+    def of(self, episode_id: str, *, until: float = 0.0) -> LiveEpisode:
         """The episode's story, a new one if need be; kept until `until` (clock) at least.
 
         Raises EpisodeSealed.
@@ -56,21 +56,21 @@ class Stories:
         story = self._open.get(episode_id)
         if story is None:
             self.check(episode_id)
-            story = self._open[episode_id] = Story(episode_id, self._clock())
+            story = self._open[episode_id] = LiveEpisode(episode_id, self._clock())
         story.until = max(story.until, until)
         return story
 
-    def memory(self, episode_id: str) -> Memory:
+    def memory(self, episode_id: str) -> ReplyStore:
         """What the episode's earlier replies were."""
         story = self._open.get(episode_id)
         return NOTHING if story is None else story.memory
 
-    def close(self, story: Story, sealing: Sealing) -> None:
+    def close(self, story: LiveEpisode, sealing: SealRecord) -> None:
         """The log has Sealed: drop the story, remember that it ended."""
         self._sealed[story.episode_id] = (sealing, max(self._clock() + self._keep_s, story.until))
         self._open.pop(story.episode_id, None)
 
-    def drop(self, story: Story) -> None:
+    def drop(self, story: LiveEpisode) -> None:
         """Forget an episode that nobody can name again."""
         self._open.pop(story.episode_id, None)
 
@@ -101,7 +101,7 @@ class Stories:
             return
         oldest = sorted(self._open.values(), key=lambda story: story.used_at)
         # Histories first: without one a turn is only larger, without its replies a request fails.
-        for give_back in (Story.forget, Story.forget_replies):
+        for give_back in (LiveEpisode.forget, LiveEpisode.forget_replies):
             for story in oldest:
                 before = story.size
                 give_back(story)

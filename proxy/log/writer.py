@@ -15,23 +15,23 @@ from odradek.infra.errors import BusError, LogUnavailable
 from odradek.infra.runtime import metrics
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.proxy.dialects.dialect import Ask, fingerprint
-from odradek.proxy.episodes.episode import Pending, Story
+from odradek.proxy.episodes.episode import LiveEpisode, PendingTurn
 from odradek.proxy.episodes.history import Leaf
-from odradek.proxy.episodes.prefix_reuse import Standing, ends, told
+from odradek.proxy.episodes.prefix_reuse import PromptSource, ends, told
 from odradek.proxy.errors import LogRefused, TurnTooLarge
 from odradek.proxy.log.health import LogHealth
 from odradek.proxy.wire import media
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import (
     Completion,
+    EpisodeOpened,
+    EpisodeSealed,
     Event,
-    Opened,
     Prompt,
     Reply,
     Request,
-    Sealed,
     Timing,
     Turn,
     Upstream,
@@ -47,11 +47,11 @@ UNSEEN: Final = "media"
 log = logging.getLogger("odradek.proxy")
 
 
-class Draft(msgspec.Struct, kw_only=True):
+class TurnDraft(msgspec.Struct, kw_only=True):
     """A turn before it has a place in the log."""
 
     ask: Ask
-    captured: Captured
+    captured: CapturedReply
     status: int = 0
     agent: str = ""
     timing: Timing = Timing()
@@ -63,7 +63,7 @@ class Draft(msgspec.Struct, kw_only=True):
     salt: int | None = None
     """The version that the call's salt stands for."""
     traceparent: str | None = None
-    standing: Standing | None = None
+    standing: PromptSource | None = None
     aside: str = ""
     """Why it is not trained on whatever it holds."""
     toolless: bool = False
@@ -73,7 +73,7 @@ class Draft(msgspec.Struct, kw_only=True):
     """Set once the turn has its number; "" means that the log never saw it."""
 
 
-class Recorder:
+class TurnWriter:
     """Appends this writer's events to the episodes' stories.
 
     Args:
@@ -99,7 +99,7 @@ class Recorder:
         self._source: Final = "/proxy"  # an event's id names the writer
         self._ids = itertools.count()
 
-    async def turn(self, story: Story, draft: Draft) -> Turn:
+    async def turn(self, story: LiveEpisode, draft: TurnDraft) -> Turn:
         """Append a turn; return once the broker has acknowledged it.
 
         Raises:
@@ -132,7 +132,7 @@ class Recorder:
             self._learn(story, draft, pending.turn)
             return pending.turn
 
-    async def ensure(self, story: Story, draft: Draft) -> None:
+    async def ensure(self, story: LiveEpisode, draft: TurnDraft) -> None:
         """Make sure of a turn that may have been sent already. Raises what `turn` raises."""
         if not draft.turn_id:
             await self.turn(story, draft)
@@ -141,7 +141,7 @@ class Recorder:
         if draft.turn_id in story.slimmed:
             raise TurnTooLarge("the log could not take a turn of this size")
 
-    async def admit(self, story: Story | None) -> None:
+    async def admit(self, story: LiveEpisode | None) -> None:
         """Return at once while the log takes turns, else once it does again. Raises LogRefused.
 
         What cannot be recorded is not to be sampled: it would only fill our memory.
@@ -153,19 +153,19 @@ class Recorder:
         else:
             await self.health.taking()
 
-    async def settle(self, story: Story) -> None:
+    async def settle(self, story: LiveEpisode) -> None:
         """Make sure of what was sent and not acknowledged. Raises LogRefused."""
         async with self._turn_of(story):
             await self.settle_locked(story)
 
-    def _turn_of(self, story: Story) -> AbstractAsyncContextManager[None]:
+    def _turn_of(self, story: LiveEpisode) -> AbstractAsyncContextManager[None]:
         """The story's lock, for a bounded time. Raises LogRefused after it."""
         if story.lock.locked() or story.unsure:
             return self._queued(story)
         return story.lock  # one append to wait for, which has the same bound of its own
 
     @asynccontextmanager
-    async def _queued(self, story: Story) -> AsyncIterator[None]:
+    async def _queued(self, story: LiveEpisode) -> AsyncIterator[None]:
         """The same behind others, or behind turns that are sent first.
 
         Behind a log that takes nothing, calls of one episode would else wait one after the other.
@@ -177,7 +177,7 @@ class Recorder:
         except TimeoutError as error:
             raise self._refused(error, began) from error
 
-    async def settle_locked(self, story: Story) -> None:
+    async def settle_locked(self, story: LiveEpisode) -> None:
         """The same, for who holds the story's lock; what no log takes loses its content."""
         while story.unsure:
             first = story.unsure[0]
@@ -192,11 +192,11 @@ class Recorder:
             else:
                 story.sure(first)
 
-    async def opened(self, event: Opened) -> None:
+    async def opened(self, event: EpisodeOpened) -> None:
         """Append the Opened of an unattributed call. Raises LogRefused."""
         await self._event(event.episode_id, event, f"{event.episode_id}/opened")
 
-    async def sealed(self, story: Story, event: Sealed) -> None:
+    async def sealed(self, story: LiveEpisode, event: EpisodeSealed) -> None:
         """Append Sealed behind every turn. Raises LogRefused.
 
         The caller has refused new calls and waited for those in flight; the lock and `settle`
@@ -225,7 +225,7 @@ class Recorder:
         self.health.failed(error, began)
         return self.health.refusal("the log did not acknowledge this call, its reply is withheld")
 
-    def _compose(self, story: Story, draft: Draft) -> Pending:
+    def _compose(self, story: LiveEpisode, draft: TurnDraft) -> PendingTurn:
         turn = self._turn(story, draft)
         draft.turn_id = turn.turn_id
         try:
@@ -239,7 +239,9 @@ class Recorder:
             value = codec.encode(turn)
         return self._pending(story, turn, value, draft.traceparent)
 
-    def _pending(self, story: Story, turn: Turn, value: bytes, traceparent: str | None) -> Pending:
+    def _pending(
+        self, story: LiveEpisode, turn: Turn, value: bytes, traceparent: str | None
+    ) -> PendingTurn:
         headers = codec.headers(
             turn,
             source=self._source,
@@ -247,9 +249,9 @@ class Recorder:
             event_id=turn.turn_id,
             traceparent=traceparent,
         )
-        return Pending(turn, value, headers)
+        return PendingTurn(turn, value, headers)
 
-    def _turn(self, story: Story, draft: Draft) -> Turn:
+    def _turn(self, story: LiveEpisode, draft: TurnDraft) -> Turn:
         captured, asked = draft.captured, draft.ask
         request = _request(story, asked)
         draft.media = _media(story, draft, request)
@@ -288,7 +290,7 @@ class Recorder:
             continuation=told(draft.standing, captured),
         )
 
-    def _slim(self, story: Story, pending: Pending) -> None:
+    def _slim(self, story: LiveEpisode, pending: PendingTurn) -> None:
         """Put a turn without content in the place of one that is too large, against a gap."""
         turn = msgspec.structs.replace(
             pending.turn, request=Request(digest=pending.turn.request.digest), reply=Reply(),
@@ -301,7 +303,7 @@ class Recorder:
             story.unsure[story.unsure.index(pending)] = slim
         metrics.moved(metrics.CAPTURE_GAPS, where="proxy")
 
-    def _learn(self, story: Story, draft: Draft, turn: Turn) -> None:
+    def _learn(self, story: LiveEpisode, draft: TurnDraft, turn: Turn) -> None:
         self.turns += 1
         if turn.request.tools_digest:
             story.learn_tools(turn.request.tools_digest)
@@ -327,7 +329,7 @@ class Recorder:
         )
 
 
-def _request(story: Story, asked: Ask) -> Request:
+def _request(story: LiveEpisode, asked: Ask) -> Request:
     base, kept = story.branches.messages(asked.messages)
     tools: tuple[Raw, ...] = ()
     digest = ""
@@ -346,7 +348,7 @@ def _request(story: Story, asked: Ask) -> Request:
     )
 
 
-def _media(story: Story, draft: Draft, request: Request) -> int | None:
+def _media(story: LiveEpisode, draft: TurnDraft, request: Request) -> int | None:
     asked = draft.ask
     known = story.branches.media(request.base, asked.messages, request.kept)
     replied = known is None and media.holds(draft.captured.message)
@@ -361,6 +363,6 @@ def _list(tools: Raw) -> tuple[Raw, ...]:
         return (tools,)
 
 
-def _prompt(story: Story, ids: bytes) -> Prompt:
+def _prompt(story: LiveEpisode, ids: bytes) -> Prompt:
     base, length = story.branches.prompt(ids)
     return Prompt(base=base, prefix_len=length, ids=ids[4 * length :])

@@ -26,7 +26,7 @@ class Logprobs(Struct):
     content: list[Logprob | None] | None = None
 
 
-class Weights(Struct, gc=False):
+class WeightVersions(Struct, gc=False):
     """The engine's word on which policy sampled tokens [start, end)."""
 
     version: int | str | None
@@ -46,12 +46,12 @@ class Choice(Struct):
     prompt_token_ids: list[int] | None = None
     """Of text completions, where each choice has a prompt of its own; of chats the body has it."""
     logprobs: Logprobs | None = None
-    weight_versions: list[Weights] | None = None
+    weight_versions: list[WeightVersions] | None = None
     error: Raw = NULL
     """Where gateways put what went wrong with this choice."""
 
 
-class Cached(Struct, gc=False):
+class CachedTokens(Struct, gc=False):
     """How much of the prompt the engine had computed before."""
 
     cached_tokens: int | None = None
@@ -62,7 +62,7 @@ class EngineUsage(Struct):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: Cached | None = None
+    prompt_tokens_details: CachedTokens | None = None
 
     @property
     def counts(self) -> bool:
@@ -86,7 +86,7 @@ class EngineUsage(Struct):
         return max(0, (details.cached_tokens or 0) if details else 0)
 
 
-class Body(Struct):
+class ReplyBody(Struct):
     """What we read of a reply, or of a chunk."""
 
     id: str = ""
@@ -97,12 +97,12 @@ class Body(Struct):
     error: Raw = NULL
 
 
-Reader = Callable[[bytes], Body]
+Reader = Callable[[bytes], ReplyBody]
 """Reads a reply, or a chunk, of the engine. Raises what `UNREADABLE` lists."""
-read: Final[Reader] = msgspec.json.Decoder(Body).decode
+read: Final[Reader] = msgspec.json.Decoder(ReplyBody).decode
 
 
-class Wrong(Struct):
+class ErrorBody(Struct):
     """What we read of an error: in OpenAI's shape, an older engine's, or a web server's."""
 
     error: Raw = NULL
@@ -111,7 +111,7 @@ class Wrong(Struct):
     msg: Any = None
 
 
-_wrong: Final = msgspec.json.Decoder(Wrong)
+_wrong: Final = msgspec.json.Decoder(ErrorBody)
 
 
 def error_of(body: bytes, status: int) -> str:

@@ -7,7 +7,7 @@ one that sends more than it was asked for nobody knows which of them the agent h
 
 import msgspec
 
-from odradek.proxy.wire.shapes import UNSURE, Regular
+from odradek.proxy.wire.shapes import UNSURE, NormalizedReply
 
 
 class Numbering:
@@ -38,7 +38,7 @@ class Numbering:
         return number
 
 
-def numbered(regular: Regular, asked: int) -> Regular:
+def numbered(regular: NormalizedReply, asked: int) -> NormalizedReply:
     """A whole reply whose choices are counted from 0."""
     numbering = Numbering(asked)
     for choice in regular.body.choices:
@@ -49,7 +49,7 @@ def numbered(regular: Regular, asked: int) -> Regular:
     return regular
 
 
-def renumbered(data: bytes, regular: Regular) -> bytes:
+def renumbered(data: bytes, regular: NormalizedReply) -> bytes:
     """A reply's JSON, or a chunk's, anew, with the numbers that its choices have."""
     value = msgspec.json.decode(data)
     for choice, known in zip(value["choices"], regular.body.choices, strict=True):

@@ -17,11 +17,11 @@ from odradek.proxy.wire.body import (
     DEEPEST,
     NULL,
     UNREADABLE,
-    Body,
     Choice,
     EngineUsage,
     Logprob,
     Reader,
+    ReplyBody,
     error_text,
     read,
     wrong,
@@ -29,7 +29,7 @@ from odradek.proxy.wire.body import (
 from odradek.proxy.wire.choices import Numbering, renumbered
 from odradek.proxy.wire.finish_reasons import ENDS, failure
 from odradek.proxy.wire.merge import merge, says
-from odradek.proxy.wire.shapes import Regular
+from odradek.proxy.wire.shapes import NormalizedReply
 from odradek.proxy.wire.surrogates import Halves
 from odradek.proxy.wire.tool_calls import ToolCalls
 from odradek.schemas.codec import check_depth, check_text
@@ -37,7 +37,7 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Completion, Usage, VersionSpan
 
 
-class Captured(Struct, kw_only=True):
+class CapturedReply(Struct, kw_only=True):
     """One choice of a reply, as a turn records it."""
 
     choice: int = 0
@@ -66,7 +66,7 @@ CLOSED: Final = frozenset({"stop", "tool_calls"})
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
+def whole(reply: bytes, reader: Reader = read) -> list[CapturedReply]:
     """Capture a whole reply, choice by choice; one that cannot be read is an `error`.
 
     There is always at least one.
@@ -77,22 +77,22 @@ def whole(reply: bytes, reader: Reader = read) -> list[Captured]:
         return [unreadable(error)]
 
 
-def unreadable(error: Exception) -> Captured:
+def unreadable(error: Exception) -> CapturedReply:
     """What a reply that cannot be read is."""
-    return Captured(error=f"the engine's reply cannot be read: {str(error)[:200]}")
+    return CapturedReply(error=f"the engine's reply cannot be read: {str(error)[:200]}")
 
 
-def choices(reply: Regular) -> list[Captured]:
+def choices(reply: NormalizedReply) -> list[CapturedReply]:
     """The same of one that could be read. Raises InvalidRecord for what no log's reader takes."""
     body = reply.body
     for choice in body.choices:  # all that is copied as it stands
         check_depth(bytes(choice.message), DEEPEST)
         check_text(bytes(choice.message))
     if not body.choices:
-        return [Captured(id=body.id, error=wrong(reply.data) or "the engine's reply is empty")]
+        return [CapturedReply(id=body.id, error=wrong(reply.data) or "the engine's reply is empty")]
     # Copied, else the turn's memory would hold the whole reply.
     taken = [
-        Taken(
+        ChoiceState(
             choice=choice,
             message=choice.message.copy(),
             ids=choice.token_ids,
@@ -110,7 +110,7 @@ def choices(reply: Regular) -> list[Captured]:
     return found
 
 
-def said_wrong(reply: Regular) -> str:
+def said_wrong(reply: NormalizedReply) -> str:
     """What a reply, or a chunk, says went wrong; "" if it says nothing of that."""
     body = reply.body
     good = bool(body.choices) or body.usage is not None
@@ -127,7 +127,7 @@ def said_wrong(reply: Regular) -> str:
     return ""
 
 
-class Taken(Struct):
+class ChoiceState(Struct):
     """What is known of one choice."""
 
     choice: Choice
@@ -185,7 +185,7 @@ class Taken(Struct):
             self.lacks_ids = says(delta)
 
 
-class Streamed:
+class StreamCapture:
     """Captures a stream, chunk by chunk.
 
     Args:
@@ -197,15 +197,15 @@ class Streamed:
     def __init__(self, reader: Reader = read, seed: str = "", asked: int = 0) -> None:
         self._read = reader
         self._seed = seed
-        self._whole = Body()
-        self._choices: dict[int, Taken] = {}
+        self._whole = ReplyBody()
+        self._choices: dict[int, ChoiceState] = {}
         """As the engine numbers them."""
         self._numbering = Numbering(asked)
         self._spoilt = ""
         self._halves = Halves()
         self.data = b""
         """The last chunk as everybody may see it."""
-        self.body = Body()
+        self.body = ReplyBody()
         """What was read of it, if it could be read."""
         self.bad = ""
         """What is wrong with it."""
@@ -234,7 +234,7 @@ class Streamed:
             return True
         return ends
 
-    def _take(self, regular: Regular) -> bool:
+    def _take(self, regular: NormalizedReply) -> bool:
         body = self.body = regular.body
         self.data = regular.data
         known = self._whole
@@ -252,7 +252,7 @@ class Streamed:
             taken = self._choices.get(choice.index)
             if taken is None:
                 number = self._numbering.number(choice.index)
-                taken = self._choices[choice.index] = Taken(Choice(index=number))
+                taken = self._choices[choice.index] = ChoiceState(Choice(index=number))
             if choice.delta.get("tool_calls"):
                 mended = self._number(taken, choice.delta) or mended
             taken.add(choice)
@@ -262,13 +262,13 @@ class Streamed:
             self._renumber(regular)
         return ends
 
-    def _renumber(self, regular: Regular) -> None:
+    def _renumber(self, regular: NormalizedReply) -> None:
         """Give the choices of a chunk the numbers that they have here."""
         for choice in regular.body.choices:
             choice.index = self._choices[choice.index].choice.index
         self.data = renumbered(self.data, regular)
 
-    def _number(self, taken: Taken, delta: dict[str, Any]) -> bool:
+    def _number(self, taken: ChoiceState, delta: dict[str, Any]) -> bool:
         """Put the pieces of tool calls into OpenAI's way; tells whether they were not."""
         if taken.calls is None:
             taken.calls = ToolCalls(f"{self._whole.id}:{self._seed}:{taken.choice.index}")
@@ -279,10 +279,10 @@ class Streamed:
         delta["tool_calls"] = mended
         return True
 
-    def captured(self) -> list[Captured]:
+    def captured(self) -> list[CapturedReply]:
         """All chunks as one reply, choice by choice."""
         choices = sorted(self._choices.values(), key=lambda taken: taken.choice.index)
-        choices = choices or [Taken(Choice())]
+        choices = choices or [ChoiceState(Choice())]
         for taken in choices:
             if taken.said or taken.choice.finish_reason is not None:
                 taken.message = Raw(_encode(_whole_message(taken.said)))
@@ -301,7 +301,7 @@ def _whole_message(said: dict[str, Any]) -> dict[str, Any]:
     return {"role": role or "assistant", "content": said.get("content"), **rest}
 
 
-def _captured(body: Body, choices: list[Taken], spoilt: str) -> list[Captured]:
+def _captured(body: ReplyBody, choices: list[ChoiceState], spoilt: str) -> list[CapturedReply]:
     found = [_choice(body, taken) for taken in choices]
     if spoilt:
         for one in found:
@@ -315,7 +315,7 @@ def _captured(body: Body, choices: list[Taken], spoilt: str) -> list[Captured]:
     return found
 
 
-def _share(usage: Usage, found: list[Captured]) -> None:
+def _share(usage: Usage, found: list[CapturedReply]) -> None:
     """The usage of a call, so that its choices add up to it: the first has the prompt."""
     if len(found) == 1:
         found[0].usage = usage
@@ -326,10 +326,10 @@ def _share(usage: Usage, found: list[Captured]) -> None:
     found[0].usage = msgspec.structs.replace(usage, completion_tokens=max(0, rest))
 
 
-def _choice(body: Body, taken: Taken) -> Captured:
+def _choice(body: ReplyBody, taken: ChoiceState) -> CapturedReply:
     choice, ids = taken.choice, taken.ids
     prompt = taken.prompt or body.prompt_token_ids
-    found = Captured(
+    found = CapturedReply(
         choice=choice.index if 0 <= choice.index < MAX_CHOICE else 0,
         message=taken.message,
         finish_reason=choice.finish_reason,

@@ -19,10 +19,10 @@ from odradek.proxy.wire.body import (
     DEEPEST,
     NULL,
     UNREADABLE,
-    Body,
     Choice,
     Reader,
-    Weights,
+    ReplyBody,
+    WeightVersions,
     empty,
     harmless,
 )
@@ -44,12 +44,12 @@ UNSURE: Final = "choices"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Regular(Struct, gc=False):
+class NormalizedReply(Struct, gc=False):
     """A reply, or a chunk, as everybody sees it."""
 
     data: bytes
     """The engine's own where nothing had to be mended."""
-    body: Body
+    body: ReplyBody
     spoilt: str = ""
     """Why its tokens cannot be trained on, where they had to be left out."""
 
@@ -85,7 +85,7 @@ class _Said(Struct):
 _said: Final = msgspec.json.Decoder(_Said)
 
 
-def whole(reply: bytes, reader: Reader, seed: str = "") -> Regular:
+def whole(reply: bytes, reader: Reader, seed: str = "") -> NormalizedReply:
     """A whole reply. Raises what `UNREADABLE` lists.
 
     Args:
@@ -99,20 +99,24 @@ def whole(reply: bytes, reader: Reader, seed: str = "") -> Regular:
         return _mended(reply, reader, seed)
     regular = all(map(_is_regular, body.choices)) and _distinct(body.choices)
     if regular and not harmless(body.error):
-        return Regular(reply, body)
+        return NormalizedReply(reply, body)
     return _mended(reply, reader, seed)
 
 
-def chunk(data: bytes, reader: Reader) -> Regular:
+def chunk(data: bytes, reader: Reader) -> NormalizedReply:
     """A chunk of a stream; what its tool calls are, those before it decide. Raises the same."""
     try:
         body = reader(data)
     except msgspec.MsgspecError:
         return _mended(data, reader, None)
-    return Regular(data, body) if _is_regular_chunk(body, data) else _mended(data, reader, None)
+    return (
+        NormalizedReply(data, body)
+        if _is_regular_chunk(body, data)
+        else _mended(data, reader, None)
+    )
 
 
-def with_deltas(regular: Regular) -> bytes:
+def with_deltas(regular: NormalizedReply) -> bytes:
     """The chunk anew, with what the deltas of its choices have become."""
     value = msgspec.json.decode(regular.data)
     for choice, known in zip(value["choices"], regular.body.choices, strict=True):
@@ -143,7 +147,7 @@ def chunks(reply: bytes, reader: Reader) -> list[bytes]:
     return [_encode(value), *([_encode({**value, "choices": [], "usage": usage})] if usage else [])]
 
 
-def _is_regular_chunk(body: Body, data: bytes) -> bool:
+def _is_regular_chunk(body: ReplyBody, data: bytes) -> bool:
     choices = body.choices
     for choice in choices:
         word = choice.finish_reason
@@ -193,12 +197,12 @@ def _speaks(delta: dict[str, Any]) -> bool:
     return True
 
 
-def _mended(data: bytes, reader: Reader, seed: str | None) -> Regular:
+def _mended(data: bytes, reader: Reader, seed: str | None) -> NormalizedReply:
     """The same, read leniently; `seed` is None for a chunk."""
     value = _loads(data)
     choices = value.get("choices") if isinstance(value, dict) else 0
     if not isinstance(choices, list | dict | None):
-        return Regular(data, reader(data))
+        return NormalizedReply(data, reader(data))
     spoilt = _tokens(value)
     _no_error(value)
     value["id"] = text_of(value.get("id"))
@@ -220,7 +224,7 @@ def _mended(data: bytes, reader: Reader, seed: str | None) -> Regular:
         for place, choice in enumerate(value["choices"] if seed is not None else ()):
             choice["index"] = place
     clean = _encode(value)
-    return Regular(clean, reader(clean), spoilt)
+    return NormalizedReply(clean, reader(clean), spoilt)
 
 
 def _loads(data: bytes) -> Any:
@@ -275,7 +279,7 @@ def _choice(choice: dict[str, Any], place: int) -> str:
         choice["logprobs"] = _logprobs(logprobs) if isinstance(logprobs, dict) else None
     if choice.get("weight_versions") is not None:
         try:
-            msgspec.convert(choice["weight_versions"], list[Weights])
+            msgspec.convert(choice["weight_versions"], list[WeightVersions])
         except msgspec.ValidationError:
             choice["weight_versions"] = None
     return spoilt

@@ -17,7 +17,7 @@ TEXTS: Final = {"function": "arguments", "custom": "input"}
 """What a call holds, by its type, and where in it the model's text is."""
 
 
-class Piece(Struct):
+class CallPiece(Struct):
     """What a piece of a stream says of a call."""
 
     kind: str
@@ -34,7 +34,7 @@ class Piece(Struct):
     """Whether it says what kind of tool it is, as first pieces do."""
 
 
-class Call(Struct):
+class StreamedCall(Struct):
     """A call that has begun."""
 
     index: int | None
@@ -53,7 +53,7 @@ class Call(Struct):
         except (msgspec.MsgspecError, RecursionError):
             return False
 
-    def is_followed_by(self, piece: Piece) -> bool:
+    def is_followed_by(self, piece: CallPiece) -> bool:
         """Whether a piece of the same index, its id the same or none, begins another call."""
         if not piece.name or not self.name:
             return False
@@ -64,7 +64,7 @@ class Call(Struct):
         # A name may come in pieces, but not once its arguments have begun.
         return piece.typed or bool(self.arguments)
 
-    def is_repeated_by(self, piece: Piece) -> bool:
+    def is_repeated_by(self, piece: CallPiece) -> bool:
         """Whether a piece says the whole call again, as some gateways do at a call's end."""
         same = bool(self.ids) and (not piece.id or piece.id in self.ids)
         return same and bool(piece.arguments) and piece.arguments == "".join(self.arguments)
@@ -79,10 +79,10 @@ class ToolCalls:
 
     def __init__(self, seed: str) -> None:
         self._seed = seed
-        self._calls: list[Call] = []
+        self._calls: list[StreamedCall] = []
         self._early = ""
         """An id that came before the name and the arguments of its call."""
-        self._again: tuple[int, Piece] | None = None
+        self._again: tuple[int, CallPiece] | None = None
         """A name that was said again behind a whole call: another one, if arguments follow."""
         self._fresh = 0
         """How many calls there were when the chunk came."""
@@ -117,7 +117,7 @@ class ToolCalls:
         call = self._calls[at]
         return None if self._is_void(piece, call, at) else _added(given, piece, call, at)
 
-    def _is_void(self, piece: Piece, call: Call, at: int) -> bool:
+    def _is_void(self, piece: CallPiece, call: StreamedCall, at: int) -> bool:
         """Whether a piece adds nothing to its call; an id or a name may be for what comes."""
         if piece.name and piece.name == call.name and call.complete:
             if not piece.arguments:
@@ -129,17 +129,17 @@ class ToolCalls:
             return True
         return False
 
-    def _begun(self, given: dict[str, Any], piece: Piece) -> dict[str, Any]:
+    def _begun(self, given: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
         """The first piece of a call."""
         at = len(self._calls)
         named = bool(piece.id) and all(piece.id not in call.ids for call in self._calls)
         ids = {piece.id} if piece.id else set()
         arguments = [piece.arguments] if piece.arguments else []
-        self._calls.append(Call(piece.index, ids, piece.name, arguments))
+        self._calls.append(StreamedCall(piece.index, ids, piece.name, arguments))
         id_ = piece.id if named else made_up(self._seed, at)
         return {**given, "index": at, "id": id_, **_held(given, piece)}
 
-    def _place(self, piece: Piece) -> int | None:
+    def _place(self, piece: CallPiece) -> int | None:
         """Which call the piece goes on with; None for a new one."""
         at = self._latest(piece.index)
         again, self._again = self._again, None
@@ -161,7 +161,7 @@ class ToolCalls:
         twice = at >= self._fresh and piece.name == call.name != ""
         return None if twice or call.is_followed_by(piece) else at
 
-    def _named(self, piece: Piece, at: int | None) -> int | None:
+    def _named(self, piece: CallPiece, at: int | None) -> int | None:
         """The same for a piece with an id."""
         known = [place for place, call in enumerate(self._calls) if piece.id in call.ids]
         for place in reversed(known):
@@ -188,7 +188,7 @@ class ToolCalls:
         return None
 
 
-def read(given: dict[str, Any], place: int | None) -> Piece:
+def read(given: dict[str, Any], place: int | None) -> CallPiece:
     """What a piece says; `place` counts where the engine does not."""
     kind = "function"
     if not isinstance(given.get(kind), dict) and isinstance(given.get("custom"), dict):
@@ -197,7 +197,7 @@ def read(given: dict[str, Any], place: int | None) -> Piece:
     held = held if isinstance(held, dict) else {}
     index = whole_number(given.get("index"))
     named, name = given.get("id"), held.get("name")
-    return Piece(
+    return CallPiece(
         kind=kind,
         held=held,
         index=place if index is None else index,
@@ -208,7 +208,7 @@ def read(given: dict[str, Any], place: int | None) -> Piece:
     )
 
 
-def _held(given: dict[str, Any], piece: Piece) -> dict[str, Any]:
+def _held(given: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
     """The type of a call, and what it holds, said in full."""
     kind = given.get("type")
     return {
@@ -217,7 +217,7 @@ def _held(given: dict[str, Any], piece: Piece) -> dict[str, Any]:
     }
 
 
-def _added(given: dict[str, Any], piece: Piece, call: Call, at: int) -> dict[str, Any]:
+def _added(given: dict[str, Any], piece: CallPiece, call: StreamedCall, at: int) -> dict[str, Any]:
     """A further piece of a call: its id was said, and so was a name that is repeated."""
     told = {**given, "index": at}
     if not piece.typed:

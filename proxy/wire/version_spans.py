@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.wire.body import UNREADABLE, Weights
+from odradek.proxy.wire.body import UNREADABLE, WeightVersions
 from odradek.schemas.events import VersionSpan
 
 MAX_COUNT: Final = 2**53 - 1
@@ -16,7 +16,7 @@ LONGEST: Final = 20
 """Digits of a version that are read."""
 
 
-def joined(known: list[Weights], new: list[Weights]) -> list[Weights]:
+def joined(known: list[WeightVersions], new: list[WeightVersions]) -> list[WeightVersions]:
     """Spans of a stream: vLLM tells all of them at the end, other engines those of each chunk."""
     if not known or new[0].start < known[-1].end:
         return new
@@ -24,13 +24,13 @@ def joined(known: list[Weights], new: list[Weights]) -> list[Weights]:
     for span in new:
         last = spans[-1]
         if (last.version, last.end) == (span.version, span.start):
-            spans[-1] = Weights(last.version, last.start, span.end)
+            spans[-1] = WeightVersions(last.version, last.start, span.end)
         else:
             spans.append(span)
     return spans
 
 
-def versions(spans: list[Weights] | None, n: int) -> tuple[VersionSpan, ...]:
+def versions(spans: list[WeightVersions] | None, n: int) -> tuple[VersionSpan, ...]:
     """The engine's spans, or none where they are not whole numbers in order over n tokens."""
     found = []
     at = 0

@@ -6,8 +6,8 @@ Fields of type `bytes` are arrays (see `odradek.schemas.arrays`). Fields of type
 that passes through without being parsed.
 """
 
-from odradek.schemas.events.conversations import Conversation, Said
-from odradek.schemas.events.episodes import Break, Episode, EpisodeHead, Expected, Sequence, Span
+from odradek.schemas.events.conversations import Conversation, ConversationTurn
+from odradek.schemas.events.episodes import Break, Episode, EpisodeHead, GroupOpened, Sequence, Span
 from odradek.schemas.events.event import (
     Count,
     Event,
@@ -20,17 +20,25 @@ from odradek.schemas.events.event import (
     raw,
 )
 from odradek.schemas.events.task import Reward, Task, Timeouts
-from odradek.schemas.events.training import Batch, Exclusion, Pointer, Policy, Refusal, Step, Used
+from odradek.schemas.events.training import (
+    Batch,
+    BatchUse,
+    Exclusion,
+    Pointer,
+    Policy,
+    Refusal,
+    Step,
+)
 from odradek.schemas.events.turns import (
     UNTOLD,
-    Aborted,
     Completion,
     Continuation,
-    Opened,
+    EpisodeAborted,
+    EpisodeOpened,
+    EpisodeSealed,
     Prompt,
     Reply,
     Request,
-    Sealed,
     Tick,
     Timing,
     Turn,
@@ -39,19 +47,19 @@ from odradek.schemas.events.turns import (
     VersionSpan,
 )
 
-TurnsEvent = Opened | Turn | Reward | Sealed | Aborted | Tick
-EpisodesEvent = Expected | Episode | Tick
-GroupsEvent = Expected | EpisodeHead | Tick
+TurnsEvent = EpisodeOpened | Turn | Reward | EpisodeSealed | EpisodeAborted | Tick
+EpisodesEvent = GroupOpened | Episode | Tick
+GroupsEvent = GroupOpened | EpisodeHead | Tick
 """What the grouper reads of `rl.episodes.v1`: the same records, without the tokens."""
 AnyEvent = (
     Task
     | Reward
-    | Opened
+    | EpisodeOpened
     | Turn
-    | Sealed
-    | Aborted
+    | EpisodeSealed
+    | EpisodeAborted
     | Tick
-    | Expected
+    | GroupOpened
     | Episode
     | Conversation
     | Batch
@@ -61,23 +69,26 @@ AnyEvent = (
 
 __all__ = [
     "UNTOLD",
-    "Aborted",
     "AnyEvent",
     "Batch",
+    "BatchUse",
     "Break",
     "Completion",
     "Continuation",
     "Conversation",
+    "ConversationTurn",
     "Count",
     "Episode",
+    "EpisodeAborted",
     "EpisodeHead",
+    "EpisodeOpened",
+    "EpisodeSealed",
     "EpisodesEvent",
     "Event",
     "Exclusion",
-    "Expected",
+    "GroupOpened",
     "GroupsEvent",
     "Name",
-    "Opened",
     "Outcome",
     "Pointer",
     "Policy",
@@ -87,8 +98,6 @@ __all__ = [
     "Reply",
     "Request",
     "Reward",
-    "Said",
-    "Sealed",
     "Seconds",
     "Sequence",
     "Span",
@@ -101,7 +110,6 @@ __all__ = [
     "TurnsEvent",
     "Upstream",
     "Usage",
-    "Used",
     "VersionSpan",
     "null",
     "parsed",

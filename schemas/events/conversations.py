@@ -7,7 +7,7 @@ from msgspec import Meta
 from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose
 
 
-class Said(Event, frozen=True, kw_only=True):
+class ConversationTurn(Event, frozen=True, kw_only=True):
     """One model call of a Conversation: what was new in the request, and the reply."""
 
     turn_id: str
@@ -49,10 +49,10 @@ class Conversation(Event, frozen=True, tag="conversation", kw_only=True):
     error: str = ""
     wanted: tuple[str, ...] = ()
     """Reward components that the task asks for."""
-    turns: tuple[Said, ...] = ()
+    turns: tuple[ConversationTurn, ...] = ()
 
     @property
-    def replies(self) -> tuple[Said, ...]:
+    def replies(self) -> tuple[ConversationTurn, ...]:
         """Every model call that was answered, in order."""
         return tuple(turn for turn in self.turns if turn.reply is not None)
 

@@ -22,7 +22,7 @@ class Span(Struct, frozen=True, array_like=True):
     """Whether it ended at a limit of tokens."""
 
 
-class Expected(Event, frozen=True, tag="expected", kw_only=True):
+class GroupOpened(Event, frozen=True, tag="expected", kw_only=True):
     """A group begins. The only event that makes the grouper keep state."""
 
     task_id: Name

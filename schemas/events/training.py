@@ -45,7 +45,7 @@ class Batch(Event, frozen=True, tag="batch", kw_only=True):
     """Of a replayed batch: topic/partition/offset of the batch it repeats."""
 
 
-class Used(Event, frozen=True, kw_only=True):
+class BatchUse(Event, frozen=True, kw_only=True):
     """How much of a batch a step used."""
 
     offset: Count
@@ -80,7 +80,7 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     """False where batches were passed without an optimizer step."""
     skipped: bool = False
     """The step came to no number: it keeps its number, moved nothing, and its rows are refused."""
-    used: tuple[Used, ...] = ()
+    used: tuple[BatchUse, ...] = ()
     refused: tuple[Refusal, ...] = ()
     version: Count = 0
     """Of the weights in force. The first entry that names a version takes it: an engine has it

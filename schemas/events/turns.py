@@ -9,7 +9,7 @@ from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose, n
 from odradek.schemas.events.task import Timeouts
 
 
-class Opened(Event, frozen=True, tag="opened", kw_only=True):
+class EpisodeOpened(Event, frozen=True, tag="opened", kw_only=True):
     """An attempt begins. The only event that makes the assembler keep state."""
 
     episode_id: Name
@@ -168,7 +168,7 @@ class Turn(Event, frozen=True, tag="turn", kw_only=True):
     continuation: Continuation = UNTOLD
 
 
-class Sealed(Event, frozen=True, tag="sealed", kw_only=True):
+class EpisodeSealed(Event, frozen=True, tag="sealed", kw_only=True):
     """No turn of `writer` follows. Written behind the episode's last turn."""
 
     episode_id: Name
@@ -178,7 +178,7 @@ class Sealed(Event, frozen=True, tag="sealed", kw_only=True):
     error: str = ""
 
 
-class Aborted(Event, frozen=True, tag="aborted", kw_only=True):
+class EpisodeAborted(Event, frozen=True, tag="aborted", kw_only=True):
     """The attempt is given up."""
 
     episode_id: Name

@@ -25,7 +25,7 @@ from faust.transport.drivers import aiokafka as transport
 from odradek.infra.bus import BusSettings, Record, require_topics
 from odradek.schemas.ids import key_bytes, key_text
 from odradek.schemas.topics import DLQ, MB
-from odradek.streams.partition import Lane, Outgoing
+from odradek.streams.partition import Outgoing, StagePartition
 from odradek.streams.stage import Stage
 
 log = logging.getLogger("odradek")
@@ -56,10 +56,10 @@ class Transport(transport.Transport):  # type: ignore[misc] # Faust is untyped
     Consumer = Consumer
 
 
-class Held:
+class FaustPartition:
     """A partition's lane and the events that Faust must not commit yet."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: StagePartition) -> None:
         self.lane = lane
         self.waiting: deque[Any] = deque()
         self.next_tick = 0.0
@@ -83,7 +83,7 @@ class FaustDriver:
         self.ready = asyncio.Event()
         self._clock = clock
         self._stop = asyncio.Event()
-        self._lanes: dict[int, Held] = {}
+        self._lanes: dict[int, FaustPartition] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="odradek-faust-")
         self.app: Any = None
         self._sinks: dict[str, Any] = {}
@@ -169,13 +169,13 @@ class FaustDriver:
         held = self._lanes.get(message.partition)
         if held is None or message.offset < held.lane.position:
             # A first event, or a rewind to the committed offset: fold from there anew.
-            lane = Lane(
+            lane = StagePartition(
                 self.stage,
                 message.partition,
                 message.offset,
                 partitions=self.bus.partitions(self.stage.source),
             )
-            held = self._lanes[message.partition] = Held(lane)
+            held = self._lanes[message.partition] = FaustPartition(lane)
         out = held.lane.feed([self._record(message)])
         held.waiting.append(event)
         await self._send(out)

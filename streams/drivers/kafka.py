@@ -40,7 +40,7 @@ from odradek.infra.runtime.crash_points import crash_point
 from odradek.schemas.ids import key_bytes, key_text
 from odradek.schemas.topics import DLQ
 from odradek.streams.errors import LaneLost, TransactionFailed
-from odradek.streams.partition import Lane, Outgoing
+from odradek.streams.partition import Outgoing, StagePartition
 from odradek.streams.stage import Stage
 
 log = logging.getLogger("odradek")
@@ -56,10 +56,10 @@ FENCED_S: Final = 30.0
 """A lane that stays fenced while the group says it is ours: end, and be assigned anew."""
 
 
-class Held:
+class KafkaPartition:
     """A partition that we own: its lane, and the producer that proves it."""
 
-    def __init__(self, lane: Lane, client: AIOKafkaProducer, committed: int) -> None:
+    def __init__(self, lane: StagePartition, client: AIOKafkaProducer, committed: int) -> None:
         self.lane = lane
         self.client = client
         self.committed = committed
@@ -117,14 +117,14 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         self._instance = instance
         self._stop = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._lanes: dict[TopicPartition, Held] = {}
+        self._lanes: dict[TopicPartition, KafkaPartition] = {}
         self._generation = 0
         self._fatal: BaseException | None = None
         self._reader: AIOKafkaConsumer = None
         self._admin: AIOKafkaAdminClient = None
 
     @property
-    def lanes(self) -> list[Lane]:
+    def lanes(self) -> list[StagePartition]:
         """The lanes that are ours now."""
         return [held.lane for held in self._lanes.values()]
 
@@ -184,7 +184,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
             )
 
     async def _advance(
-        self, partition: TopicPartition, held: Held, messages: Sequence[Any]
+        self, partition: TopicPartition, held: KafkaPartition, messages: Sequence[Any]
     ) -> None:
         """Fold what was fetched of one partition, and commit."""
         at = time.monotonic()  # how long ago something was: a clock that is set back never says
@@ -233,7 +233,11 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         ]
 
     async def _commit(
-        self, partition: TopicPartition, held: Held, out: list[Outgoing], tick: Outgoing | None
+        self,
+        partition: TopicPartition,
+        held: KafkaPartition,
+        out: list[Outgoing],
+        tick: Outgoing | None,
     ) -> None:
         lane, client = held.lane, held.client
         await client.begin_transaction()
@@ -263,7 +267,9 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         for future in sent:
             future.result()
 
-    async def _mark(self, client: AIOKafkaProducer, partition: TopicPartition, lane: Lane) -> None:
+    async def _mark(
+        self, client: AIOKafkaProducer, partition: TopicPartition, lane: StagePartition
+    ) -> None:
         mark = OffsetAndMetadata(lane.low_water, f"done={lane.position}")
         await client.send_offsets_to_transaction({partition: mark}, self.bus.group(self.stage.name))
 
@@ -280,7 +286,7 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
         sent.add_done_callback(_seen)
         return sent
 
-    def _tick(self, held: Held, now: float, at: float) -> Outgoing | None:
+    def _tick(self, held: KafkaPartition, now: float, at: float) -> Outgoing | None:
         """A Tick if one is due: at most one a second, and ever fewer while they change nothing."""
         lane = held.lane
         if not self.stage.ticks or at < held.next_tick or lane.position < lane.done:
@@ -345,14 +351,14 @@ class KafkaDriver(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka i
             check_position(partition, mark.offset if known else None, beginnings[partition])
             position = mark.offset if known else beginnings[partition]
             done = _done(mark.metadata) if known else 0
-            lane = Lane(self.stage, partition.partition, position, done, partitions=count)
-            self._lanes[partition] = Held(lane, client, committed=max(position, done))
+            lane = StagePartition(self.stage, partition.partition, position, done, partitions=count)
+            self._lanes[partition] = KafkaPartition(lane, client, committed=max(position, done))
             self._reader.seek(partition, position)
 
     def _producer(self, partition: TopicPartition) -> AIOKafkaProducer:
         return producer(self.bus, transactional_id=f"{self.stage.name}.{partition.partition}")
 
-    async def _close(self, doomed: Iterable[Held]) -> None:
+    async def _close(self, doomed: Iterable[KafkaPartition]) -> None:
         await asyncio.gather(*(close(held.client) for held in doomed), return_exceptions=True)
 
 

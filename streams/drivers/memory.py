@@ -7,7 +7,7 @@ clock that is moved by hand.
 import msgspec
 
 from odradek.infra.bus import MemoryAppender, Record
-from odradek.streams.partition import Lane
+from odradek.streams.partition import StagePartition
 from odradek.streams.stage import Stage
 
 
@@ -23,7 +23,7 @@ class MemoryDriver:
         self.log = log
         self.stage = stage
         self.now = 0.0
-        self.lanes: dict[int, Lane] = {}
+        self.lanes: dict[int, StagePartition] = {}
         self.marks: dict[int, tuple[int, int]] = {}
         """Per partition: low-water mark and done mark, as a broker would keep them."""
         self._stamps: dict[tuple[int, int], float] = {}
@@ -47,7 +47,7 @@ class MemoryDriver:
         lane = self.lanes.get(record.partition)
         if lane is None:
             low, done = self.marks.get(record.partition, (0, 0))
-            lane = self.lanes[record.partition] = Lane(
+            lane = self.lanes[record.partition] = StagePartition(
                 self.stage, record.partition, low, done, partitions=self.log.partitions
             )
         if record.offset < lane.position:

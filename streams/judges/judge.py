@@ -117,7 +117,7 @@ def _or_none(ask: Callable[[], Any]) -> Any:
         return None
 
 
-class Asynchronous:
+class AsyncJudge:
     """An async function, asked in this process.
 
     It shares the process with the consumer of conversations, so it must not block: nobody can stop

@@ -4,12 +4,12 @@ from odradek.infra.errors import NoSuchName
 from odradek.infra.runtime.imports import parts
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
-from odradek.streams.judges.judge import TIMEOUT_S, Asynchronous, Judge, load
+from odradek.streams.judges.judge import TIMEOUT_S, AsyncJudge, Judge, load
 from odradek.streams.judges.process import Worker
 from odradek.streams.judges.workers import Workers
 
 
-class Named:
+class NamedJudge:
     """Asks an async function in this process, any other in workers.
 
     A worker imports the function first: this process imports only what is async.
@@ -37,7 +37,7 @@ class Named:
             raise RewardRefused(f"{self._path} cannot be imported: {error}") from error
         if worker.asynchronous:
             await worker.end()
-            self._judge = Asynchronous(load(self._path), self._timeout_s)
+            self._judge = AsyncJudge(load(self._path), self._timeout_s)
         else:
             self._judge = Workers(self._path, self._most, self._timeout_s, first=worker)
 
@@ -54,4 +54,4 @@ class Named:
     @property
     def stuck(self) -> bool:
         """Whether a verdict goes on although it was cancelled: Python would wait for its end."""
-        return isinstance(self._judge, Asynchronous) and bool(self._judge.stuck)
+        return isinstance(self._judge, AsyncJudge) and bool(self._judge.stuck)

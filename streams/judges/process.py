@@ -13,7 +13,7 @@ import msgspec
 
 from odradek.streams.errors import NoWorker, RewardFailed, RewardRefused
 from odradek.streams.judges.signals import END
-from odradek.streams.judges.worker import HEAD, Answer
+from odradek.streams.judges.worker import HEAD, WorkerReply
 
 MODULE: Final = "odradek.streams.judges.worker"
 START_S: Final = 600.0
@@ -105,7 +105,7 @@ class Worker:
         """Of its process, and of the group of all that it starts."""
         return self._process.pid
 
-    async def ask(self, value: bytes, timeout_s: float) -> Answer:
+    async def ask(self, value: bytes, timeout_s: float) -> WorkerReply:
         """What it says of a conversation; it is killed if it says nothing in time.
 
         Raises:
@@ -118,7 +118,7 @@ class Worker:
             raise RewardFailed(f"{answer.met} reached its worker over it", lost=True, again=True)
         return answer
 
-    async def _converse(self, value: bytes | None, timeout_s: float) -> Answer:
+    async def _converse(self, value: bytes | None, timeout_s: float) -> WorkerReply:
         exchange = asyncio.create_task(self._exchange(value))
         try:
             # Its end is waited for beside its answer: a process that it forked may hold the line.
@@ -139,7 +139,7 @@ class Worker:
                 exchange.cancel()
                 await self.kill()
 
-    async def _exchange(self, value: bytes | None) -> Answer:
+    async def _exchange(self, value: bytes | None) -> WorkerReply:
         if value is not None:
             self._writer.write(len(value).to_bytes(HEAD))
             self._writer.write(value)
@@ -147,7 +147,7 @@ class Worker:
         size = int.from_bytes(await self._reader.readexactly(HEAD))
         if size > LARGEST:
             raise ValueError(f"an answer of {size} bytes")
-        return msgspec.json.decode(await self._reader.readexactly(size), type=Answer)
+        return msgspec.json.decode(await self._reader.readexactly(size), type=WorkerReply)
 
     def _lost(self) -> RewardFailed:
         # What killed it may have been left by an earlier conversation; in a new worker nothing is.

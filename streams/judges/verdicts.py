@@ -23,7 +23,7 @@ Ending = Callable[[bool], Awaitable[bool]]
 """Whether the service is told to end; asked with True, it waits a moment for that."""
 
 
-class Whose(Struct, frozen=True):
+class ConversationFilter(Struct, frozen=True):
     """Whose conversations are judged."""
 
     component: str
@@ -61,7 +61,7 @@ class Verdicts:
         self,
         appender: Appender,
         judge: Judge,
-        whose: Whose,
+        whose: ConversationFilter,
         keys: JudgeSettings,
         ending: Ending = never,
     ) -> None:

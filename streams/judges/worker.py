@@ -33,7 +33,7 @@ INTERRUPT: Final = signal.SIGINT.name
 TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
+class WorkerReply(msgspec.Struct, omit_defaults=True):
     """What a worker says: first of its function, then of one conversation after another."""
 
     worth: float | None = None
@@ -54,7 +54,7 @@ def main(descriptor: str, parent: str, path: str) -> None:
         ask()
     us = os.getpid()
 
-    def say(answer: Answer) -> None:
+    def say(answer: WorkerReply) -> None:
         if os.getpid() != us:
             os._exit(1)  # a process that the function forked: its word would be the next verdict
         send(line, answer)
@@ -63,30 +63,30 @@ def main(descriptor: str, parent: str, path: str) -> None:
         line.set_inheritable(False)  # programs that the function starts must not hold it open
         try:
             function = load(path)
-            answer = Answer(asynchronous=is_async(function))
+            answer = WorkerReply(asynchronous=is_async(function))
         # A module may raise anything as it is imported: the service says it, and ends.
         except BaseException as error:  # noqa: BLE001 - see above
-            say(Answer(refused=why(path, error)))
+            say(WorkerReply(refused=why(path, error)))
             return
         say(answer)
         while (value := receive(line)) is not None:
             say(judged(function, value, signals))
 
 
-def judged(function: Scores, value: bytes, signals: Signals) -> Answer:
+def judged(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
     """The answer about one conversation."""
     try:
         answer = _asked(function, value, signals)
     # An alarm or an interrupt of the function's own may come when the function is over.
     except BaseException as error:  # noqa: BLE001 - see above
-        answer = Answer(failed=told(error))
+        answer = WorkerReply(failed=told(error))
     signals.end()
     # Whoever catches an interrupt and gives a number has meant it.
     met = signals.met if answer.worth is None or signals.met != INTERRUPT else ""
     return msgspec.structs.replace(answer, met=met)
 
 
-def _asked(function: Scores, value: bytes, signals: Signals) -> Answer:
+def _asked(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
     signals.begin()
     try:
         conversation: Conversation = codec.decode(
@@ -95,11 +95,11 @@ def _asked(function: Scores, value: bytes, signals: Signals) -> Answer:
         worth = function(conversation)
         if inspect.isawaitable(worth):
             worth = asyncio.run(_awaited(worth))
-        return Answer(worth=number(worth, RETURNED))
+        return WorkerReply(worth=number(worth, RETURNED))
     # A person's function may raise anything, SystemExit included: it is an error event, and the
     # worker goes on.
     except BaseException as error:  # noqa: BLE001 - see above
-        return Answer(failed=told(error))
+        return WorkerReply(failed=told(error))
     finally:
         for timer in TIMERS:  # an alarm that was left behind would hit a neighbour
             signal.setitimer(timer, 0)
@@ -109,7 +109,7 @@ async def _awaited(worth: Awaitable[Any]) -> Any:
     return await worth
 
 
-def send(line: socket.socket, answer: Answer) -> None:
+def send(line: socket.socket, answer: WorkerReply) -> None:
     """Write one frame."""
     value = msgspec.json.encode(answer)
     line.sendall(len(value).to_bytes(HEAD) + value)

@@ -11,7 +11,7 @@ from odradek.schemas.events import Conversation
 from odradek.streams.errors import NoWorker, RewardFailed
 from odradek.streams.judges.judge import TIMEOUT_S
 from odradek.streams.judges.process import Worker
-from odradek.streams.judges.worker import Answer
+from odradek.streams.judges.worker import WorkerReply
 
 VERDICTS: Final = 1000
 """After so many a worker is replaced, and with it the memory that the function has lost."""
@@ -67,7 +67,7 @@ class Workers:
             raise RewardFailed(answer.failed)
         return answer.worth
 
-    async def _ask(self, worker: Worker, value: bytes) -> Answer:
+    async def _ask(self, worker: Worker, value: bytes) -> WorkerReply:
         try:
             return await worker.ask(value, self._timeout_s)
         finally:

@@ -16,25 +16,25 @@ from typing import Any
 from odradek.infra.bus import Record
 from odradek.infra.runtime.telemetry import parent_of
 from odradek.schemas.events import (
-    Aborted,
+    EpisodeAborted,
+    EpisodeOpened,
+    EpisodeSealed,
     Event,
-    Opened,
     Outcome,
     Reward,
-    Sealed,
     Tick,
     Turn,
     TurnsEvent,
 )
 from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS, Topic
 from odradek.streams.low_water import LowWater
-from odradek.streams.stage import NOTHING, Emit, Letter, Output, Stage
-from odradek.streams.stages.episode import Story
+from odradek.streams.stage import NOTHING, DeadLetter, Emit, Output, Stage
+from odradek.streams.stages.episode import OpenEpisode
 
-CLOSED = (Letter("closed_or_unknown", "no Opened stands before it, or its episode is closed"),)
-AFTER_END = (Letter("after_end", "the episode had been sealed or aborted"),)
-LATE_REWARD = (Letter("late_reward", "the episode is closed or unknown"),)
-SECOND_REWARD = (Letter("late_reward", "an earlier reward of this component counts"),)
+CLOSED = (DeadLetter("closed_or_unknown", "no Opened stands before it, or its episode is closed"),)
+AFTER_END = (DeadLetter("after_end", "the episode had been sealed or aborted"),)
+LATE_REWARD = (DeadLetter("late_reward", "the episode is closed or unknown"),)
+SECOND_REWARD = (DeadLetter("late_reward", "an earlier reward of this component counts"),)
 
 
 class Assembler:
@@ -42,14 +42,14 @@ class Assembler:
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
-        self._open: dict[str, Story] = {}
+        self._open: dict[str, OpenEpisode] = {}
         self._marks = LowWater()
         self._rules: dict[type, Callable[[Record, Any], Sequence[Output]]] = {
             Turn: self._turn,
-            Opened: self._opened,
+            EpisodeOpened: self._opened,
             Reward: self._reward,
-            Sealed: self._sealed,
-            Aborted: self._aborted,
+            EpisodeSealed: self._sealed,
+            EpisodeAborted: self._aborted,
         }
 
     def feed(self, record: Record, event: TurnsEvent) -> Sequence[Output]:
@@ -57,7 +57,7 @@ class Assembler:
         if isinstance(event, Tick):
             return self._tick(record)
         if record.key != event.episode_id:
-            return (Letter("wrong_key", "the record's key is not its episode_id"),)
+            return (DeadLetter("wrong_key", "the record's key is not its episode_id"),)
         return self._rules[type(event)](record, event)
 
     def low_water(self, position: int) -> int:
@@ -74,10 +74,10 @@ class Assembler:
         """See `Fold`."""
         return len(self._open)
 
-    def _opened(self, record: Record, opened: Opened) -> Sequence[Output]:
+    def _opened(self, record: Record, opened: EpisodeOpened) -> Sequence[Output]:
         story = self._open.get(opened.episode_id)
         if story is None:
-            self._open[opened.episode_id] = Story(
+            self._open[opened.episode_id] = OpenEpisode(
                 opened, record.offset, record.timestamp, parent_of(record.headers)
             )
             return NOTHING
@@ -96,7 +96,7 @@ class Assembler:
             return AFTER_END
         told = story.add(turn)
         if told == "conflicting_seq":
-            return (Letter(told, f"{turn.writer} wrote another turn {turn.seq} before"),)
+            return (DeadLetter(told, f"{turn.writer} wrote another turn {turn.seq} before"),)
         if told:
             self.dropped["turn"] += 1
         return NOTHING
@@ -114,7 +114,7 @@ class Assembler:
             return (self._close(story, record),)
         return NOTHING
 
-    def _sealed(self, record: Record, sealed: Sealed) -> Sequence[Output]:
+    def _sealed(self, record: Record, sealed: EpisodeSealed) -> Sequence[Output]:
         story = self._open.get(sealed.episode_id)
         if story is None or story.end is not None:
             return CLOSED if story is None else AFTER_END
@@ -124,7 +124,7 @@ class Assembler:
             return (spoken,)
         return (spoken, self._close(story, record))
 
-    def _aborted(self, record: Record, aborted: Aborted) -> Sequence[Output]:
+    def _aborted(self, record: Record, aborted: EpisodeAborted) -> Sequence[Output]:
         story = self._open.get(aborted.episode_id)
         if story is None or story.end is not None:
             return CLOSED if story is None else AFTER_END
@@ -138,12 +138,12 @@ class Assembler:
             story.expire(record.timestamp)
         return [self._close(story, record) for story in late]
 
-    def _close(self, story: Story, record: Record) -> Emit:
+    def _close(self, story: OpenEpisode, record: Record) -> Emit:
         del self._open[story.opened.episode_id]
         self._marks.closed(story.offset, story.repeat)
         return self._emit(story, record, EPISODES, story.episode())
 
-    def _emit(self, story: Story, record: Record, topic: Topic, event: Event) -> Emit:
+    def _emit(self, story: OpenEpisode, record: Record, topic: Topic, event: Event) -> Emit:
         opened = story.opened
         return Emit(
             topic=topic,

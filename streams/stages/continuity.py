@@ -26,7 +26,7 @@ Verdict = Literal[
 ]
 
 
-class Run:
+class TokenRun:
     """One linear run of tokens that may still grow at its end."""
 
     def __init__(self, prompt: bytes) -> None:
@@ -92,7 +92,7 @@ def _join(spans: list[VersionSpan], span: VersionSpan) -> None:
     spans.append(span)
 
 
-class Said(Struct, frozen=True, gc=False):
+class TurnTokens(Struct, frozen=True, gc=False):
     """What was said by the end of a turn."""
 
     messages: int
@@ -103,7 +103,7 @@ class Said(Struct, frozen=True, gc=False):
     """Whether the reply's tokens are known."""
 
     @classmethod
-    def of(cls, turn: Turn) -> "Said":
+    def of(cls, turn: Turn) -> "TurnTokens":
         """By the end of this one."""
         asked = turn.request
         replied = bytes(turn.reply.message) != b"null"
@@ -119,11 +119,11 @@ class Continuity:
     """Grows the runs of one episode, turn by turn in the order in which they were sent."""
 
     def __init__(self) -> None:
-        self.runs: list[Run] = []
+        self.runs: list[TokenRun] = []
         self.breaks: list[Break] = []
         self.left_out: dict[str, str] = {}
-        self._ids: dict[str, tuple[Run, int] | bytes] = {}
-        self._said: dict[str, Said] = {}
+        self._ids: dict[str, tuple[TokenRun, int] | bytes] = {}
+        self._said: dict[str, TurnTokens] = {}
         self._samplings = Samplings()
 
     def add(self, turn: Turn, leave_out: str = "") -> Verdict:
@@ -139,7 +139,7 @@ class Continuity:
         reason = leave_out or unfit(turn)
         prompt = self._prompt(turn)
         self._samplings.learn(turn)
-        self._said[turn.turn_id] = Said.of(turn)
+        self._said[turn.turn_id] = TurnTokens.of(turn)
         if prompt is None:
             return self._without(turn, reason or "unknown_base", "unknown_base")
         if reason:
@@ -170,9 +170,9 @@ class Continuity:
         known = base if isinstance(base, bytes) else base[0].ids[: base[1]]
         return known[:end] + turn.prompt.ids if end <= len(known) else None
 
-    def _place(self, turn: Turn, prompt: bytes) -> tuple[Run, Verdict]:
+    def _place(self, turn: Turn, prompt: bytes) -> tuple[TokenRun, Verdict]:
         """The run that the turn grows, a new one if it continues none."""
-        tip: Run | None = None
+        tip: TokenRun | None = None
         for run in self.runs:
             if prompt.startswith(run.ids) and (tip is None or len(run.ids) > len(tip.ids)):
                 tip = run
@@ -183,7 +183,7 @@ class Continuity:
             reason, index = self._difference(turn, prompt)
             self.breaks.append(Break(turn_id=turn.turn_id, reason=reason, index=index))
             verdict = reason
-        run = Run(prompt)
+        run = TokenRun(prompt)
         self.runs.append(run)
         return run, verdict
 

@@ -7,14 +7,14 @@ import msgspec
 from msgspec import Struct
 
 from odradek.schemas.events import (
-    Aborted,
     Conversation,
+    ConversationTurn,
     Episode,
-    Opened,
+    EpisodeAborted,
+    EpisodeOpened,
+    EpisodeSealed,
     Outcome,
     Reward,
-    Said,
-    Sealed,
     Turn,
     Usage,
 )
@@ -34,7 +34,7 @@ LONGEST_S: Final = TURNS.retention_ms / 1000 / 4
 """No deadline of a task is longer, so retention never overtakes the oldest open episode."""
 
 
-class End(Struct, frozen=True):
+class EpisodeEnd(Struct, frozen=True):
     """How and when an episode ended."""
 
     outcome: Outcome
@@ -43,10 +43,10 @@ class End(Struct, frozen=True):
     retry: bool = False
 
 
-class Story:
+class OpenEpisode:
     """An episode between Opened and its Episode event."""
 
-    def __init__(self, opened: Opened, offset: int, at: float, trace: str | None) -> None:
+    def __init__(self, opened: EpisodeOpened, offset: int, at: float, trace: str | None) -> None:
         self.opened = opened
         self.offset = offset
         """Of Opened: a new owner must read from here."""
@@ -56,7 +56,7 @@ class Story:
         self.trace = trace
         self.turns: dict[str, Turn] = {}
         self.rewards: dict[str, Reward] = {}
-        self.end: End | None = None
+        self.end: EpisodeEnd | None = None
         self._seats: dict[tuple[str, int], str] = {}
         self._order: list[Turn] | None = None
 
@@ -94,33 +94,33 @@ class Story:
         """Whether every wanted component is there."""
         return self.rewards.keys() >= self.wanted.keys()
 
-    def seal(self, sealed: Sealed, at: float) -> End:
+    def seal(self, sealed: EpisodeSealed, at: float) -> EpisodeEnd:
         """End the episode as its host says, unless turns are missing."""
         gap = self._gap(sealed)
         if gap and (sealed.outcome is Outcome.COMPLETED or sealed.outcome in FAILED):
-            self.end = End(Outcome.INCOMPLETE, at, gap)
+            self.end = EpisodeEnd(Outcome.INCOMPLETE, at, gap)
         else:
-            self.end = End(sealed.outcome, at, sealed.error)
+            self.end = EpisodeEnd(sealed.outcome, at, sealed.error)
         return self.end
 
-    def abort(self, aborted: Aborted, at: float) -> End:
+    def abort(self, aborted: EpisodeAborted, at: float) -> EpisodeEnd:
         """End the episode as given up."""
-        self.end = End(aborted.reason, at, aborted.error, aborted.retry)
+        self.end = EpisodeEnd(aborted.reason, at, aborted.error, aborted.retry)
         return self.end
 
-    def expire(self, at: float) -> End:
+    def expire(self, at: float) -> EpisodeEnd:
         """End the episode because its deadline has passed."""
         if self.end is not None:
             missing = ", ".join(sorted(self.wanted.keys() - self.rewards.keys()))
-            self.end = End(Outcome.UNREWARDED, at, f"no reward came for {missing}")
+            self.end = EpisodeEnd(Outcome.UNREWARDED, at, f"no reward came for {missing}")
         elif self.opened.unattributed:
-            self.end = End(Outcome.INCOMPLETE, at, "no host opened or sealed this episode")
+            self.end = EpisodeEnd(Outcome.INCOMPLETE, at, "no host opened or sealed this episode")
         else:
             lost = "neither Sealed nor Aborted came before the run's deadline"
-            self.end = End(Outcome.HOST_LOST, at, lost, retry=not self.opened.final)
+            self.end = EpisodeEnd(Outcome.HOST_LOST, at, lost, retry=not self.opened.final)
         return self.end
 
-    def _gap(self, sealed: Sealed) -> str:
+    def _gap(self, sealed: EpisodeSealed) -> str:
         """Which turn is missing, "" if none.
 
         The sealing writer says how many there are. Of another writer (one that died) only gaps
@@ -228,12 +228,14 @@ class Story:
         sequences = continuity.sequences()
         size = sum(len(run.ids) + len(run.logprobs) for run in sequences) * 4 // 3
         if size + 256 * len(turns) + 4096 > EPISODES.max_bytes:
-            end = End(Outcome.INCOMPLETE, end.at, f"{size} bytes of tokens: too_large")
+            end = EpisodeEnd(Outcome.INCOMPLETE, end.at, f"{size} bytes of tokens: too_large")
             sequences = ()
             continuity.left_out.update(dict.fromkeys(self.turns, "too_large"))
         reward = self._reward(end.outcome)
         if end.outcome is Outcome.COMPLETED and reward is None:
-            end = End(Outcome.UNREWARDED, end.at, "the weighted sum of rewards is not finite")
+            end = EpisodeEnd(
+                Outcome.UNREWARDED, end.at, "the weighted sum of rewards is not finite"
+            )
         return Episode(
             episode_id=opened.episode_id,
             task_id=opened.task_id,
@@ -266,14 +268,14 @@ class Story:
         total = sum(weight * self.rewards[name].value for name, weight in self.wanted.items())
         return total if math.isfinite(total) else None
 
-    def _ended(self) -> End:
-        return self.end or End(Outcome.INCOMPLETE, self.at, "not ended")
+    def _ended(self) -> EpisodeEnd:
+        return self.end or EpisodeEnd(Outcome.INCOMPLETE, self.at, "not ended")
 
 
-def _said(turn: Turn, *, unseen: bool) -> Said:
+def _said(turn: Turn, *, unseen: bool) -> ConversationTurn:
     """A turn in words. Messages stay raw JSON: they are written, not read, here."""
     request, message = turn.request, turn.reply.message
-    return Said(
+    return ConversationTurn(
         turn_id=turn.turn_id,
         base=request.base,
         kept=request.kept,

@@ -16,24 +16,24 @@ from odradek.schemas.events import (
     Batch,
     EpisodeHead,
     Exclusion,
-    Expected,
+    GroupOpened,
     GroupsEvent,
     Pointer,
     Tick,
 )
 from odradek.schemas.topics import BATCHES, EPISODES
 from odradek.streams.low_water import LowWater
-from odradek.streams.stage import NOTHING, Emit, Letter, Output, Stage
+from odradek.streams.stage import NOTHING, DeadLetter, Emit, Output, Stage
 from odradek.streams.stages.episode import LONGEST_S
 
-LATE_SAMPLE = (Letter("late_sample", "its group is closed or unknown"),)
-SECOND_SAMPLE = (Letter("late_sample", "an earlier episode of this sample counts"),)
+LATE_SAMPLE = (DeadLetter("late_sample", "its group is closed or unknown"),)
+SECOND_SAMPLE = (DeadLetter("late_sample", "an earlier episode of this sample counts"),)
 
 
-class Group:
+class OpenGroup:
     """An open task: which of its samples have ended, and how."""
 
-    def __init__(self, expected: Expected, record: Record) -> None:
+    def __init__(self, expected: GroupOpened, record: Record) -> None:
         self.expected = expected
         self.offset = record.offset
         """Of Expected: a new owner must read from here."""
@@ -108,7 +108,7 @@ class Grouper:
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
-        self._open: dict[str, Group] = {}
+        self._open: dict[str, OpenGroup] = {}
         self._marks = LowWater()
 
     def feed(self, record: Record, event: GroupsEvent) -> Sequence[Output]:
@@ -117,8 +117,8 @@ class Grouper:
             late = [group for group in self._open.values() if group.deadline <= record.timestamp]
             return [self._close(group, record) for group in late]
         if record.key != event.task_id:
-            return (Letter("wrong_key", "the record's key is not its task_id"),)
-        if isinstance(event, Expected):
+            return (DeadLetter("wrong_key", "the record's key is not its task_id"),)
+        if isinstance(event, GroupOpened):
             return self._expected(record, event)
         return self._episode(record, event)
 
@@ -136,11 +136,11 @@ class Grouper:
         """See `Fold`."""
         return len(self._open)
 
-    def _expected(self, record: Record, expected: Expected) -> Sequence[Output]:
+    def _expected(self, record: Record, expected: GroupOpened) -> Sequence[Output]:
         if (group := self._open.get(expected.task_id)) is not None:
             group.repeat = record.offset
-            return (Letter("duplicate_task", "its group is still open"),)
-        self._open[expected.task_id] = Group(expected, record)
+            return (DeadLetter("duplicate_task", "its group is still open"),)
+        self._open[expected.task_id] = OpenGroup(expected, record)
         return NOTHING
 
     def _episode(self, record: Record, head: EpisodeHead) -> Sequence[Output]:
@@ -151,7 +151,7 @@ class Grouper:
         if group is None:
             return LATE_SAMPLE
         if head.sample >= group.expected.group_size:
-            return (Letter("bad_sample", f"the group has {group.expected.group_size} samples"),)
+            return (DeadLetter("bad_sample", f"the group has {group.expected.group_size} samples"),)
         told = group.take(record, head)
         if told == "late_sample":
             return SECOND_SAMPLE
@@ -159,7 +159,7 @@ class Grouper:
             self.dropped["episode"] += 1
         return (self._close(group, record),) if group.complete else NOTHING
 
-    def _close(self, group: Group, record: Record) -> Emit:
+    def _close(self, group: OpenGroup, record: Record) -> Emit:
         expected = group.expected
         del self._open[expected.task_id]
         self._marks.closed(group.offset, group.repeat)

@@ -15,7 +15,7 @@ from odradek.infra.runtime.telemetry import parent_of
 from odradek.schemas.codec import header
 from odradek.schemas.events import Reward
 from odradek.schemas.topics import REWARDS, TURNS
-from odradek.streams.stage import Emit, Letter, Output, Stage
+from odradek.streams.stage import DeadLetter, Emit, Output, Stage
 
 Sources = Mapping[str, Sequence[str]]
 
@@ -37,17 +37,17 @@ class Intake:
     def feed(self, record: Record, event: Reward) -> Sequence[Output]:
         """See `Fold`."""
         if record.key != event.episode_id:
-            return (Letter("wrong_key", "the record's key is not its episode_id"),)
+            return (DeadLetter("wrong_key", "the record's key is not its episode_id"),)
         allowed = self._sources.get(event.component)
         if allowed is not None and not any(fnmatchcase(event.source, one) for one in allowed):
             return (
-                Letter(
+                DeadLetter(
                     "source_not_allowed",
                     f"its source may not judge its component; allowed: {list(allowed)}",
                 ),
             )
         if fault := self._verifier.fault(event.source, record.value, record.headers):
-            return (Letter(fault, "its source signs what it says: ODRADEK_JUDGE_KEYS"),)
+            return (DeadLetter(fault, "its source signs what it says: ODRADEK_JUDGE_KEYS"),)
         return (
             Emit(
                 topic=TURNS,

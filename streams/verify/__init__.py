@@ -1,5 +1,5 @@
 """Conservation: what went in, what came out, and what does not close. Counting, no I/O."""
 
-from odradek.streams.verify.counts import Ledger
+from odradek.streams.verify.counts import Conservation
 
-__all__ = ["Ledger"]
+__all__ = ["Conservation"]

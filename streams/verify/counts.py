@@ -11,23 +11,23 @@ from odradek.infra.bus.dead_letters import PREFIX
 from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Batch, Expected, Policy, Purpose, Step, Tick
+from odradek.schemas.events import Batch, GroupOpened, Policy, Purpose, Step, Tick
 from odradek.schemas.topics import DLQ, EPISODES, POLICIES, STEPS, TURNS
-from odradek.streams.verify.episodes import Stories
+from odradek.streams.verify.episodes import EpisodeCounts
 from odradek.streams.verify.findings import Findings
 from odradek.streams.verify.groups import Groups
-from odradek.streams.verify.partial_events import Ended
-from odradek.streams.verify.trainer_runs import Trained
+from odradek.streams.verify.partial_events import CountedEpisode
+from odradek.streams.verify.trainer_runs import TrainerRuns
 
 
-class Ledger:
+class Conservation:
     """Counts the records of the topics; those of one partition in the order they stand in."""
 
     def __init__(self) -> None:
         self._found = Findings()
-        self._stories = Stories(self._found)
+        self._stories = EpisodeCounts(self._found)
         self._groups = Groups(self._found)
-        self._trained = Trained(self._found)
+        self._trained = TrainerRuns(self._found)
         self._letters: Counter[str] = Counter()
         self._now = 0.0
 
@@ -55,10 +55,10 @@ class Ledger:
                 passed_over(record, error)
 
     def _task_story(self, record: Record) -> None:
-        event: Any = codec.decode(record.value, Expected | Ended | Tick)
-        if isinstance(event, Expected):
+        event: Any = codec.decode(record.value, GroupOpened | CountedEpisode | Tick)
+        if isinstance(event, GroupOpened):
             self._groups.expected(event, record.timestamp)
-        elif isinstance(event, Ended):
+        elif isinstance(event, CountedEpisode):
             self._stories.ended(record, event)
 
     def _letter(self, record: Record) -> None:
@@ -68,8 +68,8 @@ class Ledger:
         if origin == TURNS.name:
             self._stories.refused(record.value)
         elif origin == EPISODES.name:
-            event: Any = codec.decode(record.value, Expected | Ended | Tick)
-            if isinstance(event, Expected):
+            event: Any = codec.decode(record.value, GroupOpened | CountedEpisode | Tick)
+            if isinstance(event, GroupOpened):
                 self._groups.refused(event)
 
     def report(self) -> dict[str, Any]:

@@ -5,13 +5,18 @@ from typing import Any
 
 from odradek.infra.bus import Record
 from odradek.schemas import codec
-from odradek.schemas.events import Opened, Pointer, Timeouts, Turn
+from odradek.schemas.events import EpisodeOpened, Pointer, Timeouts, Turn
 from odradek.schemas.topics import TURNS
 from odradek.streams.verify.findings import SLACK_S, Findings
-from odradek.streams.verify.partial_events import Ended, Place, Told, TurnsEvent
+from odradek.streams.verify.partial_events import (
+    CountedEpisode,
+    OpeningRecord,
+    RecordPlace,
+    TurnsEvent,
+)
 
 
-class Stories:
+class EpisodeCounts:
     """What was opened, which turns were acked, and which episodes came of it.
 
     Attributes:
@@ -22,13 +27,13 @@ class Stories:
     """
 
     def __init__(self, findings: Findings) -> None:
-        self.opened: dict[str, Told] = {}
+        self.opened: dict[str, OpeningRecord] = {}
         self.turns: dict[str, str] = {}
         self.unattributed: set[str] = set()
         self.repeats = 0
         self._found = findings
-        self._episodes: dict[str, dict[str, Ended]] = {}
-        self._places: dict[tuple[str, int, int], Place] = {}
+        self._episodes: dict[str, dict[str, CountedEpisode]] = {}
+        self._places: dict[tuple[str, int, int], RecordPlace] = {}
         self._refused_turns: set[str] = set()
         self._refused: set[str] = set()
 
@@ -37,19 +42,19 @@ class Stories:
         event: Any = codec.decode(record.value, TurnsEvent, max_bytes=TURNS.max_bytes)
         if isinstance(event, Turn):
             self.turns.setdefault(event.turn_id, event.episode_id)
-        elif isinstance(event, Opened):
+        elif isinstance(event, EpisodeOpened):
             times: Timeouts = event.timeouts
             deadline = record.timestamp + times.run_s + times.seal_s + times.reward_s
-            self.opened.setdefault(event.episode_id, Told(event.purpose, 1, deadline))
+            self.opened.setdefault(event.episode_id, OpeningRecord(event.purpose, 1, deadline))
             if event.unattributed:
                 self.unattributed.add(event.episode_id)
 
-    def ended(self, record: Record, ended: Ended) -> None:
+    def ended(self, record: Record, ended: CountedEpisode) -> None:
         """Take an episode."""
         digest = codec.digest(record.value or b"")
         rows = sum(run.trains for run in ended.sequences)
         place = (record.topic, record.partition, record.offset)
-        self._places[place] = Place(ended.episode_id, digest, rows)
+        self._places[place] = RecordPlace(ended.episode_id, digest, rows)
         if ended.revision == 0:
             before = self._episodes.setdefault(ended.episode_id, {})
             self.repeats += digest in before
@@ -60,7 +65,7 @@ class Stories:
         event: Any = codec.decode(value, TurnsEvent, max_bytes=TURNS.max_bytes)
         if isinstance(event, Turn):
             self._refused_turns.add(event.turn_id)
-        elif isinstance(event, Opened):
+        elif isinstance(event, EpisodeOpened):
             self._refused.add(event.episode_id)
 
     def finds(self, pointer: Pointer) -> bool:
@@ -76,7 +81,7 @@ class Stories:
         place = self._at(pointer)
         return place.rows if place is not None else None
 
-    def _at(self, pointer: Pointer) -> Place | None:
+    def _at(self, pointer: Pointer) -> RecordPlace | None:
         return self._places.get((pointer.topic, pointer.partition, pointer.offset))
 
     def check(self, now: float) -> None:

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from odradek.schemas.events import Batch, Expected, Pointer, Purpose
+from odradek.schemas.events import Batch, GroupOpened, Pointer, Purpose
 from odradek.schemas.topics import EPISODES
 from odradek.streams.verify.findings import SLACK_S, Findings
-from odradek.streams.verify.partial_events import Told
+from odradek.streams.verify.partial_events import OpeningRecord
 
 
 class Groups:
@@ -15,16 +15,16 @@ class Groups:
 
     def __init__(self, findings: Findings) -> None:
         self._found = findings
-        self._expected: dict[str, list[Told]] = {}
+        self._expected: dict[str, list[OpeningRecord]] = {}
         self._batches: dict[str, list[Batch]] = {}
         self._refused: set[str] = set()
 
-    def expected(self, event: Expected, at: float) -> None:
+    def expected(self, event: GroupOpened, at: float) -> None:
         """Take an Expected that was appended at a time."""
-        told = Told(event.purpose, event.group_size, at + event.group_s)
+        told = OpeningRecord(event.purpose, event.group_size, at + event.group_s)
         self._expected.setdefault(event.task_id, []).append(told)
 
-    def refused(self, event: Expected) -> None:
+    def refused(self, event: GroupOpened) -> None:
         """Take a dead letter: the task was open already."""
         self._refused.add(event.task_id)
 

@@ -5,21 +5,21 @@ from typing import Final
 from msgspec import Struct
 
 from odradek.schemas.events import (
-    Aborted,
-    Opened,
+    EpisodeAborted,
+    EpisodeOpened,
+    EpisodeSealed,
     Outcome,
     Purpose,
     Reward,
-    Sealed,
     Span,
     Tick,
     Turn,
 )
 
-TurnsEvent: Final = Opened | Turn | Reward | Sealed | Aborted | Tick
+TurnsEvent: Final = EpisodeOpened | Turn | Reward | EpisodeSealed | EpisodeAborted | Tick
 
 
-class Run(Struct, frozen=True):
+class CountedSequence(Struct, frozen=True):
     """The part of a Sequence that counts."""
 
     turn_ids: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Run(Struct, frozen=True):
         return any(span.end > max(span.start, 1) for span in self.spans)
 
 
-class Ended(Struct, frozen=True, tag="episode", kw_only=True):
+class CountedEpisode(Struct, frozen=True, tag="episode", kw_only=True):
     """The part of an Episode that counts."""
 
     episode_id: str
@@ -42,11 +42,11 @@ class Ended(Struct, frozen=True, tag="episode", kw_only=True):
     outcome: Outcome = Outcome.COMPLETED
     revision: int = 0
     unattributed: bool = False
-    sequences: tuple[Run, ...] = ()
+    sequences: tuple[CountedSequence, ...] = ()
     left_out: dict[str, str] = {}
 
 
-class Told(Struct, frozen=True):
+class OpeningRecord(Struct, frozen=True):
     """An Expected or an Opened, and until when it may stay open."""
 
     purpose: Purpose
@@ -54,7 +54,7 @@ class Told(Struct, frozen=True):
     deadline: float
 
 
-class Place(Struct, frozen=True):
+class RecordPlace(Struct, frozen=True):
     """What stands at an offset of the episodes."""
 
     episode_id: str

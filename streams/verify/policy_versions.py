@@ -4,7 +4,7 @@ from odradek.schemas.events import Policy, Step
 from odradek.streams.verify.findings import Findings
 
 
-class Versions:
+class VersionClaims:
     """Who took which number, and which weights went by it."""
 
     def __init__(self, findings: Findings) -> None:

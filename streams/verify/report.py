@@ -12,7 +12,7 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Step
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
 from odradek.streams.reader import to_end
-from odradek.streams.verify import Ledger
+from odradek.streams.verify import Conservation
 from odradek.streams.verify.findings import NEXT
 
 
@@ -61,7 +61,7 @@ async def verify(bus: BusSettings) -> Report:
 
     Raises TopicMissing or BusError.
     """
-    ledger = Ledger()
+    ledger = Conservation()
     replays: set[str] = set()
     async for record in to_end(bus, STEPS.name):
         ledger.feed(record)

@@ -25,19 +25,19 @@ ROW_REASONS: Final = frozenset(
 """Refusals of single rows; all others are of a whole episode, or of a whole batch."""
 
 
-class Spot(NamedTuple):
+class RunPosition(NamedTuple):
     """How far a run has come: so many batches, and so many rows of the next one."""
 
     position: int = 0
     row: int = 0
 
 
-def spot_of(entry: Step) -> Spot:
+def spot_of(entry: Step) -> RunPosition:
     """Where an entry says its run stands."""
-    return Spot(entry.position, entry.row)
+    return RunPosition(entry.position, entry.row)
 
 
-class Line:
+class RunLedger:
     """Entries of one run in the order of the ledger, folded into what counts.
 
     Attributes:
@@ -55,9 +55,9 @@ class Line:
         self.last: Step | None = None
         self._found = findings
         self._incarnation = 0
-        self._whole: dict[str, Spot] = {}
+        self._whole: dict[str, RunPosition] = {}
         """Where each announced checkpoint stands, by digest."""
-        self._resumed: list[tuple[int, str, Spot]] = []
+        self._resumed: list[tuple[int, str, RunPosition]] = []
         self._refused: dict[int, Counter[tuple[int, Refusal]]] = {}
         """By batch: (incarnation, what it told)."""
 
@@ -93,7 +93,7 @@ class Line:
         if entry.resumed:
             self._resumed.append((entry.incarnation, entry.resumed, spot))
         # What was refused at or behind the spot is met again, and told again.
-        for offset in [at for at in self._refused if Spot(at) >= spot]:
+        for offset in [at for at in self._refused if RunPosition(at) >= spot]:
             del self._refused[offset]
         told = self._refused.get(spot.position, Counter())
         for start, refusal in [*told]:
@@ -126,9 +126,9 @@ class Line:
         return found
 
     @property
-    def spot(self) -> Spot:
+    def spot(self) -> RunPosition:
         """Where the last step of the line ended."""
-        return spot_of(self.steps[max(self.steps)]) if self.steps else Spot()
+        return spot_of(self.steps[max(self.steps)]) if self.steps else RunPosition()
 
     def used(self) -> dict[int, int]:
         """Rows used of each batch."""
@@ -148,7 +148,7 @@ class Line:
         first = numbers[0] if cut and numbers else 1
         for missing in sorted(set(range(first, numbers[-1] + 1 if numbers else 0)) - {*numbers}):
             self._found.lost.append(f"step {missing} of run {self.run}")
-        before = Spot()
+        before = RunPosition()
         for number in numbers:
             step = self.steps[number]
             after = spot_of(step)
@@ -169,7 +169,7 @@ class Line:
                     f"{known.row}"
                 )
 
-    def _check_step(self, step: Step, before: Spot, after: Spot) -> None:
+    def _check_step(self, step: Step, before: RunPosition, after: RunPosition) -> None:
         if after < before:
             self._found.problems.append(
                 f"run {self.run}: step {step.step} ends at batch {after.position}, row "

@@ -6,20 +6,20 @@ from typing import Any
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Pointer, Policy, Step
 from odradek.streams.verify.findings import Findings
-from odradek.streams.verify.policy_versions import Versions
-from odradek.streams.verify.steps import ROW_REASONS, Line
+from odradek.streams.verify.policy_versions import VersionClaims
+from odradek.streams.verify.steps import ROW_REASONS, RunLedger
 
 RowsOf = Callable[[Pointer], int | None]
 """How many rows an episode makes; None where it cannot be looked up."""
 
 
-class Trained:
+class TrainerRuns:
     """Runs of trainers over one or more topics of batches."""
 
     def __init__(self, findings: Findings) -> None:
         self._found = findings
-        self._lines: dict[str, Line] = {}
-        self._versions = Versions(findings)
+        self._lines: dict[str, RunLedger] = {}
+        self._versions = VersionClaims(findings)
         self._batches: dict[str, dict[int, Batch]] = {}
         self._cut = False
         """Whether retention has taken the beginning of the ledger."""
@@ -27,7 +27,7 @@ class Trained:
     def step(self, entry: Step, offset: int) -> None:
         """Take an entry of the ledger, in its order."""
         self._cut = self._cut or (not self._lines and offset > 0)
-        self._lines.setdefault(entry.run, Line(entry.run, self._found)).feed(entry)
+        self._lines.setdefault(entry.run, RunLedger(entry.run, self._found)).feed(entry)
         self._versions.step(entry)
 
     def policy(self, policy: Policy) -> None:
@@ -43,7 +43,7 @@ class Trained:
         self._versions.check(cut=self._cut)
         return [self._check_run(line, rows_of) for _, line in sorted(self._lines.items())]
 
-    def _check_run(self, line: Line, rows_of: RowsOf) -> dict[str, Any]:
+    def _check_run(self, line: RunLedger, rows_of: RowsOf) -> dict[str, Any]:
         line.check(cut=self._cut)
         assert line.last is not None
         batches = self._batches.get(line.last.topic, {})
@@ -71,7 +71,7 @@ class Trained:
         }
 
     def _check_batch(
-        self, line: Line, offset: int, batch: Batch | None, used: int, rows_of: RowsOf
+        self, line: RunLedger, offset: int, batch: Batch | None, used: int, rows_of: RowsOf
     ) -> None:
         name = f"batch {offset} of run {line.run}"
         refused = line.refused(offset)
@@ -98,7 +98,7 @@ class Trained:
         elif done and used + single < rows:
             self._found.lost.append(f"{name}: {rows} rows, but {used} used and {single} refused")
 
-    def _check_digests(self, line: Line, batches: dict[int, Batch]) -> None:
+    def _check_digests(self, line: RunLedger, batches: dict[int, Batch]) -> None:
         for step in line.steps.values():
             for use in step.used:
                 batch = batches.get(use.offset)

@@ -18,7 +18,7 @@ from odradek.streams.stages.grouper import Grouper
 from odradek.streams.views.rates import Rates
 
 
-class Viewing(Grouper):
+class ViewFold(Grouper):
     """A fold that keeps nothing open and writes nothing: it only counts."""
 
     rates = Rates()
@@ -30,7 +30,7 @@ class Viewing(Grouper):
         return NOTHING
 
 
-VIEW = Stage(name="views", source=EPISODES, kind=GroupsEvent, sinks=(), fold=Viewing, ticks=False)
+VIEW = Stage(name="views", source=EPISODES, kind=GroupsEvent, sinks=(), fold=ViewFold, ticks=False)
 
 
 async def show() -> None:
@@ -46,7 +46,7 @@ async def show() -> None:
 async def _print() -> None:
     while True:
         await asyncio.sleep(1)
-        line = msgspec.json.encode(Viewing.rates.snapshot(time.time()))
+        line = msgspec.json.encode(ViewFold.rates.snapshot(time.time()))
         sys.stdout.write(line.decode() + "\n")
         sys.stdout.flush()
 

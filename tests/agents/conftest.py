@@ -98,14 +98,16 @@ class Stage:
     async def send(
         self, message: str, *, given: Any = None, partition: int | None = None, **sample: Any
     ) -> None:
-        from odradek.agents.binding.requests import Sample, send_headers, send_value
+        from odradek.agents.binding.requests import SampleAddress, send_headers, send_value
         from odradek.schemas.events import Timeouts, raw
 
         timeouts = Timeouts(**{"run_s": 20.0, "seal_s": 5.0, **sample.pop("timeouts", {})})
         deadline = sample.pop("deadline", None)
         await self.request(
             send_value(
-                message, raw(given), Sample(**{"task_id": "t", "timeouts": timeouts, **sample})
+                message,
+                raw(given),
+                SampleAddress(**{"task_id": "t", "timeouts": timeouts, **sample}),
             ),
             send_headers(deadline=deadline, traceparent=None),
             key=message,

@@ -14,7 +14,7 @@ from odradek.infra.bus import Record
 from odradek.schemas import ids
 from odradek.schemas.events import Timeouts, raw
 
-SAMPLE = requests.Sample(
+SAMPLE = requests.SampleAddress(
     task_id="t",
     sample=2,
     group_size=8,
@@ -81,7 +81,7 @@ def test_a_cancel_is_read_as_it_was_written():
 
 def test_headers_are_read_as_they_were_written():
     """All service parameters survive, the deadline to the microsecond."""
-    called = headers.Called(
+    called = headers.RequestHeaders(
         operation="SendMessage",
         extensions=(EXTENSION,),
         correlation_id="c",
@@ -160,7 +160,7 @@ def test_an_event_is_a_cloud_event_and_a_stream_response():
 
 def test_a_snapshot_tells_its_successor_what_it_needs():
     """Headers alone say whether a task is over, which attempt it was, and what follows."""
-    mark = responses.Mark(
+    mark = responses.SnapshotHeaders(
         task_id="t1",
         message_id="m1",
         attempt=2,

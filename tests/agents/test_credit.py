@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odradek.agents.dispatch.credit import Credit
-from odradek.agents.dispatch.progress import WINDOW, Marks, Standing
+from odradek.agents.dispatch.progress import WINDOW, TaskProgress, TaskState
 
 
 def test_a_training_group_is_out_until_a_step_has_passed_its_batch():
@@ -83,50 +83,50 @@ steps = st.lists(
 @given(steps, st.integers(0, 1000))
 def test_marks_survive_any_crash(story, position):
     """Whoever begins with what was committed knows each task's standing; the model is a dict."""
-    marks = Marks(position)
-    model: dict[int, Standing] = {}
+    marks = TaskProgress(position)
+    model: dict[int, TaskState] = {}
     for kind, number in story:
-        open_ = [at for at, standing in model.items() if standing is not Standing.DONE]
+        open_ = [at for at, standing in model.items() if standing is not TaskState.DONE]
         if kind == "take":
             offset = marks.next
             model[offset] = marks.take(offset)
         elif kind == "skip":
             offset = marks.next + number
             for at in range(marks.next, offset):
-                model[at] = Standing.DONE
+                model[at] = TaskState.DONE
             model[offset] = marks.take(offset)
         elif kind in {"sent", "done"} and open_:
             at = open_[number % len(open_)]
-            model[at] = Standing[kind.upper()]
+            model[at] = TaskState[kind.upper()]
             marks.put(at, model[at])
         elif kind == "settle":
             marks.settle()
         elif kind == "crash":
             low, end, told = marks.low_water, marks.next, marks.metadata(7)
-            marks = Marks(low, told)
+            marks = TaskProgress(low, told)
             assert 7 == marks.batches
             assert end - low == marks.told
             for at in range(low, end):
                 assert model[at] is marks.take(at)
     marks.settle()
     expected = min(
-        (at for at, standing in model.items() if standing is not Standing.DONE), default=None
+        (at for at, standing in model.items() if standing is not TaskState.DONE), default=None
     )
     assert marks.low_water == (marks.next if expected is None else expected)
 
 
 def test_the_metadata_of_a_full_window_fits_a_commit():
     """Kafka takes 4096 bytes; reading stops before more would be needed."""
-    marks = Marks(10**12)
+    marks = TaskProgress(10**12)
     while not marks.full:
         marks.take(marks.next)
-        marks.put(marks.next - 1, Standing.SENT)
+        marks.put(marks.next - 1, TaskState.SENT)
     assert WINDOW == marks.next - marks.low_water
     assert len(marks.metadata(10**12)) <= 4096
 
 
 def test_metadata_of_others_is_no_memory():
     """An offset that was set by hand begins afresh."""
-    assert 0 == Marks(5, "by hand").told
-    assert 0 == Marks(5, "1;x;3;AAAA").told
-    assert 0 == Marks(5, "1;0;99;AA==").told
+    assert 0 == TaskProgress(5, "by hand").told
+    assert 0 == TaskProgress(5, "1;x;3;AAAA").told
+    assert 0 == TaskProgress(5, "1;0;99;AA==").told

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from odradek.schemas import codec, ids
-from odradek.schemas.events import Batch, Expected, Step, Task, Timeouts
+from odradek.schemas.events import Batch, GroupOpened, Step, Task, Timeouts
 
 pytestmark = pytest.mark.broker
 
@@ -56,7 +56,7 @@ class Ring:
 
     async def expected(self):
         return [
-            codec.decode(r.value, Expected).task_id
+            codec.decode(r.value, GroupOpened).task_id
             for r in sorted(
                 await self.stage.read("rl.episodes.v1"), key=lambda r: (r.timestamp, r.offset)
             )

@@ -9,7 +9,7 @@ from a2a.server.agent_execution import AgentExecutor
 
 from odradek.agents import Rollout
 from odradek.agents.harnesses import HARNESSES
-from odradek.agents.rollout import GivenTask
+from odradek.agents.rollout import RolloutTask
 from odradek.agents.runners import program
 from odradek.agents.runners.load import as_executor
 from odradek.schemas.events import Outcome
@@ -30,7 +30,7 @@ def test_the_examples_are_agents():
 def test_every_variable_of_programs_stands_in_the_page(tmp_path):
     """What a program is given is documented."""
     rollout = Rollout(
-        task=GivenTask(), base_url="u", api_key="k", model="m", episode_id="e", traceparent="t"
+        task=RolloutTask(), base_url="u", api_key="k", model="m", episode_id="e", traceparent="t"
     )
     given = program.ProgramRunner("true").launch(rollout, tmp_path).variables
     assert [] == [name for name in given if name != "TMPDIR" and f"`{name}`" not in PAGE]

@@ -2,10 +2,10 @@
 
 from odradek.agents.errors import PartitionLost
 from odradek.agents.host.host import Host
-from odradek.agents.host.partition import Owned
-from odradek.agents.host.task_index import Memory
+from odradek.agents.host.partition import RequestPartition
+from odradek.agents.host.task_index import TaskIndex
 from odradek.agents.settings import AgentSettings
-from odradek.agents.transactions import PlainLedger
+from odradek.agents.transactions import PlainWriter
 from odradek.infra.bus import BusSettings
 from odradek.infra.runtime.episode_tokens import TokenSettings
 
@@ -19,13 +19,13 @@ async def hosting(ledger):
         None,
         tokens=TokenSettings(keys="k" * 32),
     )
-    host._owned[0] = Owned(0, 1, ledger, Memory(), 0)
+    host._owned[0] = RequestPartition(0, 1, ledger, TaskIndex(), 0)
     return host
 
 
 async def test_a_late_word_of_an_earlier_ownership_costs_nothing_today():
     """A run may hear that its partition was lost after the host has got it back."""
-    before, now = PlainLedger(None), PlainLedger(None)
+    before, now = PlainWriter(None), PlainWriter(None)
     host = await hosting(now)
     host.fail(PartitionLost("fenced"), before)
     assert [0] == list(host._owned)

@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from odradek.agents import Rollout
-from odradek.agents.attempt.outcome import Ended
+from odradek.agents.attempt.outcome import RunnerEnded
 from odradek.agents.errors import RunnerError
 from odradek.agents.harnesses import HARNESSES, Model, prompt_of
-from odradek.agents.rollout import GivenTask
+from odradek.agents.rollout import RolloutTask
 from odradek.agents.runners import HarnessRunner, load
 from odradek.schemas.events import Outcome
 
@@ -56,7 +56,7 @@ every = pytest.mark.parametrize("name", HARNESSES)
 
 def rollout(given="make a file", model="policy"):
     return Rollout(
-        task=GivenTask(task_id="t", agent="a", input=given),
+        task=RolloutTask(task_id="t", agent="a", input=given),
         base_url=f"{ROOT}/v1",
         api_key="the-key",
         model=model,
@@ -212,7 +212,7 @@ async def test_a_long_prompt_is_no_argument(play, name):
 
 async def test_what_a_failed_agent_printed_is_the_reason(play):
     """Some tell of errors on stdout; both count."""
-    with pytest.raises(Ended) as failed:
+    with pytest.raises(RunnerEnded) as failed:
         await play("pi", more="print('out of credit', flush=True); sys.exit('no idea')")
     assert Outcome.FAILED == failed.value.verdict.outcome
     assert "exit code 1: out of credit\nno idea" == failed.value.verdict.error

@@ -214,7 +214,7 @@ async def test_an_episode_that_cannot_be_sealed_is_incomplete(stage):
 
 async def test_unreadable_requests_are_put_aside_and_harm_nothing(stage):
     """Each bad request is one dead letter with its reason, and the next one is served."""
-    from odradek.agents.binding.requests import Sample, send_headers, send_value
+    from odradek.agents.binding.requests import SampleAddress, send_headers, send_value
     from odradek.schemas.events import raw
 
     async def play(rollout):
@@ -222,7 +222,7 @@ async def test_unreadable_requests_are_put_aside_and_harm_nothing(stage):
 
     await stage.host(play)
     good = send_headers(deadline=None, traceparent=None)
-    value = send_value("x", raw(None), Sample(task_id="t"))
+    value = send_value("x", raw(None), SampleAddress(task_id="t"))
     bad = {
         "not_json": (b"{", good),
         "bad_schema": (b'{"message": {"messageId": 7}}', good),

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
 from odradek.agents.errors import PartitionLost
-from odradek.agents.transactions import Entry, FencedLedger
+from odradek.agents.transactions import FencedWriter, OutgoingRecord
 from odradek.infra.bus import BusSettings
 from odradek.infra.errors import LogUnavailable
 
@@ -37,10 +37,10 @@ class Producer:
 def ledger_over(monkeypatch, error):
     made = Producer(error)
     monkeypatch.setattr("odradek.agents.transactions.producer", lambda *_, **__: made)
-    return FencedLedger(BusSettings(), "group", 0), made
+    return FencedWriter(BusSettings(), "group", 0), made
 
 
-ENTRY = Entry(topic="rl.turns.v1", key="k", value=b"v")
+ENTRY = OutgoingRecord(topic="rl.turns.v1", key="k", value=b"v")
 
 
 @pytest.mark.parametrize(

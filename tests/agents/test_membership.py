@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 
 from odradek.agents import group
 from odradek.agents.errors import PartitionLost
-from odradek.agents.group import Membership
+from odradek.agents.group import PartitionGroup
 
 
 class Reader:
@@ -55,7 +55,7 @@ def member():
     """A member of a group, and what ended it."""
     ends = []
     reader, tenant = Reader(), Tenant()
-    found = Membership(reader, "tasks", tenant, ends.append)
+    found = PartitionGroup(reader, "tasks", tenant, ends.append)
     return found, reader, tenant, ends
 
 

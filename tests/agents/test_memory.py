@@ -3,8 +3,8 @@
 import pytest
 from a2a.types import TaskState
 
-from odradek.agents.binding.responses import Mark
-from odradek.agents.host.task_index import Memory
+from odradek.agents.binding.responses import SnapshotHeaders
+from odradek.agents.host.task_index import TaskIndex
 
 DONE = TaskState.TASK_STATE_COMPLETED
 
@@ -12,11 +12,11 @@ DONE = TaskState.TASK_STATE_COMPLETED
 @pytest.fixture(autouse=True)
 def _room_for(request, monkeypatch):
     """Keep as few as a test says."""
-    monkeypatch.setattr(Memory, "keep", request.param)
+    monkeypatch.setattr(TaskIndex, "keep", request.param)
 
 
 def mark(n, *, attempt=1, state=DONE, **more):
-    return Mark(
+    return SnapshotHeaders(
         task_id=f"t{n}-{attempt}",
         message_id=f"m{n}",
         attempt=attempt,
@@ -33,7 +33,7 @@ def keeping(n):
 @keeping(2)
 def test_the_oldest_that_ended_goes_first():
     """Of those whose requests are behind the committed offset, the last ones are kept."""
-    memory = Memory()
+    memory = TaskIndex()
     memory.settle(10)
     for n in range(5):
         memory.put(mark(n))
@@ -46,7 +46,7 @@ def test_the_oldest_that_ended_goes_first():
 @keeping(1)
 def test_a_task_that_is_not_over_never_goes():
     """However many end after it."""
-    memory = Memory()
+    memory = TaskIndex()
     memory.settle(100)
     memory.put(mark(0, state=TaskState.TASK_STATE_WORKING), b"{}")
     for n in range(1, 50):
@@ -59,7 +59,7 @@ def test_a_task_that_is_not_over_never_goes():
 @keeping(1)
 def test_what_may_come_again_is_known_until_its_offset_is_committed():
     """A request at or beyond the low-water mark is read again by the next owner."""
-    memory = Memory()
+    memory = TaskIndex()
     for n in range(20):
         memory.put(mark(n))
     assert 20 == len(memory)
@@ -72,7 +72,7 @@ def test_what_may_come_again_is_known_until_its_offset_is_committed():
 @keeping(1)
 def test_an_attempt_that_goes_takes_no_later_one_with_it():
     """The message stays known by the attempt that followed."""
-    memory = Memory()
+    memory = TaskIndex()
     memory.settle(10)
     memory.put(mark(0, retry=True))
     memory.put(mark(0, attempt=2, state=TaskState.TASK_STATE_WORKING), b"{}")

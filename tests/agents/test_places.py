@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from odradek.agents.attempt.slots import Places
+from odradek.agents.attempt.slots import RunSlots
 
 
 def run():
@@ -25,7 +25,7 @@ async def settled():
 
 async def test_a_run_that_is_called_off_waits_for_no_place_and_takes_none():
     """Before it waits, and while it does."""
-    places, log, leave = Places(1), [], asyncio.Event()
+    places, log, leave = RunSlots(1), [], asyncio.Event()
     first, off, later, last = run(), run(), run(), run()
     off.called_off.set()
     tasks = [
@@ -44,7 +44,7 @@ async def test_a_run_that_is_called_off_waits_for_no_place_and_takes_none():
 @pytest.mark.parametrize("waits", [0, 1, 2, 3])
 async def test_a_run_that_is_cancelled_as_its_place_comes_free_leaves_it_to_others(waits):
     """Whichever of the two came first."""
-    places, leave = Places(1), asyncio.Event()
+    places, leave = RunSlots(1), asyncio.Event()
     holds = asyncio.create_task(inside(places, run(), [], leave))
     await settled()
     waiting = asyncio.create_task(inside(places, run(), [], asyncio.Event()))

@@ -51,17 +51,17 @@ async def test_a_host_whose_agents_play_for_long_stays_in_its_group(stage):
 async def test_a_dispatcher_that_puts_a_flood_of_tasks_aside_stays_in_its_group(stage, monkeypatch):
     """Each needs two answers of the broker; all of them together take longer than a poll may."""
     from odradek.agents.dispatch import dispatcher as dispatch
-    from odradek.agents.dispatch.validation import Admission
+    from odradek.agents.dispatch.validation import TaskValidator
     from odradek.agents.settings import DispatchSettings
 
     monkeypatch.setattr(dispatch, "AT_ONCE", 1)
-    check = Admission.check
+    check = TaskValidator.check
 
     async def slow(self, task):
         await asyncio.sleep(0.03)
         await check(self, task)
 
-    monkeypatch.setattr(Admission, "check", slow)
+    monkeypatch.setattr(TaskValidator, "check", slow)
     await ensure_topics(stage.bus, rows(["player"]))
     await begin(stage.bus, "dispatcher", "rl.tasks.v1")
     appender = await KafkaAppender.connect(stage.bus, linger_ms=5)

@@ -13,9 +13,9 @@ from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
 
 from odradek.agents import Rollout, UpstreamUnavailable
 from odradek.agents.attempt.executor import _value
-from odradek.agents.attempt.outcome import Ended, judge
+from odradek.agents.attempt.outcome import RunnerEnded, judge
 from odradek.agents.errors import RunnerError
-from odradek.agents.rollout import GivenTask
+from odradek.agents.rollout import RolloutTask
 from odradek.agents.runners import FunctionRunner, ProgramRunner, load, rollout_of
 from odradek.infra.errors import NoSuchName
 from odradek.schemas.events import Outcome
@@ -23,7 +23,7 @@ from odradek.schemas.events import Outcome
 
 def rollout(given=None):
     return Rollout(
-        task=GivenTask(task_id="t", agent="a", input=given),
+        task=RolloutTask(task_id="t", agent="a", input=given),
         base_url="http://127.0.0.1:1/e/e1/v1",
         api_key="key",
         model="m",
@@ -89,13 +89,13 @@ async def test_a_program_finds_its_task_and_its_model(tmp_path, monkeypatch):
 
 async def test_exit_codes_say_whose_doing_the_end_was(tmp_path):
     """0 is completed, 75 (EX_TEMPFAIL) an unreachable model, anything else failed."""
-    with pytest.raises(Ended) as failed:
+    with pytest.raises(RunnerEnded) as failed:
         await play("import sys; sys.exit('no idea')", tmp_path)
     assert (Outcome.FAILED, "exit code 1: no idea") == (
         failed.value.verdict.outcome,
         failed.value.verdict.error,
     )
-    with pytest.raises(Ended) as upstream:
+    with pytest.raises(RunnerEnded) as upstream:
         await play("import sys; sys.exit(75)", tmp_path)
     assert Outcome.UPSTREAM_FAILED == upstream.value.verdict.outcome
 

@@ -6,9 +6,9 @@ import pytest
 from aiokafka import TopicPartition
 
 from odradek.agents.dispatch.dispatcher import TOGETHER, Dispatcher
-from odradek.agents.dispatch.partition import Lot
-from odradek.agents.dispatch.progress import Marks, Standing
-from odradek.agents.dispatch.requests import Order
+from odradek.agents.dispatch.partition import TaskPartition
+from odradek.agents.dispatch.progress import TaskProgress, TaskState
+from odradek.agents.dispatch.requests import TaskRequests
 from odradek.agents.errors import PartitionLost
 from odradek.agents.settings import DispatchSettings
 from odradek.infra.bus import BusSettings
@@ -42,12 +42,12 @@ def dispatcher_with(n):
     """A dispatcher that owns partition 0 with n tasks that wait."""
     found = Dispatcher(DispatchSettings(open_groups=2048), BusSettings())
     ledger = Ledger()
-    lot = Lot(0, TopicPartition("rl.tasks.v1", 0), ledger, Marks(0))
+    lot = TaskPartition(0, TopicPartition("rl.tasks.v1", 0), ledger, TaskProgress(0))
     found._lots[0] = lot
     for offset in range(n):
         lot.marks.take(offset)
         task = Task(task_id=f"t{offset}", agent="player", group_size=1)
-        order = Order(task=task, partition=0, offset=offset)
+        order = TaskRequests(task=task, partition=0, offset=offset)
         lot.orders[task.task_id] = order
         found._enlist(lot, order)
     return found, lot, ledger
@@ -79,7 +79,7 @@ async def test_nothing_more_is_sent_on_a_partition_that_is_gone(fenced):
     ledger.meanwhile = gone
     await found._send_kind("train")
     assert [names(*range(TOGETHER))] == ledger.commits
-    assert Standing.WAITING is lot.marks.standing(TOGETHER)
+    assert TaskState.WAITING is lot.marks.standing(TOGETHER)
     assert (0, []) == (found.credit.out("train"), ends)
     await found._member.aclose()
 
@@ -92,7 +92,7 @@ async def test_what_was_given_up_in_the_middle_is_remembered_as_it_stands():
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert [names(*range(TOGETHER))] == ledger.commits
-    assert [Standing.SENT, Standing.WAITING] == [
+    assert [TaskState.SENT, TaskState.WAITING] == [
         lot.marks.standing(offset) for offset in (TOGETHER - 1, TOGETHER)
     ]
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from odradek.agents.attempt.outcome import Ended, judge_exit
+from odradek.agents.attempt.outcome import RunnerEnded, judge_exit
 from odradek.schemas.events import Outcome
 
 CODES = [
@@ -23,10 +23,10 @@ def test_a_program_that_was_told_to_end_is_known(code, signalled):
 
 ENDS = [
     (lambda: RuntimeError("its model went away"), True),
-    (lambda: Ended(judge_exit(1, "")), True),
-    (lambda: Ended(judge_exit(-15, "")), True),
-    (lambda: Ended(judge_exit(-15, "")), False),
-    (lambda: Ended(judge_exit(143, "")), False),
+    (lambda: RunnerEnded(judge_exit(1, "")), True),
+    (lambda: RunnerEnded(judge_exit(-15, "")), True),
+    (lambda: RunnerEnded(judge_exit(-15, "")), False),
+    (lambda: RunnerEnded(judge_exit(143, "")), False),
 ]
 """(how the agent ends, whether it does so after its host heard of the end)."""
 
@@ -60,7 +60,7 @@ async def test_a_program_that_ends_of_a_signal_alone_has_failed(stage):
     """Its host goes on, so it was its own doing."""
 
     async def play(rollout):
-        raise Ended(judge_exit(-15, ""))
+        raise RunnerEnded(judge_exit(-15, ""))
 
     await stage.host(play)
     await stage.send("m1")

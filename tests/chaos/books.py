@@ -24,7 +24,7 @@ def balance(log: Log, verdict: Verdict, given: Given, episodes: Found) -> None:
 def _batches(log: Log, verdict: Verdict, given: Given, episodes: Found) -> None:
     """Every task one Expected and one Batch; every sample an episode or an exclusion."""
     expected = Counter(
-        event.task_id for _, event in log.episodes if isinstance(event, events.Expected)
+        event.task_id for _, event in log.episodes if isinstance(event, events.GroupOpened)
     )
     batches: dict[str, events.Batch] = {}
     for _, batch in log.batches:
@@ -183,12 +183,12 @@ def positions(log: Log, verdict: Verdict, episodes: Found) -> None:
     opened = [
         (record, event.episode_id, event.episode_id in episodes)
         for record, event in log.turns
-        if isinstance(event, events.Opened)
+        if isinstance(event, events.EpisodeOpened)
     ]
     expected = [
         (record, event.task_id, event.task_id in closed)
         for record, event in log.episodes
-        if isinstance(event, events.Expected)
+        if isinstance(event, events.GroupOpened)
     ]
     for group, name, records, begun in (
         ("assemble", "rl.turns", log.turns, opened),

@@ -24,7 +24,7 @@ from odradek.infra.bus import running as opened
 from odradek.infra.client import publish_tasks
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Batch, Expected, Step, Task, raw
+from odradek.schemas.events import Batch, GroupOpened, Step, Task, raw
 from odradek.schemas.topics import BATCHES, EPISODES, STEPS
 from odradek.streams.verify.report import verify
 
@@ -57,7 +57,7 @@ class Seen:
     def feed(self, topic: str, offset: int, value: bytes, at: float) -> None:
         """One record of episodes, batches or steps."""
         if topic.endswith(EPISODES.name):
-            event: Any = codec.decode(value, Expected)
+            event: Any = codec.decode(value, GroupOpened)
             self.out[event.purpose].add(event.task_id)
             self.story.append((at, 2, f"sent {event.purpose}", event.task_id))
             if event.purpose == "train":

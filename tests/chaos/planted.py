@@ -14,20 +14,20 @@ from typing import Any
 def dedupe_off() -> None:
     """Repeats count: hosts forget what their predecessors finished, the grouper what it has."""
     from odradek.agents.host.recovery import Recovery
-    from odradek.streams.stages.grouper import Group
+    from odradek.streams.stages.grouper import OpenGroup
 
     async def first(*_: Any) -> int:
         return 1
 
     Recovery.next_attempt = first
-    took = Group.take
+    took = OpenGroup.take
 
     def take(self: Any, record: Any, head: Any) -> str:
         self._seen.clear()
         self._counting.pop(head.sample, None)
         return took(self, record, head)
 
-    Group.take = take
+    OpenGroup.take = take
 
 
 def commit_first() -> None:
@@ -69,19 +69,21 @@ def no_seek() -> None:
 
 def ghosts() -> None:
     """A turn of an episode that nobody opened makes state."""
-    from odradek.schemas.events import Opened
+    from odradek.schemas.events import EpisodeOpened
     from odradek.streams.stages.assembler import Assembler
-    from odradek.streams.stages.episode import Story
+    from odradek.streams.stages.episode import OpenEpisode
 
     taken = Assembler._turn
 
     def turn(self: Any, record: Any, event: Any) -> Any:
         if event.episode_id not in self._open:
-            opened = Opened(
+            opened = EpisodeOpened(
                 episode_id=event.episode_id, task_id=event.episode_id, agent="ghost", sample=0,
                 group_size=1,
             )  # fmt: skip
-            self._open[event.episode_id] = Story(opened, record.offset, record.timestamp, None)
+            self._open[event.episode_id] = OpenEpisode(
+                opened, record.offset, record.timestamp, None
+            )
         return taken(self, record, event)
 
     Assembler._turn = turn

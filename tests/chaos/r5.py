@@ -104,14 +104,14 @@ class Ours:
     def record(self, episode: str, turn: int, turns: int) -> tuple[bytes, Any]:
         event: Any
         if turn == 0:
-            event = events.Opened(
+            event = events.EpisodeOpened(
                 episode_id=episode, task_id=episode, agent="r5", sample=0, group_size=1,
                 rewards={"score": 1.0},
             )  # fmt: skip
         elif turn == turns + 1:
             event = events.Reward(episode_id=episode, component="score", value=1.0, source="/r5")
         elif turn > turns:
-            event = events.Sealed(episode_id=episode, writer=WRITER, n_turns=turns)
+            event = events.EpisodeSealed(episode_id=episode, writer=WRITER, n_turns=turns)
         else:
             event = events.Turn(
                 episode_id=episode, turn_id=f"{episode}/{turn}", writer=WRITER, seq=turn - 1

@@ -49,7 +49,7 @@ class Recording:
         """The log, and what it is held against: clean together."""
         for task, size in self.tasks.items():
             await self._put(
-                EPISODES, task, events.Expected(task_id=task, group_size=size, group_s=900)
+                EPISODES, task, events.GroupOpened(task_id=task, group_size=size, group_s=900)
             )
             for sample in range(size):
                 await self._sample(task, sample)
@@ -83,7 +83,7 @@ class Recording:
             await self._put(
                 TURNS,
                 name,
-                events.Opened(
+                events.EpisodeOpened(
                     episode_id=name, task_id=task, agent=oracle.AGENT, sample=sample,
                     group_size=SIZE, attempt=attempt, final=final, rewards=oracle.REWARDS,
                     failure_reward=oracle.FAILURE,
@@ -96,7 +96,7 @@ class Recording:
             if lost or play.ending == "upstream_failed":
                 why = events.Outcome.HOST_LOST if lost else events.Outcome.UPSTREAM_FAILED
                 await self._put(
-                    TURNS, name, events.Aborted(episode_id=name, reason=why, retry=not final)
+                    TURNS, name, events.EpisodeAborted(episode_id=name, reason=why, retry=not final)
                 )
                 if lost and self._late:
                     await self._put(TURNS, name, _turns(name, play)[0][0])
@@ -107,7 +107,7 @@ class Recording:
                         episode_id=name, component=component, value=value, source="/test"
                     )
                     await self._put(TURNS, name, reward)
-            sealed = events.Sealed(
+            sealed = events.EpisodeSealed(
                 episode_id=name,
                 writer=WRITER,
                 n_turns=len(turns),
@@ -165,7 +165,7 @@ def _steps(log: Log) -> list[events.Step]:
     for number, first in enumerate(range(0, len(rows) - ROWS + 1, ROWS), 1):
         used = rows[first : first + ROWS]
         counted = tuple(
-            events.Used(offset=offset, rows=used.count(offset)) for offset in sorted(set(used))
+            events.BatchUse(offset=offset, rows=used.count(offset)) for offset in sorted(set(used))
         )
         weights = sha256(str(number).encode()).hexdigest()
         found.append(

@@ -44,8 +44,8 @@ def results(log: Log, partitions: int) -> dict[str, list[Result]]:
         return sorted(found)
 
     return {
-        "dispatch": of(episodes, events.Expected, lambda event: event.task_id),
-        "agent": of(turns, events.Opened, lambda event: event.episode_id),
+        "dispatch": of(episodes, events.GroupOpened, lambda event: event.task_id),
+        "agent": of(turns, events.EpisodeOpened, lambda event: event.episode_id),
         "intake": of(turns, events.Reward, lambda event: event.episode_id),
         "assemble": of(episodes, events.Episode, lambda event: event.episode_id),
         "group": of(log.batches, events.Batch, lambda event: event.task_id),

@@ -27,7 +27,7 @@ from odradek.infra.bus import BusSettings, ensure_topics
 from odradek.infra.client import records
 from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
-from odradek.schemas.events import Sealed, Turn, TurnsEvent
+from odradek.schemas.events import EpisodeSealed, Turn, TurnsEvent
 from odradek.schemas.topics import TURNS
 
 KEY = "k" * 32
@@ -93,7 +93,7 @@ class Stand:
         turns, sealed = {}, {}
         async for record in records(TURNS.name, since="beginning", follow=False, bus=self.bus):
             event = codec.decode(record.value, TurnsEvent)
-            if isinstance(event, Sealed):
+            if isinstance(event, EpisodeSealed):
                 sealed.setdefault(event.episode_id, event.n_turns)
             elif isinstance(event, Turn) and event.episode_id not in sealed:
                 turns.setdefault(event.episode_id, {})[event.writer, event.seq] = event

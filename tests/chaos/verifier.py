@@ -24,7 +24,7 @@ LETTERS = frozenset({"closed_or_unknown", "after_end", "late_reward"})
 LOST_HOST = frozenset({events.Outcome.HOST_LOST})
 CUT = frozenset({events.Outcome.INCOMPLETE})
 """An attempt whose proxy died, and did not seal it whole: it is retried."""
-ENDINGS = (events.Sealed, events.Aborted)
+ENDINGS = (events.EpisodeSealed, events.EpisodeAborted)
 """Who takes over after a host that died may end its episode once more: the first one counts."""
 
 
@@ -44,7 +44,9 @@ def judge(log: Log, given: Given) -> Verdict:
 
 def _episodes(log: Log, verdict: Verdict, given: Given) -> Found:
     """Every Opened in exactly one Episode, each with the tokens and the reward of its script."""
-    opened = {event.episode_id: event for _, event in log.turns if isinstance(event, events.Opened)}
+    opened = {
+        event.episode_id: event for _, event in log.turns if isinstance(event, events.EpisodeOpened)
+    }
     sampled = {
         event.turn_id: _numbers(event.completion.ids)
         for _, event in log.turns

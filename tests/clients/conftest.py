@@ -21,7 +21,7 @@ from proxy_bench import KEY, Bench
 from stub_engine import StubEngine, listening
 
 from odradek.agents import Rollout
-from odradek.agents.rollout import GivenTask
+from odradek.agents.rollout import RolloutTask
 from odradek.agents.runners import HarnessRunner
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.app import Proxy, serving
@@ -126,7 +126,7 @@ def hosted(stage, tmp_path, monkeypatch):
     async def run(name, script, *, model="policy"):
         stage.engine.script = script
         rollout = Rollout(
-            task=GivenTask(task_id="t", agent="a", input={"prompt": PROMPT}),
+            task=RolloutTask(task_id="t", agent="a", input={"prompt": PROMPT}),
             base_url=f"{stage.url}/e/e1/v1",
             api_key=stage.token(),
             model=model,

@@ -13,7 +13,7 @@ from hilo import random_play
 from swaps import SAMPLES, trained
 from vllm_engine import vllm
 
-from odradek.proxy.engines.member import Member
+from odradek.proxy.engines.member import PoolEngine
 from odradek.trainer.weights.client import HttpEngine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.timeout(1200)]
@@ -66,7 +66,7 @@ def swapped(tiny, engine, tmp_path, monkeypatch):
     def run(*, before, salt=True, reset=True, steps=3, **settings):
         if not salt:  # as of an engine that has no such field
             takes = property(lambda _: False, lambda *_: None)
-            monkeypatch.setattr(Member, "takes_salt", takes, raising=False)
+            monkeypatch.setattr(PoolEngine, "takes_salt", takes, raising=False)
         client = None if reset else partial(Bare, quiet_s=60, at=lambda _: None)
         nothing = log.read_text().count(KEPT)
         metrics, agents = trained(

@@ -9,7 +9,7 @@ import pytest
 
 from odradek.infra.app.project import load
 from odradek.infra.app.session.session import running
-from odradek.infra.app.session.training import Course
+from odradek.infra.app.session.training import TrainingCourse
 from odradek.infra.bus import BusSettings
 from odradek.infra.client import deploy
 from odradek.schemas.events import Task
@@ -80,7 +80,7 @@ async def test_one_task_becomes_one_step(
     (tmp_path / "odradek.toml").write_text(PROJECT)
 
     async with running(load(tmp_path), print) as session:
-        course = Course(session)
+        course = TrainingCourse(session)
         await publish(tmp_path)
         async with asyncio.timeout(60):
             while not session.tally.steps:

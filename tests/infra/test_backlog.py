@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from odradek.infra.bus import offsets as backlog
-from odradek.infra.bus.offsets import Backlog
+from odradek.infra.bus.offsets import OffsetTracker
 from odradek.infra.errors import TakenTwice
 
 
-def taken(*offsets: int, position: int = 0, metadata: str = "") -> Backlog:
-    found = Backlog(position, metadata)
+def taken(*offsets: int, position: int = 0, metadata: str = "") -> OffsetTracker:
+    found = OffsetTracker(position, metadata)
     for offset in offsets:
         found.take(offset)
     return found
@@ -41,7 +41,7 @@ def test_a_successor_is_given_what_is_unfinished_and_no_more():
     for offset in set(range(100)) - {3, 7, 50}:
         found.finish(offset)
     assert (3, "1;97;0,4,47") == (found.low_water, found.metadata)
-    after = Backlog(found.low_water, found.metadata)
+    after = OffsetTracker(found.low_water, found.metadata)
     assert [3, 7, 50, 100, 101] == [offset for offset in range(3, 102) if after.take(offset)]
 
 
@@ -53,7 +53,7 @@ def test_a_successor_that_dies_early_hands_on_what_it_was_told():
     second = taken(3, 4, position=found.low_water, metadata=found.metadata)
     assert (3, "1;7;0,5") == (second.low_water, second.metadata)
     second.finish(3)
-    third = Backlog(second.low_water, second.metadata)
+    third = OffsetTracker(second.low_water, second.metadata)
     assert [8, 10] == [offset for offset in range(second.low_water, 11) if third.take(offset)]
 
 
@@ -63,7 +63,7 @@ def test_metadata_stay_within_what_kafka_takes():
     for offset in range(1, 100_000, 2):
         found.finish(offset)
     assert len(found.metadata) <= backlog.LARGEST
-    after = Backlog(found.low_water, found.metadata)
+    after = OffsetTracker(found.low_water, found.metadata)
     again = [offset for offset in range(100_000) if after.take(offset)]
     assert set(range(0, 100_000, 2)) <= set(again)
     assert again[:500] == list(range(0, 1000, 2))
@@ -85,7 +85,7 @@ def test_metadata_stay_within_what_kafka_takes():
 )
 def test_metadata_of_others_are_no_news(metadata):
     """An offset that was set by hand, another version, or damage: everything is given."""
-    found = Backlog(5, metadata)
+    found = OffsetTracker(5, metadata)
     assert all(found.take(offset) for offset in range(5, 12))
 
 
@@ -93,7 +93,7 @@ def test_metadata_of_others_are_no_news(metadata):
 @settings(deadline=None)
 def test_no_metadata_break_a_backlog(metadata, position):
     """Whatever stands there, reading begins."""
-    found = Backlog(position, metadata)
+    found = OffsetTracker(position, metadata)
     found.take(position)
     assert found.low_water in {position, position + 1}
 
@@ -112,7 +112,7 @@ class Lives(RuleBasedStateMachine):
         self._live()
 
     def _live(self) -> None:
-        self.backlog = Backlog(*self.committed)
+        self.backlog = OffsetTracker(*self.committed)
         self.under_way: list[int] = []
         self.heard = set(self.safe)
         """Done as far as this life can know."""

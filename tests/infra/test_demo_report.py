@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from odradek.infra.app.demo.course import Aims, DemoCourse, Phase
+from odradek.infra.app.demo.course import DemoAims, DemoCourse, DemoPhase
 from odradek.infra.app.demo.outcome import outcome, succeeded
 from odradek.infra.app.demo.plots import PLOTS, moving
 from odradek.infra.app.demo.report import write
-from odradek.infra.app.session.evaluation import Round
-from odradek.infra.app.session.stats import Tally
+from odradek.infra.app.session.evaluation import EvaluationRound
+from odradek.infra.app.session.stats import RunStats
 from odradek.schemas.events import Batch, EpisodeHead, Exclusion, Outcome, Step
 
 CONSERVATION = {
@@ -31,7 +31,7 @@ def head(number: int, **more: object) -> EpisodeHead:
 
 def course() -> DemoCourse:
     """A finished run of ten steps."""
-    tally = Tally(component="game")
+    tally = RunStats(component="game")
     for number in range(32):
         tally.episode(head(number), 1000.0 + number)
     for number in range(10):
@@ -42,14 +42,14 @@ def course() -> DemoCourse:
         step = Step(run="r", incarnation=1, step=number + 1, position=number, metrics=metrics)
         tally.step(step, 1000.0 + number)
     session = SimpleNamespace(tally=tally, supervisor=SimpleNamespace(restarts={"proxy": 1}))
-    made = DemoCourse(session, aims=Aims())
+    made = DemoCourse(session, aims=DemoAims())
     made.rounds += [
-        Round("greedy", 0, 1, 1 / 3, 12, 1000.0),
-        Round("sampled", 0, 1, 0.5, 48, 1001.0),
-        Round("greedy", 10, 11, 1.0, 12, 1030.0),
-        Round("sampled", 10, 11, 0.95, 48, 1031.0),
+        EvaluationRound("greedy", 0, 1, 1 / 3, 12, 1000.0),
+        EvaluationRound("sampled", 0, 1, 0.5, 48, 1001.0),
+        EvaluationRound("greedy", 10, 11, 1.0, 12, 1030.0),
+        EvaluationRound("sampled", 10, 11, 0.95, 48, 1031.0),
     ]
-    made.phases += [Phase("training", 1000.0, 1016.0), Phase("draining", 1016.0, 1020.0)]
+    made.phases += [DemoPhase("training", 1000.0, 1016.0), DemoPhase("draining", 1016.0, 1020.0)]
     made.kills.append(("proxy", 6, 1010.0))
     return made
 
@@ -97,8 +97,8 @@ def test_the_report_holds_every_plot_and_the_sums(tmp_path: Path) -> None:
 
 def test_a_run_without_a_step_still_has_a_report(tmp_path: Path) -> None:
     """A demo that failed early is reported as failed, not as an error of the report."""
-    session = SimpleNamespace(tally=Tally(), supervisor=SimpleNamespace(restarts={}))
-    made = DemoCourse(session, aims=Aims())
+    session = SimpleNamespace(tally=RunStats(), supervisor=SimpleNamespace(restarts={}))
+    made = DemoCourse(session, aims=DemoAims())
 
     page = write(made, outcome(made, {"closed": False}, wall_s=1), tmp_path)
 
@@ -114,7 +114,7 @@ def test_a_moving_mean_begins_with_what_there_is() -> None:
 
 def test_attempts_that_are_followed_do_not_count() -> None:
     """Only the episode that ends a sample is counted, and only with an outcome that counts."""
-    tally = Tally(component="game")
+    tally = RunStats(component="game")
     tally.episode(head(0, retry=True), 1)
     tally.episode(head(0, unattributed=True), 1)
     tally.episode(head(0, outcome=Outcome.CANCELLED), 2)
@@ -126,7 +126,7 @@ def test_attempts_that_are_followed_do_not_count() -> None:
 
 def test_a_repeated_step_replaces_the_first() -> None:
     """What a killed trainer did again is one step."""
-    tally = Tally()
+    tally = RunStats()
     for value in (1.0, 2.0):
         tally.step(Step(run="r", incarnation=1, step=3, position=1, metrics={"loss": value}), value)
 
@@ -136,7 +136,7 @@ def test_a_repeated_step_replaces_the_first() -> None:
 
 def test_batches_close_tasks_and_count_exclusions() -> None:
     """A batch closes its task, by purpose."""
-    tally = Tally()
+    tally = RunStats()
     tally.batch(
         Batch(task_id="t", group_size=2, exclusions=(Exclusion(sample=0, reason="host_lost"),))
     )

@@ -152,7 +152,7 @@ def test_a_port_in_use_is_one_line(tmp_path, listener):
 )
 def test_the_log_tells_why_a_server_ended(tmp_path, said, expected):
     """A port lost to a race and a full disk have errors of their own; each quotes the log."""
-    dead = server.Server(tmp_path, 1, 2)
+    dead = server.BrokerPlace(tmp_path, 1, 2)
     dead.log.write_text(f"first\n{said}\n")
     with pytest.raises(expected) as caught:
         server.wait_until_ready(dead, lambda: False, 5)
@@ -172,7 +172,7 @@ def test_the_log_tells_why_a_server_ended(tmp_path, said, expected):
 def test_the_next_step_is_said(monkeypatch, tmp_path, said, limit, advice):
     """A limit that a shell or a container has set, and a second broker of one folder."""
     monkeypatch.setattr("resource.getrlimit", lambda what: (limit, limit))
-    dead = server.Server(tmp_path, 1, 2)
+    dead = server.BrokerPlace(tmp_path, 1, 2)
     dead.log.write_text(f"{said}\n")
     with pytest.raises(BrokerDied, match=advice):
         server.wait_until_ready(dead, lambda: False, 5)
@@ -297,7 +297,7 @@ def test_a_broker_is_one_by_whatever_link_it_is_reached(tmp_path):
 def test_a_foreign_process_is_left_alone(tmp_path):
     """A recycled process id in the state file is neither shown as running nor ended."""
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as other:
-        daemon._write(tmp_path, daemon.State(other.pid, 9092, 9093))
+        daemon._write(tmp_path, daemon.DaemonState(other.pid, 9092, 9093))
         assert not daemon.status(tmp_path).running
         with pytest.raises(NotOurBroker, match=f"process {other.pid} "):
             daemon.stop(tmp_path)

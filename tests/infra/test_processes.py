@@ -7,10 +7,10 @@ import pytest
 from odradek.infra.app.cli import VERBS
 from odradek.infra.app.cli.start import init
 from odradek.infra.app.project import load
-from odradek.infra.app.project.processes import Places, specs
+from odradek.infra.app.project.processes import RunAddresses, specs
 from odradek.infra.app.supervisor import Spec
 
-PLACES = Places(
+PLACES = RunAddresses(
     bootstrap_servers="127.0.0.1:1",
     token_keys="s" * 32,
     proxy_port=8401,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from odradek.infra.app.project import load
-from odradek.infra.app.project.processes import Places, specs
-from odradek.infra.app.project.project import Entry, Project, Value
+from odradek.infra.app.project.processes import RunAddresses, specs
+from odradek.infra.app.project.project import Project, ProjectSection, SettingValue
 from odradek.infra.app.project.sections import KINDS, variable
 
 TEXT = """
@@ -33,7 +33,7 @@ PROCESSES = {
 """Section: the processes that go by it."""
 GIVEN = {("kafka", "bootstrap_servers"), ("proxy", "port")}
 """What reaches the processes by way of the places of a run."""
-PLACES = Places(
+PLACES = RunAddresses(
     bootstrap_servers="k:1", token_keys="x" * 32, proxy_port=1, engine_port=2, model="m"
 )
 KEYS = [
@@ -49,8 +49,8 @@ def saying(project: Project, section: str, key: str) -> Project:
     settings = KINDS[section].settings()
     assert settings is not None
     entry = project.entries[section][0]
-    value = Value(key, "SAID", "odradek.toml", variable(settings, key), False)
-    told = Entry(own=entry.own, values=(*(v for v in entry.values if v.key != key), value))
+    value = SettingValue(key, "SAID", "odradek.toml", variable(settings, key), False)
+    told = ProjectSection(own=entry.own, values=(*(v for v in entry.values if v.key != key), value))
     return Project(
         folder=project.folder,
         path=project.path,

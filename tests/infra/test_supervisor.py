@@ -12,10 +12,10 @@ from living import alive
 
 from odradek.infra.app.supervisor import (
     Backoff,
+    ChildState,
     ProcessNotReady,
     ProcessRefused,
     Spec,
-    State,
     Supervisor,
     UnknownProcess,
 )
@@ -54,7 +54,7 @@ async def test_starts_in_order_of_readiness(tmp_path: Path) -> None:
         await supervisor.ready()
 
         assert order.read_text() == "ab"
-        assert set(supervisor.states.values()) == {State.READY}
+        assert set(supervisor.states.values()) == {ChildState.READY}
 
 
 async def test_restarts_what_was_killed_and_counts(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ async def test_restarts_what_was_killed_and_counts(tmp_path: Path) -> None:
         await supervisor.ready()
         killed = supervisor.kill("a")
         await until(lambda: supervisor.restarts["a"] == 1)
-        await until(lambda: supervisor.states["a"] is State.READY)
+        await until(lambda: supervisor.states["a"] is ChildState.READY)
 
         assert supervisor.children["a"].pid not in {None, killed}
 
@@ -94,7 +94,7 @@ async def test_code_two_of_a_process_that_was_ready_once_is_restarted(tmp_path: 
     async with Supervisor([spec("a", code)], tmp_path, backoff=QUICK) as supervisor:
         await supervisor.ready()
         await until(lambda: supervisor.restarts["a"] == 3)
-        await until(lambda: supervisor.states["a"] is State.READY)
+        await until(lambda: supervisor.states["a"] is ChildState.READY)
         assert "xxxx" == (tmp_path / "starts").read_text()
 
 
@@ -127,7 +127,7 @@ async def test_a_process_may_finish(tmp_path: Path) -> None:
     async with Supervisor([spec("a", "pass", finishes=True)], tmp_path) as supervisor:
         await supervisor.ready()
 
-        assert supervisor.states["a"] is State.FINISHED
+        assert supervisor.states["a"] is ChildState.FINISHED
         assert supervisor.restarts == {"a": 0}
 
 
@@ -136,11 +136,11 @@ async def test_stop_and_restart_by_hand(tmp_path: Path) -> None:
     async with Supervisor([spec("a", SLEEPER)], tmp_path, backoff=QUICK) as supervisor:
         await supervisor.ready()
         await supervisor.stop("a")
-        assert supervisor.states["a"] is State.STOPPED
+        assert supervisor.states["a"] is ChildState.STOPPED
         assert supervisor.children["a"].pid is None
 
         await supervisor.restart("a")
-        assert supervisor.states["a"] is State.READY
+        assert supervisor.states["a"] is ChildState.READY
         assert supervisor.restarts == {"a": 0}
 
 

@@ -10,7 +10,7 @@ from stories import aborted, episode, expected, opened, reward, sealed, turn
 
 from odradek.infra.bus import MemoryAppender, Record, letter, passed_over
 from odradek.infra.runtime import metrics
-from odradek.infra.runtime.metrics import Board, Tally
+from odradek.infra.runtime.metrics import CounterBoard, CounterTotals
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Outcome, Refusal, Step
@@ -142,7 +142,7 @@ async def test_a_good_story_moves_nothing():
 def test_a_flood_is_one_line_in_ten_seconds_with_the_total(caplog):
     """The line says what moved, how much, and what to do."""
     now = [0.0]
-    board = Board(clock=lambda: now[0])
+    board = CounterBoard(clock=lambda: now[0])
     with caplog.at_level(logging.WARNING):
         for _ in range(1000):
             board.moved(metrics.DEAD_LETTERS, topic="rl.turns.v1", reason="not_json")
@@ -157,7 +157,7 @@ def test_a_flood_is_one_line_in_ten_seconds_with_the_total(caplog):
 
 def test_a_tally_at_rest_says_nothing():
     """A line is only due when something has moved since the last."""
-    tally = Tally(metrics.STALE)
+    tally = CounterTotals(metrics.STALE)
     assert "" == tally.line(0.0)
     assert 0.0 == tally.add(2, (), 0.0)
     assert tally.line(0.0).startswith("odradek.rows.stale: 2 more, 2 in all: rows refused")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from odradek.agents import Rollout
-from odradek.agents.rollout import GivenTask
+from odradek.agents.rollout import RolloutTask
 from odradek.agents.runners import ProgramRunner
 from odradek.infra.app.cli.look import tail
 from odradek.infra.app.cli.start import tasks, token
@@ -224,7 +224,7 @@ def test_a_token_gives_every_variable_that_a_host_gives(
     given = printed("e1", *more, monkeypatch=monkeypatch)
 
     rollout = Rollout(
-        task=GivenTask(),
+        task=RolloutTask(),
         base_url=given["OPENAI_BASE_URL"],
         api_key=given["OPENAI_API_KEY"],
         model="org/m x" if "--model" in more else "policy",

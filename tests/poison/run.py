@@ -23,7 +23,7 @@ from uuid import uuid4
 import click
 from poisons import Poison, corpus
 
-from odradek.infra.app.bench.streams import Stage, Stories
+from odradek.infra.app.bench.streams import StageProcess, SyntheticEpisodes
 from odradek.infra.app.local_kafka.broker import LocalBroker
 from odradek.infra.bus import (
     BusSettings,
@@ -38,7 +38,14 @@ from odradek.infra.bus import (
 )
 from odradek.schemas import codec
 from odradek.schemas.codec import header
-from odradek.schemas.events import Batch, EpisodeHead, GroupsEvent, Reward, Sealed, TurnsEvent
+from odradek.schemas.events import (
+    Batch,
+    EpisodeHead,
+    EpisodeSealed,
+    GroupsEvent,
+    Reward,
+    TurnsEvent,
+)
 from odradek.schemas.ids import key_bytes, partition_for
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, REWARDS, TURNS
 from odradek.streams.dead_letters import send_again
@@ -79,7 +86,7 @@ async def one_run(
     try:
         async with AsyncExitStack() as stack:
             stages = [
-                await stack.enter_async_context(Stage(bus, verb, "kafka"))
+                await stack.enter_async_context(StageProcess(bus, verb, "kafka"))
                 for verb in ("intake", "assemble", "group")
             ]
             await asyncio.gather(*(stage.ready() for stage in stages))
@@ -112,7 +119,7 @@ async def load(
     """Write stories at a rate, with poison made from the record that stands before it."""
     good = records - (records // every if every else records // 100)
     groups = math.ceil(good / (SIZE * (TURNS_EACH + 3) + 1))
-    stories = Stories((groups, SIZE, TURNS_EACH), 4, 2)
+    stories = SyntheticEpisodes((groups, SIZE, TURNS_EACH), 4, 2)
     sent, draw = Sent(), random.Random(seed)
     kinds = itertools.count()
     due = draw.randrange(1, every) if every else 0
@@ -231,9 +238,9 @@ async def latency(bus: BusSettings, sent: Sent | None) -> dict[str, Any]:
     given: dict[str, float] = {}
     async for record in stream(bus, TURNS.name):
         event = read(record, TurnsEvent)
-        if isinstance(event, Sealed | Reward) and event.episode_id == record.key:
+        if isinstance(event, EpisodeSealed | Reward) and event.episode_id == record.key:
             ended[event.episode_id] = max(ended.get(event.episode_id, 0), record.timestamp)
-        if isinstance(event, Sealed) and event.episode_id == record.key:
+        if isinstance(event, EpisodeSealed) and event.episode_id == record.key:
             given[event.episode_id] = max(given.get(event.episode_id, 0), record.timestamp)
     async for record in stream(bus, REWARDS.name):
         if (event := read(record, Reward)) and record.key in given:

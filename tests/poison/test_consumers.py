@@ -37,7 +37,7 @@ from odradek.schemas.topics import (
 )
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.drivers.memory import MemoryDriver
-from odradek.streams.judges.judge import Asynchronous
+from odradek.streams.judges.judge import AsyncJudge
 from odradek.streams.reader import to_end
 from odradek.streams.reward_service import RewardService
 from odradek.streams.stages.assembler import ASSEMBLE
@@ -93,9 +93,9 @@ class Consumer(NamedTuple):
 
 
 def _request() -> Consumer:
-    from odradek.agents.binding.requests import Sample, send_headers, send_value
+    from odradek.agents.binding.requests import SampleAddress, send_headers, send_value
 
-    value = send_value("m1", raw({}), Sample(task_id="t"))
+    value = send_value("m1", raw({}), SampleAddress(task_id="t"))
     headers = send_headers(deadline=None, traceparent=None)
     topic = f"a2a.requests.{AGENT}"
     return Consumer(_host, topic, value, "m1", TURNS.name, f"a2a.dlq.{AGENT}", headers)
@@ -121,7 +121,7 @@ CONSUMERS = {
         "episode-1",
         CONVERSATIONS,
         REWARDS.name,
-        lambda bus: RewardService(bus, Asynchronous(_never), "game", everything=True),
+        lambda bus: RewardService(bus, AsyncJudge(_never), "game", everything=True),
     ),
 }
 OPENINGS = {TURNS.name: (opened(), "e1"), EPISODES.name: (expected(size=1), "t1")}

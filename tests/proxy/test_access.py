@@ -130,7 +130,7 @@ async def test_a_token_counts_where_none_is_needed(make):
 def test_known_tokens_are_bounded(monkeypatch):
     """Those that came first are forgotten, and read again when they come back."""
     monkeypatch.setattr(auth, "MAX_CACHED", 2)
-    gate = auth.Gate([KEY])
+    gate = auth.Authenticator([KEY])
     for number in (0, 1, 2, 0):
         token = mint(Claims(sub=f"e{number}"), [KEY])
         request = SimpleNamespace(headers=CIMultiDict(), match_info={"token": token})

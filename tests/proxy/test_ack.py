@@ -12,11 +12,11 @@ from openai import InternalServerError
 from odradek.infra.bus import MemoryAppender
 from odradek.infra.errors import BusError, KafkaUnreachable, LogUnavailable
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Terms, fingerprint
-from odradek.proxy.episodes.episode import Story
+from odradek.proxy.dialects.dialect import RequestRules, fingerprint
+from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import LogLost
-from odradek.proxy.log.writer import Draft, Recorder
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.codec import decode
 from odradek.schemas.events import Outcome, Turn
 
@@ -180,8 +180,10 @@ async def test_a_turn_that_no_log_takes_leaves_an_empty_one_in_its_place(make):
 async def test_tokens_that_no_reader_accepts_are_left_out_of_their_turn():
     """The turn keeps its number, and says so."""
     log = MemoryAppender()
-    draft = Draft(ask=CHAT.ask(b'{"messages":[]}', Terms()), captured=Captured(prompt=b"odd"))
-    await Recorder(log, "w", lambda: 0.0).turn(Story("e", 0.0), draft)
+    draft = TurnDraft(
+        ask=CHAT.ask(b'{"messages":[]}', RequestRules()), captured=CapturedReply(prompt=b"odd")
+    )
+    await TurnWriter(log, "w", lambda: 0.0).turn(LiveEpisode("e", 0.0), draft)
     turn = decode(log.records[0].value, Turn)
     assert (0, "bad_tokens", b"") == (turn.seq, turn.untrainable, turn.prompt.ids)
 

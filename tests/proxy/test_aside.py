@@ -9,8 +9,8 @@ from stub_engine import StubEngine, listening
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
-from odradek.schemas.events import Opened, Sealed, Turn
-from odradek.streams.stages.episode import Story
+from odradek.schemas.events import EpisodeOpened, EpisodeSealed, Turn
+from odradek.streams.stages.episode import OpenEpisode
 
 HI = [{"role": "user", "content": "hi"}]
 FUNCTION = {"name": "look", "parameters": {"type": "object"}}
@@ -42,12 +42,17 @@ def why(bench):
 
 def left_out(bench):
     """What the assembler leaves out of the episode, and what its conversation holds."""
-    story = Story(
-        Opened(episode_id="e1", task_id="t1", agent="a", sample=0, group_size=1), 0, 0.0, None
+    story = OpenEpisode(
+        EpisodeOpened(episode_id="e1", task_id="t1", agent="a", sample=0, group_size=1),
+        0,
+        0.0,
+        None,
     )
     for turn in bench.turns():
         story.add(codec.decode(codec.encode(turn), Turn))
-    story.seal(Sealed(episode_id="e1", writer=bench.proxy.writer, n_turns=len(bench.turns())), 1.0)
+    story.seal(
+        EpisodeSealed(episode_id="e1", writer=bench.proxy.writer, n_turns=len(bench.turns())), 1.0
+    )
     said = [bool(one.reply) for one in story.conversation().turns]
     names = {turn.turn_id: place for place, turn in enumerate(bench.turns())}
     return {names[one]: reason for one, reason in story.episode().left_out.items()}, said

@@ -8,7 +8,7 @@ from odradek.infra.app.bench.harness import cpu_profile, raw_http
 from odradek.infra.app.bench.harness.mock_engine import chunks, reply
 from odradek.infra.app.bench.proxy import EPISODE_TURNS, EPISODES, Episodes
 from odradek.infra.runtime.episode_tokens import new_key
-from odradek.proxy.wire.reply import Streamed, whole
+from odradek.proxy.wire.reply import StreamCapture, whole
 
 
 def test_the_wire_waits_for_the_last_chunk():
@@ -24,7 +24,7 @@ def test_the_wire_waits_for_the_last_chunk():
 
 def test_the_mock_engines_stream_is_the_same_turn():
     """A token a chunk, with the same ids and words as the whole reply."""
-    streamed = Streamed()
+    streamed = StreamCapture()
     ends = [streamed.feed(chunk) for chunk in chunks(1, 1000, 64)]
     (found,), (same,) = streamed.captured(), whole(reply(1, 1000, 64))
     assert [False] * 64 + [True] == ends

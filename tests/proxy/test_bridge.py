@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stub_engine import said_ids, tool_call
 
-from odradek.proxy.episodes.history import End
-from odradek.proxy.episodes.prefix_reuse import Renderings, Standing, bridge, ends
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.episodes.history import ReplyEnd
+from odradek.proxy.episodes.prefix_reuse import PromptSource, Renderings, bridge, ends
+from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.arrays import pack_ids, unpack_ids
 from odradek.schemas.events import Completion, Continuation
 from odradek.streams.stages.continuity import Continuity
@@ -367,10 +367,10 @@ def test_what_follows_a_reply(own, new, sampled, closed, rest):
 @pytest.mark.parametrize(
     ("limit", "more", "expected"),
     [
-        (None, {}, [End(4, 2, 5, True, b"")]),
-        (4, {}, [End(4, 2, 5, True, b"")]),
-        (3, {}, [End(4, 2, 5, False, b"")]),
-        (None, {"closed": False}, [End(4, 2, 5, False, b"")]),
+        (None, {}, [ReplyEnd(4, 2, 5, True, b"")]),
+        (4, {}, [ReplyEnd(4, 2, 5, True, b"")]),
+        (3, {}, [ReplyEnd(4, 2, 5, False, b"")]),
+        (None, {"closed": False}, [ReplyEnd(4, 2, 5, False, b"")]),
         (None, {"untrainable": "length_mismatch"}, []),
         (None, {"completion": Completion()}, []),
     ],
@@ -378,9 +378,9 @@ def test_what_follows_a_reply(own, new, sampled, closed, rest):
 def test_where_a_later_prompt_may_go_on(limit, more, expected):
     """Behind ids that are sure; closed only where the engine, not the limit, ended the reply."""
     sampled = Completion(ids=pack_ids([5, 6, END]))
-    captured = Captured(
+    captured = CapturedReply(
         **{"prompt": pack_ids([1, 2]), "completion": sampled, "closed": True, **more}
     )
-    standing = Standing(told=BRIDGED, limit=limit)
+    standing = PromptSource(told=BRIDGED, limit=limit)
     assert expected == [*ends(standing, 3, captured)]
     assert () == ends(None, 3, captured)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odradek.proxy.dialects import chat
-from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.wire.body import Weights
+from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.wire.body import WeightVersions
 from odradek.proxy.wire.merge import merge
-from odradek.proxy.wire.reply import Streamed, whole
+from odradek.proxy.wire.reply import StreamCapture, whole
 from odradek.proxy.wire.version_spans import joined
 from odradek.schemas import codec
 from odradek.schemas.events import Reply, Turn, VersionSpan
@@ -36,7 +36,7 @@ def test_any_reply_is_captured_or_named_an_error(reply):
     """The engine cannot make the proxy fail."""
     data = reply if isinstance(reply, bytes) else reply.encode()
     found = whole(data)[0]
-    streamed = Streamed()
+    streamed = StreamCapture()
     streamed.feed(data)
     assert found.error or found.message is not None
     assert streamed.captured() is not None
@@ -61,7 +61,7 @@ FLAGS = ("logprobs", "return_token_ids", "return_weight_versions")
 def test_a_trimmed_reply_equals_the_reply_without_the_injected_fields(reply, asked):
     """Field by field: null where vLLM writes null, gone where it writes nothing, else untouched."""
     body = json.dumps({"messages": [], **asked}).encode()
-    trimmed = json.loads(chat.trim(json.dumps(reply).encode(), chat.CHAT.ask(body, Terms())))
+    trimmed = json.loads(chat.trim(json.dumps(reply).encode(), chat.CHAT.ask(body, RequestRules())))
     expected = json.loads(json.dumps(reply))
     if "prompt_token_ids" in expected and not asked.get("return_token_ids"):
         expected["prompt_token_ids"] = None
@@ -204,7 +204,7 @@ def test_no_choice_has_fewer_than_no_tokens():
 
 
 def streamed(*chunks):
-    found = Streamed()
+    found = StreamCapture()
     told = [found.feed(json.dumps(chunk).encode()) for chunk in chunks]
     return found, told
 
@@ -256,7 +256,7 @@ def test_an_error_in_a_stream_is_an_end_that_waits(bad):
 )
 def test_spans_of_a_chunk_go_on_from_those_before(more, expected):
     """Only where they touch; what begins again at the start stands in their place."""
-    found = joined([Weights(4, 0, 2)], [Weights(*one) for one in more])
+    found = joined([WeightVersions(4, 0, 2)], [WeightVersions(*one) for one in more])
     assert expected == [(one.version, one.start, one.end) for one in found]
 
 
@@ -279,7 +279,7 @@ def chunk(ids, spans, finish=None):
 )
 def test_version_spans_of_a_stream_come_at_its_end_or_with_each_chunk(chunks):
     """At the end vLLM tells all of them; the small engine those of each token."""
-    streamed = Streamed()
+    streamed = StreamCapture()
     for data in chunks:
         streamed.feed(data)
     assert (VersionSpan(4, 0, 2), VersionSpan(5, 2, 3)) == streamed.captured()[0].versions
@@ -299,7 +299,7 @@ def test_counts_beyond_reason_are_kept_within_it():
 
 def test_bytes_that_are_no_text_are_an_error_of_the_stream():
     """Also in a field that is not read: what is copied unread would break its reader."""
-    streamed = Streamed()
+    streamed = StreamCapture()
     assert streamed.feed(b'{"choices": [{"delta": {}, "x": "\xc5z"}]}')
     assert "no UTF-8" in streamed.captured()[0].error
 
@@ -325,7 +325,7 @@ def test_tool_calls_of_a_stream_become_whole_ones():
 def test_a_chunk_nests_no_deeper_than_a_turn_may(depth):
     """What is too deep is an error of the stream; what is taken, readers of the log take, too."""
     inner = "[" * depth + "]" * depth
-    streamed = Streamed()
+    streamed = StreamCapture()
     ended = streamed.feed(b'{"choices": [{"delta": {"content": "a", "x": %s}}]}' % inner.encode())
     (found,) = streamed.captured()
     assert (depth > 55) is ended is bool(found.error)

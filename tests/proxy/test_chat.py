@@ -8,7 +8,7 @@ import pytest
 from openai import BadRequestError
 
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Limits, Terms
+from odradek.proxy.dialects.dialect import Limits, RequestRules
 from odradek.proxy.errors import LimitExceeded
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import VersionSpan, parsed
@@ -361,7 +361,7 @@ async def test_tokens_without_spans_are_of_the_older_version(make, engine, befor
 
 def taken(terms=None, **more):
     body = {"messages": [{"role": "user", "content": "x"}], **more}
-    return CHAT.ask(json.dumps(body).encode(), terms or Terms())
+    return CHAT.ask(json.dumps(body).encode(), terms or RequestRules())
 
 
 def test_a_turn_records_how_it_was_sampled():
@@ -380,7 +380,7 @@ def test_a_token_sets_nothing_of_the_conversation():
     """Its sampling is how to sample, not what was said, nor how the reply comes."""
     names = ("messages", "tools", "functions", "stream", "stream_options", "logprobs")
     kept = {name: [1] for name in names}
-    ask = taken(Terms(sampling={**kept, "top_k": 3}, model="p2"), model="m")
+    ask = taken(RequestRules(sampling={**kept, "top_k": 3}, model="p2"), model="m")
     asked = json.loads(ask.body)
     assert not {"tools", "functions", "stream", "stream_options"} & asked.keys()
     assert (True, 3, "p2") == (asked["logprobs"], asked["top_k"], asked["model"])
@@ -410,7 +410,7 @@ def test_null_is_no_tools():
 )
 def test_a_limit_itself_is_within_it(name, most, beyond):
     """One more is beyond it, whichever of its names it has."""
-    terms = Terms(limits=Limits(n=2, max_tokens=9, tools=10))
+    terms = RequestRules(limits=Limits(n=2, max_tokens=9, tools=10))
     assert most == json.loads(taken(terms, **{name: most}).body)[name]
     with pytest.raises(LimitExceeded, match=name):
         taken(terms, **{name: beyond})

@@ -6,7 +6,7 @@ import pytest
 from stub_engine import said_ids, tool_call
 
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.tools.hosted import HEADER
 from odradek.proxy.errors import BadRequest
 from odradek.schemas.arrays import unpack_ids
@@ -52,7 +52,7 @@ def allowed(mode, *tools):
 
 
 def asked(hosted="drop", **more):
-    return CHAT.ask(json.dumps({"messages": HI, **more}).encode(), Terms(hosted=hosted))
+    return CHAT.ask(json.dumps({"messages": HI, **more}).encode(), RequestRules(hosted=hosted))
 
 
 def sent(**more):

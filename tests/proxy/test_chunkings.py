@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_engine import StubEngine, tool_call
 
-from odradek.proxy.calls.stream import Relay
+from odradek.proxy.calls.stream import StreamRelay
 from odradek.proxy.dialects import DIALECTS
-from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.errors import EngineBroke
 from odradek.schemas.events import parsed
 
@@ -62,7 +62,7 @@ def relayed(ask, pieces, broke=False):
     call = SimpleNamespace(
         ask=ask, joined=False, gone=True, ttft_ms=None, ms=lambda: 1.0, ended_by=""
     )
-    relay = Relay(call)
+    relay = StreamRelay(call)
     for piece in pieces:
         run(relay.feed(piece))
     if broke:
@@ -115,7 +115,7 @@ def test_a_stream_is_the_engines_less_the_injected_fields_for_any_chunking(data)
     body = {
         "model": "m", **BODIES[path], "stream": True, "n": data.draw(st.integers(1, 2)), **wanted,
     }  # fmt: skip
-    ask = DIALECTS[path].ask(json.dumps(body).encode(), Terms())
+    ask = DIALECTS[path].ask(json.dumps(body).encode(), RequestRules())
     direct = [json.dumps(chunk) for chunk in chunks(path, body, said)]
     wire = b""
     for chunk in chunks(path, json.loads(ask.body), said):
@@ -139,7 +139,7 @@ def test_a_stream_is_the_engines_less_the_injected_fields_for_any_chunking(data)
 
 def of_dialect(path, said, **more):
     body = {"model": "m", **BODIES[path], "stream": True, **more}
-    ask = DIALECTS[path].ask(json.dumps(body).encode(), Terms())
+    ask = DIALECTS[path].ask(json.dumps(body).encode(), RequestRules())
     wire = b"".join(map(told, chunks(path, json.loads(ask.body), said))) + b"data: [DONE]\n\n"
     return ask, wire
 

@@ -8,7 +8,7 @@ from openai.types.responses import CompactedResponse, Response, ResponseStreamEv
 from pydantic import TypeAdapter
 from stub_engine import said_ids, tool_call
 
-from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.responses import RESPONSES
 from odradek.proxy.dialects.translation import opaque
 from odradek.proxy.errors import BadRequest
@@ -73,7 +73,7 @@ def sent(given="hi", **more):
 
 def asked(given="hi", hosted="drop", **more):
     body = {"input": given, **more}
-    return RESPONSES.ask(json.dumps(body).encode(), Terms(hosted=hosted))
+    return RESPONSES.ask(json.dumps(body).encode(), RequestRules(hosted=hosted))
 
 
 async def post(bench, path=PATH, **body):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from odradek.proxy.dialects.completions import COMPLETIONS
-from odradek.proxy.dialects.dialect import Limits, Terms
+from odradek.proxy.dialects.dialect import Limits, RequestRules
 from odradek.proxy.errors import LimitExceeded
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
@@ -77,7 +77,7 @@ async def test_what_cannot_be_asked_is_a_400_that_names_the_field(bench, engine,
 
 
 def taken(**body):
-    return COMPLETIONS.ask(json.dumps(body).encode(), Terms(limits=Limits(n=4)))
+    return COMPLETIONS.ask(json.dumps(body).encode(), RequestRules(limits=Limits(n=4)))
 
 
 def test_the_bound_of_choices_is_over_all_prompts():

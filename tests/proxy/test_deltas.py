@@ -11,18 +11,18 @@ from msgspec import Raw
 
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.dialects import chat
-from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.episodes.episode import Story
+from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.episodes.history import (
     END_BYTES,
-    Branches,
-    End,
+    EpisodeBranches,
     Leaf,
+    ReplyEnd,
     common_ids,
     common_messages,
     respelt,
 )
-from odradek.proxy.log.writer import Draft, Recorder
+from odradek.proxy.log.writer import TurnDraft, TurnWriter
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.wire.reply import whole
 from odradek.schemas import codec
@@ -67,11 +67,11 @@ def reply_to(messages, message):
 async def record(requests, tools=None):
     """The turns that these requests become in one episode."""
     log = MemoryAppender()
-    recorder, story = Recorder(log, "w", lambda: 0.0), Story("e", 0.0)
+    recorder, story = TurnWriter(log, "w", lambda: 0.0), LiveEpisode("e", 0.0)
     for messages, reply in requests:
         body = json.dumps({"messages": messages, **({"tools": tools} if tools else {})}).encode()
-        draft = Draft(
-            ask=chat.CHAT.ask(body, Terms()), captured=whole(reply_to(messages, reply))[0]
+        draft = TurnDraft(
+            ask=chat.CHAT.ask(body, RequestRules()), captured=whole(reply_to(messages, reply))[0]
         )
         await recorder.turn(story, draft)
     return [codec.decode(found.value, Turn) for found in log.records], story
@@ -151,7 +151,7 @@ async def test_tools_are_written_once():
 
 def test_memory_is_bounded_in_branches_and_bytes():
     """Old branches are forgotten first; the next turn of one is written whole."""
-    branches = Branches(max_leaves=3, max_bytes=100)
+    branches = EpisodeBranches(max_leaves=3, max_bytes=100)
     for n in range(10):
         leaf = Leaf(turn_id=str(n), messages=[], reply=Raw(b"{}"), ids=pack_ids([n, 1]), size=10)
         branches.add(leaf)
@@ -170,7 +170,7 @@ def leaf(turn_id, *texts, ends=()):
     """A turn whose history is these texts, its reply the last of them; an id for each."""
     *messages, reply = [said("ua"[n % 2], text) for n, text in enumerate(texts)]
     ids = pack_ids([sum(text.encode()) for text in texts])
-    made = tuple(End(n, n - 1, n, True, b"") for n in ends)
+    made = tuple(ReplyEnd(n, n - 1, n, True, b"") for n in ends)
     return Leaf(turn_id=turn_id, messages=messages, reply=reply, ids=ids, size=100, ends=made)
 
 
@@ -182,7 +182,7 @@ def ends_of(branches, *texts):
 
 def test_ids_are_carried_on_behind_the_agents_own_history_only():
     """The longest reply that comes first; one that its agent has edited is another text."""
-    branches = Branches()
+    branches = EpisodeBranches()
     branches.add(leaf("1", "q", "a", "r", "b", ends=(2, 4)))
     branches.add(leaf("2", "q", "a", "s", "c", ends=(2, 4)))
     assert ("1", 4) == ends_of(branches, "q", "a", "r", "b", "t")
@@ -194,7 +194,7 @@ def test_ids_are_carried_on_behind_the_agents_own_history_only():
 
 def test_a_turn_that_goes_on_from_equal_ones_keeps_all_their_ends():
     """A first call repeated later has the same ids, and fewer replies in it."""
-    branches = Branches()
+    branches = EpisodeBranches()
     for turn in (
         leaf("2", "q", "a", "r", "b", ends=(2, 4)),
         leaf("1", "q", "a", ends=(2,)),
@@ -212,7 +212,7 @@ def test_a_turn_is_forgotten_only_for_one_that_has_all_of_it():
     drifted = msgspec.structs.replace(leaf("2", "q", "a", "r", "b"), ids=more + first.ids)
     rewritten = msgspec.structs.replace(leaf("2", "x", "a", "r", "b"), ids=first.ids + more)
     for other in (drifted, rewritten):
-        branches = Branches()
+        branches = EpisodeBranches()
         branches.add(first)
         branches.add(other)
         assert 2 == len(branches)
@@ -220,7 +220,7 @@ def test_a_turn_is_forgotten_only_for_one_that_has_all_of_it():
 
 def test_what_branches_hold_is_counted():
     """A turn in place of the one it continues, its ends, and nothing after all is forgotten."""
-    branches = Branches()
+    branches = EpisodeBranches()
     branches.add(leaf("1", "q", "a", ends=(2,)))
     assert 100 == branches.size
     branches.add(leaf("2", "q", "a", "r", "b", ends=(4,)))

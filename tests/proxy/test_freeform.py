@@ -91,7 +91,7 @@ def test_most_of_a_text_is_told_before_it_ends():
 )  # fmt: skip
 def test_a_grammar_stands_in_the_description(form, ending):
     """In the form of Responses and in that of chats: no engine holds an argument to it."""
-    given_form = None if form is None else msgspec.convert(form, freeform.Format)
+    given_form = None if form is None else msgspec.convert(form, freeform.GrammarFormat)
     function = freeform.function("d", given_form)
     assert function["description"].startswith("d")
     assert function["description"].endswith(ending)

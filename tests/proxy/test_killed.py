@@ -17,7 +17,7 @@ from odradek.infra.bus import BusSettings, ensure_topics
 from odradek.infra.client import records
 from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
-from odradek.schemas.events import Episode, Outcome, Sealed, Turn, TurnsEvent
+from odradek.schemas.events import Episode, EpisodeSealed, Outcome, Turn, TurnsEvent
 from odradek.streams.stages.assembler import ASSEMBLE
 
 from .conftest import KEY
@@ -209,7 +209,7 @@ def folded(name, story, seen):
     """Fold a story; how many of its turns are trained, which must be those that were seen."""
     out, letters = tell(ASSEMBLE, [opened(name), reward(name), *story])
     assert [] == letters
-    assert isinstance(story[-1], Sealed)
+    assert isinstance(story[-1], EpisodeSealed)
     (episode,) = [event for event in out if isinstance(event, Episode)]
     assert Outcome.COMPLETED is episode.outcome
     turns = [event for event in story if isinstance(event, Turn)]

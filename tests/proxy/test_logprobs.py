@@ -8,7 +8,7 @@ import random
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.engines.logprobs_mode import COOL, TOP, WARM, Mode, doubt, judge
+from odradek.proxy.engines.logprobs_mode import COOL, TOP, WARM, LogprobsMode, doubt, judge
 
 HI = {"messages": [{"role": "user", "content": "x"}]}
 
@@ -40,8 +40,8 @@ def test_log_probabilities_after_the_temperature_are_known_by_their_distances(se
     at = logits(seed, spread)
     by = noise * min(spread, 1)
     warm, cool = (shaken(told(at, t), seed + t, by) for t in (WARM, COOL))
-    assert Mode.PROCESSED is judge(warm, cool)
-    assert Mode.RAW is judge(warm, shaken(told(at, WARM), 7, by))
+    assert LogprobsMode.PROCESSED is judge(warm, cool)
+    assert LogprobsMode.RAW is judge(warm, shaken(told(at, WARM), 7, by))
 
 
 @pytest.mark.parametrize("temperature", [WARM, COOL])
@@ -49,9 +49,9 @@ def test_logits_are_no_log_probabilities(temperature):
     """Those after the temperature double their distances, too."""
     at = logits(1, 2.0)
     first = {f"t{n}": at[n] for n in range(TOP)}
-    assert Mode.RAW is judge(first, {t: value / temperature for t, value in first.items()})
+    assert LogprobsMode.RAW is judge(first, {t: value / temperature for t, value in first.items()})
     low = {t: value - 20 for t, value in first.items()}
-    assert Mode.RAW is judge(low, {t: value / temperature for t, value in low.items()})
+    assert LogprobsMode.RAW is judge(low, {t: value / temperature for t, value in low.items()})
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_logits_are_no_log_probabilities(temperature):
 )  # fmt: skip
 def test_what_proves_nothing_is_said_to_prove_nothing(warm, cool):
     """An engine that tells no likeliest tokens, or a distribution that no temperature moves."""
-    assert Mode.UNPROVED is judge(warm, cool)
+    assert LogprobsMode.UNPROVED is judge(warm, cool)
 
 
 @pytest.mark.parametrize(
     ("mode", "sampling", "expected"),
     [
-        (None, {"temperature": 0.7}, ""), (Mode.PROCESSED, {"temperature": 0.7}, ""),
-        (Mode.UNPROVED, {"temperature": 1}, ""), (Mode.UNPROVED, {"temperature": "1.0"}, ""),
-        (Mode.UNPROVED, {"temperature": 0.7}, "logprobs_mode"), (Mode.UNPROVED, {}, "logprobs_mode"),
-        (Mode.RAW, {"temperature": 1}, "logprobs_mode"), (Mode.RAW, {}, "logprobs_mode"),
+        (None, {"temperature": 0.7}, ""), (LogprobsMode.PROCESSED, {"temperature": 0.7}, ""),
+        (LogprobsMode.UNPROVED, {"temperature": 1}, ""), (LogprobsMode.UNPROVED, {"temperature": "1.0"}, ""),
+        (LogprobsMode.UNPROVED, {"temperature": 0.7}, "logprobs_mode"), (LogprobsMode.UNPROVED, {}, "logprobs_mode"),
+        (LogprobsMode.RAW, {"temperature": 1}, "logprobs_mode"), (LogprobsMode.RAW, {}, "logprobs_mode"),
     ],
 )  # fmt: skip
 def test_at_temperature_one_it_makes_no_difference_whether_it_is_applied(mode, sampling, expected):

@@ -6,16 +6,16 @@ from unittest.mock import patch
 from msgspec import Raw
 
 from odradek.proxy.calls import retries
-from odradek.proxy.calls.retries import MAX_ORPHANS, Answer, Result
+from odradek.proxy.calls.retries import MAX_ORPHANS, AgentReply, RecordedReply
 from odradek.proxy.dialects import replies as memory
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.dialects.replies import Memory
-from odradek.proxy.episodes.episode import Story
+from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.dialects.replies import ReplyStore
+from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.episodes.history import Leaf
-from odradek.proxy.episodes.registry import Stories
-from odradek.proxy.log.writer import Draft
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.episodes.registry import EpisodeRegistry
+from odradek.proxy.log.writer import TurnDraft
+from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.events import Completion
 
 
@@ -31,7 +31,7 @@ def held(kept, names):
 
 def test_the_newest_replies_are_kept_within_their_number():
     """Of 100 replies the last 64 can be gone on from."""
-    kept = Memory()
+    kept = ReplyStore()
     for n in range(100):
         kept.keep(f"r{n}", (said(n),))
     assert list(range(100 - memory.MAX_REPLIES, 100)) == [
@@ -41,7 +41,7 @@ def test_the_newest_replies_are_kept_within_their_number():
 
 def test_a_long_conversation_is_bounded_though_its_first_replies_are_forgotten():
     """A later reply still holds the messages of those, so they count until none does."""
-    kept, chain = Memory(), ()
+    kept, chain = ReplyStore(), ()
     with patch.object(memory, "MAX_BYTES", 50_000):
         for n in range(200):
             chain = (*chain, said(n))
@@ -54,7 +54,7 @@ def test_a_long_conversation_is_bounded_though_its_first_replies_are_forgotten()
 
 def test_a_shared_history_counts_once():
     """Twenty branches of one long conversation cost what it costs, and a little more."""
-    history, kept = tuple(said(n) for n in range(30)), Memory()
+    history, kept = tuple(said(n) for n in range(30)), ReplyStore()
     with patch.object(memory, "MAX_BYTES", 80_000):
         for n in range(20):
             kept.keep(f"r{n}", (*history, said(n)))
@@ -63,7 +63,7 @@ def test_a_shared_history_counts_once():
 
 def test_the_spelling_of_arguments_is_bounded_in_bytes():
     """The oldest go first; what is forgotten is spelt anew."""
-    kept = Memory()
+    kept = ReplyStore()
 
     def call(n):
         function = {"name": "f", "arguments": json.dumps({"n": n, "text": "x" * 1000})}
@@ -81,17 +81,19 @@ def test_the_spelling_of_arguments_is_bounded_in_bytes():
 
 def result(n, size):
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * size}]})
-    draft = Draft(
-        ask=CHAT.ask(body.encode(), Terms()),
-        captured=Captured(completion=Completion(ids=bytes(4))),
+    draft = TurnDraft(
+        ask=CHAT.ask(body.encode(), RequestRules()),
+        captured=CapturedReply(completion=Completion(ids=bytes(4))),
         turn_id=f"t{n}",
     )
-    return Result(drafts=(draft,), answer=Answer(status=200, headers={}, chunks=(b"ok",)))
+    return RecordedReply(
+        drafts=(draft,), answer=AgentReply(status=200, headers={}, chunks=(b"ok",))
+    )
 
 
 def test_a_kept_reply_weighs_what_its_request_holds():
     """A long request with a short answer is no small thing to keep."""
-    story = Story("e1", 0.0)
+    story = LiveEpisode("e1", 0.0)
     with patch.object(retries, "MAX_BYTES", 50_000):
         for n in range(MAX_ORPHANS):
             retries.keep(story, result(n, 10_000))
@@ -101,7 +103,7 @@ def test_a_kept_reply_weighs_what_its_request_holds():
 
 def test_of_small_replies_so_many_are_kept():
     """The oldest go first; a reply that ended with an error is none to hand out."""
-    story = Story("e1", 0.0)
+    story = LiveEpisode("e1", 0.0)
     for n in range(3 * MAX_ORPHANS):
         retries.keep(story, result(n, n + 1))
     assert MAX_ORPHANS == len(story.orphans)
@@ -126,7 +128,7 @@ def used(stories, name, now, *, history=1000, replies=1000):
 
 def test_all_episodes_together_are_bounded_and_those_used_last_keep_their_histories():
     """A history is only worth bytes on the log, so it goes before any reply does."""
-    stories = Stories(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=150_000)
+    stories = EpisodeRegistry(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=150_000)
     for n in range(100):
         used(stories, f"e{n}", float(n * 7 % 100))
     stories.sweep()
@@ -139,7 +141,7 @@ def test_all_episodes_together_are_bounded_and_those_used_last_keep_their_histor
 
 def test_where_histories_are_not_enough_the_oldest_replies_go():
     """Of an episode that loses them nothing is left but its numbering."""
-    stories = Stories(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=20_000)
+    stories = EpisodeRegistry(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=20_000)
     for n in range(100):
         used(stories, f"e{n}", float(n)).next_seq = n
     stories.sweep()
@@ -152,7 +154,7 @@ def test_where_histories_are_not_enough_the_oldest_replies_go():
 
 def test_a_reply_that_goes_for_want_of_memory_is_superseded_by_the_retry():
     """Its turn counts in the log, although no client got it."""
-    stories = Stories(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=5_000)
+    stories = EpisodeRegistry(lambda: 0.0, idle_s=10, keep_s=100, max_bytes=5_000)
     story = stories.of("e1")
     kept = result(7, 10_000)
     retries.keep(story, kept)

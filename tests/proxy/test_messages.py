@@ -9,7 +9,7 @@ from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 from stub_engine import THINK, THOUGHT, said_ids, tool_call
 
-from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.messages import MESSAGES
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
@@ -442,7 +442,7 @@ async def test_models_are_listed_in_anthropics_shape(bench, claude):
 def test_an_assistants_last_message_is_the_beginning_of_the_reply():
     """The engine goes on in the same message."""
     body = json.dumps({"messages": [*HI, {"role": "assistant", "content": "I "}]}).encode()
-    asked = json.loads(MESSAGES.ask(body, Terms()).body)
+    asked = json.loads(MESSAGES.ask(body, RequestRules()).body)
     assert (True, False) == (asked["continue_final_message"], asked["add_generation_prompt"])
 
 
@@ -488,7 +488,7 @@ def test_fields_in_the_words_of_chats(more, expected):
 
 def sent(messages, **more):
     body = {"messages": messages, **more}
-    return json.loads(MESSAGES.ask(json.dumps(body).encode(), Terms()).body)
+    return json.loads(MESSAGES.ask(json.dumps(body).encode(), RequestRules()).body)
 
 
 @pytest.mark.parametrize(

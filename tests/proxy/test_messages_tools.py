@@ -5,7 +5,7 @@ import json
 import pytest
 from stub_engine import tool_call
 
-from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.messages import MESSAGES
 from odradek.proxy.dialects.tools.hosted import HEADER
 from odradek.proxy.errors import BadRequest
@@ -18,7 +18,7 @@ PATH = "/e/e1/v1/messages"
 
 def asked(messages=HI, hosted="drop", **more):
     body = {"messages": messages, **more}
-    return MESSAGES.ask(json.dumps(body).encode(), Terms(hosted=hosted))
+    return MESSAGES.ask(json.dumps(body).encode(), RequestRules(hosted=hosted))
 
 
 def names(ask):

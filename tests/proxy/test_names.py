@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.proxy.dialects.tools.names import Names, Tool
+from odradek.proxy.dialects.tools.names import Names, ToolName
 
 WORDS = st.text(max_size=80) | st.sampled_from(
     ["a", "b", "a__b", "b__c", "c", "functions", "é", ""]
 )
-TOOLS = st.builds(Tool, WORDS, WORDS, st.sampled_from(["function", "custom"]))
+TOOLS = st.builds(ToolName, WORDS, WORDS, st.sampled_from(["function", "custom"]))
 LEGAL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -46,12 +46,12 @@ def test_a_name_does_not_depend_on_the_order_of_the_tools(tools, chance):
 @pytest.mark.parametrize(
     ("tool", "name"),
     [
-        (Tool("look"), "look"),
-        (Tool("look.up"), "look.up"),
-        (Tool("x" * 70), "x" * 70),
-        (Tool("spawn_agent", "multi_agent_v1"), "multi_agent_v1__spawn_agent"),
-        (Tool("exec", "functions", "custom"), "functions__exec"),
-        (Tool("apply_patch", kind="custom"), "apply_patch"),
+        (ToolName("look"), "look"),
+        (ToolName("look.up"), "look.up"),
+        (ToolName("x" * 70), "x" * 70),
+        (ToolName("spawn_agent", "multi_agent_v1"), "multi_agent_v1__spawn_agent"),
+        (ToolName("exec", "functions", "custom"), "functions__exec"),
+        (ToolName("apply_patch", kind="custom"), "apply_patch"),
     ],
 )
 def test_a_name_stays_as_plain_as_it_can(tool, name):
@@ -62,12 +62,12 @@ def test_a_name_stays_as_plain_as_it_can(tool, name):
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (Tool("b__c", "a"), Tool("c", "a__b")),
-        (Tool("a__b"), Tool("b", "a")),
-        (Tool("a"), Tool("a", kind="custom")),
-        (Tool("a", "n"), Tool("a", "n", "custom")),
-        (Tool("x.y", "n"), Tool("x/y", "n")),
-        (Tool("x" * 70, "n"), Tool("x" * 70 + "y", "n")),
+        (ToolName("b__c", "a"), ToolName("c", "a__b")),
+        (ToolName("a__b"), ToolName("b", "a")),
+        (ToolName("a"), ToolName("a", kind="custom")),
+        (ToolName("a", "n"), ToolName("a", "n", "custom")),
+        (ToolName("x.y", "n"), ToolName("x/y", "n")),
+        (ToolName("x" * 70, "n"), ToolName("x" * 70 + "y", "n")),
     ],
 )
 def test_names_that_would_be_the_same_are_told_apart(first, second):
@@ -79,8 +79,8 @@ def test_names_that_would_be_the_same_are_told_apart(first, second):
 
 def test_a_call_of_an_earlier_request_keeps_its_name():
     """Also where its tool is not offered any more; what nobody offered is what the model wrote."""
-    spawn = Tool("spawn", "team")
+    spawn = ToolName("spawn", "team")
     assert named(spawn).name(spawn) == named().name(spawn)
-    assert Tool("made.up") == named(spawn).tool("made.up")
-    assert "made.up" == named(spawn).name(Tool("made.up"))
-    assert named(Tool("team__spawn")).name(spawn) not in ("team__spawn", "spawn")
+    assert ToolName("made.up") == named(spawn).tool("made.up")
+    assert "made.up" == named(spawn).name(ToolName("made.up"))
+    assert named(ToolName("team__spawn")).name(spawn) not in ("team__spawn", "spawn")

@@ -14,7 +14,7 @@ from stub_engine import StubEngine, listening
 from odradek.proxy.engines import member as members
 from odradek.proxy.engines import pool
 from odradek.proxy.engines.client import Engine
-from odradek.proxy.engines.member import Member
+from odradek.proxy.engines.member import PoolEngine
 from odradek.proxy.engines.pool import ranked
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable
 from odradek.proxy.settings import ProxySettings
@@ -307,7 +307,7 @@ async def test_an_engine_that_falls_silent_is_a_504(make, engine, stream):
 
 def test_a_member_is_judged_by_its_connections_alone():
     """Errors of the engine's own are answers; five broken connections are none."""
-    member = Member(Engine("http://a"))
+    member = PoolEngine(Engine("http://a"))
     for error in [EngineUnreachable("x")] * 3 + [EngineBroke("y")]:
         member.failed(error)
     assert member.available

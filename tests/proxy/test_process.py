@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from odradek.infra.bus import KafkaAppender, consumer, ensure_topics, partitions_of, running
 from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
-from odradek.schemas.events import Policy, Sealed, Turn, TurnsEvent, VersionSpan
+from odradek.schemas.events import EpisodeSealed, Policy, Turn, TurnsEvent, VersionSpan
 
 from .conftest import KEY
 
@@ -91,7 +91,7 @@ async def test_a_process_records_calls_in_kafka_and_ends_cleanly(bus, engine):
         assert await asyncio.wait_for(child.wait(), 20) == 0
     first, second, sealed = await story_of(bus, "e1")
     assert isinstance(first, Turn)
-    assert isinstance(sealed, Sealed)
+    assert isinstance(sealed, EpisodeSealed)
     assert ["4", "4"] == [asked["cache_salt"] for asked in engine.calls]
     for turn in (first, second):
         n = len(turn.completion.ids) // 4

@@ -10,7 +10,7 @@ from stub_engine import StubEngine, listening
 
 from odradek.proxy.dialects import cache_salt
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.errors import BadRequest
 from odradek.schemas.events import VersionSpan
 
@@ -200,7 +200,7 @@ async def test_a_salt_that_is_no_text_is_refused(strict, bad):
     assert "cache_salt" == json.loads(answer)["error"]["param"]
     assert [] == strict.engine.calls
     with pytest.raises(BadRequest):
-        CHAT.ask(json.dumps({"messages": HI, "cache_salt": bad}).encode(), Terms())
+        CHAT.ask(json.dumps({"messages": HI, "cache_salt": bad}).encode(), RequestRules())
 
 
 @pytest.mark.parametrize("own", [None, "mine"])

@@ -6,7 +6,7 @@ import pytest
 from samplings import BENT
 
 from odradek.proxy.dialects import DIALECTS
-from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.gemini import GEMINI
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.errors import BadRequest
@@ -44,7 +44,9 @@ def tool(strict, dialect="chat"):
 
 
 def taken(dialect, terms=None, **more):
-    return OF[dialect].ask(json.dumps({**BODIES[dialect], **more}).encode(), terms or Terms())
+    return OF[dialect].ask(
+        json.dumps({**BODIES[dialect], **more}).encode(), terms or RequestRules()
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -137,7 +139,7 @@ def test_a_dialects_own_spelling_is_read_as_what_the_engine_gets(dialect, said, 
     """Forced tools and forms of reply, whatever they are called."""
     ask = taken(dialect, tools=[tool(None, dialect)], **said)
     assert (1.0, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).bent)
-    forced = taken(dialect, Terms(training=FORCED), tools=[tool(None, dialect)], **said)
+    forced = taken(dialect, RequestRules(training=FORCED), tools=[tool(None, dialect)], **said)
     assert (0.8, "") == (
         sampling_of(forced.sampling).temperature,
         sampling_of(forced.sampling).bent,
@@ -147,7 +149,7 @@ def test_a_dialects_own_spelling_is_read_as_what_the_engine_gets(dialect, said, 
 @pytest.mark.parametrize("dialect", BODIES)
 def test_a_training_temperature_stands_where_a_client_names_none(dialect):
     """And only there."""
-    terms = Terms(training=Training.at(0.7))
+    terms = RequestRules(training=Training.at(0.7))
     assert 0.7 == json.loads(taken(dialect, terms).body)["temperature"]
     assert 0.2 == json.loads(taken(dialect, terms, temperature=0.2).body)["temperature"]
 
@@ -156,7 +158,7 @@ def test_a_training_temperature_stands_where_a_client_names_none(dialect):
 @pytest.mark.parametrize("said", SENT, ids=str)
 def test_force_imposes_the_training_distribution(dialect, said):
     """Whatever the client says; the turn records what was in force."""
-    ask = taken(dialect, Terms(training=FORCED), temperature=0.3, **said)
+    ask = taken(dialect, RequestRules(training=FORCED), temperature=0.3, **said)
     asked = json.loads(ask.body)
     for found in (asked, ask.sampling):
         assert {"temperature": 0.8, **NEUTRAL} == {name: found[name] for name in LEFT_OUT}
@@ -167,7 +169,7 @@ def test_force_leaves_what_bends_nothing():
     """Limits, stops, seeds, templates and the conversation itself."""
     said = {"max_tokens": 3, "stop": ["x"], "seed": 1, "tools": [tool(False)], "tool_choice": "auto",
             "chat_template_kwargs": {"a": 1}, "user": "u", "reasoning_effort": "low"}  # fmt: skip
-    asked = json.loads(taken("chat", Terms(training=FORCED), **said).body)
+    asked = json.loads(taken("chat", RequestRules(training=FORCED), **said).body)
     assert said == {name: asked[name] for name in said}
 
 
@@ -175,7 +177,7 @@ def test_force_leaves_what_bends_nothing():
 @pytest.mark.parametrize("dialect", BODIES)
 def test_a_tasks_sampling_goes_before_all(dialect, training):
     """Evaluations are greedy under `force`, too."""
-    terms = Terms(sampling={"temperature": 0, "top_p": None}, training=training)
+    terms = RequestRules(sampling={"temperature": 0, "top_p": None}, training=training)
     ask = taken(dialect, terms, temperature=1, top_p=0.5)
     asked = json.loads(ask.body)
     assert (0, 1) == (asked["temperature"], asked["top_p"])
@@ -196,7 +198,7 @@ def test_a_strict_tool_is_one_in_any_spelling_that_engines_read(strict, bent):
     """They take text and numbers for booleans."""
     ask = taken("chat", tools=[tool(strict)])
     assert ([STRICT] if bent else []) == [name for name in ask.sampling if name == STRICT]
-    forced = taken("chat", Terms(training=FORCED), tools=[tool(strict)])
+    forced = taken("chat", RequestRules(training=FORCED), tools=[tool(strict)])
     assert STRICT not in forced.sampling
     made = json.loads(forced.body)["tools"][0]["function"]
     assert not bent or "strict" not in made
@@ -210,7 +212,7 @@ def test_strict_tools_bend_and_force_relaxes_them(dialect, strict):
     asked = taken(dialect, tools=tools)
     assert [STRICT] * (strict is True) == [name for name in asked.sampling if name == STRICT]
     assert (STRICT if strict else "") == sampling_of(asked.sampling).bent
-    forced = taken(dialect, Terms(training=FORCED), tools=tools)
+    forced = taken(dialect, RequestRules(training=FORCED), tools=tools)
     assert STRICT not in forced.sampling
     made = json.loads(forced.body)["tools"]
     assert not [one for one in made if one["function"].get("strict")]
@@ -328,10 +330,10 @@ GOOGLES = [
 def test_googles_names_are_read_as_what_the_engine_gets(config, bent):
     """Their command line sends topP and topK in every call."""
     body = json.dumps({**TEXT, "generationConfig": {"temperature": 0.7, **config}}).encode()
-    ask = GEMINI.ask(body, Terms())
+    ask = GEMINI.ask(body, RequestRules())
     assert (0.7, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).bent)
     assert NEUTRAL.keys() <= json.loads(ask.body).keys()
-    forced = GEMINI.ask(body, Terms(training=FORCED))
+    forced = GEMINI.ask(body, RequestRules(training=FORCED))
     assert (0.8, "") == (
         sampling_of(forced.sampling).temperature,
         sampling_of(forced.sampling).bent,
@@ -342,5 +344,5 @@ def test_googles_names_are_read_as_what_the_engine_gets(config, bent):
 def test_googles_forced_tools_bend(mode, bent):
     """Whatever the mode is called."""
     config = {"toolConfig": {"functionCallingConfig": {"mode": mode}}}
-    ask = GEMINI.ask(json.dumps({**TEXT, **DECLARED, **config}).encode(), Terms())
+    ask = GEMINI.ask(json.dumps({**TEXT, **DECLARED, **config}).encode(), RequestRules())
     assert bent == sampling_of(ask.sampling).bent

@@ -7,9 +7,9 @@ import pytest
 from openai import ConflictError
 
 from odradek.infra.runtime.episode_tokens import Claims, mint
-from odradek.proxy.episodes.episode import Stage
+from odradek.proxy.episodes.episode import EpisodePhase
 from odradek.proxy.seal import MAX_ERROR, SealRequest
-from odradek.schemas.events import Outcome, Sealed
+from odradek.schemas.events import EpisodeSealed, Outcome
 
 from .conftest import KEY
 
@@ -28,7 +28,7 @@ async def test_a_seal_counts_the_turns_and_refuses_what_follows(bench):
     with pytest.raises(ConflictError):
         await bench.ask("three")
     last = bench.events()[-1]
-    assert isinstance(last, Sealed)
+    assert isinstance(last, EpisodeSealed)
     assert (2, Outcome.FAILED, "it gave up") == (last.n_turns, last.outcome, last.error)
 
 
@@ -47,7 +47,7 @@ async def test_two_seals_at_once_write_one_end(bench):
     story = bench.proxy.stories.of("e1")
     async with story.lock:
         seals = [asyncio.create_task(bench.proxy.seals.seal("e1", one)) for one in asked]
-        await bench.until(lambda: story.stage is Stage.SEALING)
+        await bench.until(lambda: story.stage is EpisodePhase.SEALING)
     first, second = await asyncio.gather(*seals)
     assert (Outcome.COMPLETED, first) == (first.outcome, second)
     assert len(bench.sealed()) == 1
@@ -72,7 +72,7 @@ async def test_a_seal_waits_for_calls_in_flight(bench, engine):
     await asking
     assert (await sealing)[1]["n_turns"] == 1
     assert not bench.turns()[0].error
-    assert isinstance(bench.events()[-1], Sealed)
+    assert isinstance(bench.events()[-1], EpisodeSealed)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -90,7 +90,7 @@ async def test_a_call_that_outlasts_the_wait_is_recorded_as_an_error(make, engin
         assert status == (200 if stream else 409)
         assert b"episode_sealed" in body
         assert bench.turns()[0].error == "sealed while in flight"
-        assert isinstance(bench.events()[-1], Sealed)
+        assert isinstance(bench.events()[-1], EpisodeSealed)
 
 
 async def test_a_seal_does_not_wait_for_calls_whose_client_has_gone(bench, engine):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from odradek.proxy.engines.versions import UNKNOWN, Serving
+from odradek.proxy.engines.versions import UNKNOWN, EngineVersion
 from odradek.schemas.events import VersionSpan
 
 URL = "http://a:1"
@@ -18,7 +18,7 @@ def spans(*versions):
 
 def test_nobody_knows_at_first():
     """No log, no word: the salt is that of version 0, and nothing is inferred."""
-    serving = Serving(URL, UNKNOWN)
+    serving = EngineVersion(URL, UNKNOWN)
     sent = serving.sent()
     assert (None, 0, None, False) == (serving.version, sent.salt, sent.inferred, serving.lags)
 
@@ -36,14 +36,14 @@ def test_nobody_knows_at_first():
 )
 def test_the_log_says_what_an_engine_serves(current, engines, version, lags):
     """Where it names the engine; else the announced version is believed, until the engine says."""
-    serving = Serving(URL, SimpleNamespace(current=current, engines=engines))
+    serving = EngineVersion(URL, SimpleNamespace(current=current, engines=engines))
     assert (version, lags) == (serving.version, serving.lags)
 
 
 def test_an_engines_own_word_holds_until_a_newer_policy_names_it():
     """Up and down; one that is not named keeps it, and is not held to lag for that."""
     log = SimpleNamespace(current=7, engines={URL: 7})
-    serving = Serving(URL, log)
+    serving = EngineVersion(URL, log)
     serving.told(0)
     assert (0, True) == (serving.version, serving.lags)
     log.current, log.engines = 8, {}
@@ -54,7 +54,7 @@ def test_an_engines_own_word_holds_until_a_newer_policy_names_it():
 
 def test_a_reply_says_what_its_engine_serves_now():
     """The last version of its last choice: a swap may have come between."""
-    serving = Serving(URL, SimpleNamespace(current=7, engines={}))
+    serving = EngineVersion(URL, SimpleNamespace(current=7, engines={}))
     serving.sent().heard([spans(6, 7), spans(7, 8), ()])
     assert 8 == serving.version
     serving.sent().heard([(), ()])
@@ -64,7 +64,7 @@ def test_a_reply_says_what_its_engine_serves_now():
 def test_a_reply_that_comes_late_changes_nothing():
     """It was sent before the newer version was known, so it proves nothing about now."""
     log = SimpleNamespace(current=7, engines={})
-    serving = Serving(URL, log)
+    serving = EngineVersion(URL, log)
     late, later = serving.sent(), serving.sent()
     serving.sent().heard([spans(8)])
     late.heard([spans(7)])
@@ -78,7 +78,7 @@ def test_a_reply_that_comes_late_changes_nothing():
 def test_an_older_version_than_was_believed_is_the_truth():
     """The engine was started anew, and nobody noticed."""
     log = SimpleNamespace(current=7, engines={URL: 7})
-    serving = Serving(URL, log)
+    serving = EngineVersion(URL, log)
     serving.sent().heard([spans(7)])
     serving.sent().heard([spans(0)])
     assert (0, True) == (serving.version, serving.lags)
@@ -86,7 +86,7 @@ def test_an_older_version_than_was_believed_is_the_truth():
 
 def test_what_was_known_of_an_engine_that_went_away_holds_no_longer():
     """Nor does a reply that it gave before."""
-    serving = Serving(URL, SimpleNamespace(current=7, engines={}))
+    serving = EngineVersion(URL, SimpleNamespace(current=7, engines={}))
     before = serving.sent()
     before.heard([spans(8)])
     serving.lost()
@@ -103,7 +103,7 @@ def test_what_was_known_of_an_engine_that_went_away_holds_no_longer():
 def test_tokens_without_spans_are_of_the_older_of_two_versions():
     """Of that when the call was sent, and that when it was over."""
     log = SimpleNamespace(current=7, engines={})
-    serving = Serving(URL, log)
+    serving = EngineVersion(URL, log)
     sent = serving.sent()
     log.current = 9
     assert 7 == sent.inferred
@@ -121,7 +121,7 @@ class AnEngine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.log = SimpleNamespace(current=None, engines={})
-        self.serving = Serving(URL, self.log)
+        self.serving = EngineVersion(URL, self.log)
         self.serves, self.newest, self.life = 0, 0, 0
 
     @rule()

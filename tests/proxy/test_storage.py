@@ -7,9 +7,9 @@ import time
 
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.episodes.episode import Story
-from odradek.proxy.log.writer import Draft, Recorder
+from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.episodes.episode import LiveEpisode
+from odradek.proxy.log.writer import TurnDraft, TurnWriter
 from odradek.proxy.wire.reply import whole
 from odradek.schemas.events import Timing
 from odradek.schemas.topics import TURNS
@@ -43,7 +43,7 @@ async def test_fifty_turns_cost_little_more_than_their_content_once():
         return [chance.randrange(150_000) for _ in range(n)]
 
     log = MemoryAppender()
-    recorder, story = Recorder(log, "w" * 7, time.monotonic), Story("e" * 36, 0.0)
+    recorder, story = TurnWriter(log, "w" * 7, time.monotonic), LiveEpisode("e" * 36, 0.0)
     ids = tokens(1000)
     messages = [{"role": "system", "content": words(600)}, {"role": "user", "content": words(400)}]
     for turn in range(TURNS_OF_EPISODE):
@@ -67,8 +67,8 @@ async def test_fifty_turns_cost_little_more_than_their_content_once():
         named = {"id": f"chatcmpl-{chance.getrandbits(128):032x}", "usage": usage}
         reply = compact({**named, "choices": [choice], "prompt_token_ids": ids})
         (captured,) = whole(reply)
-        draft = Draft(
-            ask=CHAT.ask(body, Terms()),
+        draft = TurnDraft(
+            ask=CHAT.ask(body, RequestRules()),
             captured=captured,
             status=200,
             agent="coder",

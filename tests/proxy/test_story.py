@@ -10,12 +10,12 @@ from odradek.proxy.episodes.episode import (
     MAX_DIGESTS,
     MAX_TOOLS,
     MAX_UNSEEN,
-    Pending,
-    Sealing,
-    Stage,
+    EpisodePhase,
+    PendingTurn,
+    SealRecord,
 )
-from odradek.proxy.episodes.registry import Stories
-from odradek.proxy.errors import EpisodeSealed
+from odradek.proxy.episodes.registry import EpisodeRegistry
+from odradek.proxy.errors import EpisodeClosed
 from odradek.schemas import codec
 from odradek.schemas.events import Outcome, Policy, Turn
 
@@ -39,29 +39,29 @@ def clock():
 @pytest.fixture
 def stories(clock):
     """Episodes that idle after 10 s and are kept for 100 s."""
-    return Stories(clock, idle_s=10, keep_s=100)
+    return EpisodeRegistry(clock, idle_s=10, keep_s=100)
 
 
 def test_a_story_only_moves_forward(stories):
     """Open, sealing, sealed: anything else is an error."""
     story = stories.of("e")
-    with pytest.raises(EpisodeSealed):
-        story.move(Stage.SEALED)
-    story.move(Stage.SEALING)
-    story.move(Stage.SEALED)
-    for stage in Stage:
-        with pytest.raises(EpisodeSealed):
+    with pytest.raises(EpisodeClosed):
+        story.move(EpisodePhase.SEALED)
+    story.move(EpisodePhase.SEALING)
+    story.move(EpisodePhase.SEALED)
+    for stage in EpisodePhase:
+        with pytest.raises(EpisodeClosed):
             story.move(stage)
 
 
 def test_a_sealed_episode_is_remembered_for_its_time(stories, clock):
     """It takes no call as long as a token may be good, then it is forgotten."""
     story = stories.of("e", until=500)
-    stories.close(story, Sealing("w", 1, Outcome.COMPLETED))
+    stories.close(story, SealRecord("w", 1, Outcome.COMPLETED))
     for now in (50, 499):
         clock.now = now
         stories.sweep()
-        with pytest.raises(EpisodeSealed):
+        with pytest.raises(EpisodeClosed):
             stories.of("e")
     clock.now = 501
     stories.sweep()
@@ -97,7 +97,7 @@ def test_an_episode_is_forgotten_after_its_last_token_and_its_last_call(stories,
 
 def test_a_sealed_episode_is_remembered_though_no_token_of_it_was_seen(stories, clock):
     """Its host repeats the seal where the answer was lost, and is told the same."""
-    sealing = Sealing("w", 1, Outcome.COMPLETED)
+    sealing = SealRecord("w", 1, Outcome.COMPLETED)
     stories.close(stories.of("e"), sealing)
     clock.now = 99
     stories.sweep()
@@ -133,7 +133,7 @@ def test_what_is_remembered_of_calls_does_not_grow_with_their_number(stories):
 
 def test_a_turn_that_was_given_up_may_be_acknowledged_all_the_same(stories):
     """Under `best_effort` another call has forgotten it meanwhile."""
-    stories.of("e").sure(Pending(Turn(episode_id="e", turn_id="t", writer="w", seq=0), b"", []))
+    stories.of("e").sure(PendingTurn(Turn(episode_id="e", turn_id="t", writer="w", seq=0), b"", []))
 
 
 def test_versions_never_go_back_and_other_policies_do_not_count():

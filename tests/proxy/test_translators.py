@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from stub_engine import StubEngine, said_ids, tool_call
 
 from odradek.proxy.dialects import DIALECTS, errors, models
-from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.errors import BadRequest, EngineBroke, ProxyError
 from odradek.proxy.wire import reply as capture
 from odradek.proxy.wire import sse
@@ -84,7 +84,7 @@ def test_any_request_is_a_chat_or_a_400(path, body):
     data = body if isinstance(body, bytes) else body.encode()
     dialect = DIALECTS[path]
     try:
-        ask = dialect.ask(data, Terms())
+        ask = dialect.ask(data, RequestRules())
     except BadRequest as error:
         assert json.loads(dialect.error(error))["error"]["message"]
         return
@@ -112,7 +112,7 @@ REPLY = st.fixed_dictionaries(
 
 def ask_of(path, **more):
     body = {"model": "m", **BODIES[path], **more}
-    return DIALECTS[path].ask(json.dumps(body).encode(), Terms())
+    return DIALECTS[path].ask(json.dumps(body).encode(), RequestRules())
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -169,7 +169,7 @@ def test_a_conversation_keeps_its_tokens_through_a_dialect(replies, stream, chai
 
     The client parses and prints all JSON anew, as clients do.
     """
-    memory, engine = Memory(), StubEngine()
+    memory, engine = ReplyStore(), StubEngine()
     engine.script = replies
     history = [] if path == "/messages" else [{"role": "user", "content": "go"}]
     body = {"model": "m", "stream": stream, "max_tokens": 9, "thinking": {"type": "enabled"}}
@@ -179,7 +179,7 @@ def test_a_conversation_keeps_its_tokens_through_a_dialect(replies, stream, chai
     for number in range(len(replies)):
         field = "messages" if path == "/messages" else "input"
         asked = {**body, field: history, **previous}
-        ask = DIALECTS[path].ask(json.dumps(asked).encode(), Terms(memory=memory))
+        ask = DIALECTS[path].ask(json.dumps(asked).encode(), RequestRules(memory=memory))
         sent = json.loads(ask.body)["messages"]
         assert before == [said_ids(message) for message in sent][: len(before)]
         call = {**json.loads(ask.body), "call": number + 1}
@@ -244,7 +244,7 @@ def test_errors_of_ours_are_told_in_the_middle_of_a_stream(path):
 
 def test_memory_stays_within_its_bounds():
     """In replies, in calls and in bytes; a reply that is kept twice counts once."""
-    memory = Memory()
+    memory = ReplyStore()
     for name in ("a", "a", "b", "c"):
         memory.keep(name, (msgspec.Raw(b'"' + b"x" * 3_000_000 + b'"'),))
     assert [False, True, True] == [memory.chain(name) is not None for name in "abc"]

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Terms
+from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import Body
+from odradek.proxy.wire.body import ReplyBody
 
 HEAD = '{"id":"r","created":1,"choices":'
 CHOICE = '{"index":0,"delta":{"content":"a"},"logprobs":{"content":[]},"token_ids":[1]}'
@@ -41,7 +41,7 @@ ASKED = ({}, {"logprobs": True}, {"return_token_ids": True}, {"include_usage": T
 
 def _told(stream, text):
     data = text.encode()
-    return stream.feed(sse.ServerEvent(sse.event(data), data), Body())
+    return stream.feed(sse.ServerEvent(sse.event(data), data), ReplyBody())
 
 
 @pytest.mark.parametrize("asked", ASKED, ids=lambda asked: next(iter(asked), "nothing"))
@@ -49,7 +49,7 @@ def test_a_chunk_is_trimmed_alike_whatever_came_before_it(asked):
     """Each two and three chunks in a row give the bytes that each gives as the first."""
     options = {"stream_options": asked} if "include_usage" in asked else asked
     body = {"model": "m", "messages": [], "stream": True, **options}
-    ask = CHAT.ask(msgspec.json.encode(body), Terms())
+    ask = CHAT.ask(msgspec.json.encode(body), RequestRules())
     alone = {text: _told(CHAT.stream(ask), text) for text in CHUNKS}
     rows = [*itertools.product(CHUNKS, repeat=2), *zip(CHUNKS, CHUNKS[1:], CHUNKS, strict=False)]
     for row in rows:
@@ -59,7 +59,9 @@ def test_a_chunk_is_trimmed_alike_whatever_came_before_it(asked):
 
 def test_nothing_that_was_not_asked_for_is_left_in_a_chunk():
     """Neither ids nor log probabilities of a chunk whose head is known."""
-    ask = CHAT.ask(msgspec.json.encode({"model": "m", "messages": [], "stream": True}), Terms())
+    ask = CHAT.ask(
+        msgspec.json.encode({"model": "m", "messages": [], "stream": True}), RequestRules()
+    )
     stream = CHAT.stream(ask)
     told = [_told(stream, CHUNKS[0]) for _ in range(3)]
     left = CHUNKS[0].replace('{"content":[]}', "null").replace("[1]", "null")

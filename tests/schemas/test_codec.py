@@ -62,10 +62,10 @@ def test_a_turn_survives_the_round_trip(turn):
         source=names,
         explanation=st.text(max_size=20),
     )
-    | st.builds(events.Sealed, episode_id=names, outcome=st.sampled_from(events.Outcome))
-    | st.builds(events.Aborted, episode_id=names, retry=st.booleans())
+    | st.builds(events.EpisodeSealed, episode_id=names, outcome=st.sampled_from(events.Outcome))
+    | st.builds(events.EpisodeAborted, episode_id=names, retry=st.booleans())
     | st.builds(
-        events.Opened,
+        events.EpisodeOpened,
         episode_id=names,
         task_id=names,
         agent=names,
@@ -155,7 +155,7 @@ def test_a_group_is_no_larger_than_whoever_closes_it_can_count(kind, size):
     """One of 10**18 samples would be counted for ever, and its partition stand still."""
     value = f'{{"type":"{kind}","task_id":"t","group_size":{size}}}'.encode()
     with pytest.raises(InvalidRecord) as caught:
-        codec.decode(value, events.Expected | events.Batch)
+        codec.decode(value, events.GroupOpened | events.Batch)
     assert "bad_schema" == caught.value.reason
 
 

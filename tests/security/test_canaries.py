@@ -26,7 +26,7 @@ from odradek.schemas.events import Reward, Task, Turn
 from odradek.schemas.topics import DLQ, EPISODES, REWARDS, TURNS
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.errors import RewardFailed
-from odradek.streams.judges.judge import Asynchronous
+from odradek.streams.judges.judge import AsyncJudge
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
@@ -132,7 +132,9 @@ def test_no_reader_quotes_what_it_passes_over(name, told):
 def test_no_request_that_is_refused_is_quoted():
     """Of an A2A request and of a task: what is wrong, never what was sent."""
     good = json.loads(
-        requests.send_value("m1", msgspec.Raw(b"{}"), requests.Sample(task_id="t"), context_id="c")
+        requests.send_value(
+            "m1", msgspec.Raw(b"{}"), requests.SampleAddress(task_id="t"), context_id="c"
+        )
     )
     seen = 0
     for value in (
@@ -169,7 +171,7 @@ async def test_a_reward_function_that_raises_is_told_by_type_and_place(told):
         raise KeyError(CANARY)
 
     with telemetry.span("test"), pytest.raises(RewardFailed) as caught:
-        await Asynchronous(cruel).judge(SAMPLES["conversation"], b"")
+        await AsyncJudge(cruel).judge(SAMPLES["conversation"], b"")
     assert str(caught.value).startswith("KeyError at test_canaries.py:")
     assert CANARY not in told()
 

@@ -13,7 +13,7 @@ from odradek.infra.app.local_kafka.server import free_ports
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, ensure_topics, rows, running
 from odradek.infra.client import subscribe
 from odradek.infra.errors import InfraError
-from odradek.schemas.events import Opened, Reward, Task
+from odradek.schemas.events import EpisodeOpened, Reward, Task
 from odradek.schemas.topics import CONVERSATIONS, EPISODES, REWARDS, TASKS, TURNS
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -170,6 +170,6 @@ async def test_the_pipeline_works_under_the_recipe(bus, addresses):
                 one async for one in subscribe(TURNS.name, since="beginning", follow=False, bus=bus)
             ]
     assert reward in found
-    assert not any(isinstance(one, Opened) for one in found)
+    assert not any(isinstance(one, EpisodeOpened) for one in found)
     driver.stop()
     await task

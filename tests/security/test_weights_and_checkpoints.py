@@ -9,7 +9,7 @@ import pytest
 from odradek.schemas.events import Policy
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.engine.policies import folder_of
-from odradek.trainer.errors import BadRequest, BrokenCheckpoint
+from odradek.trainer.errors import BrokenCheckpoint, UnsupportedRequest
 
 pytestmark = pytest.mark.torch
 
@@ -111,7 +111,7 @@ def test_a_policys_uri_is_a_plain_folder_or_refused(weights, uri, tmp_path, monk
     folder, digest = weights
     monkeypatch.chdir(tmp_path)
     asked = uri.format(root=tmp_path, relative="v1")
-    with pytest.raises(BadRequest):
+    with pytest.raises(UnsupportedRequest):
         folder_of(Policy(name="p", version=1, uri=asked, digest=digest))
     assert folder == folder_of(Policy(name="p", version=1, uri=folder.as_uri(), digest=digest))
 
@@ -120,5 +120,5 @@ def test_a_policys_uri_is_a_plain_folder_or_refused(weights, uri, tmp_path, monk
 def test_weights_without_their_digest_are_not_loaded(weights, digest):
     """A policy that does not say what it is could be anything."""
     folder, _ = weights
-    with pytest.raises(BadRequest, match="digest"):
+    with pytest.raises(UnsupportedRequest, match="digest"):
         folder_of(Policy(name="p", version=1, uri=folder.as_uri(), digest=digest))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from odradek.infra.bus import BusSettings
 from odradek.proxy.engines.policy_version import PolicyVersions
 from odradek.proxy.engines.pool import ranked
-from odradek.proxy.engines.versions import Serving
+from odradek.proxy.engines.versions import EngineVersion
 from odradek.trainer.errors import EngineDown
 from odradek.trainer.weights.client import HttpEngine
 
@@ -145,7 +145,9 @@ class Engines:
             self.all[0].health_s, self.all[0].call_s = 0.0, 0.02
         self.gone = self.all[-1] if gone and number > 1 else None
         self._policies = PolicyVersions("policy")
-        self._serving = {engine.url: Serving(engine.url, self._policies) for engine in self.all}
+        self._serving = {
+            engine.url: EngineVersion(engine.url, self._policies) for engine in self.all
+        }
         self._lives = dict.fromkeys(self._serving, 0)
 
     @property

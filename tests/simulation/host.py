@@ -13,8 +13,15 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 from msgspec import Raw
 
-from odradek.agents.binding.requests import Sample, send
-from odradek.infra.bus import PATIENT_S, Address, BusSettings, KafkaAppender, consumer, record_of
+from odradek.agents.binding.requests import SampleAddress, send
+from odradek.infra.bus import (
+    PATIENT_S,
+    BusSettings,
+    KafkaAppender,
+    RecordAddress,
+    consumer,
+    record_of,
+)
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec, events, ids
 from odradek.schemas.arrays import pack_floats, pack_ids
@@ -88,7 +95,7 @@ class Hosts:
                     self._runs.add(run)
                     run.add_done_callback(self._runs.discard)
 
-    async def _serve(self, message: str, sample: Sample) -> None:
+    async def _serve(self, message: str, sample: SampleAddress) -> None:
         self.busy += 1
         rng = Random(f"{self.seed}/{sample.task_id}/{sample.sample}")
         for attempt in range(1, sample.max_attempts + 1):
@@ -98,14 +105,14 @@ class Hosts:
         self.busy -= 1
 
     async def _play(
-        self, rng: Random, message: str, sample: Sample, attempt: int, final: bool
+        self, rng: Random, message: str, sample: SampleAddress, attempt: int, final: bool
     ) -> bool:
         """One attempt; returns whether another one follows."""
         episode = str(ids.uuid.uuid5(ids.NAMESPACE, f"episode/{message}/{attempt}"))
         loop = asyncio.get_running_loop()
         began = loop.time()
         await asyncio.sleep(rng.uniform(0, 0.5))
-        opened = events.Opened(
+        opened = events.EpisodeOpened(
             episode_id=episode,
             task_id=sample.task_id,
             agent=AGENT,
@@ -153,7 +160,7 @@ class Hosts:
                     rng,
                     TURNS.name,
                     episode,
-                    events.Aborted(
+                    events.EpisodeAborted(
                         episode_id=episode, reason=events.Outcome.HOST_LOST, retry=retry
                     ),
                 )
@@ -176,7 +183,7 @@ class Hosts:
             )
         count = sum(turn.writer.endswith("w0") for turn in turns)
         lost_turn = rng.random() < 0.05 and not self.mischief
-        sealed = events.Sealed(
+        sealed = events.EpisodeSealed(
             episode_id=episode,
             writer=f"{episode[:8]}-w0" if n else "",
             n_turns=count + lost_turn,
@@ -214,7 +221,7 @@ class Hosts:
             )
             await self._tell(rng, REWARDS.name, episode, again)
 
-    async def _open(self, rng: Random, opened: events.Opened) -> "asyncio.Task[None] | None":
+    async def _open(self, rng: Random, opened: events.EpisodeOpened) -> "asyncio.Task[None] | None":
         """Once; and perhaps a repeat of it among the first turns, which changes nothing.
 
         No world has a repeat behind the episode's deadline, where a Tick may have closed it: that
@@ -231,7 +238,7 @@ class Hosts:
         first = await self._patient.append(TURNS.name, key=name, value=value, headers=headers)
         return asyncio.create_task(self._repeat(first, opened)) if repeated else None
 
-    async def _repeat(self, first: Address, opened: events.Opened) -> None:
+    async def _repeat(self, first: RecordAddress, opened: events.EpisodeOpened) -> None:
         net = Network.current
         where = TopicPartition(self.bus.topic(first.topic), first.partition)
         message = net.cluster.partition(where).log[first.offset].message

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from odradek.agents.dispatch import dispatcher
-from odradek.schemas.events import Opened, TurnsEvent
+from odradek.schemas.events import EpisodeOpened, TurnsEvent
 from odradek.schemas.topics import BATCHES, TURNS
 from simulation.checks import broken
 from simulation.checks.logs import events
@@ -165,7 +165,7 @@ def test_a_repeated_opening_stands_among_the_turns_or_nowhere():
         world.run()
         first = {}
         for message, event in events(world, TURNS.name, TurnsEvent):
-            if isinstance(event, Opened):
+            if isinstance(event, EpisodeOpened):
                 at = first.setdefault(event.episode_id, message.timestamp)
                 assert message.timestamp <= at + 1000 * (TIMES.run_s + TIMES.seal_s)
                 repeats += at < message.timestamp

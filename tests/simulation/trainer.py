@@ -15,10 +15,20 @@ from odradek.schemas import codec
 from odradek.schemas.events import Policy, Step
 from odradek.schemas.topics import BATCHES, POLICIES, STEPS
 from odradek.trainer.commit import checkpoint
-from odradek.trainer.commit.protocol import At, Doing, Load, Loaded, Move, Moves, Reach, Save, Tell
+from odradek.trainer.commit.protocol import (
+    Announce,
+    CommitProtocol,
+    CrashPoint,
+    Doing,
+    Loaded,
+    LoadWeights,
+    Move,
+    SaveCheckpoint,
+    WaitForEngine,
+)
 from odradek.trainer.commit.resume import lineage_of, read_log, stand
 from odradek.trainer.feed.batch_reader import LogGroups
-from odradek.trainer.feed.cursor import Consumption
+from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.rows import Row
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.weights.fleet import Fleet
@@ -73,8 +83,8 @@ class Trainer:
         self.step = standing.position.step
         if standing.folder is not None:
             self.weights = (standing.folder / WEIGHTS).read_text()
-        self.moves = Moves(self.settings, standing, lineage)
-        self.consumption = Consumption(self.settings.rules, lineage, standing.position)
+        self.moves = CommitProtocol(self.settings, standing, lineage)
+        self.consumption = Cursor(self.settings.rules, lineage, standing.position)
         self.appender = await KafkaAppender.connect(self.bus)
         source = LogGroups(None, self.bus, BATCHES.name, ends=False)  # type: ignore[arg-type]
         await source._open(standing.position.offset)
@@ -95,7 +105,7 @@ class Trainer:
         passed = self.consumption.passed_idle()
         if passed.position > self.told:
             self.told = passed.position
-            await self._do(Tell(self.moves.entry(self.step, passed)))
+            await self._do(Announce(self.moves.entry(self.step, passed)))
 
     async def _finish_step(self) -> None:
         size = self.settings.rows_per_step
@@ -117,13 +127,13 @@ class Trainer:
                 outcome = await self._do(doing.send(outcome))
 
     async def _do(self, move: Move) -> Any:
-        if isinstance(move, At):
+        if isinstance(move, CrashPoint):
             return self.at(move.point)
-        if isinstance(move, Save):
+        if isinstance(move, SaveCheckpoint):
             return self._checkpoint(move)
-        if isinstance(move, Reach):
+        if isinstance(move, WaitForEngine):
             return await self.fleet.reach()
-        if isinstance(move, Load):
+        if isinstance(move, LoadWeights):
             folder = Path(f"/weights/v{move.version}")
             self.engines.files[str(folder)] = self.weights
             self.at("weights_before_engine")
@@ -131,7 +141,7 @@ class Trainer:
             return Loaded(folder.as_uri(), self.weights, served)
         return await self._say(move.event)
 
-    def _checkpoint(self, save: Save) -> str:
+    def _checkpoint(self, save: SaveCheckpoint) -> str:
         return checkpoint.write(
             self.settings.output_dir,
             save.step,

@@ -18,7 +18,7 @@ from odradek.infra.bus import BusSettings
 from odradek.infra.bus.topics import rows
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
-from odradek.schemas.events import Batch, Opened, Task, Timeouts
+from odradek.schemas.events import Batch, EpisodeOpened, Task, Timeouts
 from odradek.schemas.topics import BATCHES, TASKS, TURNS
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import LaneLost, TransactionFailed
@@ -26,7 +26,7 @@ from odradek.streams.stage import Stage
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
-from odradek.trainer.errors import EngineError
+from odradek.trainer.errors import SmallEngineError
 from simulation.cluster import Cluster, Message
 from simulation.disk import Disk
 from simulation.engines import Engines
@@ -45,7 +45,7 @@ from simulation.weather import Weather, bus_of, dispatching, training
 INTAKE = intake()
 STAGES = (INTAKE, ASSEMBLE, GROUP)
 TIMES = Timeouts(call_s=2, run_s=8, seal_s=2, reward_s=6, group_s=30)
-LEGITIMATE = (LaneLost, TransactionFailed, PartitionLost, BusError, EngineError)
+LEGITIMATE = (LaneLost, TransactionFailed, PartitionLost, BusError, SmallEngineError)
 """What may end a process that a supervisor starts again."""
 PEACE_S = 300.0
 """Simulated seconds within which everything must have ended once the faults have."""
@@ -107,7 +107,7 @@ class World:
             self.weather.engines, steady=self.weather.steady_engine, gone=self.weather.engine_gone
         )
         self.hosts = Hosts(self.bus_of("hosts"), self.engines, seed, self.weather.mischief)
-        self.without_engines: list[tuple[float, EngineError]] = []
+        self.without_engines: list[tuple[float, SmallEngineError]] = []
         """Starts of the trainer that ended because of its engines, and when."""
         self.programs: dict[str, Program] = {}
         self.lives: list[Life] = []
@@ -232,7 +232,7 @@ class World:
             self.failures.append(
                 Failure("ended", f"{life!r} ended with {error!r}\n{''.join(lines[-12:])}")
             )
-        if isinstance(error, EngineError):
+        if isinstance(error, SmallEngineError):
             self.without_engines.append((self.loop.time(), error))
         if life is program.life and not life.dead:
             self.trouble.note(f"{life!r} ended: {error!r}")
@@ -288,7 +288,7 @@ class World:
         if topic == BATCHES.name:
             self.batches.add(codec.decode(value, Batch).task_id)
         elif topic == TURNS.name and value.startswith(b'{"type":"opened"'):
-            self.opened.add(codec.decode(value, Opened).episode_id)
+            self.opened.add(codec.decode(value, EpisodeOpened).episode_id)
 
     def _note_commit(self, group: str, where: Any, offset: Any) -> None:
         for stage in STAGES:

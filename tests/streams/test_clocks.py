@@ -7,7 +7,7 @@ from stories import Log, episode, expected, opened, reward, sealed, turn
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Outcome, Tick, Timeouts
 from odradek.schemas.topics import BATCHES, EPISODES
-from odradek.streams.partition import Lane
+from odradek.streams.partition import StagePartition
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 
@@ -27,7 +27,7 @@ skews = st.floats(-600, 600)
 
 def driven(stage, told, skew, *, polls=1.0):
     """What a driver writes whose clock is wrong by `skew`: it polls, and appends Ticks."""
-    log, lane, out = Log(stage.source), Lane(stage, 0), []
+    log, lane, out = Log(stage.source), StagePartition(stage, 0), []
     now = next_poll = 0.0
     for event, later in told:
         now += later
@@ -90,4 +90,4 @@ def test_whoever_folds_a_log_folds_it_the_same(told, skew, other):
     """The Ticks of two drivers with different clocks: a fold over either's log repeats it."""
     for wrong in (skew, other):
         out, log = driven(ASSEMBLE, told, wrong)
-        assert out == Lane(ASSEMBLE, 0).feed(log.records)
+        assert out == StagePartition(ASSEMBLE, 0).feed(log.records)

@@ -8,9 +8,17 @@ from hypothesis import strategies as st
 from stories import Log, aborted, episode, expected, opened, reward, sealed, tell, turn
 
 from odradek.schemas import codec
-from odradek.schemas.events import Batch, Conversation, Episode, Expected, Opened, Outcome, Tick
+from odradek.schemas.events import (
+    Batch,
+    Conversation,
+    Episode,
+    EpisodeOpened,
+    GroupOpened,
+    Outcome,
+    Tick,
+)
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES
-from odradek.streams.partition import Lane
+from odradek.streams.partition import StagePartition
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 
@@ -86,7 +94,7 @@ def crashing(stage, records, cuts):
     """What is written by owners that die after these many records each."""
     out, low, done, at = [], 0, 0, 0
     for cut in sorted({*cuts, len(records)}):
-        lane = Lane(stage, 0, low, done)
+        lane = StagePartition(stage, 0, low, done)
         out += lane.feed(record for record in records[:cut] if record.offset >= low)
         at = max(at, cut)
         low, done = lane.low_water, max(done, lane.position)
@@ -98,7 +106,7 @@ def crashing(stage, records, cuts):
 def test_crashes_change_nothing_that_the_assembler_writes(told, cuts):
     """A new owner, from the low-water mark and silent below the done mark, goes on unseen."""
     records = logged(ASSEMBLE, told)
-    whole = Lane(ASSEMBLE, 0).feed(records)
+    whole = StagePartition(ASSEMBLE, 0).feed(records)
     assert whole == crashing(ASSEMBLE, records, [cut for cut in cuts if cut <= len(records)])
 
 
@@ -107,7 +115,7 @@ def test_crashes_change_nothing_that_the_assembler_writes(told, cuts):
 def test_crashes_change_nothing_that_the_grouper_writes(told, cuts):
     """The same for groups."""
     records = logged(GROUP, told)
-    whole = Lane(GROUP, 0).feed(records)
+    whole = StagePartition(GROUP, 0).feed(records)
     assert whole == crashing(GROUP, records, [cut for cut in cuts if cut <= len(records)])
 
 
@@ -122,7 +130,7 @@ def test_a_repeated_opening_raises_no_ghost_after_a_crash():
         (Tick(), 100),
     ]
     records = logged(ASSEMBLE, told)
-    whole = Lane(ASSEMBLE, 0).feed(records)
+    whole = StagePartition(ASSEMBLE, 0).feed(records)
     for cut in range(len(records) + 1):
         assert whole == crashing(ASSEMBLE, records, [cut])
 
@@ -140,7 +148,7 @@ def test_a_mark_that_is_held_lower_keeps_in_mind_what_lies_above_it():
         (Tick(), 100),
     ]
     records = logged(ASSEMBLE, told)
-    whole = Lane(ASSEMBLE, 0).feed(records)
+    whole = StagePartition(ASSEMBLE, 0).feed(records)
     for cut in range(len(records) + 1):
         assert whole == crashing(ASSEMBLE, records, [cut])
 
@@ -156,7 +164,7 @@ def test_a_repeated_task_raises_no_ghost_after_a_crash():
         (Tick(), 100),
     ]
     records = logged(GROUP, told)
-    whole = Lane(GROUP, 0).feed(records)
+    whole = StagePartition(GROUP, 0).feed(records)
     for cut in range(len(records) + 1):
         assert whole == crashing(GROUP, records, [cut])
 
@@ -166,7 +174,7 @@ def test_a_repeated_task_raises_no_ghost_after_a_crash():
 def test_every_episode_that_opens_ends_once(told):
     """After a last Tick far away: as many episodes as openings, nothing left open."""
     records = logged(ASSEMBLE, [*told, (Tick(), 1000)])
-    lane = Lane(ASSEMBLE, 0)
+    lane = StagePartition(ASSEMBLE, 0)
     out = lane.feed(records)
     episodes = [codec.decode(one.value, Episode) for one in out if one.topic == EPISODES.name]
     open_now: set[str] = set()
@@ -176,7 +184,7 @@ def test_every_episode_that_opens_ends_once(told):
     fold = ASSEMBLE.fold()
     for record in records:
         event = codec.decode(record.value, ASSEMBLE.kind)
-        if isinstance(event, Opened) and event.episode_id not in open_now:
+        if isinstance(event, EpisodeOpened) and event.episode_id not in open_now:
             open_now.add(event.episode_id)
             openings += 1
         for output in fold.feed(record, event):
@@ -194,14 +202,14 @@ def test_every_episode_that_opens_ends_once(told):
 def test_every_group_closes_once_and_names_each_sample_once(told):
     """Samples asked for = episodes in batches + exclusions, whatever came."""
     records = logged(GROUP, [*told, (Tick(), 1000)])
-    out = Lane(GROUP, 0).feed(records)
+    out = StagePartition(GROUP, 0).feed(records)
     batches = [codec.decode(one.value, Batch) for one in out if one.topic == BATCHES.name]
     for batch in batches:
         named = [one.sample for one in batch.episodes] + [one.sample for one in batch.exclusions]
         assert [0, 1, 2] == sorted(named)
         assert bool(batch.episodes) != bool(batch.empty)
     letters = [one for one in out if one.topic == DLQ.name]
-    asked = sum(isinstance(event, Expected) for event, _ in told)
+    asked = sum(isinstance(event, GroupOpened) for event, _ in told)
     again = sum(b"duplicate_task" in dict(one.headers).values() for one in letters)
     assert asked == len(batches) + again
 
@@ -213,7 +221,7 @@ def test_no_bytes_stop_a_lane(junk):
     log.add(opened())
     log.add(junk, key="e1")
     log.add(aborted())
-    out = Lane(ASSEMBLE, 0).feed(log.records)
+    out = StagePartition(ASSEMBLE, 0).feed(log.records)
     assert [EPISODES.name] == [one.topic for one in out if one.topic != DLQ.name]
 
 
@@ -222,7 +230,7 @@ def test_a_fold_over_the_same_log_writes_the_same_bytes():
     log = Log()
     for event in (opened(), turn(), reward(), sealed()):
         log.add(event, 5.0)
-    first, second = (Lane(ASSEMBLE, 0).feed(log.records) for _ in range(2))
+    first, second = (StagePartition(ASSEMBLE, 0).feed(log.records) for _ in range(2))
     assert first == second
     assert {"1970-01-01T00:00:05Z"} == {codec.header(one.headers, "ce_time") for one in first}
     assert ["odradek.conversation.v1", "odradek.episode.v1"] == [

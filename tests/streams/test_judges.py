@@ -12,7 +12,7 @@ from odradek.infra.errors import NoSuchName
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
 from odradek.streams.judges import judge
-from odradek.streams.judges.judge import Asynchronous, is_async, load
+from odradek.streams.judges.judge import AsyncJudge, is_async, load
 
 
 def conversation(name: str = "e1", **more) -> Conversation:
@@ -21,7 +21,7 @@ def conversation(name: str = "e1", **more) -> Conversation:
 
 
 async def said(function, timeout_s: float = 5.0) -> float:
-    return await Asynchronous(function, timeout_s).judge(conversation(), b"")
+    return await AsyncJudge(function, timeout_s).judge(conversation(), b"")
 
 
 class Broken:
@@ -79,7 +79,7 @@ async def test_a_function_that_cannot_be_cancelled_is_given_up(monkeypatch):
                 await go.wait()
         raise ValueError
 
-    judges = Asynchronous(stubborn, 0.05)
+    judges = AsyncJudge(stubborn, 0.05)
     with pytest.raises(RewardFailed, match="took longer than"):
         await judges.judge(conversation(), b"")
     (verdict,) = judges.stuck

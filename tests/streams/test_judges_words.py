@@ -12,7 +12,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
 from odradek.streams.judges.judge import LONGEST, told
-from odradek.streams.judges.named import Named
+from odradek.streams.judges.named import NamedJudge
 
 ODD = """
 def odd(name, **more):
@@ -70,7 +70,7 @@ def is_one_line(text: str) -> bool:
 @pytest.fixture
 async def judge():
     """Plain functions, in a worker."""
-    made = Named("raising_judges:f", 1, 30.0)
+    made = NamedJudge("raising_judges:f", 1, 30.0)
     await made.start()
     yield made
     await made.aclose()
@@ -95,7 +95,7 @@ async def test_a_plain_functions_error_is_one_line_and_the_worker_goes_on(judge,
 @pytest.mark.parametrize("name", NAMES)
 async def test_an_async_functions_error_is_one_line(name):
     """The same errors in the service itself."""
-    judge = Named("raising_judges:later", 1, 30.0)
+    judge = NamedJudge("raising_judges:later", 1, 30.0)
     await judge.start()
     with pytest.raises(RewardFailed) as failed:
         await said(judge, name)
@@ -107,7 +107,7 @@ async def test_a_modules_error_is_one_line(name):
     """It cannot be imported, and the line says which."""
     Path("bad_module.py").write_text(f"from odd_errors import *\nraise ERRORS[{name!r}]")
     with pytest.raises(RewardRefused, match="bad_module:f cannot be imported: ") as refused:
-        await Named("bad_module:f", 1).start()
+        await NamedJudge("bad_module:f", 1).start()
     assert is_one_line(str(refused.value))
     assert "its worker" not in str(refused.value)
 
@@ -136,7 +136,7 @@ PATHS = [
 async def test_a_name_that_can_be_none_is_refused_before_anything_is_started(path):
     """In a line that shows what is odd about it."""
     with pytest.raises((RewardRefused, NoSuchName), match="not of the form module:function") as no:
-        await Named(path, 1).start()
+        await NamedJudge(path, 1).start()
     assert is_one_line(str(no.value))
     with pytest.raises(NoSuchName):
         find(path)

@@ -13,7 +13,7 @@ from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TURNS
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
-from odradek.streams.verify import Ledger
+from odradek.streams.verify import Conservation
 
 
 async def whole_run() -> list[Record]:
@@ -46,7 +46,7 @@ async def whole_run() -> list[Record]:
 
 
 def count(records: list[Record]) -> dict[str, Any]:
-    ledger = Ledger()
+    ledger = Conservation()
     for record in records:
         ledger.feed(record)
     return ledger.report()

@@ -14,9 +14,9 @@ from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
 from odradek.streams.errors import NoWorker, RewardFailed, RewardRefused, Undecided
-from odradek.streams.judges.named import Named
+from odradek.streams.judges.named import NamedJudge
 from odradek.streams.judges.process import Worker
-from odradek.streams.judges.verdicts import Verdicts, Whose
+from odradek.streams.judges.verdicts import ConversationFilter, Verdicts
 
 MODULE = '''
 """Judges that a signal meets; which one is the conversation's item."""
@@ -142,7 +142,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 async def judge():
     """Asks one worker at a time."""
-    made = Named("deaf:any_of", 1, 30.0)
+    made = NamedJudge("deaf:any_of", 1, 30.0)
     await made.start()
     yield made
     await made.aclose()
@@ -277,7 +277,7 @@ async def test_an_error_while_the_service_ends_is_none(error, ends, topics):
         assert patient is error.lost
         return ends
 
-    verdicts = Verdicts(log, Says(error), Whose("brief"), JudgeSettings(), ending)
+    verdicts = Verdicts(log, Says(error), ConversationFilter("brief"), JudgeSettings(), ending)
     record = Record(
         topic=CONVERSATIONS.name,
         partition=0,
@@ -300,7 +300,7 @@ SIGNALLED_AT_START = "import os, signal, time\nos.kill(os.getpid(), signal.{})\n
 async def test_a_signal_while_the_module_is_imported_changes_nothing(number):
     """Imports take minutes where they load a model."""
     Path("early.py").write_text(SIGNALLED_AT_START.format(number.name))
-    judge = Named("early:f", 1)
+    judge = NamedJudge("early:f", 1)
     await judge.start()
     assert 1.0 == await said(judge, "")
     await judge.aclose()
@@ -339,6 +339,6 @@ async def test_at_the_start_it_is_one_line(monkeypatch):
 
     monkeypatch.setattr("asyncio.create_subprocess_exec", none)
     with pytest.raises((RewardRefused, NoWorker), match="no worker can be started"):
-        await Named("deaf:any_of", 1).start()
+        await NamedJudge("deaf:any_of", 1).start()
     with pytest.raises(NoWorker):
         await Worker.start("deaf:any_of")

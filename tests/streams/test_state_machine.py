@@ -18,7 +18,7 @@ from stories import Log, aborted, opened, reward, sealed, tell, turn
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Outcome, Tick, Timeouts
 from odradek.schemas.topics import DLQ, EPISODES
-from odradek.streams.partition import Lane
+from odradek.streams.partition import StagePartition
 from odradek.streams.stages.assembler import ASSEMBLE
 
 RUNS = int(os.environ.get("ODRADEK_STATE_MACHINE", "60"))
@@ -46,7 +46,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.log = Log()
         self.now = 0.0
-        self.lane = Lane(ASSEMBLE, 0)
+        self.lane = StagePartition(ASSEMBLE, 0)
         self.marks = (0, 0)
         self.open: dict[str, Model] = {}
         self.wanted: list[tuple[str, str, int, float | None]] = []
@@ -164,7 +164,7 @@ class Machine(RuleBasedStateMachine):
     def crashes(self) -> None:
         """The lane is lost; its successor reads from the low-water mark, silent below the done mark."""
         low, done = self.marks
-        self.lane = Lane(ASSEMBLE, 0, low, done)
+        self.lane = StagePartition(ASSEMBLE, 0, low, done)
         again = self.lane.feed(record for record in self.log.records if record.offset >= low)
         assert [] == again
 

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from odradek.schemas import codec
-from odradek.schemas.events import Batch, Pointer, Policy, Refusal, Step, Used
+from odradek.schemas.events import Batch, BatchUse, Pointer, Policy, Refusal, Step
 from odradek.streams.verify.findings import NEXT, Findings
 from odradek.streams.verify.steps import ROW_REASONS
-from odradek.streams.verify.trainer_runs import Trained
+from odradek.streams.verify.trainer_runs import TrainerRuns
 
 ROWS = 4
 """Of each batch; a step uses six rows."""
@@ -29,7 +29,7 @@ BATCHES = {offset: batch(offset) for offset in range(7)}
 
 def used(*pairs):
     return tuple(
-        Used(offset=at, rows=rows,
+        BatchUse(offset=at, rows=rows,
              digest=codec.digest("".join(p.digest for p in BATCHES[at].episodes).encode()))
         for at, rows in pairs
     )  # fmt: skip
@@ -83,7 +83,7 @@ def policies():
 
 def check(steps, batches=None, told=(), rows=ROWS):
     found = Findings()
-    trained = Trained(found)
+    trained = TrainerRuns(found)
     for offset, one in (BATCHES if batches is None else batches).items():
         trained.batch("rl.batches.v1", offset, one)
     for offset, entry in enumerate(steps):
@@ -192,7 +192,7 @@ FAULTS = {
         "problems", "run main: step 2 ends at batch 2, row 0, before step 1 does",
     ),
     "another batch at the same offset": (
-        planted(at3={"used": (Used(offset=2, rows=2, digest="0" * 64), Used(offset=3, rows=4))}),
+        planted(at3={"used": (BatchUse(offset=2, rows=2, digest="0" * 64), BatchUse(offset=3, rows=4))}),
         "problems",
         "run main: step 2 used another batch 2 than the one that stands there",
     ),
@@ -311,7 +311,7 @@ def test_an_entry_that_was_appended_twice_is_one():
 def test_a_ledger_whose_beginning_retention_took_is_held_to_what_is_left():
     """Nothing is lost because it is old."""
     found = Findings()
-    trained = Trained(found)
+    trained = TrainerRuns(found)
     for offset, entry in enumerate(planted()[7:], start=7):
         trained.step(entry, offset)
     for offset in (5, 6):

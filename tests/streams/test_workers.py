@@ -13,10 +13,10 @@ from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
 
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
-from odradek.schemas.events.conversations import Said
+from odradek.schemas.events.conversations import ConversationTurn
 from odradek.streams.errors import RewardFailed, RewardRefused
 from odradek.streams.judges import process, worker, workers
-from odradek.streams.judges.named import Named
+from odradek.streams.judges.named import NamedJudge
 from odradek.streams.judges.workers import Workers
 
 MODULE = '''
@@ -247,7 +247,7 @@ async def judging():
     made = []
 
     async def make(name="any_of", most=1, timeout_s=30.0):
-        judge = Named(f"all_judges:{name}", most, timeout_s)
+        judge = NamedJudge(f"all_judges:{name}", most, timeout_s)
         made.append(judge)
         await judge.start()
         return judge
@@ -403,7 +403,7 @@ async def test_a_conversation_of_any_size_crosses(judging):
     """As the bytes of its record."""
     judge = await judging("length")
     text = "ä" * 4_000_000
-    turn = Said(turn_id="1", reply={"content": text})
+    turn = ConversationTurn(turn_id="1", reply={"content": text})
     assert len(text) == await said(judge, turns=(turn,))
 
 
@@ -485,7 +485,7 @@ async def test_a_function_that_cannot_be_imported_is_one_clear_line(here, path, 
     """At the start."""
     for name, code in FILES.items():
         (here / f"{name}.py").write_text(code)
-    judge = Named(path, 1)
+    judge = NamedJudge(path, 1)
     with pytest.raises(RewardRefused) as refused:
         await judge.start()
     assert why in str(refused.value)

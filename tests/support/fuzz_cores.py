@@ -18,13 +18,13 @@ from stub_engine import StubEngine
 
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.calls import agent_replies
-from odradek.proxy.calls.retries import Answer, Result
-from odradek.proxy.calls.stream import Relay
+from odradek.proxy.calls.retries import AgentReply, RecordedReply
+from odradek.proxy.calls.stream import StreamRelay
 from odradek.proxy.dialects import DIALECTS
-from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.episodes.episode import Story
+from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import EngineBroke, ProxyError
-from odradek.proxy.log.writer import Draft, Recorder
+from odradek.proxy.log.writer import TurnDraft, TurnWriter
 from odradek.schemas import codec
 from odradek.schemas.events import TurnsEvent
 
@@ -73,7 +73,7 @@ async def streamed(chance, ask, chunks):
     call = SimpleNamespace(
         ask=ask, joined=True, gone=True, ttft_ms=None, ms=lambda: 1.0, ended_by=""
     )
-    relay = Relay(call)
+    relay = StreamRelay(call)
     while wire:
         n = chance.choice((1, 7, 100, 10_000))
         await relay.feed(wire[:n])
@@ -93,7 +93,7 @@ async def one(seed, number, recorder, story):
     if path.startswith(":"):
         dialect = dialect.at("m", "sse" if query else None)
     try:
-        ask = dialect.ask(data, Terms(memory=story.memory))
+        ask = dialect.ask(data, RequestRules(memory=story.memory))
     except ProxyError as error:
         assert error.status < 500, error
         return False
@@ -104,28 +104,28 @@ async def one(seed, number, recorder, story):
     else:
         found, answer = agent_replies.taken(200, {}, spoiled(chance, reply), ask)
         told = b"".join(answer.chunks)
-    drafts = tuple(Draft(ask=ask.of(each.choice), captured=each) for each in found)
+    drafts = tuple(TurnDraft(ask=ask.of(each.choice), captured=each) for each in found)
     for draft in drafts:
         await recorder.turn(story, draft)
     if ask.content_type and told:
         json.loads(told)  # a stream as an array, whatever became of it
-    answer = Answer(status=200, headers={}, chunks=(told,))
-    agent_replies.remember(story, Result(drafts=drafts, answer=answer))
+    answer = AgentReply(status=200, headers={}, chunks=(told,))
+    agent_replies.remember(story, RecordedReply(drafts=drafts, answer=answer))
     return True
 
 
 async def main(cases, seed):
     """Run all cases; return how many failed."""
     failed = taken = 0
-    recorder, story = Recorder(Reading(), "w", time.monotonic), Story("e", 0.0)
+    recorder, story = TurnWriter(Reading(), "w", time.monotonic), LiveEpisode("e", 0.0)
     for number in range(cases):
         if number % 50 == 0:
-            story = Story(f"e{number}", 0.0)
+            story = LiveEpisode(f"e{number}", 0.0)
         try:
             taken += await one(seed, number, recorder, story)
         except Exception:
             failed += 1
-            story = Story(f"e{number}", 0.0)
+            story = LiveEpisode(f"e{number}", 0.0)
             if failed <= TOLD:
                 print(f"case {number} of seed {seed}:")
                 traceback.print_exc(limit=-3, file=sys.stdout)

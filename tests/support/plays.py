@@ -5,8 +5,8 @@ from hilo import HiLo
 
 from odradek.schemas import arrays, codec
 from odradek.schemas.events import Batch, Episode, Pointer, Sequence, Span, VersionSpan
-from odradek.trainer.engine.decode import Sampled, Sampler, Wanted
-from odradek.trainer.feed.rows import Group
+from odradek.trainer.engine.decode import Sampler, SampleRequest, SampleResult
+from odradek.trainer.feed.rows import EpisodeGroup
 
 
 def prompt_of(tokenizer, messages):
@@ -21,7 +21,7 @@ def play(sampler: Sampler, tokenizer, secrets, *, temperature=1.0):
     games = [(HiLo(secret), []) for secret in secrets]
     while live := [entry for entry in games if not entry[0].over]:
         prompts = [prompt_of(tokenizer, game.messages) for game, _ in live]
-        found = sampler.sample([Wanted(ids, temperature, 8) for ids in prompts])
+        found = sampler.sample([SampleRequest(ids, temperature, 8) for ids in prompts])
         for (game, turns), ids, sampled in zip(live, prompts, found, strict=True):
             turns.append((ids, sampled))
             game.answer(tokenizer.decode(sampled.ids, skip_special_tokens=True))
@@ -35,7 +35,7 @@ def success(sampler, tokenizer, n=99, temperature=1.0):
 
 
 def merged(
-    turns: list[tuple[list[int], Sampled]], version: int, temperatures=()
+    turns: list[tuple[list[int], SampleResult]], version: int, temperatures=()
 ) -> tuple[Sequence, ...]:
     """Turns as the assembler would merge them: a new sequence where tokens do not continue."""
     runs: list[dict] = []
@@ -58,7 +58,7 @@ def merged(
     )
 
 
-def group_of(games, *, offset: int, version: int, temperatures=()) -> Group:
+def group_of(games, *, offset: int, version: int, temperatures=()) -> EpisodeGroup:
     """Games of one secret as a batch with its episodes; turn by turn at these temperatures."""
     episodes = []
     for sample, (game, turns) in enumerate(games):
@@ -90,10 +90,10 @@ def group_of(games, *, offset: int, version: int, temperatures=()) -> Group:
         episodes=tuple(pointer for pointer, _ in episodes),
         zero_variance=bool(np.ptp(rewards) == 0),
     )
-    return Group(offset, batch, tuple(episodes))
+    return EpisodeGroup(offset, batch, tuple(episodes))
 
 
-def group_with_rewards(offset, rewards, *, version=1, purpose="train") -> Group:
+def group_with_rewards(offset, rewards, *, version=1, purpose="train") -> EpisodeGroup:
     """A group of one-turn episodes, one for each reward."""
     episodes = []
     for sample, reward in enumerate(rewards):
@@ -120,4 +120,4 @@ def group_with_rewards(offset, rewards, *, version=1, purpose="train") -> Group:
         zero_variance=len(set(rewards)) == 1,
         empty="" if rewards else "too_few",
     )
-    return Group(offset, batch, tuple(episodes))
+    return EpisodeGroup(offset, batch, tuple(episodes))

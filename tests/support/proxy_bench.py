@@ -9,7 +9,7 @@ from openai import AsyncOpenAI
 
 from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
-from odradek.schemas.events import Sealed, Turn, TurnsEvent
+from odradek.schemas.events import EpisodeSealed, Turn, TurnsEvent
 
 KEY = "k" * 32
 
@@ -72,7 +72,7 @@ class Bench:
         return [event for event in self.events(episode) if isinstance(event, Turn)]
 
     def sealed(self, episode="e1"):
-        return [event for event in self.events(episode) if isinstance(event, Sealed)]
+        return [event for event in self.events(episode) if isinstance(event, EpisodeSealed)]
 
     async def until(self, condition, timeout_s=5.0):
         """Wait until something observable holds."""

@@ -24,7 +24,7 @@ SAMPLES: dict[str, events.Event] = {
     "reward": events.Reward(
         episode_id="episode-1", component="game", value=0.5, source="/agent/hilo", explanation="ok"
     ),
-    "opened": events.Opened(
+    "opened": events.EpisodeOpened(
         episode_id="episode-1",
         task_id="task-1",
         agent="hilo",
@@ -79,18 +79,18 @@ SAMPLES: dict[str, events.Event] = {
         toolless=True,
         continuation=events.Continuation(mode="render", reason="not_prefix_monotonic", index=7),
     ),
-    "sealed": events.Sealed(
+    "sealed": events.EpisodeSealed(
         episode_id="episode-1",
         writer="boot-1",
         n_turns=2,
         outcome=events.Outcome.FAILED,
         error="exit code 1",
     ),
-    "aborted": events.Aborted(
+    "aborted": events.EpisodeAborted(
         episode_id="episode-1", reason=events.Outcome.INCOMPLETE, retry=True, error="gone"
     ),
     "tick": events.Tick(writer="assembler-0"),
-    "expected": events.Expected(
+    "expected": events.GroupOpened(
         task_id="task-1", agent="hilo", group_size=4, group_s=50.0, purpose="eval", item="secret-3"
     ),
     "episode": events.Episode(
@@ -138,7 +138,7 @@ SAMPLES: dict[str, events.Event] = {
         error="exit code 1",
         wanted=("game",),
         turns=(
-            events.Said(
+            events.ConversationTurn(
                 turn_id="turn-1",
                 base="turn-0",
                 kept=1,
@@ -183,7 +183,7 @@ SAMPLES: dict[str, events.Event] = {
         topic="replay.batches",
         optimized=False,
         skipped=True,
-        used=(events.Used(offset=17, rows=4, digest="dd"),),
+        used=(events.BatchUse(offset=17, rows=4, digest="dd"),),
         refused=(events.Refusal(offset=16, reason="stale", episode_id="episode-0", row=1),),
         version=5,
         policy="policy",

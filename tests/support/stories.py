@@ -9,13 +9,13 @@ from odradek.infra.bus import Record
 from odradek.schemas import codec, events
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.topics import EPISODES, TURNS, Topic
-from odradek.streams.partition import Lane, Outgoing
-from odradek.streams.stage import Emit, Letter, Stage
+from odradek.streams.partition import Outgoing, StagePartition
+from odradek.streams.stage import DeadLetter, Emit, Stage
 
 TIMES = events.Timeouts(call_s=5, run_s=10, seal_s=2, reward_s=6, group_s=60)
 
 
-def opened(episode: str = "e1", **more: Any) -> events.Opened:
+def opened(episode: str = "e1", **more: Any) -> events.EpisodeOpened:
     """An attempt that wants the component "game"."""
     fields: dict[str, Any] = {
         "task_id": "t1",
@@ -25,7 +25,7 @@ def opened(episode: str = "e1", **more: Any) -> events.Opened:
         "rewards": {"game": 1.0},
         "timeouts": TIMES,
     }
-    return events.Opened(episode_id=episode, **(fields | more))
+    return events.EpisodeOpened(episode_id=episode, **(fields | more))
 
 
 def turn(
@@ -65,19 +65,21 @@ def reward(episode: str = "e1", value: float = 1.0, component: str = "game") -> 
     return events.Reward(episode_id=episode, component=component, value=value, source="/agent/hilo")
 
 
-def sealed(episode: str = "e1", n: int = 1, writer: str = "w1", **more: Any) -> events.Sealed:
+def sealed(
+    episode: str = "e1", n: int = 1, writer: str = "w1", **more: Any
+) -> events.EpisodeSealed:
     """The end of an episode of n turns."""
-    return events.Sealed(episode_id=episode, writer=writer, n_turns=n, **more)
+    return events.EpisodeSealed(episode_id=episode, writer=writer, n_turns=n, **more)
 
 
-def aborted(episode: str = "e1", **more: Any) -> events.Aborted:
+def aborted(episode: str = "e1", **more: Any) -> events.EpisodeAborted:
     """An episode given up."""
-    return events.Aborted(episode_id=episode, **more)
+    return events.EpisodeAborted(episode_id=episode, **more)
 
 
-def expected(task: str = "t1", size: int = 2, **more: Any) -> events.Expected:
+def expected(task: str = "t1", size: int = 2, **more: Any) -> events.GroupOpened:
     """A group begins."""
-    return events.Expected(task_id=task, agent="hilo", group_size=size, group_s=60, **more)
+    return events.GroupOpened(task_id=task, agent="hilo", group_size=size, group_s=60, **more)
 
 
 def episode(sample: int = 0, name: str = "", *, task: str = "t1", **more: Any) -> events.Episode:
@@ -138,11 +140,11 @@ def tell(stage: Stage, told: Iterable[Any], *, at: float = 0.0) -> tuple[list[An
         for output in fold.feed(record, codec.decode(record.value, stage.kind)):
             if isinstance(output, Emit):
                 out.append(output.event)
-            elif isinstance(output, Letter):
+            elif isinstance(output, DeadLetter):
                 letters.append(output.reason)
     return out, letters
 
 
 def written(stage: Stage, records: Iterable[Record]) -> list[Outgoing]:
     """What a lane writes because of these records."""
-    return Lane(stage, 0).feed(records)
+    return StagePartition(stage, 0).feed(records)

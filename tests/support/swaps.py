@@ -16,14 +16,14 @@ from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Pointer, Turn, TurnsEvent
 from odradek.streams.stages.continuity import Continuity
 from odradek.trainer.commit.announcer import ListedAnnouncements
-from odradek.trainer.commit.resume import Standing
-from odradek.trainer.feed.cursor import Consumption
+from odradek.trainer.commit.resume import ResumePoint
+from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rollout_worker import LogFeed
-from odradek.trainer.feed.rows import Group
+from odradek.trainer.feed.rollout_worker import LogRolloutWorker
+from odradek.trainer.feed.rows import EpisodeGroup
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step.grpo import LogTrainer
-from odradek.trainer.step.hands import Hands
+from odradek.trainer.step.hands import TrainerParts
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -243,7 +243,7 @@ def group_of(offset, episodes):
         found.append((pointer, episode))
     pointers = tuple(pointer for pointer, _ in found)
     batch = Batch(task_id=f"t{offset}", agent="a", group_size=len(found), episodes=pointers)
-    return Group(offset, batch, tuple(found))
+    return EpisodeGroup(offset, batch, tuple(found))
 
 
 class Announced(ListedAnnouncements):
@@ -283,11 +283,11 @@ def trained(model, folder, engine, *, steps, before, client=None, **settings):
         source = Played(agents, versions, steps)
         announced = Announced(source.announce)
         lineage = Lineage()
-        consumption = Consumption(told.rules, lineage)
+        consumption = Cursor(told.rules, lineage)
         engines = Engines([engine], timeout_s=60, client=client, at=lambda _: None)
         transfer = DirectoryTransfer(folder / "weights", engines, config=None, keep=3, at=source.at)
-        feed = LogFeed(source, consumption, ahead=2 * SAMPLES)
-        standing = Standing(version=before)
-        hands = Hands(feed, transfer, announced, lineage, standing, source.at)
+        feed = LogRolloutWorker(source, consumption, ahead=2 * SAMPLES)
+        standing = ResumePoint(version=before)
+        hands = TrainerParts(feed, transfer, announced, lineage, standing, source.at)
         LogTrainer(told, hands).run()
     return [step.metrics for step in announced.steps if step.optimized], agents

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.dialects.chat import CHAT
-from odradek.proxy.dialects.dialect import Terms
-from odradek.proxy.episodes.episode import Story
-from odradek.proxy.log.writer import Draft, Recorder
-from odradek.proxy.wire.reply import Captured, whole
+from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.episodes.episode import LiveEpisode
+from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.proxy.wire.reply import CapturedReply, whole
 from odradek.schemas import codec
 from odradek.schemas.events import Turn
 
@@ -157,15 +157,15 @@ def recorded(tree):
 
 async def _record(tree):
     log = MemoryAppender()
-    recorder, story = Recorder(log, "w", lambda: 0.0), Story("e1", 0.0)
+    recorder, story = TurnWriter(log, "w", lambda: 0.0), LiveEpisode("e1", 0.0)
     calls = []
     for choices in tree.calls:
         asked = {"messages": [one.message for one in choices[0].said]}
-        ask = CHAT.ask(json.dumps(asked).encode(), Terms())
+        ask = CHAT.ask(json.dumps(asked).encode(), RequestRules())
         story.begin(ask.digest)
         for call, captured in zip(choices, whole(_answer(choices)), strict=True):
-            found = Captured(error="the engine broke") if call.fate == "failed" else captured
-            draft = Draft(ask=ask, captured=found, cut=call.fate == "cut")
+            found = CapturedReply(error="the engine broke") if call.fate == "failed" else captured
+            draft = TurnDraft(ask=ask, captured=found, cut=call.fate == "cut")
             await recorder.turn(story, draft)
             calls.append(replace(call, turn_id=draft.turn_id))
             if draft.cut:  # the retry that came for it has it written again

@@ -13,15 +13,15 @@ from plays import group_of, play
 from transformers.utils import logging as transformers_logging
 
 from odradek.trainer.commit.announcer import ListedAnnouncements
-from odradek.trainer.commit.resume import Standing
+from odradek.trainer.commit.resume import ResumePoint
 from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
 from odradek.trainer.engine.tiny import make_tiny
-from odradek.trainer.feed.cursor import Consumption, Position
+from odradek.trainer.feed.cursor import Cursor, Position
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rollout_worker import ListedGroups, LogFeed
+from odradek.trainer.feed.rollout_worker import ListedGroups, LogRolloutWorker
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step.grpo import LogTrainer
-from odradek.trainer.step.hands import Hands
+from odradek.trainer.step.hands import TrainerParts
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -66,7 +66,7 @@ class Bench:
 
     trainer: LogTrainer
     announced: ListedAnnouncements
-    consumption: Consumption
+    consumption: Cursor
     settings: TrainerSettings
 
     def weights(self):
@@ -95,11 +95,11 @@ def bench(tiny, tmp_path):
         found = TrainerSettings(**told)
         if callable(standing):  # what a start finds depends on its settings
             standing, lineage = standing(found)
-        standing = standing or Standing()
+        standing = standing or ResumePoint()
         lineage = lineage or Lineage()
         position = standing.position
-        consumption = Consumption(found.rules, lineage, position)
-        feed = LogFeed(
+        consumption = Cursor(found.rules, lineage, position)
+        feed = LogRolloutWorker(
             ListedGroups([g for g in groups if g.offset >= position.offset]), consumption, ahead=16
         )
         transfer = DirectoryTransfer(
@@ -107,18 +107,18 @@ def bench(tiny, tmp_path):
             keep=3, at=at,
         )  # fmt: skip
         announced = announced or ListedAnnouncements()
-        trainer = LogTrainer(found, Hands(feed, transfer, announced, lineage, standing, at))
+        trainer = LogTrainer(found, TrainerParts(feed, transfer, announced, lineage, standing, at))
         return Bench(trainer, announced, consumption, found)
 
     return make
 
 
-def standing_of(folder: Path, incarnation: int = 2) -> Standing:
+def standing_of(folder: Path, incarnation: int = 2) -> ResumePoint:
     """Where the run of a checkpoint stands, without a log."""
     from odradek.trainer.commit import checkpoint
 
     stored = checkpoint.position_of(folder)
-    return Standing(
+    return ResumePoint(
         incarnation=incarnation,
         version=stored["version"],
         folder=folder,

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from odradek.schemas.events import Batch, Pointer
-from odradek.trainer.feed.cursor import Consumption, Rules
+from odradek.trainer.feed.cursor import Cursor, RowRules
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rollout_worker import ListedGroups, LogFeed
-from odradek.trainer.feed.rows import Group
-from odradek.trainer.feed.uninformative import MANY, Barren
+from odradek.trainer.feed.rollout_worker import ListedGroups, LogRolloutWorker
+from odradek.trainer.feed.rows import EpisodeGroup
+from odradek.trainer.feed.uninformative import MANY, UninformativeBatches
 
 
 def batch(rewards, **fields):
@@ -37,11 +37,11 @@ KINDS = {
 def test_the_hundredth_batch_in_a_row_that_teaches_nothing_is_worth_a_line(kind):
     """One, not one for each; evaluations in between count for nothing."""
     given, counted, advice = KINDS[kind]
-    consumption = Consumption(Rules(), Lineage())
+    consumption = Cursor(RowRules(), Lineage())
     said = []
     for offset in range(3 * MANY):
         asked = given if offset % 2 else msgspec.structs.replace(given, purpose="eval")
-        consumption.feed(Group(offset, asked))
+        consumption.feed(EpisodeGroup(offset, asked))
         said.append(consumption.remark)
     (line,) = [one for one in said if one]
     assert 2 * MANY - 1 == said.index(line)
@@ -53,7 +53,7 @@ def test_the_hundredth_batch_in_a_row_that_teaches_nothing_is_worth_a_line(kind)
 def test_rows_that_are_all_refused_teach_nothing_either(groups):
     """Counted under the reason of most of them."""
     varied = next(group for group in groups if not group.batch.zero_variance)
-    consumption = Consumption(Rules(max_row_tokens=2), Lineage())
+    consumption = Cursor(RowRules(max_row_tokens=2), Lineage())
     for offset in range(MANY):
         consumption.feed(replace(varied, offset=offset))
     assert f"{MANY} too_long" in consumption.remark
@@ -61,7 +61,7 @@ def test_rows_that_are_all_refused_teach_nothing_either(groups):
 
 def test_a_batch_that_teaches_begins_the_count_anew():
     """Ninety-nine are a stretch of bad luck."""
-    barren = Barren()
+    barren = UninformativeBatches()
     dull = batch([1.0, 1.0])
     for _ in range(3):
         assert not any(barren.see(dull, ["zero_variance"], rows=0) for _ in range(MANY - 1))
@@ -72,7 +72,7 @@ def test_a_batch_that_teaches_begins_the_count_anew():
 
 def test_the_line_names_all_reasons_and_what_to_do_about_the_commonest():
     """The others stand with their counts."""
-    barren = Barren()
+    barren = UninformativeBatches()
     for _ in range(60):
         barren.see(batch([1.0, 1.0]), ["zero_variance"], rows=0)
     said = [barren.see(batch([0.5]), ["zero_variance"], rows=0) for _ in range(40)]
@@ -81,8 +81,8 @@ def test_the_line_names_all_reasons_and_what_to_do_about_the_commonest():
 
 def test_the_trainer_logs_it(caplog):
     """While it waits for a row, which is when a person looks."""
-    groups = [Group(offset, batch([1.0])) for offset in range(MANY)]
-    feed = LogFeed(ListedGroups(groups), Consumption(Rules(), Lineage()), ahead=1)
+    groups = [EpisodeGroup(offset, batch([1.0])) for offset in range(MANY)]
+    feed = LogRolloutWorker(ListedGroups(groups), Cursor(RowRules(), Lineage()), ahead=1)
     with caplog.at_level(logging.WARNING, "odradek"):
         feed._run()
     assert [f"{MANY} batches in a row taught nothing"] == [

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from plays import group_with_rewards
 
 from odradek.schemas.events import Step
-from odradek.trainer.feed.cursor import REWARDS, Consumption, Position, Rules
+from odradek.trainer.feed.cursor import REWARDS, Cursor, Position, RowRules
 from odradek.trainer.feed.lineage import Lineage
 
 
 def steps_of(groups, rules, lineage=None, position=None, until=None):
     """Run to the end; yield (rows of the step, what it passed, position after it)."""
-    consumption = Consumption(rules, lineage or Lineage(), position or Position())
+    consumption = Cursor(rules, lineage or Lineage(), position or Position())
     found, waiting = [], []
     for group in groups:
         if position and group.offset < position.offset:
@@ -27,7 +27,7 @@ def steps_of(groups, rules, lineage=None, position=None, until=None):
     return found, consumption
 
 
-RULES = Rules(rows_per_step=4, max_staleness=1000)
+RULES = RowRules(rows_per_step=4, max_staleness=1000)
 shapes = st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=6), max_size=25)
 
 
@@ -70,7 +70,7 @@ def mixed(offset, worth, stale):
 )
 def test_a_run_resumed_after_any_step_tells_each_refusal_once(told, cut):
     """A refused row behind the position is not told by the step before and once more after it."""
-    rules = Rules(rows_per_step=2, max_staleness=50)
+    rules = RowRules(rows_per_step=2, max_staleness=50)
     lineage = Lineage({1: 0, 100: 99})
     lineage.fixed = True
     start = Position(0, 0, 99)
@@ -87,7 +87,7 @@ def test_a_run_resumed_after_any_step_tells_each_refusal_once(told, cut):
 
 def test_a_refused_row_is_told_with_its_place():
     """Several rows of an episode may be refused for one reason; a whole batch has no place."""
-    consumption = Consumption(Rules(rows_per_step=1, max_row_tokens=1), Lineage())
+    consumption = Cursor(RowRules(rows_per_step=1, max_row_tokens=1), Lineage())
     consumption.feed(group_with_rewards(0, [0.0, 1.0]))
     consumption.feed(group_with_rewards(1, [1.0, 1.0]))
     refused = consumption.passed_idle().refused
@@ -108,11 +108,11 @@ kinds = st.tuples(
 @given(st.lists(kinds, max_size=25))
 def test_what_is_told_while_idle_is_left_out_of_a_step_and_nothing_else(told):
     """Wherever the trainer waits: same rows, positions, batches and rewards, each refusal once."""
-    rules = Rules(rows_per_step=4, max_staleness=50)
+    rules = RowRules(rows_per_step=4, max_staleness=50)
 
     def run(idle):
         lineage = Lineage({1: 0, 100: 99}, fixed=True)
-        consumption = Consumption(rules, lineage, Position(0, 0, 99))
+        consumption = Cursor(rules, lineage, Position(0, 0, 99))
         steps, refused = [], []
         for offset, (worth, stale, purpose, waits) in enumerate(told):
             group = mixed(offset, worth, stale)
@@ -132,7 +132,7 @@ def test_what_is_told_while_idle_is_left_out_of_a_step_and_nothing_else(told):
 
 def test_memory_does_not_grow_with_batches_that_nothing_is_learned_from():
     """Evaluations, equal and stale groups go by for days, while a step's last rows do not come."""
-    consumption = Consumption(Rules(rows_per_step=4, max_staleness=1), Lineage(), Position(0, 0, 9))
+    consumption = Cursor(RowRules(rows_per_step=4, max_staleness=1), Lineage(), Position(0, 0, 9))
     consumption.feed(group_with_rewards(0, [1.0, 0.0], version=10))
     sizes, refused = [], 0
     for offset in range(1, 3001):
@@ -158,7 +158,7 @@ def test_memory_does_not_grow_with_batches_that_nothing_is_learned_from():
 
 def test_the_rewards_of_groups_that_no_step_used_are_the_newest_ones():
     """A policy that has learned all it can makes equal groups for ever."""
-    consumption = Consumption(RULES, Lineage())
+    consumption = Cursor(RULES, Lineage())
     for offset in range(REWARDS + 10):
         consumption.feed(group_with_rewards(offset, [float(offset < 10)]))
         if offset % 1000 == 0:
@@ -175,7 +175,7 @@ def test_the_rows_of_a_skipped_step_are_passed_as_any_others_and_refused(rewards
     """Whichever steps are skipped: same rows in each, same positions, each row told once."""
 
     def run(skip):
-        consumption = Consumption(RULES, Lineage())
+        consumption = Cursor(RULES, Lineage())
         told = []
         for offset, worth in enumerate(rewards):
             consumption.feed(group_with_rewards(offset, worth))
@@ -233,7 +233,7 @@ def test_equal_groups_and_evaluations_are_passed_without_a_row():
         group_with_rewards(1, [1.0, 0.0], purpose="eval"),
         group_with_rewards(2, []),
     ]
-    consumption = Consumption(RULES, Lineage())
+    consumption = Cursor(RULES, Lineage())
     assert [[], [], []] == [consumption.feed(group) for group in groups]
     passed = consumption.passed_idle()
     assert ["zero_variance", "eval", "empty:too_few"] == [r.reason for r in passed.refused]
@@ -243,7 +243,7 @@ def test_equal_groups_and_evaluations_are_passed_without_a_row():
 
 def test_rows_that_wait_count_as_passed_while_idle_but_not_in_a_checkpoint():
     """Else the dispatcher would wait for the trainer, which waits for rows."""
-    consumption = Consumption(RULES, Lineage())
+    consumption = Cursor(RULES, Lineage())
     consumption.feed(group_with_rewards(0, [1.0, 0.0]))
     consumption.feed(group_with_rewards(1, [1.0, 1.0]))
     assert 2 == consumption.passed_idle().position
@@ -257,9 +257,9 @@ def test_rows_that_wait_count_as_passed_while_idle_but_not_in_a_checkpoint():
 
 def test_staleness_counts_steps_not_versions():
     """A restart skips version numbers; what was fresh stays fresh."""
-    rules = Rules(rows_per_step=2, max_staleness=1)
+    rules = RowRules(rows_per_step=2, max_staleness=1)
     lineage = Lineage({1: 0, 2: 1, 3: 2, 7: 2})  # killed at step 2, published again as 7
-    consumption = Consumption(rules, lineage, Position(5, 0, 2))
+    consumption = Cursor(rules, lineage, Position(5, 0, 2))
     fresh = consumption.feed(group_with_rewards(5, [1.0, 0.0], version=7))
     before = consumption.feed(group_with_rewards(6, [1.0, 0.0], version=3))
     assert [0, 0] == [row.staleness for row in fresh]
@@ -303,7 +303,7 @@ def test_rows_of_unknown_versions_are_refused_once_the_run_is_older_than_allowed
             msgspec.structs.replace(one, versions=()) for one in episode.sequences)))
         for pointer, episode in group.episodes
     ]  # fmt: skip
-    rules = Rules(rows_per_step=2, max_staleness=max_staleness)
-    consumption = Consumption(rules, Lineage({1: 0}), Position(0, 0, step))
+    rules = RowRules(rows_per_step=2, max_staleness=max_staleness)
+    consumption = Cursor(rules, Lineage({1: 0}), Position(0, 0, step))
     assert taken == len(consumption.feed(replace(group, episodes=tuple(unknown))))
     assert ["stale"] * (2 - taken) == [one.reason for one in consumption.passed_idle().refused]

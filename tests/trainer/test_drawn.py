@@ -7,10 +7,10 @@ from plays import group_with_rewards
 
 from odradek.schemas import arrays
 from odradek.schemas.events import Sequence, Span
-from odradek.trainer.feed.cursor import Consumption, Rules
+from odradek.trainer.feed.cursor import Cursor, RowRules
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rollout_worker import ListedGroups, LogFeed
-from odradek.trainer.feed.rows import Group, per_turn, rows_of
+from odradek.trainer.feed.rollout_worker import ListedGroups, LogRolloutWorker
+from odradek.trainer.feed.rows import EpisodeGroup, per_turn, rows_of
 from odradek.trainer.feed.sampling import Take, drawn_of
 from odradek.trainer.settings import TrainerSettings
 
@@ -104,7 +104,7 @@ def with_span(group, sample, **more):
     (sequence,) = episode.sequences
     spans = tuple(replace(span, **more) for span in sequence.spans)
     episodes[sample] = (pointer, replace(episode, sequences=(replace(sequence, spans=spans),)))
-    return Group(group.offset, group.batch, tuple(episodes))
+    return EpisodeGroup(group.offset, group.batch, tuple(episodes))
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def with_span(group, sample, **more):
 def test_a_refused_sample_is_named_and_still_a_part_of_its_groups_baseline(more, truncated, reason):
     """What the others are worth does not depend on what is refused."""
     group = group_with_rewards(0, [1.0, 0.0, 0.0, 0.0])
-    rules = Rules(rows_per_step=3, take=Take(truncated=truncated))
-    consumption = Consumption(rules, Lineage())
+    rules = RowRules(rows_per_step=3, take=Take(truncated=truncated))
+    consumption = Cursor(rules, Lineage())
     rows = consumption.feed(with_span(group, 0, **more))
     assert rows_of(group)[1].advantage == rows[0].advantage < 0
     (refusal,) = consumption.finish_step().refused
@@ -132,8 +132,8 @@ def test_a_step_counts_replies_that_were_cut_and_tokens_that_were_left_out():
     (one,) = episode.sequences
     two = replace(one, spans=(Span(2, 3, 1.0, "top_k"), Span(3, 4, 1.0)))
     episodes = (group.episodes[0], (pointer, replace(episode, sequences=(two,))))
-    consumption = Consumption(Rules(rows_per_step=2), Lineage())
-    consumption.feed(Group(0, group.batch, episodes))
+    consumption = Cursor(RowRules(rows_per_step=2), Lineage())
+    consumption.feed(EpisodeGroup(0, group.batch, episodes))
     passed = consumption.finish_step()
     assert (1, 1) == (passed.truncated, passed.bent)
 
@@ -145,7 +145,7 @@ def test_a_sequence_that_nobody_can_train_on_takes_no_weight_from_the_others():
     (one,) = episode.sequences
     cold = replace(one, spans=(Span(2, 4, 0.0),))
     episodes = ((pointer, replace(episode, sequences=(one, cold, one))), group.episodes[1])
-    rows = rows_of(Group(0, group.batch, episodes), weigh="episode")
+    rows = rows_of(EpisodeGroup(0, group.batch, episodes), weigh="episode")
     assert [(0.5, ""), (0.5, "sampling"), (0.5, ""), (1, "")] == [
         (row.weight, row.unfit) for row in rows
     ]
@@ -176,7 +176,7 @@ def test_the_log_names_each_field_that_bends_once(caplog):
     group = group_with_rewards(0, [1.0, 0.0, 0.5])
     for sample, more in enumerate(({"bent": "top_p"}, {"bent": "top_p"}, {"temperature": 0.0})):
         group = with_span(group, sample, **more)
-    feed = LogFeed(ListedGroups([group, group]), Consumption(Rules(), Lineage()), ahead=9)
+    feed = LogRolloutWorker(ListedGroups([group, group]), Cursor(RowRules(), Lineage()), ahead=9)
     with caplog.at_level("WARNING", logger="odradek"):
         feed._run()
     assert ["top_p", "temperature"] == [

@@ -17,7 +17,7 @@ from odradek.trainer.engine.policies import folder_of
 from odradek.trainer.engine.process import serve
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
-from odradek.trainer.errors import BadRequest, BadSettings, EngineDown, NoTokenizer
+from odradek.trainer.errors import BadSettings, EngineDown, NoTokenizer, UnsupportedRequest
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -256,7 +256,7 @@ def test_a_policys_weights_are_held_against_its_digest(tmp_path):
     for bad in (
         {"uri": "https://elsewhere/v1"}, {"uri": (tmp_path / "gone").as_uri()}, {"digest": "0"},
     ):  # fmt: skip
-        with pytest.raises(BadRequest):
+        with pytest.raises(UnsupportedRequest):
             folder_of(Policy(**{"name": "p", "version": 1, "uri": good.uri} | bad))
 
 

@@ -8,7 +8,7 @@ from gradients import gradient_of, loss_of
 from trl import GRPOConfig, GRPOTrainer
 
 from odradek.trainer.engine.decode import load_model
-from odradek.trainer.feed.cursor import Consumption, Rules
+from odradek.trainer.feed.cursor import Cursor, RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import spans_of
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.torch
 @pytest.fixture(scope="module")
 def rows(groups):
     """64 rows whose sampler was another policy: told log probabilities are shifted."""
-    rules = Rules(rows_per_step=64, max_staleness=1000)
-    consumption = Consumption(rules, Lineage())
+    rules = RowRules(rows_per_step=64, max_staleness=1000)
+    consumption = Cursor(rules, Lineage())
     found = [row for group in groups for row in consumption.feed(group)][:64]
     noise = np.random.default_rng(0)
     for row in found:

@@ -8,10 +8,15 @@ import pytest
 
 from odradek.trainer.errors import EngineDown, EngineRefused
 from odradek.trainer.weights import fleet
-from odradek.trainer.weights.fleet import Fate, Fleet, Verdict, verdict
+from odradek.trainer.weights.fleet import Fleet, SwapDecision, SwapStatus, verdict
 
-LOADING, HAS, AWAY, REFUSED = Fate.LOADING, Fate.HAS, Fate.AWAY, Fate.REFUSED
-WAIT, GO, GIVE_UP = Verdict.WAIT, Verdict.GO, Verdict.GIVE_UP
+LOADING, HAS, AWAY, REFUSED = (
+    SwapStatus.LOADING,
+    SwapStatus.HAS,
+    SwapStatus.AWAY,
+    SwapStatus.REFUSED,
+)
+WAIT, GO, GIVE_UP = SwapDecision.WAIT, SwapDecision.GO, SwapDecision.GIVE_UP
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ def test_a_swap_waits_for_those_that_are_at_it_and_for_the_first_that_has_it(fat
 
 def test_no_number_of_engines_stops_a_swap_that_one_of_them_has():
     """Once the time is up; and before it none that is away."""
-    for fates in product(Fate, repeat=4):
+    for fates in product(SwapStatus, repeat=4):
         assert (GO if HAS in fates else GIVE_UP) is verdict(fates, over=True)
         if HAS in fates and LOADING not in fates:
             assert GO is verdict(fates, over=False)

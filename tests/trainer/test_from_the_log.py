@@ -21,10 +21,10 @@ from odradek.infra.client import subscribe
 from odradek.infra.errors import TopicMissing
 from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.schemas import codec
-from odradek.schemas.events import Expected, Pointer
+from odradek.schemas.events import GroupOpened, Pointer
 from odradek.schemas.topics import BATCHES, EPISODES, POLICIES, STEPS
 from odradek.streams.verify.findings import Findings
-from odradek.streams.verify.trainer_runs import Trained
+from odradek.streams.verify.trainer_runs import TrainerRuns
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.engine.policies import newest_policy
 from odradek.trainer.errors import BadSettings, NonFiniteSteps, PositionGone
@@ -61,7 +61,7 @@ async def publish(bus, groups, *, spoil=None, topic=BATCHES.name):
     batches = []
     for group in groups:
         task = group.batch.task_id
-        await append(appender, EPISODES.name, task, Expected(task_id=task, group_size=8))
+        await append(appender, EPISODES.name, task, GroupOpened(task_id=task, group_size=8))
         pointers = []
         for pointer, episode in group.episodes:
             at = await append(appender, EPISODES.name, task, episode)
@@ -298,7 +298,7 @@ def test_a_run_whose_steps_come_to_no_number_ends_and_the_next_start_goes_on(
     assert [1, 6] == [step.step for step in steps if step.optimized]
     assert [2, 3, 4, 5] == [step.step for step in steps if step.skipped]
     found = Findings()
-    trained = Trained(found)
+    trained = TrainerRuns(found)
     for offset, step in enumerate(steps):
         trained.step(step, offset)
     for offset, batch in enumerate(told(log_bus, BATCHES.name)):

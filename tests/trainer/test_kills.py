@@ -14,7 +14,7 @@ from weight_engine import WeightEngine
 
 from odradek.infra.runtime.crash_points import POINTS
 from odradek.streams.verify.findings import Findings
-from odradek.streams.verify.trainer_runs import Trained
+from odradek.streams.verify.trainer_runs import TrainerRuns
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.announcer import ListedAnnouncements
 from odradek.trainer.commit.lock import claimed
@@ -158,7 +158,7 @@ def test_a_trainer_killed_anywhere_ends_with_the_same_weights(
 def the_ledger_closes(life):
     """What `odradek verify` makes of it: each batch once, in one line, whatever was cut off."""
     found = Findings()
-    trained = Trained(found)
+    trained = TrainerRuns(found)
     rows: dict[str, int] = {}
     for group in life.groups:
         trained.batch("rl.batches.v1", group.offset, group.batch)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from plays import prompt_of
 
-from odradek.trainer.engine.decode import Wanted
+from odradek.trainer.engine.decode import SampleRequest
 from odradek.trainer.feed.rows import rows_of
-from odradek.trainer.step.losses import LOSSES, Shape, Terms, Whole, policy_loss
+from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
 
 pytestmark = pytest.mark.torch
@@ -58,8 +58,8 @@ def test_each_loss_is_its_plain_line_and_so_is_its_gradient(name):
     new, old, row, worth, _ = case()
     expected = plain(name, new, old, worth, 0.2, 0.28)
     (wanted,) = torch.autograd.grad(expected, new)
-    terms = Terms(new, old, worth[row], row, 4)
-    found = policy_loss(name, terms, Whole(len(old), 4), Shape(0.2, 0.28))
+    terms = LossInputs(new, old, worth[row], row, 4)
+    found = policy_loss(name, terms, StepTotals(len(old), 4), LossOptions(0.2, 0.28))
     (gradient,) = torch.autograd.grad(found, new)
     assert expected.item() == pytest.approx(found.item(), abs=1e-7)
     assert torch.allclose(wanted, gradient, atol=1e-7)
@@ -69,11 +69,11 @@ def test_each_loss_is_its_plain_line_and_so_is_its_gradient(name):
 def test_micro_batches_add_up_to_the_step(name):
     """Rows cut into unequal micro-batches weigh what they weigh together."""
     new, old, row, worth, _ = case(1)
-    whole, shape = Whole(len(old), 4), Shape()
-    together = policy_loss(name, Terms(new, old, worth[row], row, 4), whole, shape)
+    whole, shape = StepTotals(len(old), 4), LossOptions()
+    together = policy_loss(name, LossInputs(new, old, worth[row], row, 4), whole, shape)
     cut = sum(LENGTHS[:1])
-    first = Terms(new[:cut], old[:cut], worth[row[:cut]], row[:cut], 1)
-    rest = Terms(new[cut:], old[cut:], worth[row[cut:]], row[cut:] - 1, 3)
+    first = LossInputs(new[:cut], old[:cut], worth[row[:cut]], row[:cut], 1)
+    rest = LossInputs(new[cut:], old[cut:], worth[row[cut:]], row[cut:] - 1, 3)
     apart = policy_loss(name, first, whole, shape) + policy_loss(name, rest, whole, shape)
     assert together.item() == pytest.approx(apart.item(), abs=1e-6)
 
@@ -82,9 +82,13 @@ def test_kl_is_zero_at_the_reference_and_positive_elsewhere():
     """k3, weighted into the loss."""
     new, old, row, _worth, reference = case()
     nothing = torch.zeros(len(old))
-    whole, shape = Whole(len(old), 4), Shape(kl=1.0)
-    at = policy_loss("dapo", Terms(new, new.detach(), nothing, row, 4, new.detach()), whole, shape)
-    off = policy_loss("dapo", Terms(new, new.detach(), nothing, row, 4, reference), whole, shape)
+    whole, shape = StepTotals(len(old), 4), LossOptions(kl=1.0)
+    at = policy_loss(
+        "dapo", LossInputs(new, new.detach(), nothing, row, 4, new.detach()), whole, shape
+    )
+    off = policy_loss(
+        "dapo", LossInputs(new, new.detach(), nothing, row, 4, reference), whole, shape
+    )
     d = reference - new
     assert at.item() == pytest.approx(0, abs=1e-7)
     assert ((d.exp() - d - 1).sum() / len(old)).item() == pytest.approx(off.item(), abs=1e-6)
@@ -93,8 +97,8 @@ def test_kl_is_zero_at_the_reference_and_positive_elsewhere():
 def test_truncated_importance_sampling_caps_the_weight_and_starts_from_ratio_one():
     """L = -min(p/q, C) A at ratio 1, token mean."""
     new, old, row, worth, _ = case()
-    terms = Terms(new, old, worth[row], row, 4)
-    found = policy_loss("dapo", terms, Whole(len(old), 4), Shape(tis=1.1))
+    terms = LossInputs(new, old, worth[row], row, 4)
+    found = policy_loss("dapo", terms, StepTotals(len(old), 4), LossOptions(tis=1.1))
     expected = -((new - old).exp().clamp(max=1.1) * worth[row]).mean()
     assert expected.item() == pytest.approx(found.item(), abs=1e-6)
 
@@ -107,11 +111,11 @@ def test_a_bound_that_no_ratio_reaches_is_none_however_large(name, field, bound)
     new, old, row, worth, _ = case()
     old = old.clone()
     old[0] -= 40
-    terms = Terms(new, old, worth[row], row, 4, proximal=old + 0.1)
+    terms = LossInputs(new, old, worth[row], row, 4, proximal=old + 0.1)
 
     def stepped(limit):
-        shape = Shape(**{"epsilon_high": 0.28, field: limit})
-        loss = policy_loss(name, terms, Whole(len(old), 4), shape)
+        shape = LossOptions(**{"epsilon_high": 0.28, field: limit})
+        loss = policy_loss(name, terms, StepTotals(len(old), 4), shape)
         (gradient,) = torch.autograd.grad(loss, new)
         metrics = StepMetrics(name)
         facts = torch.tensor([[[0.0, 1.0, 1.0]] * 4])
@@ -145,8 +149,10 @@ def test_greedy_takes_the_likeliest_and_company_changes_nothing(sampler, tokeniz
     """A row's tokens do not depend on who shares its batch."""
     short = prompt_of(tokenizer, [{"role": "user", "content": "Guess"}])
     long = prompt_of(tokenizer, [{"role": "user", "content": "Guess a number from 1 to 3."}])
-    (alone,) = sampler.sample([Wanted(short, 0.0, 6)])
-    together = sampler.sample([Wanted(long, 1.0, 6), Wanted(short, 0.0, 6), Wanted(long, 0.0, 2)])
+    (alone,) = sampler.sample([SampleRequest(short, 0.0, 6)])
+    together = sampler.sample(
+        [SampleRequest(long, 1.0, 6), SampleRequest(short, 0.0, 6), SampleRequest(long, 0.0, 2)]
+    )
     assert alone.ids == together[1].ids
     assert alone.logprobs == pytest.approx(together[1].logprobs, abs=1e-5)
 
@@ -154,7 +160,7 @@ def test_greedy_takes_the_likeliest_and_company_changes_nothing(sampler, tokeniz
 def test_temperature_and_limit_are_each_rows_own(sampler, tokenizer):
     """The log probability is that of the distribution that was drawn from."""
     ids = prompt_of(tokenizer, [{"role": "user", "content": "Guess a number from 1 to 3."}])
-    cold, hot = sampler.sample([Wanted(ids, 0.5, 1), Wanted(ids, 2.0, 1)])
+    cold, hot = sampler.sample([SampleRequest(ids, 0.5, 1), SampleRequest(ids, 2.0, 1)])
     with torch.inference_mode():
         logits = sampler.model(input_ids=torch.tensor([ids])).logits[0, -1]
     for found, temperature in ((cold, 0.5), (hot, 2.0)):
@@ -172,7 +178,9 @@ def test_long_replies_of_a_random_model_agree_with_a_forward_pass(tokenizer):
     sampler = Sampler(model, pad_id=0, end_ids=[tokenizer.eos_token_id], seed=1)
     prompts = [list(range(5, 5 + n)) for n in (3, 17, 30)]
     limits = (24, 5, 16)
-    found = sampler.sample([Wanted(ids, 1.0, n) for ids, n in zip(prompts, limits, strict=True)])
+    found = sampler.sample(
+        [SampleRequest(ids, 1.0, n) for ids, n in zip(prompts, limits, strict=True)]
+    )
     for ids, sampled in zip(prompts, found, strict=True):
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([ids + sampled.ids])).logits[0, len(ids) - 1 : -1]

@@ -4,10 +4,18 @@ from itertools import product
 
 import pytest
 
-from odradek.trainer.commit.protocol import MOST_SKIPPED, Load, Loaded, Moves, Save, Tell, drive
-from odradek.trainer.commit.resume import Standing
+from odradek.trainer.commit.protocol import (
+    MOST_SKIPPED,
+    Announce,
+    CommitProtocol,
+    Loaded,
+    LoadWeights,
+    SaveCheckpoint,
+    drive,
+)
+from odradek.trainer.commit.resume import ResumePoint
 from odradek.trainer.errors import NonFiniteSteps
-from odradek.trainer.feed.cursor import Passed, Position
+from odradek.trainer.feed.cursor import ConsumedRows, Position
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.settings import TrainerSettings
 
@@ -24,22 +32,22 @@ class Run:
             model="m", sync_every=sync_every, max_staleness=max_staleness, save_every=1
         )
         self.lineage = Lineage()
-        self.told: list[Tell] = []
+        self.told: list[Announce] = []
         self.loaded: list[int] = []
         self.begin(0, 0)
 
     def begin(self, step: int, skipped: int) -> None:
         """A start goes on from a checkpoint of this step."""
-        standing = Standing(
+        standing = ResumePoint(
             version=max(self.loaded, default=0), position=Position(step=step), skipped=skipped
         )
         self.lineage.cut_off(step)
-        self.moves = Moves(self.settings, standing, self.lineage)
+        self.moves = CommitProtocol(self.settings, standing, self.lineage)
         drive(self.moves.begin(step), self._do)
 
     def finish(self, step: int, *, skipped: bool) -> None:
         """One step."""
-        passed, position = Passed(step), Position(offset=step, step=step)
+        passed, position = ConsumedRows(step), Position(offset=step, step=step)
         drive(self.moves.finish(step, passed, position, skipped=skipped), self._do)
 
     def staleness(self, step: int) -> int:
@@ -47,12 +55,12 @@ class Run:
         return self.lineage.staleness(self.loaded[-1], step)
 
     def _do(self, move):
-        if isinstance(move, Load):
+        if isinstance(move, LoadWeights):
             self.loaded.append(move.version)
             return Loaded(f"file:///v{move.version}", f"sha-{move.version}", {"e": move.version})
-        if isinstance(move, Tell):
+        if isinstance(move, Announce):
             self.told.append(move.event)
-        return "manifest" if isinstance(move, Save) else None
+        return "manifest" if isinstance(move, SaveCheckpoint) else None
 
 
 def patterns():

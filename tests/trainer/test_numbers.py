@@ -11,10 +11,10 @@ from plays import group_with_rewards
 
 from odradek.schemas import arrays
 from odradek.trainer.feed.advantages import advantages
-from odradek.trainer.feed.cursor import Consumption, Rules
+from odradek.trainer.feed.cursor import Cursor, RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import fault_of, rows_of
-from odradek.trainer.step.losses import LOSSES, Shape, Terms, Whole, policy_loss
+from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
 
 pytestmark = pytest.mark.torch
@@ -26,7 +26,7 @@ FAR = [-9999.0, -1e30, -3e38, -120.0, -50.0, -20.0, 0.0, 20.0, 120.0]
 def terms_of(new, old, worth, reference=None):
     """Three tokens in two rows, of which the middle one is as far off as `new` and `old` say."""
     logprobs = torch.tensor([-0.5, new, -0.1], requires_grad=True)
-    return Terms(
+    return LossInputs(
         logprobs=logprobs,
         old_logprobs=torch.tensor([-0.4, old, -0.1]),
         advantages=torch.tensor([worth, worth, -worth]),
@@ -45,7 +45,7 @@ def test_no_distance_between_two_policies_makes_a_gradient_that_is_no_number(nam
     ):
         proximal = torch.tensor([-0.5, near, -0.2]) if tis else None
         terms = replace(terms_of(new, old, worth), proximal=proximal)
-        loss = policy_loss(name, terms, Whole(3, 2), Shape(tis=tis))
+        loss = policy_loss(name, terms, StepTotals(3, 2), LossOptions(tis=tis))
         (gradient,) = torch.autograd.grad(loss, terms.logprobs)
         assert torch.isfinite(loss), (new, worth, tis, near, loss)
         assert torch.isfinite(gradient).all(), (new, worth, tis, near, gradient)
@@ -56,7 +56,7 @@ def test_no_distance_between_two_policies_makes_a_gradient_that_is_no_number(nam
 def test_no_distance_to_the_reference_does_either(name, reference):
     """The KL term is an exponential, too."""
     terms = terms_of(-0.5, -0.5, 1.0, reference)
-    loss = policy_loss(name, terms, Whole(3, 2), Shape(kl=0.1))
+    loss = policy_loss(name, terms, StepTotals(3, 2), LossOptions(kl=0.1))
     (gradient,) = torch.autograd.grad(loss, terms.logprobs)
     assert torch.isfinite(loss), loss
     assert torch.isfinite(gradient).all(), gradient
@@ -68,9 +68,9 @@ def test_metrics_of_far_tokens_are_numbers(old):
     measured = StepMetrics()
     terms = terms_of(-0.5, old, 1.0)
     facts = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
-    measured.add(terms, torch.tensor(0.5), torch.ones(3), facts, Shape())
+    measured.add(terms, torch.tensor(0.5), torch.ones(3), facts, LossOptions())
     group = group_with_rewards(0, [1.0, 0.0])
-    consumption = Consumption(Rules(rows_per_step=2), Lineage())
+    consumption = Cursor(RowRules(rows_per_step=2), Lineage())
     consumption.feed(group)
     metrics = measured.finish(consumption.finish_step(), 1.0)
     assert set() == {"loss", "ratio_mean", "kl", "mismatch_k3", "mismatch_max"} - metrics.keys()
@@ -93,7 +93,7 @@ def with_logprob(group, sample, value):
 )
 def test_a_row_with_a_log_probability_that_is_none_is_refused_by_name(value):
     """UniRL#330: below -50, or above 0 by more than rounding; the others of its group are used."""
-    consumption = Consumption(Rules(rows_per_step=1), Lineage())
+    consumption = Cursor(RowRules(rows_per_step=1), Lineage())
     rows = consumption.feed(with_logprob(group_with_rewards(0, [1.0, 0.0, 0.0]), 1, value))
     assert ["e0-0", "e0-2"] == [row.episode_id for row in rows]
     refused = consumption.passed_idle().refused
@@ -103,7 +103,7 @@ def test_a_row_with_a_log_probability_that_is_none_is_refused_by_name(value):
 @pytest.mark.parametrize("value", [-50.0, -49.9, -1e-6, 0.0, 1e-6, 1e-4])
 def test_a_row_with_a_log_probability_that_can_be_one_is_used(value):
     """Rounding may lift a certain token above 0."""
-    consumption = Consumption(Rules(rows_per_step=1), Lineage())
+    consumption = Cursor(RowRules(rows_per_step=1), Lineage())
     rows = consumption.feed(with_logprob(group_with_rewards(0, [1.0, 0.0]), 1, value))
     assert ["e0-0", "e0-1"] == [row.episode_id for row in rows]
 
@@ -128,7 +128,7 @@ def test_what_was_not_sampled_may_hold_anything():
 
 def test_a_row_with_a_token_that_the_model_has_not_is_refused_by_name():
     """Its embedding is looked up in memory that is not there: a crash, and again at every start."""
-    consumption = Consumption(Rules(rows_per_step=1), Lineage())
+    consumption = Cursor(RowRules(rows_per_step=1), Lineage())
     consumption.vocabulary = 11  # ids of these groups are 5, 6, 10 and so on, and 3
     rows = consumption.feed(group_with_rewards(0, [1.0, 0.0, 0.0]))
     assert ["e0-0"] == [row.episode_id for row in rows]
@@ -148,8 +148,8 @@ def test_advantages_that_leave_float32_are_refused_and_all_others_are_numbers(
 ):
     """From finite rewards of any size, and without a warning on the way."""
     for others in ((0.0, 0.0), (1.0, 0.0), (-size, 0.0), (size, 0.0)):
-        rules = Rules(rows_per_step=1, baseline=baseline, scale=scale)
-        consumption = Consumption(rules, Lineage())
+        rules = RowRules(rows_per_step=1, baseline=baseline, scale=scale)
+        consumption = Cursor(rules, Lineage())
         rows = consumption.feed(group_with_rewards(0, [size, *others]))
         for row in rows:
             told = np.float32(row.advantage)
@@ -180,7 +180,7 @@ def test_rewards_of_any_size_are_compared():
 
 def test_a_reward_whose_mean_leaves_float64_leaves_the_metric_out():
     """What cannot be told is not told; nothing is warned about."""
-    consumption = Consumption(Rules(rows_per_step=3), Lineage())
+    consumption = Cursor(RowRules(rows_per_step=3), Lineage())
     consumption.feed(group_with_rewards(0, [1.7e308, 1.7e308, -1.7e308]))
     metrics = StepMetrics().finish(consumption.finish_step(), 1.0)
     assert "reward_mean" not in metrics

@@ -9,8 +9,15 @@ from spoiled import spoil
 
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import BrokenCheckpoint
-from odradek.trainer.step.losses import LOSSES, Shape, Terms, Whole, clips, policy_loss
-from odradek.trainer.step.proximal import FILE, Proximal
+from odradek.trainer.step.losses import (
+    LOSSES,
+    LossInputs,
+    LossOptions,
+    StepTotals,
+    clips,
+    policy_loss,
+)
+from odradek.trainer.step.proximal import FILE, ProximalPolicy
 
 pytestmark = pytest.mark.torch
 
@@ -27,7 +34,7 @@ def case(seed=0):
     new = (near + 0.3 * torch.randn(n, generator=random)).requires_grad_()
     row = torch.repeat_interleave(torch.arange(4), torch.tensor(LENGTHS))
     worth = torch.tensor([1.2, -0.7, 0.4, -1.0])[row]
-    return Terms(new, old, worth, row, 4, proximal=near)
+    return LossInputs(new, old, worth, row, 4, proximal=near)
 
 
 def plain(name, terms, low, high):
@@ -47,7 +54,7 @@ def plain(name, terms, low, high):
 
 
 def gradient(name, terms, shape):
-    loss = policy_loss(name, terms, Whole(sum(LENGTHS), 4), shape)
+    loss = policy_loss(name, terms, StepTotals(sum(LENGTHS), 4), shape)
     return torch.autograd.grad(loss, terms.logprobs)[0]
 
 
@@ -57,8 +64,8 @@ def test_each_loss_is_its_plain_line_with_the_ratio_to_the_proximal_policy(name)
     terms = case()
     expected = plain(name, terms, 0.2, 0.28)
     (wanted,) = torch.autograd.grad(expected, terms.logprobs)
-    shape = Shape(0.2, 0.28, tis=CAP)
-    found = policy_loss(name, terms, Whole(sum(LENGTHS), 4), shape)
+    shape = LossOptions(0.2, 0.28, tis=CAP)
+    found = policy_loss(name, terms, StepTotals(sum(LENGTHS), 4), shape)
     assert expected.item() == pytest.approx(found.item(), abs=1e-6)
     assert torch.allclose(wanted, gradient(name, terms, shape), atol=1e-6)
 
@@ -68,7 +75,7 @@ def test_each_loss_is_its_plain_line_with_the_ratio_to_the_proximal_policy(name)
 def test_epsilon_changes_the_gradient_whether_or_not_importance_is_sampled(name, tis):
     """A clip that nothing comes of is not to be had."""
     terms = case()
-    narrow, wide = (gradient(name, terms, Shape(e, e, tis=tis)) for e in (0.01, 5.0))
+    narrow, wide = (gradient(name, terms, LossOptions(e, e, tis=tis)) for e in (0.01, 5.0))
     assert (narrow - wide).abs().max() > 1e-3
 
 
@@ -78,11 +85,11 @@ def test_epsilon_changes_the_gradient_whether_or_not_importance_is_sampled(name,
 def test_the_clips_that_are_counted_are_those_that_act(name, tis, epsilon):
     """A token counts exactly where a clip takes its gradient, or, in cispo, cuts its weight."""
     terms = case(1)
-    shape = Shape(epsilon, epsilon, tis=tis)
+    shape = LossOptions(epsilon, epsilon, tis=tis)
     found = gradient(name, terms, shape)
     low, high = clips(name, terms, shape)
     if name == "cispo":
-        uncut = gradient(name, terms, Shape(epsilon, 1e9, tis=tis))
+        uncut = gradient(name, terms, LossOptions(epsilon, 1e9, tis=tis))
         assert (~torch.isclose(found, uncut)).tolist() == high.tolist()
         assert not low.any()
     else:
@@ -197,7 +204,7 @@ def test_nothing_is_read_from_a_checkpoint_once_a_run_has_begun(
 @pytest.mark.parametrize("spoiled", ["other names", "another shape"])
 def test_weights_of_another_model_are_no_proximal_policy(tmp_path, spoiled):
     """In one line, not in the middle of a step."""
-    proximal = Proximal(torch.nn.Linear(2, 2).requires_grad_(requires_grad=False))
+    proximal = ProximalPolicy(torch.nn.Linear(2, 2).requires_grad_(requires_grad=False))
     proximal.save(tmp_path)
     assert [] == list(tmp_path.iterdir())
     proximal.follow(torch.nn.Linear(2, 2))

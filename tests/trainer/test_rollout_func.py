@@ -13,13 +13,13 @@ from trl import GRPOConfig, GRPOTrainer
 from weight_engine import WeightServer
 
 import odradek.trainer
-from odradek.infra.client import Result
+from odradek.infra.client import TaskResult
 from odradek.schemas import arrays
 from odradek.schemas.events import Sequence, Span, parsed
 from odradek.trainer import trl_rollouts
 from odradek.trainer.errors import BadSettings, EngineDown
 from odradek.trainer.feed.rows import arrays_of
-from odradek.trainer.trl_rollouts import Played
+from odradek.trainer.trl_rollouts import PlayedSequence
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -41,7 +41,7 @@ class Deploy:
         games = play(self.sampler, self.tokenizer, self.calls[-1])
         group = group_of(games, offset=len(self.calls), version=1)
         results = [
-            Result(task_id=task.task_id, episodes=(episode,), outcome="completed")
+            TaskResult(task_id=task.task_id, episodes=(episode,), outcome="completed")
             for task, (_, episode) in zip(tasks, group.episodes, strict=True)
         ]
         return self.change(len(self.calls), results)
@@ -82,7 +82,7 @@ def test_a_few_steps_of_plain_grpo_over_the_bus(plain):
     """Rows in order, a failed sample masked, weights pushed before each step."""
 
     def second_fails(_, results):
-        results[1] = Result(task_id=results[1].task_id, outcome="failed", error="broke")
+        results[1] = TaskResult(task_id=results[1].task_id, outcome="failed", error="broke")
         return results
 
     trainer, rollouts, deploy = plain(second_fails)
@@ -368,8 +368,8 @@ def test_of_a_sequence_only_the_replies_that_trl_computes_are_trained_on(plain):
 
     trainer, rollouts, _ = plain(change)
     found = rollouts(PROMPTS[:1] * 4, trainer)
-    assert Played([5, 6, 7, 8], [9, 10], [-3.0, -4.0], [1, 1]) == Played(
-        *(found[name][0] for name in Played._fields)
+    assert PlayedSequence([5, 6, 7, 8], [9, 10], [-3.0, -4.0], [1, 1]) == PlayedSequence(
+        *(found[name][0] for name in PlayedSequence._fields)
     )
 
 
@@ -388,8 +388,8 @@ def test_the_first_token_of_a_sequence_is_never_sampled(plain):
 
     trainer, rollouts, _ = plain(change)
     found = rollouts(PROMPTS[:1] * 4, trainer)
-    assert Played([5], [6, 7], [-2.0, -3.0], [1, 1]) == Played(
-        *(found[name][0] for name in Played._fields)
+    assert PlayedSequence([5], [6, 7], [-2.0, -3.0], [1, 1]) == PlayedSequence(
+        *(found[name][0] for name in PlayedSequence._fields)
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from odradek.schemas import arrays
 from odradek.schemas.events import Batch, Episode, Pointer, Sequence, Span, VersionSpan
 from odradek.trainer.feed.advantages import advantages, zero_variance
-from odradek.trainer.feed.rows import Group, Row, per_turn, rows_of, spans_of, tokens
+from odradek.trainer.feed.rows import EpisodeGroup, Row, per_turn, rows_of, spans_of, tokens
 
 
 def episode_of(*sequences, name="e0", reward=1.0):
@@ -28,7 +28,7 @@ def pointer_of(episode, reward):
 def group_with(*pairs, offset=0):
     pointers = tuple(pointer_of(episode, reward) for episode, reward in pairs)
     batch = Batch(task_id="t", group_size=len(pairs), episodes=pointers)
-    return Group(offset, batch, tuple(zip(pointers, (e for e, _ in pairs), strict=True)))
+    return EpisodeGroup(offset, batch, tuple(zip(pointers, (e for e, _ in pairs), strict=True)))
 
 
 def conversation(turns):

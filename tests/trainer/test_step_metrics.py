@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from odradek.trainer.feed.cursor import Passed
-from odradek.trainer.step.losses import Shape, Terms
+from odradek.trainer.feed.cursor import ConsumedRows
+from odradek.trainer.step.losses import LossInputs, LossOptions
 from odradek.trainer.step.metrics import STALENESS, StepMetrics
 
 pytestmark = pytest.mark.torch
@@ -23,13 +23,13 @@ def measured(*batches):
     for rows in batches:
         apart = torch.tensor([distance for _, pair in rows for distance in pair])
         old = torch.full_like(apart, -1.0)
-        terms = Terms(
+        terms = LossInputs(
             old + apart, old, torch.ones_like(apart),
             torch.repeat_interleave(torch.arange(len(rows)), 2), len(rows),
         )  # fmt: skip
         facts = torch.tensor([[[float(staleness), 1.0] for staleness, _ in rows] + [[-1.0, 0.0]]])
-        step.add(terms, torch.tensor(0.1), torch.ones_like(apart), facts, Shape())
-    return step.finish(Passed(1, rewards=(1.0, 0.0)), 1.0)
+        step.add(terms, torch.tensor(0.1), torch.ones_like(apart), facts, LossOptions())
+    return step.finish(ConsumedRows(1, rewards=(1.0, 0.0)), 1.0)
 
 
 def k3(*distances):
@@ -63,10 +63,10 @@ def test_the_next_step_begins_with_nothing():
     """A step without fresh rows does not repeat what the one before it measured."""
     step = StepMetrics()
     ones = torch.ones(1)
-    terms = Terms(-ones, -ones, ones, torch.tensor([0]), 1)
-    step.add(terms, torch.tensor(0.1), ones, torch.tensor([[[0.0, 1.0]]]), Shape())
-    assert {"mismatch_k3", "mismatch_max"} <= step.finish(Passed(1), 1.0).keys()
-    assert {"mismatch_k3", "mismatch_max"} & step.finish(Passed(1), 1.0).keys() == set()
+    terms = LossInputs(-ones, -ones, ones, torch.tensor([0]), 1)
+    step.add(terms, torch.tensor(0.1), ones, torch.tensor([[[0.0, 1.0]]]), LossOptions())
+    assert {"mismatch_k3", "mismatch_max"} <= step.finish(ConsumedRows(1), 1.0).keys()
+    assert {"mismatch_k3", "mismatch_max"} & step.finish(ConsumedRows(1), 1.0).keys() == set()
 
 
 def test_the_docs_name_every_metric(groups, bench):

@@ -12,10 +12,10 @@ from hilo import HiLo
 from plays import group_of, play, prompt_of
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from odradek.trainer.engine.decode import Sampler, Wanted, load_model
+from odradek.trainer.engine.decode import Sampler, SampleRequest, load_model
 from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.step.logprobs import Targets, add_head
-from odradek.trainer.step.losses import Shape, Terms, Whole, policy_loss
+from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 
 pytestmark = pytest.mark.torch
 WARMTH = (0.3, 0.7, 1.0, 1.7)
@@ -53,7 +53,7 @@ def plain_terms(model, reference, rows):
         found["row"].append(torch.full((len(places),), index))
     joined = {name: torch.cat(values) for name, values in found.items()}
     joined["reference"] = joined["reference"].detach()
-    return Terms(n_rows=len(rows), **joined), torch.cat(entropy)
+    return LossInputs(n_rows=len(rows), **joined), torch.cat(entropy)
 
 
 SHAPE = {"kl": 0.1, "epsilon_low": 0.2, "epsilon_high": 0.28}
@@ -64,7 +64,7 @@ def plain_gradient(tiny, rows, loss, dtype):
     """Loss, mean entropy and gradient of the plain line."""
     model, reference = (load_model(tiny).to(dtype) for _ in range(2))
     terms, entropy = plain_terms(model, reference, rows)
-    value = policy_loss(loss, terms, Whole(len(terms.row), len(rows)), Shape(**SHAPE))
+    value = policy_loss(loss, terms, StepTotals(len(terms.row), len(rows)), LossOptions(**SHAPE))
     value.backward()
     return value.item(), entropy.mean().item(), gradient_of(model).double()
 
@@ -160,7 +160,7 @@ def played(sampler, tokenizer, secrets, temperatures):
     for temperature in temperatures:
         for game, turns in (entry for entry in games if not entry[0].over):
             ids = prompt_of(tokenizer, game.messages)
-            (sampled,) = sampler.sample([Wanted(ids, temperature, 8)])
+            (sampled,) = sampler.sample([SampleRequest(ids, temperature, 8)])
             turns.append((ids, sampled))
             game.answer(tokenizer.decode(sampled.ids, skip_special_tokens=True))
     return games

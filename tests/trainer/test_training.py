@@ -10,8 +10,8 @@ from plays import group_with_rewards
 from odradek.schemas.arrays import pack_ids
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import NoTokenizer
-from odradek.trainer.feed.rollout_worker import LogFeed
-from odradek.trainer.feed.rows import Group
+from odradek.trainer.feed.rollout_worker import LogRolloutWorker
+from odradek.trainer.feed.rows import EpisodeGroup
 from odradek.trainer.step import grpo
 
 pytestmark = pytest.mark.torch
@@ -164,7 +164,7 @@ def test_tokens_that_the_model_has_not_do_not_end_a_run(groups, bench):
         (p, changed(e, sequences=(changed(e.sequences[0], ids=pack_ids([5, 1_000_000, 7, 3])),)))
         for p, e in alien.episodes
     )
-    made = bench([Group(0, alien.batch, pairs), *groups[1:]], max_steps=1)
+    made = bench([EpisodeGroup(0, alien.batch, pairs), *groups[1:]], max_steps=1)
     assert 1 == made.trainer.run()
     (step,) = [step for step in made.announced.steps if step.optimized]
     refused = [(r.offset, r.row) for r in step.refused if r.reason == "token_ids"]
@@ -212,7 +212,7 @@ def test_a_reader_that_fails_ends_the_run_with_its_own_error(bench):
             pass
 
     feed = made.trainer.hands.feed
-    assert isinstance(feed, LogFeed)
+    assert isinstance(feed, LogRolloutWorker)
     feed._source = Broken()
     with pytest.raises(RuntimeError, match="retention has deleted it"):
         made.trainer.run()

@@ -8,7 +8,7 @@ from trees import recorded, trees
 
 from odradek.schemas.events import Batch, Episode, Pointer
 from odradek.streams.stages.assembler import ASSEMBLE
-from odradek.trainer.feed.rows import Group, rows_of
+from odradek.trainer.feed.rows import EpisodeGroup, rows_of
 
 pytest.importorskip("torch")
 from trl.experimental.async_grpo.packing import TreeRow
@@ -32,7 +32,7 @@ def test_a_shared_beginning_is_forwarded_once_and_each_sampled_token_trained_onc
     played = [recorded(tree) for tree in found]
     pairs = [episode_of(turns, f"e{n}") for n, (_, turns) in enumerate(played)]
     batch = Batch(task_id="t1", group_size=2, episodes=tuple(pointer for pointer, _ in pairs))
-    rows = rows_of(Group(0, batch, tuple(pairs)), scale=False)
+    rows = rows_of(EpisodeGroup(0, batch, tuple(pairs)), scale=False)
     calls = [call for calls, _ in played for call in calls if call.trained]
     assert sum(len(call.sampled) for call in calls) == sum(row.sampled for row in rows)
     if not rows:

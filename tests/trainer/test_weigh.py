@@ -7,12 +7,12 @@ from msgspec.structs import replace as changed
 from plays import group_with_rewards
 
 from odradek.trainer.engine.decode import load_model
-from odradek.trainer.feed.cursor import Consumption, Position, Rules
+from odradek.trainer.feed.cursor import Cursor, Position, RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import sample_of
-from odradek.trainer.feed.rows import Group, rows_of
+from odradek.trainer.feed.rows import EpisodeGroup, rows_of
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.step.losses import LOSSES, Shape, Terms, Whole, policy_loss
+from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
 
 pytestmark = pytest.mark.torch
 
@@ -70,16 +70,16 @@ def terms_of(samples, *, weighed=True):
     lengths = torch.tensor([len(new) for _, new, _, _ in runs])
     weights = torch.tensor([weight if weighed else 1.0 for *_, weight in runs])
     row = torch.repeat_interleave(torch.arange(len(runs)), lengths)
-    terms = Terms(
+    terms = LossInputs(
         torch.cat([new for _, new, _, _ in runs]), torch.cat([old for _, _, old, _ in runs]),
         torch.tensor([worth for worth, *_ in runs])[row], row, len(runs), weights=weights,
     )  # fmt: skip
-    return terms, Whole(float((weights * lengths).sum()), float(weights.sum()))
+    return terms, StepTotals(float((weights * lengths).sum()), float(weights.sum()))
 
 
 def loss_of(name, samples, **more):
     terms, whole = terms_of(samples, **more)
-    return policy_loss(name, terms, whole, Shape(LOW, HIGH, fixed_length=LENGTH))
+    return policy_loss(name, terms, whole, LossOptions(LOW, HIGH, fixed_length=LENGTH))
 
 
 def gradient_of(loss, samples):
@@ -120,13 +120,13 @@ def test_micro_batches_that_cut_an_episode_add_up_to_the_step(name, cut):
     """Weights are the episode's, not the micro-batch's."""
     samples = samples_of((2, 3, 1))
     terms, whole = terms_of(samples)
-    shape = Shape(LOW, HIGH, fixed_length=LENGTH)
+    shape = LossOptions(LOW, HIGH, fixed_length=LENGTH)
     parts = []
     for there in (terms.row < cut, terms.row >= cut):
         row = terms.row[there] - int(terms.row[there].min())
         n = int(row.max()) + 1
         begin = int(terms.row[there].min())
-        part = Terms(
+        part = LossInputs(
             terms.logprobs[there], terms.old_logprobs[there], terms.advantages[there], row, n,
             weights=terms.weights[begin : begin + n],
         )  # fmt: skip
@@ -142,7 +142,7 @@ def fallen_apart(group, counts):
         (pointer, changed(episode, sequences=tuple((of_all[n:] + of_all[:n])[:count])))
         for n, ((pointer, episode), count) in enumerate(zip(group.episodes, counts, strict=True))
     ]
-    return Group(group.offset, group.batch, tuple(pairs))
+    return EpisodeGroup(group.offset, group.batch, tuple(pairs))
 
 
 def test_a_group_is_centred_however_its_samples_fell_apart():
@@ -167,16 +167,16 @@ def test_what_is_refused_of_a_sample_and_where_a_run_goes_on_change_no_weight():
     spoiled = changed(episode, sequences=(
         changed(episode.sequences[0], logprobs=told), episode.sequences[1]
     ))  # fmt: skip
-    rules = Rules(rows_per_step=1)
-    rows = Consumption(rules, Lineage()).feed(Group(0, group.batch, ((pointer, spoiled), other)))
+    rules = RowRules(rows_per_step=1)
+    rows = Cursor(rules, Lineage()).feed(EpisodeGroup(0, group.batch, ((pointer, spoiled), other)))
     assert [0.5, 0.5, 0.5] == [row.weight for row in rows]
-    rest = Consumption(rules, Lineage(), Position(0, 3, 3)).feed(group)
+    rest = Cursor(rules, Lineage(), Position(0, 3, 3)).feed(group)
     assert [(3, 0.5)] == [(row.index, row.weight) for row in rest]
 
 
 def test_the_default_is_an_episode():
     """And what is set reaches the rules."""
-    assert "episode" == TrainerSettings().rules.weigh == Rules().weigh
+    assert "episode" == TrainerSettings().rules.weigh == RowRules().weigh
     assert "row" == TrainerSettings(weigh="row").rules.weigh
 
 

@@ -1,6 +1,6 @@
 """The order in which a run becomes durable and known, move by move; the order is the guarantee.
 
-Each method of `Moves` is a generator of what is to be done next. Whoever drives it does just that
+Each method of `CommitProtocol` is a generator of what is to be done next. Whoever drives it does just that
 and sends back what came of it: `LogTrainer` with torch, a disk and Kafka, the simulation with none
 of them. So what is tried there under ten thousand kinds of death is the order that runs here.
 """
@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from odradek.schemas.events import Policy, Step
-from odradek.trainer.commit.resume import Standing
+from odradek.trainer.commit.resume import ResumePoint
 from odradek.trainer.errors import NonFiniteSteps
-from odradek.trainer.feed.cursor import Passed, Position
+from odradek.trainer.feed.cursor import ConsumedRows, Position
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.settings import TrainerSettings
 
@@ -25,24 +25,24 @@ MOST_SKIPPED = 3
 """How many steps may be skipped in a row before a run ends."""
 
 
-class At(Struct, frozen=True):
+class CrashPoint(Struct, frozen=True):
     """Whoever dies here, dies between two moves: a crash point."""
 
     point: str
 
 
-class Save(Struct, frozen=True):
+class SaveCheckpoint(Struct, frozen=True):
     """Write the checkpoint of a step with this position; send back its manifest's sha256."""
 
     step: int
     position: dict[str, Any]
 
 
-class Reach(Struct, frozen=True):
+class WaitForEngine(Struct, frozen=True):
     """Wait for an engine that answers."""
 
 
-class Load(Struct, frozen=True):
+class LoadWeights(Struct, frozen=True):
     """Bring the weights to the engines under a version; send back `Loaded`."""
 
     version: int
@@ -58,13 +58,13 @@ class Loaded(Struct, frozen=True):
     """By address, the version that each engine serves now; 0 where nobody knows."""
 
 
-class Tell(Struct, frozen=True):
+class Announce(Struct, frozen=True):
     """Append to the log, durably."""
 
     event: Policy | Step
 
 
-Move = At | Save | Reach | Load | Tell
+Move = CrashPoint | SaveCheckpoint | WaitForEngine | LoadWeights | Announce
 Doing = Generator[Move, Any, None]
 
 
@@ -79,7 +79,7 @@ def drive(doing: Doing, do: Callable[[Move], Any]) -> None:
         outcome = do(move)
 
 
-class Moves:
+class CommitProtocol:
     """What one start of a trainer does besides its optimizer.
 
     Args:
@@ -93,7 +93,7 @@ class Moves:
         skipped: How many steps were skipped in a row, those of earlier starts included.
     """
 
-    def __init__(self, settings: TrainerSettings, standing: Standing, lineage: Lineage) -> None:
+    def __init__(self, settings: TrainerSettings, standing: ResumePoint, lineage: Lineage) -> None:
         self.version = standing.version
         self.position = standing.position
         self.skipped = standing.skipped
@@ -110,26 +110,26 @@ class Moves:
         yield from self._load(step)
         self._begun = True
         swallowed = self._standing.swallowed
-        yield At("engine_before_policy")
-        yield Tell(self._policy(step, swallowed.checkpoint if swallowed else ""))
+        yield CrashPoint("engine_before_policy")
+        yield Announce(self._policy(step, swallowed.checkpoint if swallowed else ""))
         entry = self.entry(step, self._nothing)
         if swallowed is not None:
             entry = self.entry(
                 step,
-                Passed(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
+                ConsumedRows(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
                 optimized=swallowed.optimized,
                 skipped=swallowed.skipped,
                 metrics=swallowed.metrics,
                 checkpoint=swallowed.checkpoint,
             )
-        yield At("policy_before_step")
-        yield Tell(entry)
-        yield At("step_told")
+        yield CrashPoint("policy_before_step")
+        yield Announce(entry)
+        yield CrashPoint("step_told")
 
     def finish(
         self,
         step: int,
-        passed: Passed,
+        passed: ConsumedRows,
         position: Position,
         metrics: dict[str, float] | None = None,
         *,
@@ -155,14 +155,14 @@ class Moves:
         entry = partial(
             self.entry, step, passed, optimized=not skipped, skipped=skipped, metrics=metrics
         )
-        yield At("optimizer_before_checkpoint")
+        yield CrashPoint("optimizer_before_checkpoint")
         # 1. The checkpoint. Dying above: the step never was, its batches are trained on again.
         #    Dying below: the step is done; the next start tells the ledger what we did not.
         #    A skipped step has one whenever it comes: the weights are those of before, and the
         #    position is behind its rows, so no start ever comes to them again.
         if step % settings.save_every == 0 or skipped or stopping:
             digest = yield self._save(step, entry())
-        yield At("checkpoint_before_engine")
+        yield CrashPoint("checkpoint_before_engine")
         # 2. The engine, under a version that the ledger has taken first. Dying below: it samples
         #    under a version that no Policy tells; the next start goes above it, and the ledger
         #    says which weights it was.
@@ -172,11 +172,11 @@ class Moves:
         if self._is_due(step):
             yield from self._load(step)
             # 3. The log: the policy first, so that a reader of the ledger finds it known.
-            yield At("engine_before_policy")
-            yield Tell(self._policy(step, digest))
-        yield At("policy_before_step")
-        yield Tell(entry(checkpoint=digest))
-        yield At("step_told")
+            yield CrashPoint("engine_before_policy")
+            yield Announce(self._policy(step, digest))
+        yield CrashPoint("policy_before_step")
+        yield Announce(entry(checkpoint=digest))
+        yield CrashPoint("step_told")
         # 4. The end of the run, if nothing but that is left. Dying above: the checkpoint knows how
         #    many were skipped, so the next start ends with its first skipped step.
         if self.skipped >= MOST_SKIPPED:
@@ -194,32 +194,32 @@ class Moves:
     def end(self, step: int) -> Doing:
         """The last moves of a start whose last step has no checkpoint."""
         digest = yield self._save(step, self.entry(step, self._nothing))
-        yield Tell(self.entry(step, self._nothing, checkpoint=digest))
+        yield Announce(self.entry(step, self._nothing, checkpoint=digest))
 
     def _load(self, step: int) -> Doing:
         """Publish the current weights to the engines under a version that nobody had."""
         # A start that finds no engine ends here, and its supervisor makes another: none of them
         # takes a number.
-        yield Reach()
+        yield WaitForEngine()
         self.version += 1
         # The log knows the number before an engine can sample with it. Dying above, nobody had it;
         # dying below, nobody will have it again, whatever became of these weights.
-        yield Tell(msgspec.structs.replace(self.entry(step, self._nothing), weights=""))
-        yield At("version_before_weights")
+        yield Announce(msgspec.structs.replace(self.entry(step, self._nothing), weights=""))
+        yield CrashPoint("version_before_weights")
         # Before the engine can sample with it: rows of this version may come back at once.
         self._lineage.publish(self.version, step)
         self._sent = step
-        self._loaded = yield Load(self.version)
+        self._loaded = yield LoadWeights(self.version)
 
     @property
-    def _nothing(self) -> Passed:
+    def _nothing(self) -> ConsumedRows:
         """The position, and nothing new behind it."""
-        return Passed(self.position.offset, self.position.row)
+        return ConsumedRows(self.position.offset, self.position.row)
 
     def entry(
         self,
         step: int,
-        passed: Passed,
+        passed: ConsumedRows,
         *,
         optimized: bool = False,
         skipped: bool = False,
@@ -259,9 +259,9 @@ class Moves:
             engines=self._loaded.engines,
         )
 
-    def _save(self, step: int, entry: Step) -> Save:
+    def _save(self, step: int, entry: Step) -> SaveCheckpoint:
         known = sorted(self._lineage.steps)[-KNOWN_VERSIONS:]
-        return Save(
+        return SaveCheckpoint(
             step,
             {
                 "offset": self.position.offset,

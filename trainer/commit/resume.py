@@ -22,7 +22,7 @@ log = logging.getLogger("odradek")
 
 
 @dataclass
-class Standing:
+class ResumePoint:
     """What a start of the trainer found: where the run is and which numbers are taken.
 
     Attributes:
@@ -50,7 +50,7 @@ async def read_log(bus: BusSettings) -> tuple[list[Step], list[Policy]]:
     return await read_all(bus, STEPS.name, Step), await read_all(bus, POLICIES.name, Policy)
 
 
-def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], found: Standing) -> Lineage:
+def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], found: ResumePoint) -> Lineage:
     """What versions stand for, in this run or in the one it replays."""
     run = settings.replay_of if settings.is_replay else settings.run
     lineage = Lineage.from_ledger([step for step in ledger if step.run == run])
@@ -68,7 +68,7 @@ def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], found: Standin
 
 def stand(
     settings: TrainerSettings, ledger: Sequence[Step], policies: Sequence[Policy]
-) -> Standing:
+) -> ResumePoint:
     """Find out where a run stands.
 
     Raises BadSettings for a folder of another run, and where the ledger knows of checkpoints of
@@ -82,7 +82,7 @@ def stand(
     versions += [step.version for step in ledger if step.policy == settings.policy_name]
     versions += [step.version for step in own]
     folder = checkpoint.newest(settings.output_dir, warn=log.warning)
-    found = Standing(incarnation, max(versions, default=0), folder)
+    found = ResumePoint(incarnation, max(versions, default=0), folder)
     if folder is None:
         _refuse_lost(settings, own)
         return found

@@ -14,22 +14,22 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from odradek.trainer.engine.decode import Sampled, Sampler, Wanted
-from odradek.trainer.errors import BadRequest, EngineDown
+from odradek.trainer.engine.decode import Sampler, SampleRequest, SampleResult
+from odradek.trainer.errors import EngineDown, UnsupportedRequest
 
 
 @dataclass(frozen=True)
-class Answer:
+class Generation:
     """What came out for a request, and which version of the weights sampled it."""
 
-    sampled: Sampled
+    sampled: SampleResult
     version: int
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    wanted: Wanted
-    answer: "asyncio.Future[Answer]"
+    wanted: SampleRequest
+    answer: "asyncio.Future[Generation]"
 
 
 class Batcher:
@@ -55,9 +55,9 @@ class Batcher:
         """Whether requests are kept waiting."""
         return not self._going.is_set()
 
-    async def sample(self, wanted: Wanted) -> Answer:
+    async def sample(self, wanted: SampleRequest) -> Generation:
         """Sample one request. Raises EngineDown if too many wait."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait(_Waiting(wanted, answer))
         except asyncio.QueueFull:
@@ -112,7 +112,7 @@ class Batcher:
             # A batch that torch refuses (memory, an id beyond the vocabulary) fails alone.
             for waiting in batch:
                 if not waiting.answer.done():
-                    waiting.answer.set_exception(BadRequest(f"sampling failed: {error}"))
+                    waiting.answer.set_exception(UnsupportedRequest(f"sampling failed: {error}"))
         else:
             for waiting, answer in zip(batch, found, strict=True):
                 if not waiting.answer.done():
@@ -120,19 +120,19 @@ class Batcher:
         finally:
             self._idle.set()
 
-    def _sample(self, rows: list[Wanted]) -> list[Answer]:
+    def _sample(self, rows: list[SampleRequest]) -> list[Generation]:
         self.batches += 1
         version = self.version
-        return [Answer(sampled, version) for sampled in self._sampler.sample(rows)]
+        return [Generation(sampled, version) for sampled in self._sampler.sample(rows)]
 
     def _load(self, folder: Path, version: int | None) -> None:
         files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
         if not files:
-            raise BadRequest(f"{folder} holds no safetensors")
+            raise UnsupportedRequest(f"{folder} holds no safetensors")
         try:
             weights = {k: v for file in files for k, v in load_file(file).items()}
         except (OSError, SafetensorError) as error:
-            raise BadRequest(f"the weights in {folder} cannot be read: {error}") from error
+            raise UnsupportedRequest(f"the weights in {folder} cannot be read: {error}") from error
         model = self._sampler.model
         own = model.state_dict()
         tied = set(getattr(model, "_tied_weights_keys", None) or ())
@@ -141,7 +141,7 @@ class Batcher:
         unequal = [n for n in weights if n in own and weights[n].shape != own[n].shape]
         if absent or alien or unequal:
             first = (absent + alien + unequal)[0]
-            raise BadRequest(f"the weights in {folder} are of another model ({first})")
+            raise UnsupportedRequest(f"the weights in {folder} are of another model ({first})")
         model.load_state_dict(weights, strict=False)
         model.tie_weights()
         if version is not None:

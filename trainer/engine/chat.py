@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from odradek.trainer.engine.batcher import Answer
-from odradek.trainer.engine.decode import Sampled, Wanted
-from odradek.trainer.errors import BadRequest
+from odradek.trainer.engine.batcher import Generation
+from odradek.trainer.engine.decode import SampleRequest, SampleResult
+from odradek.trainer.errors import UnsupportedRequest
 
 NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "top_p": (None, 1, 1.0),
@@ -23,7 +23,7 @@ MAX_TOP: Final = 20
 
 
 @dataclass(frozen=True)
-class Request:
+class EngineChatRequest:
     """A chat completion that was asked for."""
 
     model: str
@@ -45,13 +45,13 @@ class Request:
     """How many of the likeliest tokens are told at each place."""
 
 
-def parse(body: Any, default_model: str) -> Request:
+def parse(body: Any, default_model: str) -> EngineChatRequest:
     """Read a request. Raises BadRequest for what the small engine cannot do."""
     if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
+        raise UnsupportedRequest("the body must be a JSON object")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise BadRequest("`messages` must be a list with at least one message")
+        raise UnsupportedRequest("`messages` must be a list with at least one message")
     return replace(
         options(body, default_model),
         messages=[_message(message) for message in messages],
@@ -60,18 +60,20 @@ def parse(body: Any, default_model: str) -> Request:
     )
 
 
-def options(body: dict[str, Any], default_model: str) -> Request:
+def options(body: dict[str, Any], default_model: str) -> EngineChatRequest:
     """What chats and text completions share. Raises BadRequest."""
     for field, neutral in NEUTRAL.items():
         if body.get(field) not in neutral:
-            raise BadRequest(f"the small engine samples from the whole distribution: no `{field}`")
+            raise UnsupportedRequest(
+                f"the small engine samples from the whole distribution: no `{field}`"
+            )
     salt = body.get("cache_salt")
     if salt is not None and (not isinstance(salt, str) or not salt):  # of a cache that it has not
-        raise BadRequest("`cache_salt` must be some text")
+        raise UnsupportedRequest("`cache_salt` must be some text")
     limit = body.get("max_completion_tokens", body.get("max_tokens"))
     temperature = body.get("temperature")
     told = body.get("stream_options") or {}
-    return Request(
+    return EngineChatRequest(
         model=str(body.get("model") or default_model),
         messages=[],
         tools=body.get("tools") or None,
@@ -90,35 +92,43 @@ def options(body: dict[str, Any], default_model: str) -> Request:
 def _ids(params: Any) -> list[int] | None:
     ids = params.get("prompt_token_ids") if isinstance(params, dict) else None
     if ids is not None and (not isinstance(ids, list) or not ids):
-        raise BadRequest("`kv_transfer_params.prompt_token_ids` must be a list of token ids")
+        raise UnsupportedRequest(
+            "`kv_transfer_params.prompt_token_ids` must be a list of token ids"
+        )
     return ids
 
 
 def _number(value: Any, name: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise BadRequest(f"`{name}` must be a number from {low:g} to {high:g}")
+        raise UnsupportedRequest(f"`{name}` must be a number from {low:g} to {high:g}")
     return value
 
 
 def _message(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise BadRequest("each message needs a `role`")
+        raise UnsupportedRequest("each message needs a `role`")
     content = message.get("content")
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
         if not all(isinstance(part, str) for part in parts):
-            raise BadRequest("the small engine reads text parts only")
+            raise UnsupportedRequest("the small engine reads text parts only")
         content = "".join(map(str, parts))
     if content is not None and not isinstance(content, str):
-        raise BadRequest("`content` must be text")
+        raise UnsupportedRequest("`content` must be text")
     return {**message, "content": content or ""}
 
 
-class Writer:
+class ChatWriter:
     """Turns answers into JSON."""
 
     def __init__(
-        self, request: Request, *, reply_id: str, created: int, prompt: list[int], tokenizer: Any
+        self,
+        request: EngineChatRequest,
+        *,
+        reply_id: str,
+        created: int,
+        prompt: list[int],
+        tokenizer: Any,
     ) -> None:
         self._request = request
         self._id = reply_id
@@ -129,7 +139,7 @@ class Writer:
     def _text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
-    def _logprobs(self, sampled: Sampled, start: int, end: int) -> dict[str, Any] | None:
+    def _logprobs(self, sampled: SampleResult, start: int, end: int) -> dict[str, Any] | None:
         """Of tokens [start, end)."""
         if not self._request.logprobs:
             return None
@@ -144,7 +154,7 @@ class Writer:
         text = str(self._tokenizer.decode([token]))
         return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
 
-    def _usage(self, answers: list[Answer]) -> dict[str, int]:
+    def _usage(self, answers: list[Generation]) -> dict[str, int]:
         sampled = sum(len(answer.sampled.ids) for answer in answers)
         return {
             "prompt_tokens": len(self._prompt),
@@ -152,13 +162,13 @@ class Writer:
             "completion_tokens": sampled,
         }
 
-    def _versions(self, answer: Answer, start: int, end: int) -> dict[str, Any]:
+    def _versions(self, answer: Generation, start: int, end: int) -> dict[str, Any]:
         if not self._request.weight_versions:
             return {}
         span = {"version": answer.version, "start": start, "end": end}
         return {"weight_versions": [span]}
 
-    def whole(self, answers: list[Answer]) -> dict[str, Any]:
+    def whole(self, answers: list[Generation]) -> dict[str, Any]:
         """The reply that is not streamed."""
         choices = []
         for index, answer in enumerate(answers):
@@ -194,7 +204,7 @@ class Writer:
             "choices": choices,
         }
 
-    def chunks(self, answers: list[Answer]) -> Iterator[dict[str, Any]]:
+    def chunks(self, answers: list[Generation]) -> Iterator[dict[str, Any]]:
         """The reply as a stream: a role, one chunk a token, the last with the finish reason."""
         first = self._chunk(
             [
@@ -215,7 +225,7 @@ class Writer:
         if self._request.usage_in_stream:
             yield self._chunk([]) | {"usage": self._usage(answers)}
 
-    def _tokens(self, index: int, answer: Answer) -> Iterator[dict[str, Any]]:
+    def _tokens(self, index: int, answer: Generation) -> Iterator[dict[str, Any]]:
         sampled = answer.sampled
         said = ""
         for at, token in enumerate(sampled.ids):
@@ -233,13 +243,15 @@ class Writer:
             yield self._chunk([choice | self._versions(answer, at, at + 1)])
 
 
-def wanted_of(request: Request, prompt: list[int], *, default: int, longest: int) -> Wanted:
+def wanted_of(
+    request: EngineChatRequest, prompt: list[int], *, default: int, longest: int
+) -> SampleRequest:
     """What to sample. Raises BadRequest where prompt and reply do not fit the model."""
     room = longest - len(prompt)
     if room < 1 or (request.max_tokens or 0) > room:
-        raise BadRequest(
+        raise UnsupportedRequest(
             f"this model's maximum context length is {longest} tokens, but the request has "
             f"{len(prompt)} prompt tokens and asks for {request.max_tokens or 1} more"
         )
     length = request.max_tokens or min(default, room)
-    return Wanted(prompt, request.temperature, length, request.top)
+    return SampleRequest(prompt, request.temperature, length, request.top)

@@ -5,42 +5,42 @@ from dataclasses import dataclass
 from typing import Any
 
 from odradek.trainer.engine import chat
-from odradek.trainer.engine.batcher import Answer
-from odradek.trainer.errors import BadRequest
+from odradek.trainer.engine.batcher import Generation
+from odradek.trainer.errors import UnsupportedRequest
 
 
 @dataclass(frozen=True)
-class Request:
+class EngineCompletionRequest:
     """Text completions that were asked for."""
 
     prompts: list[Any]
     """Each text, or ids."""
-    options: chat.Request
+    options: chat.EngineChatRequest
     """What completions and chats share."""
     logprobs: bool
 
 
-def parse(body: Any, default_model: str) -> Request:
+def parse(body: Any, default_model: str) -> EngineCompletionRequest:
     """Read a request. Raises BadRequest for what the small engine cannot do."""
     if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
+        raise UnsupportedRequest("the body must be a JSON object")
     for name in ("echo", "suffix", "prompt_logprobs"):
         if body.get(name):
-            raise BadRequest(f"the small engine knows no `{name}`")
+            raise UnsupportedRequest(f"the small engine knows no `{name}`")
     prompt = body.get("prompt")
     prompts = [prompt]
     if isinstance(prompt, list) and not all(isinstance(part, int) for part in prompt):
         prompts = prompt
     options = chat.options(body, default_model)
-    return Request(prompts, options, body.get("logprobs") is not None)
+    return EngineCompletionRequest(prompts, options, body.get("logprobs") is not None)
 
 
-class Writer:
+class CompletionWriter:
     """Turns answers into JSON: the choices of the first prompt, then those of the next."""
 
     def __init__(
         self,
-        request: Request,
+        request: EngineCompletionRequest,
         *,
         reply_id: str,
         created: int,
@@ -60,7 +60,7 @@ class Writer:
     def _text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
-    def _choice(self, index: int, answer: Answer, start: int, end: int) -> dict[str, Any]:
+    def _choice(self, index: int, answer: Generation, start: int, end: int) -> dict[str, Any]:
         """Tokens [start, end) of a choice."""
         asked, sampled = self._request.options, answer.sampled
         ids, last = sampled.ids[start:end], end == len(sampled.ids)
@@ -91,7 +91,7 @@ class Writer:
             "top_logprobs": [],
         }
 
-    def _usage(self, answers: list[Answer]) -> dict[str, int]:
+    def _usage(self, answers: list[Generation]) -> dict[str, int]:
         sampled = sum(len(answer.sampled.ids) for answer in answers)
         prompts = sum(map(len, self._prompts))
         return {
@@ -100,7 +100,7 @@ class Writer:
             "completion_tokens": sampled,
         }
 
-    def whole(self, answers: list[Answer]) -> dict[str, Any]:
+    def whole(self, answers: list[Generation]) -> dict[str, Any]:
         """The reply that is not streamed."""
         choices = [
             self._choice(index, answer, 0, len(answer.sampled.ids))
@@ -108,7 +108,7 @@ class Writer:
         ]
         return {**self._head, "choices": choices, "usage": self._usage(answers)}
 
-    def chunks(self, answers: list[Answer]) -> Iterator[dict[str, Any]]:
+    def chunks(self, answers: list[Generation]) -> Iterator[dict[str, Any]]:
         """The reply as a stream: one chunk a token, the last with the finish reason."""
         for index, answer in enumerate(answers):
             for at in range(len(answer.sampled.ids)):

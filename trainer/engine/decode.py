@@ -19,7 +19,7 @@ from odradek.trainer.errors import NoModel, NoTokenizer
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SampleRequest:
     """One row to sample.
 
     Attributes:
@@ -36,7 +36,7 @@ class Wanted:
 
 
 @dataclass
-class Sampled:
+class SampleResult:
     """What came out for one row.
 
     Attributes:
@@ -103,9 +103,9 @@ class Sampler:
         self._generator = torch.Generator(device=model.device).manual_seed(seed)
 
     @torch.inference_mode()
-    def sample(self, rows: Sequence[Wanted]) -> list[Sampled]:
+    def sample(self, rows: Sequence[SampleRequest]) -> list[SampleResult]:
         """Sample every row to its end token or its limit; results in the order of the rows."""
-        out = [Sampled() for _ in rows]
+        out = [SampleResult() for _ in rows]
         device = self.model.device
         lengths = torch.tensor([len(row.ids) for row in rows], device=device)
         width = int(lengths.max())

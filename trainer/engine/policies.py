@@ -8,7 +8,7 @@ from odradek.infra.client import subscribe
 from odradek.schemas.events import Policy
 from odradek.schemas.topics import POLICIES
 from odradek.trainer.commit.checkpoint import WEIGHTS, sha256_of
-from odradek.trainer.errors import BadRequest
+from odradek.trainer.errors import UnsupportedRequest
 
 
 def folder_of(policy: Policy) -> Path:
@@ -21,14 +21,20 @@ def folder_of(policy: Policy) -> Path:
     local = parts.scheme in {"file", ""} and parts.netloc in {"", "localhost"}
     plain = folder.is_absolute() and ".." not in folder.parts and "\0" not in str(folder)
     if not (local and plain and parts.query == parts.fragment == ""):
-        raise BadRequest(f"policy {policy.name} v{policy.version} is no folder: {policy.uri}")
+        raise UnsupportedRequest(
+            f"policy {policy.name} v{policy.version} is no folder: {policy.uri}"
+        )
     if not policy.digest:
-        raise BadRequest(f"policy {policy.name} v{policy.version} has no digest to hold it against")
+        raise UnsupportedRequest(
+            f"policy {policy.name} v{policy.version} has no digest to hold it against"
+        )
     file = folder / WEIGHTS
     if not file.is_file():
-        raise BadRequest(f"policy {policy.name} v{policy.version}: {file} is not there")
+        raise UnsupportedRequest(f"policy {policy.name} v{policy.version}: {file} is not there")
     if sha256_of(file) != policy.digest:
-        raise BadRequest(f"policy {policy.name} v{policy.version}: {file} has another digest")
+        raise UnsupportedRequest(
+            f"policy {policy.name} v{policy.version}: {file} has another digest"
+        )
     return folder
 
 

@@ -17,7 +17,7 @@ from odradek.schemas.topics import POLICIES
 from odradek.trainer.engine.policies import folder_of, newest_policy
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
-from odradek.trainer.errors import BadRequest, BadSettings, TrainerError
+from odradek.trainer.errors import BadSettings, TrainerError, UnsupportedRequest
 
 log = logging.getLogger("odradek")
 
@@ -29,7 +29,7 @@ async def _take(engine: SmallEngine, policy: Policy) -> None:
     try:
         folder = await asyncio.to_thread(folder_of, policy)
         await engine.batcher.load(folder, policy.version)
-    except BadRequest as error:
+    except UnsupportedRequest as error:
         log.warning("%s", error)
         return
     log.info("serving version %d (step %d), from the log", policy.version, policy.step)

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 from odradek.trainer.engine import chat
-from odradek.trainer.errors import BadRequest
+from odradek.trainer.errors import UnsupportedRequest
 
 
 class Renderer:
@@ -21,7 +21,7 @@ class Renderer:
         self._name = name
         self._longest = longest
 
-    def prompt(self, request: chat.Request) -> list[int]:
+    def prompt(self, request: chat.EngineChatRequest) -> list[int]:
         """The prompt of a chat: the ids that came with it, else what the template makes of it."""
         if request.prompt is None:
             return self.messages(request.messages, request.tools, answer=request.answer)
@@ -41,7 +41,9 @@ class Renderer:
                 return_dict=False,
             )
         except (ValueError, TypeError, KeyError) as error:
-            raise BadRequest(f"the chat template refuses these messages: {error}") from error
+            raise UnsupportedRequest(
+                f"the chat template refuses these messages: {error}"
+            ) from error
         return [int(token) for token in ids]
 
     def text(self, prompt: Any, *, special: bool = True) -> list[int]:
@@ -50,26 +52,28 @@ class Renderer:
             ids = self._tokenizer.encode(prompt, add_special_tokens=special)
             prompt = [int(token) for token in ids]
         if not isinstance(prompt, list) or not prompt:
-            raise BadRequest("`prompt` must be text, ids, or a list of either, and not empty")
+            raise UnsupportedRequest(
+                "`prompt` must be text, ids, or a list of either, and not empty"
+            )
         self._known(prompt)
         return list(prompt)
 
     def _known(self, ids: Any) -> None:
         size = len(self._tokenizer)
         if not all(type(token) is int and 0 <= token < size for token in ids):
-            raise BadRequest(f"token ids must be whole numbers from 0 to {size - 1}")
+            raise UnsupportedRequest(f"token ids must be whole numbers from 0 to {size - 1}")
 
     def tokenized(self, body: Any) -> dict[str, Any]:
         """The answer of `/tokenize`."""
         if not isinstance(body, dict):
-            raise BadRequest("the body must be a JSON object")
+            raise UnsupportedRequest("the body must be a JSON object")
         if "messages" in body:
             asked = chat.parse(body, self._name)
             ids = self.messages(asked.messages, asked.tools, answer=asked.answer)
         elif isinstance(body.get("prompt"), str):
             ids = self.text(body["prompt"], special=body.get("add_special_tokens", True) is True)
         else:
-            raise BadRequest("`prompt` must be text, or `messages` a list")
+            raise UnsupportedRequest("`prompt` must be text, or `messages` a list")
         strings = None
         if body.get("return_token_strs"):
             strings = self._tokenizer.convert_ids_to_tokens(ids)

@@ -19,10 +19,10 @@ from aiohttp import web
 
 from odradek.trainer.engine import chat, completions
 from odradek.trainer.engine.batcher import Batcher
-from odradek.trainer.engine.decode import Sampler, Wanted, load_model, load_tokenizer
+from odradek.trainer.engine.decode import Sampler, SampleRequest, load_model, load_tokenizer
 from odradek.trainer.engine.rendering import Renderer
 from odradek.trainer.engine.settings import EngineSettings
-from odradek.trainer.errors import BadRequest, BadSettings, EngineDown
+from odradek.trainer.errors import BadSettings, EngineDown, UnsupportedRequest
 
 log = logging.getLogger("odradek")
 
@@ -41,7 +41,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Mistakes in the shape that OpenAI's clients read."""
     try:
         return await handler(request)
-    except BadRequest as error:
+    except UnsupportedRequest as error:
         return _error(400, str(error), "BadRequestError")
     except EngineDown as error:
         return _error(503, str(error), "ServiceUnavailableError")
@@ -116,7 +116,7 @@ class SmallEngine:
         wanted = chat.wanted_of(
             request, prompt, default=self.settings.max_tokens, longest=self._longest
         )
-        writer = chat.Writer(
+        writer = chat.ChatWriter(
             request,
             reply_id=f"chatcmpl-{uuid.uuid4().hex}",
             created=int(time.time()),
@@ -133,7 +133,7 @@ class SmallEngine:
             chat.wanted_of(asked, ids, default=self.settings.max_tokens, longest=self._longest)
             for ids in prompts
         ]
-        writer = completions.Writer(
+        writer = completions.CompletionWriter(
             request,
             reply_id=f"cmpl-{uuid.uuid4().hex}",
             created=int(time.time()),
@@ -146,8 +146,8 @@ class SmallEngine:
     async def _answer(
         self,
         http: web.Request,
-        writer: chat.Writer | completions.Writer,
-        wanted: list[Wanted],
+        writer: chat.ChatWriter | completions.CompletionWriter,
+        wanted: list[SampleRequest],
         *,
         stream: bool,
     ) -> web.StreamResponse:
@@ -192,10 +192,10 @@ class SmallEngine:
     async def _collective_rpc(self, http: web.Request) -> web.Response:
         body = await _json(http)
         if not isinstance(body, dict) or body.get("method") != "reload_weights":
-            raise BadRequest("the small engine knows the method `reload_weights` only")
+            raise UnsupportedRequest("the small engine knows the method `reload_weights` only")
         path = (body.get("kwargs") or {}).get("weights_path")
         if not isinstance(path, str) or "\0" in path:
-            raise BadRequest("`kwargs.weights_path` must be a folder")
+            raise UnsupportedRequest("`kwargs.weights_path` must be a folder")
         await self.batcher.load(Path(path))
         return web.json_response({"results": [None]})
 
@@ -205,7 +205,7 @@ class SmallEngine:
         if isinstance(version, str) and version.isdecimal():
             version = int(version)
         if not isinstance(version, int) or isinstance(version, bool) or version < 0:
-            raise BadRequest("`new_version` must be a whole number")
+            raise UnsupportedRequest("`new_version` must be a whole number")
         await self.batcher.rename(version)
         log.info("serving version %d", version)
         return web.json_response({"success": True, "new_version": str(version)})
@@ -228,7 +228,7 @@ async def _json(http: web.Request) -> Any:
     try:
         return await http.json(loads=json.loads)
     except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON") from None
+        raise UnsupportedRequest("the body is not JSON") from None
 
 
 async def _stream(http: web.Request, chunks: Iterator[dict[str, Any]]) -> web.StreamResponse:

@@ -6,10 +6,10 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.runtime.addresses import Host
-from odradek.infra.runtime.settings import Checked, Seed
+from odradek.infra.runtime.settings import CheckedSettings, Seed
 
 
-class EngineSettings(Checked, BaseSettings):
+class EngineSettings(CheckedSettings, BaseSettings):
     """Settings of `odradek engine`."""
 
     model_config = SettingsConfigDict(

@@ -29,7 +29,7 @@ from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.trainer.errors import BadSettings, MissingRecord, PositionGone, WrongDigest
 from odradek.trainer.feed.cursor import why_not
 from odradek.trainer.feed.episode_reader import EpisodeReader
-from odradek.trainer.feed.rows import Group
+from odradek.trainer.feed.rows import EpisodeGroup
 
 log = logging.getLogger("odradek")
 
@@ -89,7 +89,7 @@ class LogGroups:
             )
         self._reader.seek(on, max(offset, begin))
 
-    def next(self, timeout_s: float) -> Group | None:
+    def next(self, timeout_s: float) -> EpisodeGroup | None:
         """The next batch with its episodes, or None. Raises PositionGone."""
         return self._thread.call(self._next(timeout_s))
 
@@ -108,7 +108,7 @@ class LogGroups:
             await close(self._reader)
             self._reader = None
 
-    async def _next(self, timeout_s: float) -> Group | None:
+    async def _next(self, timeout_s: float) -> EpisodeGroup | None:
         if self._reader is None or self._on is None:
             return None
         if self._records.empty():
@@ -160,7 +160,7 @@ class LogGroups:
                 "episodes"
             )
 
-    async def _follow(self, offset: int, batch: Batch) -> Group:
+    async def _follow(self, offset: int, batch: Batch) -> EpisodeGroup:
         """A batch with its episodes, and what is refused of it. Raises PositionGone, TopicMissing.
 
         A live batch that points at what is gone ends the run: it has fallen behind retention, and
@@ -168,7 +168,7 @@ class LogGroups:
         gone: the rest is trained on.
         """
         if why_not(batch):
-            return Group(offset, batch)
+            return EpisodeGroup(offset, batch)
         lost = (MissingRecord, WrongDigest, *((PositionGone,) if batch.origin else ()))
         episodes: list[tuple[Pointer, Episode]] = []
         refused: list[Refusal] = []
@@ -183,7 +183,7 @@ class LogGroups:
                 )
             else:
                 episodes.append((pointer, episode))
-        return Group(offset, batch, tuple(episodes), tuple(refused))
+        return EpisodeGroup(offset, batch, tuple(episodes), tuple(refused))
 
     async def _resolve(self, pointer: Pointer, *, replayed: bool) -> Episode:
         reader = await self._reader_of(pointer.topic)

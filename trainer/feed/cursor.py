@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 
 from odradek.schemas import codec
-from odradek.schemas.events import Batch, Refusal, Used
+from odradek.schemas.events import Batch, BatchUse, Refusal
 from odradek.trainer.feed.advantages import Baseline, zero_variance
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rows import NON_FINITE, Group, Row, Weigh, fault_of, rows_of
+from odradek.trainer.feed.rows import NON_FINITE, EpisodeGroup, Row, Weigh, fault_of, rows_of
 from odradek.trainer.feed.sampling import TAKE, Take
-from odradek.trainer.feed.uninformative import Barren
+from odradek.trainer.feed.uninformative import UninformativeBatches
 
 REWARDS: Final = 16_384
 """Most rewards that are kept of batches that no step used, for the metrics of the next one."""
@@ -34,7 +34,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Rules:
+class RowRules:
     """What decides which rows are used.
 
     Attributes:
@@ -57,7 +57,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedRows:
     """A refusal in its place among the rows of its batch; the ledger is told it."""
 
     refusal: Refusal
@@ -69,7 +69,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class End:
+class BatchEnd:
     """Where a batch ends among the rows; or several that follow each other, of which none is used.
 
     Attributes:
@@ -85,7 +85,7 @@ class End:
     rewards: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, group: Group, *, rows: bool) -> "End":
+    def of(cls, group: EpisodeGroup, *, rows: bool) -> "BatchEnd":
         """The end of a group of which rows wait, or none."""
         pointers = group.batch.episodes if group.batch.purpose == "train" else ()
         return cls(
@@ -94,19 +94,19 @@ class End:
             rewards=tuple(pointer.reward for pointer in pointers),
         )
 
-    def after(self, before: "End") -> "End":
+    def after(self, before: "BatchEnd") -> "BatchEnd":
         """Both as one."""
         rewards = (before.rewards + self.rewards)[-REWARDS:]
         return replace(self, batches=before.batches + self.batches, rewards=rewards)
 
 
 @dataclass(frozen=True)
-class Passed:
+class ConsumedRows:
     """What lies behind after a step, or after batches that no step used."""
 
     position: int
     row: int = 0
-    used: tuple[Used, ...] = ()
+    used: tuple[BatchUse, ...] = ()
     refused: tuple[Refusal, ...] = ()
     batches: int = 0
     rewards: tuple[float, ...] = ()
@@ -137,10 +137,10 @@ def _refusal(row: Row, reason: str) -> Refusal:
     return Refusal(offset=row.offset, reason=reason, episode_id=row.episode_id, row=row.index)
 
 
-class Consumption:
+class Cursor:
     """Turns groups into accepted rows and steps into positions."""
 
-    def __init__(self, rules: Rules, lineage: Lineage, position: Position = Position()) -> None:
+    def __init__(self, rules: RowRules, lineage: Lineage, position: Position = Position()) -> None:
         self._rules = rules
         self._lineage = lineage
         self._start = position
@@ -149,13 +149,13 @@ class Consumption:
         """The first row that no finished step has used."""
         self._read = position.offset
         """The first batch that has not been read."""
-        self._waiting: deque[Row | Refused | End] = deque()
+        self._waiting: deque[Row | RefusedRows | BatchEnd] = deque()
         """Behind `_at`, in order."""
         self.vocabulary = 0
         """How many token ids the model has; set by who has it, else rows with others are taken."""
         self._told = 0
         """How many of the waiting refusals an idle report has already named."""
-        self._barren = Barren()
+        self._barren = UninformativeBatches()
         self.remark = ""
         """A line for people about the group that was fed last, or ""."""
 
@@ -174,15 +174,15 @@ class Consumption:
         """Accepted rows that no step has used yet."""
         return sum(isinstance(entry, Row) for entry in self._waiting)
 
-    def feed(self, group: Group) -> list[Row]:
+    def feed(self, group: EpisodeGroup) -> list[Row]:
         """The rows of a group that will be trained on; the others are noted as refused."""
         self._read = group.offset + 1
         chosen = self._choose(group)
         rows = [entry for entry in chosen if isinstance(entry, Row)]
-        reasons = (entry.refusal.reason for entry in chosen if isinstance(entry, Refused))
+        reasons = (entry.refusal.reason for entry in chosen if isinstance(entry, RefusedRows))
         self.remark = self._barren.see(group.batch, reasons, rows=len(rows))
         self._waiting += chosen
-        self._waiting.append(End.of(group, rows=bool(rows)))
+        self._waiting.append(BatchEnd.of(group, rows=bool(rows)))
         if self._nothing_waits():
             self._at = replace(self._at, offset=self._read, row=0)
         return rows
@@ -191,11 +191,11 @@ class Consumption:
         """Whether nothing but passed batches lies between the position and the next batch."""
         return not any(isinstance(entry, Row) for entry in self._waiting)
 
-    def _choose(self, group: Group) -> list[Row | Refused]:
+    def _choose(self, group: EpisodeGroup) -> list[Row | RefusedRows]:
         """The rows of a group and what is refused of it, in order, behind the position."""
         skip = self._start.row if group.offset == self._start.offset else 0
         if why := why_not(group.batch):
-            return [Refused(Refusal(offset=group.offset, reason=why))]
+            return [RefusedRows(Refusal(offset=group.offset, reason=why))]
         rules = self._rules
         candidates = rows_of(
             group,
@@ -212,16 +212,18 @@ class Consumption:
             if pointer.episode_id not in with_rows
         ]
         # They stand before the rows: whoever is behind a row has told them.
-        chosen: list[Row | Refused] = [] if skip else [Refused(refusal) for refusal in refusals]
+        chosen: list[Row | RefusedRows] = (
+            [] if skip else [RefusedRows(refusal) for refusal in refusals]
+        )
         chosen += [self._judge(row) for row in candidates if row.index >= skip]
         return chosen
 
-    def _judge(self, row: Row) -> Row | Refused:
+    def _judge(self, row: Row) -> Row | RefusedRows:
         """The row with its staleness, counted as accepted; or why it is refused."""
         step = self._accepted // self._rules.rows_per_step
         staleness = self._lineage.staleness(row.oldest, step)
         if reason := self._reason(row, staleness):
-            return Refused(_refusal(row, reason))
+            return RefusedRows(_refusal(row, reason))
         self._accepted += 1
         return replace(row, staleness=staleness)
 
@@ -242,11 +244,11 @@ class Consumption:
         together with what follows it, or whoever resumes there would tell it again.
         """
         for entry in self._waiting:
-            if not isinstance(entry, Refused) or entry.passed:
+            if not isinstance(entry, RefusedRows) or entry.passed:
                 return not isinstance(entry, Row)
         return False
 
-    def finish_step(self, *, skipped: bool = False) -> Passed:
+    def finish_step(self, *, skipped: bool = False) -> ConsumedRows:
         """Count one step's rows as used; return what it used and what else lies behind now.
 
         The rows of a step that was skipped are refused `non_finite`. They are passed like any
@@ -272,7 +274,7 @@ class Consumption:
                     truncated += entry.truncated
                     bent += entry.bent
                 last = replace(last, offset=entry.offset, row=entry.index + 1)
-            elif isinstance(entry, Refused):
+            elif isinstance(entry, RefusedRows):
                 # The position moves behind it, so that nobody who resumes there tells it again.
                 last = replace(last, offset=entry.refusal.offset, row=entry.passed)
                 if self._told:
@@ -285,29 +287,29 @@ class Consumption:
                 rewards += entry.rewards
                 last = replace(last, offset=entry.offset + 1, row=0)
         for entry in self._waiting:
-            if isinstance(entry, End) and entry.offset in counts:
+            if isinstance(entry, BatchEnd) and entry.offset in counts:
                 digests.setdefault(entry.offset, entry.digest)
         self._at = replace(last, step=last.step + 1)
         used = tuple(
-            Used(offset=offset, rows=rows, digest=digests.get(offset, ""))
+            BatchUse(offset=offset, rows=rows, digest=digests.get(offset, ""))
             for offset, rows in counts.items()
         )
         at = self._at
-        return Passed(
+        return ConsumedRows(
             at.offset, at.row, used, tuple(refused), batches, tuple(rewards), truncated, bent
         )
 
-    def passed_idle(self) -> Passed:
+    def passed_idle(self) -> ConsumedRows:
         """What lies behind while the trainer waits for rows.
 
         Rows that wait for the rest of their step count as passed here: they are taken, and the
         dispatcher must send more for the step ever to be complete. A checkpoint's position knows
         better, and a later step's position is never before this one.
         """
-        refused = [entry.refusal for entry in self._waiting if isinstance(entry, Refused)]
+        refused = [entry.refusal for entry in self._waiting if isinstance(entry, RefusedRows)]
         fresh = refused[self._told :]
         self._join_told()
-        return Passed(self._read, refused=tuple(fresh))
+        return ConsumedRows(self._read, refused=tuple(fresh))
 
     def _join_told(self) -> None:
         """Once all refusals are told, keep of batches without a row only that they were there.
@@ -315,18 +317,18 @@ class Consumption:
         Evaluations, or the equal groups of a policy that has learned all it can, may come for days
         while the last rows of a step do not.
         """
-        kept: deque[Row | Refused | End] = deque()
-        refused: list[Refused] = []
+        kept: deque[Row | RefusedRows | BatchEnd] = deque()
+        refused: list[RefusedRows] = []
         self._told = 0
         for entry in self._waiting:
-            if isinstance(entry, Refused):
+            if isinstance(entry, RefusedRows):
                 refused.append(entry)
                 continue
             if isinstance(entry, Row) or entry.digest:
                 kept += refused
                 self._told += len(refused)
                 kept.append(entry)
-            elif kept and isinstance(before := kept[-1], End) and not before.digest:
+            elif kept and isinstance(before := kept[-1], BatchEnd) and not before.digest:
                 kept[-1] = entry.after(before)
             else:
                 kept.append(entry)

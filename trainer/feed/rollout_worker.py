@@ -1,7 +1,7 @@
 """The rollout worker of TRL's trainer: rows from the log instead of rows from a generator.
 
 TRL asks for an object that fills a queue with `RolloutSample`s. Ours reads groups from a source,
-lets `Consumption` decide which of their rows are used, and puts those into the queue in order.
+lets `Cursor` decide which of their rows are used, and puts those into the queue in order.
 """
 
 import logging
@@ -16,8 +16,8 @@ import numpy as np
 from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
 from odradek.trainer.errors import RowsEnded
-from odradek.trainer.feed.cursor import Consumption, Passed
-from odradek.trainer.feed.rows import Group, Row
+from odradek.trainer.feed.cursor import ConsumedRows, Cursor
+from odradek.trainer.feed.rows import EpisodeGroup, Row
 from odradek.trainer.feed.sampling import bent_by
 
 log = logging.getLogger("odradek")
@@ -28,7 +28,7 @@ POLL_S: Final = 0.2
 class GroupSource(Protocol):
     """Where groups come from: the log, or a list in tests."""
 
-    def next(self, timeout_s: float) -> Group | None:
+    def next(self, timeout_s: float) -> EpisodeGroup | None:
         """The next group in the order of the topic, or None if none came in time."""
         ...
 
@@ -44,11 +44,11 @@ class GroupSource(Protocol):
 class ListedGroups:
     """A source that holds its groups, for tests and for `odradek bench`."""
 
-    def __init__(self, groups: Iterable[Group], *, ends: bool = True) -> None:
+    def __init__(self, groups: Iterable[EpisodeGroup], *, ends: bool = True) -> None:
         self._groups = deque(groups)
         self._ends = ends
 
-    def next(self, timeout_s: float) -> Group | None:
+    def next(self, timeout_s: float) -> EpisodeGroup | None:
         """See `GroupSource`."""
         if not self._groups:
             time.sleep(0.0 if self._ends else min(timeout_s, 0.01))
@@ -63,7 +63,7 @@ class ListedGroups:
         """See `GroupSource`."""
 
 
-class Facts(dict[str, float]):
+class RowFacts(dict[str, float]):
     """A row's numbers, which TRL hands on from the queue to the packer, with what is no number."""
 
     def __init__(self, row: Row) -> None:
@@ -84,17 +84,17 @@ def sample_of(row: Row) -> RolloutSample:
         advantage=row.advantage,
         model_version=0,  # our worker has decided about staleness; TRL's own bound is out of reach
         group_id=row.offset,
-        metrics=Facts(row),
+        metrics=RowFacts(row),
     )
 
 
-class LogFeed:
+class LogRolloutWorker:
     """Implements TRL's `RolloutWorkerProtocol`; one thread between `start` and `stop`."""
 
     def __init__(
         self,
         source: GroupSource,
-        consumption: Consumption,
+        consumption: Cursor,
         *,
         ahead: int,
         idle_s: float = 1.0,
@@ -106,7 +106,7 @@ class LogFeed:
         """Held while `consumption` changes."""
         self.consumption = consumption
         self._source = source
-        self.on_idle: Callable[[Passed], None] = lambda _: None
+        self.on_idle: Callable[[ConsumedRows], None] = lambda _: None
         """Told about batches that were passed while the trainer waits; set by the trainer."""
         self._idle_s = idle_s
         self._waiting_since: float | None = None
@@ -184,7 +184,7 @@ class LogFeed:
         except BaseException as failure:  # noqa: BLE001 - handed to the training thread, as is
             self._failure = failure
 
-    def _say_bent(self, group: Group) -> None:
+    def _say_bent(self, group: EpisodeGroup) -> None:
         """Name, once, each field for which replies are not trained on."""
         for _, episode in group.episodes:
             for name in sorted(bent_by(episode) - self._bent):

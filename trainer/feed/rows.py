@@ -80,7 +80,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Group:
+class EpisodeGroup:
     """A batch whose pointers have been followed.
 
     Attributes:
@@ -113,7 +113,7 @@ def arrays_of(
 
 
 def rows_of(
-    group: Group,
+    group: EpisodeGroup,
     *,
     baseline: Baseline = "mean",
     scale: bool = True,

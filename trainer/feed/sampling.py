@@ -39,7 +39,7 @@ TAKE: Final = Take()
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class TokenSampling:
     """What is known of a sequence's tokens; arrays have the shape (n,).
 
     Attributes:
@@ -57,7 +57,7 @@ class Drawn:
     truncated: int = 0
 
 
-def drawn_of(sequence: Sequence, n: int, take: Take = TAKE) -> Drawn:
+def drawn_of(sequence: Sequence, n: int, take: Take = TAKE) -> TokenSampling:
     """Read the spans of a sequence of n tokens.
 
     The first token of a sequence has no prediction, so it is never trained on.
@@ -80,7 +80,7 @@ def drawn_of(sequence: Sequence, n: int, take: Take = TAKE) -> Drawn:
         unfit = TRUNCATED
     elif sampled.any() and not trained.any():
         unfit = SAMPLING if bent else TRUNCATED
-    return Drawn(sampled if unfit else trained, temperatures, unfit, bent, truncated)
+    return TokenSampling(sampled if unfit else trained, temperatures, unfit, bent, truncated)
 
 
 def bent_by(episode: Episode) -> set[str]:

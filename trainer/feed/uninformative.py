@@ -23,7 +23,7 @@ ADVICE: Final = {
 ELSE: Final = "`refused` in `odradek tail rl.steps.v1` says why"
 
 
-class Barren:
+class UninformativeBatches:
     """Counts training batches in a row of which no row is used."""
 
     def __init__(self) -> None:

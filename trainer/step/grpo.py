@@ -21,20 +21,29 @@ from trl.trainer.utils import create_model_from_path
 from odradek.infra.runtime import telemetry
 from odradek.schemas.events import Policy
 from odradek.trainer.commit import checkpoint, optimizer_state
-from odradek.trainer.commit.protocol import At, Load, Loaded, Move, Moves, Reach, Save, drive
+from odradek.trainer.commit.protocol import (
+    CommitProtocol,
+    CrashPoint,
+    Loaded,
+    LoadWeights,
+    Move,
+    SaveCheckpoint,
+    WaitForEngine,
+    drive,
+)
 from odradek.trainer.engine.decode import load_tokenizer
 from odradek.trainer.errors import NonFiniteWeights
-from odradek.trainer.feed.cursor import Passed
+from odradek.trainer.feed.cursor import ConsumedRows
 from odradek.trainer.feed.rows import NON_FINITE
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention
-from odradek.trainer.step.hands import Hands
-from odradek.trainer.step.logprobs import Scores, Targets, add_head
-from odradek.trainer.step.losses import Shape, Terms, Whole, policy_loss
+from odradek.trainer.step.hands import TrainerParts
+from odradek.trainer.step.logprobs import Targets, TokenScores, add_head
+from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
 from odradek.trainer.step.model_support import check_config, loading, prepare
 from odradek.trainer.step.packing import packed, whole_of
-from odradek.trainer.step.proximal import Proximal
+from odradek.trainer.step.proximal import ProximalPolicy
 from odradek.trainer.step.trl_config import config_of, on_cpu, without_cuda
 from odradek.trainer.weights.finite import non_finite, trained_tensors, why_not_step
 
@@ -55,14 +64,14 @@ class _Steps(TrainerCallback):  # type: ignore[misc] # transformers is untyped
 class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     """Trains on rows from the log until `max_steps`, the end of a replay, or `stop()`."""
 
-    def __init__(self, settings: TrainerSettings, hands: Hands) -> None:
+    def __init__(self, settings: TrainerSettings, hands: TrainerParts) -> None:
         """Load the model. Raises NoModel, NoTokenizer or UnsuitedModel."""
         self.settings = settings
         self.hands = hands
         self.measured = StepMetrics(settings.loss)
-        self._moves = Moves(settings, hands.standing, hands.lineage)
+        self._moves = CommitProtocol(settings, hands.standing, hands.lineage)
         self._took: dict[str, float] = {}
-        self._whole = Whole(0, 0)
+        self._whole = StepTotals(0, 0)
         self._saved_step = -1
         self._fault = ""
         """What of the step under way is no number."""
@@ -82,7 +91,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         add_head(self.model)
         prepare(self.model, begin, dtype=settings.dtype, longest=settings.max_row_tokens)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
-        self._shape = Shape(
+        self._shape = LossOptions(
             epsilon_low=settings.epsilon_low,
             epsilon_high=settings.epsilon_high,
             kl=settings.kl,
@@ -90,7 +99,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             fixed_length=settings.fixed_length,
         )
         self._reference = self._frozen(settings.model) if settings.kl > 0 else None
-        self._proximal = Proximal(self._frozen(begin)) if settings.tis > 0 else None
+        self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None
         hands.feed.on_idle = self.tell_idle
         hands.feed.consumption.vocabulary = self.model.get_input_embeddings().num_embeddings
         self.add_callback(_Steps(self))
@@ -151,7 +160,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
 
     # The loss
 
-    def _score(self, model: Any, inputs: dict[str, torch.Tensor]) -> Scores:
+    def _score(self, model: Any, inputs: dict[str, torch.Tensor]) -> TokenScores:
         """Of each sampled token, at its own temperature."""
         real = inputs["attention_mask"].bool()
         tree = {
@@ -160,7 +169,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         }
         at = inputs["token_index"][inputs["token_index"] >= 0]
         labels = inputs["shift_labels"][real][at]
-        scores: Scores = model(
+        scores: TokenScores = model(
             input_ids=inputs["input_ids"][real].unsqueeze(0),
             position_ids=inputs["position_ids"][real].unsqueeze(0),
             tree_mask=attention.mask_for(tree, inputs["input_ids"].device),
@@ -187,7 +196,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._last_forward_time_s = time.time() - began
         n = len(scores.logprobs)
         staleness, _, weights = inputs["row_facts"][0].unbind(-1)
-        terms = Terms(
+        terms = LossInputs(
             logprobs=scores.logprobs,
             old_logprobs=inputs["old_log_probs"][:, :n].flatten(),
             advantages=inputs["advantages"][:, :n].flatten(),
@@ -268,7 +277,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
                 *(metrics["staleness_mean"], passed.position),
             )
 
-    def _say_skipped(self, step: int, passed: Passed, fault: str) -> None:
+    def _say_skipped(self, step: int, passed: ConsumedRows, fault: str) -> None:
         rows = [refusal.offset for refusal in passed.refused if refusal.reason == NON_FINITE]
         log.warning(
             "step %d is skipped, nothing is moved: its %s would be no number; %d rows of batches "
@@ -285,16 +294,16 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     def _do(self, move: Move) -> Any:
         """Make one move of `moves`; `tests/trainer/test_kills.py` dies between any two."""
         hands = self.hands
-        if isinstance(move, At):
+        if isinstance(move, CrashPoint):
             return hands.at(move.point)
         began = time.perf_counter()
-        if isinstance(move, Save):
+        if isinstance(move, SaveCheckpoint):
             saved = self._checkpoint(move)
             self._took["checkpoint_s"] = time.perf_counter() - began
             return saved
-        if isinstance(move, Reach):
+        if isinstance(move, WaitForEngine):
             return hands.transfer.reach()
-        if isinstance(move, Load):
+        if isinstance(move, LoadWeights):
             transfer = hands.transfer
             transfer.version = move.version
             super()._sync_weight()
@@ -304,7 +313,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             return hands.announcer.policy(move.event)
         return hands.announcer.step(move.event)
 
-    def tell_idle(self, passed: Passed) -> None:
+    def tell_idle(self, passed: ConsumedRows) -> None:
         """Tell the ledger about batches that were passed without an optimizer step."""
         self.hands.announcer.step(self._moves.entry(int(self.state.global_step), passed))
 
@@ -317,7 +326,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         drive(self._moves.begin(step), self._do)
         log.info("ready: trainer (step %d, version %d)", step, self.version)
 
-    def _checkpoint(self, save: Save) -> str:
+    def _checkpoint(self, save: SaveCheckpoint) -> str:
         digest = checkpoint.write(
             self.settings.output_dir,
             save.step,

@@ -27,7 +27,7 @@ class Targets(NamedTuple):
     """At which it was sampled, float32."""
 
 
-class Scores(NamedTuple):
+class TokenScores(NamedTuple):
     """Of each target, shape (m,), with gradient where the model has one."""
 
     logprobs: Tensor
@@ -59,13 +59,13 @@ class _Given:
         return self._model.get_output_embeddings()
 
 
-class Head:
+class TemperatureHead:
     """Scores targets of one model."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def score(self, hidden: Tensor, targets: Targets) -> Scores:
+    def score(self, hidden: Tensor, targets: Targets) -> TokenScores:
         """Scores from hidden states of the shape (n, d)."""
         kind = torch.promote_types(hidden.dtype, torch.float32)  # TRL's scores are never less
         empty = torch.zeros(len(targets.at), dtype=kind, device=hidden.device)
@@ -84,12 +84,12 @@ class Head:
             )
             logprobs = logprobs.index_copy(0, chosen, found.log_probs[0][inverse])
             entropy = entropy.index_copy(0, chosen, found.entropy[0][inverse].detach())
-        return Scores(logprobs, entropy)
+        return TokenScores(logprobs, entropy)
 
 
 def add_head(model: Any) -> None:
     """Let `model(..., targets=...)` return Scores; every other call is the model's as before."""
-    before, head = model.forward, Head(model)
+    before, head = model.forward, TemperatureHead(model)
 
     def forward(self: Any, *args: Any, targets: Targets | None = None, **kwargs: Any) -> Any:
         if targets is None:

@@ -27,7 +27,7 @@ LossName = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
 
 @dataclass(frozen=True)
-class Terms:
+class LossInputs:
     """The sampled tokens of a micro-batch; per-token tensors have the shape (m,).
 
     Attributes:
@@ -67,7 +67,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Whole:
+class StepTotals:
     """The optimizer step that a micro-batch is a part of.
 
     Attributes:
@@ -80,7 +80,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Shape:
+class LossOptions:
     """What all losses can be told.
 
     Attributes:
@@ -109,7 +109,7 @@ class Shape:
         return min(self.tis, NO_BOUND)
 
 
-def _clipped(terms: Terms, shape: Shape, ratio: Tensor) -> Tensor:
+def _clipped(terms: LossInputs, shape: LossOptions, ratio: Tensor) -> Tensor:
     """-min(r A, clip(r, 1 - e, 1 + E) A), per token. PPO, arXiv 1707.06347, equation 7."""
     near = torch.clamp(ratio, 1 - shape.epsilon_low, shape.highest)
     return -torch.min(ratio * terms.advantages, near * terms.advantages)
@@ -124,31 +124,31 @@ def _bounded(distance: Tensor) -> Tensor:
     return distance.clamp(-LOG_RATIO, LOG_RATIO)
 
 
-def _ratio(terms: Terms) -> Tensor:
+def _ratio(terms: LossInputs) -> Tensor:
     return torch.exp(log_ratio(terms.logprobs, terms.old_logprobs))
 
 
-def _row_ratio(terms: Terms) -> Tensor:
+def _row_ratio(terms: LossInputs) -> Tensor:
     """GSPO's s_i, for each token of its row."""
     mean = terms.row_mean(terms.logprobs - terms.old_logprobs)
     return torch.exp(_bounded(mean))[terms.row]
 
 
-def _by_token(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
+def _by_token(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
     del shape
     return terms.weighed(values).sum() / (whole.tokens or 1)
 
 
-def _by_row(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
+def _by_row(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
     del shape
     return terms.row_mean(terms.weighed(values)).sum() / (whole.rows or 1)
 
 
-def _by_length(values: Tensor, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
+def _by_length(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
     return terms.weighed(values).sum() / ((whole.rows or 1) * shape.fixed_length)
 
 
-def grpo(terms: Terms, shape: Shape) -> Tensor:
+def grpo(terms: LossInputs, shape: LossOptions) -> Tensor:
     """Mean over rows of the mean over their tokens of the clipped objective.
 
     L = 1/N sum_i w_i 1/|o_i| sum_t -min(r_t A_i, clip(r_t) A_i).
@@ -157,7 +157,7 @@ def grpo(terms: Terms, shape: Shape) -> Tensor:
     return _clipped(terms, shape, _ratio(terms))
 
 
-def dapo(terms: Terms, shape: Shape) -> Tensor:
+def dapo(terms: LossInputs, shape: LossOptions) -> Tensor:
     """Mean over all tokens of the step, with its own upper clip.
 
     L = 1/T sum_i w_i sum_t -min(r_t A_i, clip(r_t, 1 - e, 1 + E) A_i).
@@ -167,7 +167,7 @@ def dapo(terms: Terms, shape: Shape) -> Tensor:
     return _clipped(terms, shape, _ratio(terms))
 
 
-def dr_grpo(terms: Terms, shape: Shape) -> Tensor:
+def dr_grpo(terms: LossInputs, shape: LossOptions) -> Tensor:
     """Sum over tokens divided by a constant, so that length earns nothing.
 
     L = 1/(N L) sum_i w_i sum_t -min(r_t A_i, clip(r_t) A_i), meant for advantages without std.
@@ -176,7 +176,7 @@ def dr_grpo(terms: Terms, shape: Shape) -> Tensor:
     return _clipped(terms, shape, _ratio(terms))
 
 
-def gspo(terms: Terms, shape: Shape) -> Tensor:
+def gspo(terms: LossInputs, shape: LossOptions) -> Tensor:
     """One ratio per row: the geometric mean of its tokens' ratios.
 
     L = 1/N sum_i w_i -min(s_i A_i, clip(s_i) A_i), s_i = exp(1/|o_i| sum_t log r_t).
@@ -185,7 +185,7 @@ def gspo(terms: Terms, shape: Shape) -> Tensor:
     return _clipped(terms, shape, _row_ratio(terms))
 
 
-def cispo(terms: Terms, shape: Shape) -> Tensor:
+def cispo(terms: LossInputs, shape: LossOptions) -> Tensor:
     """Clip the weight, not the gradient: every token keeps teaching.
 
     L = 1/T sum_i w_i sum_t -sg(min(r_t, 1 + E)) A_i log p(t), with sg = stop gradient.
@@ -195,7 +195,7 @@ def cispo(terms: Terms, shape: Shape) -> Tensor:
     return -weight * terms.advantages * terms.logprobs
 
 
-def kl_to_reference(terms: Terms) -> Tensor:
+def kl_to_reference(terms: LossInputs) -> Tensor:
     """exp(d) - d - 1 with d = log p_ref(t) - log p(t), per token: unbiased and never negative.
 
     The k3 estimator, http://joschu.net/blog/kl-approx.html; GRPO's equation 4.
@@ -205,7 +205,7 @@ def kl_to_reference(terms: Terms) -> Tensor:
     return torch.exp(distance) - distance - 1
 
 
-def truncated_importance(terms: Terms, shape: Shape) -> Tensor:
+def truncated_importance(terms: LossInputs, shape: LossOptions) -> Tensor:
     """min(p'(t) / q(t), C), per token and without gradient, p' the proximal policy.
 
     Corrects for an engine that computes other probabilities than the trainer and for a sampler that
@@ -216,7 +216,7 @@ def truncated_importance(terms: Terms, shape: Shape) -> Tensor:
     return torch.exp(log_ratio(terms.near, terms.old_logprobs)).clamp(max=shape.cap)
 
 
-def clips(name: str, terms: Terms, shape: Shape) -> tuple[Tensor, Tensor]:
+def clips(name: str, terms: LossInputs, shape: LossOptions) -> tuple[Tensor, Tensor]:
     """Where the clip of a loss acts below and above, each bool of shape (m,).
 
     Of the ratio that the loss itself clips: of whole rows in gspo, to the proximal policy with TIS.
@@ -230,8 +230,8 @@ def clips(name: str, terms: Terms, shape: Shape) -> tuple[Tensor, Tensor]:
     return low & (terms.advantages < 0), high & (terms.advantages > 0)
 
 
-Aggregate = Callable[[Tensor, Terms, Whole, Shape], Tensor]
-LOSSES: Final[dict[str, tuple[Callable[[Terms, Shape], Tensor], Aggregate]]] = {
+Aggregate = Callable[[Tensor, LossInputs, StepTotals, LossOptions], Tensor]
+LOSSES: Final[dict[str, tuple[Callable[[LossInputs, LossOptions], Tensor], Aggregate]]] = {
     "grpo": (grpo, _by_row),
     "dapo": (dapo, _by_token),
     "dr_grpo": (dr_grpo, _by_length),
@@ -240,7 +240,7 @@ LOSSES: Final[dict[str, tuple[Callable[[Terms, Shape], Tensor], Aggregate]]] = {
 }
 
 
-def policy_loss(name: str, terms: Terms, whole: Whole, shape: Shape) -> Tensor:
+def policy_loss(name: str, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
     """What this micro-batch adds to the step's loss, a scalar with gradient.
 
     Args:

@@ -6,8 +6,14 @@ from typing import Final
 import numpy as np
 import torch
 
-from odradek.trainer.feed.cursor import Passed
-from odradek.trainer.step.losses import Shape, Terms, clips, log_ratio, truncated_importance
+from odradek.trainer.feed.cursor import ConsumedRows
+from odradek.trainer.step.losses import (
+    LossInputs,
+    LossOptions,
+    clips,
+    log_ratio,
+    truncated_importance,
+)
 
 STALENESS: Final = ((0, ""), (1, "_1"), (2, "_2_3"), (4, "_4_7"), (8, "_8_up"))
 """From which staleness on a row's tokens are measured under which name, behind `mismatch_k3`."""
@@ -46,11 +52,11 @@ class StepMetrics:
     @torch.no_grad()
     def add(
         self,
-        terms: Terms,
+        terms: LossInputs,
         loss: torch.Tensor,
         entropy: torch.Tensor,
         facts: torch.Tensor,
-        shape: Shape,
+        shape: LossOptions,
     ) -> None:
         """Add a micro-batch.
 
@@ -101,7 +107,7 @@ class StepMetrics:
                 self._mismatch_max = max(self._mismatch_max or 0.0, most)
         return found
 
-    def finish(self, passed: Passed, success_reward: float) -> dict[str, float]:
+    def finish(self, passed: ConsumedRows, success_reward: float) -> dict[str, float]:
         """The metrics of the step, all finite, and everything cleared for the next one."""
         sums = self._sums
         sampled = max(sums.get("sampled", 0.0), 1.0)

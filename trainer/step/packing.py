@@ -12,8 +12,8 @@ from trl.experimental.async_grpo.async_grpo_trainer import (
 )
 
 from odradek.trainer.errors import RowsEnded
-from odradek.trainer.feed.rollout_worker import POLL_S, LogFeed
-from odradek.trainer.step.losses import Whole
+from odradek.trainer.feed.rollout_worker import POLL_S, LogRolloutWorker
+from odradek.trainer.step.losses import StepTotals
 from odradek.trainer.step.trl_config import OUT_OF_REACH
 
 FACTS: Final = ("staleness", "reward", "weight")
@@ -54,7 +54,7 @@ class RowCollator(DataCollatorForRollout):  # type: ignore[misc] # TRL is untype
         return batch
 
 
-def whole_of(batches: Sequence[Any]) -> Whole:
+def whole_of(batches: Sequence[Any]) -> StepTotals:
     """The optimizer step that these micro-batches make."""
     tokens = rows = 0.0
     for batch in batches:
@@ -62,11 +62,11 @@ def whole_of(batches: Sequence[Any]) -> Whole:
         trained = int((batch["token_index"] >= 0).sum())
         tokens += float(weights[batch["segment_id"][0, :trained]].sum())
         rows += float(weights[staleness >= 0].sum())
-    return Whole(tokens, rows)
+    return StepTotals(tokens, rows)
 
 
 def packed(
-    feed: LogFeed, *, micro_rows: int, pad_id: int, metrics: Any
+    feed: LogRolloutWorker, *, micro_rows: int, pad_id: int, metrics: Any
 ) -> tuple[RolloutQueueDataset, "torch.utils.data.DataLoader[Any]"]:
     """TRL's dataset over the feed's queue, and a loader of packed micro-batches from it.
 

@@ -20,7 +20,7 @@ from odradek.trainer.errors import BrokenCheckpoint
 FILE: Final = "proximal.safetensors"
 
 
-class Proximal:
+class ProximalPolicy:
     """A frozen copy of the model, one step behind it.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from odradek.trainer.errors import EngineDown, EngineError, EngineRefused
+from odradek.trainer.errors import EngineDown, EngineRefused, SmallEngineError
 from odradek.trainer.weights.client import EngineClient
 
 LOOK_S: Final = 5.0
@@ -22,7 +22,7 @@ PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
 
 
-class Fate(Enum):
+class SwapStatus(Enum):
     """What has become of a swap at one engine."""
 
     LOADING = "loading"
@@ -35,7 +35,7 @@ class Fate(Enum):
     """It answered with an error; it is asked again and again."""
 
 
-class Verdict(Enum):
+class SwapDecision(Enum):
     """What a swap does next."""
 
     WAIT = "wait"
@@ -43,7 +43,7 @@ class Verdict(Enum):
     GIVE_UP = "give_up"
 
 
-def verdict(fates: Collection[Fate], *, over: bool) -> Verdict:
+def verdict(fates: Collection[SwapStatus], *, over: bool) -> SwapDecision:
     """Whether a swap is done.
 
     Whoever is away is waited for only while nobody has the weights: it is loaded when it is back.
@@ -52,29 +52,29 @@ def verdict(fates: Collection[Fate], *, over: bool) -> Verdict:
         fates: Of every engine.
         over: Whether the time is up.
     """
-    if Fate.LOADING in fates and not over:
-        return Verdict.WAIT
-    if Fate.HAS in fates or not fates:
-        return Verdict.GO
-    return Verdict.WAIT if Fate.AWAY in fates and not over else Verdict.GIVE_UP
+    if SwapStatus.LOADING in fates and not over:
+        return SwapDecision.WAIT
+    if SwapStatus.HAS in fates or not fates:
+        return SwapDecision.GO
+    return SwapDecision.WAIT if SwapStatus.AWAY in fates and not over else SwapDecision.GIVE_UP
 
 
-class Target(Struct, frozen=True):
+class TargetWeights(Struct, frozen=True):
     """What every engine is to have."""
 
     folder: Path
     version: int
 
 
-class Member:
+class FleetEngine:
     """An engine of the fleet, and how far it is."""
 
     def __init__(self, client: EngineClient) -> None:
         self.client = client
         self.version = 0
         """What it serves; 0 where nobody knows."""
-        self.fate = Fate.LOADING
-        self.error: EngineError | None = None
+        self.fate = SwapStatus.LOADING
+        self.error: SmallEngineError | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -90,10 +90,10 @@ class Fleet:
     def __init__(
         self, clients: Sequence[EngineClient], *, timeout_s: float, tell: Callable[[str], None]
     ) -> None:
-        self._members = [Member(client) for client in clients]
+        self._members = [FleetEngine(client) for client in clients]
         self._timeout_s = timeout_s
         self._tell = tell
-        self._target: Target | None = None
+        self._target: TargetWeights | None = None
         self._news = asyncio.Event()
         """Something has become of a swap somewhere."""
         self._new_target = asyncio.Event()
@@ -116,7 +116,7 @@ class Fleet:
         for task in done:
             task.result()
 
-    async def _reached(self, member: Member) -> None:
+    async def _reached(self, member: FleetEngine) -> None:
         pause_s = PAUSE_S
         while True:
             try:
@@ -137,10 +137,10 @@ class Fleet:
             EngineDown: None of them has the weights after `timeout_s`.
             EngineRefused: None of them has them, and one answered with an error.
         """
-        self._target = Target(folder, version)
+        self._target = TargetWeights(folder, version)
         for member in self._members:
-            if member.fate is Fate.HAS:
-                member.fate = Fate.LOADING
+            if member.fate is SwapStatus.HAS:
+                member.fate = SwapStatus.LOADING
             if member.task is None:
                 member.task = asyncio.create_task(self._tend(member))
                 member.task.add_done_callback(lambda _: self._news.set())
@@ -153,17 +153,17 @@ class Fleet:
             self._raise_what_broke()
             over = loop.time() >= until
             found = verdict([member.fate for member in self._members], over=over)
-            if found is Verdict.WAIT:
+            if found is SwapDecision.WAIT:
                 await _set_within(self._news, until - loop.time())
                 continue
             for member in self._members if over else ():
-                if member.fate is Fate.LOADING:
+                if member.fate is SwapStatus.LOADING:
                     self._away(member, self._down(member))
-            if found is Verdict.GIVE_UP:
+            if found is SwapDecision.GIVE_UP:
                 raise self._why()
             return {member.client.url: member.version for member in self._members}
 
-    async def _tend(self, member: Member) -> None:
+    async def _tend(self, member: FleetEngine) -> None:
         """Bring an engine to the newest weights, for ever."""
         pause_s = PAUSE_S
         while True:
@@ -186,7 +186,7 @@ class Fleet:
                 await _set_within(self._new_target, pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _look(self, member: Member, target: Target) -> None:
+    async def _look(self, member: FleetEngine, target: TargetWeights) -> None:
         """Return at the next target, or once an engine has lost this one.
 
         One that was started anew, by a supervisor who knows nothing of us, has its first weights.
@@ -205,39 +205,39 @@ class Fleet:
                 self._tell(f"engine {member.client.url} serves other weights: loading it")
                 return
 
-    def _has(self, member: Member, target: Target) -> None:
+    def _has(self, member: FleetEngine, target: TargetWeights) -> None:
         if member.error is not None:
             self._tell(f"engine {member.client.url} is back, and has version {target.version}")
         member.version, member.error = target.version, None
         if self._target is target:
-            member.fate = Fate.HAS
+            member.fate = SwapStatus.HAS
         self._news.set()
 
-    def _away(self, member: Member, error: EngineError) -> None:
+    def _away(self, member: FleetEngine, error: SmallEngineError) -> None:
         self._say_away(member)
-        self._lost(member, Fate.AWAY, error)
+        self._lost(member, SwapStatus.AWAY, error)
 
-    def _refused(self, member: Member, error: EngineError) -> None:
+    def _refused(self, member: FleetEngine, error: SmallEngineError) -> None:
         if str(member.error) != str(error):
             self._tell(str(error))
-        self._lost(member, Fate.REFUSED, error)
+        self._lost(member, SwapStatus.REFUSED, error)
 
-    def _lost(self, member: Member, fate: Fate, error: EngineError) -> None:
+    def _lost(self, member: FleetEngine, fate: SwapStatus, error: SmallEngineError) -> None:
         # Between two weights, or none of those that it had: it may have been started anew.
         member.version, member.fate, member.error = 0, fate, error
         self._news.set()
 
-    def _say_away(self, member: Member) -> None:
+    def _say_away(self, member: FleetEngine) -> None:
         if member.error is None:
             member.error = self._down(member)
             self._tell(f"engine {member.client.url} does not answer: waiting for it")
 
-    def _down(self, member: Member | None = None) -> EngineDown:
+    def _down(self, member: FleetEngine | None = None) -> EngineDown:
         found = [member] if member is not None else self._members
         urls = ", ".join(member.client.url for member in found)
         return EngineDown(f"no engine answers at {urls}: start it, or correct its URL")
 
-    def _why(self) -> EngineError:
+    def _why(self) -> SmallEngineError:
         errors = [member.error for member in self._members if member.error is not None]
         refused = [error for error in errors if isinstance(error, EngineRefused)]
         return (refused or errors)[0]
@@ -257,9 +257,9 @@ class Fleet:
             member.task, member.version = None, 0
 
 
-def _well(member: Member) -> None:
+def _well(member: FleetEngine) -> None:
     """It answers: from here on a swap waits for it."""
-    member.fate = Fate.LOADING
+    member.fate = SwapStatus.LOADING
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

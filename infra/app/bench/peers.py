@@ -22,9 +22,9 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
-from odradek.infra.app.bench.harness.load import CHAT, Load, Target
-from odradek.infra.app.bench.harness.processes import Measured, pin
-from odradek.infra.app.bench.proxy import Place, count, mock_engine, our_proxy
+from odradek.infra.app.bench.harness.load import CHAT, LoadTarget, LoadTest
+from odradek.infra.app.bench.harness.processes import MeasuredProcess, pin
+from odradek.infra.app.bench.proxy import BenchSite, count, mock_engine, our_proxy
 from odradek.infra.bus import delete_topics, ensure_topics
 from odradek.infra.errors import ProjectError
 
@@ -150,7 +150,7 @@ PEERS: Final = (
 )  # fmt: skip
 
 
-async def measure(place: Place, repeats: int, calls: int) -> dict[str, Any]:
+async def measure(place: BenchSite, repeats: int, calls: int) -> dict[str, Any]:
     """Ours and every installed peer, one at a time, in the same run."""
     console = Console(stderr=True)
     found: dict[str, Any] = {"odradek": await _ours(place, repeats, calls)}
@@ -163,7 +163,7 @@ async def measure(place: Place, repeats: int, calls: int) -> dict[str, Any]:
     return found
 
 
-async def _ours(place: Place, repeats: int, calls: int) -> dict[str, Any]:
+async def _ours(place: BenchSite, repeats: int, calls: int) -> dict[str, Any]:
     await ensure_topics(place.bus)
     try:
         with ExitStack() as stack:
@@ -177,7 +177,7 @@ async def _ours(place: Place, repeats: int, calls: int) -> dict[str, Any]:
         await delete_topics(place.bus)
 
 
-async def _one(place: Place, peer: Peer, repeats: int, calls: int) -> dict[str, Any]:
+async def _one(place: BenchSite, peer: Peer, repeats: int, calls: int) -> dict[str, Any]:
     folder = place.folder / peer.name.replace(" ", "-").replace(",", "")
     folder.mkdir()
     with ExitStack() as stack:
@@ -185,14 +185,14 @@ async def _one(place: Place, peer: Peer, repeats: int, calls: int) -> dict[str, 
         process, port = stack.enter_context(_started(peer, engine.port, folder, place.tested))
         await asyncio.to_thread(_healthy, process, port, peer.health)
         path = await asyncio.to_thread(peer.ready, port, f"http://127.0.0.1:{engine.port}", folder)
-        target = Target(peer.name, process, port, lambda _: (path, ""))
+        target = LoadTarget(peer.name, process, port, lambda _: (path, ""))
         figures = await _figures(target, repeats, max(50, int(calls * peer.calls)))
         _kill(process)
         return {**figures, "keeps": peer.keeps, **_loss(target.answered, peer.kept(folder))}
 
 
-async def _figures(target: Target, repeats: int, calls: int) -> dict[str, Any]:
-    load = Load(CHAT, [target])
+async def _figures(target: LoadTarget, repeats: int, calls: int) -> dict[str, Any]:
+    load = LoadTest(CHAT, [target])
     await load.one(target, 32, WARM_UP)
     before, answered = target.process.rss_kb(), target.answered
     await load.all(repeats, calls, warm_up=WARM_UP)
@@ -204,7 +204,7 @@ def _loss(answered: int, kept: int | None) -> dict[str, Any]:
     return {"answered": answered, "lost_on_kill": None if kept is None else answered - kept}
 
 
-def _kill(process: Measured) -> None:
+def _kill(process: MeasuredProcess) -> None:
     os.kill(process.child.pid, signal.SIGKILL)
     process.child.wait()
 
@@ -212,7 +212,7 @@ def _kill(process: Measured) -> None:
 @contextmanager
 def _started(
     peer: Peer, engine_port: int, folder: Path, core: int | None
-) -> Iterator[tuple[Measured, int]]:
+) -> Iterator[tuple[MeasuredProcess, int]]:
     """A peer's process on the core under test; ended when the block ends."""
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
@@ -228,13 +228,13 @@ def _started(
         )
     pin(core, child.pid)
     try:
-        yield Measured(child, folder / "log"), port
+        yield MeasuredProcess(child, folder / "log"), port
     finally:
         child.kill()
         child.wait()
 
 
-def _healthy(process: Measured, port: int, path: str) -> None:
+def _healthy(process: MeasuredProcess, port: int, path: str) -> None:
     """Wait until it answers. Raises ProjectError with its log if it never does."""
     end = time.monotonic() + START_S
     while time.monotonic() < end and process.child.poll() is None:

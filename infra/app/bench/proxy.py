@@ -25,8 +25,8 @@ from odradek.infra.app.bench.harness.load import (
     IN_FLIGHT,
     WARM_UP,
     WORKLOADS,
-    Load,
-    Target,
+    LoadTarget,
+    LoadTest,
     Workload,
 )
 from odradek.infra.app.bench.harness.processes import pin, pinned, started, two_cores
@@ -73,7 +73,7 @@ OPTIONS: Final = (
 )  # fmt: skip
 
 
-class Seen(msgspec.Struct):
+class SeenTurn(msgspec.Struct):
     """What the count of losses reads of a turn."""
 
     episode_id: str
@@ -83,7 +83,7 @@ class Seen(msgspec.Struct):
     untrainable: str = ""
 
 
-class Place(msgspec.Struct, frozen=True):
+class BenchSite(msgspec.Struct, frozen=True):
     """Where a benchmark runs."""
 
     bus: BusSettings
@@ -111,7 +111,7 @@ def run(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="odradek-bench-")))
         tested, load = two_cores()
-        place = Place(stack.enter_context(log_of(load)), folder, tested, load)
+        place = BenchSite(stack.enter_context(log_of(load)), folder, tested, load)
         stack.enter_context(pinned(load))
         found = uvloop.run(_measure(place, CHAT, repeats, calls, durability))
         more = [WORKLOADS[name] for name in dict.fromkeys(workloads) if name != CHAT.name]
@@ -144,7 +144,7 @@ def log_of(core: int | None) -> Iterator[BusSettings]:
 
 
 async def _measure(
-    place: Place, workload: Workload, repeats: int, calls: int, durability: str
+    place: BenchSite, workload: Workload, repeats: int, calls: int, durability: str
 ) -> dict[str, Any]:
     """One workload on the engine itself, the bare loop and the proxy."""
     await ensure_topics(place.bus)
@@ -157,7 +157,7 @@ async def _measure(
             if not workload.stream:  # the bare loop knows no streams
                 targets.append(stack.enter_context(_bare(place, bare_bus, engine.port)))
             proxy = stack.enter_context(our_proxy(place, engine.port, durability))
-            load = Load(workload, [*targets, proxy])
+            load = LoadTest(workload, [*targets, proxy])
             await load.all(repeats, calls)
         return {
             **_figures(load, workload, durability),
@@ -169,7 +169,7 @@ async def _measure(
         await delete_topics(bare_bus)
 
 
-def _figures(load: Load, workload: Workload, durability: str) -> dict[str, Any]:
+def _figures(load: LoadTest, workload: Workload, durability: str) -> dict[str, Any]:
     figures = load.figures()
     found: dict[str, Any] = {
         "payload": {"prompt_ids": workload.prompt_ids, "sampled": workload.sampled},
@@ -185,17 +185,17 @@ def _figures(load: Load, workload: Workload, durability: str) -> dict[str, Any]:
 
 
 @contextmanager
-def mock_engine(place: Place, workload: Workload) -> Iterator[Target]:
+def mock_engine(place: BenchSite, workload: Workload) -> Iterator[LoadTarget]:
     """The mock engine, as the target of direct calls."""
     sizes = (str(workload.prompt_ids), str(workload.sampled))
     with started(
         "odradek.infra.app.bench.harness.mock_engine", *sizes, folder=place.folder, core=place.load
     ) as engine:
         port = int(engine.wait_for("\n"))
-        yield Target("direct", engine, port, _plain)
+        yield LoadTarget("direct", engine, port, _plain)
 
 
-async def _spent(place: Place, calls: int) -> dict[str, dict[str, float]]:
+async def _spent(place: BenchSite, calls: int) -> dict[str, dict[str, float]]:
     """Microseconds a turn with 32 in flight that the bare loop and the proxy spend on each part."""
     await ensure_topics(place.bus)
     found = {}
@@ -207,7 +207,7 @@ async def _spent(place: Place, calls: int) -> dict[str, dict[str, float]]:
                 stack.enter_context(_bare(place, place.bus, engine.port, files["bare"])),
                 stack.enter_context(our_proxy(place, engine.port, watched=files["proxy"])),
             ]
-            load = Load(CHAT, targets)
+            load = LoadTest(CHAT, targets)
             for target in targets:
                 await load.one(target, 32, WARM_UP)
                 target.process.child.send_signal(signal.SIGUSR1)
@@ -223,23 +223,23 @@ async def _spent(place: Place, calls: int) -> dict[str, dict[str, float]]:
 
 @contextmanager
 def _bare(
-    place: Place, bus: BusSettings, engine_port: int, watched: Path | None = None
-) -> Iterator[Target]:
+    place: BenchSite, bus: BusSettings, engine_port: int, watched: Path | None = None
+) -> Iterator[LoadTarget]:
     with started(
         *_watch(watched), "odradek.infra.app.bench.harness.baseline", str(engine_port), folder=place.folder,
         core=place.tested, env=_kafka(bus),
     ) as bare:  # fmt: skip
-        yield Target("bare", bare, int(bare.wait_for("\n")), _plain)
+        yield LoadTarget("bare", bare, int(bare.wait_for("\n")), _plain)
 
 
 @contextmanager
 def our_proxy(
-    place: Place,
+    place: BenchSite,
     engine_port: int,
     durability: str = "required",
     addresses: Addresses | None = None,
     watched: Path | None = None,
-) -> Iterator[Target]:
+) -> Iterator[LoadTarget]:
     """The proxy, with tokens of access; the nth call goes where `addresses` of the key says.
 
     Under observation (`where.py`) if a file for its counts is named.
@@ -259,10 +259,10 @@ def our_proxy(
         said = proxy.wait_for("ready: proxy")
         port = int(said.split("listens on http://127.0.0.1:")[1].split(",")[0])
         if addresses is not None:
-            yield Target("proxy", proxy, port, addresses(key))
+            yield LoadTarget("proxy", proxy, port, addresses(key))
             return
         episodes = Episodes(key)
-        yield Target("proxy", proxy, port, episodes.address, episodes.over)
+        yield LoadTarget("proxy", proxy, port, episodes.address, episodes.over)
 
 
 def _watch(file: Path | None) -> tuple[str, ...]:
@@ -314,7 +314,7 @@ def _name(place: tuple[int, int]) -> str:
 
 async def count(bus: BusSettings, acked: int) -> dict[str, Any]:
     """Hold the topic against what was acknowledged."""
-    decode = msgspec.json.Decoder(Seen).decode
+    decode = msgspec.json.Decoder(SeenTurn).decode
     seen: list[tuple[str, str, int]] = []
     spoiled = 0
     async with running(consumer(bus), bus) as reader:

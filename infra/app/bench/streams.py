@@ -28,14 +28,14 @@ from odradek.schemas import codec
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.events import (
     Completion,
+    EpisodeOpened,
+    EpisodeSealed,
     Event,
-    Expected,
-    Opened,
+    GroupOpened,
     Prompt,
     Reply,
     Request,
     Reward,
-    Sealed,
     Timeouts,
     Turn,
     VersionSpan,
@@ -131,7 +131,7 @@ async def measure(
     )
     groups = max(1, round(turns / turns_per_episode / group_size))
     shape = (groups, group_size, turns_per_episode)
-    stories = Stories(shape, prompt, sampled)
+    stories = SyntheticEpisodes(shape, prompt, sampled)
     await ensure_topics(bus)
     try:
         return await _drain(bus, stories, driver, assemblers)
@@ -140,10 +140,10 @@ async def measure(
 
 
 async def _drain(
-    bus: BusSettings, stories: "Stories", driver: str, assemblers: int
+    bus: BusSettings, stories: "SyntheticEpisodes", driver: str, assemblers: int
 ) -> dict[str, Any]:
     groups, size, length = stories.shape
-    async with Stage(bus, "intake", driver) as intake:
+    async with StageProcess(bus, "intake", driver) as intake:
         await intake.ready()
         began = time.time()
         await _load(bus, stories)
@@ -152,7 +152,9 @@ async def _drain(
         intake_cpu = intake.cpu_s()
     async with AsyncExitStack() as running:
         verbs = ["group", *["assemble"] * assemblers]
-        stages = [await running.enter_async_context(Stage(bus, verb, driver)) for verb in verbs]
+        stages = [
+            await running.enter_async_context(StageProcess(bus, verb, driver)) for verb in verbs
+        ]
         first = min(await asyncio.gather(*(stage.ready() for stage in stages)))
         last = await _await_count(bus, BATCHES, groups)
         group_cpu, *assemble_cpu = [stage.cpu_s() for stage in stages]
@@ -185,7 +187,7 @@ async def _drain(
     }
 
 
-class Stories:
+class SyntheticEpisodes:
     """The records of a run, in an order as of many agents at once."""
 
     def __init__(self, shape: tuple[int, int, int], prompt: int, sampled: int) -> None:
@@ -217,7 +219,7 @@ class Stories:
     def _played(self, group: int) -> Iterator[tuple[Topic, str, Event]]:
         _, size, length = self.shape
         task, episodes = f"t{group:06d}", self._episodes(group)
-        yield EPISODES, task, Expected(task_id=task, group_size=size, group_s=SLOW.group_s)
+        yield EPISODES, task, GroupOpened(task_id=task, group_size=size, group_s=SLOW.group_s)
         for sample, episode in enumerate(episodes):
             yield TURNS, episode, self._opened(episode, task, sample)
         for seq in range(length):
@@ -230,10 +232,14 @@ class Stories:
                 episode_id=episode, component="game", value=float(sample), source="/agent/b"
             )
             yield REWARDS, episode, reward
-            yield TURNS, episode, Sealed(episode_id=episode, writer="w", n_turns=self.shape[2])
+            yield (
+                TURNS,
+                episode,
+                EpisodeSealed(episode_id=episode, writer="w", n_turns=self.shape[2]),
+            )
 
-    def _opened(self, episode: str, task: str, sample: int) -> Opened:
-        return Opened(
+    def _opened(self, episode: str, task: str, sample: int) -> EpisodeOpened:
+        return EpisodeOpened(
             episode_id=episode,
             task_id=task,
             agent="bench",
@@ -259,7 +265,7 @@ class Stories:
         )
 
 
-async def _load(bus: BusSettings, stories: Stories) -> None:
+async def _load(bus: BusSettings, stories: SyntheticEpisodes) -> None:
     """Write all records, each with eight headers."""
     client = producer(bus, linger_ms=5)
     await start(client, bus)
@@ -311,7 +317,7 @@ async def _await_count(bus: BusSettings, topic: Topic, n: int, timeout_s: float 
     return last
 
 
-class Stage:
+class StageProcess:
     """A stage as users start it, in a process of its own."""
 
     def __init__(self, bus: BusSettings, verb: str, driver: str) -> None:

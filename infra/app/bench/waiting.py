@@ -18,10 +18,10 @@ import click
 import uvloop
 
 from odradek.infra.app.bench.harness import raw_http
-from odradek.infra.app.bench.harness.load import Target, Workload
+from odradek.infra.app.bench.harness.load import LoadTarget, Workload
 from odradek.infra.app.bench.harness.mock_engine import VARIANTS, reply
 from odradek.infra.app.bench.harness.processes import pinned, started, two_cores
-from odradek.infra.app.bench.proxy import Address, Place, count, log_of, our_proxy
+from odradek.infra.app.bench.proxy import Address, BenchSite, count, log_of, our_proxy
 from odradek.infra.bus import delete_topics, ensure_topics
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime.episode_tokens import Claims, mint
@@ -60,12 +60,12 @@ def run(*, calls: int = 8000, prompt_ids: int = 1000, sampled: int = 64) -> dict
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="odradek-bench-")))
         tested, load = two_cores()
-        place = Place(stack.enter_context(log_of(load)), folder, tested, load)
+        place = BenchSite(stack.enter_context(log_of(load)), folder, tested, load)
         stack.enter_context(pinned(load))
         return uvloop.run(_measure(place, Workload("waiting", prompt_ids, sampled), calls))
 
 
-async def _measure(place: Place, workload: Workload, calls: int) -> dict[str, Any]:
+async def _measure(place: BenchSite, workload: Workload, calls: int) -> dict[str, Any]:
     await ensure_topics(place.bus)
     sizes = (str(workload.prompt_ids), str(workload.sampled))
     try:
@@ -83,7 +83,7 @@ async def _measure(place: Place, workload: Workload, calls: int) -> dict[str, An
         await delete_topics(place.bus)
 
 
-async def _wait(port: int, proxy: Target, workload: Workload, calls: int) -> dict[str, Any]:
+async def _wait(port: int, proxy: LoadTarget, workload: Workload, calls: int) -> dict[str, Any]:
     for number in range(WARM_UP):
         await _one(proxy, workload, -1 - number)
     await _tell(port, b"POST /count")
@@ -113,7 +113,7 @@ async def _wait(port: int, proxy: Target, workload: Workload, calls: int) -> dic
 
 
 async def _begin(
-    port: int, proxy: Target, workload: Workload, calls: int
+    port: int, proxy: LoadTarget, workload: Workload, calls: int
 ) -> "list[asyncio.Task[int]]":
     """Begin all calls, wave by wave; return once all have arrived at the engine."""
     asking: list[asyncio.Task[int]] = []
@@ -139,7 +139,7 @@ def _agents(key: str) -> Address:
     return address
 
 
-async def _one(proxy: Target, workload: Workload, number: int) -> int:
+async def _one(proxy: LoadTarget, workload: Workload, number: int) -> int:
     """The status of one call of an episode of its own; 0 for a connection that broke."""
     path, token = proxy.address(number)
     request = raw_http.request(path, "bench", workload.body(number), token=token)
@@ -161,10 +161,10 @@ async def _tell(port: int, head: bytes) -> bytes:
     return body
 
 
-class Gate(asyncio.Protocol):
+class HeldCalls(asyncio.Protocol):
     """The engine's side of a connection; calls wait together, from `POST /count` on."""
 
-    waiting: "list[Gate] | None" = None
+    waiting: "list[HeldCalls] | None" = None
     answers: tuple[bytes, ...] = ()
 
     def __init__(self) -> None:
@@ -209,9 +209,11 @@ class Gate(asyncio.Protocol):
 
 async def serve(prompt_ids: int, sampled: int) -> None:
     """Listen on loopback for ever."""
-    Gate.answers = tuple(raw_http.response(reply(n, prompt_ids, sampled)) for n in range(VARIANTS))
+    HeldCalls.answers = tuple(
+        raw_http.response(reply(n, prompt_ids, sampled)) for n in range(VARIANTS)
+    )
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Gate, "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(HeldCalls, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

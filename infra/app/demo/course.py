@@ -9,9 +9,9 @@ from typing import Final
 
 from odradek.infra.app.demo.cost import Costs
 from odradek.infra.app.project.tasks import epochs, read
-from odradek.infra.app.session.evaluation import Evaluation, Round, sampled
-from odradek.infra.app.session.progress import View
-from odradek.infra.app.session.training import Course
+from odradek.infra.app.session.evaluation import Evaluation, EvaluationRound, sampled
+from odradek.infra.app.session.progress import RunView
+from odradek.infra.app.session.training import TrainingCourse
 from odradek.infra.bus import KafkaAppender
 from odradek.infra.errors import InfraError
 from odradek.schemas.events import Task
@@ -31,7 +31,7 @@ class DemoStuck(InfraError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aims:
+class DemoAims:
     """What the demo is to reach."""
 
     target: float = 0.9
@@ -43,7 +43,7 @@ class Aims:
 
 
 @dataclass
-class Phase:
+class DemoPhase:
     """A part of the run."""
 
     name: str
@@ -52,13 +52,13 @@ class Phase:
 
 
 @dataclass
-class DemoCourse(Course):
+class DemoCourse(TrainingCourse):
     """Training, evaluations and kills, from the first task to the last closed group."""
 
-    aims: Aims = field(default_factory=Aims)
-    view: View | None = None
+    aims: DemoAims = field(default_factory=DemoAims)
+    view: RunView | None = None
     costs: Costs = field(default_factory=Costs)
-    phases: list[Phase] = field(default_factory=list)
+    phases: list[DemoPhase] = field(default_factory=list)
     kills: list[tuple[str, int, float]] = field(default_factory=list)
     """(process, step, time) of what was killed."""
 
@@ -99,7 +99,7 @@ class DemoCourse(Course):
         if self.phases:
             self.phases[-1].ended = now
         if name:
-            self.phases.append(Phase(name, now))
+            self.phases.append(DemoPhase(name, now))
         if self.view is not None:
             self.view.phase = name
 
@@ -132,7 +132,7 @@ class DemoCourse(Course):
         every = self.session.project.evaluation.every
         since, begun = len(self.rounds), tally.last_step
         evaluated = tally.version
-        running: asyncio.Task[Round] | None = None
+        running: asyncio.Task[EvaluationRound] | None = None
         seen, moved = -1, time.monotonic()
         while not self._capped:
             if self._reached(since) and len(self.kills) == len(self.aims.kill):

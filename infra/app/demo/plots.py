@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from odradek.infra.app.demo.course import DemoCourse
-from odradek.infra.app.session.stats import Played
+from odradek.infra.app.session.stats import PlayedEpisode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def _steps(course: DemoCourse, name: str) -> tuple[list[int], list[float]]:
     return [number for number, _ in pairs], [value for _, value in pairs]
 
 
-def _played(course: DemoCourse) -> list[Played]:
+def _played(course: DemoCourse) -> list[PlayedEpisode]:
     return [p for p in course.session.tally.of("train") if p.counts]
 
 

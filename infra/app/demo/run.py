@@ -16,11 +16,11 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from odradek.infra.app.demo.course import Aims, DemoCourse
+from odradek.infra.app.demo.course import DemoAims, DemoCourse
 from odradek.infra.app.demo.outcome import outcome, succeeded
 from odradek.infra.app.demo.report import closing, problem, rows, write
 from odradek.infra.app.project import load
-from odradek.infra.app.session.progress import View, show, teller
+from odradek.infra.app.session.progress import RunView, show, teller
 from odradek.infra.app.session.session import Session, guard, running
 from odradek.infra.app.supervisor import UnknownProcess
 from odradek.infra.bus import delete_topics
@@ -34,10 +34,10 @@ BEYOND: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class DemoOptions:
     """What the command line says."""
 
-    aims: Aims = field(default_factory=Aims)
+    aims: DemoAims = field(default_factory=DemoAims)
     out: Path = Path("report")
     seed: int = 0
     driver: str = "kafka"
@@ -69,7 +69,7 @@ def variables(told: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-async def demo(options: Options, console: Console) -> dict[str, Any]:
+async def demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """Run it; returns the figures. What it shows goes to `console`, the report into `out`."""
     began = time.monotonic()
     whole = asyncio.current_task()
@@ -97,14 +97,14 @@ async def demo(options: Options, console: Console) -> dict[str, Any]:
     return figures
 
 
-async def _learn(session: Session, aims: Aims, console: Console) -> DemoCourse:
+async def _learn(session: Session, aims: DemoAims, console: Console) -> DemoCourse:
     for name in aims.kill:
         if name not in session.supervisor.children:
             raise UnknownProcess(
                 f"--kill {name}: there are {', '.join(session.supervisor.children)}"
             )
     course = DemoCourse(session, aims=aims)
-    course.view = View(session, course.rounds, aims.max_steps)
+    course.view = RunView(session, course.rounds, aims.max_steps)
     shown = asyncio.create_task(show(course.view, console))
     try:
         await guard(session, asyncio.create_task(course.learn()))

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from odradek.infra.app.local_kafka.jars import Progress
 from odradek.infra.app.local_kafka.server import (
-    Server,
+    BrokerPlace,
     choose,
     environment,
     prepare,
@@ -59,7 +59,7 @@ class LocalBroker:
         self._overrides = dict(overrides or {})
         self._progress = progress
         self._timeout_s = timeout_s
-        self._server: Server | None = None
+        self._server: BrokerPlace | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
 

@@ -22,7 +22,7 @@ from odradek.infra.app.local_kafka.broker import READY_S, STOP_S
 from odradek.infra.app.local_kafka.errors import BrokerSilent, NoDisk, NotOurBroker, PortInUse
 from odradek.infra.app.local_kafka.jars import Progress, cache_dir
 from odradek.infra.app.local_kafka.server import (
-    Server,
+    BrokerPlace,
     answers,
     choose,
     environment,
@@ -35,7 +35,7 @@ PORT: Final = 9092
 """The port of a broker that nobody chose one for."""
 
 
-class Status(Struct, frozen=True):
+class BrokerStatus(Struct, frozen=True):
     """What is known about the broker of a folder."""
 
     running: bool
@@ -46,7 +46,7 @@ class Status(Struct, frozen=True):
     pid: int = 0
 
 
-class State(Struct, frozen=True):
+class DaemonState(Struct, frozen=True):
     """What `state.json` holds."""
 
     pid: int
@@ -69,7 +69,7 @@ def start(
     overrides: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     timeout_s: float = READY_S,
-) -> Status:
+) -> BrokerStatus:
     """Start the folder's broker unless it runs, and return once it answers.
 
     Args:
@@ -97,7 +97,7 @@ def start(
         pid = _launch(prepare(server, overrides or {}, progress), server)
         try:
             # Written before the wait: dying here leaves a broker which `stop` can find.
-            _write(folder, State(pid, server.port, server.controller_port))
+            _write(folder, DaemonState(pid, server.port, server.controller_port))
             wait_until_ready(server, lambda: _is_ours(pid, folder), timeout_s)
         except BaseException:  # Ctrl-C as well: no broker stays behind
             _kill(pid, folder)
@@ -133,13 +133,13 @@ def stop(folder: Path, *, timeout_s: float = STOP_S) -> bool:
         return True
 
 
-def status(folder: Path) -> Status:
+def status(folder: Path) -> BrokerStatus:
     """Whether the folder's broker runs and answers."""
     folder = _real(folder)
     state = _read(folder)
     if state is None or not _is_ours(state.pid, folder):
-        return Status(running=False, ready=False, folder=str(folder))
-    return Status(
+        return BrokerStatus(running=False, ready=False, folder=str(folder))
+    return BrokerStatus(
         running=True,
         ready=answers(state.port),
         folder=str(folder),
@@ -153,11 +153,11 @@ def _real(folder: Path) -> Path:
     return Path(os.path.realpath(folder))
 
 
-def _server(folder: Path, state: State) -> Server:
-    return Server(folder, state.port, state.controller_port)
+def _server(folder: Path, state: DaemonState) -> BrokerPlace:
+    return BrokerPlace(folder, state.port, state.controller_port)
 
 
-def _launch(command: list[str], server: Server) -> int:
+def _launch(command: list[str], server: BrokerPlace) -> int:
     """Start the command in a session of its own, as nobody's child, and return its process id."""
     script = '"$@" </dev/null >"$LOG" 2>&1 & echo $!'
     said = subprocess.run(
@@ -221,14 +221,14 @@ def _state_file(folder: Path) -> Path:
     return folder / "state.json"
 
 
-def _read(folder: Path) -> State | None:
+def _read(folder: Path) -> DaemonState | None:
     try:
-        return msgspec.json.decode(_state_file(folder).read_bytes(), type=State)
+        return msgspec.json.decode(_state_file(folder).read_bytes(), type=DaemonState)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def _write(folder: Path, state: State) -> None:
+def _write(folder: Path, state: DaemonState) -> None:
     temporary = _state_file(folder).with_suffix(".tmp")
     temporary.write_bytes(msgspec.json.encode(state))
     temporary.replace(_state_file(folder))

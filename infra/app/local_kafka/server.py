@@ -49,7 +49,7 @@ rootLogger.appenderRef.out.ref = out
 """
 
 
-class Server(Struct, frozen=True):
+class BrokerPlace(Struct, frozen=True):
     """Where a server lives: its folder and its two ports on loopback."""
 
     folder: Path
@@ -91,7 +91,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8"} if sys.platform == "linux" else dict(os.environ)
 
 
-def choose(folder: Path, port: int = 0) -> Server:
+def choose(folder: Path, port: int = 0) -> BrokerPlace:
     """A server in a folder, on the port given or a free one.
 
     Raises:
@@ -111,11 +111,11 @@ def choose(folder: Path, port: int = 0) -> Server:
             "make room or choose another folder"
         )
     ports = free_ports(2)
-    return Server(folder.absolute(), port or ports[0], ports[1])
+    return BrokerPlace(folder.absolute(), port or ports[0], ports[1])
 
 
 def prepare(
-    server: Server, overrides: Mapping[str, str], progress: Progress | None = None
+    server: BrokerPlace, overrides: Mapping[str, str], progress: Progress | None = None
 ) -> list[str]:
     """Write the configuration, format the folder once, and return the server's command line.
 
@@ -148,7 +148,7 @@ def prepare(
     return [*java, "kafka.Kafka", server.properties.name]
 
 
-def wait_until_ready(server: Server, alive: Callable[[], bool], timeout_s: float) -> None:
+def wait_until_ready(server: BrokerPlace, alive: Callable[[], bool], timeout_s: float) -> None:
     """Return once the server answers a metadata request and lists itself as a broker.
 
     Raises:
@@ -218,7 +218,7 @@ def tail(log: Path, lines: int = TAIL) -> str:
     return "\n".join(telling[-lines:])
 
 
-def _settings(server: Server) -> dict[str, str]:
+def _settings(server: BrokerPlace) -> dict[str, str]:
     """server.properties of one node which is broker and controller, and asks for little."""
     brokers = f"PLAINTEXT://{HOST}:{server.port}"
     return {
@@ -270,7 +270,7 @@ def _link(place: Path, target: Path) -> None:
     temporary.replace(place)
 
 
-def _format(tool: list[str], server: Server, cluster_id: str) -> None:
+def _format(tool: list[str], server: BrokerPlace, cluster_id: str) -> None:
     said = subprocess.run(
         [*tool, "format", "-t", cluster_id, "-c", server.properties.name, "--ignore-formatted"],
         capture_output=True,
@@ -286,7 +286,7 @@ def _format(tool: list[str], server: Server, cluster_id: str) -> None:
         raise _died(server)
 
 
-def _died(server: Server) -> BrokerDied | PortInUse | NoDisk:
+def _died(server: BrokerPlace) -> BrokerDied | PortInUse | NoDisk:
     """Read from the log why the server ended."""
     text = tail(server.log, 2000)
     last = f"Its log ends:\n{tail(server.log)}\n({server.log})"

@@ -1,6 +1,6 @@
 """A project: odradek.toml, and what it makes of the processes."""
 
 from odradek.infra.app.project.load import FILE, load
-from odradek.infra.app.project.project import Entry, Project, Value
+from odradek.infra.app.project.project import Project, ProjectSection, SettingValue
 
-__all__ = ["FILE", "Entry", "Project", "Value", "load"]
+__all__ = ["FILE", "Project", "ProjectSection", "SettingValue", "load"]

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
 from odradek.infra.app.project.compatibility import check
-from odradek.infra.app.project.project import Entry, Project, Value
-from odradek.infra.app.project.sections import KINDS, Kind, secret, variable
+from odradek.infra.app.project.project import Project, ProjectSection, SettingValue
+from odradek.infra.app.project.sections import KINDS, SectionKind, secret, variable
 from odradek.infra.app.project.text import read_text
 from odradek.infra.errors import ProjectError
 
@@ -66,7 +66,7 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
     return project
 
 
-def _tables(path: Path, name: str, kind: Kind, found: Any) -> list[dict[str, Any]]:
+def _tables(path: Path, name: str, kind: SectionKind, found: Any) -> list[dict[str, Any]]:
     if found is None:
         return [] if kind.many else [{}]
     written = f"[[{name}]]" if kind.many else f"[{name}]"
@@ -85,8 +85,8 @@ def _known(path: Path, what: str, written: str, name: str, known: Any) -> None:
 
 
 def _entry(
-    path: Path, name: str, kind: Kind, table: dict[str, Any], environ: Mapping[str, str]
-) -> Entry:
+    path: Path, name: str, kind: SectionKind, table: dict[str, Any], environ: Mapping[str, str]
+) -> ProjectSection:
     for key in table:
         if key in kind.withheld:
             raise ProjectError(f"{path}: {name}.{key} is decided by `odradek up`, not by the file")
@@ -98,7 +98,7 @@ def _entry(
     if settings is not None:
         given = {key: value for key, value in table.items() if key in theirs}
         values += _process_values(path, name, settings, given, theirs, environ)
-    return Entry(own=own, values=tuple(values))
+    return ProjectSection(own=own, values=tuple(values))
 
 
 def _own_variable(section: str, key: str) -> str:
@@ -106,7 +106,7 @@ def _own_variable(section: str, key: str) -> str:
 
 
 def _own(
-    path: Path, name: str, kind: Kind, table: dict[str, Any], environ: Mapping[str, str]
+    path: Path, name: str, kind: SectionKind, table: dict[str, Any], environ: Mapping[str, str]
 ) -> BaseModel | None:
     if kind.own is None:
         return None
@@ -125,14 +125,14 @@ _ABSENT: Final = object()
 
 def _own_values(
     path: Path, name: str, own: BaseModel, table: dict[str, Any], environ: Mapping[str, str]
-) -> list[Value]:
+) -> list[SettingValue]:
     many = KINDS[name].many
     found = []
     for key in type(own).model_fields:
         env = _own_variable(name, key)
         told = not many and env in environ
         origin = env if told else path.name if key in table else "default"
-        found.append(Value(key, getattr(own, key), origin, "", False))
+        found.append(SettingValue(key, getattr(own, key), origin, "", False))
     return found
 
 
@@ -143,7 +143,7 @@ def _process_values(
     table: dict[str, Any],
     keys: set[str],
     environ: Mapping[str, str],
-) -> list[Value]:
+) -> list[SettingValue]:
     """Hold the values against the process' own settings class, as it will at its start."""
     variables = {key: variable(settings, key) for key in settings.model_fields if key in keys}
     told = {key: environ[env] for key, env in variables.items() if env in environ}
@@ -156,7 +156,7 @@ def _process_values(
     found = []
     for key, env in variables.items():
         origin = env if key in told else path.name if key in table else "default"
-        found.append(Value(key, getattr(made, key), origin, env, secret(settings, key)))
+        found.append(SettingValue(key, getattr(made, key), origin, env, secret(settings, key)))
     return found
 
 

@@ -17,7 +17,7 @@ MARGIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class RunAddresses:
     """Where things are in this run."""
 
     bootstrap_servers: str
@@ -46,13 +46,13 @@ def grace_of(project: Project) -> float:
     return max(LEAST_GRACE_S, longest + MARGIN_S)
 
 
-def engine_url(project: Project, places: Places) -> str:
+def engine_url(project: Project, places: RunAddresses) -> str:
     """Where the engine is: the project's own, or the one that we start."""
     given = project.engine.url.rstrip("/").removesuffix("/v1")
     return given or f"http://{HOST}:{places.engine_port}"
 
 
-def common(project: Project, places: Places) -> dict[str, str]:
+def common(project: Project, places: RunAddresses) -> dict[str, str]:
     """What every process is told."""
     return {
         **project.environment("kafka"),
@@ -69,7 +69,7 @@ def common(project: Project, places: Places) -> dict[str, str]:
     }
 
 
-def specs(project: Project, places: Places) -> list[Spec]:
+def specs(project: Project, places: RunAddresses) -> list[Spec]:
     """Every process that the project names."""
     base = common(project, places)
     found = [] if project.engine.url else [_engine(project, places, base)]
@@ -96,7 +96,7 @@ def specs(project: Project, places: Places) -> list[Spec]:
     return found
 
 
-def _engine(project: Project, places: Places, base: dict[str, str]) -> Spec:
+def _engine(project: Project, places: RunAddresses, base: dict[str, str]) -> Spec:
     vllm = project.engine.vllm
     flags = shlex.split(project.engine.vllm_flags)
     what = ("vllm", "--python", vllm, *flags) if vllm else ("serve",)
@@ -118,7 +118,9 @@ def _engine(project: Project, places: Places, base: dict[str, str]) -> Spec:
     )
 
 
-def _proxy(project: Project, places: Places, base: dict[str, str], after: tuple[str, ...]) -> Spec:
+def _proxy(
+    project: Project, places: RunAddresses, base: dict[str, str], after: tuple[str, ...]
+) -> Spec:
     return Spec(
         name="proxy",
         command=odradek("proxy"),
@@ -182,7 +184,7 @@ def _rewards(project: Project, base: dict[str, str]) -> list[Spec]:
     ]
 
 
-def _trainer(project: Project, places: Places, base: dict[str, str]) -> Spec:
+def _trainer(project: Project, places: RunAddresses, base: dict[str, str]) -> Spec:
     return Spec(
         name="trainer",
         command=odradek("train"),

@@ -18,7 +18,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Value:
+class SettingValue:
     """A value and where it came from."""
 
     key: str
@@ -38,11 +38,11 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ProjectSection:
     """A section, or one of several of the same name."""
 
     own: BaseModel | None
-    values: tuple[Value, ...]
+    values: tuple[SettingValue, ...]
 
     def environment(self) -> dict[str, str]:
         """What the file tells a process; what the environment says reaches it anyway."""
@@ -59,7 +59,7 @@ class Project:
 
     folder: Path
     path: Path
-    entries: dict[str, tuple[Entry, ...]]
+    entries: dict[str, tuple[ProjectSection, ...]]
     written: frozenset[str]
     """Names of the sections that the file holds."""
 
@@ -92,12 +92,12 @@ class Project:
         return _as(EvaluationSection, self.entries["evaluation"][0])
 
     @property
-    def agents(self) -> tuple[tuple[AgentSection, Entry], ...]:
+    def agents(self) -> tuple[tuple[AgentSection, ProjectSection], ...]:
         """`[[agents]]`."""
         return tuple((_as(AgentSection, entry), entry) for entry in self.entries["agents"])
 
     @property
-    def rewards(self) -> tuple[tuple[RewardSection, Entry], ...]:
+    def rewards(self) -> tuple[tuple[RewardSection, ProjectSection], ...]:
         """`[[rewards]]`."""
         return tuple((_as(RewardSection, entry), entry) for entry in self.entries["rewards"])
 
@@ -119,6 +119,6 @@ def _set(value: Any) -> bool:
     return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
 
-def _as(kind: type[S], entry: Entry) -> S:
+def _as(kind: type[S], entry: ProjectSection) -> S:
     assert isinstance(entry.own, kind)
     return entry.own

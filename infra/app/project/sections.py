@@ -20,11 +20,11 @@ from odradek.agents.harnesses import HARNESSES
 from odradek.infra.errors import NoSuchName
 from odradek.infra.runtime.addresses import root
 from odradek.infra.runtime.imports import parts
-from odradek.infra.runtime.settings import Checked
+from odradek.infra.runtime.settings import CheckedSettings
 from odradek.schemas.topics import NAME
 
 
-class Section(Checked):
+class Section(CheckedSettings):
     """Keys of a section that the project itself reads."""
 
     model_config = ConfigDict(
@@ -137,7 +137,7 @@ class EvaluationSection(Section):
 
 
 @dataclass(frozen=True)
-class Kind:
+class SectionKind:
     """What a section may hold: keys of the project itself, and settings of a process."""
 
     own: type[Section] | None = None
@@ -169,38 +169,38 @@ class Kind:
         return self.own_keys() | self.process_keys()
 
 
-KINDS: Final[dict[str, Kind]] = {
-    "kafka": Kind(module="odradek.infra.bus", name="BusSettings"),
-    "engine": Kind(
+KINDS: Final[dict[str, SectionKind]] = {
+    "kafka": SectionKind(module="odradek.infra.bus", name="BusSettings"),
+    "engine": SectionKind(
         own=EngineSection,
         module="odradek.trainer.engine.settings",
         name="EngineSettings",
         withheld=frozenset({"host", "port", "policy", "name"}),
     ),
-    "proxy": Kind(
+    "proxy": SectionKind(
         module="odradek.proxy.settings",
         name="ProxySettings",
         withheld=frozenset({"host", "engine_url", "policy"}),
     ),
-    "agents": Kind(
+    "agents": SectionKind(
         own=AgentSection,
         module="odradek.agents.settings",
         name="AgentSettings",
         many=True,
         withheld=frozenset({"instance", "proxy_url", "policy"}),
     ),
-    "rewards": Kind(own=RewardSection, many=True),
-    "dispatch": Kind(
+    "rewards": SectionKind(own=RewardSection, many=True),
+    "dispatch": SectionKind(
         module="odradek.agents.settings",
         name="DispatchSettings",
         withheld=frozenset({"instance", "trainer"}),
     ),
-    "streams": Kind(
+    "streams": SectionKind(
         module="odradek.streams.settings",
         name="StreamsSettings",
         withheld=frozenset({"instance"}),
     ),
-    "trainer": Kind(
+    "trainer": SectionKind(
         module="odradek.trainer.settings",
         name="TrainerSettings",
         withheld=frozenset(
@@ -215,7 +215,7 @@ KINDS: Final[dict[str, Kind]] = {
             }
         ),
     ),
-    "evaluation": Kind(own=EvaluationSection),
+    "evaluation": SectionKind(own=EvaluationSection),
 }
 """The sections, in the order in which `odradek config` prints them."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from odradek.infra.app.project.processes import Places
+from odradek.infra.app.project.processes import RunAddresses
 from odradek.infra.bus import BusSettings
 from odradek.infra.errors import ProjectError
 
@@ -36,7 +36,7 @@ def token_keys(work: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
 
 
-def write_environment(work: Path, bus: BusSettings, places: Places) -> None:
+def write_environment(work: Path, bus: BusSettings, places: RunAddresses) -> None:
     """`.odradek/env`: what another terminal sources to reach this run."""
     told = {
         "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,

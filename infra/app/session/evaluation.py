@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from odradek.infra.app.session.follower import Watch
+from odradek.infra.app.session.follower import RunFollower
 from odradek.infra.app.session.stats import success_of
 from odradek.infra.bus import KafkaAppender
 from odradek.infra.client import fresh, publish_task
@@ -14,7 +14,7 @@ from odradek.schemas.events import Task
 
 
 @dataclass(frozen=True)
-class Round:
+class EvaluationRound:
     """One evaluation."""
 
     kind: str
@@ -38,11 +38,11 @@ class Evaluation:
     """
 
     appender: KafkaAppender
-    watch: Watch
+    watch: RunFollower
     timeout_s: float = 120.0
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[EvaluationRound] = field(default_factory=list)
 
-    async def run(self, kind: str, tasks: list[Task]) -> Round:
+    async def run(self, kind: str, tasks: list[Task]) -> EvaluationRound:
         """One round: success over the episodes that count."""
         chosen = [msgspec.structs.replace(task, purpose="eval") for task in fresh(tasks)]
         tally = self.watch.tally
@@ -57,7 +57,7 @@ class Evaluation:
         except TimeoutError:
             pass
         found = [p for p in tally.episodes if p.task_id in wanted and p.counts]
-        done = Round(kind, step, version, success_of(found), len(found), time.time())
+        done = EvaluationRound(kind, step, version, success_of(found), len(found), time.time())
         self.rounds.append(done)
         return done
 

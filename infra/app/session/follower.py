@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from odradek.infra.app.session.stats import Tally
+from odradek.infra.app.session.stats import RunStats
 from odradek.infra.bus import BusSettings, admin, consumer, partitions_of, record_of, running
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -21,7 +21,7 @@ LAGS_S: Final = 2.0
 log = logging.getLogger("odradek")
 
 
-class Watch:
+class RunFollower:
     """Follows a run from its topics' beginnings.
 
     Args:
@@ -30,7 +30,7 @@ class Watch:
         since: Offsets are taken from the beginning, or from the `end` there is now.
     """
 
-    def __init__(self, bus: BusSettings, tally: Tally, *, since: str = "beginning") -> None:
+    def __init__(self, bus: BusSettings, tally: RunStats, *, since: str = "beginning") -> None:
         self.tally = tally
         self.lags: dict[str, int] = {}
         self.changed = asyncio.Event()

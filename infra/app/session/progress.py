@@ -10,16 +10,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from odradek.infra.app.session.evaluation import Round
-from odradek.infra.app.session.follower import Watch
+from odradek.infra.app.session.evaluation import EvaluationRound
+from odradek.infra.app.session.follower import RunFollower
 from odradek.infra.app.session.session import Session
-from odradek.infra.app.supervisor import State
+from odradek.infra.app.supervisor import ChildState
 
 REFRESH_S: Final = 0.5
 LINE_S: Final = 5.0
 
 
-class View:
+class RunView:
     """What a run looks like now.
 
     Args:
@@ -28,7 +28,7 @@ class View:
         goal: The step at which it ends, 0 for none.
     """
 
-    def __init__(self, session: Session, rounds: list[Round], goal: int = 0) -> None:
+    def __init__(self, session: Session, rounds: list[EvaluationRound], goal: int = 0) -> None:
         self._session = session
         self._rounds = rounds
         self._goal = goal
@@ -56,7 +56,7 @@ class View:
 
     def behind(self) -> dict[str, int]:
         """How far each reader is behind, the trainer among them."""
-        watch: Watch = self._session.watch
+        watch: RunFollower = self._session.watch
         tally = watch.tally
         waiting = max(0, sum(tally.batches.values()) - tally.position)
         return dict(sorted({**watch.lags, "trainer (batches)": waiting}.items()))
@@ -77,7 +77,7 @@ class View:
             right.add_column(title)
         supervisor = self._session.supervisor
         for name, state in supervisor.states.items():
-            style = "green" if state is State.READY else "yellow"
+            style = "green" if state is ChildState.READY else "yellow"
             again = supervisor.restarts[name]
             right.add_row(name, Text(state.value, style=style), str(again) if again else "")
         lags = Table(box=None, header_style="dim", padding=(0, 1))
@@ -90,7 +90,7 @@ class View:
         return Group(Text(self.phase, style="bold"), whole)
 
 
-async def show(view: View, console: Console) -> None:
+async def show(view: RunView, console: Console) -> None:
     """Keep the view on the console until cancelled."""
     if console.is_terminal:
         with Live(

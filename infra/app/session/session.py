@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odradek.infra.app.local_kafka import LocalBroker
-from odradek.infra.app.project.processes import HOST, Places, grace_of, specs
+from odradek.infra.app.project.processes import HOST, RunAddresses, grace_of, specs
 from odradek.infra.app.project.project import Project
 from odradek.infra.app.project.work import token_keys, write_environment, written
-from odradek.infra.app.session.follower import Watch
-from odradek.infra.app.session.stats import Tally
+from odradek.infra.app.session.follower import RunFollower
+from odradek.infra.app.session.stats import RunStats
 from odradek.infra.app.supervisor import Supervisor
 from odradek.infra.bus import BusSettings, ensure_topics, rows
 from odradek.infra.errors import ProjectError
@@ -32,12 +32,12 @@ class Session:
 
     project: Project
     bus: BusSettings
-    places: Places
+    places: RunAddresses
     supervisor: Supervisor
-    watch: Watch
+    watch: RunFollower
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> RunStats:
         """What has happened so far."""
         return self.watch.tally
 
@@ -68,7 +68,7 @@ async def running(
         bus = await _bus(project, say, stack, keep=keep)
         await ensure_topics(bus, rows(agent.name for agent, _ in project.agents))
         say("making the model")
-        places = Places(
+        places = RunAddresses(
             bootstrap_servers=bus.bootstrap_servers,
             token_keys=token_keys(project.work),
             proxy_port=_proxy_port(project),
@@ -83,8 +83,8 @@ async def running(
             )
         await stack.enter_async_context(supervisor)
         await supervisor.ready()
-        tally = Tally(component=project.evaluation.component, success=project.evaluation.success)
-        watch = Watch(bus, tally, since="beginning")
+        tally = RunStats(component=project.evaluation.component, success=project.evaluation.success)
+        watch = RunFollower(bus, tally, since="beginning")
         reading = asyncio.create_task(watch.run())
         stack.push_async_callback(_settle, reading)
         yield Session(project, bus, places, supervisor, watch)

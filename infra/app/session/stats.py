@@ -7,7 +7,7 @@ from odradek.schemas.events import Batch, EpisodeHead, Step
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayedEpisode:
     """An episode, as far as figures need it."""
 
     at: float
@@ -22,7 +22,7 @@ class Played:
 
 
 @dataclass(frozen=True)
-class Stepped:
+class StepFigures:
     """An optimizer step."""
 
     at: float
@@ -32,7 +32,7 @@ class Stepped:
 
 
 @dataclass
-class Tally:
+class RunStats:
     """Counts of a run.
 
     Args:
@@ -42,8 +42,8 @@ class Tally:
 
     component: str = ""
     success: float = 1.0
-    episodes: list[Played] = field(default_factory=list)
-    steps: dict[int, Stepped] = field(default_factory=dict)
+    episodes: list[PlayedEpisode] = field(default_factory=list)
+    steps: dict[int, StepFigures] = field(default_factory=dict)
     closed: set[str] = field(default_factory=set)
     """Task ids of the batches."""
     batches: Counter[str] = field(default_factory=Counter)
@@ -60,7 +60,7 @@ class Tally:
             return
         value = head.components.get(self.component) if self.component else head.reward
         self.episodes.append(
-            Played(
+            PlayedEpisode(
                 at=at,
                 task_id=head.task_id,
                 agent=head.agent,
@@ -85,14 +85,14 @@ class Tally:
         if step.weights:  # else the version is only taken, and no engine has it yet
             self.version = max(self.version, step.version)
         if step.optimized:
-            self.steps[step.step] = Stepped(at, step.step, step.version, step.metrics)
+            self.steps[step.step] = StepFigures(at, step.step, step.version, step.metrics)
 
     @property
     def last_step(self) -> int:
         """The number of optimizer steps so far."""
         return max(self.steps, default=0)
 
-    def of(self, purpose: str) -> list[Played]:
+    def of(self, purpose: str) -> list[PlayedEpisode]:
         """Episodes of one purpose."""
         return [played for played in self.episodes if played.purpose == purpose]
 
@@ -107,7 +107,7 @@ class Tally:
 
     def recent(self, n: int = 64) -> tuple[float, float] | None:
         """Success and mean reward of the last `n` training episodes, None where there is none."""
-        last: deque[Played] = deque(maxlen=n)
+        last: deque[PlayedEpisode] = deque(maxlen=n)
         for played in reversed(self.episodes):
             if played.purpose == "train" and played.counts:
                 last.append(played)
@@ -125,12 +125,12 @@ class Tally:
         return mean, most
 
 
-def success_of(episodes: list[Played]) -> float:
+def success_of(episodes: list[PlayedEpisode]) -> float:
     """The share of successes."""
     return sum(played.success for played in episodes) / len(episodes) if episodes else 0.0
 
 
-def reward_of(episodes: list[Played]) -> float:
+def reward_of(episodes: list[PlayedEpisode]) -> float:
     """The mean reward of those that have one."""
     values = [played.reward for played in episodes if played.reward is not None]
     return sum(values) / len(values) if values else 0.0

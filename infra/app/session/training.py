@@ -10,7 +10,7 @@ from pathlib import Path
 from odradek.infra.app.project.compatibility import in_flight
 from odradek.infra.app.project.tasks import epochs as repeated
 from odradek.infra.app.project.tasks import read
-from odradek.infra.app.session.evaluation import Evaluation, Round
+from odradek.infra.app.session.evaluation import Evaluation, EvaluationRound
 from odradek.infra.app.session.session import Session
 from odradek.infra.bus import KafkaAppender
 from odradek.infra.client import publish_task, warn
@@ -20,11 +20,11 @@ log = logging.getLogger("odradek")
 
 
 @dataclass
-class Course:
+class TrainingCourse:
     """What is done with a session: publish, evaluate, wait."""
 
     session: Session
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[EvaluationRound] = field(default_factory=list)
     published: set[str] = field(default_factory=set)
     """Ids of the training tasks."""
 

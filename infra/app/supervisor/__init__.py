@@ -1,6 +1,6 @@
 """Keeping the processes of a project running."""
 
-from odradek.infra.app.supervisor.child import State
+from odradek.infra.app.supervisor.child import ChildState
 from odradek.infra.app.supervisor.errors import (
     ProcessNotReady,
     ProcessRefused,
@@ -12,10 +12,10 @@ from odradek.infra.app.supervisor.supervisor import Supervisor
 
 __all__ = [
     "Backoff",
+    "ChildState",
     "ProcessNotReady",
     "ProcessRefused",
     "Spec",
-    "State",
     "Supervisor",
     "SupervisorError",
     "UnknownProcess",

@@ -15,7 +15,7 @@ from odradek.infra.runtime.child_processes import die_with_parent
 TAIL_BYTES: Final = 8192
 
 
-class State(StrEnum):
+class ChildState(StrEnum):
     """Where a process stands."""
 
     WAITING = "waiting"
@@ -27,16 +27,22 @@ class State(StrEnum):
     REFUSED = "refused"
 
 
-LEGAL: Final[dict[State, frozenset[State]]] = {
-    State.WAITING: frozenset({State.STARTING, State.STOPPED}),
-    State.STARTING: frozenset(
-        {State.READY, State.BACKING_OFF, State.REFUSED, State.FINISHED, State.STOPPED}
+LEGAL: Final[dict[ChildState, frozenset[ChildState]]] = {
+    ChildState.WAITING: frozenset({ChildState.STARTING, ChildState.STOPPED}),
+    ChildState.STARTING: frozenset(
+        {
+            ChildState.READY,
+            ChildState.BACKING_OFF,
+            ChildState.REFUSED,
+            ChildState.FINISHED,
+            ChildState.STOPPED,
+        }
     ),
-    State.READY: frozenset({State.BACKING_OFF, State.FINISHED, State.STOPPED}),
-    State.FINISHED: frozenset({State.STARTING, State.STOPPED}),
-    State.BACKING_OFF: frozenset({State.STARTING, State.STOPPED}),
-    State.STOPPED: frozenset({State.STARTING, State.STOPPED}),
-    State.REFUSED: frozenset({State.STOPPED}),
+    ChildState.READY: frozenset({ChildState.BACKING_OFF, ChildState.FINISHED, ChildState.STOPPED}),
+    ChildState.FINISHED: frozenset({ChildState.STARTING, ChildState.STOPPED}),
+    ChildState.BACKING_OFF: frozenset({ChildState.STARTING, ChildState.STOPPED}),
+    ChildState.STOPPED: frozenset({ChildState.STARTING, ChildState.STOPPED}),
+    ChildState.REFUSED: frozenset({ChildState.STOPPED}),
 }
 
 
@@ -50,7 +56,7 @@ class Child:
     def __init__(self, spec: Spec, log: Path) -> None:
         self.spec = spec
         self.log = log
-        self.state = State.WAITING
+        self.state = ChildState.WAITING
         self.restarts = 0
         self.first_at = 0.0
         self.started_at = 0.0
@@ -64,17 +70,17 @@ class Child:
         alive = self._process is not None and self._process.returncode is None
         return self._process.pid if alive and self._process else None
 
-    def become(self, state: State) -> None:
+    def become(self, state: ChildState) -> None:
         """Change the state. Raises IllegalState for what `LEGAL` does not list."""
         if state not in LEGAL[self.state]:
             raise IllegalState(f"{self.spec.name}: {self.state} cannot become {state}")
         self.state = state
-        if state in {State.READY, State.FINISHED}:
+        if state in {ChildState.READY, ChildState.FINISHED}:
             self.ready.set()
 
     async def spawn(self) -> None:
         """Start the process in a session of its own, its output going to the end of its log."""
-        self.become(State.STARTING)
+        self.become(ChildState.STARTING)
         self.started_at = time.monotonic()
         with self.log.open("ab") as log:
             self._log_from = log.tell()

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from odradek.infra.app.supervisor.child import Child, State
+from odradek.infra.app.supervisor.child import Child, ChildState
 from odradek.infra.app.supervisor.errors import ProcessNotReady, ProcessRefused, UnknownProcess
 from odradek.infra.app.supervisor.spec import Backoff, Spec
 
@@ -97,7 +97,7 @@ class Supervisor:
         return {name: child.restarts for name, child in self.children.items()}
 
     @property
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, ChildState]:
         """Where each process stands."""
         return {name: child.state for name, child in self.children.items()}
 
@@ -115,7 +115,7 @@ class Supervisor:
                 await keeper
         await child.end(self._grace_s)
         child.ready.clear()
-        child.become(State.STOPPED)
+        child.become(ChildState.STOPPED)
 
     async def restart(self, name: str) -> None:
         """Start a process that `stop` has ended, and wait until it is ready."""
@@ -169,13 +169,13 @@ class Supervisor:
             finally:
                 watch.cancel()
             if code == 0 and child.spec.finishes:
-                child.become(State.FINISHED)
+                child.become(ChildState.FINISHED)
                 log.info("%s has finished", child.spec.name)
                 return
             # Once it was ready its settings are right, whatever it says now: a broker that is away
             # at a restart must not end the others, which wait for it.
-            if code == USAGE and child.state is State.STARTING and not child.ready.is_set():
-                child.become(State.REFUSED)
+            if code == USAGE and child.state is ChildState.STARTING and not child.ready.is_set():
+                child.become(ChildState.REFUSED)
                 self._fail(ProcessRefused(f"{child.spec.name}: {child.last_line()} ({child.log})"))
                 return
             failures = self._failures(child, failures)
@@ -183,7 +183,7 @@ class Supervisor:
             log.warning(
                 "%s ended with code %d; starting it again in %.1f s", child.spec.name, code, pause
             )
-            child.become(State.BACKING_OFF)
+            child.become(ChildState.BACKING_OFF)
             if self._overdue(child):
                 return
             await asyncio.sleep(pause)
@@ -200,7 +200,7 @@ class Supervisor:
                 if self._overdue(child):
                     return
                 await asyncio.sleep(POLL_S)
-        child.become(State.READY)
+        child.become(ChildState.READY)
         log.info("%s is ready", child.spec.name)
 
     def _overdue(self, child: Child) -> bool:

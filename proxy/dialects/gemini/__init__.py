@@ -12,7 +12,7 @@ from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
     Ask,
-    Terms,
+    RequestRules,
     fingerprint,
     shallow,
     single,
@@ -21,24 +21,24 @@ from odradek.proxy.dialects.dialect import (
 from odradek.proxy.dialects.gemini import fields
 from odradek.proxy.dialects.gemini import reply as replies
 from odradek.proxy.dialects.gemini import request as requests
-from odradek.proxy.dialects.gemini.stream import Contents
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.gemini.stream import GeminiEvents
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.errors import ProxyError
-from odradek.proxy.wire.body import UNREADABLE, Body, read
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.wire.body import UNREADABLE, ReplyBody, read
+from odradek.proxy.wire.reply import CapturedReply
 
 INNER: Final = "generateContentRequest"
 """Where a count of tokens may hold the request that it is about."""
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-class Asked(Struct, frozen=True):
+class GeminiContext(Struct, frozen=True):
     """What of a request its reply needs."""
 
     thoughts: bool
     """Whether the agent wants to see the model's reasoning."""
 
-    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
+    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
         """Note how the reply spelt the arguments of its calls, which clients may name no more."""
         memory.learn(reply.message, anonymous=True)
 
@@ -66,11 +66,11 @@ class Gemini:
         """The same for one address: `alt=sse` asks for events."""
         return Gemini(model, streams=self.streams, array=alt != "sse")
 
-    def read(self, data: bytes) -> Body:
+    def read(self, data: bytes) -> ReplyBody:
         """The engine's, a chat's."""
         return read(data)
 
-    def ask(self, body: bytes, terms: Terms) -> Ask:
+    def ask(self, body: bytes, terms: RequestRules) -> Ask:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
@@ -86,7 +86,7 @@ class Gemini:
             single(CHAT.ask(msgspec.json.encode(chat), terms)),
             dialect=self,
             digest=fingerprint(where + body),
-            origin=Asked(made.thoughts),
+            origin=GeminiContext(made.thoughts),
             dropped=made.dropped,
             content_type="application/json" if self.streams and self.array else "",
         )
@@ -95,9 +95,9 @@ class Gemini:
         """The reply as content."""
         return msgspec.json.encode(replies.whole(read(reply), ask))
 
-    def stream(self, ask: Ask) -> Contents:
+    def stream(self, ask: Ask) -> GeminiEvents:
         """A stream as pieces of content."""
-        return Contents(ask, array=self.array)
+        return GeminiEvents(ask, array=self.array)
 
     def error(self, error: ProxyError) -> bytes:
         """Google's shape."""

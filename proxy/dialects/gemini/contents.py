@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from odradek.proxy.dialects.gemini import fields
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.dialects.translation import history, opaque
 from odradek.proxy.errors import BadRequest, Unsupported
@@ -32,7 +32,7 @@ class Content(Struct):
     parts: Any = None
 
 
-class Part(Struct, rename="camel"):
+class ContentPart(Struct, rename="camel"):
     """A part of it: one of these."""
 
     text: str | None = None
@@ -77,7 +77,7 @@ class File(Struct, rename="camel"):
     mime_type: str = ""
 
 
-class Call(Struct, rename="camel"):
+class FunctionCall(Struct, rename="camel"):
     """A call that the model made."""
 
     name: str = ""
@@ -85,7 +85,7 @@ class Call(Struct, rename="camel"):
     args: dict[str, Any] | None = None
 
 
-class Answer(Struct, rename="camel"):
+class FunctionResponse(Struct, rename="camel"):
     """What came of it."""
 
     name: str = ""
@@ -94,7 +94,7 @@ class Answer(Struct, rename="camel"):
     parts: Any = None
 
 
-class Contents:
+class ChatBuilder:
     """Grows the messages of a chat.
 
     Args:
@@ -102,7 +102,7 @@ class Contents:
         absent: Takes in what no engine has.
     """
 
-    def __init__(self, memory: Memory, absent: Absent) -> None:
+    def __init__(self, memory: ReplyStore, absent: Absent) -> None:
         self.messages: list[dict[str, Any]] = []
         self._memory = memory
         self._absent = absent
@@ -148,7 +148,7 @@ class Contents:
                 message["reasoning"] = thoughts
         return self.messages
 
-    def _say(self, part: Part, where: str) -> None:
+    def _say(self, part: ContentPart, where: str) -> None:
         """A part of the model's."""
         if part.hosted:
             self._absent.leave(part.hosted, f"{where}.{part.hosted}")
@@ -157,7 +157,9 @@ class Contents:
             raise BadRequest(f"{where}: no such part in a content of the model", param=where)
         signed = opaque.unpack(part.thought_signature)
         if part.function_call is not None:
-            call: Call = fields.taken(part.function_call, Call, f"{where}.functionCall")
+            call: FunctionCall = fields.taken(
+                part.function_call, FunctionCall, f"{where}.functionCall"
+            )
             history.reply(self.messages).setdefault("tool_calls", []).append(self._called(call))
         elif part.thought:
             message = history.reply(self.messages, "content", "tool_calls")
@@ -168,7 +170,7 @@ class Contents:
         if signed:
             history.reply(self.messages)["reasoning"] = signed
 
-    def _called(self, call: Call) -> dict[str, Any]:
+    def _called(self, call: FunctionCall) -> dict[str, Any]:
         arguments = self._memory.arguments(call.id or "", call.args or {})
         named = call.id or f"call_{self._calls}"
         self._calls += 1
@@ -176,7 +178,7 @@ class Contents:
         function = {"name": call.name, "arguments": arguments}
         return {"id": named, "type": "function", "function": function}
 
-    def _hear(self, role: str, parts: list[tuple[Part, str]]) -> None:
+    def _hear(self, role: str, parts: list[tuple[ContentPart, str]]) -> None:
         """A content of somebody else's: results stand as messages of their own, in order."""
         shown: list[dict[str, Any]] = []
         for part, where in parts:
@@ -185,8 +187,8 @@ class Contents:
             elif part.function_response is not None:
                 self._show(role, shown)
                 shown = []
-                answer: Answer = fields.taken(
-                    part.function_response, Answer, f"{where}.functionResponse"
+                answer: FunctionResponse = fields.taken(
+                    part.function_response, FunctionResponse, f"{where}.functionResponse"
                 )
                 self.messages.append(self._answered(answer, f"{where}.functionResponse"))
             elif part.function_call is not None:
@@ -199,12 +201,12 @@ class Contents:
         if shown:
             self.messages.append({"role": role, "content": history.content(shown)})
 
-    def _answered(self, answer: Answer, where: str) -> dict[str, Any]:
+    def _answered(self, answer: FunctionResponse, where: str) -> dict[str, Any]:
         text = _text(answer.response)
         pieces = [{"type": "text", "text": text}] if text else []
         for place, given in enumerate(fields.listed(answer.parts, f"{where}.parts")):
             at = f"{where}.parts[{place}]"
-            piece = _shown(fields.taken(given, Part, at), at)
+            piece = _shown(fields.taken(given, ContentPart, at), at)
             if piece is not None:
                 pieces.append(piece)
         return {
@@ -213,7 +215,7 @@ class Contents:
             "content": history.content(pieces),
         }
 
-    def _answers(self, answer: Answer) -> str:
+    def _answers(self, answer: FunctionResponse) -> str:
         """The id of the call that it answers; where it names none, the first of that name."""
         for place, (name, named) in enumerate(self._open):
             if named == answer.id or (not answer.id and name == answer.name):
@@ -222,18 +224,20 @@ class Contents:
         return answer.id or f"call_{answer.name}"
 
 
-def _parts(content: Content, where: str) -> list[tuple[Part, str]]:
+def _parts(content: Content, where: str) -> list[tuple[ContentPart, str]]:
     given = content.parts
     if isinstance(given, str):
         given = [{"text": given}]
     found = []
     for place, one in enumerate(fields.listed(given, f"{where}.parts")):
         at = f"{where}.parts[{place}]"
-        found.append((fields.taken({"text": one} if isinstance(one, str) else one, Part, at), at))
+        found.append(
+            (fields.taken({"text": one} if isinstance(one, str) else one, ContentPart, at), at)
+        )
     return found
 
 
-def _shown(part: Part, where: str) -> dict[str, Any] | None:
+def _shown(part: ContentPart, where: str) -> dict[str, Any] | None:
     """A part that a user, or a tool, may show; None where there is nothing in it."""
     if part.inline_data is not None:
         return _blob(fields.taken(part.inline_data, Blob, f"{where}.inlineData"), where)

@@ -5,13 +5,13 @@ from typing import Any, Final
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.replies import read
 from odradek.proxy.dialects.translation import opaque, parts
-from odradek.proxy.wire.body import Body, Choice, EngineUsage
+from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
 
 REASONS: Final = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 """Others end with STOP, a call of a function, too."""
 
 
-def whole(body: Body, ask: Ask) -> dict[str, Any]:
+def whole(body: ReplyBody, ask: Ask) -> dict[str, Any]:
     """A whole reply. Raises what `body.UNREADABLE` lists."""
     choice = parts.first(body) or Choice()
     made: list[dict[str, Any]] = []
@@ -50,7 +50,7 @@ def sign(made: list[dict[str, Any]], thoughts: str) -> list[dict[str, Any]]:
     return made
 
 
-def call(part: parts.Part, ask: Ask, engine_id: str) -> dict[str, Any]:
+def call(part: parts.ReplyPart, ask: Ask, engine_id: str) -> dict[str, Any]:
     """A call of a function."""
     named = part.id or f"call_{parts.identity(engine_id, ask)[:20]}_{part.tool}"
     return {"functionCall": {"id": named, "name": part.name, "args": read(part.text)}}

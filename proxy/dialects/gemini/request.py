@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.dialects.dialect import Terms, unreadable
+from odradek.proxy.dialects.dialect import RequestRules, unreadable
 from odradek.proxy.dialects.gemini import fields, tools
-from odradek.proxy.dialects.gemini.contents import Contents
+from odradek.proxy.dialects.gemini.contents import ChatBuilder
 from odradek.proxy.dialects.gemini.schema import json_schema
 from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.errors import BadRequest, Unsupported
@@ -29,7 +29,7 @@ JSON: Final = "application/json"
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class Thinking(Struct, rename="camel"):
+class ThinkingConfig(Struct, rename="camel"):
     """Whether, and how much, the model thinks."""
 
     include_thoughts: bool | None = None
@@ -37,7 +37,7 @@ class Thinking(Struct, rename="camel"):
     thinking_level: str | None = None
 
 
-class Config(Struct, rename="camel"):
+class GenerationConfig(Struct, rename="camel"):
     """How to sample, and what the reply is to be like."""
 
     temperature: float | None = None
@@ -56,10 +56,10 @@ class Config(Struct, rename="camel"):
     thinking_config: Any = None
 
 
-KNOWN: Final = frozenset(fields.camel(name) for name in Config.__struct_fields__)
+KNOWN: Final = frozenset(fields.camel(name) for name in GenerationConfig.__struct_fields__)
 
 
-class Made(Struct):
+class GeminiTranslation(Struct):
     """A chat completion, and what its reply needs."""
 
     chat: dict[str, Any]
@@ -68,17 +68,17 @@ class Made(Struct):
     dropped: tuple[str, ...]
 
 
-def chat(raw: dict[str, Raw], terms: Terms) -> Made:
+def chat(raw: dict[str, Raw], terms: RequestRules) -> GeminiTranslation:
     """The same as a chat completion, without its model. Raises BadRequest."""
     absent = Absent(terms.hosted)
     try:
         made, thoughts = _chat(raw, terms, absent)
     except UNREADABLE as error:
         raise unreadable(error) from None
-    return Made(made, thoughts, absent.names)
+    return GeminiTranslation(made, thoughts, absent.names)
 
 
-def _chat(raw: dict[str, Raw], terms: Terms, absent: Absent) -> tuple[dict[str, Any], bool]:
+def _chat(raw: dict[str, Raw], terms: RequestRules, absent: Absent) -> tuple[dict[str, Any], bool]:
     given: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for name, value in raw.items():
@@ -90,7 +90,7 @@ def _chat(raw: dict[str, Raw], terms: Terms, absent: Absent) -> tuple[dict[str, 
                 raise Unsupported("cachedContent: this proxy keeps none", param="cachedContent")
         elif known not in DROPPED:
             rest[name] = value
-    contents = Contents(terms.memory, absent)
+    contents = ChatBuilder(terms.memory, absent)
     contents.instruct(given.get("systemInstruction"))
     contents.add(fields.listed(given.get("contents"), "contents"))
     messages = contents.finish()
@@ -106,7 +106,7 @@ def _chat(raw: dict[str, Raw], terms: Terms, absent: Absent) -> tuple[dict[str, 
 
 def _configure(made: dict[str, Any], given: Any, absent: Absent) -> bool:
     """How to sample, in the words of chats; tells whether reasoning is shown."""
-    config: Config = fields.taken(given, Config, CONFIG)
+    config: GenerationConfig = fields.taken(given, GenerationConfig, CONFIG)
     for name, value in fields.level(given, CONFIG).items():
         if name not in KNOWN and value not in (None, False):
             absent.leave(name, f"{CONFIG}.{name}")
@@ -132,7 +132,7 @@ def _configure(made: dict[str, Any], given: Any, absent: Absent) -> bool:
     return _think(made, config)
 
 
-def _form(made: dict[str, Any], config: Config) -> None:
+def _form(made: dict[str, Any], config: GenerationConfig) -> None:
     """What the reply's text is to be like."""
     schema = config.response_json_schema
     if schema is None and config.response_schema is not None:
@@ -150,11 +150,13 @@ def _form(made: dict[str, Any], config: Config) -> None:
         raise Unsupported(f"{where}: text/plain or {JSON}", param=where)
 
 
-def _think(made: dict[str, Any], config: Config) -> bool:
+def _think(made: dict[str, Any], config: GenerationConfig) -> bool:
     """Whether the reply shows reasoning; templates that can switch it get to know."""
     if config.thinking_config is None:
         return False
-    thinking: Thinking = fields.taken(config.thinking_config, Thinking, f"{CONFIG}.thinkingConfig")
+    thinking: ThinkingConfig = fields.taken(
+        config.thinking_config, ThinkingConfig, f"{CONFIG}.thinkingConfig"
+    )
     level = (thinking.thinking_level or "").lower().removeprefix("thinking_level_")
     if level not in ("", "unspecified"):
         made["reasoning_effort"] = EFFORTS.get(level, level)

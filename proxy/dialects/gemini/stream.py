@@ -10,10 +10,10 @@ from odradek.proxy.dialects.gemini import reply as replies
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import Body, Choice, EngineUsage
+from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
 
 
-class Contents:
+class GeminiEvents:
     """Text as it comes; calls, which Gemini tells whole, with the end.
 
     Args:
@@ -27,17 +27,17 @@ class Contents:
         self._begun = False
         self._over = False
         self._id = ""
-        self._named = parts.Named()
+        self._named = parts.NamedCalls()
         self._thoughts = ""
         self._signed = ""
         """What of the thoughts the client has been given to keep."""
-        self._calls: dict[int, parts.Part] = {}
+        self._calls: dict[int, parts.ReplyPart] = {}
         self._rest: list[dict[str, Any]] = []
         """Parts that came with the end, and wait for it."""
         self._last: Choice | None = None
         self._usage: EngineUsage | None = None
 
-    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
+    def feed(self, event: sse.ServerEvent, body: ReplyBody) -> bytes:
         """What is new in one chunk."""
         if self._over:
             return b""

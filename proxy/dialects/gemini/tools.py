@@ -31,7 +31,7 @@ class Calling(Struct, rename="camel"):
     allowed_function_names: list[str] | None = None
 
 
-class Config(Struct, rename="camel"):
+class ToolConfig(Struct, rename="camel"):
     """The same, one level up."""
 
     function_calling_config: Any = None
@@ -72,7 +72,7 @@ def chosen(tools: list[dict[str, Any]], config: Any, absent: Absent) -> dict[str
     """The fields of a chat: functions, and which of them may be used. Raises BadRequest."""
     calling = Calling()
     if config is not None:
-        outer: Config = fields.taken(config, Config, "toolConfig")
+        outer: ToolConfig = fields.taken(config, ToolConfig, "toolConfig")
         if outer.function_calling_config is not None:
             calling = fields.taken(outer.function_calling_config, Calling, CONFIG)
     mode = (calling.mode or "").upper()

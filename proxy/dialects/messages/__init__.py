@@ -9,7 +9,7 @@ from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
     Ask,
-    Terms,
+    RequestRules,
     fingerprint,
     shallow,
     single,
@@ -17,25 +17,25 @@ from odradek.proxy.dialects.dialect import (
 )
 from odradek.proxy.dialects.messages import reply as replies
 from odradek.proxy.dialects.messages import request as requests
-from odradek.proxy.dialects.messages.stream import Events
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.messages.stream import MessagesEvents
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import shapes, sse
-from odradek.proxy.wire.body import Body
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.wire.body import ReplyBody
+from odradek.proxy.wire.reply import CapturedReply
 
 PING: Final = sse.named("ping", b'{"type":"ping"}')
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-class Asked(Struct, frozen=True):
+class MessagesContext(Struct, frozen=True):
     """What of a request its reply needs."""
 
     thinking: bool
     """Whether the agent wants to see the model's reasoning."""
 
-    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
+    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
         """Note how the reply spelt the arguments of its tool calls."""
         memory.learn(reply.message)
 
@@ -47,11 +47,11 @@ class Messages:
     path: Final = CHAT.path
     ping: Final = PING
 
-    def read(self, data: bytes) -> Body:
+    def read(self, data: bytes) -> ReplyBody:
         """The engine's, a chat's."""
         return bodies.read(data)
 
-    def ask(self, body: bytes, terms: Terms) -> Ask:
+    def ask(self, body: bytes, terms: RequestRules) -> Ask:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
@@ -63,7 +63,7 @@ class Messages:
             single(CHAT.ask(msgspec.json.encode(made.chat), terms)),
             dialect=self,
             digest=fingerprint(body),
-            origin=Asked(made.thinking),
+            origin=MessagesContext(made.thinking),
             dropped=made.dropped,
         )
 
@@ -72,9 +72,9 @@ class Messages:
         regular = shapes.whole(reply, bodies.read, ask.digest)
         return msgspec.json.encode(replies.message(regular.body, ask))
 
-    def stream(self, ask: Ask) -> Events:
+    def stream(self, ask: Ask) -> MessagesEvents:
         """A stream as events of a message."""
-        return Events(ask)
+        return MessagesEvents(ask)
 
     def error(self, error: ProxyError) -> bytes:
         """Anthropic's shape."""

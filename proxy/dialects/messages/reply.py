@@ -5,7 +5,7 @@ from typing import Any, Final
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.replies import read
 from odradek.proxy.dialects.translation import parts
-from odradek.proxy.wire.body import Body, Choice, EngineUsage
+from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
 
 REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
                   "function_call": "tool_use", "content_filter": "refusal"}  # fmt: skip
@@ -13,7 +13,7 @@ SIGNATURE: Final = "unsigned"
 """Clients hand a thinking block back only if it is signed; nobody checks ours."""
 
 
-def message(body: Body, ask: Ask) -> dict[str, Any]:
+def message(body: ReplyBody, ask: Ask) -> dict[str, Any]:
     """A whole reply. Raises what `body.UNREADABLE` lists."""
     choice = parts.first(body) or Choice()
     blocks: list[dict[str, Any]] = []
@@ -35,7 +35,7 @@ def shows_thinking(ask: Ask) -> bool:
     return bool(getattr(ask.origin, "thinking", False))
 
 
-def head(body: Body, ask: Ask) -> dict[str, Any]:
+def head(body: ReplyBody, ask: Ask) -> dict[str, Any]:
     """What a message begins with. Its id derives from the engine's, so a repeat has the same."""
     return {
         "id": f"msg_{parts.identity(body.id, ask)}",
@@ -68,7 +68,7 @@ def usage(told: EngineUsage | None) -> dict[str, Any]:
 
 
 def tool_use(
-    part: parts.Part, ask: Ask, engine_id: str, *, given: dict[str, Any]
+    part: parts.ReplyPart, ask: Ask, engine_id: str, *, given: dict[str, Any]
 ) -> dict[str, Any]:
     """A call of a tool."""
     named = part.id or f"toolu_{parts.identity(engine_id, ask)}_{part.tool}"

@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.dialects.dialect import Terms, taken, typed, unreadable
+from odradek.proxy.dialects.dialect import RequestRules, taken, typed, unreadable
 from odradek.proxy.dialects.messages import tools
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.dialects.translation import history
 from odradek.proxy.errors import BadRequest, Unsupported
@@ -33,7 +33,7 @@ REFUSED: Final = ("fallbacks",)
 """Other fields that ask for what only they can do."""
 
 
-class Text(Struct, tag="text"):
+class TextBlock(Struct, tag="text"):
     """Text."""
 
     text: str
@@ -63,7 +63,7 @@ class Document(Struct, tag="document"):
 class SearchResult(Struct, tag="search_result"):
     """What a search of the agent's own brought."""
 
-    content: list[Text] = []
+    content: list[TextBlock] = []
     title: str = ""
     source: str = ""
 
@@ -76,7 +76,7 @@ class ToolUse(Struct, tag="tool_use"):
     input: dict[str, Any] = {}
 
 
-Shown = Text | Image | Document | SearchResult
+Shown = TextBlock | Image | Document | SearchResult
 """What a user, or a tool, may show."""
 
 
@@ -87,13 +87,13 @@ class ToolResult(Struct, tag="tool_result"):
     content: str | list[Shown] | None = None
 
 
-class Thinking(Struct, tag="thinking"):
+class ThinkingBlock(Struct, tag="thinking"):
     """The model's reasoning."""
 
     thinking: str = ""
 
 
-class Compaction(Struct, tag="compaction"):
+class CompactionBlock(Struct, tag="compaction"):
     """What came before, summed up."""
 
     content: str | None = None
@@ -103,17 +103,17 @@ class Redacted(Struct, tag="redacted_thinking"):
     """Reasoning that nobody here can read."""
 
 
-Block = Shown | ToolUse | ToolResult | Thinking | Redacted | Compaction
+Block = Shown | ToolUse | ToolResult | ThinkingBlock | Redacted | CompactionBlock
 
 
-class Message(Struct):
+class InputMessage(Struct):
     """A message of the history."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[Block]
 
 
-class Mode(Struct):
+class ThinkingMode(Struct):
     """Whether and how the model thinks."""
 
     type: str = "disabled"
@@ -125,17 +125,17 @@ class Metadata(Struct):
     user_id: str | None = None
 
 
-class Format(Struct):
+class OutputFormat(Struct):
     """The form of the reply."""
 
     type: str
     schema: dict[str, Any] = {}
 
 
-class Output(Struct):
+class OutputConfig(Struct):
     """The form of the reply, and the effort for it."""
 
-    format: Format | None = None
+    format: OutputFormat | None = None
     effort: str | None = None
 
 
@@ -145,7 +145,7 @@ class Thread(Struct):
     type: str | None = None
 
 
-class Made(Struct):
+class MessagesTranslation(Struct):
     """A chat completion, and what its reply needs."""
 
     chat: dict[str, Any]
@@ -154,17 +154,19 @@ class Made(Struct):
     dropped: tuple[str, ...]
 
 
-def chat(fields: dict[str, Raw], terms: Terms) -> Made:
+def chat(fields: dict[str, Raw], terms: RequestRules) -> MessagesTranslation:
     """The same as a chat completion. Raises BadRequest."""
     absent = Absent(terms.hosted)
     try:
         made, thinking = _chat(dict(fields), terms.memory, absent)
     except UNREADABLE as error:
         raise unreadable(error) from None
-    return Made(made, thinking, absent.names)
+    return MessagesTranslation(made, thinking, absent.names)
 
 
-def _chat(fields: dict[str, Raw], memory: Memory, absent: Absent) -> tuple[dict[str, Any], bool]:
+def _chat(
+    fields: dict[str, Raw], memory: ReplyStore, absent: Absent
+) -> tuple[dict[str, Any], bool]:
     for name in REFUSED:
         if fields.pop(name, EMPTY[0]) not in EMPTY:
             raise Unsupported(f"{name}: the engine behind this proxy has none", param=name)
@@ -177,7 +179,7 @@ def _chat(fields: dict[str, Raw], memory: Memory, absent: Absent) -> tuple[dict[
             absent.leave(name, name)
     messages = _history(fields, memory, absent)
     functions = tools.functions(_field(fields, "tools", list[Any] | None) or [], absent)
-    choice = _field(fields, "tool_choice", tools.Choice | None)
+    choice = _field(fields, "tool_choice", tools.MessagesToolChoice | None)
     made: dict[str, Any] = {"messages": messages, **tools.chosen(functions, choice, absent)}
     thinking = _thinking(fields, made)
     _output(fields, made)
@@ -193,16 +195,16 @@ def _chat(fields: dict[str, Raw], memory: Memory, absent: Absent) -> tuple[dict[
     return {**rest, **made}, thinking
 
 
-def _history(fields: dict[str, Raw], memory: Memory, absent: Absent) -> list[dict[str, Any]]:
+def _history(fields: dict[str, Raw], memory: ReplyStore, absent: Absent) -> list[dict[str, Any]]:
     """All that was said."""
     if "messages" not in fields:
         raise BadRequest("messages: Field required", param="messages")
-    messages = _system(_field(fields, "system", str | list[Text] | None))
+    messages = _system(_field(fields, "system", str | list[TextBlock] | None))
     for place, given in enumerate(_field(fields, "messages", list[Any])):
         where = f"messages.{place}"
         message = _present(given, where, absent)
         if message is not None:
-            messages += _message(taken(message, Message, where), memory, where)
+            messages += _message(taken(message, InputMessage, where), memory, where)
     return messages
 
 
@@ -229,7 +231,7 @@ def _field(fields: dict[str, Raw], name: str, kind: Any) -> Any:
     return value
 
 
-def _system(system: str | list[Text] | None) -> list[dict[str, Any]]:
+def _system(system: str | list[TextBlock] | None) -> list[dict[str, Any]]:
     if not system:
         return []
     text = system if isinstance(system, str) else "\n".join(block.text for block in system)
@@ -260,7 +262,7 @@ def _is_ours(block: Any, where: str, absent: Absent) -> bool:
     return False
 
 
-def _message(message: Message, memory: Memory, where: str) -> list[dict[str, Any]]:
+def _message(message: InputMessage, memory: ReplyStore, where: str) -> list[dict[str, Any]]:
     role = "system" if message.role == "developer" else message.role
     if isinstance(message.content, str):
         return [{"role": role, "content": message.content}]
@@ -269,16 +271,16 @@ def _message(message: Message, memory: Memory, where: str) -> list[dict[str, Any
     return _user(message.content, role, where)
 
 
-def _assistant(blocks: list[Block], memory: Memory, where: str) -> dict[str, Any]:
+def _assistant(blocks: list[Block], memory: ReplyStore, where: str) -> dict[str, Any]:
     texts: list[str] = []
     thoughts: list[str] = []
     calls = []
     for place, block in enumerate(blocks):
-        if isinstance(block, Text):
+        if isinstance(block, TextBlock):
             texts.append(block.text)
-        elif isinstance(block, Compaction):
+        elif isinstance(block, CompactionBlock):
             texts.append(block.content or "")
-        elif isinstance(block, Thinking):
+        elif isinstance(block, ThinkingBlock):
             thoughts.append(block.thinking)
         elif isinstance(block, ToolUse):
             spelt = memory.arguments(block.id, block.input)
@@ -330,7 +332,7 @@ def _result(content: str | list[Shown] | None, where: str) -> Any:
 
 
 def _part(block: Shown, where: str) -> dict[str, Any]:
-    if isinstance(block, Text):
+    if isinstance(block, TextBlock):
         return {"type": "text", "text": block.text}
     if isinstance(block, SearchResult):
         head = " ".join(filter(None, (block.title, block.source and f"<{block.source}>")))
@@ -353,7 +355,7 @@ def _part(block: Shown, where: str) -> dict[str, Any]:
 
 def _thinking(fields: dict[str, Raw], made: dict[str, Any]) -> bool:
     """Whether the reply shows reasoning; templates that can switch it are told."""
-    mode = _field(fields, "thinking", Mode | None)
+    mode = _field(fields, "thinking", ThinkingMode | None)
     if mode is None:
         return False
     thinks = bool(mode.type != "disabled")
@@ -363,8 +365,8 @@ def _thinking(fields: dict[str, Raw], made: dict[str, Any]) -> bool:
 
 
 def _output(fields: dict[str, Raw], made: dict[str, Any]) -> None:
-    output = _field(fields, "output_config", Output | None) or Output()
-    form = _field(fields, "output_format", Format | None) or output.format
+    output = _field(fields, "output_config", OutputConfig | None) or OutputConfig()
+    form = _field(fields, "output_format", OutputFormat | None) or output.format
     if output.effort is not None:
         made["reasoning_effort"] = output.effort
     if form is None:

@@ -11,10 +11,10 @@ from odradek.proxy.dialects.replies import INVALID
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import Body, Choice, EngineUsage
+from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
 
 
-class Events:
+class MessagesEvents:
     """message_start, ping, blocks one after the other, message_delta, message_stop."""
 
     def __init__(self, ask: Ask) -> None:
@@ -25,7 +25,7 @@ class Events:
         self._blocks = 0
         self._open = ""
         """What the open block holds, "" if none is open."""
-        self._named = parts.Named()
+        self._named = parts.NamedCalls()
         self._tools: dict[int, int] = {}
         """Which block each tool call is."""
         self._unsure: dict[str, str] = {}
@@ -33,7 +33,7 @@ class Events:
         self._last = Choice()
         self._usage: EngineUsage | None = None
 
-    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
+    def feed(self, event: sse.ServerEvent, body: ReplyBody) -> bytes:
         """The events of one chunk."""
         if self._over:
             return b""
@@ -75,7 +75,7 @@ class Events:
             _event("message_stop"),
         ])  # fmt: skip
 
-    def _start(self, body: Body) -> list[bytes]:
+    def _start(self, body: ReplyBody) -> list[bytes]:
         self._begun = True
         self._id = body.id
         usage = replies.usage(EngineUsage(prompt_tokens=len(body.prompt_token_ids or ())))
@@ -88,7 +88,7 @@ class Events:
         }
         return [_event("message_start", message=message), _event("ping")]
 
-    def _part(self, part: parts.Part) -> list[bytes]:
+    def _part(self, part: parts.ReplyPart) -> list[bytes]:
         if part.kind == "reasoning":
             if not replies.shows_thinking(self._ask):
                 return []
@@ -99,7 +99,7 @@ class Events:
         told = self._block("text", {"type": "text", "text": "", "citations": None})
         return [*told, self._delta(type="text_delta", text=part.text)]
 
-    def _tool(self, part: parts.Part) -> list[bytes]:
+    def _tool(self, part: parts.ReplyPart) -> list[bytes]:
         told: list[bytes] = []
         if part.tool not in self._tools:
             block = replies.tool_use(part, self._ask, self._id, given={})

@@ -72,13 +72,13 @@ RUN_BY_CLIENTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 """What a tool without a schema does, and takes; by its type without the version."""
 
 
-class Typed(Struct):
+class MessagesTool(Struct):
     """What every tool may have."""
 
     type: str | None = None
 
 
-class Tool(Struct):
+class ClientTool(Struct):
     """A tool that the client runs."""
 
     name: str
@@ -88,7 +88,7 @@ class Tool(Struct):
     strict: bool | None = None
 
 
-class Choice(Struct):
+class MessagesToolChoice(Struct):
     """Which tools may be used."""
 
     type: Literal["auto", "any", "tool", "none"]
@@ -105,16 +105,16 @@ def functions(listed: list[Any], absent: Absent) -> list[dict[str, Any]]:
     made = []
     for place, given in enumerate(listed):
         where = f"tools.{place}"
-        kind = taken(given, Typed, where).type or "custom"
+        kind = taken(given, MessagesTool, where).type or "custom"
         own = _VERSION.sub("", kind)
         if kind != "custom" and (own == kind or own not in RUN_BY_CLIENTS):
             absent.leave(kind, f"{where}.type")
             continue
-        made.append(_function(taken(given, Tool, where), own))
+        made.append(_function(taken(given, ClientTool, where), own))
     return made
 
 
-def _function(tool: Tool, kind: str) -> dict[str, Any]:
+def _function(tool: ClientTool, kind: str) -> dict[str, Any]:
     description, schema = RUN_BY_CLIENTS.get(kind, (None, tool.input_schema))
     function: dict[str, Any] = {"name": tool.name, "parameters": schema}
     if (text := tool.description or description) is not None:
@@ -124,7 +124,9 @@ def _function(tool: Tool, kind: str) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def chosen(tools: list[dict[str, Any]], choice: Choice | None, absent: Absent) -> dict[str, Any]:
+def chosen(
+    tools: list[dict[str, Any]], choice: MessagesToolChoice | None, absent: Absent
+) -> dict[str, Any]:
     """The fields of a chat: functions, and which of them may be used."""
     names = [tool["function"]["name"] for tool in tools]
     if choice is not None and absent.names and choice.is_lost(names):

@@ -13,29 +13,29 @@ from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
     Ask,
-    Terms,
+    RequestRules,
     fingerprint,
     shallow,
     single,
     unreadable,
 )
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.responses import compaction
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses import request as requests
-from odradek.proxy.dialects.responses.stream import Events
+from odradek.proxy.dialects.responses.stream import ResponsesEvents
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import Body
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.wire.body import ReplyBody
+from odradek.proxy.wire.reply import CapturedReply
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
-class Asked(Struct, frozen=True):
+class ResponsesContext(Struct, frozen=True):
     """What of a request its reply needs."""
 
     echo: dict[str, Any]
@@ -55,7 +55,7 @@ class Asked(Struct, frozen=True):
     users: tuple[dict[str, Any], ...] = ()
     """What users said, which a summary leaves as it is."""
 
-    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
+    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
         """Keep the conversation, without instructions, under the response's id; and its calls."""
         memory.learn(reply.message, freeform.values(self.names))
         if not self.store:
@@ -73,17 +73,17 @@ class Responses:
     path: Final = CHAT.path
     ping: Final = sse.COMMENT
 
-    def read(self, data: bytes) -> Body:
+    def read(self, data: bytes) -> ReplyBody:
         """The engine's, a chat's."""
         return bodies.read(data)
 
-    def ask(self, body: bytes, terms: Terms) -> Ask:
+    def ask(self, body: bytes, terms: RequestRules) -> Ask:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         return self._ask(_read(body, terms), body, terms)
 
-    def _ask(self, fields: dict[str, Raw], body: bytes, terms: Terms, **more: Any) -> Ask:
+    def _ask(self, fields: dict[str, Raw], body: bytes, terms: RequestRules, **more: Any) -> Ask:
         made = requests.chat(fields, terms, compact="users" in more)
-        asked = Asked(
+        asked = ResponsesContext(
             echo=made.echo,
             chain=made.chain,
             told=made.told,
@@ -106,9 +106,9 @@ class Responses:
         """The reply as a response."""
         return msgspec.json.encode(replies.whole(reply, ask))
 
-    def stream(self, ask: Ask) -> Events:
+    def stream(self, ask: Ask) -> ResponsesEvents:
         """A stream as events of a response."""
-        return Events(ask)
+        return ResponsesEvents(ask)
 
     def error(self, error: ProxyError) -> bytes:
         """OpenAI's shape."""
@@ -122,7 +122,7 @@ class Responses:
 class Compact(Responses):
     """A conversation summed up, in one piece."""
 
-    def ask(self, body: bytes, terms: Terms) -> Ask:
+    def ask(self, body: bytes, terms: RequestRules) -> Ask:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         fields = {name: value for name, value in _read(body, terms).items() if name != "stream"}
         try:
@@ -136,7 +136,7 @@ class Compact(Responses):
         return msgspec.json.encode(compaction.whole(replies.whole(reply, ask), ask))
 
 
-def _read(body: bytes, terms: Terms) -> dict[str, Raw]:
+def _read(body: bytes, terms: RequestRules) -> dict[str, Raw]:
     """A request's fields. Raises BadRequest."""
     shallow(body, terms.limits)
     try:

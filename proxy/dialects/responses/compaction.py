@@ -12,7 +12,7 @@ import msgspec
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses.output import Told
 from odradek.proxy.dialects.translation import opaque, parts
-from odradek.proxy.dialects.translation.parts import Part
+from odradek.proxy.dialects.translation.parts import ReplyPart
 
 TRIGGER: Final = "compaction_trigger"
 PROMPT: Final = {
@@ -43,7 +43,7 @@ class Compacted:
         self._text = ""
         self._open = False
 
-    def add(self, part: Part, _: list[Any]) -> list[Told]:
+    def add(self, part: ReplyPart, _: list[Any]) -> list[Told]:
         """Take in a part; the client sees none of it before it is whole."""
         if part.kind != "text":
             return []

@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Struct
 
 from odradek.proxy.dialects.dialect import taken
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.responses import items
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import Absent
-from odradek.proxy.dialects.tools.names import Names, Tool
+from odradek.proxy.dialects.tools.names import Names, ToolName
 from odradek.proxy.dialects.translation import history, opaque
 from odradek.proxy.errors import BadRequest, Unsupported
 
@@ -34,7 +34,7 @@ SUMMARY: Final = "Your own summary of all that came before:\n\n{}"
 class Past(Struct, frozen=True):
     """What a history refers to."""
 
-    memory: Memory
+    memory: ReplyStore
     names: Names
     absent: Absent
 
@@ -68,7 +68,7 @@ def _add(made: list[dict[str, Any]], item: items.Item, where: str, past: Past) -
     if isinstance(item, items.FunctionOutput | items.CustomOutput):
         content = _content(item.output, f"{where}.output")
         made.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
-    elif isinstance(item, items.FunctionCall | items.CustomCall | items.ShellCall):
+    elif isinstance(item, items.FunctionCallItem | items.CustomCall | items.ShellCall):
         history.reply(made).setdefault("tool_calls", []).append(_call(item, past))
     elif isinstance(item, items.ShellOutput):
         named = item.call_id or item.id or ""
@@ -77,16 +77,16 @@ def _add(made: list[dict[str, Any]], item: items.Item, where: str, past: Past) -
         text = "".join(part.text for part in item.content or ())
         if text := text or opaque.unpack(item.encrypted_content) or "":
             history.reply(made, "reasoning", "content", "tool_calls")["reasoning"] = text
-    elif isinstance(item, items.Compaction):
+    elif isinstance(item, items.CompactionItem):
         _sum_up(made, item, where, past.absent)
     elif isinstance(item, items.AgentMessage):
         texts = [part.text for part in item.content if not isinstance(part, items.Opaque)]
         made.append({"role": "user", "content": "".join(texts)})
-    elif isinstance(item, items.Message):
+    elif isinstance(item, items.MessageItem):
         _say(made, item, where)
 
 
-def _say(made: list[dict[str, Any]], item: items.Message, where: str) -> None:
+def _say(made: list[dict[str, Any]], item: items.MessageItem, where: str) -> None:
     if item.role == "assistant":
         text = _text(item.content, where)
         history.reply(made, "content", "tool_calls")["content"] = text
@@ -96,7 +96,7 @@ def _say(made: list[dict[str, Any]], item: items.Message, where: str) -> None:
 
 
 def _call(
-    item: items.FunctionCall | items.CustomCall | items.ShellCall, past: Past
+    item: items.FunctionCallItem | items.CustomCall | items.ShellCall, past: Past
 ) -> dict[str, Any]:
     """A call as the model made it: of the function that it was given, spelt as it spelt it."""
     call_id = item.call_id or ""
@@ -104,16 +104,18 @@ def _call(
         call_id = call_id or item.id or ""
         name, arguments = "local_shell", past.memory.arguments(call_id, item.action)
     elif isinstance(item, items.CustomCall):
-        name = past.names.name(Tool(item.name, item.namespace or "", "custom"))
+        name = past.names.name(ToolName(item.name, item.namespace or "", "custom"))
         arguments = past.memory.arguments(call_id, {freeform.ARGUMENT: item.input})
     else:
-        name = past.names.name(Tool(item.name, item.namespace or ""))
+        name = past.names.name(ToolName(item.name, item.namespace or ""))
         arguments = past.memory.spelt(call_id, item.arguments)
     function = {"name": name, "arguments": arguments}
     return {"id": call_id, "type": "function", "function": function}
 
 
-def _sum_up(made: list[dict[str, Any]], item: items.Compaction, where: str, absent: Absent) -> None:
+def _sum_up(
+    made: list[dict[str, Any]], item: items.CompactionItem, where: str, absent: Absent
+) -> None:
     text = opaque.unpack(item.encrypted_content)
     if text is None:  # somebody else's
         absent.leave("compaction", f"{where}.encrypted_content")
@@ -129,7 +131,7 @@ def _text(content: str | list[items.Part], where: str) -> str:
         if isinstance(part, items.InputImage):
             at = f"{where}.content[{place}]"
             raise BadRequest(f"{at}: no image in an assistant's message", param=at)
-        texts.append(part.refusal if isinstance(part, items.Refusal) else part.text)
+        texts.append(part.refusal if isinstance(part, items.RefusalPart) else part.text)
     return "".join(texts)
 
 
@@ -140,7 +142,7 @@ def _content(content: str | list[items.Part], where: str) -> str | list[dict[str
 
 
 def _part(part: items.Part, where: str) -> dict[str, Any]:
-    if isinstance(part, items.Refusal):
+    if isinstance(part, items.RefusalPart):
         return {"type": "text", "text": part.refusal}
     if not isinstance(part, items.InputImage):
         return {"type": "text", "text": part.text}

@@ -23,7 +23,7 @@ class OutputText(Struct, tag="output_text"):
     text: str
 
 
-class Refusal(Struct, tag="refusal"):
+class RefusalPart(Struct, tag="refusal"):
     """The model's no."""
 
     refusal: str
@@ -54,10 +54,10 @@ class Opaque(Struct, tag="encrypted_content"):
     encrypted_content: str = ""
 
 
-Part = InputText | PlainText | OutputText | Refusal | InputImage
+Part = InputText | PlainText | OutputText | RefusalPart | InputImage
 
 
-class Message(Struct, tag="message"):
+class MessageItem(Struct, tag="message"):
     """What somebody said."""
 
     role: Literal["user", "assistant", "system", "developer"]
@@ -72,7 +72,7 @@ class AgentMessage(Struct, tag="agent_message"):
     recipient: str = ""
 
 
-class FunctionCall(Struct, tag="function_call"):
+class FunctionCallItem(Struct, tag="function_call"):
     """A call that the model made."""
 
     call_id: str
@@ -127,13 +127,13 @@ class Reasoning(Struct, tag="reasoning"):
     encrypted_content: str | None = None
 
 
-class Tools(Struct, tag="additional_tools"):
+class ToolsItem(Struct, tag="additional_tools"):
     """Tools, among the items."""
 
     tools: list[Any] = []
 
 
-class Compaction(Struct, tag="compaction"):
+class CompactionItem(Struct, tag="compaction"):
     """What came before, summed up."""
 
     encrypted_content: str | None = None
@@ -144,6 +144,6 @@ class Trigger(Struct, tag="compaction_trigger"):
 
 
 Item = (
-    Message | AgentMessage | FunctionCall | CustomCall | FunctionOutput | CustomOutput
-    | ShellCall | ShellOutput | Reasoning | Tools | Compaction | Trigger
+    MessageItem | AgentMessage | FunctionCallItem | CustomCall | FunctionOutput | CustomOutput
+    | ShellCall | ShellOutput | Reasoning | ToolsItem | CompactionItem | Trigger
 )  # fmt: skip

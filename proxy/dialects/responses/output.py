@@ -7,7 +7,7 @@ from msgspec import Struct
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.dialects.translation import opaque
-from odradek.proxy.dialects.translation.parts import Part
+from odradek.proxy.dialects.translation.parts import ReplyPart
 
 Told = tuple[str, dict[str, Any]]
 """The name of an event, and its fields."""
@@ -69,7 +69,7 @@ class Item(Struct):
         }  # fmt: skip
 
 
-class Output:
+class ResponseOutput:
     """All items of a response.
 
     Args:
@@ -85,7 +85,7 @@ class Output:
         self._items: list[Item] = []
         self._tools: dict[int, Item] = {}
 
-    def add(self, part: Part, logprobs: list[Any]) -> list[Told]:
+    def add(self, part: ReplyPart, logprobs: list[Any]) -> list[Told]:
         """Take in a part; gives the events that tell of it."""
         told: list[Told] = []
         item = self._item(part)
@@ -112,14 +112,14 @@ class Output:
         """What a new item ends: calls go on, since their arguments may come in turns."""
         return [item for item in self._items[-1:] if item.kind != "tool"]
 
-    def _item(self, part: Part) -> Item | None:
+    def _item(self, part: ReplyPart) -> Item | None:
         """The item that the part goes on with; calls may come back to an earlier one."""
         if part.kind == "tool":
             return self._tools.get(part.tool)
         last = self._items[-1] if self._items else None
         return last if last and last.open and last.kind == part.kind else None
 
-    def _new(self, part: Part) -> Item:
+    def _new(self, part: ReplyPart) -> Item:
         index = len(self._items)
         item = Item(part.kind, f"{KINDS[part.kind]}_{self._name}_{index}", index)
         self._items.append(item)

@@ -7,13 +7,13 @@ from msgspec import Struct
 
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses.compaction import Compacted
-from odradek.proxy.dialects.responses.output import Output
+from odradek.proxy.dialects.responses.output import ResponseOutput
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.wire import shapes
 from odradek.proxy.wire.body import Choice, EngineUsage, read
 
 if TYPE_CHECKING:
-    from odradek.proxy.dialects.responses import Asked
+    from odradek.proxy.dialects.responses import ResponsesContext
 
 PREFIX: Final = "resp_"
 CUT: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -32,7 +32,7 @@ class _Body(Struct):
     choices: list[_Choice] = []
 
 
-def asked(ask: Ask) -> "Asked":
+def asked(ask: Ask) -> "ResponsesContext":
     """The request in the dialect's own terms."""
     return ask.origin  # type: ignore[return-value]  # only our own requests come here
 
@@ -42,10 +42,10 @@ def name(engine_id: str, ask: Ask) -> str:
     return PREFIX + parts.identity(engine_id, ask)
 
 
-def output(named: str, ask: Ask) -> Output | Compacted:
+def output(named: str, ask: Ask) -> ResponseOutput | Compacted:
     """The output of a response with this name, still empty."""
     of = asked(ask)
-    return Compacted(named) if of.compacts else Output(named, of.names, packs=of.opaque)
+    return Compacted(named) if of.compacts else ResponseOutput(named, of.names, packs=of.opaque)
 
 
 def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def response(
     named: str,
     created: Any,
     ask: Ask,
-    made: Output | Compacted,
+    made: ResponseOutput | Compacted,
     choice: Choice | None = None,
     used: EngineUsage | None = None,
 ) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from msgspec import Raw, Struct
 
-from odradek.proxy.dialects.dialect import Terms, typed, unreadable
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.dialect import RequestRules, typed, unreadable
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.responses import compaction, history
-from odradek.proxy.dialects.responses.tools import Tools
+from odradek.proxy.dialects.responses.tools import RequestTools
 from odradek.proxy.dialects.tools.hosted import Absent
 from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.errors import BadRequest, ReplyUnknown, Unsupported
@@ -31,7 +31,7 @@ LOGPROBS: Final = "message.output_text.logprobs"
 OPAQUE: Final = "reasoning.encrypted_content"
 
 
-class Format(Struct):
+class TextFormat(Struct):
     """The form of the reply."""
 
     type: str = "text"
@@ -41,10 +41,10 @@ class Format(Struct):
     strict: bool | None = None
 
 
-class Text(Struct):
+class TextConfig(Struct):
     """The same, one level up."""
 
-    format: Format | None = None
+    format: TextFormat | None = None
 
 
 class Effort(Struct):
@@ -53,7 +53,7 @@ class Effort(Struct):
     effort: str | None = None
 
 
-class Made(Struct):
+class ResponsesTranslation(Struct):
     """A chat completion, and what its reply needs."""
 
     chat: dict[str, Any]
@@ -70,7 +70,9 @@ class Made(Struct):
     dropped: tuple[str, ...]
 
 
-def chat(fields: dict[str, Raw], terms: Terms, *, compact: bool = False) -> Made:
+def chat(
+    fields: dict[str, Raw], terms: RequestRules, *, compact: bool = False
+) -> ResponsesTranslation:
     """The same as a chat completion. Raises BadRequest.
 
     Args:
@@ -84,7 +86,7 @@ def chat(fields: dict[str, Raw], terms: Terms, *, compact: bool = False) -> Made
         raise unreadable(error) from None
 
 
-def _chat(fields: dict[str, Raw], terms: Terms, *, compact: bool) -> Made:
+def _chat(fields: dict[str, Raw], terms: RequestRules, *, compact: bool) -> ResponsesTranslation:
     for name in HOSTED:
         if fields.get(name, EMPTY[0]) not in EMPTY:
             raise Unsupported(f"{name}: the engine behind this proxy has none", param=name)
@@ -98,7 +100,7 @@ def _chat(fields: dict[str, Raw], terms: Terms, *, compact: bool) -> Made:
     previous = _pop(fields, "previous_response_id", str | None)
     chain = _chain(previous, terms.memory)
     given = _pop(fields, "input", str | list[Any] | None) or []
-    tools = _tools(fields, given, Tools(absent, terms.limits.tools))
+    tools = _tools(fields, given, RequestTools(absent, terms.limits.tools))
     past = history.Past(terms.memory, tools.names, absent)
     messages = history.encoded(history.messages(given, past))
     if not chain and not messages:
@@ -115,7 +117,7 @@ def _chat(fields: dict[str, Raw], terms: Terms, *, compact: bool) -> Made:
         made["tool_choice"] = "none"
     _reply(fields, made)
     rest = {name: value for name, value in fields.items() if name not in DROPPED}
-    return Made(
+    return ResponsesTranslation(
         chat={**rest, **made},
         echo=echo,
         chain=chain,
@@ -129,7 +131,7 @@ def _chat(fields: dict[str, Raw], terms: Terms, *, compact: bool) -> Made:
     )
 
 
-def _tools(fields: dict[str, Raw], given: str | list[Any], tools: Tools) -> Tools:
+def _tools(fields: dict[str, Raw], given: str | list[Any], tools: RequestTools) -> RequestTools:
     """All tools: those of the request, and those among its items, as Codex sends them."""
     tools.add(_pop(fields, "tools", list[Any] | None) or [], "tools")
     for place, item in enumerate(given if isinstance(given, list) else ()):
@@ -170,7 +172,7 @@ def _echo(fields: dict[str, Raw]) -> dict[str, Any]:
     return {**default, **said}
 
 
-def _chain(previous: str | None, memory: Memory) -> tuple[Raw, ...]:
+def _chain(previous: str | None, memory: ReplyStore) -> tuple[Raw, ...]:
     if previous is None:
         return ()
     chain = memory.chain(previous)
@@ -191,7 +193,7 @@ def _reply(fields: dict[str, Raw], made: dict[str, Any]) -> None:
     effort = _pop(fields, "reasoning", Effort | None)
     if effort and effort.effort:
         made["reasoning_effort"] = effort.effort
-    form = (_pop(fields, "text", Text | None) or Text()).format or Format()
+    form = (_pop(fields, "text", TextConfig | None) or TextConfig()).format or TextFormat()
     if form.type == "json_schema":
         schema = {"name": form.name, "schema": form.schema, "strict": form.strict}
         if form.description is not None:

@@ -7,14 +7,14 @@ import msgspec
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses.compaction import Compacted
-from odradek.proxy.dialects.responses.output import Output, Told
+from odradek.proxy.dialects.responses.output import ResponseOutput, Told
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import Body, Choice, EngineUsage
+from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
 
 
-class Events:
+class ResponsesEvents:
     """response.created, response.in_progress, items one after the other, response.completed."""
 
     def __init__(self, ask: Ask) -> None:
@@ -23,12 +23,12 @@ class Events:
         self._over = False
         self._name = ""
         self._created: Any = 0
-        self._output: Output | Compacted = Output("")
-        self._named = parts.Named()
+        self._output: ResponseOutput | Compacted = ResponseOutput("")
+        self._named = parts.NamedCalls()
         self._last = Choice()
         self._usage: EngineUsage | None = None
 
-    def feed(self, event: sse.ServerEvent, body: Body) -> bytes:
+    def feed(self, event: sse.ServerEvent, body: ReplyBody) -> bytes:
         """The events of one chunk."""
         if self._over or event.data is None:
             return b""
@@ -50,7 +50,7 @@ class Events:
     def _status(self) -> str:
         return "incomplete" if self._last.finish_reason in replies.CUT else "completed"
 
-    def _start(self, body: Body) -> list[Told]:
+    def _start(self, body: ReplyBody) -> list[Told]:
         self._name = replies.name(body.id, self._ask)
         self._created = body.created
         self._output = replies.output(self._name, self._ask)
@@ -64,7 +64,7 @@ class Events:
     def fail(self, error: ProxyError) -> bytes:
         """An error event, and the response as one that failed; nothing follows them."""
         self._over = True
-        begun = [] if self._name else self._start(Body())  # clients know of no response yet
+        begun = [] if self._name else self._start(ReplyBody())  # clients know of no response yet
         failed = replies.response(self._name, self._created, self._ask, self._output)
         failed["status"] = "failed"
         failed["error"] = {"code": "server_error", "message": str(error)}

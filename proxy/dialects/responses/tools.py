@@ -12,7 +12,7 @@ from odradek.proxy.dialects.dialect import taken
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import CHOICE, WORDS, Absent
 from odradek.proxy.dialects.tools.names import Names
-from odradek.proxy.dialects.tools.names import Tool as Called
+from odradek.proxy.dialects.tools.names import ToolName as Called
 from odradek.proxy.errors import BadRequest, LimitExceeded
 
 FUNCTION: Final = "function"
@@ -20,7 +20,7 @@ CUSTOM: Final = "custom"
 NAMESPACE: Final = "namespace"
 
 
-class Tool(Struct):
+class OwnTool(Struct):
     """A tool of the agent's own; others are told by their type alone."""
 
     type: str
@@ -28,18 +28,18 @@ class Tool(Struct):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-    format: freeform.Format | None = None
+    format: freeform.GrammarFormat | None = None
     tools: list[Any] | None = None
     """Those of a namespace."""
 
 
-class Typed(Struct):
+class ResponsesTool(Struct):
     """What every tool has."""
 
     type: str
 
 
-class Named(Struct):
+class ToolReference(Struct):
     """A tool, as a choice names it."""
 
     type: str
@@ -47,17 +47,17 @@ class Named(Struct):
     namespace: str = ""
 
 
-class Choice(Struct):
+class ResponsesToolChoice(Struct):
     """Which tools may be used."""
 
     type: str
     name: str = ""
     namespace: str = ""
     mode: str = "auto"
-    tools: list[Named] = []
+    tools: list[ToolReference] = []
 
 
-class Tools:
+class RequestTools:
     """The tools of a request.
 
     Args:
@@ -82,15 +82,15 @@ class Tools:
             if tool is not None:
                 self.echo.append(_echo(tool, one))
 
-    def _tool(self, given: Any, where: str, namespace: str) -> Tool | None:
+    def _tool(self, given: Any, where: str, namespace: str) -> OwnTool | None:
         self._listed += 1
         if self._listed > self._most:
             raise LimitExceeded(f"tools: at most {self._most}", param="tools")
-        kind = taken(given, Typed, where).type
+        kind = taken(given, ResponsesTool, where).type
         if kind not in (FUNCTION, CUSTOM, NAMESPACE):
             self._absent.leave(kind, f"{where}.type")
             return None
-        tool: Tool = taken(given, Tool, where)
+        tool: OwnTool = taken(given, OwnTool, where)
         if not tool.name:
             raise BadRequest(f"{where}.name: a tool needs a name", param=f"{where}.name")
         if kind == NAMESPACE:
@@ -116,7 +116,7 @@ class Tools:
         """The fields of a chat: functions, and which may be used. Raises BadRequest."""
         among: set[Called] | None = None
         if isinstance(choice, dict):
-            wanted: Choice = taken(choice, Choice, CHOICE)
+            wanted: ResponsesToolChoice = taken(choice, ResponsesToolChoice, CHOICE)
             if wanted.type == "allowed_tools":
                 among, choice = self._allowed(wanted), wanted.mode
             elif wanted.type in WORDS:
@@ -130,7 +130,7 @@ class Tools:
             return {}
         return {"tools": offered} if choice is None else {"tools": offered, CHOICE: choice}
 
-    def _allowed(self, wanted: Choice) -> set[Called]:
+    def _allowed(self, wanted: ResponsesToolChoice) -> set[Called]:
         among: set[Called] = set()
         for place, tool in enumerate(wanted.tools):
             if tool.type == NAMESPACE:
@@ -142,7 +142,7 @@ class Tools:
                 self._absent.leave(tool.type, f"tool_choice.tools[{place}].type")
         return among
 
-    def _one(self, wanted: Choice) -> Any:
+    def _one(self, wanted: ResponsesToolChoice) -> Any:
         if wanted.type not in (FUNCTION, CUSTOM):
             # The model cannot be made to use what is not there: it may use what is.
             self._absent.leave(wanted.type, "tool_choice.type")
@@ -154,7 +154,7 @@ class Tools:
         return {"type": FUNCTION, FUNCTION: {"name": self.names.name(meant[0])}}
 
 
-def _function(tool: Tool) -> dict[str, Any]:
+def _function(tool: OwnTool) -> dict[str, Any]:
     function: dict[str, Any] = {"parameters": tool.parameters or {}}
     if tool.description is not None:
         function["description"] = tool.description
@@ -163,7 +163,7 @@ def _function(tool: Tool) -> dict[str, Any]:
     return function
 
 
-def _echo(tool: Tool, given: Any) -> dict[str, Any]:
+def _echo(tool: OwnTool, given: Any) -> dict[str, Any]:
     """A function with all fields that OpenAI's clients look for; others as they came."""
     if tool.type != FUNCTION:
         return dict(given)

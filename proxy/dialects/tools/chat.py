@@ -9,14 +9,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.dialects.dialect import Ask, Terms, taken
-from odradek.proxy.dialects.replies import Memory
+from odradek.proxy.dialects.dialect import Ask, RequestRules, taken
+from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import CHOICE, WORDS, Absent
-from odradek.proxy.dialects.tools.names import Names, Tool
+from odradek.proxy.dialects.tools.names import Names, ToolName
 from odradek.proxy.errors import BadRequest
 from odradek.proxy.wire.body import NULL, UNREADABLE
-from odradek.proxy.wire.reply import Captured
+from odradek.proxy.wire.reply import CapturedReply
 
 FUNCTION: Final = "function"
 CUSTOM: Final = "custom"
@@ -32,7 +32,7 @@ class _Typed(Struct, gc=False):
 class _Custom(Struct):
     name: str
     description: str | None = None
-    format: freeform.Format | None = None
+    format: freeform.GrammarFormat | None = None
 
 
 class _Called(Struct, frozen=True):
@@ -48,7 +48,7 @@ class _Meant(Struct):
     function: _Called = _Called()
     custom: _Called = _Called()
 
-    def of(self, names: Names) -> list[Tool]:
+    def of(self, names: Names) -> list[ToolName]:
         named = self.custom if self.type == CUSTOM else self.function
         return names.named(named.name or self.name, self.type)
 
@@ -73,7 +73,7 @@ class Texts(Struct, frozen=True):
 
     names: Names
 
-    def remember(self, memory: Memory, ask: Ask, reply: Captured) -> None:
+    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
         """Note how the engine spelt the arguments of the reply's calls."""
         memory.learn(reply.message, freeform.values(self.names))
 
@@ -87,7 +87,7 @@ def _is_odd(choice: bytes) -> bool:
     return choice[:1] == b"{" and (ALLOWED in choice or b'"function"' not in choice)
 
 
-def translate(fields: dict[str, Raw], terms: Terms) -> Translated:
+def translate(fields: dict[str, Raw], terms: RequestRules) -> Translated:
     """Make functions of a request's text tools, and take out what no engine has.
 
     Raises BadRequest.
@@ -103,7 +103,7 @@ def translate(fields: dict[str, Raw], terms: Terms) -> Translated:
 
 
 def _translate(
-    fields: dict[str, Raw], kinds: Sequence[str | None], absent: Absent, memory: Memory
+    fields: dict[str, Raw], kinds: Sequence[str | None], absent: Absent, memory: ReplyStore
 ) -> Texts | None:
     if fields.get(SEARCH, NULL) != NULL:
         absent.leave(SEARCH, SEARCH)
@@ -134,10 +134,10 @@ def _kinds(tools: Raw) -> list[str | None]:
 
 def _tools(
     tools: list[Raw], kinds: Sequence[str | None], names: Names, absent: Absent
-) -> list[tuple[Tool, Raw]]:
+) -> list[tuple[ToolName, Raw]]:
     """The engine's tools: functions as they came."""
-    made: list[tuple[Tool, Raw | None]] = []
-    functions: dict[Tool, dict[str, Any]] = {}
+    made: list[tuple[ToolName, Raw | None]] = []
+    functions: dict[ToolName, dict[str, Any]] = {}
     for place, (raw, kind) in enumerate(zip(tools, kinds, strict=True)):
         if kind not in (FUNCTION, CUSTOM, None):
             absent.leave(kind, f"tools[{place}].type")
@@ -145,14 +145,14 @@ def _tools(
         given = _decode(raw)
         if kind == CUSTOM or (kind is None and FUNCTION not in given and CUSTOM in given):
             custom: _Custom = taken(given.get(CUSTOM), _Custom, f"tools[{place}].custom")
-            tool = Tool(custom.name, kind="custom")
+            tool = ToolName(custom.name, kind="custom")
             functions[tool] = freeform.function(custom.description, custom.format)
             names.add(tool, functions[tool])
             made.append((tool, None))
             continue
         function = given.get(FUNCTION)
         name = function.get("name") if isinstance(function, dict) else None
-        tool = Tool(name if isinstance(name, str) else "")
+        tool = ToolName(name if isinstance(name, str) else "")
         if tool.name:
             names.add(tool, {})
         made.append((tool, raw if kind else Raw(_encode({**given, "type": FUNCTION}))))
@@ -160,14 +160,14 @@ def _tools(
     return [(tool, raw or _offer(tool, names, functions)) for tool, raw in made]
 
 
-def _offer(tool: Tool, names: Names, functions: dict[Tool, dict[str, Any]]) -> Raw:
+def _offer(tool: ToolName, names: Names, functions: dict[ToolName, dict[str, Any]]) -> Raw:
     function = {"name": names.name(tool), **functions[tool]}
     return Raw(_encode({"type": FUNCTION, FUNCTION: function}))
 
 
 def _choose(
     fields: dict[str, Raw], names: Names, absent: Absent, *, some: bool
-) -> set[Tool] | None:
+) -> set[ToolName] | None:
     """The tool that must be used: as a function, or nobody's choice where it is left out.
 
     Returns those that may be used, None for all.
@@ -198,7 +198,7 @@ def _choose(
     return None
 
 
-def _allow(fields: dict[str, Raw], choice: dict[str, Any], names: Names) -> set[Tool] | None:
+def _allow(fields: dict[str, Raw], choice: dict[str, Any], names: Names) -> set[ToolName] | None:
     """Offer some of the tools only: engines have no choice among several."""
     where = "tool_choice.allowed_tools"
     allowed: _Allowed = taken(choice.get("allowed_tools") or choice, _Allowed, where)
@@ -206,7 +206,7 @@ def _allow(fields: dict[str, Raw], choice: dict[str, Any], names: Names) -> set[
     return {tool for meant in allowed.tools for tool in meant.of(names)}
 
 
-def _past(fields: dict[str, Raw], names: Names, memory: Memory) -> bool:
+def _past(fields: dict[str, Raw], names: Names, memory: ReplyStore) -> bool:
     """Make functions of the text tools that a history calls; tells whether there are some."""
     messages = fields.get("messages", NULL)
     if b'"custom"' not in bytes(messages):
@@ -231,7 +231,7 @@ def _past(fields: dict[str, Raw], names: Names, memory: Memory) -> bool:
     return changed
 
 
-def _function(call: Any, names: Names, memory: Memory, where: str) -> Any:
+def _function(call: Any, names: Names, memory: ReplyStore, where: str) -> Any:
     if not isinstance(call, dict) or call.get("type") != CUSTOM:
         return call
     custom: _Called = taken(call.get(CUSTOM), _Called, f"{where}.custom")
@@ -239,7 +239,7 @@ def _function(call: Any, names: Names, memory: Memory, where: str) -> Any:
     arguments = memory.arguments(
         call_id if isinstance(call_id, str) else "", {freeform.ARGUMENT: custom.input}
     )
-    function = {"name": names.name(Tool(custom.name, kind="custom")), "arguments": arguments}
+    function = {"name": names.name(ToolName(custom.name, kind="custom")), "arguments": arguments}
     rest = {name: value for name, value in call.items() if name not in ("type", CUSTOM)}
     return {**rest, "type": FUNCTION, FUNCTION: function}
 
@@ -257,7 +257,7 @@ class Begun(Struct):
     """Whether the agent knows of it."""
 
 
-class Calls:
+class TextToolCalls:
     """Calls of text tools in a reply, whole or as it comes."""
 
     def __init__(self, names: Names) -> None:
@@ -275,7 +275,7 @@ class Calls:
 
     def _text_tool(self, name: Any) -> str:
         """The text tool that a function stands for, "" for any other."""
-        tool = self._names.tool(name) if isinstance(name, str) else Tool("")
+        tool = self._names.tool(name) if isinstance(name, str) else ToolName("")
         return tool.name if tool.kind == CUSTOM else ""
 
     def _message(self, choice: dict[str, Any]) -> None:

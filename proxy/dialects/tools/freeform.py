@@ -39,7 +39,7 @@ class Grammar(Struct):
     definition: str = ""
 
 
-class Format(Struct):
+class GrammarFormat(Struct):
     """The same: within the format (Responses), or one level deeper (chats)."""
 
     type: str = "text"
@@ -48,7 +48,7 @@ class Format(Struct):
     grammar: Grammar | None = None
 
 
-def function(description: str | None, form: Format | None) -> dict[str, Any]:
+def function(description: str | None, form: GrammarFormat | None) -> dict[str, Any]:
     """The function for a tool that takes text; no engine holds an argument to a grammar."""
     grammar = form.grammar or Grammar(form.syntax, form.definition) if form else Grammar()
     texts = [description] if description else []

@@ -16,7 +16,7 @@ DIGITS: Final = 8
 _ILLEGAL: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
-class Tool(Struct, frozen=True):
+class ToolName(Struct, frozen=True):
     """What an agent calls a tool."""
 
     name: str
@@ -33,15 +33,15 @@ class Names:
     """Tools by the names of their functions."""
 
     def __init__(self) -> None:
-        self._functions: dict[Tool, dict[str, Any]] = {}
-        self._names: dict[Tool, str] = {}
-        self._tools: dict[str, Tool] = {}
+        self._functions: dict[ToolName, dict[str, Any]] = {}
+        self._names: dict[ToolName, str] = {}
+        self._tools: dict[str, ToolName] = {}
 
     def __len__(self) -> int:
         """How many tools there are."""
         return len(self._functions)
 
-    def add(self, tool: Tool, function: dict[str, Any]) -> None:
+    def add(self, tool: ToolName, function: dict[str, Any]) -> None:
         """Offer a tool as this function, which has no name yet; the last word on a tool counts."""
         self._functions[tool] = function
 
@@ -65,18 +65,18 @@ class Names:
             self._names[tool] = name
             self._tools[name] = tool
 
-    def name(self, tool: Tool) -> str:
+    def name(self, tool: ToolName) -> str:
         """What the engine calls a tool; one of an earlier call, too, that is not offered now."""
         if (name := self._names.get(tool)) is not None:
             return name
         name = _wanted(tool)
         return _distinct(tool) if name in self._tools and not tool.plain else name
 
-    def tool(self, name: str) -> Tool:
+    def tool(self, name: str) -> ToolName:
         """The tool that a call of this function is for; a name that nobody offered is its own."""
-        return self._tools.get(name) or Tool(name)
+        return self._tools.get(name) or ToolName(name)
 
-    def named(self, name: str, kind: str = "", namespace: str = "") -> list[Tool]:
+    def named(self, name: str, kind: str = "", namespace: str = "") -> list[ToolName]:
         """The tools that somebody may mean who gives no more than this."""
         return [
             tool
@@ -86,11 +86,11 @@ class Names:
             and namespace in ("", tool.namespace)
         ]  # fmt: skip
 
-    def within(self, namespace: str) -> list[Tool]:
+    def within(self, namespace: str) -> list[ToolName]:
         """The tools of a namespace."""
         return [tool for tool in self._functions if tool.namespace == namespace]
 
-    def offered(self, among: set[Tool] | None = None) -> list[dict[str, Any]]:
+    def offered(self, among: set[ToolName] | None = None) -> list[dict[str, Any]]:
         """The engine's functions, all of them or some."""
         return [
             {"type": "function", "function": {"name": self._names[tool], **function}}
@@ -104,14 +104,14 @@ class Names:
         return any(not tool.plain for tool in self._functions)
 
 
-def _wanted(tool: Tool) -> str:
+def _wanted(tool: ToolName) -> str:
     name = f"{tool.namespace}__{tool.name}" if tool.namespace else tool.name
     if tool.plain or (len(name) <= LONGEST and name and not _ILLEGAL.search(name)):
         return name
     return _distinct(tool)
 
 
-def _distinct(tool: Tool) -> str:
+def _distinct(tool: ToolName) -> str:
     name = f"{tool.namespace}__{tool.name}" if tool.namespace else tool.name
     digest = hashlib.sha256(f"{tool.kind}/{tool.namespace}/{tool.name}".encode()).hexdigest()
     short = _ILLEGAL.sub("_", name)[: LONGEST - DIGITS - 1]

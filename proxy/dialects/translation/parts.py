@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from odradek.proxy.dialects.dialect import Ask
-from odradek.proxy.wire.body import Body, Choice
+from odradek.proxy.wire.body import Choice, ReplyBody
 from odradek.proxy.wire.shapes import REASONING
 from odradek.proxy.wire.tool_calls import TEXTS, text_of
 
@@ -16,7 +16,7 @@ MAX_CALLS: Final = 1024
 """Tool calls of one reply."""
 
 
-class Part(Struct, frozen=True):
+class ReplyPart(Struct, frozen=True):
     """A piece of a reply: some text of one kind, or of one tool call's arguments."""
 
     kind: Literal["reasoning", "text", "refusal", "tool"]
@@ -32,7 +32,7 @@ def identity(engine_id: str, ask: Ask) -> str:
     return hashlib.sha256(f"{engine_id}:{ask.digest}".encode()).hexdigest()[:40]
 
 
-def first(body: Body) -> Choice | None:
+def first(body: ReplyBody) -> Choice | None:
     """The choice that a translated dialect answers with; it asks for no other."""
     for choice in body.choices:
         if choice.index == 0:
@@ -40,22 +40,22 @@ def first(body: Body) -> Choice | None:
     return None
 
 
-def of_message(choice: Choice) -> list[Part]:
+def of_message(choice: Choice) -> list[ReplyPart]:
     """The parts of a whole message; one that is no object has none."""
     message = msgspec.json.decode(choice.message)
     return list(of(message)) if isinstance(message, dict) else []
 
 
-def of(said: dict[str, Any]) -> Iterator[Part]:
+def of(said: dict[str, Any]) -> Iterator[ReplyPart]:
     """The parts of a message or of a chunk's delta; what is of another type is passed over."""
     for name in REASONING:
         if text := _text(said, name):
-            yield Part("reasoning", text)
+            yield ReplyPart("reasoning", text)
             break
     if text := _text(said, "content"):
-        yield Part("text", text)
+        yield ReplyPart("text", text)
     if text := _text(said, "refusal"):
-        yield Part("refusal", text)
+        yield ReplyPart("refusal", text)
     calls = said.get("tool_calls")
     if not calls and isinstance(old := said.get("function_call"), dict):
         calls = [{"function": old}]  # the older way to call the one function
@@ -66,7 +66,7 @@ def of(said: dict[str, Any]) -> Iterator[Part]:
         kind = "custom" if isinstance(call.get("custom"), dict) else "function"
         function = call.get(kind)
         function = function if isinstance(function, dict) else {}
-        yield Part(
+        yield ReplyPart(
             "tool",
             text_of(function.get(TEXTS[kind])),
             index if isinstance(index, int) and 0 <= index < MAX_CALLS else place,
@@ -75,7 +75,7 @@ def of(said: dict[str, Any]) -> Iterator[Part]:
         )
 
 
-class Named:
+class NamedCalls:
     """Passes on the parts of a stream, each tool call's from where its name is complete.
 
     Some engines send a name in pieces, and translated streams say it once, when a call begins: so
@@ -83,17 +83,17 @@ class Named:
     """
 
     def __init__(self) -> None:
-        self._waiting: Part | None = None
+        self._waiting: ReplyPart | None = None
         self._begun: set[int] = set()
 
-    def feed(self, parts: Iterable[Part]) -> Iterator[Part]:
+    def feed(self, parts: Iterable[ReplyPart]) -> Iterator[ReplyPart]:
         """The parts that are ready."""
         for part in parts:
             waiting = self._waiting
             if waiting is not None:
                 if part.kind == "tool" and part.tool == waiting.tool:
                     known = part.id or waiting.id
-                    part = Part("tool", part.text, part.tool, known, waiting.name + part.name)  # noqa: PLW2901 - both are one
+                    part = ReplyPart("tool", part.text, part.tool, known, waiting.name + part.name)  # noqa: PLW2901 - both are one
                 else:
                     yield from self.end()
             if part.kind != "tool" or part.tool in self._begun:
@@ -105,7 +105,7 @@ class Named:
             else:
                 self._waiting = part
 
-    def end(self) -> Iterator[Part]:
+    def end(self) -> Iterator[ReplyPart]:
         """What still waits."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:

@@ -54,7 +54,7 @@ class Closed(NamedTuple):
 class Life:
     """An open episode."""
 
-    opened: events.Opened
+    opened: events.EpisodeOpened
     at: float
     offset: int
     repeat: int = -1
@@ -70,7 +70,7 @@ class Life:
             return self.sealed_at + times.reward_s
         return self.at + (times.run_s + times.seal_s)
 
-    def complete(self, sealed: events.Sealed) -> bool:
+    def complete(self, sealed: events.EpisodeSealed) -> bool:
         """Whether each writer's turns are there from the first to the last, and as many as sealed."""
         seqs: dict[str, set[int]] = {}
         for turn in self.turns.values():
@@ -114,7 +114,7 @@ class Turns:
                 self._end(life, outcome, at, at, retry=lost and not life.opened.final)
             return ""
         life = self._open.get(event.episode_id)
-        if isinstance(event, events.Opened):
+        if isinstance(event, events.EpisodeOpened):
             if life is not None:
                 life.repeat = self._offset
             else:
@@ -126,7 +126,7 @@ class Turns:
             return "closed_or_unknown" if life is None else "after_end"
         if isinstance(event, events.Turn):
             life.turns.setdefault(event.turn_id, event)
-        elif isinstance(event, events.Aborted):
+        elif isinstance(event, events.EpisodeAborted):
             self._end(life, event.reason, at, at, retry=event.retry)
         else:
             self._seal(life, event, at)
@@ -142,7 +142,7 @@ class Turns:
             self._end(life, Outcome.COMPLETED, life.sealed_at, at)
         return ""
 
-    def _seal(self, life: Life, sealed: events.Sealed, at: float) -> None:
+    def _seal(self, life: Life, sealed: events.EpisodeSealed, at: float) -> None:
         self.spoken.append((sealed.episode_id, at))
         outcome = sealed.outcome
         if outcome in BY_AGENT and not life.complete(sealed):
@@ -174,7 +174,7 @@ class Turns:
 class Party:
     """An open group."""
 
-    expected: events.Expected
+    expected: events.GroupOpened
     at: float
     offset: int
     counted: dict[int, tuple[events.Episode, Message]] = field(default_factory=dict)
@@ -209,7 +209,7 @@ class Tasks:
                 self._close(party, at)
             return ""
         party = self._open.get(event.task_id)
-        if isinstance(event, events.Expected):
+        if isinstance(event, events.GroupOpened):
             self._open.setdefault(event.task_id, Party(event, at, self._offset))
             return "duplicate_task" if party else ""
         if party is None:

@@ -8,9 +8,9 @@ from aiokafka import TopicPartition
 
 from odradek.infra.bus import record_of
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
-from odradek.streams.partition import Lane
+from odradek.streams.partition import StagePartition
 from odradek.streams.stage import Stage
-from odradek.streams.verify import Ledger
+from odradek.streams.verify import Conservation
 from simulation.checks.logs import Find
 from simulation.world import STAGES, World
 
@@ -20,7 +20,9 @@ class Folded:
 
     def __init__(self, stage: Stage, where: TopicPartition, world: World) -> None:
         bus = world.bus_of("any")
-        lane = Lane(stage, where.partition, partitions=len(world.cluster.topics[where.topic]))
+        lane = StagePartition(
+            stage, where.partition, partitions=len(world.cluster.topics[where.topic])
+        )
         messages, _ = world.cluster.partition(where).read(0, committed=True, most=1 << 60)
         self.stage = stage
         self.where = where
@@ -148,7 +150,7 @@ def held_back(world: World) -> Find:
 def conservation(world: World) -> Find:
     """`odradek verify` finds nothing that does not close, versions and policies among it."""
     bus = world.bus_of("any")
-    ledger = Ledger()
+    ledger = Conservation()
     for topic in (STEPS, TURNS, EPISODES, BATCHES, POLICIES, DLQ):
         for message in world.cluster.committed(topic.name):
             ledger.feed(record_of(message, bus))

@@ -4,7 +4,7 @@ from collections import Counter
 
 from odradek.schemas import codec
 from odradek.schemas.codec import header
-from odradek.schemas.events import Batch, EpisodesEvent, Expected, Step
+from odradek.schemas.events import Batch, EpisodesEvent, GroupOpened, Step
 from odradek.schemas.ids import message_id, partition_for
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, STEPS, TASKS
 from simulation.checks.logs import Find, events
@@ -16,7 +16,7 @@ def expected(world: World) -> Find:
     found = Counter(
         event.task_id
         for _, event in events(world, EPISODES.name, EpisodesEvent)
-        if isinstance(event, Expected)
+        if isinstance(event, GroupOpened)
     )
     for task in {*found, *(task.task_id for task in world.tasks)}:
         n = found[task] if any(task == one.task_id for one in world.tasks) else -found[task]
@@ -49,7 +49,7 @@ def credit(world: World) -> Find:
     }
     size = len(world.cluster.topics[TASKS.name])
     limits = {"train": world.weather.open_groups, "eval": 2}
-    out: dict[str, Expected] = {}
+    out: dict[str, GroupOpened] = {}
     closed: dict[str, int] = {}
     for message in world.appended:
         if message[:3] not in seen:
@@ -63,7 +63,7 @@ def credit(world: World) -> Find:
             passed = codec.decode(message.value, Step).position
             for task in [task for task in out if closed.get(task, passed) < passed]:
                 del out[task]
-        elif isinstance(event := codec.decode(message.value, EpisodesEvent), Expected):
+        elif isinstance(event := codec.decode(message.value, EpisodesEvent), GroupOpened):
             out[event.task_id] = event
             place = partition_for(event.task_id, size)
             n = sum(

@@ -8,9 +8,9 @@ from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Policy, Step
 from odradek.schemas.topics import BATCHES, POLICIES, STEPS
 from odradek.trainer.commit import checkpoint
-from odradek.trainer.commit.resume import Standing, lineage_of
-from odradek.trainer.feed.cursor import Consumption, Position, why_not
-from odradek.trainer.feed.rows import Group
+from odradek.trainer.commit.resume import ResumePoint, lineage_of
+from odradek.trainer.feed.cursor import Cursor, Position, why_not
+from odradek.trainer.feed.rows import EpisodeGroup
 from simulation.checks.logs import Find, events
 from simulation.engines import FIRST
 from simulation.trainer import WEIGHTS, after, skipped
@@ -30,7 +30,7 @@ class Course(NamedTuple):
         return len(self.chain) - 1
 
 
-def _groups(world: World) -> Iterator[Group]:
+def _groups(world: World) -> Iterator[EpisodeGroup]:
     """Every batch with its pointers followed, in order."""
     for message, batch in events(world, BATCHES.name, Batch):
         episodes: list[Any] = []
@@ -39,7 +39,7 @@ def _groups(world: World) -> Iterator[Group]:
             record = log[pointer.offset].message
             assert record is not None
             episodes.append((pointer, codec.decode(record.value, Episode)))
-        yield Group(message.offset, batch, tuple(episodes))
+        yield EpisodeGroup(message.offset, batch, tuple(episodes))
 
 
 @lru_cache(maxsize=1)
@@ -50,8 +50,8 @@ def course(world: World) -> Course:
     policies = [policy for _, policy in events(world, POLICIES.name, Policy)]
     newest = checkpoint.newest(settings.output_dir)
     step = checkpoint.position_of(newest)["step"] if newest is not None else 0
-    lineage = lineage_of(settings, ledger, Standing(folder=newest, position=Position(step=step)))
-    consumption = Consumption(settings.rules, lineage)
+    lineage = lineage_of(settings, ledger, ResumePoint(folder=newest, position=Position(step=step)))
+    consumption = Cursor(settings.rules, lineage)
     rows = [row for group in _groups(world) for row in consumption.feed(group)]
     size, chain = settings.rows_per_step, [FIRST]
     for at in range(0, len(rows) - size + 1, size):

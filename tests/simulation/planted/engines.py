@@ -6,7 +6,13 @@ from typing import Any
 
 from odradek.trainer.weights import fleet
 from odradek.trainer.weights.client import HttpEngine
-from odradek.trainer.weights.fleet import Fate, Fleet, Member, Target, Verdict
+from odradek.trainer.weights.fleet import (
+    Fleet,
+    FleetEngine,
+    SwapDecision,
+    SwapStatus,
+    TargetWeights,
+)
 from simulation.planted.patches import Patches
 
 
@@ -24,10 +30,10 @@ def dead_engines_waited_for() -> Patches:
     """A swap is done once every engine has the weights."""
     true = fleet.verdict
 
-    def strict(fates: Collection[Fate], *, over: bool) -> Verdict:
+    def strict(fates: Collection[SwapStatus], *, over: bool) -> SwapDecision:
         found = true(fates, over=over)
-        if found is Verdict.GO and set(fates) != {Fate.HAS}:
-            return Verdict.GIVE_UP if over else Verdict.WAIT
+        if found is SwapDecision.GO and set(fates) != {SwapStatus.HAS}:
+            return SwapDecision.GIVE_UP if over else SwapDecision.WAIT
         return found
 
     return [(fleet, "verdict", strict)]
@@ -37,8 +43,8 @@ def refusals_believed() -> Patches:
     """One engine that refuses ends a swap."""
     true = fleet.verdict
 
-    def believed(fates: Collection[Fate], *, over: bool) -> Verdict:
-        return Verdict.GIVE_UP if Fate.REFUSED in fates else true(fates, over=over)
+    def believed(fates: Collection[SwapStatus], *, over: bool) -> SwapDecision:
+        return SwapDecision.GIVE_UP if SwapStatus.REFUSED in fates else true(fates, over=over)
 
     return [(fleet, "verdict", believed)]
 
@@ -46,7 +52,7 @@ def refusals_believed() -> Patches:
 def returning_engines_forgotten() -> Patches:
     """Whoever has been loaded once is looked at again only for the next weights."""
 
-    async def blind(self: Fleet, member: Member, target: Target) -> None:
+    async def blind(self: Fleet, member: FleetEngine, target: TargetWeights) -> None:
         del member, target
         await self._new_target.wait()
 
@@ -56,7 +62,7 @@ def returning_engines_forgotten() -> Patches:
 def late_engines_left_behind() -> Patches:
     """Who was away at a swap gets the weights of the next one."""
 
-    async def once(self: Fleet, member: Member) -> None:
+    async def once(self: Fleet, member: FleetEngine) -> None:
         while True:
             target = self._target
             assert target is not None

@@ -6,25 +6,25 @@ from typing import Any
 import msgspec
 
 from odradek.schemas.codec import header
-from odradek.schemas.events import Opened
+from odradek.schemas.events import EpisodeOpened
 from odradek.streams.stages.assembler import Assembler
-from odradek.streams.stages.episode import Story
-from odradek.streams.stages.grouper import Group
+from odradek.streams.stages.episode import OpenEpisode
+from odradek.streams.stages.grouper import OpenGroup
 from simulation.planted.patches import Patches
 
 
 def dedupe_off() -> Patches:
     """A repeated turn is one more turn."""
-    add = Story.add
+    add = OpenEpisode.add
 
-    def careless(self: Story, turn: Any) -> str:
+    def careless(self: OpenEpisode, turn: Any) -> str:
         told = add(self, turn)
         if told == "duplicate":
             self.turns[f"{turn.turn_id}+{len(self.turns)}"] = turn
             return ""
         return told
 
-    return [(Story, "add", careless)]
+    return [(OpenEpisode, "add", careless)]
 
 
 def state_without_opened() -> Patches:
@@ -33,14 +33,16 @@ def state_without_opened() -> Patches:
 
     def welcoming(self: Assembler, record: Any, event: Any) -> Any:
         if event.episode_id not in self._open:
-            opened = Opened(
+            opened = EpisodeOpened(
                 episode_id=event.episode_id,
                 task_id="unknown",
                 agent="hilo",
                 sample=0,
                 group_size=1,
             )
-            self._open[event.episode_id] = Story(opened, record.offset, record.timestamp, None)
+            self._open[event.episode_id] = OpenEpisode(
+                opened, record.offset, record.timestamp, None
+            )
         return turn(self, record, event)
 
     return [(Assembler, "_turn", welcoming)]
@@ -49,16 +51,16 @@ def state_without_opened() -> Patches:
 def last_reward_counts() -> Patches:
     """A judge that changes its mind is believed."""
 
-    def judge(self: Story, reward: Any) -> str:
+    def judge(self: OpenEpisode, reward: Any) -> str:
         self.rewards[reward.component] = reward
         return ""
 
-    return [(Story, "judge", judge)]
+    return [(OpenEpisode, "judge", judge)]
 
 
 def gaps_ignored() -> Patches:
     """An episode is complete, whatever turns are missing."""
-    return [(Story, "_gap", lambda *_: "")]
+    return [(OpenEpisode, "_gap", lambda *_: "")]
 
 
 def turns_after_the_end() -> Patches:
@@ -89,20 +91,20 @@ def clocks_believed() -> Patches:
 
 def retries_end_samples() -> Patches:
     """An attempt that another one follows ends its sample."""
-    take = Group.take
+    take = OpenGroup.take
 
-    def hasty(self: Group, record: Any, head: Any) -> str:
+    def hasty(self: OpenGroup, record: Any, head: Any) -> str:
         return take(self, record, msgspec.structs.replace(head, retry=False))
 
-    return [(Group, "take", hasty)]
+    return [(OpenGroup, "take", hasty)]
 
 
 def first_sample_wins_late() -> Patches:
     """The last episode of a sample counts, not the first."""
-    take = Group.take
+    take = OpenGroup.take
 
-    def fickle(self: Group, record: Any, head: Any) -> str:
+    def fickle(self: OpenGroup, record: Any, head: Any) -> str:
         self._counting.pop(head.sample, None)
         return take(self, record, head)
 
-    return [(Group, "take", fickle)]
+    return [(OpenGroup, "take", fickle)]

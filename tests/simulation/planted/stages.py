@@ -7,7 +7,7 @@ from odradek.infra.bus import Record
 from odradek.schemas.events import Tick
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.low_water import LowWater
-from odradek.streams.partition import Lane
+from odradek.streams.partition import StagePartition
 from simulation.cluster import Cluster
 from simulation.consumer import SimConsumer
 from simulation.planted.patches import Patches
@@ -15,13 +15,13 @@ from simulation.planted.patches import Patches
 
 def done_mark_ignored() -> Patches:
     """A new owner writes again what its predecessor had written."""
-    made = Lane.__init__
+    made = StagePartition.__init__
 
-    def forgetful(self: Lane, *args: Any, **more: Any) -> None:
+    def forgetful(self: StagePartition, *args: Any, **more: Any) -> None:
         made(self, *args, **more)
         self.done = 0
 
-    return [(Lane, "__init__", forgetful)]
+    return [(StagePartition, "__init__", forgetful)]
 
 
 def commit_before_produce() -> Patches:
@@ -136,7 +136,7 @@ def zombies_not_fenced() -> Patches:
 
 def low_water_ignored() -> Patches:
     """What is committed is where reading stands, as if nothing were open."""
-    return [(Lane, "low_water", property(lambda self: self.position))]
+    return [(StagePartition, "low_water", property(lambda self: self.position))]
 
 
 def repeats_not_held() -> Patches:

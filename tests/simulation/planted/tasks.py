@@ -6,30 +6,30 @@ from typing import Any
 
 from odradek.agents.dispatch.credit import Credit
 from odradek.agents.dispatch.dispatcher import Dispatcher
-from odradek.agents.dispatch.partition import Lot
-from odradek.agents.dispatch.progress import Marks, Standing
+from odradek.agents.dispatch.partition import TaskPartition
+from odradek.agents.dispatch.progress import TaskProgress, TaskState
 from odradek.agents.errors import PartitionLost
-from odradek.agents.group import Membership
-from odradek.agents.transactions import Entry, FencedLedger
+from odradek.agents.group import PartitionGroup
+from odradek.agents.transactions import FencedWriter, OutgoingRecord
 from simulation.planted.patches import Patches
 
 
 def sent_forgotten() -> Patches:
     """A new owner takes every task for one that waits."""
-    made = Marks.__init__
+    made = TaskProgress.__init__
 
-    def blank(self: Marks, position: int, metadata: str = "") -> None:
+    def blank(self: TaskProgress, position: int, metadata: str = "") -> None:
         made(self, position, metadata)
-        self._told = [Standing.WAITING for _ in self._told]
+        self._told = [TaskState.WAITING for _ in self._told]
 
-    return [(Marks, "__init__", blank)]
+    return [(TaskProgress, "__init__", blank)]
 
 
 def waiting_forgotten() -> Patches:
     """A task that waited when its partition changed hands is queued nowhere."""
 
-    def enlist(self: Dispatcher, lot: Lot, order: Any) -> None:
-        if lot.marks.standing(order.offset) is Standing.SENT:
+    def enlist(self: Dispatcher, lot: TaskPartition, order: Any) -> None:
+        if lot.marks.standing(order.offset) is TaskState.SENT:
             self.credit.sent(order.task.task_id, order.task.purpose)
         elif lot.unread is None:
             self._waiting[order.task.purpose].append(order)
@@ -60,24 +60,24 @@ def credit_not_given_back() -> Patches:
 
 def batches_unheard() -> Patches:
     """A new owner does not read the batches that came while nobody owned the partition."""
-    made = Marks.__init__
+    made = TaskProgress.__init__
 
-    def ahead(self: Marks, position: int, metadata: str = "") -> None:
+    def ahead(self: TaskProgress, position: int, metadata: str = "") -> None:
         made(self, position, metadata)
         self.batches = 1 << 40
 
-    return [(Marks, "__init__", ahead)]
+    return [(TaskProgress, "__init__", ahead)]
 
 
 def requests_outside_the_transaction() -> Patches:
     """The memory of what was sent stands only after what was sent."""
-    transaction = FencedLedger._transaction
+    transaction = FencedWriter._transaction
 
-    async def apart(self: FencedLedger, entries: list[Entry], offsets: Any) -> None:
+    async def apart(self: FencedWriter, entries: list[OutgoingRecord], offsets: Any) -> None:
         await transaction(self, entries, {})
         await transaction(self, [], offsets)
 
-    return [(FencedLedger, "_transaction", apart)]
+    return [(FencedWriter, "_transaction", apart)]
 
 
 def evals_not_passed() -> Patches:
@@ -92,26 +92,28 @@ def evals_not_passed() -> Patches:
 
 def marks_run_ahead() -> Patches:
     """A task counts as done once it is sent."""
-    commit = Lot.commit
+    commit = TaskPartition.commit
 
-    async def early(self: Lot, credit: Credit, batches: int, entries: Iterable[Entry] = ()) -> None:
+    async def early(
+        self: TaskPartition, credit: Credit, batches: int, entries: Iterable[OutgoingRecord] = ()
+    ) -> None:
         for order in self.orders.values():
             known = order.offset >= self.marks.low_water
-            if known and self.marks.standing(order.offset) is Standing.SENT:
-                self.marks.put(order.offset, Standing.DONE)
+            if known and self.marks.standing(order.offset) is TaskState.SENT:
+                self.marks.put(order.offset, TaskState.DONE)
         await commit(self, credit, batches, entries)
 
-    return [(Lot, "commit", early)]
+    return [(TaskPartition, "commit", early)]
 
 
 def fenced_goes_on() -> Patches:
     """What takes a partition over goes on once it was fenced, and stands in the way of another."""
-    doubt = Membership.doubt
+    doubt = PartitionGroup.doubt
 
-    def kept(self: Membership, number: int, error: PartitionLost) -> None:
+    def kept(self: PartitionGroup, number: int, error: PartitionLost) -> None:
         taking = self._taking.pop(number, None)
         doubt(self, number, error)
         if taking is not None:
             self._taking[number] = taking
 
-    return [(Membership, "doubt", kept)]
+    return [(PartitionGroup, "doubt", kept)]

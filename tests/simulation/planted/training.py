@@ -7,8 +7,14 @@ from typing import Any
 import simulation.trainer
 from odradek.schemas.events import Policy, Step
 from odradek.trainer.commit import checkpoint, resume
-from odradek.trainer.commit.protocol import Doing, Load, Moves, Save, Tell
-from odradek.trainer.feed.cursor import Consumption, Passed, Position
+from odradek.trainer.commit.protocol import (
+    Announce,
+    CommitProtocol,
+    Doing,
+    LoadWeights,
+    SaveCheckpoint,
+)
+from odradek.trainer.feed.cursor import ConsumedRows, Cursor, Position
 from simulation.planted.patches import Patches
 
 
@@ -19,15 +25,15 @@ def fsync_dropped() -> Patches:
 
 def _in_another_order(change: Callable[[Doing], Doing]) -> Patches:
     """The moves of every start and step, changed."""
-    begin, finish = Moves.begin, Moves.finish
+    begin, finish = CommitProtocol.begin, CommitProtocol.finish
 
-    def begun(self: Moves, *args: Any, **more: Any) -> Doing:
+    def begun(self: CommitProtocol, *args: Any, **more: Any) -> Doing:
         return change(begin(self, *args, **more))
 
-    def finished(self: Moves, *args: Any, **more: Any) -> Doing:
+    def finished(self: CommitProtocol, *args: Any, **more: Any) -> Doing:
         return change(finish(self, *args, **more))
 
-    return [(Moves, "begin", begun), (Moves, "finish", finished)]
+    return [(CommitProtocol, "begin", begun), (CommitProtocol, "finish", finished)]
 
 
 def _one_by_one(change: Callable[[Any], list[Any]]) -> Patches:
@@ -48,7 +54,7 @@ def _one_by_one(change: Callable[[Any], list[Any]]) -> Patches:
 
 
 def _is_taking(move: Any) -> bool:
-    return isinstance(move, Tell) and isinstance(move.event, Step) and not move.event.weights
+    return isinstance(move, Announce) and isinstance(move.event, Step) and not move.event.weights
 
 
 def version_not_taken() -> Patches:
@@ -60,9 +66,9 @@ def policy_before_engine() -> Patches:
     """A policy is told before the engines have it."""
 
     def early(move: Any) -> list[Any]:
-        if not isinstance(move, Load):
+        if not isinstance(move, LoadWeights):
             return [move]
-        return [Tell(Policy(name="policy", version=move.version, uri="file:///early")), move]
+        return [Announce(Policy(name="policy", version=move.version, uri="file:///early")), move]
 
     return _one_by_one(early)
 
@@ -77,7 +83,7 @@ def checkpoint_last() -> Patches:
                 move = doing.send(outcome)
             except StopIteration:
                 break
-            if isinstance(move, Save):
+            if isinstance(move, SaveCheckpoint):
                 saves.append(move)
                 outcome = "0" * 64
             else:
@@ -90,24 +96,24 @@ def checkpoint_last() -> Patches:
 
 def position_read_ahead() -> Patches:
     """A checkpoint stands where reading is, not where the optimizer is."""
-    finish = Consumption.finish_step
+    finish = Cursor.finish_step
 
-    def ahead(self: Consumption, **more: Any) -> Passed:
+    def ahead(self: Cursor, **more: Any) -> ConsumedRows:
         passed = finish(self, **more)
         self._at = Position(self._read, 0, self._at.step)
         return passed
 
-    return [(Consumption, "finish_step", ahead)]
+    return [(Cursor, "finish_step", ahead)]
 
 
 def refusals_untold() -> Patches:
     """What is refused is passed without a word."""
-    finish = Consumption.finish_step
+    finish = Cursor.finish_step
 
-    def silent(self: Consumption, **more: Any) -> Passed:
+    def silent(self: Cursor, **more: Any) -> ConsumedRows:
         return replace(finish(self, **more), refused=())
 
-    return [(Consumption, "finish_step", silent)]
+    return [(Cursor, "finish_step", silent)]
 
 
 def swallowed_ignored() -> Patches:
@@ -129,9 +135,9 @@ def versions_reused() -> Patches:
 
 def skipped_steps_sent_nowhere() -> Patches:
     """A due step that is skipped leaves the engines with the weights that they have."""
-    due = Moves._is_due
+    due = CommitProtocol._is_due
 
-    def made(self: Moves, step: int) -> bool:
+    def made(self: CommitProtocol, step: int) -> bool:
         return not self.skipped and due(self, step)
 
-    return [(Moves, "_is_due", made)]
+    return [(CommitProtocol, "_is_due", made)]

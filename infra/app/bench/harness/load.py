@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from odradek.infra.app.bench.harness import raw_http
-from odradek.infra.app.bench.harness.processes import Measured
+from odradek.infra.app.bench.harness.processes import MeasuredProcess
 from odradek.infra.errors import ProjectError
 
 WARM_UP: Final = 300
@@ -51,11 +51,11 @@ LONG: Final = Workload("long", prompt_ids=16_000, sampled=64)
 WORKLOADS: Final = {one.name: one for one in (CHAT, STREAM, LONG)}
 
 
-class Target(msgspec.Struct):
+class LoadTarget(msgspec.Struct):
     """Where calls go, and whose CPU time counts."""
 
     name: str
-    process: Measured
+    process: MeasuredProcess
     port: int
     address: Callable[[int], tuple[str, str]]
     """Path and bearer token of the nth call."""
@@ -65,7 +65,7 @@ class Target(msgspec.Struct):
     """Calls answered with 200, warm-up included."""
 
 
-class Sample(msgspec.Struct):
+class Measurement(msgspec.Struct):
     """One measurement."""
 
     p50_ms: float
@@ -75,13 +75,13 @@ class Sample(msgspec.Struct):
     """Of the process under test, a call."""
 
 
-class Load:
+class LoadTest:
     """Calls of one workload on some targets."""
 
-    def __init__(self, workload: Workload, targets: list[Target]) -> None:
+    def __init__(self, workload: Workload, targets: list[LoadTarget]) -> None:
         self.workload = workload
         self.targets = targets
-        self._samples: dict[tuple[str, int], list[Sample]] = {}
+        self._samples: dict[tuple[str, int], list[Measurement]] = {}
         self._made = 0
 
     async def all(self, repeats: int, calls: int, warm_up: int = WARM_UP) -> None:
@@ -103,7 +103,7 @@ class Load:
                     sample = await self.one(target, in_flight, n)
                     self._samples.setdefault((target.name, in_flight), []).append(sample)
 
-    async def one(self, target: Target, in_flight: int, calls: int) -> Sample:
+    async def one(self, target: LoadTarget, in_flight: int, calls: int) -> Measurement:
         """One measurement. Raises ProjectError for an answer that is no 200."""
         requests = iter([self._request(target) for _ in range(calls)])
         times: list[float] = []
@@ -116,14 +116,14 @@ class Load:
                 await _ask(clients[0], raw_http.request(path, "bench", b"{}", token=token))
         target.answered += calls
         times.sort()
-        return Sample(
+        return Measurement(
             p50_ms=statistics.median(times),
             p99_ms=times[min(len(times) - 1, int(len(times) * 0.99))],
             per_s=calls / wall,
             cpu_ms=used / calls,
         )
 
-    def _request(self, target: Target) -> bytes:
+    def _request(self, target: LoadTarget) -> bytes:
         number, self._made = self._made, self._made + 1
         path, token = target.address(number)
         host = f"127.0.0.1:{target.port}"
@@ -143,7 +143,7 @@ class Load:
         for (name, in_flight), samples in self._samples.items():
             columns = {
                 field: [getattr(sample, field) for sample in samples]
-                for field in Sample.__struct_fields__
+                for field in Measurement.__struct_fields__
             }
             found.setdefault(name, {})[f"c{in_flight}"] = {
                 **{field: round(statistics.median(v), 4) for field, v in columns.items()},
@@ -152,21 +152,23 @@ class Load:
         return found
 
 
-async def _worker(client: raw_http.Client, requests: Iterator[bytes], times: list[float]) -> None:
+async def _worker(
+    client: raw_http.HTTPConnection, requests: Iterator[bytes], times: list[float]
+) -> None:
     for request in requests:
         begun = time.perf_counter()
         await _ask(client, request)
         times.append((time.perf_counter() - begun) * 1000)
 
 
-async def _ask(client: raw_http.Client, request: bytes) -> None:
+async def _ask(client: raw_http.HTTPConnection, request: bytes) -> None:
     status, body = await client.ask(request)
     if status != 200:
         raise ProjectError(f"a call of the benchmark was answered {status}: {body[:300]!r}")
 
 
 @asynccontextmanager
-async def connections(port: int, n: int) -> AsyncIterator[list[raw_http.Client]]:
+async def connections(port: int, n: int) -> AsyncIterator[list[raw_http.HTTPConnection]]:
     """Connections to a port of this machine."""
     clients = [await raw_http.connect("127.0.0.1", port) for _ in range(n)]
     try:

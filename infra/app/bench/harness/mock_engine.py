@@ -98,7 +98,7 @@ async def serve(prompt_ids: int, sampled: int) -> None:
         return next(streams if STREAM.search(body) else answers)
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: raw_http.Server(answer), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: raw_http.HTTPServer(answer), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

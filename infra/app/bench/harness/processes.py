@@ -15,7 +15,7 @@ CPUCLOCK_SCHED: Final = 2
 """In a clock's number: what the scheduler counted, in nanoseconds."""
 
 
-class Measured:
+class MeasuredProcess:
     """A child process whose CPU time is of interest."""
 
     def __init__(self, child: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -46,7 +46,7 @@ class Measured:
 @contextmanager
 def started(
     *module_and_args: str, folder: Path, core: int | None, env: Mapping[str, str] | None = None
-) -> Iterator[Measured]:
+) -> Iterator[MeasuredProcess]:
     """`python -m MODULE ARGS` on one core (None: any); ended when the block ends."""
     log = folder / f"{module_and_args[0]}-{time.monotonic_ns()}.log"
     with log.open("wb") as out:
@@ -58,7 +58,7 @@ def started(
         )
     pin(core, child.pid)
     try:
-        yield Measured(child, log)
+        yield MeasuredProcess(child, log)
     finally:
         child.terminate()
         try:

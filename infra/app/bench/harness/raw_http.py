@@ -29,7 +29,7 @@ def message(buffer: bytes | bytearray) -> tuple[bytes, bytes, int] | None:
     return head, bytes(buffer[start : start + size]), start + size
 
 
-class Client(asyncio.Protocol):
+class HTTPConnection(asyncio.Protocol):
     """A connection with one request at a time."""
 
     def __init__(self) -> None:
@@ -67,13 +67,13 @@ class Client(asyncio.Protocol):
             self._transport.close()
 
 
-async def connect(host: str, port: int) -> Client:
+async def connect(host: str, port: int) -> HTTPConnection:
     """A connection."""
-    _, client = await asyncio.get_running_loop().create_connection(Client, host, port)
+    _, client = await asyncio.get_running_loop().create_connection(HTTPConnection, host, port)
     return client
 
 
-class Server(asyncio.Protocol):
+class HTTPServer(asyncio.Protocol):
     """Answers each request at once with the pieces of `answer(head, body)`, each on its own."""
 
     def __init__(self, answer: Callable[[bytes, bytes], Sequence[bytes]]) -> None:

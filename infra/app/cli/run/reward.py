@@ -38,7 +38,7 @@ def command(
     from odradek.infra.bus import BusSettings
     from odradek.schemas.topics import NAME
     from odradek.streams.errors import RewardRefused
-    from odradek.streams.judges.named import Named
+    from odradek.streams.judges.named import NamedJudge
     from odradek.streams.process import supervised
     from odradek.streams.reward_service import RewardService
     from odradek.streams.settings import StreamsSettings
@@ -51,7 +51,7 @@ def command(
     most = concurrency or settings.concurrency
 
     async def serve() -> None:
-        judge = Named(function, most)
+        judge = NamedJudge(function, most)
         service = RewardService(
             BusSettings(), judge, component, agent=agent, everything=everything, concurrency=most
         )

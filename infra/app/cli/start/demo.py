@@ -38,12 +38,15 @@ def command(
     means: greedy success reached the target, and every task, sample, turn and episode is
     accounted for. The report stands in report/index.html.
     """
-    from odradek.infra.app.demo.course import Aims
+    from odradek.infra.app.demo.course import DemoAims
     from odradek.infra.app.demo.outcome import succeeded
-    from odradek.infra.app.demo.run import Options, demo
+    from odradek.infra.app.demo.run import DemoOptions, demo
 
-    options = Options(
-        aims=Aims(target=target, max_steps=max_steps, kill=kill), out=out, seed=seed, driver=driver
+    options = DemoOptions(
+        aims=DemoAims(target=target, max_steps=max_steps, kill=kill),
+        out=out,
+        seed=seed,
+        driver=driver,
     )
     figures = asyncio.run(demo(options, Console(stderr=True)))
     if json_file is not None:

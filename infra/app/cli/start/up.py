@@ -10,9 +10,9 @@ from rich.console import Console
 
 from odradek.infra.app.cli.options import PROJECT
 from odradek.infra.app.project import Project, load
-from odradek.infra.app.session.progress import View, show, teller
+from odradek.infra.app.session.progress import RunView, show, teller
 from odradek.infra.app.session.session import guard, running
-from odradek.infra.app.session.training import Course
+from odradek.infra.app.session.training import TrainingCourse
 
 
 @click.command()
@@ -41,8 +41,8 @@ async def _up(project: Project, tasks: Path | None, epochs: int) -> None:
     console = Console(stderr=True)
     async with running(project, teller(console)) as session:
         console.print("in another terminal of this folder: source .odradek/env", highlight=False)
-        course = Course(session)
-        view = View(session, course.rounds)
+        course = TrainingCourse(session)
+        view = RunView(session, course.rounds)
         view.phase = f"{project.folder.name} is up; ctrl-C ends it"
         shown = asyncio.create_task(show(view, console))
         try:

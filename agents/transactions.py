@@ -1,7 +1,7 @@
 """Writing for one request partition in transactions, so that a host that lost it cannot.
 
-`TransactionalWriter` is what runs ask for, `FencedWriter` the real one, `PlainWriter` the one for tests and
-for logs without transactions.
+`TransactionalWriter` is what attempts ask for, `FencedWriter` the real one, and `PlainWriter` the
+one for tests and for logs without transactions.
 """
 
 import asyncio

@@ -1,1 +1,5 @@
-"""."""
+"""What is not the loop itself, in two storeys.
+
+Below the processes: `runtime` (telemetry, tokens, environment), `bus` (Kafka) and `client` (for
+programs outside). Above them: `app` (command line, projects, demo, benchmarks).
+"""

@@ -1,4 +1,4 @@
-"""Ending an episode: no new call, a bounded wait for those in flight, Sealed behind them."""
+"""Ending an episode: no new call, a bounded wait for those in flight, EpisodeSealed behind them."""
 
 import asyncio
 from typing import Final
@@ -35,7 +35,7 @@ class Seals:
     """Seals episodes, each once.
 
     Args:
-        recorder: Writes Sealed.
+        recorder: Writes EpisodeSealed.
         stories: What is known of episodes.
         wait_s: How long calls in flight may still take.
         log_s: How long one append may take.
@@ -88,7 +88,7 @@ class Seals:
         )
         # If we die on this line, the host repeats its seal at our successor, which has written
         # nothing and seals with 0 turns of its own. If we die on the next one, the repetition
-        # writes a second Sealed, which readers drop: the first one ended the episode.
+        # writes a second EpisodeSealed, which readers drop: the first one ended the episode.
         crash_point("seal_before_sealed")
         await self._recorder.sealed(story, event)
         crash_point("sealed_before_answer")

@@ -1,4 +1,10 @@
-"""The trainer and the engine: the only folder that imports torch, and only in its modules."""
+"""The trainer and the engine: the only folder that imports torch, and only in its modules.
+
+`process` starts a run: `feed` reads batches from the log and makes rows of them, `step` makes
+gradients of rows, `commit` makes a step durable and known, and `weights` brings them to the
+engines. `engine` is the small engine, and vLLM's start. `trl_rollouts` and `trl_trainer` are for
+people who use TRL's own trainer.
+"""
 
 import importlib
 import os
@@ -9,12 +15,12 @@ from typing import Any
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 PLAIN = {
-    "BusGRPOTrainer": "plain",
-    "BusTraining": "plain",
+    "BusGRPOTrainer": "trl_trainer",
+    "BusTraining": "trl_trainer",
     "DirectoryTransfer": "weights.directory",
     "Engines": "weights.engines",
-    "reward_of": "rollout",
-    "rollout_func": "rollout",
+    "reward_of": "trl_rollouts",
+    "rollout_func": "trl_rollouts",
 }
 """Name: the module that has it."""
 

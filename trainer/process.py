@@ -13,14 +13,13 @@ from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
 from odradek.trainer.commit.lock import claimed
 from odradek.trainer.commit.resume import ResumePoint, lineage_of, read_log, stand
-from odradek.trainer.compatibility import without_effect
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed.batch_reader import LogGroups
 from odradek.trainer.feed.cursor import Cursor, describe
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.placement import VISIBLE, refuse_launchers, visible
-from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.settings import TrainerSettings, without_effect
 from odradek.trainer.step.grpo import LogTrainer
 from odradek.trainer.step.hands import TrainerParts
 from odradek.trainer.weights.directory import DirectoryTransfer

@@ -28,7 +28,7 @@ class AttemptState(StrEnum):
     WAITING = "waiting"
     """For a free place."""
     OPENING = "opening"
-    """The log is given its snapshot and its Opened."""
+    """The log is given its snapshot and its EpisodeOpened."""
     PLAYING = "playing"
     """The agent runs."""
     ENDING = "ending"

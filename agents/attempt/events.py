@@ -1,4 +1,4 @@
-"""What a host writes about an episode: Opened, Aborted and rewards."""
+"""What a host writes about an episode: EpisodeOpened, EpisodeAborted and rewards."""
 
 import time
 

@@ -194,7 +194,7 @@ class EpisodeExecutor(AgentExecutor):
                 value = await _value(reward)
             except Exception as error:  # noqa: BLE001 - a user's function may raise anything
                 problems.append(f"reward {reward.component}: {type(error).__name__}: {error}"[:300])
-                # Sealed says what; a log of ours quotes nothing that an agent said.
+                # EpisodeSealed says what; a log of ours quotes nothing that an agent said.
                 logger.warning("run %s: a reward raised %s", run.episode_id, type(error).__name__)
                 continue
             entry = events.reward(

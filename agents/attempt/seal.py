@@ -30,7 +30,7 @@ class Sealer(Protocol):
     """Ends episodes."""
 
     async def seal(self, episode_id: str, verdict: Ending, *, wait_s: float) -> SealReply:
-        """Return once Sealed is in the log. Raises SealError."""
+        """Return once EpisodeSealed is in the log. Raises SealError."""
         ...
 
     async def aclose(self) -> None:

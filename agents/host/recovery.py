@@ -115,7 +115,7 @@ class Recovery:
             mark, generation=mark.generation + 1, state=state, retry=run.retry
         )
         # Dying above this line, the next owner finds the task unfinished and ends it again: a
-        # second Aborted or seal changes nothing. Below it, the task is closed for good.
+        # second EpisodeAborted or seal changes nothing. Below it, the task is closed for good.
         await owned.ledger.write(
             self._snapshots.snapshot(closed, snapshot_value(task), owned.number),
             self._snapshots.event(run, update, closed.generation),

@@ -224,7 +224,7 @@ class RequestServer:
             async with self._places.taken(run):
                 if run.lost:
                     return
-                # Later attempts are promised by the Aborted before them, so they are made.
+                # Later attempts are promised by the EpisodeAborted before them, so they are made.
                 if run.attempt == 1 and run.called.expired(time.time()):
                     raise RequestRefused("expired", "nobody waits for the answer any more")
                 with telemetry.span(

@@ -1,1 +1,7 @@
-"""infra/runtime."""
+"""What every process of ours needs, below them all.
+
+`environment` puts the surroundings right before anything listens to them, `addresses` reads where
+to listen, `telemetry` and `metrics` report, `episode_tokens` and `reward_signatures` prove who
+calls, `imports` finds a user's function, `crash_points` are where tests kill, `child_processes` die
+with their parent, `loop_thread` runs an event loop beside torch.
+"""

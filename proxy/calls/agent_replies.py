@@ -4,10 +4,10 @@ from typing import Final
 
 from aiohttp import web
 
-from odradek.proxy.calls.retries import AgentReply, RecordedReply
 from odradek.proxy.dialects import cache_salt
 from odradek.proxy.dialects.dialect import Ask, Dialect
 from odradek.proxy.dialects.tools import hosted
+from odradek.proxy.episodes.draft import AgentReply, RecordedReply
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import reply, shapes

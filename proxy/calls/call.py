@@ -10,11 +10,11 @@ from aiohttp import web
 from odradek.proxy.auth import Permit
 from odradek.proxy.calls import retries
 from odradek.proxy.calls.keepalive import AgentStream
-from odradek.proxy.calls.retries import RecordedReply
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.engines.client import EngineAttempt
 from odradek.proxy.engines.versions import SentVersion
-from odradek.proxy.episodes.episode import LiveEpisode
+from odradek.proxy.episodes.draft import RecordedReply
+from odradek.proxy.episodes.episode import InFlight, LiveEpisode
 from odradek.proxy.episodes.prefix_reuse import PromptSource
 from odradek.proxy.errors import (
     BadRequest,
@@ -92,7 +92,7 @@ class ModelCall:
         """Whether a retry waits for this call's reply."""
         return self._waiter is not None
 
-    def join(self, other: "ModelCall") -> "asyncio.Future[RecordedReply]":
+    def join(self, other: InFlight) -> asyncio.Future[RecordedReply]:
         """Hand this call's reply to a retry of its client."""
         # The retry before this one has left, too: it would wait for ever, and its episode's seal.
         self.fail(EngineSlow("a later try took this one's place"))

@@ -8,9 +8,9 @@ from typing import Final
 from odradek.infra.runtime import metrics
 from odradek.proxy.calls import agent_replies, retries
 from odradek.proxy.calls.call import ModelCall
-from odradek.proxy.calls.retries import RecordedReply
+from odradek.proxy.episodes.draft import RecordedReply, TurnDraft
 from odradek.proxy.errors import LogRefused, TurnTooLarge
-from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.proxy.log.writer import TurnWriter
 from odradek.schemas.events import EpisodeOpened, EpisodeSealed, Outcome
 
 log = logging.getLogger("odradek.proxy")

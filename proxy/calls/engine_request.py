@@ -16,8 +16,8 @@ from msgspec import Raw, Struct
 from odradek.proxy.calls.call import ModelCall
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.sampling import FORCED, Training
-from odradek.proxy.engines.client import EngineResponse
-from odradek.proxy.engines.logprobs_mode import LogprobsMode, LogprobsProbe, doubt
+from odradek.proxy.engines.client import EngineResponse, Probe
+from odradek.proxy.engines.logprobs_mode import LogprobsMode, doubt
 from odradek.proxy.engines.pool import MAX_BROKEN, Pool
 from odradek.proxy.engines.refusal import lesser
 from odradek.proxy.errors import EngineError
@@ -92,7 +92,7 @@ class EngineRequester:
             call.doubt = doubt(mode, call.ask.sampling)
         return answer
 
-    async def _proved(self, answer: EngineResponse, proving: LogprobsProbe) -> LogprobsMode:
+    async def _proved(self, answer: EngineResponse, proving: Probe) -> LogprobsMode:
         """What an engine's log probabilities are of, which nobody has asked it yet."""
         async with AsyncExitStack() as kept:
             await kept.enter_async_context(answer)

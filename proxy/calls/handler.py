@@ -18,7 +18,6 @@ from odradek.proxy.calls.commit import Commit, unseen
 from odradek.proxy.calls.engine_request import EngineAnswer, EngineRequester
 from odradek.proxy.calls.keepalive import SILENCE_S, AgentStream, always
 from odradek.proxy.calls.render import PromptBuilder
-from odradek.proxy.calls.retries import AgentReply, RecordedReply
 from odradek.proxy.calls.side_calls import SideCalls
 from odradek.proxy.calls.stream import StreamRelay
 from odradek.proxy.calls.token_count import TokenCounter
@@ -26,6 +25,7 @@ from odradek.proxy.dialects import cache_salt
 from odradek.proxy.dialects.dialect import Ask, Dialect, RequestRules
 from odradek.proxy.dialects.model_routes import routes
 from odradek.proxy.engines.pool import Pool
+from odradek.proxy.episodes.draft import AgentReply, RecordedReply, TurnDraft
 from odradek.proxy.episodes.registry import EpisodeRegistry
 from odradek.proxy.errors import (
     BudgetSpent,
@@ -37,7 +37,7 @@ from odradek.proxy.errors import (
     TurnTooLarge,
     answered,
 )
-from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.wire import reply
 

@@ -11,12 +11,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from odradek.proxy.calls.call import ModelCall
+from odradek.proxy.dialects.dialect import Ask
 
 SILENCE_S: Final = 10.0
 """For so long an agent hears nothing."""
@@ -31,6 +30,25 @@ def always() -> bool:
     return True
 
 
+class Caller(Protocol):
+    """Who waits for the reply of a call."""
+
+    client: web.Request
+    ask: Ask
+    begun: float
+
+    def ms(self) -> float:
+        """Milliseconds since it began."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for this call's reply."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether a retry waits for this call's reply."""
+
+
 class AgentStream:
     """One response to an agent, written piece by piece.
 
@@ -39,7 +57,7 @@ class AgentStream:
         silence_s: After how long without a byte a sign of life is due.
     """
 
-    def __init__(self, call: "ModelCall", *, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, call: Caller, *, silence_s: float = SILENCE_S) -> None:
         self.headers: dict[str, str] = {"Content-Type": "text/event-stream"}
         self.begun = False
         """Whether the agent has seen anything yet, or is just about to."""

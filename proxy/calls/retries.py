@@ -9,57 +9,13 @@ sample.
 from typing import Final
 
 from aiohttp import web
-from msgspec import Struct
 
+from odradek.proxy.episodes.draft import RecordedReply
 from odradek.proxy.episodes.episode import LiveEpisode
-from odradek.proxy.log.writer import TurnDraft
 
 MAX_ORPHANS: Final = 8
 MAX_BYTES: Final = 8 * 1024 * 1024
 HEADER: Final = "x-stainless-retry-count"
-
-
-class AgentReply(Struct, frozen=True, kw_only=True):
-    """What an agent gets, once the log has the turn."""
-
-    status: int
-    headers: dict[str, str]
-    chunks: tuple[bytes, ...]
-    streamed: bool = False
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return sum(map(len, self.chunks))
-
-
-class RecordedReply(Struct, frozen=True, kw_only=True):
-    """A reply and the turn that it became; kept where its client did not get it."""
-
-    drafts: tuple[TurnDraft, ...]
-    """One for each of its choices."""
-    answer: AgentReply
-
-    @property
-    def size(self) -> int:
-        """Bytes that it holds: the request, as it came and as it went, and the reply."""
-        found = 2 * len(self.drafts[0].ask.body) + self.answer.size
-        return found + sum(draft.captured.size for draft in self.drafts)
-
-    @property
-    def digest(self) -> str:
-        """Of the request."""
-        return self.drafts[0].ask.digest
-
-    @property
-    def standing(self) -> tuple[str, ...]:
-        """The turns that it became, choice by choice; "" for one that does not count, since cut."""
-        return tuple("" if draft.cut else draft.turn_id for draft in self.drafts)
-
-    @property
-    def error(self) -> str:
-        """What went wrong with it."""
-        return self.drafts[0].captured.error
 
 
 def gone(client: web.Request) -> bool:

@@ -4,9 +4,9 @@ from typing import Final
 
 from odradek.proxy.calls.call import ModelCall, why
 from odradek.proxy.calls.keepalive import AgentStream
-from odradek.proxy.calls.retries import AgentReply
 from odradek.proxy.dialects import cache_salt
 from odradek.proxy.engines.client import EngineResponse
+from odradek.proxy.episodes.draft import AgentReply
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import reply, shapes, sse
 from odradek.proxy.wire.body import ReplyBody, error_of

@@ -1,1 +1,6 @@
-"""proxy/engines."""
+"""Engines: which of them gets a call, and what is known of each.
+
+`pool` chooses among `member`s, each with a `client` (HTTP), the version that it serves (`versions`,
+pure) and what its log probabilities are of (`logprobs_mode`, pure; `logprobs_probe` asks).
+`policy_version` follows `rl.policies.v1` and tells the pool what is in force.
+"""

@@ -3,16 +3,14 @@
 import asyncio
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Protocol, Self
 
 import aiohttp
 from yarl import URL
 
+from odradek.proxy.engines.logprobs_mode import LogprobsMode
 from odradek.proxy.engines.versions import SentVersion
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable, ReplyTooLarge
-
-if TYPE_CHECKING:
-    from odradek.proxy.engines.logprobs_mode import LogprobsProbe
 
 KEEP_ALIVE_S: Final = 4.0
 """Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
@@ -20,6 +18,16 @@ PASSED: Final = ("Content-Type", "Retry-After", "X-Request-Id")
 """Headers of the engine that agents get."""
 BUSY: Final = frozenset({429, 503})
 """Statuses of an engine that takes no call just now."""
+
+
+class Probe(Protocol):
+    """Finds out which distribution an engine's log probabilities are of."""
+
+    mode: LogprobsMode | None
+    """None until it was asked."""
+
+    async def prove(self) -> LogprobsMode:
+        """Ask, unless it is known."""
 
 
 class EngineAttempt:
@@ -92,7 +100,7 @@ class EngineResponse:
         """What was known of the engine then, where the call samples."""
         self.engine = ""
         """Whose answer it is, where that matters."""
-        self.proving: LogprobsProbe | None = None
+        self.proving: Probe | None = None
         """What its log probabilities are of, where engines are asked."""
         self._response = response
         self._connected = connected

@@ -1,46 +1,24 @@
-"""Whether an engine's log probabilities are of the distribution that it samples from.
+"""Which distribution an engine's log probabilities are of: the evidence of two answers, judged.
 
-vLLM's own default (`--logprobs-mode raw_logprobs`) tells those of before the temperature. So an
-engine is asked for the likeliest tokens behind one prompt at two temperatures: halve it, and the
-distances between their log probabilities must double. Nothing is sampled that an agent sees, and no
-turn is recorded.
+The distances between the log probabilities of the likeliest tokens double where the temperature is
+halved. Pure; `odradek.proxy.engines.logprobs_probe` asks.
 """
 
-import asyncio
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
+from odradek.schemas.sampling import number
 
-from odradek.proxy.engines.client import BUSY, Engine
-from odradek.proxy.engines.refusal import lesser
-from odradek.proxy.errors import EngineBusy, EngineError
-from odradek.proxy.wire.body import UNREADABLE
-from odradek.schemas.sampling import NEUTRAL, number
-
-CHAT: Final = "/v1/chat/completions"
-USER: Final = "odradek-probe"
-"""Under this name the engine is asked."""
-ANY: Final = "policy"
-"""What a model is called whose engine has no list of them."""
 WARM: Final = 1.0
 COOL: Final = 0.5
-TOP: Final = 5
 LEAST_SPREAD: Final = 1e-3
 """Distances below it, in nats, are too near to rounding to tell anything."""
 SLACK: Final = 1.3
 """Two calls of one engine may differ by this factor in a probability: batches, bf16."""
 FLAWLESS: Final = 1e-3
 """What a log probability of 0 may be rounded up to."""
-PROBE_S: Final = 10.0
-TRIES: Final = 3
-"""So many answers may prove nothing before the engine counts as unproved for good."""
-
-log = logging.getLogger("odradek.proxy")
 
 
 class LogprobsMode(Enum):
@@ -89,140 +67,9 @@ def _centred(values: Sequence[float]) -> list[float]:
     return [value - mean for value in values]
 
 
-class LogprobsProbe:
-    """What is known of one engine; asked anew where another may answer at its address.
-
-    Args:
-        engine: The engine.
-        model: Which of its models; "" for the first that it lists.
-    """
-
-    def __init__(self, engine: Engine, model: str = "") -> None:
-        self.mode: LogprobsMode | None = None
-        """None until it was asked."""
-        self._engine = engine
-        self._model = model
-        self._tries = 0
-        self._asking = asyncio.Lock()
-
-    def lost(self) -> None:
-        """Whatever answers there next may be another."""
-        self.mode, self._tries = None, 0
-
-    async def prove(self) -> LogprobsMode:
-        """Ask, unless it is known; who comes meanwhile waits for the answer."""
-        async with self._asking:
-            if self.mode is None and (found := await self._ask()) is not None:
-                self._tries += 1
-                if found is not LogprobsMode.UNPROVED or self._tries >= TRIES:
-                    self._learn(found)
-            return self.mode or LogprobsMode.UNPROVED
-
-    def _learn(self, mode: LogprobsMode) -> None:
-        self.mode = mode
-        if mode is LogprobsMode.RAW:
-            log.error("%s", self.wrong)
-        elif mode is LogprobsMode.UNPROVED:
-            log.warning(
-                "the engine at %s does not tell whether its log probabilities are of the "
-                "distribution after the temperature: only what it samples at temperature 1 can be "
-                "trained on",
-                self._engine.url,
-            )
-
-    @property
-    def wrong(self) -> str:
-        """What is wrong with the engine, "" if nothing is known to be."""
-        if self.mode is not LogprobsMode.RAW:
-            return ""
-        return (
-            f"the log probabilities of the engine at {self._engine.url} are not of the "
-            "distribution that it samples from, so nothing of it can be trained on: start vLLM "
-            "with --logprobs-mode processed_logprobs (`odradek engine vllm` does)"
-        )
-
-    async def _ask(self) -> LogprobsMode | None:
-        """None where it did not answer, or is busy."""
-        try:
-            async with asyncio.timeout(PROBE_S):
-                name = self._model or await self._first()
-                found = await self._judged(name)
-                # Said twice, since much depends on it: a batch may have shaken one answer.
-                return await self._judged(name) if found is LogprobsMode.RAW else found
-        except (EngineError, TimeoutError):
-            return None
-        except UNREADABLE:
-            return LogprobsMode.UNPROVED
-
-    async def _judged(self, model: str) -> LogprobsMode:
-        return judge(await self._top(model, WARM), await self._top(model, COOL))
-
-    async def _first(self) -> str:
-        """The name of its first model."""
-        status, _, body = await self._engine.get("/v1/models")
-        names = msgspec.json.decode(body, type=_Models).data if status == 200 else []
-        return names[0].id if names else ANY
-
-    async def _top(self, model: str, temperature: float) -> dict[str, float]:
-        """The likeliest first tokens of a reply, each with its log probability."""
-        asked = {
-            "temperature": temperature, "model": model, "user": USER,
-            "messages": [{"role": "user", "content": "Name a number."}], "max_tokens": 1,
-            "logprobs": True, "top_logprobs": TOP,
-        }  # fmt: skip
-        written: dict[str, Any] | None = dict(NEUTRAL)
-        while written is not None:
-            body = msgspec.json.encode({**written, **asked})
-            async with await self._engine.ask(CHAT, body, None) as answer:
-                said = await answer.read()
-            if answer.status in BUSY:
-                raise EngineBusy("the engine answers no question now")
-            if answer.status == 200:
-                return _tops(said)
-            # An engine that does not know a field is asked without, as calls are.
-            written = lesser(written, said)
-        return {}
-
-
-def _tops(said: bytes) -> dict[str, float]:
-    choices = msgspec.json.decode(said, type=_Reply).choices
-    content = choices[0].logprobs.content if choices and choices[0].logprobs else None
-    tops = content[0].top_logprobs if content else None
-    return {one.token: one.logprob for one in tops or ()}
-
-
 def doubt(mode: LogprobsMode | None, sampling: Mapping[str, Any]) -> str:
     """Why a reply of such an engine cannot be trained on, "" if it can."""
     if mode is None or mode is LogprobsMode.PROCESSED:
         return ""
     harmless = mode is LogprobsMode.UNPROVED and number(sampling.get("temperature")) == WARM
     return "" if harmless else "logprobs_mode"
-
-
-class _Top(Struct):
-    token: str
-    logprob: float
-
-
-class _Token(Struct):
-    top_logprobs: list[_Top] | None = None
-
-
-class _Logprobs(Struct):
-    content: list[_Token] | None = None
-
-
-class _Choice(Struct):
-    logprobs: _Logprobs | None = None
-
-
-class _Reply(Struct):
-    choices: list[_Choice] = []
-
-
-class _Model(Struct):
-    id: str = ""
-
-
-class _Models(Struct):
-    data: list[_Model] = []

@@ -11,7 +11,7 @@ from circuitbreaker import CircuitBreaker
 
 from odradek.proxy.dialects import cache_salt as salts
 from odradek.proxy.engines.client import BUSY, Engine, EngineResponse
-from odradek.proxy.engines.logprobs_mode import LogprobsProbe
+from odradek.proxy.engines.logprobs_probe import LogprobsProbe
 from odradek.proxy.engines.versions import UNKNOWN, EngineVersion, ServedVersions
 from odradek.proxy.errors import EngineError
 from odradek.proxy.wire.version_spans import version_of

@@ -16,7 +16,7 @@ from typing import Final
 
 from odradek.proxy.dialects.model_routes import routes
 from odradek.proxy.engines.client import BUSY, Engine, EngineAttempt, EngineResponse
-from odradek.proxy.engines.logprobs_mode import LogprobsProbe
+from odradek.proxy.engines.logprobs_probe import LogprobsProbe
 from odradek.proxy.engines.member import PoolEngine
 from odradek.proxy.engines.versions import UNKNOWN, ServedVersions
 from odradek.proxy.errors import (

@@ -3,19 +3,19 @@
 import asyncio
 from collections import Counter
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import msgspec
+from aiohttp import web
 
+from odradek.proxy.auth import Permit
+from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.replies import ReplyStore
+from odradek.proxy.episodes.draft import RecordedReply
 from odradek.proxy.episodes.history import EpisodeBranches
 from odradek.proxy.errors import EpisodeClosed, TooManyCalls
 from odradek.schemas.codec import Headers
 from odradek.schemas.events import Outcome, Turn
-
-if TYPE_CHECKING:
-    from odradek.proxy.calls.call import ModelCall
-    from odradek.proxy.calls.retries import RecordedReply
 
 MAX_TOOLS: Final = 32
 MAX_DIGESTS: Final = 4096
@@ -32,6 +32,28 @@ class EpisodePhase(Enum):
 
 NEXT: Final = {EpisodePhase.OPEN: EpisodePhase.SEALING, EpisodePhase.SEALING: EpisodePhase.SEALED}
 """The legal transitions; there is no way back."""
+
+
+class InFlight(Protocol):
+    """A call of an episode that has no reply yet."""
+
+    client: web.Request
+    ask: Ask
+    permit: Permit
+    retries: int
+    follows: bool
+    """It waits for another call's reply."""
+    gone_since: float | None
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for this call's reply."""
+
+    def join(self, other: "InFlight") -> asyncio.Future[RecordedReply]:
+        """Hand this call's reply to a retry of its client."""
+
+    def stop(self, why: str, *, in_s: float) -> None:
+        """Give the engine that many seconds more."""
 
 
 class PendingTurn(msgspec.Struct, frozen=True):
@@ -81,7 +103,7 @@ class LiveEpisode:
         self.orphans: list[RecordedReply] = []
         self.unseen: list[tuple[str, tuple[str, ...]]] = []
         """Digest and turns of replies that no client got and that are kept no longer."""
-        self.calls: set[ModelCall] = set()
+        self.calls: set[InFlight] = set()
         self.begun: Counter[str] = Counter()
         """How many calls with a digest were taken up, those apart that ended with an error."""
         self.quiet = asyncio.Event()
@@ -96,7 +118,7 @@ class LiveEpisode:
             raise EpisodeClosed(f"the episode is {self.stage.value}")
         self.stage = stage
 
-    def enter(self, call: "ModelCall", limit: int) -> None:
+    def enter(self, call: InFlight, limit: int) -> None:
         """Count a call in. Raises EpisodeSealed or TooManyCalls."""
         if self.stage is not EpisodePhase.OPEN:
             raise EpisodeClosed("the episode has ended: it takes no further call")
@@ -105,7 +127,7 @@ class LiveEpisode:
         self.calls.add(call)
         self.quiet.clear()
 
-    def leave(self, call: "ModelCall", now: float) -> None:
+    def leave(self, call: InFlight, now: float) -> None:
         """Count a call out."""
         self.calls.discard(call)
         self.used_at = now
@@ -138,7 +160,7 @@ class LiveEpisode:
         """Bytes that its history and its replies hold in memory, about."""
         return self.branches.size + self.memory.size + sum(one.size for one in self.orphans)
 
-    def put_aside(self, result: "RecordedReply") -> None:
+    def put_aside(self, result: RecordedReply) -> None:
         """Give up a reply that no client got, but for the names of its turns."""
         self.unseen = [*self.unseen, (result.digest, result.standing)][-MAX_UNSEEN:]
 

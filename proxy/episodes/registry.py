@@ -66,7 +66,7 @@ class EpisodeRegistry:
         return NOTHING if story is None else story.memory
 
     def close(self, story: LiveEpisode, sealing: SealRecord) -> None:
-        """The log has Sealed: drop the story, remember that it ended."""
+        """The log has EpisodeSealed: drop the story, remember that it ended."""
         self._sealed[story.episode_id] = (sealing, max(self._clock() + self._keep_s, story.until))
         self._open.pop(story.episode_id, None)
 

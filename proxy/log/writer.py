@@ -15,13 +15,13 @@ from odradek.infra.errors import BusError, LogUnavailable
 from odradek.infra.runtime import metrics
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.proxy.dialects.dialect import Ask, fingerprint
+from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode, PendingTurn
 from odradek.proxy.episodes.history import Leaf
-from odradek.proxy.episodes.prefix_reuse import PromptSource, ends, told
+from odradek.proxy.episodes.prefix_reuse import ends, told
 from odradek.proxy.errors import LogRefused, TurnTooLarge
 from odradek.proxy.log.health import LogHealth
 from odradek.proxy.wire import media
-from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import (
@@ -32,7 +32,6 @@ from odradek.schemas.events import (
     Prompt,
     Reply,
     Request,
-    Timing,
     Turn,
     Upstream,
     VersionSpan,
@@ -45,32 +44,6 @@ UNSEEN: Final = "media"
 """Why a turn is not trained on whose history is more than text."""
 
 log = logging.getLogger("odradek.proxy")
-
-
-class TurnDraft(msgspec.Struct, kw_only=True):
-    """A turn before it has a place in the log."""
-
-    ask: Ask
-    captured: CapturedReply
-    status: int = 0
-    agent: str = ""
-    timing: Timing = Timing()
-    retries: int = 0
-    cut: bool = False
-    supersedes: str = ""
-    inferred: int | None = None
-    """The older of the versions known at the call's start and end."""
-    salt: int | None = None
-    """The version that the call's salt stands for."""
-    traceparent: str | None = None
-    standing: PromptSource | None = None
-    aside: str = ""
-    """Why it is not trained on whatever it holds."""
-    toolless: bool = False
-    media: int | None = None
-    """Which of its messages, its reply the last of them, is the first that is more than text."""
-    turn_id: str = ""
-    """Set once the turn has its number; "" means that the log never saw it."""
 
 
 class TurnWriter:
@@ -193,11 +166,11 @@ class TurnWriter:
                 story.sure(first)
 
     async def opened(self, event: EpisodeOpened) -> None:
-        """Append the Opened of an unattributed call. Raises LogRefused."""
+        """Append the EpisodeOpened of an unattributed call. Raises LogRefused."""
         await self._event(event.episode_id, event, f"{event.episode_id}/opened")
 
     async def sealed(self, story: LiveEpisode, event: EpisodeSealed) -> None:
-        """Append Sealed behind every turn. Raises LogRefused.
+        """Append EpisodeSealed behind every turn. Raises LogRefused.
 
         The caller has refused new calls and waited for those in flight; the lock and `settle`
         put every number below `n_turns` on the wire before it.

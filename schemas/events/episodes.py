@@ -75,7 +75,7 @@ class EpisodeHead(Event, frozen=True, tag="episode", kw_only=True):
     components: dict[str, float] = {}
     n_turns: Count = 0
     opened_at: float = 0.0
-    """Append times of Opened and of the event that closed the episode."""
+    """Append times of EpisodeOpened and of the event that closed the episode."""
     closed_at: float = 0.0
     revision: Count = 0
     """0 is live; higher ones come from replay and re-scoring."""

@@ -16,11 +16,11 @@ class Timeouts(Event, frozen=True, kw_only=True):
     run_s: Seconds = 600.0
     """One run of the agent."""
     seal_s: Seconds = 30.0
-    """From the end of the run until the proxy has written Sealed."""
+    """From the end of the run until the proxy has written EpisodeSealed."""
     reward_s: Seconds = 300.0
-    """From Sealed until every wanted reward is there."""
+    """From EpisodeSealed until every wanted reward is there."""
     group_s: Seconds = 1800.0
-    """From Expected until the group is closed with what it has."""
+    """From GroupOpened until the group is closed with what it has."""
 
 
 class Task(Event, frozen=True, tag="task", kw_only=True):

@@ -1,1 +1,5 @@
-"""What carries a stage: Kafka transactions (default), Faust, or memory. Decides nothing."""
+"""What carries a stage: Kafka transactions (default), Faust, or memory. Decides nothing.
+
+Each reads a partition's records into `odradek.streams.partition.StagePartition` and writes what
+that gives back, so that position and results stand together.
+"""

@@ -5,8 +5,8 @@
                             |---Aborted--> Episode
                             `---Tick past the run's deadline--> Episode
 
-Only Opened creates state. Everything else without state is a dead letter: there is no memory of
-closed episodes, hence no ghost that pins the low-water mark.
+Only EpisodeOpened creates state. Everything else without state is a dead letter: there is no memory
+of closed episodes, hence no ghost that pins the low-water mark.
 """
 
 from collections import Counter
@@ -61,7 +61,7 @@ class Assembler:
         return self._rules[type(event)](record, event)
 
     def low_water(self, position: int) -> int:
-        """See `Fold`. Stories stand in the order of their Opened, so the first is the oldest."""
+        """See `Fold`. Episodes stand in the order of their opening, so the first is the oldest."""
         for story in self._open.values():
             return self._marks.mark(story.offset)
         return self._marks.mark(position)

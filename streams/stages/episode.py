@@ -44,14 +44,14 @@ class EpisodeEnd(Struct, frozen=True):
 
 
 class OpenEpisode:
-    """An episode between Opened and its Episode event."""
+    """An episode between EpisodeOpened and its Episode event."""
 
     def __init__(self, opened: EpisodeOpened, offset: int, at: float, trace: str | None) -> None:
         self.opened = opened
         self.offset = offset
-        """Of Opened: a new owner must read from here."""
+        """Of EpisodeOpened: a new owner must read from here."""
         self.repeat = -1
-        """Offset of the last repeat of Opened."""
+        """Offset of the last repeat of EpisodeOpened."""
         self.at = at
         self.trace = trace
         self.turns: dict[str, Turn] = {}

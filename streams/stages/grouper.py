@@ -2,7 +2,7 @@
 
     (nothing) --Expected--> open --the last sample's end, or Tick past the deadline--> Batch
 
-Only Expected creates state. An episode that another attempt follows is no end of its sample. A
+Only GroupOpened creates state. An episode that another attempt follows is no end of its sample. A
 batch holds pointers, so the grouper reads the heads of episodes and never their tokens.
 """
 
@@ -36,9 +36,9 @@ class OpenGroup:
     def __init__(self, expected: GroupOpened, record: Record) -> None:
         self.expected = expected
         self.offset = record.offset
-        """Of Expected: a new owner must read from here."""
+        """Of GroupOpened: a new owner must read from here."""
         self.repeat = -1
-        """Offset of the last repeat of Expected."""
+        """Offset of the last repeat of GroupOpened."""
         self.deadline = record.timestamp + min(expected.group_s, LONGEST_S)
         self.trace = parent_of(record.headers)
         self.retries = 0
@@ -123,7 +123,7 @@ class Grouper:
         return self._episode(record, event)
 
     def low_water(self, position: int) -> int:
-        """See `Fold`. Groups stand in the order of their Expected, so the first is the oldest."""
+        """See `Fold`. Groups stand in the order of their opening, so the first is the oldest."""
         for group in self._open.values():
             return self._marks.mark(group.offset)
         return self._marks.mark(position)

@@ -62,7 +62,7 @@ class Conservation:
             self._stories.ended(record, event)
 
     def _letter(self, record: Record) -> None:
-        """Which Expected, Opened or Turn a dead letter stands for."""
+        """Which GroupOpened, EpisodeOpened or Turn a dead letter stands for."""
         self._letters[header(record.headers, f"{PREFIX}reason") or "unknown"] += 1
         origin = header(record.headers, f"{PREFIX}topic")
         if origin == TURNS.name:

@@ -1,4 +1,4 @@
-"""Episodes: every Opened in exactly one of them, every acked turn in exactly one."""
+"""Episodes: every EpisodeOpened in exactly one of them, every acked turn in exactly one."""
 
 from collections import Counter
 from typing import Any

@@ -1,4 +1,4 @@
-"""Groups: every Expected in exactly one Batch, every sample in it or excluded with its reason."""
+"""Groups: every GroupOpened in exactly one Batch, every sample in it or excluded."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Groups:
         self._refused: set[str] = set()
 
     def expected(self, event: GroupOpened, at: float) -> None:
-        """Take an Expected that was appended at a time."""
+        """Take a GroupOpened that was appended at a time."""
         told = OpeningRecord(event.purpose, event.group_size, at + event.group_s)
         self._expected.setdefault(event.task_id, []).append(told)
 

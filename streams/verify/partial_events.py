@@ -47,7 +47,7 @@ class CountedEpisode(Struct, frozen=True, tag="episode", kw_only=True):
 
 
 class OpeningRecord(Struct, frozen=True):
-    """An Expected or an Opened, and until when it may stay open."""
+    """A GroupOpened or an EpisodeOpened, and until when it may stay open."""
 
     purpose: Purpose
     size: int

@@ -93,7 +93,7 @@ async def ring(stage):
 
 
 async def test_a_group_goes_out_whole_and_says_what_is_wanted(ring):
-    """One Expected and a request per sample, with derived message ids and the extension."""
+    """One GroupOpened and a request per sample, with derived message ids and the extension."""
     from odradek.agents.binding import requests
 
     await ring.start()
@@ -176,7 +176,7 @@ async def test_a_restart_sends_nothing_twice_and_forgets_nothing(ring):
 
 
 async def test_a_killed_dispatcher_sends_nothing_twice(ring):
-    """Requests, Expected and the memory of them stand in one transaction."""
+    """Requests, GroupOpened and the memory of them stand in one transaction."""
     first = await ring.start(open_groups=3, instance="d")
     await ring.publish(*(f"t{number}" for number in range(6)))
     await ring.out("t0", "t1", "t2")

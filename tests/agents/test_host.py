@@ -15,7 +15,7 @@ def headers(record):
 
 
 async def test_a_request_is_played_and_told_in_order(stage):
-    """Opened stands before the agent starts; rewards before the seal; the seal before the end."""
+    """EpisodeOpened stands before the agent starts; rewards before the seal; the seal before the end."""
     order = []
 
     async def play(rollout):
@@ -166,7 +166,7 @@ async def test_the_outcome_says_whose_doing_the_end_was(stage):
 
 
 async def test_an_unreachable_model_is_tried_again_and_then_given_up(stage):
-    """upstream_failed: two attempts under two ids, each Aborted, only the first with a retry."""
+    """upstream_failed: two attempts under two ids, each EpisodeAborted, only the first with a retry."""
     from odradek.agents import UpstreamUnavailable
 
     attempts = []

@@ -22,7 +22,7 @@ def balance(log: Log, verdict: Verdict, given: Given, episodes: Found) -> None:
 
 
 def _batches(log: Log, verdict: Verdict, given: Given, episodes: Found) -> None:
-    """Every task one Expected and one Batch; every sample an episode or an exclusion."""
+    """Every task one GroupOpened and one Batch; every sample an episode or an exclusion."""
     expected = Counter(
         event.task_id for _, event in log.episodes if isinstance(event, events.GroupOpened)
     )

@@ -2,8 +2,8 @@
 
 | victim | its result | its work |
 |---|---|---|
-| dispatcher | Expected | tasks of its partitions |
-| agent host | Opened | requests of its partitions |
+| dispatcher | GroupOpened | tasks of its partitions |
+| agent host | EpisodeOpened | requests of its partitions |
 | proxy | Turn of another writer | all calls |
 | intake | Reward | rewards of its partitions |
 | assembler | Episode | stories of its partitions |

@@ -165,7 +165,7 @@ def test_an_episode_that_is_missing_is_found(clean):
 
 
 def test_a_batch_that_is_missing_is_found(clean):
-    """Every Expected comes to one."""
+    """Every GroupOpened comes to one."""
     log, given = clean
     log.batches.pop()
     assert {"batch_lost", "committed_beyond"} <= judge(log, given).checks.keys()

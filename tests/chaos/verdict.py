@@ -11,12 +11,12 @@ from typing import Final
 
 LOST, TWICE, WRONG = "lost", "duplicated", "wrong"
 CHECKS: Final = {
-    "episode_lost": LOST,  # Opened, and no Episode
+    "episode_lost": LOST,  # EpisodeOpened, and no Episode
     "committed_beyond": LOST,  # a low-water mark above the beginning of what never came to its end
     "call_untrained": LOST,  # a call of the script is not trained as often as it was made
     "turn_homeless": LOST,  # a turn in no episode and no dead letter
     "seen_unlogged": LOST,  # an agent saw the end of a reply that the log does not have
-    "expected_lost": LOST,  # a task without Expected
+    "expected_lost": LOST,  # a task without GroupOpened
     "batch_lost": LOST,  # a task without Batch
     "pointer_lost": LOST,  # a batch names an episode that is not there
     "step_lost": LOST,  # the line of checkpoints has a gap

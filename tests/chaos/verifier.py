@@ -43,7 +43,7 @@ def judge(log: Log, given: Given) -> Verdict:
 
 
 def _episodes(log: Log, verdict: Verdict, given: Given) -> Found:
-    """Every Opened in exactly one Episode, each with the tokens and the reward of its script."""
+    """Every EpisodeOpened in exactly one Episode, each with the tokens and the reward of its script."""
     opened = {
         event.episode_id: event for _, event in log.turns if isinstance(event, events.EpisodeOpened)
     }

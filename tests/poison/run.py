@@ -4,7 +4,7 @@ The same good records run with and without poison, in alternating order, at a fi
 with poison in every other stretch of five seconds, which cancels what else goes on on the machine
 and so is what the ratio is taken from. Each run is held against what was sent: every poison is a dead letter with its place, a reason of its own and
 its bytes; every good group a batch; no process ended. Latency is by the broker's and the writers'
-stamps on one machine: from the end of an episode (the later of Sealed and reward) to its Episode on
+stamps on one machine: from the end of an episode (the later of EpisodeSealed and reward) to its Episode on
 `rl.episodes.v1`, and from the last end of a group to its Batch.
 """
 

@@ -13,9 +13,10 @@ from odradek.infra.bus import MemoryAppender
 from odradek.infra.errors import BusError, KafkaUnreachable, LogUnavailable
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules, fingerprint
+from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import LogLost
-from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.codec import decode
 from odradek.schemas.events import Outcome, Turn
@@ -246,7 +247,7 @@ async def test_turns_of_one_episode_are_on_the_wire_in_the_order_of_their_number
 
 
 async def test_an_unattributed_call_is_an_episode_of_its_own(make):
-    """Opened, Turn and Sealed, written by the proxy; only where the setting lets it in."""
+    """EpisodeOpened, Turn and EpisodeSealed, written by the proxy; only where the setting lets it in."""
     async with make(unattributed=True) as bench:
         assert (await bench.post("/v1/chat/completions", BODY))[0] == 200
         records = bench.log.on("rl.turns.v1")

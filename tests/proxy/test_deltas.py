@@ -12,6 +12,7 @@ from msgspec import Raw
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.dialects import chat
 from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.episodes.history import (
     END_BYTES,
@@ -22,7 +23,7 @@ from odradek.proxy.episodes.history import (
     common_messages,
     respelt,
 )
-from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.wire.reply import whole
 from odradek.schemas import codec

@@ -8,7 +8,8 @@ import random
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.engines.logprobs_mode import COOL, TOP, WARM, LogprobsMode, doubt, judge
+from odradek.proxy.engines.logprobs_mode import COOL, WARM, LogprobsMode, doubt, judge
+from odradek.proxy.engines.logprobs_probe import TOP
 
 HI = {"messages": [{"role": "user", "content": "x"}]}
 

@@ -11,10 +11,10 @@ from odradek.proxy.dialects import replies as memory
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.replies import ReplyStore
+from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.episodes.history import Leaf
 from odradek.proxy.episodes.registry import EpisodeRegistry
-from odradek.proxy.log.writer import TurnDraft
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.events import Completion
 

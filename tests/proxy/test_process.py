@@ -65,7 +65,7 @@ async def story_of(bus, episode):
 
 @pytest.mark.broker
 async def test_a_process_records_calls_in_kafka_and_ends_cleanly(bus, engine):
-    """Two turns with the version that the log names, Sealed behind them, exit code 0.
+    """Two turns with the version that the log names, EpisodeSealed behind them, exit code 0.
 
     The first call, too, is salted with it: the proxy has read the policies before it is ready.
     """

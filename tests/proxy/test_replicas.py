@@ -74,7 +74,7 @@ async def test_what_a_token_still_opens_elsewhere_after_the_seal_counts_for_noth
 
 
 async def test_a_seal_that_is_repeated_elsewhere_changes_nothing(replicas):
-    """A host whose replica died on it asks the next: the first Sealed in the log counts."""
+    """A host whose replica died on it asks the next: the first EpisodeSealed in the log counts."""
     async with replicas() as (first, second):
         await first.ask()
         assert (await first.seal())[1]["n_turns"] == 1

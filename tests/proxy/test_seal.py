@@ -1,4 +1,4 @@
-"""Sealing an episode: Sealed stands behind every turn, once, and nothing follows."""
+"""Sealing an episode: EpisodeSealed stands behind every turn, once, and nothing follows."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 
 
 async def test_a_seal_counts_the_turns_and_refuses_what_follows(bench):
-    """409 in OpenAI's shape; no turn behind Sealed."""
+    """409 in OpenAI's shape; no turn behind EpisodeSealed."""
     await bench.ask("one")
     await bench.ask("two")
     status, answer = await bench.seal(outcome="failed", error="it gave up")
@@ -60,7 +60,7 @@ async def test_an_episode_without_calls_can_be_sealed(bench):
 
 
 async def test_a_seal_waits_for_calls_in_flight(bench, engine):
-    """What finishes in time is an ordinary turn, before Sealed; meanwhile new calls are refused."""
+    """What finishes in time is an ordinary turn, before EpisodeSealed; meanwhile new calls are refused."""
     engine.gate.clear()
     asking = asyncio.create_task(bench.ask())
     await engine.entered.wait()
@@ -77,7 +77,7 @@ async def test_a_seal_waits_for_calls_in_flight(bench, engine):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_call_that_outlasts_the_wait_is_recorded_as_an_error(make, engine, stream):
-    """The agent gets 409 (or an error event), the turn says why, Sealed stands behind it."""
+    """The agent gets 409 (or an error event), the turn says why, EpisodeSealed stands behind it."""
     engine.gate.clear()
     async with make(seal_wait_s=0.05) as bench:
         asking = asyncio.create_task(

@@ -177,7 +177,7 @@ async def test_a_reward_function_that_raises_is_told_by_type_and_place(told):
 
 
 async def test_a_reward_of_an_agent_that_raises_is_not_quoted_by_the_host(told):
-    """Sealed says what; the log says that, and of which run."""
+    """EpisodeSealed says what; the log says that, and of which run."""
     from odradek.agents.attempt.executor import EpisodeExecutor
 
     def cruel() -> float:

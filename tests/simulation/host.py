@@ -226,7 +226,7 @@ class Hosts:
 
         No world has a repeat behind the episode's deadline, where a Tick may have closed it: that
         would open a second story, as the assembler keeps nothing of what is closed. A host cannot
-        write one: its Opened stands in one fenced transaction with the task's snapshot, and whoever
+        write one: its EpisodeOpened stands in one fenced transaction with the task's snapshot, and whoever
         takes the partition over reads whether they stand before it opens anything. Where they do,
         it ends that attempt, and the next one is another episode. (A request that is sent again
         after thousands of others, when its host has forgotten it, is played anew; dispatchers send

@@ -17,7 +17,7 @@ def episodes(told, **more):
 
 
 def test_the_plain_story_gives_one_conversation_and_one_rewarded_episode():
-    """Opened, a turn, its reward and Sealed are one episode with one sequence."""
+    """EpisodeOpened, a turn, its reward and EpisodeSealed are one episode with one sequence."""
     out, letters = tell(ASSEMBLE, [opened(), turn(), reward(value=0.5), sealed()])
     conversation, episode = out
     assert isinstance(conversation, Conversation)
@@ -61,13 +61,13 @@ def test_an_agents_failure_counts_at_once_with_the_failure_reward(outcome):
 
 @pytest.mark.parametrize("retry", [True, False])
 def test_an_aborted_attempt_says_whether_another_follows(retry):
-    """Aborted ends an episode without a reward."""
+    """EpisodeAborted ends an episode without a reward."""
     (episode,), _ = episodes([opened(), turn(), aborted(retry=retry)])
     assert (Outcome.HOST_LOST, None, retry) == (episode.outcome, episode.reward, episode.retry)
 
 
 def test_a_gap_makes_an_episode_incomplete():
-    """Sealed says three turns, two are there."""
+    """EpisodeSealed says three turns, two are there."""
     (episode,), _ = episodes([opened(), turn(seq=0), turn(seq=2), reward(), sealed(n=3)])
     assert (Outcome.INCOMPLETE, None) == (episode.outcome, episode.reward)
     assert "2 of 3" in episode.error
@@ -83,7 +83,7 @@ def test_a_gap_inside_a_dead_writers_run_matters_and_its_lost_tail_does_not():
 
 
 def test_what_follows_the_end_is_dead_lettered():
-    """The first of Sealed and Aborted ends an episode."""
+    """The first of EpisodeSealed and EpisodeAborted ends an episode."""
     late = [turn(seq=1), aborted(), sealed()]
     out, letters = tell(ASSEMBLE, [opened(), turn(), sealed(), *late])
     assert ["after_end"] * 3 == letters
@@ -149,7 +149,7 @@ def test_a_reward_that_never_comes_leaves_the_episode_unrewarded():
 
 
 def test_a_run_that_nobody_ends_is_a_lost_host():
-    """Run and seal deadlines count from Opened; a further attempt may follow unless final."""
+    """Run and seal deadlines count from EpisodeOpened; a further attempt may follow unless final."""
     told = [(opened(final=False), 0), (turn(), 1), (Tick(), 11)]
     assert ([], []) == episodes(told)
     (episode,), _ = episodes([*told, (Tick(), 12)])

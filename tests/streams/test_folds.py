@@ -178,7 +178,7 @@ def test_every_episode_that_opens_ends_once(told):
     out = lane.feed(records)
     episodes = [codec.decode(one.value, Episode) for one in out if one.topic == EPISODES.name]
     open_now: set[str] = set()
-    # A model with a set: an episode is open from its first Opened until its Episode is written.
+    # A model with a set: an episode is open from its first EpisodeOpened until its Episode is written.
     openings = 0
     closes: Counter[int] = Counter()
     fold = ASSEMBLE.fold()

@@ -1,4 +1,4 @@
-"""The grouper's fold: exactly one batch for each Expected, and a reason for each exclusion."""
+"""The grouper's fold: exactly one batch for each GroupOpened, and a reason for each exclusion."""
 
 import pytest
 from stories import Log, episode, expected, tell, written

@@ -80,7 +80,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def opens(self, name: str) -> None:
-        """Opened, or Opened once more, or opened anew after its end."""
+        """EpisodeOpened, or EpisodeOpened once more, or opened anew after its end."""
         self._append(opened(name, timeouts=TIMES, final=True))
         self.open.setdefault(name, Model(self.now))
 
@@ -114,7 +114,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), whole=st.booleans(), failed=st.booleans())
     def seals(self, name: str, whole: bool, failed: bool) -> None:
-        """Sealed, saying how many turns there are: sometimes one more than came."""
+        """EpisodeSealed, saying how many turns there are: sometimes one more than came."""
         story = self.open.get(name)
         mine = {seq for writer, seq in story.turns if writer == "w1"} if story else set()
         other = {seq for writer, seq in story.turns if writer == "w2"} if story else set()

@@ -18,13 +18,13 @@ from stub_engine import StubEngine
 
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.calls import agent_replies
-from odradek.proxy.calls.retries import AgentReply, RecordedReply
 from odradek.proxy.calls.stream import StreamRelay
 from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.episodes.draft import AgentReply, RecordedReply, TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import EngineBroke, ProxyError
-from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.proxy.log.writer import TurnWriter
 from odradek.schemas import codec
 from odradek.schemas.events import TurnsEvent
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
-from odradek.proxy.log.writer import TurnDraft, TurnWriter
+from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.wire.reply import CapturedReply, whole
 from odradek.schemas import codec
 from odradek.schemas.events import Turn

@@ -133,7 +133,7 @@ def test_pointers_lead_to_the_rows_that_were_written(log_bus, groups):
 
 
 def test_pointers_that_lie_are_refused_and_the_others_are_used(log_bus, groups):
-    """Another digest, no record there, an Expected there, an unreadable batch: each has a reason."""
+    """Another digest, no record there, a GroupOpened there, an unreadable batch: each has a reason."""
     varied = [group for group in groups if not group.batch.zero_variance][:2]
 
     def spoil(batches):

@@ -3,8 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from odradek.trainer.compatibility import contradictions, without_effect
-from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.settings import TrainerSettings, contradictions, without_effect
 
 AGAIN = {"batches_topic": "again"}
 

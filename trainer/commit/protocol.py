@@ -1,8 +1,9 @@
 """The order in which a run becomes durable and known, move by move; the order is the guarantee.
 
-Each method of `CommitProtocol` is a generator of what is to be done next. Whoever drives it does just that
-and sends back what came of it: `LogTrainer` with torch, a disk and Kafka, the simulation with none
-of them. So what is tried there under ten thousand kinds of death is the order that runs here.
+Each method of `CommitProtocol` is a generator of what is to be done next. Whoever drives it does
+just that and sends back what came of it: `LogTrainer` with torch, a disk and Kafka, the simulation
+with none of them. So what is tried there under ten thousand kinds of death is the order that runs
+here.
 """
 
 from collections.abc import Callable, Generator

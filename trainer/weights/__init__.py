@@ -1,1 +1,5 @@
-"""."""
+"""Weights on their way to engines.
+
+`directory` writes a version and has it loaded by `engines`: a `fleet` (pure) that swaps all at once
+and brings back those that come late, each over a `client`. `finite` refuses what is no number.
+"""

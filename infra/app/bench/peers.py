@@ -24,7 +24,7 @@ from rich.console import Console
 
 from odradek.infra.app.bench.harness.load import CHAT, LoadTarget, LoadTest
 from odradek.infra.app.bench.harness.processes import MeasuredProcess, pin
-from odradek.infra.app.bench.proxy import BenchSite, count, mock_engine, our_proxy
+from odradek.infra.app.bench.harness.site import BenchSite, count, mock_engine, our_proxy
 from odradek.infra.bus import delete_topics, ensure_topics
 from odradek.infra.errors import ProjectError
 

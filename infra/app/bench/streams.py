@@ -198,7 +198,7 @@ class SyntheticEpisodes:
         self._per_turn = prompt + sampled
         groups, size, length = shape
         self.records = groups * size * (length + 3)
-        """On `rl.turns.v1`: Opened, turns, the forwarded reward, Sealed."""
+        """On `rl.turns.v1`: EpisodeOpened, turns, the forwarded reward, EpisodeSealed."""
         self.turn_bytes = len(codec.encode(self._turn("e000000", 1)))
 
     def __iter__(self) -> Iterator[tuple[Topic, str, Event] | None]:

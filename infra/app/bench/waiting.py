@@ -21,7 +21,7 @@ from odradek.infra.app.bench.harness import raw_http
 from odradek.infra.app.bench.harness.load import LoadTarget, Workload
 from odradek.infra.app.bench.harness.mock_engine import VARIANTS, reply
 from odradek.infra.app.bench.harness.processes import pinned, started, two_cores
-from odradek.infra.app.bench.proxy import Address, BenchSite, count, log_of, our_proxy
+from odradek.infra.app.bench.harness.site import Address, BenchSite, count, log_of, our_proxy
 from odradek.infra.bus import delete_topics, ensure_topics
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime.episode_tokens import Claims, mint

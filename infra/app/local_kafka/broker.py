@@ -78,7 +78,8 @@ class LocalBroker:
     def start(self) -> Self:
         """Start, wait for the first answer, return self. Running already, it changes nothing.
 
-        Raises errors of `odradek.infra.app.local_kafka.errors`, each with the log's end in its message.
+        Raises errors of `odradek.infra.app.local_kafka.errors`, each with the log's end in its
+        message.
         """
         if self.pid is not None:
             return self

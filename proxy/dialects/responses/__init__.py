@@ -7,7 +7,7 @@ them by its id (`previous_response_id`).
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
@@ -19,51 +19,17 @@ from odradek.proxy.dialects.dialect import (
     single,
     unreadable,
 )
-from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.responses import compaction
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses import request as requests
+from odradek.proxy.dialects.responses.context import ResponsesContext
 from odradek.proxy.dialects.responses.stream import ResponsesEvents
-from odradek.proxy.dialects.tools import freeform
-from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import sse
 from odradek.proxy.wire.body import ReplyBody
-from odradek.proxy.wire.reply import CapturedReply
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
-
-
-class ResponsesContext(Struct, frozen=True):
-    """What of a request its reply needs."""
-
-    echo: dict[str, Any]
-    """Fields that a response repeats."""
-    chain: tuple[Raw, ...]
-    """The conversation that it goes on from."""
-    told: int
-    """How many messages come before the input: the instructions, and the chain."""
-    logprobs: bool
-    store: bool
-    names: Names = Names()
-    """Which tools the model's calls are for."""
-    opaque: bool = False
-    """Whether reasoning goes out in a form that the client hands back."""
-    compacts: bool = False
-    """Whether the reply is a summary."""
-    users: tuple[dict[str, Any], ...] = ()
-    """What users said, which a summary leaves as it is."""
-
-    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
-        """Keep the conversation, without instructions, under the response's id; and its calls."""
-        memory.learn(reply.message, freeform.values(self.names))
-        if not self.store:
-            return
-        # Copied, else the memory would hold the whole request.
-        new = tuple(message.copy() for message in ask.messages[self.told :])
-        messages = (*self.chain, *new, reply.message)
-        memory.keep(replies.name(reply.id, ask), messages)
 
 
 class Responses:

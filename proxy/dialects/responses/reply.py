@@ -1,21 +1,18 @@
 """A chat completion as a response."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses.compaction import Compacted
+from odradek.proxy.dialects.responses.context import context, name
 from odradek.proxy.dialects.responses.output import ResponseOutput
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.wire import shapes
 from odradek.proxy.wire.body import Choice, EngineUsage, read
 
-if TYPE_CHECKING:
-    from odradek.proxy.dialects.responses import ResponsesContext
-
-PREFIX: Final = "resp_"
 CUT: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of a reply that is not complete, and OpenAI's words for them."""
 
@@ -32,19 +29,9 @@ class _Body(Struct):
     choices: list[_Choice] = []
 
 
-def asked(ask: Ask) -> "ResponsesContext":
-    """The request in the dialect's own terms."""
-    return ask.origin  # type: ignore[return-value]  # only our own requests come here
-
-
-def name(engine_id: str, ask: Ask) -> str:
-    """A response's name."""
-    return PREFIX + parts.identity(engine_id, ask)
-
-
 def output(named: str, ask: Ask) -> ResponseOutput | Compacted:
     """The output of a response with this name, still empty."""
-    of = asked(ask)
+    of = context(ask)
     return Compacted(named) if of.compacts else ResponseOutput(named, of.names, packs=of.opaque)
 
 
@@ -67,7 +54,7 @@ def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
 
 def logprobs(data: bytes, ask: Ask) -> list[Any]:
     """The log probabilities of a reply, or of a chunk, for an agent that asked for them."""
-    if not asked(ask).logprobs:
+    if not context(ask).logprobs:
         return []
     choices = msgspec.json.decode(data, type=_Body).choices
     told = choices[0].logprobs if choices else None
@@ -95,7 +82,7 @@ def response(
         "incomplete_details": {"reason": cut} if cut else None,
         "model": ask.model,
         "output": made.told(complete=cut is None),
-        **asked(ask).echo,
+        **context(ask).echo,
         "usage": None if choice is None else usage(used),
     }
 

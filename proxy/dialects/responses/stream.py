@@ -7,6 +7,7 @@ import msgspec
 from odradek.proxy.dialects.dialect import Ask
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses.compaction import Compacted
+from odradek.proxy.dialects.responses.context import name
 from odradek.proxy.dialects.responses.output import ResponseOutput, Told
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
@@ -51,7 +52,7 @@ class ResponsesEvents:
         return "incomplete" if self._last.finish_reason in replies.CUT else "completed"
 
     def _start(self, body: ReplyBody) -> list[Told]:
-        self._name = replies.name(body.id, self._ask)
+        self._name = name(body.id, self._ask)
         self._created = body.created
         self._output = replies.output(self._name, self._ask)
         begun = replies.response(self._name, self._created, self._ask, self._output)

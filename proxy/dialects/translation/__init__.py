@@ -1,1 +1,1 @@
-"""proxy/dialects/translation."""
+"""What translated dialects share: a reply in parts, opaque values, and a history."""

@@ -58,7 +58,7 @@ class Life:
     at: float
     offset: int
     repeat: int = -1
-    """Offset of the last repeat of Opened."""
+    """Offset of the last repeat of EpisodeOpened."""
     turns: dict[str, events.Turn] = field(default_factory=dict)
     reward: events.Reward | None = None
     sealed_at: float | None = None
@@ -190,7 +190,7 @@ class Tasks:
         self.waited: list[tuple[str, float, float]] = []
         """(task, when it was due, when a Tick closed it)"""
         self.spans: list[tuple[int, int, int]] = []
-        """As of `Turns`; no Expected is repeated."""
+        """As of `Turns`; no GroupOpened is repeated."""
         self._offset = 0
         self.letters: dict[tuple[str, int, int], str] = {}
         self._open: dict[str, Party] = {}

@@ -57,7 +57,7 @@ def _episodes(world: World) -> list[tuple[Message, Episode]]:
 
 
 def episodes(world: World) -> Find:
-    """Every Opened ends as, and when, the broker's log says, with its turns and its reward."""
+    """Every EpisodeOpened ends as, and when, the broker's log says, with its turns and its reward."""
     found = [
         Ending(
             *(one.episode_id, one.task_id, one.sample, one.outcome, one.n_turns),
@@ -98,7 +98,7 @@ def conversations(world: World) -> Find:
 
 
 def batches(world: World) -> Find:
-    """Every Expected comes to one batch: of the samples that count, and why the others do not."""
+    """Every GroupOpened comes to one batch: of the samples that count, and why the others do not."""
     found = []
     for message, batch in events(world, BATCHES.name, Batch):
         excluded = sorted((one.sample, one.reason) for one in batch.exclusions)

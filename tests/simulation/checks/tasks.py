@@ -39,7 +39,7 @@ def requests(world: World) -> Find:
 def credit(world: World) -> Find:
     """At no moment more groups of a partition are out than credit allows.
 
-    A training group is out from its Expected to the trainer's word that its batch is behind it, a
+    A training group is out from its GroupOpened to the trainer's word that its batch is behind it, a
     group of an evaluation to its batch. Every dispatcher counts its own partitions.
     """
     seen = {

@@ -64,7 +64,7 @@ def gaps_ignored() -> Patches:
 
 
 def turns_after_the_end() -> Patches:
-    """What comes after Sealed is taken as long as the episode waits for its reward."""
+    """What comes after EpisodeSealed is taken as long as the episode waits for its reward."""
     turn = Assembler._turn
 
     def patient(self: Assembler, record: Any, event: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Where a process' CPU goes: `python -m odradek.infra.app.bench.harness.cpu_profile FILE MODULE ARGS` runs a module.
+"""Where a process' CPU goes, sampled while it runs a module.
+
+    python -m odradek.infra.app.bench.harness.cpu_profile FILE MODULE ARGS
 
 The kernel interrupts it after every two milliseconds of CPU (setitimer(2), ITIMER_PROF), and the
 innermost frame that belongs to a known part counts; C code counts for the function that called it.

@@ -1,6 +1,7 @@
 """A mock engine that answers at once, whole or as a stream, with ids and logprobs.
 
-`python -m odradek.infra.app.bench.harness.mock_engine PROMPT_IDS SAMPLED` prints the port that it listens on.
+`python -m odradek.infra.app.bench.harness.mock_engine PROMPT_IDS SAMPLED` prints the port on
+which it listens.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""x."""
+"""Verbs that look: settings, topics, dead letters, conservation, benchmarks."""

@@ -16,11 +16,12 @@ SHOWN: Final = 50
 def command(as_json: bool) -> None:
     """Count conservation from the topics: nothing lost, nothing twice.
 
-    Samples asked for = episodes in batches + exclusions; every Expected has one batch, every
-    Opened one episode or dead letter, every acked turn one episode. For each run of a trainer:
-    every batch is used once, or refused with its reason, in the line of checkpoints that led to
-    its last policy, and no policy version was used twice. What does not close is listed with what
-    to do next, and the exit code is 1. A run that is still going on has open ends: wait for it.
+    Samples asked for = episodes in batches + exclusions; every GroupOpened has one batch, every
+    EpisodeOpened one episode or dead letter, every acked turn one episode. For each run of a
+    trainer: every batch is used once, or refused with its reason, in the line of checkpoints that
+    led to its last policy, and no policy version was used twice. What does not close is listed with
+    what to do next, and the exit code is 1. A run that is still going on has open ends: wait for
+    it.
     """
     from odradek.infra.bus import BusSettings
     from odradek.streams.verify.report import verify

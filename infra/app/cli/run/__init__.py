@@ -1,1 +1,1 @@
-"""x."""
+"""Verbs that run one process each, and a replay."""

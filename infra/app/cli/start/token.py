@@ -63,8 +63,8 @@ def command(
     )
     if len(signed) > episode_tokens.LONGEST:
         raise click.UsageError(
-            f"the token would have {len(signed)} characters, and the proxy takes {episode_tokens.LONGEST}: "
-            "give shorter names"
+            f"the token would have {len(signed)} characters, and the proxy takes "
+            f"{episode_tokens.LONGEST}: give shorter names"
         )
     settings = AgentSettings()
     proxy = settings.proxy_url

@@ -1,0 +1,55 @@
+"""What of a request to `/v1/responses` its reply needs."""
+
+from typing import Any, Final
+
+from msgspec import Raw, Struct
+
+from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.replies import ReplyStore
+from odradek.proxy.dialects.tools import freeform
+from odradek.proxy.dialects.tools.names import Names
+from odradek.proxy.dialects.translation import parts
+from odradek.proxy.wire.reply import CapturedReply
+
+PREFIX: Final = "resp_"
+
+
+class ResponsesContext(Struct, frozen=True):
+    """What of a request its reply needs."""
+
+    echo: dict[str, Any]
+    """Fields that a response repeats."""
+    chain: tuple[Raw, ...]
+    """The conversation that it goes on from."""
+    told: int
+    """How many messages come before the input: the instructions, and the chain."""
+    logprobs: bool
+    store: bool
+    names: Names = Names()
+    """Which tools the model's calls are for."""
+    opaque: bool = False
+    """Whether reasoning goes out in a form that the client hands back."""
+    compacts: bool = False
+    """Whether the reply is a summary."""
+    users: tuple[dict[str, Any], ...] = ()
+    """What users said, which a summary leaves as it is."""
+
+    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
+        """Keep the conversation, without instructions, under the response's id; and its calls."""
+        memory.learn(reply.message, freeform.values(self.names))
+        if not self.store:
+            return
+        # Copied, else the memory would hold the whole request.
+        new = tuple(message.copy() for message in ask.messages[self.told :])
+        messages = (*self.chain, *new, reply.message)
+        memory.keep(name(reply.id, ask), messages)
+
+
+def context(ask: Ask) -> ResponsesContext:
+    """The request in the dialect's own terms."""
+    return ask.origin  # type: ignore[return-value]  # only our own requests come here
+
+
+def name(engine_id: str, ask: Ask) -> str:
+    """A response's name."""
+    return PREFIX + parts.identity(engine_id, ask)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from living import alive
-from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
+from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
 
 from odradek.agents import Rollout, UpstreamUnavailable
 from odradek.agents.attempt.executor import _value
@@ -218,7 +218,7 @@ def test_rewards_are_numbers_or_functions():
             found.reward("x", value)
 
 
-@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=repr)
+@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=shown)
 async def test_a_reward_may_be_any_librarys_number(given, value):
     """At once or when it is asked for: a solved game is no crash."""
     found = rollout()
@@ -227,7 +227,7 @@ async def test_a_reward_may_be_any_librarys_number(given, value):
     assert [value, value] == [await _value(one) for one in found.rewards]
 
 
-@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=lambda given: repr(given)[:20])
+@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=shown)
 async def test_a_reward_that_is_no_number_is_an_error_of_its_component(given):
     """Where it is given, or where it is asked for."""
     found = rollout()

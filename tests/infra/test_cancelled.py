@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from odradek.agents.attempt.outcome import Verdict
+from odradek.agents.attempt.attempt import Ending
 from odradek.agents.attempt.seal import ProxySealer
 from odradek.infra.app.supervisor import Spec
 from odradek.infra.app.supervisor import supervisor as supervising
@@ -22,7 +22,7 @@ LIMIT_S = 0.2
 async def seal(url):
     sealer = ProxySealer(url, ["k" * 32], agent="a")
     try:
-        await sealer._ask("e1", Verdict(outcome=Outcome.COMPLETED), LIMIT_S)
+        await sealer._ask("e1", Ending(outcome=Outcome.COMPLETED), LIMIT_S)
     finally:
         await sealer.aclose()
 

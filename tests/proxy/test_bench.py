@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from odradek.infra.app.bench.harness import cpu_profile, raw_http
 from odradek.infra.app.bench.harness.mock_engine import chunks, reply
-from odradek.infra.app.bench.proxy import EPISODE_TURNS, EPISODES, Episodes
+from odradek.infra.app.bench.harness.site import EPISODE_TURNS, EPISODES, Episodes
 from odradek.infra.runtime.episode_tokens import new_key
 from odradek.proxy.wire.reply import StreamCapture, whole
 
@@ -71,8 +71,8 @@ def test_episodes_that_are_over_are_sealed_once():
         ("/lib/aiokafka/producer/sender.py", "_send", "the log"),
         ("/r/proxy/.view/odradek/proxy/dialects/chat.py", "trim", "taken out of the reply"),
         ("/r/proxy/.view/odradek/proxy/dialects/chat.py", "ask", "request and reply read"),
-        ("/r/proxy/.view/odradek/proxy/story.py", "enter", "the call"),
-        ("/r/proxy/.view/odradek/infra/cli/proxy.py", "command", "event loop"),
+        ("/r/proxy/.view/odradek/proxy/episodes/episode.py", "enter", "the call"),
+        ("/r/proxy/.view/odradek/infra/app/cli/run/proxy.py", "command", "event loop"),
         ("/r/proxy/.venv/lib/python3.11/asyncio/locks.py", "acquire", ""),
         ("/lib/aiohttp/streams.py", "read", ""),
     ],

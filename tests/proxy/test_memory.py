@@ -6,12 +6,12 @@ from unittest.mock import patch
 from msgspec import Raw
 
 from odradek.proxy.calls import retries
-from odradek.proxy.calls.retries import MAX_ORPHANS, AgentReply, RecordedReply
+from odradek.proxy.calls.retries import MAX_ORPHANS
 from odradek.proxy.dialects import replies as memory
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.replies import ReplyStore
-from odradek.proxy.episodes.draft import TurnDraft
+from odradek.proxy.episodes.draft import AgentReply, RecordedReply, TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.episodes.history import Leaf
 from odradek.proxy.episodes.registry import EpisodeRegistry

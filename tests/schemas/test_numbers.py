@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
-from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
+from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
 
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -11,7 +11,7 @@ from odradek.schemas.events import Reward, Task, Timeouts, raw
 from odradek.schemas.numbers import number
 
 
-@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=repr)
+@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=shown)
 def test_what_has_a_float_in_it_is_a_number(given, value):
     """Of Python, of numpy, of other libraries, of somebody's own."""
     found = number(given)
@@ -19,14 +19,14 @@ def test_what_has_a_float_in_it_is_a_number(given, value):
     assert float is type(found)
 
 
-@pytest.mark.parametrize("given", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("given", NO_NUMBERS, ids=shown)
 def test_what_is_none_is_refused_by_its_type(given):
     """The error names what it is of and the type, and never quotes the value."""
     with pytest.raises(TypeError, match=rf"score is a {type(given).__name__}.*, not a number"):
         number(given, "score")
 
 
-@pytest.mark.parametrize("given", NOT_FINITE, ids=lambda given: repr(given)[:20])
+@pytest.mark.parametrize("given", NOT_FINITE, ids=shown)
 def test_what_no_float_can_hold_is_refused(given):
     """Neither infinities nor numbers beyond a float: nothing can be compared with them."""
     with pytest.raises(ValueError, match=r"score is not finite|score is too large"):
@@ -62,7 +62,7 @@ def reward(value) -> Reward:
     return Reward(episode_id="e", component="game", value=value, source="/people/ada")
 
 
-@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=repr)
+@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=shown)
 def test_events_that_people_make_hold_any_number(given, value):
     """A reward's value; a task's weights, failure reward and deadlines: readers see JSON numbers."""
     assert value == codec.decode(codec.encode(reward(given)), Reward).value
@@ -79,7 +79,7 @@ def test_events_that_people_make_hold_any_number(given, value):
     assert (value, seconds) == (found.failure_reward, found.timeouts.run_s)
 
 
-@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=lambda given: repr(given)[:20])
+@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=shown)
 def test_events_that_people_make_hold_nothing_else(given):
     """What no reader would accept is refused before it is sent, with the field's name."""
     for name, event in {

@@ -6,7 +6,7 @@ import functools
 import sys
 
 import pytest
-from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
+from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
 
 from odradek.infra.errors import NoSuchName
 from odradek.schemas.events import Conversation
@@ -112,13 +112,13 @@ def test_async_is_what_is_declared_so(function, expected):
     assert expected is is_async(function)
 
 
-@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=repr)
+@pytest.mark.parametrize(("given", "value"), NUMBERS, ids=shown)
 async def test_a_verdict_may_be_any_librarys_number(given, value):
     """numpy's, Decimal, or whatever has a float in it."""
     assert value == await said(lambda _: given)
 
 
-@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=lambda given: repr(given)[:20])
+@pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=shown)
 async def test_a_verdict_that_is_no_number_is_an_error_event(given):
     """Text that reads as a number, too; the letter names the type and quotes nothing."""
     with pytest.raises(RewardFailed, match="what it returned is "):

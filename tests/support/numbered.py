@@ -1,5 +1,6 @@
 """What people hand us as numbers, and what is none: every place that takes one is held to it."""
 
+import re
 from collections import UserString
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -209,3 +210,8 @@ NOT_FINITE = [
     np.longdouble("1e400"),
     Raises(OverflowError()),
 ]
+
+
+def shown(given) -> str:
+    """The name of a test with it: no address is in it, since that is another one in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(given))[:40]

@@ -24,18 +24,18 @@ LOOP: Final = "event loop"
 PARTS: Final = (
     (
         "towards the engine",
-        ("aiohttp/client", "aiohttp/connector", "/proxy/upstream", "/proxy/pool"),
+        ("aiohttp/client", "aiohttp/connector", "/proxy/engines/client", "/proxy/engines/pool"),
     ),
-    ("towards the agent", ("aiohttp/web", "/proxy/call.py:body_of")),
+    ("towards the agent", ("aiohttp/web", "/proxy/calls/call.py:body_of")),
     ("the log", ("aiokafka/", "/infra/bus/", "/schemas/ids")),
-    ("the token", ("/proxy/access", "/infra/tokens")),
+    ("the token", ("/proxy/auth", "/infra/runtime/episode_tokens")),
     ("taken out of the reply", ("chat.py:trim", "chat.py:_trim", "chat.py:_head")),
-    ("new against earlier turns", ("/proxy/deltas",)),
+    ("new against earlier turns", ("/proxy/episodes/history",)),
     (
         "request and reply read",
-        ("/proxy/dialects/", "/proxy/capture", "/proxy/answers", "/bare.py"),
+        ("/proxy/dialects/", "/proxy/wire/", "/proxy/calls/agent_replies", "/baseline.py"),
     ),
-    ("the turn made", ("/proxy/recorder", "/schemas/")),
+    ("the turn made", ("/proxy/log/writer", "/schemas/")),
     ("the call", ("/proxy/", "/infra/")),
 )
 """Names of parts, and what their code's `file:function` contains; the first that fits counts."""
@@ -61,7 +61,7 @@ def named(file: str, function: str) -> str:
     place = f"{file}:{function}"
     if "aiohttp" not in file and "aiokafka" not in file and "/odradek/" not in file:
         return ""
-    if "/infra/cli/" in file or place.endswith("/proxy/process.py:run") or file == __file__:
+    if "/infra/app/cli/" in file or place.endswith("/proxy/process.py:run") or file == __file__:
         return LOOP
     return next((part for part, fits in PARTS if any(one in place for one in fits)), "")
 

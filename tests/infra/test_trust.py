@@ -169,10 +169,10 @@ PROGRAM = """
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from odradek.infra import trust
+from odradek.infra.runtime import metrics as counters
 reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider([reader]))
-trust.moved(trust.DEAD_LETTERS, 3, topic="t", reason="not_json")
+counters.moved(counters.DEAD_LETTERS, 3, topic="t", reason="not_json")
 (found,) = [m for r in reader.get_metrics_data().resource_metrics
             for s in r.scope_metrics for m in s.metrics]
 (point,) = found.data.data_points
@@ -187,9 +187,10 @@ def test_counters_reach_opentelemetry():
 
 
 EXPORT = """
-from odradek.infra import telemetry, trust
+from odradek.infra.runtime import metrics as counters
+from odradek.infra.runtime import telemetry
 telemetry.setup("test")
-trust.moved(trust.STALE, 2)
+counters.moved(counters.STALE, 2)
 telemetry.shutdown()
 """
 

@@ -36,7 +36,7 @@ async def test_a_request_is_played_and_told_in_order(stage):
     await stage.ended("m1")
 
     assert stage.proxy.seals == [(stage.episode("m1"), "completed", "")]
-    assert order == [("agent", ["Opened"]), ("seal", [0.5], 0)]
+    assert order == [("agent", ["EpisodeOpened"]), ("seal", [0.5], 0)]
     assert stage.proxy.seals == [(stage.episode("m1"), "completed", "")]
     (opened,) = await stage.story()
     assert (opened.sample, opened.attempt, opened.final) == (3, 1, False)
@@ -182,10 +182,10 @@ async def test_an_unreachable_model_is_tried_again_and_then_given_up(stage):
     story = await stage.story()
     first, second = stage.episode("m1", 1), stage.episode("m1", 2)
     assert [(type(e).__name__, e.episode_id) for e in story] == [
-        ("Opened", first),
-        ("Aborted", first),
-        ("Opened", second),
-        ("Aborted", second),
+        ("EpisodeOpened", first),
+        ("EpisodeAborted", first),
+        ("EpisodeOpened", second),
+        ("EpisodeAborted", second),
     ]
     assert [(e.reason, e.retry) for e in story[1::2]] == [
         ("upstream_failed", True),
@@ -207,7 +207,7 @@ async def test_an_episode_that_cannot_be_sealed_is_incomplete(stage):
     await stage.send("m1", timeouts={"seal_s": 0.3})
     await stage.ended("m1", attempt=2)
     story = await stage.story()
-    assert [type(e).__name__ for e in story] == ["Opened", "Aborted", "Opened"]
+    assert [type(e).__name__ for e in story] == ["EpisodeOpened", "EpisodeAborted", "EpisodeOpened"]
     assert (story[1].reason, story[1].retry) == ("incomplete", True)
     assert [outcome for _, outcome, _ in stage.proxy.seals] == ["completed"]
 

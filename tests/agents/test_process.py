@@ -71,7 +71,7 @@ async def test_kill_9_costs_an_attempt_and_nothing_else(stage, tmp_path):
     assert sorted(["quick 1", *["hang 1"] * 6, *["hang 2"] * 6]) == told
     assert 7 == len(stage.proxy.seals)
     story = await stage.story()
-    assert 6 == sum(type(e).__name__ == "Aborted" and e.retry for e in story)
+    assert 6 == sum(type(e).__name__ == "EpisodeAborted" and e.retry for e in story)
 
 
 @pytest.mark.broker
@@ -81,7 +81,7 @@ async def test_kill_9_costs_an_attempt_and_nothing_else(stage, tmp_path):
         (("agent:ply",), "did you mean 'play'"),
         (("--command", "no-such-program-here"), "there is no program"),
         ((), "name either module:function, --command or --harness"),
-        (("agent:play", "--name", "a/b"), "cannot name topics"),
+        (("agent:play", "--name", "a/b"), "is no agent's name"),
     ],
 )
 async def test_a_mistake_is_one_line_and_exit_code_2(stage, tmp_path, arguments, told):

@@ -51,7 +51,7 @@ async def test_a_run_that_fails_as_its_host_ends_is_played_again(stage, error, a
     over.set()
     await task
     assert [] == stage.proxy.seals
-    (aborted,) = [e for e in await stage.story() if type(e).__name__ == "Aborted"]
+    (aborted,) = [e for e in await stage.story() if type(e).__name__ == "EpisodeAborted"]
     assert ("host_lost", True) == (aborted.reason, aborted.retry)
 
 

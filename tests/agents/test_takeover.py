@@ -35,10 +35,10 @@ async def test_runs_of_a_killed_host_are_begun_again_elsewhere(stage):
     await stage.ended("m1", "m2", "m3", attempt=2)
     assert time.monotonic() - began < 30
     story = await stage.story()
-    aborted = [e for e in story if type(e).__name__ == "Aborted"]
+    aborted = [e for e in story if type(e).__name__ == "EpisodeAborted"]
     assert {e.episode_id for e in aborted} == {stage.episode(m) for m in ("m1", "m2", "m3")}
     assert {(e.reason, e.retry) for e in aborted} == {("host_lost", True)}
-    assert {(e.attempt, e.final) for e in story if type(e).__name__ == "Opened"} == {
+    assert {(e.attempt, e.final) for e in story if type(e).__name__ == "EpisodeOpened"} == {
         (1, False),
         (2, True),
     }
@@ -74,7 +74,7 @@ async def test_a_host_that_died_while_sealing_is_completed_by_its_successor(stag
     assert plays == [1]
     assert stage.proxy.seals == [(stage.episode("m1"), "completed", "")]
     release.set()
-    assert ["Opened"] == [type(e).__name__ for e in await stage.story()]
+    assert ["EpisodeOpened"] == [type(e).__name__ for e in await stage.story()]
 
 
 async def test_sigterm_gives_runs_up_for_another_attempt(stage):
@@ -96,7 +96,7 @@ async def test_sigterm_gives_runs_up_for_another_attempt(stage):
     await stage.until(lambda: sum(o.backlog.unfinished for o in host._owned.values()) == 2)
     await stage.stop(host)
     story = await stage.story()
-    assert [type(e).__name__ for e in story] == ["Opened", "Aborted"]
+    assert [type(e).__name__ for e in story] == ["EpisodeOpened", "EpisodeAborted"]
     assert (story[1].reason, story[1].retry) == ("host_lost", True)
     await stage.host(play, instance="a")
     await stage.until(lambda: len(stage.proxy.seals) == 2)
@@ -161,5 +161,5 @@ async def test_two_hosts_share_the_work_and_a_lost_partition_kills_its_runs(stag
     assert 9 == len({episode for episode, _, _ in stage.proxy.seals})
     story = await stage.story()
     moved = len(where["b"])
-    assert moved == sum(type(e).__name__ == "Aborted" for e in story)
+    assert moved == sum(type(e).__name__ == "EpisodeAborted" for e in story)
     assert bus is stage.bus

@@ -1,5 +1,6 @@
 """What `odradek up` keeps below `.odradek/`, and what is said where it cannot."""
 
+import json
 import os
 import subprocess
 import sys
@@ -55,14 +56,16 @@ def test_its_files_that_cannot_be_written_are_named(
 
 def test_what_a_terminal_sources_sets_variables_only(tmp_path: Path) -> None:
     """Whatever they hold, in a file that only its user reads."""
-    bus = BusSettings(bootstrap_servers="h:1", topic_prefix="ü $x.", topic_partitions=3)
+    bus = BusSettings.model_construct(
+        bootstrap_servers="h:1", topic_prefix="ü $x.", topic_partitions=3
+    )
     old = os.umask(0)
     try:
         write_environment(tmp_path, bus, PLACES)
     finally:
         os.umask(old)
     assert 0o600 == (tmp_path / "env").stat().st_mode & 0o777
-    script = f". {tmp_path / 'env'}; exec {sys.executable} -c 'import os; print(ascii(dict(os.environ)))'"
+    script = f". {tmp_path / 'env'}; exec {sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
     shell = subprocess.run(
         ["/bin/sh", "-c", script],
         env={"PYTHONUTF8": "1"},
@@ -70,7 +73,7 @@ def test_what_a_terminal_sources_sets_variables_only(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    given = eval(shell.stdout)
+    given = json.loads(shell.stdout)
     assert PLACES.token_keys == given["ODRADEK_TOKEN_KEYS"]
     assert "ü $x." == given["ODRADEK_TOPIC_PREFIX"]
     assert "3" == given["ODRADEK_TOPIC_PARTITIONS"]

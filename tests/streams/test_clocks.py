@@ -74,7 +74,7 @@ def test_no_group_closes_before_the_brokers_time_says_so(told, skew):
     began = {}
     for record in log.records:
         event = codec.decode(record.value, GROUP.kind)
-        if type(event).__name__ == "Expected":
+        if type(event).__name__ == "GroupOpened":
             began.setdefault(event.task_id, record.timestamp)
     latest = log.records[-1].timestamp if log.records else 0.0
     for one in out:

@@ -9,7 +9,7 @@ import click
 
 from odradek.infra.errors import ProjectError
 
-TEMPLATE: Final = Path(__file__).parents[1] / "demo" / "project"
+TEMPLATE: Final = Path(__file__).parents[2] / "demo" / "project"
 """The demo's own project: one source for both."""
 
 

@@ -541,10 +541,10 @@ async def test_workers_do_not_outlive_a_service_that_is_killed(here):
 import asyncio, os, signal
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
-from odradek.streams.judges.named import Named
+from odradek.streams.judges.named import NamedJudge
 
 async def main():
-    judge = Named("all_judges:sleeps", 1)
+    judge = NamedJudge("all_judges:sleeps", 1)
     await judge.start()
     asked = Conversation(episode_id="e", task_id="t", agent="a", sample=0)
     await judge.judge(asked, codec.encode(asked))

@@ -27,10 +27,10 @@ class Signals:
     def __init__(self) -> None:
         self.met = ""
         self._judging = False
-        # What was ignored before us stays so, as under nohup.
-        self._numbers = [
-            number for number in (*END, signal.SIGINT) if signal.getsignal(number) != signal.SIG_IGN
-        ]
+        # What was ignored before us stays so, as under nohup; but not SIGINT, which shells have
+        # ignored by what they start in the background: functions interrupt themselves with it.
+        heard = [number for number in END if signal.getsignal(number) != signal.SIG_IGN]
+        self._numbers = [*heard, signal.SIGINT]
         self._mask = local()
         self.listen()
         os.register_at_fork(

@@ -10,13 +10,13 @@ from odradek.schemas import codec
 from odradek.schemas.events import Task
 
 pytestmark = pytest.mark.broker
-LONG_S = 4.0
+LONG_S = 6.0
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """Groups that put out members which do not poll for a second."""
-    monkeypatch.setattr(clients, "MAX_POLL_MS", 1000)
+    """Groups that put out members which do not poll for two and a half seconds."""
+    monkeypatch.setattr(clients, "MAX_POLL_MS", 2500)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_a_dispatcher_that_puts_a_flood_of_tasks_aside_stays_in_its_group(
     check = TaskValidator.check
 
     async def slow(self, task):
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.05)
         await check(self, task)
 
     monkeypatch.setattr(TaskValidator, "check", slow)
@@ -79,7 +79,7 @@ async def test_a_dispatcher_that_puts_a_flood_of_tasks_aside_stays_in_its_group(
         return len(await stage.read("rl.dlq.v1")) == len(tasks)
 
     await stage.until(all_aside)
-    assert heard[-1] - heard[0] > 2.0
+    assert heard[-1] - heard[0] > 4.0
     assert before == member(dispatcher._reader)
     dispatcher.stop()
     await running

@@ -10,7 +10,7 @@ ProxyError
 │   ├── Forbidden           403  a good token, for something else
 │   ├── NoSuchRoute         404  no such address
 │   ├── NoSuchModel         404  the engine does not serve it
-│   ├── EpisodeSealed       409  the episode has ended
+│   ├── EpisodeClosed       409  the episode has ended
 │   ├── BodyTooLarge        413  the request is beyond the limits
 │   ├── HeadersTooLarge     431  the request's headers are
 │   ├── BudgetSpent         429  the episode has had all its calls or tokens

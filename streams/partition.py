@@ -1,7 +1,7 @@
 """One partition of a stage: bytes in, bytes out, silent about what a predecessor has told.
 
-Every driver feeds its records through a Lane, so decoding, dead letters and the done mark are the
-same wherever a stage runs.
+Every driver feeds its records through a StagePartition, so decoding, dead letters and the done mark
+are the same wherever a stage runs.
 """
 
 from collections.abc import Iterable

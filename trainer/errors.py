@@ -18,10 +18,10 @@ TrainerError
 ├── CheckpointError
 │   ├── BrokenCheckpoint    a file differs from the manifest: the one before is taken
 │   └── NoRoom              the disk is full or not writable: crash, nothing half-written counts
-└── EngineError
+└── EngineFailure
     ├── EngineDown          no answer: gone on without; of all of them for `engine_timeout_s`: crash
     ├── EngineRefused       it answered, but not with success: the same, and crash at once
-    └── BadRequest          a request that the small engine cannot serve: HTTP 400
+    └── UnsupportedRequest  a request that the small engine cannot serve: HTTP 400
 """
 
 from typing import ClassVar
@@ -108,19 +108,19 @@ class NoRoom(CheckpointError):
     """A folder that cannot be written to."""
 
 
-class SmallEngineError(TrainerError):
+class EngineFailure(TrainerError):
     """The engine cannot do what it was asked."""
 
 
-class EngineDown(SmallEngineError):
+class EngineDown(EngineFailure):
     """No engine answers at its address."""
 
     retriable: ClassVar[bool] = True
 
 
-class EngineRefused(SmallEngineError):
+class EngineRefused(EngineFailure):
     """The engine answered with an error."""
 
 
-class UnsupportedRequest(SmallEngineError):
+class UnsupportedRequest(EngineFailure):
     """A request that the small engine does not serve."""

@@ -25,7 +25,7 @@ from odradek.trainer.feed.sampling import Take
 log = logging.getLogger("odradek")
 
 Deploy = Callable[[Sequence[Task], float], Any]
-"""`await deploy(tasks, timeout)`: one Result per task, in order."""
+"""`await deploy(tasks, timeout)`: one TaskResult per task, in order."""
 
 
 class Transfer(Protocol):

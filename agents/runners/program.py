@@ -74,7 +74,7 @@ class ProgramRunner(AgentExecutor):
         self._environment = inherited()
 
     async def execute(self, context: Any, event_queue: Any) -> None:
-        """See the SDK. Raises Ended with what the exit code says."""
+        """See the SDK. Raises RunnerEnded with what the exit code says."""
         del event_queue
         rollout = rollout_of(context)
         folder = Path(tempfile.mkdtemp(prefix="odradek-"))

@@ -113,13 +113,13 @@ class LiveEpisode:
         self.until = now
 
     def move(self, stage: EpisodePhase) -> None:
-        """Go on to a stage. Raises EpisodeSealed for what the table does not allow."""
+        """Go on to a stage. Raises EpisodeClosed for what the table does not allow."""
         if NEXT.get(self.stage) is not stage:
             raise EpisodeClosed(f"the episode is {self.stage.value}")
         self.stage = stage
 
     def enter(self, call: InFlight, limit: int) -> None:
-        """Count a call in. Raises EpisodeSealed or TooManyCalls."""
+        """Count a call in. Raises EpisodeClosed or TooManyCalls."""
         if self.stage is not EpisodePhase.OPEN:
             raise EpisodeClosed("the episode has ended: it takes no further call")
         if len(self.calls) >= limit:

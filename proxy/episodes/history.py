@@ -21,7 +21,7 @@ MAX_LEAVES: Final = 256
 other out, and each of their turns would be written whole."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 END_BYTES: Final = 256
-"""What an End takes in memory, about."""
+"""What a ReplyEnd takes in memory, about."""
 
 
 class ReplyEnd(Struct, frozen=True, gc=False):

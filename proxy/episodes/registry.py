@@ -51,7 +51,7 @@ class EpisodeRegistry:
     def of(self, episode_id: str, *, until: float = 0.0) -> LiveEpisode:
         """The episode's story, a new one if need be; kept until `until` (clock) at least.
 
-        Raises EpisodeSealed.
+        Raises EpisodeClosed.
         """
         story = self._open.get(episode_id)
         if story is None:

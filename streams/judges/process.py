@@ -22,7 +22,7 @@ END_S: Final = 1.0
 """How long a worker that is told to end may take."""
 REAP_S: Final = 5.0
 LARGEST: Final = 64 * 1024
-"""Bytes of an Answer."""
+"""Bytes of a WorkerReply."""
 SENT: Final = (*END, signal.SIGINT)
 """Signals of which a worker dies that somebody has ended."""
 STDERR: Final = 2

@@ -26,7 +26,7 @@ from odradek.streams.stage import Stage
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
-from odradek.trainer.errors import SmallEngineError
+from odradek.trainer.errors import EngineFailure
 from simulation.cluster import Cluster, Message
 from simulation.disk import Disk
 from simulation.engines import Engines
@@ -45,7 +45,7 @@ from simulation.weather import Weather, bus_of, dispatching, training
 INTAKE = intake()
 STAGES = (INTAKE, ASSEMBLE, GROUP)
 TIMES = Timeouts(call_s=2, run_s=8, seal_s=2, reward_s=6, group_s=30)
-LEGITIMATE = (LaneLost, TransactionFailed, PartitionLost, BusError, SmallEngineError)
+LEGITIMATE = (LaneLost, TransactionFailed, PartitionLost, BusError, EngineFailure)
 """What may end a process that a supervisor starts again."""
 PEACE_S = 300.0
 """Simulated seconds within which everything must have ended once the faults have."""
@@ -107,7 +107,7 @@ class World:
             self.weather.engines, steady=self.weather.steady_engine, gone=self.weather.engine_gone
         )
         self.hosts = Hosts(self.bus_of("hosts"), self.engines, seed, self.weather.mischief)
-        self.without_engines: list[tuple[float, SmallEngineError]] = []
+        self.without_engines: list[tuple[float, EngineFailure]] = []
         """Starts of the trainer that ended because of its engines, and when."""
         self.programs: dict[str, Program] = {}
         self.lives: list[Life] = []
@@ -232,7 +232,7 @@ class World:
             self.failures.append(
                 Failure("ended", f"{life!r} ended with {error!r}\n{''.join(lines[-12:])}")
             )
-        if isinstance(error, SmallEngineError):
+        if isinstance(error, EngineFailure):
             self.without_engines.append((self.loop.time(), error))
         if life is program.life and not life.dead:
             self.trouble.note(f"{life!r} ended: {error!r}")

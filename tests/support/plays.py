@@ -17,7 +17,7 @@ def prompt_of(tokenizer, messages):
 
 
 def play(sampler: Sampler, tokenizer, secrets, *, temperature=1.0):
-    """Play one game for each secret; return [(game, [(prompt ids, Sampled)])]."""
+    """Play one game for each secret; return [(game, [(prompt ids, SampleResult)])]."""
     games = [(HiLo(secret), []) for secret in secrets]
     while live := [entry for entry in games if not entry[0].over]:
         prompts = [prompt_of(tokenizer, game.messages) for game, _ in live]

@@ -74,7 +74,7 @@ class Batcher:
         self._going.set()
 
     async def load(self, folder: Path, version: int | None = None) -> None:
-        """Take the weights of a folder. Raises BadRequest; the old weights stay then.
+        """Take the weights of a folder. Raises UnsupportedRequest; the old weights stay then.
 
         Args:
             folder: Holds safetensors of the same architecture.

@@ -21,7 +21,7 @@ class EngineCompletionRequest:
 
 
 def parse(body: Any, default_model: str) -> EngineCompletionRequest:
-    """Read a request. Raises BadRequest for what the small engine cannot do."""
+    """Read a request. Raises UnsupportedRequest for what the small engine cannot do."""
     if not isinstance(body, dict):
         raise UnsupportedRequest("the body must be a JSON object")
     for name in ("echo", "suffix", "prompt_logprobs"):

@@ -14,7 +14,7 @@ from odradek.trainer.errors import UnsupportedRequest
 def folder_of(policy: Policy) -> Path:
     """The folder that a policy's uri names, its weights held against the digest.
 
-    Raises BadRequest: no plain file uri, gone (rotated away), no digest, or other weights.
+    Raises UnsupportedRequest: no plain file uri, gone (rotated away), no digest, or other weights.
     """
     parts = urlsplit(policy.uri)
     folder = Path(unquote(parts.path))

@@ -88,7 +88,7 @@ class TemperatureHead:
 
 
 def add_head(model: Any) -> None:
-    """Let `model(..., targets=...)` return Scores; every other call is the model's as before."""
+    """Let `model(..., targets=...)` return TokenScores; any other call is the model's as before."""
     before, head = model.forward, TemperatureHead(model)
 
     def forward(self: Any, *args: Any, targets: Targets | None = None, **kwargs: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from odradek.trainer.errors import EngineDown, EngineRefused, SmallEngineError
+from odradek.trainer.errors import EngineDown, EngineFailure, EngineRefused
 from odradek.trainer.weights.client import EngineClient
 
 LOOK_S: Final = 5.0
@@ -74,7 +74,7 @@ class FleetEngine:
         self.version = 0
         """What it serves; 0 where nobody knows."""
         self.fate = SwapStatus.LOADING
-        self.error: SmallEngineError | None = None
+        self.error: EngineFailure | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -213,16 +213,16 @@ class Fleet:
             member.fate = SwapStatus.HAS
         self._news.set()
 
-    def _away(self, member: FleetEngine, error: SmallEngineError) -> None:
+    def _away(self, member: FleetEngine, error: EngineFailure) -> None:
         self._say_away(member)
         self._lost(member, SwapStatus.AWAY, error)
 
-    def _refused(self, member: FleetEngine, error: SmallEngineError) -> None:
+    def _refused(self, member: FleetEngine, error: EngineFailure) -> None:
         if str(member.error) != str(error):
             self._tell(str(error))
         self._lost(member, SwapStatus.REFUSED, error)
 
-    def _lost(self, member: FleetEngine, fate: SwapStatus, error: SmallEngineError) -> None:
+    def _lost(self, member: FleetEngine, fate: SwapStatus, error: EngineFailure) -> None:
         # Between two weights, or none of those that it had: it may have been started anew.
         member.version, member.fate, member.error = 0, fate, error
         self._news.set()
@@ -237,7 +237,7 @@ class Fleet:
         urls = ", ".join(member.client.url for member in found)
         return EngineDown(f"no engine answers at {urls}: start it, or correct its URL")
 
-    def _why(self) -> SmallEngineError:
+    def _why(self) -> EngineFailure:
         errors = [member.error for member in self._members if member.error is not None]
         refused = [error for error in errors if isinstance(error, EngineRefused)]
         return (refused or errors)[0]

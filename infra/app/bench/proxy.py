@@ -1,7 +1,7 @@
 """What the proxy costs: CPU of an acked turn, and the time that it adds to a call.
 
 The process under test has one core, load and mock engine the other. Direct calls, calls through a
-bare capture loop (`bare.py`) and calls through the proxy alternate, so that a noisy machine is
+bare capture loop (`baseline.py`) and calls through the proxy alternate, so that a noisy machine is
 noisy for all. Every call is an episode's new turn with other messages and other token ids: deltas
 save nothing here. Episodes that are over are sealed between two measurements, as hosts do.
 """

@@ -83,7 +83,7 @@ def our_proxy(
 ) -> Iterator[LoadTarget]:
     """The proxy, with tokens of access; the nth call goes where `addresses` of the key says.
 
-    Under observation (`where.py`) if a file for its counts is named.
+    Under observation (`cpu_profile.py`) if a file for its counts is named.
     """
     key = new_key()
     env = {

@@ -146,6 +146,16 @@ def test_any_stream_is_told_without_an_exception(path, stream, broke):
         assert b"completed" not in told or not relay.captured()[0].error
 
 
+def test_a_response_that_failed_has_no_complete_item_where_it_broke():
+    """Its last item is what there is of it; one that a later item follows was complete."""
+    ask = ask_of("/responses", stream=True)
+    said = json.dumps({"choices": [{"index": 0, "delta": {"content": "Once"}}]}).encode()
+    relay = relayed(ask, [b"data: " + said + b"\n\n"], broke=False)
+    failed = json.loads(b"".join(relay.pieces).rstrip().rpartition(b"data: ")[2])
+    assert "response.failed" == failed["type"]
+    assert ["incomplete"] == [item["status"] for item in failed["response"]["output"]]
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=40) | JSON.map(json.dumps) | st.fixed_dictionaries(
     {"data": st.lists(st.dictionaries(st.sampled_from(["id", "created"]), ATOMS))}

@@ -81,7 +81,7 @@ def response(
         "error": None,
         "incomplete_details": {"reason": cut} if cut else None,
         "model": ask.model,
-        "output": made.told(complete=cut is None),
+        "output": made.told(complete=choice is not None and cut is None),
         **context(ask).echo,
         "usage": None if choice is None else usage(used),
     }

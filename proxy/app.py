@@ -16,7 +16,6 @@ from aiohttp import web
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.infra.runtime import metrics
-from odradek.infra.runtime.environment import address
 from odradek.proxy.auth import Authenticator, Permit
 from odradek.proxy.calls.agent_replies import JSON, error_answer, of_http
 from odradek.proxy.calls.call import LEFT
@@ -48,19 +47,15 @@ from odradek.proxy.errors import (
     LogRefused,
     NoSuchRoute,
     ProxyError,
-    ProxyMisconfigured,
 )
 from odradek.proxy.log.writer import TurnWriter
-from odradek.proxy.quiet import http_log, where
+from odradek.proxy.quiet import where
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
 
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
 PROBE_S: Final = 3.0
-PARSED: Final = 4
-"""How many times the bound on all headers one of them, or the address, may take for us to refuse.
-Beyond that, and beyond 128 of them, aiohttp ends the connection with a 400 of its own."""
 WRITER: Final = ascii_letters + digits
 """What a boot id is made of: seven of them, 41 bits, since each turn holds it five times."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -368,34 +363,3 @@ def _json(status: int, value: object) -> web.Response:
     return web.Response(
         status=status, body=msgspec.json.encode(value), content_type="application/json"
     )
-
-
-@contextlib.asynccontextmanager
-async def serving(proxy: Proxy) -> AsyncIterator[str]:
-    """Serve until the block ends; gives the address. Raises ProxyMisconfigured for a used port."""
-    settings = proxy.settings
-    runner = web.AppRunner(
-        proxy.application(),
-        access_log=None,  # a token may stand in a path
-        logger=http_log(),
-        shutdown_timeout=settings.shutdown_s,
-        keepalive_timeout=75.0,
-        max_line_size=PARSED * settings.max_header_bytes,
-        max_field_size=PARSED * settings.max_header_bytes,
-        # A call whose client leaves goes on: it is recorded, and a retry may join it.
-        handler_cancellation=False,
-    )
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
-        try:
-            await site.start()
-        except OSError as error:
-            raise ProxyMisconfigured(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
-                "choose another with ODRADEK_PROXY_PORT"
-            ) from error
-        host, port = runner.addresses[0][:2]
-        yield address(host, port)
-    finally:
-        await runner.cleanup()

@@ -13,9 +13,10 @@ import uvloop
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, require_topics, running
 from odradek.infra.runtime import telemetry
 from odradek.infra.runtime.episode_tokens import TokenSettings
-from odradek.proxy.app import Proxy, serving
+from odradek.proxy.app import Proxy
 from odradek.proxy.descriptors import raise_limit
 from odradek.proxy.engines.policy_version import PolicyVersions
+from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas.topics import POLICIES, TURNS
 

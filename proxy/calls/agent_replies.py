@@ -4,6 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
+from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.dialects import cache_salt
 from odradek.proxy.dialects.dialect import Ask, Dialect
 from odradek.proxy.dialects.tools import hosted
@@ -29,12 +30,10 @@ def headers(engines: dict[str, str], ask: Ask) -> dict[str, str]:
     return engines | hosted.headers(ask.dropped) if ask.dropped else engines
 
 
-def taken(
-    status: int, headers: dict[str, str], body: bytes, ask: Ask
-) -> tuple[list[reply.CapturedReply], AgentReply]:
+def taken(heard: EngineAnswer, ask: Ask) -> tuple[list[reply.CapturedReply], AgentReply]:
     """An answer in one piece: choice by choice for the log, and as its agent gets it."""
-    dialect = ask.dialect
-    if not 200 <= status < 300:
+    dialect, status, headers, body = ask.dialect, heard.status, heard.headers, heard.body
+    if not heard.good:
         found = [reply.CapturedReply(error=error_of(body, status))]
         # What sends its caller elsewhere is no answer to an agent either.
         status = status if status >= 400 else BROKEN

@@ -13,6 +13,7 @@ from odradek.infra.runtime import metrics, telemetry
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.proxy.auth import Permit
 from odradek.proxy.calls import agent_replies, retries
+from odradek.proxy.calls.budget import Budget
 from odradek.proxy.calls.call import ModelCall, body_of, parent, told, why
 from odradek.proxy.calls.commit import Commit, unseen
 from odradek.proxy.calls.engine_request import EngineAnswer, EngineRequester
@@ -28,12 +29,10 @@ from odradek.proxy.engines.pool import Pool
 from odradek.proxy.episodes.draft import AgentReply, RecordedReply, TurnDraft
 from odradek.proxy.episodes.registry import EpisodeRegistry
 from odradek.proxy.errors import (
-    BudgetSpent,
     EngineError,
     EngineSlow,
     LogRefused,
     ProxyError,
-    TooManyStreams,
     TurnTooLarge,
     answered,
 )
@@ -88,6 +87,7 @@ class CallHandler:
         self._commit = Commit(recorder, required=settings.durability == "required")
         self._stories = stories
         self._clock = clock
+        self._budget = Budget(settings)
         self._bridging = PromptBuilder(engine) if settings.continuation == "bridge" else None
 
     def _engines(self, pool: Pool, *, salted: bool = True) -> "EngineRoutes":
@@ -129,26 +129,6 @@ class CallHandler:
             if permit.unattributed:
                 self._stories.drop(story)
 
-    def _afford(self, call: ModelCall) -> None:
-        """Hold a call against what its episode may use, by the settings and by its token."""
-        story, permit, known = call.story, call.permit, self._settings
-        calls = self._max_calls(permit)
-        tokens = min(known.max_episode_tokens, permit.max_tokens or known.max_episode_tokens)
-        if story.asked >= calls:
-            raise BudgetSpent(f"the episode has made its {calls} calls")
-        if story.tokens >= tokens:
-            raise BudgetSpent(f"the episode has used its {tokens} tokens")
-        if call.ask.stream:
-            same = (one for one in story.calls if one.ask.stream and one is not call)
-            others = sum(one.permit.holder == permit.holder for one in same)
-            if others >= known.streams_per_token:
-                raise TooManyStreams(f"the token has {others} streams open already")
-        story.asked += 1
-
-    def _max_calls(self, permit: Permit) -> int:
-        most = self._settings.max_episode_calls
-        return min(most, permit.max_calls or most)
-
     def _terms(self, permit: Permit) -> RequestRules:
         return RequestRules(
             sampling=permit.sampling,
@@ -166,7 +146,7 @@ class CallHandler:
         ask = dialect.ask(await body_of(client), self._terms(permit))
         story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         try:
-            return await self._of(ask).counts.count(story, ask, self._max_calls(permit))
+            return await self._of(ask).counts.count(story, ask, self._budget.calls(permit))
         finally:
             if permit.unattributed:
                 self._stories.drop(story)
@@ -190,7 +170,7 @@ class CallHandler:
     async def _served(self, call: ModelCall) -> web.StreamResponse:
         if call.retries and (result := await self._again(call)) is not None:
             return await self._release(call, result)
-        self._afford(call)
+        self._budget.afford(call)
         call.story.begin(call.ask.digest)
         call.supersedes = retries.superseded(call.story, call.ask.digest)
         if call.permit.unattributed:
@@ -239,9 +219,7 @@ class CallHandler:
             if heard.raised is not None:
                 return await self._failed(call, self._told(call, heard.raised), heard.status)
             async with self._places:
-                captured, answer = agent_replies.taken(
-                    heard.status, heard.headers, heard.body, call.ask
-                )
+                captured, answer = agent_replies.taken(heard, call.ask)
                 if captured[0].error and heard.good:
                     error = EngineError(captured[0].error)
                     if self._of(call.ask).asking.again(call, error):
@@ -263,9 +241,7 @@ class CallHandler:
         line.watch(always)
         if raised is None and not heard.good:
             async with self._places:
-                captured, answer = agent_replies.taken(
-                    heard.status, heard.headers, heard.body, call.ask
-                )
+                captured, answer = agent_replies.taken(heard, call.ask)
                 return await self._answered(call, heard.status, captured, answer)
         error = None if raised is None else self._told(call, raised)
         if error is not None and not relay.error:

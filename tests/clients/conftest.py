@@ -24,7 +24,8 @@ from odradek.agents import Rollout
 from odradek.agents.rollout import RolloutTask
 from odradek.agents.runners import HarnessRunner
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy.app import Proxy, serving
+from odradek.proxy.app import Proxy
+from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 
 ROOT = Path(__file__).parents[2]

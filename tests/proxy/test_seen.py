@@ -9,6 +9,7 @@ import pytest
 from engine_shapes import DONE, event
 
 from odradek.proxy.calls import agent_replies
+from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.wire import shapes, sse
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
@@ -52,7 +53,9 @@ def streamed(path, *chunks, n=1, tail=DONE):
 
 def taken(path, *choices, n=1, **more):
     ask = asked(path, **({"n": n} if n > 1 else {}))
-    return agent_replies.taken(200, {}, json.dumps(body(*choices, **more)).encode(), ask)
+    return agent_replies.taken(
+        EngineAnswer(200, {}, json.dumps(body(*choices, **more)).encode()), ask
+    )
 
 
 def why(turns):
@@ -137,7 +140,9 @@ def test_choices_of_several_prompts_are_counted_together():
             **{**{f: getattr(ask, f) for f in ask.__struct_fields__}, "prompts": prompts}
         )
         whole = [words(TEXTS, "x", [7], i, "stop", whole=True) for i in indexes]
-        found, _ = agent_replies.taken(200, {}, json.dumps(body(*whole)).encode(), ask)
+        found, _ = agent_replies.taken(
+            EngineAnswer(200, {}, json.dumps(body(*whole)).encode()), ask
+        )
         assert [expected] * len(indexes) == why(found)
 
 

@@ -27,6 +27,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
 from odradek.proxy.calls import agent_replies
+from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.wire import body, shapes
 from odradek.schemas.events import parsed
 
@@ -204,7 +205,7 @@ def test_turn_and_agent_say_what_the_engine_meant(shape, path, places):
     if shape.whole is None:
         return
     whole = json.dumps(shape.whole).encode()
-    (captured,), answer = agent_replies.taken(200, {}, whole, asked(path))
+    (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, whole), asked(path))
     assert (200, "", why) == (answer.status, captured.error, captured.untrainable)
     assert (thought, text, calls) == said(parsed(captured.message))
     assert finish == captured.finish_reason
@@ -259,7 +260,9 @@ def test_a_reply_that_no_model_ended_is_an_error_of_the_engine(path, word):
     assert word[:100] in relay.captured()[0].error
     assert "so" == parsed(relay.captured()[0].message)["content"]
     reply = whole({"role": "assistant", "content": "so"}, word)
-    (captured,), answer = agent_replies.taken(200, {}, json.dumps(reply).encode(), asked(path))
+    (captured,), answer = agent_replies.taken(
+        EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
+    )
     assert word[:100] in captured.error
     assert 502 == answer.status
     assert word[:100] in json.loads(answer.chunks[0])["error"]["message"]
@@ -271,7 +274,9 @@ def test_an_end_in_another_form_that_no_model_says_is_an_error_of_the_engine(wor
     for path in ROUTES:
         chunks, reply = spoken(path, word)
         failed(path, relayed(asked(path, stream=True), [*map(event, chunks), DONE]))
-        (captured,), answer = agent_replies.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        (captured,), answer = agent_replies.taken(
+            EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
+        )
         assert ("which no model says" in captured.error, 502) == (True, answer.status)
 
 
@@ -320,7 +325,9 @@ def test_an_end_in_any_spelling_is_the_end(finish, word):
         relay = relayed(asked(path, stream=True), [*map(event, chunks), DONE])
         (turn,) = relay.captured()
         assert ("", finish) == (turn.error, turn.finish_reason)
-        (captured,), answer = agent_replies.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        (captured,), answer = agent_replies.taken(
+            EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
+        )
         assert ("", finish, 200) == (captured.error, captured.finish_reason, answer.status)
         words, reason = heard(path, relay)
         assert "so" == words[1]
@@ -343,7 +350,9 @@ def test_a_word_for_no_end_yet_is_none(word):
         assert "so" == heard(path, relay)[0][1]
         failed(path, relayed(asked(path, stream=True), [*map(event, chunks[:-1]), DONE]))
         reply["choices"][0]["finish_reason"] = word
-        (captured,), answer = agent_replies.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        (captured,), answer = agent_replies.taken(
+            EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
+        )
         assert ("without a finish reason" in captured.error, 502) == (True, answer.status)
 
 
@@ -353,7 +362,7 @@ def test_an_end_that_names_what_it_met_says_whether_it_was_a_stop_string(matched
     chunks, reply = spoken("/messages", {"type": "stop", "matched": matched})
     relay = relayed(asked("/messages", stream=True), [*map(event, chunks), DONE])
     (captured,), answer = agent_replies.taken(
-        200, {}, json.dumps(reply).encode(), asked("/messages")
+        EngineAnswer(200, {}, json.dumps(reply).encode()), asked("/messages")
     )
     assert (closed, closed) == (relay.captured()[0].closed, captured.closed)
     stopped = None if closed else "END"
@@ -370,7 +379,7 @@ def test_a_reply_without_an_end_is_an_error_of_the_engine(path, missing):
         failed(path, relayed(asked(path, stream=True), [head + behind]))
     choice = {"index": 0, "message": {"role": "assistant", "content": "so"}, **missing}
     reply = json.dumps({"id": "c1", "choices": [choice]}).encode()
-    (captured,), answer = agent_replies.taken(200, {}, reply, asked(path))
+    (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, reply), asked(path))
     assert "without a finish reason" in captured.error
     assert (502, "1") == (answer.status, answer.headers["Retry-After"])
 
@@ -393,7 +402,9 @@ def test_one_choice_that_no_model_ended_fails_the_call(word, place):
         for index, word in enumerate(words)
     ]
     reply = json.dumps({"choices": choices}).encode()
-    found, answer = agent_replies.taken(200, {}, reply, asked("/chat/completions", n=2))
+    found, answer = agent_replies.taken(
+        EngineAnswer(200, {}, reply), asked("/chat/completions", n=2)
+    )
     assert [True, True] == [bool(one.error) for one in found]
     assert 502 == answer.status
 
@@ -411,7 +422,9 @@ def test_no_error_is_no_error(error, place):
             chunks[:0] = [{**HEAD, "choices": [], "error": error}, {"id": "c1", "error": error}]
         relay = relayed(asked(path, stream=True), [*map(event, chunks), DONE])
         assert ("so", "") == (heard(path, relay)[0][1], relay.captured()[0].error)
-        (captured,), answer = agent_replies.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        (captured,), answer = agent_replies.taken(
+            EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
+        )
         assert ("", 200) == (captured.error, answer.status)
         assert "so" == heard_whole(path, answer)[0][1]
         for told in [
@@ -432,7 +445,9 @@ def test_an_error_beside_a_good_end_is_one(error, place):
             target = one if place == "reply" else one["choices"][0]
             target["error"] = error
         failed(path, relayed(asked(path, stream=True), [*map(event, chunks), DONE]))
-        (captured,), answer = agent_replies.taken(200, {}, json.dumps(reply).encode(), asked(path))
+        (captured,), answer = agent_replies.taken(
+            EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
+        )
         assert captured.error
         assert 502 == answer.status
         assert json.loads(answer.chunks[0])["error"]["message"]
@@ -444,7 +459,9 @@ def test_an_error_that_calls_itself_good_is_a_502(path, failure):
     """With the engine's words, in the dialect's shape; SDKs try again."""
     choices = [{"message": {"content": "so"}, **choice} for choice in failure.get("choices") or ()]
     body = {**failure, "choices": choices} if "choices" in failure else failure
-    (captured,), answer = agent_replies.taken(200, {}, json.dumps(body).encode(), asked(path))
+    (captured,), answer = agent_replies.taken(
+        EngineAnswer(200, {}, json.dumps(body).encode()), asked(path)
+    )
     assert "out of memory" in captured.error
     assert (502, "1") == (answer.status, answer.headers["Retry-After"])
     assert "out of memory" in json.dumps(json.loads(answer.chunks[0])["error"])
@@ -502,7 +519,9 @@ def test_text_completions_of_any_shape_are_read(choices):
     pieces = shapes.chunks(json.dumps(whole).encode(), ask.dialect.read)
     again = relayed(ask, [b"data: " + one + b"\n\n" for one in [*pieces, b"[DONE]"]]).captured()[0]
     assert ("", parsed(turn.message)) == (again.error, parsed(again.message))
-    (captured,), answer = agent_replies.taken(200, {}, json.dumps(whole).encode(), ask_of(path))
+    (captured,), answer = agent_replies.taken(
+        EngineAnswer(200, {}, json.dumps(whole).encode()), ask_of(path)
+    )
     (choice,) = json.loads(answer.chunks[0])["choices"]
     assert ("so", "stop", "stop") == (
         choice["text"], choice["finish_reason"], captured.finish_reason,
@@ -520,7 +539,7 @@ def test_log_probabilities_of_texts_are_all_there_or_none(values, why):
         "logprobs": {"token_logprobs": values},
     }  # fmt: skip
     reply = json.dumps({"choices": [choice]}).encode()
-    (captured,), answer = agent_replies.taken(200, {}, reply, ask_of("/completions"))
+    (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, reply), ask_of("/completions"))
     assert (why, "", 200) == (captured.untrainable, captured.error, answer.status)
 
 
@@ -544,7 +563,7 @@ def test_what_only_a_turn_needs_costs_the_agent_nothing(wrong, why):
     }  # fmt: skip
     body = {"id": "c1", "prompt_token_ids": [1], "choices": [choice]}
     (captured,), answer = agent_replies.taken(
-        200, {}, json.dumps(body).encode(), asked(DIALECTS[0])
+        EngineAnswer(200, {}, json.dumps(body).encode()), asked(DIALECTS[0])
     )
     assert (200, "", why) == (answer.status, captured.error, captured.untrainable)
     choice["delta"] = choice.pop("message")
@@ -582,7 +601,7 @@ def test_a_field_that_nobody_reads_may_hold_anything(place):
         (choice if place == "of its choice" else body)["XX"] = 1
         reply = json.dumps(body).encode().replace(b"XX", b"\xa5\xff")
         ask = ask_of(path) if path == "/completions" else asked(path)
-        (captured,), answer = agent_replies.taken(200, {}, reply, ask)
+        (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, reply), ask)
         copied = path in {"/chat/completions", "/completions"}
         assert (502 if copied else 200) == answer.status
         assert copied is ("cannot be read" in captured.error)
@@ -609,7 +628,7 @@ def test_a_whole_reply_that_cannot_be_read_is_an_error_of_the_dialect(reply):
     """Its agent never gets the engine's bytes as a good answer."""
     for path in ROUTES:
         (captured,), answer = agent_replies.taken(
-            200, {"Content-Type": "text/html"}, reply, asked(path)
+            EngineAnswer(200, {"Content-Type": "text/html"}, reply), asked(path)
         )
         assert captured.error
         assert (502, "1", "application/json") == (
@@ -633,7 +652,7 @@ def test_what_a_client_could_not_read_is_no_reply(unread, place, wants):
         reply = {"id": "c1", "choices": [choice]}
         (choice if place else reply)["x"] = "X"
         data = json.dumps(reply).encode().replace(b'"X"', unread)
-        (captured,), answer = agent_replies.taken(200, {}, data, asked(path, **wants))
+        (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, data), asked(path, **wants))
         assert captured.error
         assert 502 == answer.status
         json.loads(answer.chunks[0].decode())
@@ -643,7 +662,7 @@ def test_what_a_client_could_not_read_is_no_reply(unread, place, wants):
 def test_an_answer_without_a_reply_is_no_good_answer(status):
     """Whatever its status: what sends its caller elsewhere, too."""
     for path in ROUTES:
-        (captured,), answer = agent_replies.taken(status, {}, b"", asked(path))
+        (captured,), answer = agent_replies.taken(EngineAnswer(status, {}, b""), asked(path))
         assert captured.error
         assert 502 == answer.status
         assert json.loads(answer.chunks[0])["error"]["message"]

@@ -20,7 +20,8 @@ from stub_engine import StubEngine, listening
 
 from odradek.infra.runtime import telemetry
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy.app import Proxy, serving
+from odradek.proxy.app import Proxy
+from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 
 

@@ -4,7 +4,8 @@ from openai import AsyncOpenAI
 
 from odradek.infra.bus import MemoryAppender
 from odradek.infra.runtime.episode_tokens import Claims, mint
-from odradek.proxy.app import Proxy, serving
+from odradek.proxy.app import Proxy
+from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
 from odradek.schemas.events import TurnsEvent

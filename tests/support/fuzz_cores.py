@@ -18,6 +18,7 @@ from stub_engine import StubEngine
 
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.calls import agent_replies
+from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.calls.stream import StreamRelay
 from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import RequestRules
@@ -102,7 +103,7 @@ async def one(seed, number, recorder, story):
     if ask.stream:
         found, told = await streamed(chance, ask, chunks)
     else:
-        found, answer = agent_replies.taken(200, {}, spoiled(chance, reply), ask)
+        found, answer = agent_replies.taken(EngineAnswer(200, {}, spoiled(chance, reply)), ask)
         told = b"".join(answer.chunks)
     drafts = tuple(TurnDraft(ask=ask.of(each.choice), captured=each) for each in found)
     for draft in drafts:

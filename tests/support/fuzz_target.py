@@ -14,8 +14,9 @@ from aiohttp import web
 from stub_engine import StubEngine, listening
 
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy.app import Proxy, serving
+from odradek.proxy.app import Proxy
 from odradek.proxy.openapi import document
+from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 
 

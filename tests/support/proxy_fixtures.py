@@ -7,7 +7,8 @@ from proxy_bench import KEY, Bench
 from stub_engine import StubEngine, listening
 
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy.app import Proxy, serving
+from odradek.proxy.app import Proxy
+from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 
 

@@ -1,0 +1,47 @@
+"""The HTTP server around a proxy: where it listens, and what of a request it takes."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from odradek.infra.runtime.environment import address
+from odradek.proxy.app import Proxy
+from odradek.proxy.errors import ProxyMisconfigured
+from odradek.proxy.quiet import http_log
+
+PARSED: Final = 4
+"""How many times the bound on all headers one of them, or the address, may take for us to refuse.
+Beyond that, and beyond 128 of them, aiohttp ends the connection with a 400 of its own."""
+
+
+@contextlib.asynccontextmanager
+async def serving(proxy: Proxy) -> AsyncIterator[str]:
+    """Serve until the block ends; gives the address. Raises ProxyMisconfigured for a used port."""
+    settings = proxy.settings
+    runner = web.AppRunner(
+        proxy.application(),
+        access_log=None,  # a token may stand in a path
+        logger=http_log(),
+        shutdown_timeout=settings.shutdown_s,
+        keepalive_timeout=75.0,
+        max_line_size=PARSED * settings.max_header_bytes,
+        max_field_size=PARSED * settings.max_header_bytes,
+        # A call whose client leaves goes on: it is recorded, and a retry may join it.
+        handler_cancellation=False,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ProxyMisconfigured(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
+                "choose another with ODRADEK_PROXY_PORT"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        yield address(host, port)
+    finally:
+        await runner.cleanup()

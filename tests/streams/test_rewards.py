@@ -1,6 +1,7 @@
 """Reward services: each conversation that asks for it is judged, however long that takes."""
 
 import asyncio
+import math
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
 
@@ -229,6 +230,7 @@ async def test_a_partition_that_another_had_meanwhile_is_begun_where_that_one_le
         )
         (partition,) = service._held
         (its,) = held(service)
+        service._commit_at = math.inf  # no commit of its own comes between
         its.committed = (0, "1;4;0,1,2")  # what we know of is not what the group knows
         before = set(its.verdicts)
         await service.on_partitions_assigned([partition])

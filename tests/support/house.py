@@ -53,30 +53,23 @@ def folder_graph(imports):
 
 
 def circles(arrows):
-    """Groups of names of which each reaches every other one (Tarjan, 1972)."""
-    sys.setrecursionlimit(10_000)
-    index, low, stack, found = {}, {}, [], []
+    """Groups of names of which each reaches every other one."""
+    reach = {name: reached(name, arrows) for name in arrows}
+    groups = {
+        tuple(sorted(other for other in reach[name] if name in reach.get(other, ())))
+        for name in arrows
+    }
+    return sorted(list(group) for group in groups if len(group) > 1)
 
-    def visit(name):
-        index[name] = low[name] = len(index)
-        stack.append(name)
-        for other in arrows.get(name, ()):
-            if other not in index:
-                visit(other)
-                low[name] = min(low[name], low[other])
-            elif other in stack:
-                low[name] = min(low[name], index[other])
-        if low[name] == index[name]:
-            group = [stack.pop()]
-            while group[-1] != name:
-                group.append(stack.pop())
-            if len(group) > 1:
-                found.append(sorted(group))
 
-    for name in sorted(arrows):
-        if name not in index:
-            visit(name)
-    return found
+def reached(name, arrows):
+    """Every name to which a way leads from this one."""
+    reach, ahead = set(), [name]
+    while ahead:
+        fresh = set(arrows.get(ahead.pop(), ())) - reach
+        reach |= fresh
+        ahead += fresh
+    return reach
 
 
 def public_classes():

@@ -226,7 +226,7 @@ async def test_a_partition_that_another_had_meanwhile_is_begun_where_that_one_le
     async with at_work(alone, judge) as (service, task):
         await until(lambda: len(judge.asked) == 4, task)
         await until(
-            lambda: service._held and all(h.mark == h.committed for h in held(service)), task
+            lambda: [(0, "1;4;0,2")] == [partition.committed for partition in held(service)], task
         )
         (partition,) = service._held
         (its,) = held(service)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from longest import longest_first
+
+from tests.support.suite.file_order import longest_first
 
 if TYPE_CHECKING:
     from odradek.infra.bus import BusSettings

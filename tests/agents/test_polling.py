@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from members import beats, begin, member
 
 from odradek.infra.bus import KafkaAppender, clients, ensure_topics, rows
 from odradek.schemas import codec
 from odradek.schemas.events import Task
+from tests.support.streams.group_members import beats, begin, member
 
 pytestmark = pytest.mark.broker
 LONG_S = 6.0

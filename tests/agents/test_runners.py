@@ -8,8 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from living import alive
-from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
 
 from odradek.agents import Rollout, UpstreamUnavailable
 from odradek.agents.attempt.executor import _value
@@ -19,6 +17,8 @@ from odradek.agents.rollout import RolloutTask
 from odradek.agents.runners import FunctionRunner, ProgramRunner, load, rollout_of
 from odradek.infra.errors import NoSuchName
 from odradek.schemas.events import Outcome
+from tests.support.schemas.number_inputs import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
+from tests.support.suite.process_state import alive
 
 
 def rollout(given=None):

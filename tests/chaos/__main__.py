@@ -11,12 +11,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from chaos import cases, matrix, proof, r5
-from chaos.asked import Asked
-from chaos.plan import PROCESSES
-from chaos.run import make_model, once, repeat
-from chaos.soak import soak as run_soak
 from odradek.infra.app.local_kafka import LocalBroker
+from tests.chaos import matrix
+from tests.chaos.kill_plan import PROCESSES
+from tests.chaos.run import make_model, once, repeat
+from tests.chaos.scenarios import fault_detection, faust_comparison, process_faults
+from tests.chaos.scenarios.soak import soak as run_soak
+from tests.chaos.workload import Asked
 
 console = Console(stderr=True, soft_wrap=True)
 ALL = ",".join(PROCESSES)
@@ -41,11 +42,11 @@ ALL = ",".join(PROCESSES)
 )
 @click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="Of --matrix.")
 @click.option(
-    "--only", type=click.Choice([*cases.CASES, "R5", "R17"]), help="One case of the list."
+    "--only", type=click.Choice([*process_faults.CASES, "R5", "R17"]), help="One case of the list."
 )
 @click.option(
     "--planted",
-    type=click.Choice(list(proof.PROOFS)),
+    type=click.Choice(list(fault_detection.PROOFS)),
     help="One fault of R17 and its control: the fault must be caught, the control clean.",
 )
 @click.option("--soak", help="So long a time of load, kills and pauses: 90s, 20m, 1h.")
@@ -79,7 +80,7 @@ def main(
         wanted = matrix.cells(chosen, seeds, episodes, kills, together=together)
         sys.exit(fill(out or Path("runs/chaos"), wanted))
     if only == "R5":
-        sys.exit(r5.compare(episodes, r5.TURNS_EACH, out))
+        sys.exit(faust_comparison.compare(episodes, faust_comparison.TURNS_EACH, out))
     folder = keep or Path(tempfile.mkdtemp(prefix="odradek-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     model = make_model(folder / "model")
@@ -104,7 +105,7 @@ def case(only: str, folder: Path, model: Path, seed: int, episodes: int, out: Pa
     """One case; returns the exit code."""
     logs = folder / only
     with LocalBroker() as broker, console.status(only):
-        run = {**cases.CASES, "soak": run_soak}[only]
+        run = {**process_faults.CASES, "soak": run_soak}[only]
         found = asyncio.run(run(broker.bootstrap_servers, logs, model, seed, episodes))
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n")
@@ -131,18 +132,18 @@ def prove(
     """R17: every planted fault must be caught by a check named for it, every control be clean."""
     told = []
     with LocalBroker() as broker:
-        for one in (fault,) if fault else proof.PROOFS:
+        for one in (fault,) if fault else fault_detection.PROOFS:
             with console.status(one):
                 told.append(
                     asyncio.run(
-                        proof.prove(
+                        fault_detection.prove(
                             one, broker.bootstrap_servers, folder / one, model, seed, episodes
                         )
                     )
                 )
             _say_proof(told[-1])
     if not fault:
-        told.append(proof.prove_fsync())
+        told.append(fault_detection.prove_fsync())
         _say_proof(told[-1])
     if out is not None:
         out.write_text(json.dumps(told, indent=1) + "\n")
@@ -157,7 +158,7 @@ def _say_proof(one: dict[str, Any]) -> None:
     control = "control clean" if one["control_ok"] else "CONTROL NOT CLEAN"
     console.print(f"{one['fault']}: {how} (also: {', '.join(one['also']) or 'nothing'}); {control}")
     for plant, found in one.get("runs", {}).items():
-        if not found["ok"] and (plant == proof.NONE or not one["ok"]):
+        if not found["ok"] and (plant == fault_detection.NONE or not one["ok"]):
             console.print(f"[bold]{plant}[/]")
             show(found)
 

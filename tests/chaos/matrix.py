@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.recovery import quantile, summary
 from odradek.infra.app.local_kafka import LocalBroker
+from tests.chaos.verification.recovery_times import quantile, summary
 
 LINES = "matrix.jsonl"
 RUNS_PER_BROKER = 10

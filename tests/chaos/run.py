@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from chaos import log, recovery, verifier
-from chaos.asked import Asked
-from chaos.engine import TROUBLE
-from chaos.plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Round, plan
-from chaos.verdict import Given
-from chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
 from odradek.infra.bus import BusSettings, consumer, delete_topics, ensure_topics, partitions_of
 from odradek.infra.bus import running as opened
 from odradek.infra.client import publish_tasks
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Step
 from odradek.schemas.topics import BATCHES, STEPS
+from tests.chaos.kill_plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Round, plan
+from tests.chaos.processes.engine import TROUBLE
+from tests.chaos.verification import log, recovery_times, verifier
+from tests.chaos.verification.verdict import Given
+from tests.chaos.workload import Asked
+from tests.chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
 
 HOSTS = len(PROCESSES["agent"])
 PARTITIONS = 6
@@ -252,7 +252,7 @@ class Run:
         sizes = {task.task_id: task.group_size for task in self.tasks}
         verdict = verifier.judge(self.log, self._given(sizes, ended=not broke))
         deaths = self.world.deaths
-        measured = recovery.measure(self.log, deaths, PARTITIONS)
+        measured = recovery_times.measure(self.log, deaths, PARTITIONS)
         unasked = {
             process.name: process.unasked for process in self.world.ever.values() if process.unasked
         }
@@ -266,7 +266,7 @@ class Run:
             "kills_in_transaction": sum(_within(death.point) for death in deaths),
             "lost": verdict.of("lost"),
             "duplicated": verdict.of("duplicated"),
-            **recovery.summary(measured),
+            **recovery_times.summary(measured),
             "targets": list(self.asked.targets),
             "wrong": verdict.of("wrong"),
             "checks": verdict.checks,

@@ -1,7 +1,7 @@
 """R2, R10, R11: brokers that die, freeze, fill up, and networks that are slow and hostile.
 
 The quick ones stand before a broker and a proxy of their own, with real `openai` clients. Whole runs:
-`scripts/test -m chaos tests/chaos/test_broker.py`, or one by one `python -m chaos.outages R2 400`.
+`scripts/test -m chaos tests/chaos/test_broker.py`, or one by one `python -m tests.chaos.scenarios.outages R2 400`.
 """
 
 import asyncio
@@ -18,17 +18,19 @@ import msgspec
 import pytest
 from openai import AsyncOpenAI
 
-from chaos import oracle, outages, world
-from chaos.asked import Asked
-from chaos.broker_faults import Broker
-from chaos.run import make_model
-from chaos.tcp import FaultyLink
 from odradek.infra.bus import BusSettings, ensure_topics
 from odradek.infra.client import records
 from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
 from odradek.schemas.events import EpisodeSealed, Turn, TurnsEvent
 from odradek.schemas.topics import TURNS
+from tests.chaos.faults.broker import Broker
+from tests.chaos.faults.tcp_relay import FaultyLink
+from tests.chaos.run import make_model
+from tests.chaos.scenarios import outages
+from tests.chaos.verification import oracle
+from tests.chaos.workload import Asked
+from tests.support.suite.child_processes import python_path
 
 KEY = "k" * 32
 EPISODES = int(os.environ.get("ODRADEK_OUTAGE_EPISODES", "160"))
@@ -130,7 +132,9 @@ async def stand(folder, *, link=None, engine_link=None):
         bus = BusSettings(bootstrap_servers=broker.bootstrap_servers, topic_partitions=3)
         await ensure_topics(bus)
         port = engine_link.target_port if engine_link else free_port()
-        served = process(folder, "engine", "chaos.engine", str(port), PYTHONPATH=str(world.TESTS))
+        served = process(
+            folder, "engine", "tests.chaos.processes.engine", str(port), PYTHONPATH=python_path()
+        )
         await stack.enter_async_context(served)
         own = free_port()
         pid = await stack.enter_async_context(

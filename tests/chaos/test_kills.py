@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from chaos import oracle, planted, proof
-from chaos.asked import Asked
-from chaos.plan import IN_TRANSACTION, PROCESSES, Round, plan
-from chaos.run import make_model, once, repeat
-from chaos.verdict import CHECKS
 from odradek.infra.runtime.crash_points import POINTS
+from tests.chaos.kill_plan import IN_TRANSACTION, PROCESSES, Round, plan
+from tests.chaos.processes import planted_faults
+from tests.chaos.run import make_model, once, repeat
+from tests.chaos.scenarios import fault_detection
+from tests.chaos.verification import oracle
+from tests.chaos.verification.verdict import CHECKS
+from tests.chaos.workload import Asked
 
 ROOT = Path(__file__).parent.parent.parent
 FIRST = {
@@ -88,26 +90,28 @@ def test_the_oracle_continues_a_prompt_with_the_ids_that_were_sampled():
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("fault", proof.PROOFS)
+@pytest.mark.parametrize("fault", fault_detection.PROOFS)
 async def test_a_planted_fault_is_caught_and_its_control_is_clean(broker, tmp_path, fault):
     """A chaos run that lets it pass would prove nothing."""
     model = make_model(tmp_path / "model")
-    told = await proof.prove(fault, broker, tmp_path / "logs", model, seed=1, episodes=240)
-    assert told["control_ok"], json.dumps(told["runs"][proof.NONE], indent=1)
+    told = await fault_detection.prove(
+        fault, broker, tmp_path / "logs", model, seed=1, episodes=240
+    )
+    assert told["control_ok"], json.dumps(told["runs"][fault_detection.NONE], indent=1)
     assert told["caught_by"], json.dumps(told["runs"][fault], indent=1)
 
 
 def test_a_dropped_fsync_is_caught_and_its_control_is_clean():
     """By a power cut: a kill leaves the page cache alone."""
-    told = proof.prove_fsync()
+    told = fault_detection.prove_fsync()
     assert told["control_ok"]
     assert ["checkpoint_lost"] == told["caught_by"]
 
 
 def test_every_fault_has_a_schedule_and_named_checks():
     """A check that no table names catches nothing."""
-    assert planted.FAULTS.keys() == proof.PROOFS.keys()
-    for one in proof.PROOFS.values():
+    assert planted_faults.FAULTS.keys() == fault_detection.PROOFS.keys()
+    for one in fault_detection.PROOFS.values():
         assert one.expect
         assert one.expect <= CHECKS.keys()
 
@@ -127,4 +131,4 @@ def test_every_fault_has_a_schedule_and_named_checks():
 def test_only_a_named_check_of_a_run_that_held_out_is_a_catch(told, by):
     """No crash loop, no time-out, no end that nobody asked for, no other finding."""
     found = {"checks": {"low_water": 1}, "broke": "", "unasked_ends": {}, "counts": {"batches": 9}}
-    assert by == proof.caught_by(proof.PROOFS["ghosts"], found | told)
+    assert by == fault_detection.caught_by(fault_detection.PROOFS["ghosts"], found | told)

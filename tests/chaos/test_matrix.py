@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from chaos import matrix
+from tests.chaos import matrix
 
 
 def line(*, ok=True, kills=10, commit="abc", seconds=(2.0, None)):

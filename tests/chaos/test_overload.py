@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from chaos.overload import OPEN_EVALS, OPEN_GROUPS, Overload
+from tests.chaos.scenarios.overload import OPEN_EVALS, OPEN_GROUPS, Overload
 
 pytestmark = [pytest.mark.chaos, pytest.mark.broker, pytest.mark.timeout(1800)]
 

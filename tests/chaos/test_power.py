@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.power import watched
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import BrokenCheckpoint
+from tests.chaos.faults.power_cut import watched
 
 POINTS = (
     "between_files", "files_before_manifest", "manifest_before_rename", "renamed_before_durable",

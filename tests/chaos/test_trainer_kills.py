@@ -11,11 +11,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from plays import group_with_rewards
-from weight_engine import WeightServer
 
-from chaos.run import make_model
-from chaos.zygote import Zygote
 from odradek.infra.bus import BusSettings, KafkaAppender, delete_topics, ensure_topics, rows
 from odradek.infra.client import subscribe
 from odradek.infra.runtime.crash_points import POINTS
@@ -23,6 +19,10 @@ from odradek.schemas import codec
 from odradek.schemas.events import Step
 from odradek.schemas.topics import BATCHES, EPISODES, STEPS
 from odradek.streams.verify.report import verify
+from tests.chaos.processes.fork_server import Zygote
+from tests.chaos.run import make_model
+from tests.support.engines.weight_engine import WeightServer
+from tests.support.trainer.played_groups import group_with_rewards
 
 pytestmark = [pytest.mark.chaos, pytest.mark.broker, pytest.mark.torch, pytest.mark.timeout(600)]
 

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from chaos import oracle
-from chaos.books import line
-from chaos.recorded import ROWS, SEED, Recording
-from chaos.verifier import judge
 from odradek.schemas import events
+from tests.chaos.verification import oracle
+from tests.chaos.verification.ledger_checks import line
+from tests.chaos.verification.recorded_log import ROWS, SEED, Recording
+from tests.chaos.verification.verifier import judge
 
 SAMPLE = (f"s{SEED}-00001", 2)
 

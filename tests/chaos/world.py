@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos import fleet, oracle
-from chaos.engine import SERVED
 from odradek.infra.bus import BusSettings
 from odradek.infra.runtime.child_processes import die_with_parent
 from odradek.infra.runtime.episode_tokens import new_key
+from tests.chaos.processes.engine import SERVED
+from tests.chaos.verification import engine_checks, oracle
+from tests.support.suite.child_processes import python_path
 
-TESTS = Path(__file__).parent.parent
 READY = b"ready:"
 STOP_S = 30.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -283,7 +283,7 @@ class World:
             "OMP_NUM_THREADS": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": python_path(),
             **(env or {}),
         }
         self.processes: dict[str, Process] = {}
@@ -292,14 +292,14 @@ class World:
         self._wrap = wrap
         for number, port in enumerate(ports):
             name = f"engine-{number}"
-            self.add(name, (sys.executable, "-m", "chaos.engine", str(port), name))
+            self.add(name, (sys.executable, "-m", "tests.chaos.processes.engine", str(port), name))
         for name, verb in (self._verbs() | dict(others or {})).items():
             if verb:
                 self.add(name, self.command(name, verb))
 
     @staticmethod
     def _verbs() -> dict[str, tuple[str, ...]]:
-        agent = ("agent", "chaos.agent:play", "--name", oracle.AGENT, "--instance")
+        agent = ("agent", "tests.chaos.processes.agent:play", "--name", oracle.AGENT, "--instance")
         return {
             "proxy": ("proxy",),
             "intake": ("intake", "--instance", "intake"),
@@ -357,7 +357,7 @@ class World:
     @property
     def loaded(self) -> bool:
         """Whether every engine serves the newest version that any of them had."""
-        return len(set(fleet.newest(fleet.served(self.served)).values())) == 1
+        return len(set(engine_checks.newest(engine_checks.served(self.served)).values())) == 1
 
     @property
     def deaths(self) -> list[Death]:

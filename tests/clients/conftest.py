@@ -13,12 +13,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import clients_table
 import pytest
-from coding_agents import BIN, PROMPT
-from held import held
-from proxy_bench import KEY, Bench
-from stub_engine import StubEngine, listening
 
 from odradek.agents import Rollout
 from odradek.agents.rollout import RolloutTask
@@ -27,6 +22,11 @@ from odradek.infra.bus import MemoryAppender
 from odradek.proxy.app import Proxy
 from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
+from tests.support.agents import clients_table
+from tests.support.agents.coding_agents import BIN, PROMPT
+from tests.support.engines.stub_engine import StubEngine, listening
+from tests.support.proxy.expected_tokens import held
+from tests.support.proxy.proxy_bench import KEY, Bench
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"

@@ -3,13 +3,13 @@
 import os
 
 import pytest
-from clients_table import VERSIONS
-from coding_agents import AGENTS, BIN, MADE, ROOT, Model, block
-from held import held
-from proxy_bench import KEY
 
 from odradek.agents.harnesses import HARNESSES
 from odradek.schemas.sampling import Sampling, sampling_of
+from tests.support.agents.clients_table import VERSIONS
+from tests.support.agents.coding_agents import AGENTS, BIN, MADE, ROOT, Model, block
+from tests.support.proxy.expected_tokens import held
+from tests.support.proxy.proxy_bench import KEY
 
 pytestmark = pytest.mark.clients
 MANY = "qwen3-kimi-k2-minimax-m2-gemini-2.5-glm-4.6"

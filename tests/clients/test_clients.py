@@ -1,8 +1,9 @@
 """Real clients, unmodified: what they saw, what the log holds, and what they see without us."""
 
 import pytest
-from held import held
-from stub_engine import tool_call
+
+from tests.support.engines.stub_engine import tool_call
+from tests.support.proxy.expected_tokens import held
 
 LOOK = {"content": None, "reasoning": "hm, né", "tool_calls": [tool_call("look", '{"at": "né"}')]}
 DONE = {"content": "né: done"}

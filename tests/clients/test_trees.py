@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from coding_agents import AGENTS, DONE, MADE, PROMPT, Model
-from stub_engine import tool_call
 
 from odradek.agents.harnesses import HARNESSES
 from odradek.schemas.events import parsed
+from tests.support.agents.coding_agents import AGENTS, DONE, MADE, PROMPT, Model
+from tests.support.engines.stub_engine import tool_call
 
 pytestmark = pytest.mark.clients
 ERRAND = "Look whether the moon is there, and write it down."

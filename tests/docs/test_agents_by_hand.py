@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from clients_table import BEGIN, END, FIGURES, PAGE, VERSIONS, table
-from coding_agents import AGENTS, PROMPT, block
 
 from odradek.infra.runtime import episode_tokens
+from tests.support.agents.clients_table import BEGIN, END, FIGURES, PAGE, VERSIONS, table
+from tests.support.agents.coding_agents import AGENTS, PROMPT, block
 
 KEYS = "k" * 32
 PROXY = "http://127.0.0.1:9"

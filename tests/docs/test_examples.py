@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from judges import judged
 
 from odradek.infra.bus import ensure_topics, rows
 from odradek.infra.client import publish_tasks, subscribe
 from odradek.schemas import Task
+from tests.support.agents.example_judges import judged
 
 DOCS = Path(__file__).parents[2] / "docs"
 

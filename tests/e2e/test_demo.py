@@ -12,7 +12,7 @@ import pytest
 
 from odradek.schemas.events import Step
 
-PLANTED = Path(__file__).with_name("planted.py")
+DEMO_WITH_FAULT = Path(__file__).with_name("demo_faults.py")
 KILLED = ("proxy", "agent-hilo", "assembler", "trainer")
 
 pytestmark = [
@@ -29,7 +29,7 @@ def demo(folder: Path, fault: str, *arguments: str) -> tuple[dict[str, Any], lis
     figures, ledger = folder / "demo.json", folder / "steps.jsonl"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ODRADEK_")}
     done = subprocess.run(
-        [sys.executable, str(PLANTED), fault, str(ledger), "demo", "--out", str(folder / "report"),
+        [sys.executable, str(DEMO_WITH_FAULT), fault, str(ledger), "demo", "--out", str(folder / "report"),
          "--json", str(figures), *arguments],
         env={**environment, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=850,

@@ -3,9 +3,10 @@
 from contextlib import contextmanager
 
 import pytest
-from carried import EPISODES, TURNS, played, reasons, sequences
-from hilo import random_play
-from vllm_engine import vllm
+
+from tests.support.engines.vllm_engine import vllm
+from tests.support.proxy.agent_episodes import EPISODES, TURNS, played, reasons, sequences
+from tests.support.trainer.hilo import random_play
 
 pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.timeout(900)]
 CLOSING = "<|im_end|>\n"

@@ -9,12 +9,12 @@ import json
 from functools import partial
 
 import pytest
-from hilo import random_play
-from swaps import SAMPLES, trained
-from vllm_engine import vllm
 
 from odradek.proxy.engines.member import PoolEngine
 from odradek.trainer.weights.client import HttpEngine
+from tests.support.engines.vllm_engine import vllm
+from tests.support.engines.weight_swaps import SAMPLES, trained
+from tests.support.trainer.hilo import random_play
 
 pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.timeout(1200)]
 FRESH = 1e-5

@@ -3,8 +3,9 @@
 import ast
 import re
 
-import house
 import pytest
+
+from tests.support.suite import house
 
 BRANCH = re.compile(r"^(?P<stem>[│├└─ ]*)(?P<name>[A-Z]\w+)(  |$)")
 DIALECTS = "proxy/dialects/errors.py"

@@ -2,8 +2,9 @@
 
 import ast
 
-import house
 import pytest
+
+from tests.support.suite import house
 
 
 def test_no_folder_has_more_than_twelve_modules():

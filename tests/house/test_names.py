@@ -1,6 +1,6 @@
 """Names: one noun for one thing, and the field's where there is one."""
 
-import house
+from tests.support.suite import house
 
 
 def test_no_two_public_classes_bear_one_name():

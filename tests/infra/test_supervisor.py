@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from living import alive
 
 from odradek.infra.app.supervisor import (
     Backoff,
@@ -19,6 +18,7 @@ from odradek.infra.app.supervisor import (
     Supervisor,
     UnknownProcess,
 )
+from tests.support.suite.process_state import alive
 
 QUICK = Backoff(first_s=0.01, longest_s=0.05)
 SLEEPER = "import sys, time; print('ready: x', flush=True); time.sleep(600)"

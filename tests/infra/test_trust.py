@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from stories import aborted, episode, expected, opened, reward, sealed, turn
 
 from odradek.infra.bus import MemoryAppender, Record, letter, passed_over
 from odradek.infra.runtime import metrics
@@ -18,6 +17,15 @@ from odradek.schemas.topics import EPISODES, TURNS
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
+from tests.support.schemas.event_builders import (
+    aborted,
+    episode,
+    expected,
+    opened,
+    reward,
+    sealed,
+    turn,
+)
 
 ROOT = Path(__file__).parents[2]
 

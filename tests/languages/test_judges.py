@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from judges import PAGE, blocks, judged
 
 from odradek.infra.app.local_kafka.jars import fetch_jars
+from tests.support.agents.example_judges import PAGE, blocks, judged
 
 PLACE = Path(__file__).parents[2] / ".languages"
 """What `scripts/examples` installs."""

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from longest import longest_first
+
+from tests.support.suite.file_order import longest_first
 
 
 class Item:

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from poisons import Poison, corpus
-from samples import SAMPLES
-from stories import episode, expected, opened, reward, sealed, turn
 
 from odradek.infra.bus import (
     KafkaAppender,
@@ -44,6 +41,9 @@ from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
 from odradek.streams.verify.report import verify
+from tests.support.schemas.event_builders import episode, expected, opened, reward, sealed, turn
+from tests.support.schemas.event_samples import SAMPLES
+from tests.support.schemas.poison_records import Poison, corpus
 
 AGENT = "player"
 

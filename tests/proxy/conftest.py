@@ -1,9 +1,10 @@
 """A stub engine with vLLM's surface whose tokens anyone can compute again, and a proxy before it."""
 
 import msgspec
-from proxy_bench import KEY, Bench
-from proxy_fixtures import bench, engine, make
-from stub_engine import END, ROLES, StubEngine, listening, prompt_ids
+
+from tests.support.engines.stub_engine import END, ROLES, StubEngine, listening, prompt_ids
+from tests.support.proxy.proxy_bench import KEY, Bench
+from tests.support.proxy.proxy_fixtures import bench, engine, make
 
 __all__ = [
     "END",

@@ -1,9 +1,9 @@
 """Proxy and engine on IPv6, as some hosts have nothing else."""
 
 import pytest
-from stub_engine import listening
 
 from odradek.proxy.settings import ProxySettings
+from tests.support.engines.stub_engine import listening
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "0:0:0:0:0:0:0:1"])

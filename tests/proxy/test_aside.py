@@ -4,13 +4,13 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
-from stub_engine import StubEngine, listening
 
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
 from odradek.schemas.events import EpisodeOpened, EpisodeSealed, Turn
 from odradek.streams.stages.episode import OpenEpisode
+from tests.support.engines.stub_engine import StubEngine, listening
 
 HI = [{"role": "user", "content": "hi"}]
 FUNCTION = {"name": "look", "parameters": {"type": "object"}}

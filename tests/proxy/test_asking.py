@@ -4,10 +4,10 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from stub_engine import StubEngine, listening
 
 from odradek.proxy.dialects.sampling import FORCED
 from odradek.schemas.sampling import NEUTRAL, UNSENT, sampling_of
+from tests.support.engines.stub_engine import StubEngine, listening
 
 HI = [{"role": "user", "content": "x"}]
 CALLS = {

@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_engine import said_ids, tool_call
 
 from odradek.proxy.episodes.history import ReplyEnd
 from odradek.proxy.episodes.prefix_reuse import PromptSource, Renderings, bridge, ends
@@ -13,6 +12,7 @@ from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.arrays import pack_ids, unpack_ids
 from odradek.schemas.events import Completion, Continuation
 from odradek.streams.stages.continuity import Continuity
+from tests.support.engines.stub_engine import said_ids, tool_call
 
 from .conftest import END, ROLES, prompt_ids, whole_prompts
 

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from stub_engine import said_ids, tool_call
 
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
@@ -13,6 +12,7 @@ from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.schemas.sampling import sampling_of
 from odradek.streams.stages.continuity import Continuity
+from tests.support.engines.stub_engine import said_ids, tool_call
 
 from .conftest import END
 from .test_chunkings import events, relayed

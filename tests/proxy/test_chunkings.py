@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_engine import StubEngine, tool_call
 
 from odradek.proxy.calls.stream import StreamRelay
 from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.errors import EngineBroke
 from odradek.schemas.events import parsed
+from tests.support.engines.stub_engine import StubEngine, tool_call
 
 from .conftest import prompt_ids
 

@@ -6,7 +6,6 @@ import pytest
 from aiohttp import ClientSession
 from openai.types.responses import CompactedResponse, Response, ResponseStreamEvent
 from pydantic import TypeAdapter
-from stub_engine import said_ids, tool_call
 
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.responses import RESPONSES
@@ -15,6 +14,7 @@ from odradek.proxy.errors import BadRequest
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.streams.stages.continuity import Continuity
+from tests.support.engines.stub_engine import said_ids, tool_call
 
 from .conftest import END
 

@@ -5,7 +5,6 @@ import json
 import pytest
 from aiohttp import ClientSession
 from hypothesis import given, settings
-from stub_engine import StubEngine, said_ids, tool_call
 
 from odradek.proxy.dialects import GEMINI_STREAM
 from odradek.proxy.dialects.dialect import RequestRules
@@ -16,6 +15,7 @@ from odradek.proxy.errors import BadRequest, EngineBroke, LogRefused
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.streams.stages.continuity import Continuity
+from tests.support.engines.stub_engine import StubEngine, said_ids, tool_call
 
 from .conftest import END, prompt_ids
 from .test_chunkings import PLACES, SAID, cut, events, relayed

@@ -3,9 +3,18 @@
 import json
 
 import pytest
-from engine_shapes import CALL_END, DONE, END, ROLE, call, calls, choices, chunk
 
 from odradek.schemas.events import parsed
+from tests.support.engines.engine_shapes import (
+    CALL_END,
+    DONE,
+    END,
+    ROLE,
+    call,
+    calls,
+    choices,
+    chunk,
+)
 
 from .test_chunkings import relayed
 from .test_shapes import DIALECTS, ROUTES, asked, failed, heard, said

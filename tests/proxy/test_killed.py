@@ -7,10 +7,7 @@ import sys
 
 import msgspec
 import pytest
-from chaos.broker_faults import Broker
-from chaos.tcp import FaultyLink
 from openai import APIError, AsyncOpenAI
-from stories import opened, reward, tell
 
 from odradek.infra.app.local_kafka.server import free_ports
 from odradek.infra.bus import BusSettings, ensure_topics
@@ -19,6 +16,9 @@ from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, EpisodeSealed, Outcome, Turn, TurnsEvent
 from odradek.streams.stages.assembler import ASSEMBLE
+from tests.chaos.faults.broker import Broker
+from tests.chaos.faults.tcp_relay import FaultyLink
+from tests.support.schemas.event_builders import opened, reward, tell
 
 from .conftest import KEY
 from .test_process import environment

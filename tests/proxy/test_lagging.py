@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
-from stub_engine import StubEngine, listening
 
 from odradek.infra.bus import Record
 from odradek.proxy.engines import member as members
@@ -17,6 +16,7 @@ from odradek.proxy.errors import EngineUnreachable
 from odradek.proxy.wire.version_spans import version_of
 from odradek.schemas import codec
 from odradek.schemas.events import Policy
+from tests.support.engines.stub_engine import StubEngine, listening
 
 EPISODES = [f"e{n}" for n in range(12)]
 HI = [{"role": "user", "content": "hi"}]

@@ -7,13 +7,13 @@ import pytest
 from anthropic import APIStatusError, AsyncAnthropic, BadRequestError
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
-from stub_engine import THINK, THOUGHT, said_ids, tool_call
 
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.messages import MESSAGES
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.streams.stages.continuity import Continuity
+from tests.support.engines.stub_engine import THINK, THOUGHT, said_ids, tool_call
 
 from .conftest import END, prompt_ids
 

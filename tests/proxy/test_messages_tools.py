@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from stub_engine import tool_call
 
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.messages import MESSAGES
 from odradek.proxy.dialects.tools.hosted import HEADER
 from odradek.proxy.errors import BadRequest
+from tests.support.engines.stub_engine import tool_call
 
 HI = [{"role": "user", "content": "hi"}]
 LOOK = {"name": "look", "input_schema": {"type": "object"}}

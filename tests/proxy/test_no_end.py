@@ -6,12 +6,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import ClientSession, web
-from engine_shapes import DONE, FAILURES, HEAD, ROLE, USAGE, chunk, event, text, whole
-from stub_engine import StubEngine, listening
 
 from odradek.proxy.calls import stream as relay
 from odradek.proxy.engines.pool import ranked
 from odradek.schemas.events import parsed
+from tests.support.engines.engine_shapes import (
+    DONE,
+    FAILURES,
+    HEAD,
+    ROLE,
+    USAGE,
+    chunk,
+    event,
+    text,
+    whole,
+)
+from tests.support.engines.stub_engine import StubEngine, listening
 
 from .test_chunkings import BODIES, events
 from .test_shapes import DIALECTS

@@ -9,7 +9,6 @@ from aiohttp import ClientSession, web
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import InternalServerError
-from stub_engine import StubEngine, listening
 
 from odradek.proxy.engines import member as members
 from odradek.proxy.engines import pool
@@ -18,6 +17,7 @@ from odradek.proxy.engines.member import PoolEngine
 from odradek.proxy.engines.pool import ranked
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable
 from odradek.proxy.settings import ProxySettings
+from tests.support.engines.stub_engine import StubEngine, listening
 
 URLS = [f"http://10.0.0.{n}:8000" for n in range(5)]
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}

@@ -4,8 +4,6 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from proxy_bench import KEY
-from stories import opened, reward, tell
 
 from odradek.infra.bus import MemoryAppender
 from odradek.infra.runtime.episode_tokens import Claims, mint
@@ -13,6 +11,8 @@ from odradek.proxy.engines.client import Engine
 from odradek.proxy.engines.pool import Pool
 from odradek.schemas.events import Episode
 from odradek.streams.stages.assembler import ASSEMBLE
+from tests.support.proxy.proxy_bench import KEY
+from tests.support.schemas.event_builders import opened, reward, tell
 
 BODY = {"model": "policy", "messages": [{"role": "user", "content": "x"}]}
 

@@ -7,13 +7,13 @@ import pytest
 from openai import APIError, APIStatusError, BadRequestError
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
-from stub_engine import said_ids, tool_call
 
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.responses import RESPONSES
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.streams.stages.continuity import Continuity
+from tests.support.engines.stub_engine import said_ids, tool_call
 
 from .conftest import END, prompt_ids, whole_messages
 from .test_messages import SCRIPTS

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
-from stub_engine import StubEngine, listening
 
 from odradek.proxy.dialects import cache_salt
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.errors import BadRequest
 from odradek.schemas.events import VersionSpan
+from tests.support.engines.stub_engine import StubEngine, listening
 
 HI = [{"role": "user", "content": "hi"}]
 CHATS, TEXTS = "/v1/chat/completions", "/v1/completions"

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from samplings import BENT
 
 from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import RequestRules
@@ -12,6 +11,7 @@ from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.errors import BadRequest
 from odradek.proxy.settings import ProxySettings
 from odradek.schemas.sampling import NEUTRAL, STRICT, sampling_of
+from tests.support.schemas.sampling_fields import BENT
 
 HI = [{"role": "user", "content": "x"}]
 BODIES = {

@@ -6,13 +6,13 @@ Where nobody knows what it saw, or whose tokens they are, the turn says so and i
 import json
 
 import pytest
-from engine_shapes import DONE, event
 
 from odradek.proxy.calls import agent_replies
 from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.wire import shapes, sse
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
+from tests.support.engines.engine_shapes import DONE, event
 
 from .test_chunkings import relayed
 from .test_shapes import ROUTES, asked, heard, heard_whole

@@ -3,7 +3,15 @@
 import json
 
 import pytest
-from engine_shapes import (
+from hypothesis import given, settings
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+
+from odradek.proxy.calls import agent_replies
+from odradek.proxy.calls.engine_request import EngineAnswer
+from odradek.proxy.wire import body, shapes
+from odradek.schemas.events import parsed
+from tests.support.engines.engine_shapes import (
     DONE,
     ENDINGS,
     ERRORS,
@@ -22,14 +30,6 @@ from engine_shapes import (
     text,
     whole,
 )
-from hypothesis import given, settings
-from openai.lib.streaming.chat import ChatCompletionStreamState
-from openai.types.chat import ChatCompletionChunk
-
-from odradek.proxy.calls import agent_replies
-from odradek.proxy.calls.engine_request import EngineAnswer
-from odradek.proxy.wire import body, shapes
-from odradek.schemas.events import parsed
 
 from .test_chunkings import PLACES, cut, events, relayed
 from .test_translators import ask_of, content_of

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stub_engine import StubEngine, said_ids, tool_call
 
 from odradek.proxy.dialects import DIALECTS, errors, models
 from odradek.proxy.dialects.dialect import RequestRules
@@ -16,6 +15,7 @@ from odradek.proxy.errors import BadRequest, EngineBroke, ProxyError
 from odradek.proxy.wire import reply as capture
 from odradek.proxy.wire import sse
 from odradek.schemas.events import parsed
+from tests.support.engines.stub_engine import StubEngine, said_ids, tool_call
 
 from .test_chunkings import BODIES as SPOKEN
 from .test_chunkings import SAID, TRANSLATED, events, relayed, told

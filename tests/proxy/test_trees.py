@@ -1,12 +1,12 @@
 """Random trees of calls, on the wire and as sequences, held against a model on lists."""
 
 from hypothesis import HealthCheck, given, settings
-from stories import opened, reward, sealed, tell
-from trees import recorded, trees
 
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Episode
 from odradek.streams.stages.assembler import ASSEMBLE
+from tests.support.proxy.call_trees import recorded, trees
+from tests.support.schemas.event_builders import opened, reward, sealed, tell
 
 from .conftest import whole_messages, whole_prompts
 

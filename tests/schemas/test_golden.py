@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from samples import SAMPLES
 
 from odradek.schemas import codec, events
 from odradek.schemas.topics import TOPICS
+from tests.support.schemas.event_samples import SAMPLES
 
 GOLDEN = Path(__file__).parent / "golden"
 

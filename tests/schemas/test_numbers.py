@@ -3,12 +3,12 @@
 import msgspec
 import numpy as np
 import pytest
-from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
 
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Reward, Task, Timeouts, raw
 from odradek.schemas.numbers import number
+from tests.support.schemas.number_inputs import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
 
 
 @pytest.mark.parametrize(("given", "value"), NUMBERS, ids=shown)

@@ -5,10 +5,10 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samplings import BENT, WHOLE
 
 from odradek.schemas import neutral_fields, sampling
 from odradek.schemas.sampling import NEUTRAL, Sampling, bends, recorded, sampling_of
+from tests.support.schemas.sampling_fields import BENT, WHOLE
 
 
 @pytest.mark.parametrize("said", WHOLE, ids=str)

@@ -1,5 +1,5 @@
 """The proxy's fixtures, for tests of what it must refuse."""
 
-from proxy_fixtures import bench, engine, make
+from tests.support.proxy.proxy_fixtures import bench, engine, make
 
 __all__ = ["bench", "engine", "make"]

@@ -13,7 +13,6 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from samples import SAMPLES
 
 from odradek.agents.binding import requests
 from odradek.agents.dispatch.requests import check as check_order
@@ -30,6 +29,7 @@ from odradek.streams.judges.judge import AsyncJudge
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
+from tests.support.schemas.event_samples import SAMPLES
 
 CANARY = "canary-7f3a9d"
 

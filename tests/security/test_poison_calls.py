@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from samples import SAMPLES
-from stories import opened, reward, sealed
 
 from odradek.infra.bus import MemoryAppender
 from odradek.schemas import codec
@@ -12,6 +10,8 @@ from odradek.schemas.events import Conversation
 from odradek.schemas.topics import CONVERSATIONS, DLQ, TURNS
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.stages.assembler import ASSEMBLE
+from tests.support.schemas.event_builders import opened, reward, sealed
+from tests.support.schemas.event_samples import SAMPLES
 
 
 def nested(levels: int) -> object:

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientSession
-from proxy_bench import KEY
 
 from odradek.infra.runtime.episode_tokens import AUDIENCE, Claims, mint, new_key
 from odradek.proxy.app import Proxy
+from tests.support.proxy.proxy_bench import KEY
 
 BODY = {
     "model": "m",

@@ -2,21 +2,23 @@
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 
 import pytest
 
+from tests.support.suite.child_processes import python_path
+
 CHAT = "/v1/chat/completions"
 PROGRAM = """
 import asyncio, json, logging, sys
 
-sys.path[:0] = [__SUPPORT__]
 logging.basicConfig(level=logging.DEBUG)
 
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from proxy_bench import KEY, Bench
-from stub_engine import StubEngine, listening
+from tests.support.proxy.proxy_bench import KEY, Bench
+from tests.support.engines.stub_engine import StubEngine, listening
 
 from odradek.infra.runtime import telemetry
 from odradek.infra.bus import MemoryAppender
@@ -61,17 +63,17 @@ asyncio.run(main())
 """
 
 
-def test_no_credential_reaches_the_log_a_span_or_a_log_line(request):
+def test_no_credential_reaches_the_log_a_span_or_a_log_line():
     """Canaries in each place that a client or the engine can put one, on good and bad answers.
 
     A process of its own, since tracing is set up once; its log is read at level DEBUG.
     """
-    support = str(request.config.rootpath / "tests" / "support")
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("__SUPPORT__", repr(support))],
+        [sys.executable, "-c", PROGRAM],
         capture_output=True,
         text=True,
         timeout=60,
+        env={**os.environ, "PYTHONPATH": python_path()},
     )
     assert 0 == done.returncode, done.stderr[-2000:]
     secret = done.stdout.strip()

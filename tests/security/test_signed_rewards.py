@@ -1,7 +1,6 @@
 """A source is a claim, a signature is proof (S4)."""
 
 import pytest
-from stories import reward
 
 from odradek.infra.bus import MemoryAppender, Record
 from odradek.infra.client import publish_reward
@@ -13,6 +12,7 @@ from odradek.schemas.events import Reward
 from odradek.schemas.topics import DLQ, REWARDS, TURNS
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.stages.intake import intake
+from tests.support.schemas.event_builders import reward
 
 KEY, OTHER = "j" * 32, "x" * 32
 

@@ -10,8 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from simulation.planted import PLANTED, finding
-from simulation.trial import Verdict, attempt, attempts, cores, shrink
+from tests.simulation.planted import PLANTED, finding
+from tests.simulation.trial import Verdict, attempt, attempts, cores, shrink
 
 console = Console(stderr=True)
 

@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from simulation.loop import SimLoop
+from tests.simulation.loop import SimLoop
 
 EPOCH = 1_700_000_000.0
 """The broker's Unix time when the simulation begins."""

@@ -13,9 +13,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, UnknownMemberIdError
 from aiokafka.structs import OffsetAndMetadata
 
-from simulation.cluster import Cluster, Message
-from simulation.groups import Member
-from simulation.network import Client
+from tests.simulation.cluster import Cluster, Message
+from tests.simulation.groups import Member
+from tests.simulation.network import Client
 
 
 class _Metadata:

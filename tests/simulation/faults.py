@@ -3,11 +3,11 @@
 from random import Random
 from typing import TYPE_CHECKING
 
-from simulation.network import Chances
+from tests.simulation.network import Chances
 
 if TYPE_CHECKING:
-    from simulation.engines import Engine
-    from simulation.world import Program, World
+    from tests.simulation.engines import Engine
+    from tests.simulation.world import Program, World
 
 
 class Faults:

@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import UnknownMemberIdError
 
-from simulation.loop import Life, SimLoop
+from tests.simulation.loop import Life, SimLoop
 
 SESSION_S = 6.0
 HEARTBEAT_S = 1.0

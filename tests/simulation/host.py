@@ -26,9 +26,9 @@ from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec, events, ids
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.topics import A2A_REQUESTS, REWARDS, TURNS, agent_topic
-from simulation.engines import Engines
-from simulation.loop import current_life
-from simulation.network import Network
+from tests.simulation.engines import Engines
+from tests.simulation.loop import current_life
+from tests.simulation.network import Network
 
 AGENT = "hilo"
 REQUESTS = agent_topic(A2A_REQUESTS, AGENT)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from simulation.cluster import Again, Cluster
-from simulation.groups import Group
-from simulation.loop import Killed, Life, SimLoop, current_life
+from tests.simulation.cluster import Again, Cluster
+from tests.simulation.groups import Group
+from tests.simulation.loop import Killed, Life, SimLoop, current_life
 
 LINGER_S = 0.2
 """How long what a killed process had sent may still arrive; nobody takes its place sooner."""

@@ -11,7 +11,7 @@ from aiokafka.errors import IllegalOperation, KafkaError, KafkaTimeoutError, Pro
 from aiokafka.structs import OffsetAndMetadata
 
 from odradek.schemas.ids import partition_for
-from simulation.network import Client
+from tests.simulation.network import Client
 
 _partition_for = lru_cache(maxsize=65536)(partition_for)
 

@@ -14,12 +14,12 @@ import odradek.schemas.codec
 import odradek.streams.drivers.kafka
 import odradek.trainer.commit.checkpoint
 import odradek.trainer.feed.episode_reader
-from simulation import disk
-from simulation.cluster import EPOCH
-from simulation.consumer import SimAdmin, SimConsumer
-from simulation.loop import LIFE, SimLoop
-from simulation.network import Network
-from simulation.producer import SimProducer
+from tests.simulation import disk
+from tests.simulation.cluster import EPOCH
+from tests.simulation.consumer import SimAdmin, SimConsumer
+from tests.simulation.loop import LIFE, SimLoop
+from tests.simulation.network import Network
+from tests.simulation.producer import SimProducer
 
 
 class Clock:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from simulation.checks import broken
-from simulation.checks.training import course
-from simulation.faults import Faults
-from simulation.planted.training import skipped_steps_sent_nowhere
-from simulation.test_found import CALM
-from simulation.world import World
+from tests.simulation.checks import broken
+from tests.simulation.checks.training import course
+from tests.simulation.faults import Faults
+from tests.simulation.planted.training import skipped_steps_sent_nowhere
+from tests.simulation.test_regressions import CALM
+from tests.simulation.world import World
 
 LEARNING = replace(CALM, tasks=10, group_size=3, open_groups=1, engines=2)
 """A calm world that makes some steps."""

@@ -7,10 +7,10 @@ import pytest
 from odradek.schemas.events import Step
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.resume import stand
-from simulation.disk import Disk
-from simulation.seams import Shutil
-from simulation.trainer import WEIGHTS
-from simulation.weather import training
+from tests.simulation.disk import Disk
+from tests.simulation.scenario import training
+from tests.simulation.seams import Shutil
+from tests.simulation.trainer import WEIGHTS
 
 
 class Died(BaseException):

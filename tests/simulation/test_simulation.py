@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from simulation.checks import CHECKS
-from simulation.failure import Failure
-from simulation.planted import PLANTED, finding
-from simulation.trial import attempt, shrink
+from tests.simulation.checks import CHECKS
+from tests.simulation.failure import Failure
+from tests.simulation.planted import PLANTED, finding
+from tests.simulation.trial import attempt, shrink
 
 FIRST = int(os.environ.get("ODRADEK_SIMULATE_FROM", "0"))
 SEEDS = 300

@@ -32,7 +32,7 @@ from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.rows import Row
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.weights.fleet import Fleet
-from simulation.engines import FIRST, TIMEOUT_S, Client, Engines
+from tests.simulation.engines import FIRST, TIMEOUT_S, Client, Engines
 
 WEIGHTS = "weights"
 IDLE_S = 1.0

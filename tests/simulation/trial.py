@@ -8,10 +8,10 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from itertools import count
 from typing import Any, NamedTuple
 
-from simulation.checks import broken
-from simulation.failure import Failure
-from simulation.planted import planted
-from simulation.world import World
+from tests.simulation.checks import broken
+from tests.simulation.failure import Failure
+from tests.simulation.planted import planted
+from tests.simulation.world import World
 
 
 class Verdict(NamedTuple):

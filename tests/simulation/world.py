@@ -27,20 +27,20 @@ from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
 from odradek.trainer.errors import EngineFailure
-from simulation.cluster import Cluster, Message
-from simulation.disk import Disk
-from simulation.engines import Engines
-from simulation.failure import Failure
-from simulation.faults import Faults
-from simulation.groups import groups_of
-from simulation.host import AGENT, Hosts
-from simulation.loop import Killed, Life, SimLoop, current_life, spawn
-from simulation.network import Network
-from simulation.producer import SimProducer
-from simulation.rest import undone
-from simulation.seams import on_disk, simulated
-from simulation.trainer import Trainer
-from simulation.weather import Weather, bus_of, dispatching, training
+from tests.simulation.cluster import Cluster, Message
+from tests.simulation.disk import Disk
+from tests.simulation.engines import Engines
+from tests.simulation.failure import Failure
+from tests.simulation.faults import Faults
+from tests.simulation.groups import groups_of
+from tests.simulation.host import AGENT, Hosts
+from tests.simulation.loop import Killed, Life, SimLoop, current_life, spawn
+from tests.simulation.network import Network
+from tests.simulation.producer import SimProducer
+from tests.simulation.quiescence import undone
+from tests.simulation.scenario import Weather, bus_of, dispatching, training
+from tests.simulation.seams import on_disk, simulated
+from tests.simulation.trainer import Trainer
 
 INTAKE = intake()
 STAGES = (INTAKE, ASSEMBLE, GROUP)

@@ -3,12 +3,21 @@
 import itertools
 
 import pytest
-from stories import Log, aborted, opened, reward, sealed, tell, turn, written
 
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation, Episode, Outcome, Tick, TurnsEvent
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.episode import read
+from tests.support.schemas.event_builders import (
+    Log,
+    aborted,
+    opened,
+    reward,
+    sealed,
+    tell,
+    turn,
+    written,
+)
 
 
 def episodes(told, **more):

@@ -2,7 +2,6 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stories import Log, episode, expected, opened, reward, sealed, turn
 
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Outcome, Tick, Timeouts
@@ -10,6 +9,15 @@ from odradek.schemas.topics import BATCHES, EPISODES
 from odradek.streams.partition import StagePartition
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
+from tests.support.schemas.event_builders import (
+    Log,
+    episode,
+    expected,
+    opened,
+    reward,
+    sealed,
+    turn,
+)
 
 TIMES = Timeouts(call_s=5, run_s=20, seal_s=5, reward_s=10, group_s=60)
 TURN_EVENTS = [

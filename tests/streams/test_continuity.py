@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
-from stories import turn
 
 from odradek.schemas.arrays import pack_ids, unpack_floats, unpack_ids
 from odradek.schemas.events import Request, VersionSpan
 from odradek.streams.stages.continuity import Continuity, common
+from tests.support.schemas.event_builders import turn
 
 
 def place(*turns, left_out=()):

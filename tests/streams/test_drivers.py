@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from stories import expected, opened, reward, sealed, turn
-from worlds import FaustWorld, KafkaWorld, MemoryWorld, World
 
 from odradek.infra.bus import BusSettings, delete_topics, producer
 from odradek.schemas import codec
@@ -16,6 +14,8 @@ from odradek.schemas.topics import BATCHES, CONVERSATIONS, DLQ, EPISODES, REWARD
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
+from tests.support.schemas.event_builders import expected, opened, reward, sealed, turn
+from tests.support.streams.stage_drivers import FaustWorld, KafkaWorld, MemoryWorld, World
 
 WORLDS = {"kafka": KafkaWorld, "faust": FaustWorld}
 

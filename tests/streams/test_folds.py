@@ -5,7 +5,6 @@ from collections import Counter
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stories import Log, aborted, episode, expected, opened, reward, sealed, tell, turn
 
 from odradek.schemas import codec
 from odradek.schemas.events import (
@@ -21,6 +20,17 @@ from odradek.schemas.topics import BATCHES, DLQ, EPISODES
 from odradek.streams.partition import StagePartition
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
+from tests.support.schemas.event_builders import (
+    Log,
+    aborted,
+    episode,
+    expected,
+    opened,
+    reward,
+    sealed,
+    tell,
+    turn,
+)
 
 TURNS_OF = {
     "w1": [turn(seq=n, base=f"e1/w1/{n - 1}" if n else "", prefix=3 * n) for n in range(4)],

@@ -1,11 +1,11 @@
 """The grouper's fold: exactly one batch for each GroupOpened, and a reason for each exclusion."""
 
 import pytest
-from stories import Log, episode, expected, tell, written
 
 from odradek.schemas import codec
 from odradek.schemas.events import Outcome, Tick
 from odradek.streams.stages.grouper import GROUP
+from tests.support.schemas.event_builders import Log, episode, expected, tell, written
 
 
 def batches(told, **more):

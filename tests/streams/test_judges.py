@@ -6,13 +6,13 @@ import functools
 import sys
 
 import pytest
-from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
 
 from odradek.infra.errors import NoSuchName
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
 from odradek.streams.judges import judge
 from odradek.streams.judges.judge import AsyncJudge, is_async, load
+from tests.support.schemas.number_inputs import NO_NUMBERS, NOT_FINITE, NUMBERS, shown
 
 
 def conversation(name: str = "e1", **more) -> Conversation:

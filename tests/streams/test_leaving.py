@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from worlds import KafkaWorld
 
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
+from tests.support.streams.stage_drivers import KafkaWorld
 
 pytestmark = pytest.mark.broker
 

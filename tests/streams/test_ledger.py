@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from stories import aborted, expected, key_of, opened, reward, sealed, turn
 
 from odradek.infra.bus import MemoryAppender, Record
 from odradek.schemas import codec
@@ -14,6 +13,15 @@ from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.verify import Conservation
+from tests.support.schemas.event_builders import (
+    aborted,
+    expected,
+    key_of,
+    opened,
+    reward,
+    sealed,
+    turn,
+)
 
 
 async def whole_run() -> list[Record]:

@@ -6,7 +6,6 @@ from collections import Counter
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from members import beats, begin, member
 
 from odradek.infra.bus import (
     KafkaAppender,
@@ -23,6 +22,7 @@ from odradek.streams import reward_service
 from odradek.streams.errors import RewardFailed
 from odradek.streams.reader import to_end
 from odradek.streams.reward_service import RewardService
+from tests.support.streams.group_members import beats, begin, member
 
 pytestmark = pytest.mark.broker
 

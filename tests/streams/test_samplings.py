@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
-from stories import turn
 
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Reply, Request, Span
 from odradek.schemas.sampling import NEUTRAL
 from odradek.streams.stages.continuity import Continuity
+from tests.support.schemas.event_builders import turn
 
 SETTLED = {"temperature": 1.0, **NEUTRAL}
 

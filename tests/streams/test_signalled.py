@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from living import alive
 
 from odradek.infra.bus import Record
 from odradek.infra.runtime.reward_signatures import JudgeSettings
@@ -17,6 +16,7 @@ from odradek.streams.errors import NoWorker, RewardFailed, RewardRefused, Undeci
 from odradek.streams.judges.named import NamedJudge
 from odradek.streams.judges.process import Worker
 from odradek.streams.judges.verdicts import ConversationFilter, Verdicts
+from tests.support.suite.process_state import alive
 
 MODULE = '''
 """Judges that a signal meets; which one is the conversation's item."""

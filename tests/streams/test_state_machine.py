@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
-from stories import Log, aborted, opened, reward, sealed, tell, turn
 
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Outcome, Tick, Timeouts
 from odradek.schemas.topics import DLQ, EPISODES
 from odradek.streams.partition import StagePartition
 from odradek.streams.stages.assembler import ASSEMBLE
+from tests.support.schemas.event_builders import Log, aborted, opened, reward, sealed, tell, turn
 
 RUNS = int(os.environ.get("ODRADEK_STATE_MACHINE", "60"))
 TIMES = Timeouts(call_s=5, run_s=20, seal_s=5, reward_s=10, group_s=60)

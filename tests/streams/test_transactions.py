@@ -6,8 +6,6 @@ import time
 
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from stories import opened, reward, sealed, turn
-from worlds import Crashed, KafkaWorld
 
 from odradek.infra.bus import BusSettings, admin, producer, running
 from odradek.infra.errors import BusError, PositionLost, TopicMissing
@@ -19,6 +17,8 @@ from odradek.streams.drivers import kafka
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import LaneLost, TransactionFailed
 from odradek.streams.stages.assembler import ASSEMBLE
+from tests.support.schemas.event_builders import opened, reward, sealed, turn
+from tests.support.streams.stage_drivers import Crashed, KafkaWorld
 
 pytestmark = pytest.mark.broker
 

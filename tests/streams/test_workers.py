@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from living import alive
-from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
 
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
@@ -18,6 +16,9 @@ from odradek.streams.errors import RewardFailed, RewardRefused
 from odradek.streams.judges import process, worker, workers
 from odradek.streams.judges.named import NamedJudge
 from odradek.streams.judges.workers import Workers
+from tests.support.schemas.number_inputs import NO_NUMBERS, NOT_FINITE, NUMBERS
+from tests.support.suite.child_processes import python_path
+from tests.support.suite.process_state import alive
 
 MODULE = '''
 """Judges of every kind; which one is the conversation's item."""
@@ -193,7 +194,7 @@ def awaits(_):
 
 
 def value(conversation):
-    from numbered import NO_NUMBERS, NOT_FINITE, NUMBERS
+    from tests.support.schemas.number_inputs import NO_NUMBERS, NOT_FINITE, NUMBERS
     everything = [given for given, _ in NUMBERS] + NO_NUMBERS + NOT_FINITE
     return everything[int(conversation.error)]
 
@@ -220,8 +221,7 @@ def here(tmp_path, monkeypatch):
     """A project's folder with a module of judges."""
     (tmp_path / "all_judges.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
-    support = str(Path(__file__).parents[1] / "support")
-    monkeypatch.setenv("PYTHONPATH", support)
+    monkeypatch.setenv("PYTHONPATH", python_path())
     return tmp_path
 
 

@@ -8,8 +8,6 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from hilo import random_play
-from plays import group_of, play
 from transformers.utils import logging as transformers_logging
 
 from odradek.trainer.commit.announcer import ListedAnnouncements
@@ -24,6 +22,8 @@ from odradek.trainer.step.grpo import LogTrainer
 from odradek.trainer.step.hands import TrainerParts
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
+from tests.support.trainer.hilo import random_play
+from tests.support.trainer.played_groups import group_of, play
 
 torch.set_num_threads(1)
 transformers_logging.set_verbosity_error()

@@ -2,11 +2,11 @@
 
 import pytest
 from aiohttp.test_utils import TestServer
-from carried import EPISODES, TURNS, played, reasons, sequences
 
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.engine.tiny import CHATML
+from tests.support.proxy.agent_episodes import EPISODES, TURNS, played, reasons, sequences
 
 pytestmark = pytest.mark.torch
 DROPPING = CHATML.replace(

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plays import group_with_rewards
 
 from odradek.schemas.events import Step
 from odradek.trainer.feed.cursor import REWARDS, Cursor, Position, RowRules
 from odradek.trainer.feed.lineage import Lineage
+from tests.support.trainer.played_groups import group_with_rewards
 
 
 def steps_of(groups, rules, lineage=None, position=None, until=None):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from plays import group_with_rewards
 
 from odradek.schemas import arrays
 from odradek.schemas.events import Sequence, Span
@@ -13,6 +12,7 @@ from odradek.trainer.feed.rollout_worker import ListedGroups, LogRolloutWorker
 from odradek.trainer.feed.rows import EpisodeGroup, per_turn, rows_of
 from odradek.trainer.feed.sampling import Take, drawn_of
 from odradek.trainer.settings import TrainerSettings
+from tests.support.trainer.played_groups import group_with_rewards
 
 FULL = Span(2, 4, 1.0)
 UNFIT = [

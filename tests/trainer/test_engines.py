@@ -5,12 +5,12 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from weight_engine import WeightServer
 
 from odradek.trainer.commit.checkpoint import WEIGHTS, sha256_of
 from odradek.trainer.errors import EngineDown, EngineRefused
 from odradek.trainer.weights import fleet
 from odradek.trainer.weights.engines import Engines
+from tests.support.engines.weight_engine import WeightServer
 
 ROUTES = ("/pause", "/collective_rpc", "/update_weight_version", "/reset_prefix_cache", "/resume")
 

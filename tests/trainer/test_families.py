@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from families import make
-from plays import group_of, play
 
 from odradek.trainer.engine.decode import Sampler, load_model
 from odradek.trainer.errors import ModelError, NoModel, UnsuitedModel
 from odradek.trainer.step import attention
+from tests.support.trainer.model_families import make
+from tests.support.trainer.played_groups import group_of, play
 
 pytestmark = pytest.mark.torch
 

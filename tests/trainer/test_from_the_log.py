@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
-from spoiled import spoil
 
 from odradek.infra.app.cli import explain
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, ensure_topics, rows, running
@@ -34,6 +33,7 @@ from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.process import run
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step.grpo import LogTrainer
+from tests.support.trainer.nan_gradients import spoil
 
 pytestmark = [pytest.mark.broker, pytest.mark.torch]
 

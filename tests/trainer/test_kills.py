@@ -8,9 +8,6 @@ import contextlib
 import os
 
 import pytest
-from chaos.power import watched
-from spoiled import spoil
-from weight_engine import WeightEngine
 
 from odradek.infra.runtime.crash_points import POINTS
 from odradek.streams.verify.findings import Findings
@@ -24,6 +21,9 @@ from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.weights.client import HttpEngine
 from odradek.trainer.weights.engines import Engines
+from tests.chaos.faults.power_cut import watched
+from tests.support.engines.weight_engine import WeightEngine
+from tests.support.trainer.nan_gradients import spoil
 
 pytestmark = pytest.mark.torch
 

@@ -4,12 +4,12 @@ import sys
 
 import pytest
 import torch
-from plays import prompt_of
 
 from odradek.trainer.engine.decode import SampleRequest
 from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
+from tests.support.trainer.played_groups import prompt_of
 
 pytestmark = pytest.mark.torch
 

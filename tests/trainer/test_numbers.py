@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace as changed
-from plays import group_with_rewards
 
 from odradek.schemas import arrays
 from odradek.trainer.feed.advantages import advantages
@@ -16,6 +15,7 @@ from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import fault_of, rows_of
 from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
+from tests.support.trainer.played_groups import group_with_rewards
 
 pytestmark = pytest.mark.torch
 

@@ -9,12 +9,12 @@ pytest.importorskip("torch")
 
 import numpy as np
 import torch
-from gradients import gradient_of, loss_of
 from msgspec.structs import replace
 
 from odradek.schemas import arrays
 from odradek.trainer.engine.decode import load_model
 from odradek.trainer.feed.rows import EpisodeGroup
+from tests.support.trainer.gradients import gradient_of, loss_of
 
 pytestmark = pytest.mark.torch
 

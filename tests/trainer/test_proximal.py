@@ -5,7 +5,6 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from spoiled import spoil
 
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import BrokenCheckpoint
@@ -18,6 +17,7 @@ from odradek.trainer.step.losses import (
     policy_loss,
 )
 from odradek.trainer.step.proximal import FILE, ProximalPolicy
+from tests.support.trainer.nan_gradients import spoil
 
 pytestmark = pytest.mark.torch
 

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from plays import group_of, play
 from trl import GRPOConfig, GRPOTrainer
-from weight_engine import WeightServer
 
 import odradek.trainer
 from odradek.infra.client import TaskResult
@@ -22,6 +20,8 @@ from odradek.trainer.feed.rows import arrays_of
 from odradek.trainer.trl_rollouts import PlayedSequence
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
+from tests.support.engines.weight_engine import WeightServer
+from tests.support.trainer.played_groups import group_of, play
 
 pytestmark = pytest.mark.torch
 

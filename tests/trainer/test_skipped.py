@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from spoiled import spoil
 
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.protocol import MOST_SKIPPED
 from odradek.trainer.errors import NonFiniteSteps, NonFiniteWeights
 from odradek.trainer.step import grpo
+from tests.support.trainer.nan_gradients import spoil
 
 pytestmark = pytest.mark.torch
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 import trl.trainer.utils
-from gradients import gradient_of, loss_of
-from hilo import HiLo
-from plays import group_of, play, prompt_of
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from odradek.trainer.engine.decode import Sampler, SampleRequest, load_model
 from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.step.logprobs import Targets, add_head
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
+from tests.support.trainer.gradients import gradient_of, loss_of
+from tests.support.trainer.hilo import HiLo
+from tests.support.trainer.played_groups import group_of, play, prompt_of
 
 pytestmark = pytest.mark.torch
 WARMTH = (0.3, 0.7, 1.0, 1.7)

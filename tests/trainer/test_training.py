@@ -5,7 +5,6 @@ import contextlib
 import pytest
 import torch
 from msgspec.structs import replace as changed
-from plays import group_with_rewards
 
 from odradek.schemas.arrays import pack_ids
 from odradek.trainer.commit import checkpoint
@@ -13,6 +12,7 @@ from odradek.trainer.errors import NoTokenizer
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.feed.rows import EpisodeGroup
 from odradek.trainer.step import grpo
+from tests.support.trainer.played_groups import group_with_rewards
 
 pytestmark = pytest.mark.torch
 

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stories import opened, reward, sealed, tell
-from trees import recorded, trees
 
 from odradek.schemas.events import Batch, Episode, Pointer
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.trainer.feed.rows import EpisodeGroup, rows_of
+from tests.support.proxy.call_trees import recorded, trees
+from tests.support.schemas.event_builders import opened, reward, sealed, tell
 
 pytest.importorskip("torch")
 from trl.experimental.async_grpo.packing import TreeRow

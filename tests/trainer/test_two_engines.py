@@ -3,11 +3,11 @@
 import socket
 
 import pytest
-from weight_engine import WeightServer
 
 from odradek.trainer.commit.announcer import ListedAnnouncements
 from odradek.trainer.commit.resume import lineage_of, stand
 from odradek.trainer.errors import EngineDown
+from tests.support.engines.weight_engine import WeightServer
 
 pytestmark = pytest.mark.torch
 

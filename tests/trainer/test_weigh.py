@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace as changed
-from plays import group_with_rewards
 
 from odradek.trainer.engine.decode import load_model
 from odradek.trainer.feed.cursor import Cursor, Position, RowRules
@@ -13,6 +12,7 @@ from odradek.trainer.feed.rollout_worker import sample_of
 from odradek.trainer.feed.rows import EpisodeGroup, rows_of
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
+from tests.support.trainer.played_groups import group_with_rewards
 
 pytestmark = pytest.mark.torch
 

@@ -1,9 +1,9 @@
 """What must hold once a world has come to rest, read from its logs with the code as it is."""
 
 from odradek.schemas.errors import SchemaError
-from simulation.checks import stories, streams, tasks, training
-from simulation.failure import Failure
-from simulation.world import World
+from tests.simulation.checks import episodes, streams, tasks, training
+from tests.simulation.failure import Failure
+from tests.simulation.world import World
 
 CHECKS = (
     streams.ghosts,
@@ -15,14 +15,14 @@ CHECKS = (
     streams.done_marks,
     streams.held_back,
     streams.conservation,
-    stories.hosts,
-    stories.rewards,
-    stories.episodes,
-    stories.punctual,
-    stories.resumable,
-    stories.conversations,
-    stories.batches,
-    stories.letters,
+    episodes.hosts,
+    episodes.rewards,
+    episodes.episodes,
+    episodes.punctual,
+    episodes.resumable,
+    episodes.conversations,
+    episodes.batches,
+    episodes.letters,
     tasks.expected,
     tasks.requests,
     tasks.credit,

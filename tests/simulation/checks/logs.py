@@ -5,8 +5,8 @@ from typing import Any
 
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
-from simulation.cluster import Message
-from simulation.world import World
+from tests.simulation.cluster import Message
+from tests.simulation.world import World
 
 Find = Iterator[str]
 

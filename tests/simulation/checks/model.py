@@ -13,9 +13,9 @@ from aiokafka import TopicPartition
 from odradek.schemas import codec, events
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Outcome
-from simulation.checks.logs import at_s
-from simulation.cluster import Message
-from simulation.world import World
+from tests.simulation.checks.logs import at_s
+from tests.simulation.cluster import Message
+from tests.simulation.world import World
 
 BY_AGENT = frozenset({Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT})
 JUNK = "junk"

@@ -11,8 +11,8 @@ from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURN
 from odradek.streams.partition import StagePartition
 from odradek.streams.stage import Stage
 from odradek.streams.verify import Conservation
-from simulation.checks.logs import Find
-from simulation.world import STAGES, World
+from tests.simulation.checks.logs import Find
+from tests.simulation.world import STAGES, World
 
 
 class Folded:

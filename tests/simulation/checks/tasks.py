@@ -7,8 +7,8 @@ from odradek.schemas.codec import header
 from odradek.schemas.events import Batch, EpisodesEvent, GroupOpened, Step
 from odradek.schemas.ids import message_id, partition_for
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, STEPS, TASKS
-from simulation.checks.logs import Find, events
-from simulation.world import World
+from tests.simulation.checks.logs import Find, events
+from tests.simulation.world import World
 
 
 def expected(world: World) -> Find:

@@ -11,10 +11,10 @@ from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.resume import ResumePoint, lineage_of
 from odradek.trainer.feed.cursor import Cursor, Position, why_not
 from odradek.trainer.feed.rows import EpisodeGroup
-from simulation.checks.logs import Find, events
-from simulation.engines import FIRST
-from simulation.trainer import WEIGHTS, after, skipped
-from simulation.world import World
+from tests.simulation.checks.logs import Find, events
+from tests.simulation.engines import FIRST
+from tests.simulation.trainer import WEIGHTS, after, skipped
+from tests.simulation.world import World
 
 
 class Course(NamedTuple):

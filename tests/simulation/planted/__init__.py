@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 from unittest.mock import patch
 
-from simulation.failure import Failure
-from simulation.planted import engines, folds, stages, tasks, training
-from simulation.planted.patches import Patches
+from tests.simulation.failure import Failure
+from tests.simulation.planted import engines, folds, stages, tasks, training
+from tests.simulation.planted.patches import Patches
 
 
 class Fault(NamedTuple):

@@ -13,7 +13,7 @@ from odradek.trainer.weights.fleet import (
     SwapStatus,
     TargetWeights,
 )
-from simulation.planted.patches import Patches
+from tests.simulation.planted.patches import Patches
 
 
 def all_engines_named() -> Patches:

@@ -10,7 +10,7 @@ from odradek.schemas.events import EpisodeOpened
 from odradek.streams.stages.assembler import Assembler
 from odradek.streams.stages.episode import OpenEpisode
 from odradek.streams.stages.grouper import OpenGroup
-from simulation.planted.patches import Patches
+from tests.simulation.planted.patches import Patches
 
 
 def dedupe_off() -> Patches:

@@ -8,9 +8,9 @@ from odradek.schemas.events import Tick
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.low_water import LowWater
 from odradek.streams.partition import StagePartition
-from simulation.cluster import Cluster
-from simulation.consumer import SimConsumer
-from simulation.planted.patches import Patches
+from tests.simulation.cluster import Cluster
+from tests.simulation.consumer import SimConsumer
+from tests.simulation.planted.patches import Patches
 
 
 def done_mark_ignored() -> Patches:

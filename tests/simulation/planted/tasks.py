@@ -11,7 +11,7 @@ from odradek.agents.dispatch.progress import TaskProgress, TaskState
 from odradek.agents.errors import PartitionLost
 from odradek.agents.group import PartitionGroup
 from odradek.agents.transactions import FencedWriter, OutgoingRecord
-from simulation.planted.patches import Patches
+from tests.simulation.planted.patches import Patches
 
 
 def sent_forgotten() -> Patches:

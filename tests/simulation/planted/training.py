@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-import simulation.trainer
 from odradek.schemas.events import Policy, Step
 from odradek.trainer.commit import checkpoint, resume
 from odradek.trainer.commit.protocol import (
@@ -15,7 +14,8 @@ from odradek.trainer.commit.protocol import (
     SaveCheckpoint,
 )
 from odradek.trainer.feed.cursor import ConsumedRows, Cursor, Position
-from simulation.planted.patches import Patches
+from tests.simulation import trainer
+from tests.simulation.planted.patches import Patches
 
 
 def fsync_dropped() -> Patches:
@@ -130,7 +130,7 @@ def versions_reused() -> Patches:
         found.version = max((one.version for one in policies), default=0)
         return found
 
-    return [(simulation.trainer, "stand", short)]
+    return [(trainer, "stand", short)]
 
 
 def skipped_steps_sent_nowhere() -> Patches:

@@ -1,0 +1,1 @@
+"""The tests. Helpers are in `tests.support`; chaos, simulation and fuzz are programs, too."""

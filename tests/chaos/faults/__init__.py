@@ -1,0 +1,1 @@
+"""What hurts a run from outside: brokers, networks, and power cuts."""

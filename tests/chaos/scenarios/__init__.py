@@ -1,0 +1,1 @@
+"""Runs with more than kills: outages, overload, hours, wrong clocks, faults that must be caught."""

@@ -1,0 +1,1 @@
+"""Fuzzing the proxy: mutated requests over HTTP, and through its pure parts in process."""

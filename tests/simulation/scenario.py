@@ -1,0 +1,117 @@
+"""What a seed's world is like, and the settings of its processes."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from random import Random
+
+from odradek.agents.settings import DispatchSettings
+from odradek.infra.bus import BusSettings
+from odradek.trainer.settings import TrainerSettings
+from tests.simulation.network import Chances
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How bad this seed's world is; drawn so that most seeds know only some kinds of trouble."""
+
+    tasks: int
+    group_size: int
+    partitions: int
+    workers: int
+    trouble_s: float
+    kill_every: float
+    freeze_every: float
+    rebalance_every: float
+    outage_every: float
+    crash_point: float
+    power_cut: float
+    skew: float
+    chances: Chances
+    slow_markers: float
+    mischief: float
+    save_every: int
+    rows_per_step: int
+    open_groups: int
+    engines: int
+    engine_every: float
+    """Seconds between two troubles of engines."""
+    steady_engine: bool
+    """Whether one engine is never in trouble, so that training has no reason ever to end."""
+    engine_gone: bool
+    """Whether an engine that has died stays away, in peace as well."""
+    sync_every: int
+    spare_staleness: int
+    """How much `max_staleness` is above what `sync_every` needs."""
+    static: bool
+    """Whether workers have names in their groups that outlive their restarts."""
+
+    @classmethod
+    def drawn(cls, rng: Random) -> "Weather":
+        """The weather of a seed."""
+
+        def often(*choices: float) -> float:
+            return rng.choice((float("inf"), *choices))
+
+        found = cls(
+            tasks=rng.randint(3, 8),
+            group_size=rng.randint(1, 3),
+            partitions=rng.randint(1, 3),
+            workers=rng.randint(2, 3),
+            trouble_s=rng.uniform(10, 40),
+            kill_every=often(1.0, 3.0, 8.0),
+            freeze_every=often(2.0, 6.0),
+            rebalance_every=often(2.0, 8.0),
+            outage_every=often(8.0, 20.0),
+            crash_point=rng.choice((0.0, 0.005, 0.02, 0.05)),
+            power_cut=rng.choice((0.0, 0.5, 1.0)),
+            skew=rng.choice((0.0, 5.0, 600.0)),
+            chances=Chances(
+                lost_answer=rng.choice((0.0, 0.01, 0.05)),
+                slow=rng.choice((0.0, 0.01, 0.05)),
+                unclear=rng.choice((0.0, 0.0, 0.02)),
+            ),
+            slow_markers=rng.choice((0.0, 0.0, 0.1)),
+            mischief=rng.choice((0.0, 0.1, 0.3)),
+            save_every=rng.choice((1, 1, 2)),
+            rows_per_step=rng.choice((1, 2, 4)),
+            open_groups=rng.choice((1, 2, 4, 8)),
+            static=rng.random() < 0.4,
+            engines=rng.choice((1, 2, 2, 3)),
+            engine_every=often(1.0, 3.0),
+            steady_engine=rng.random() < 0.7,
+            engine_gone=rng.random() < 0.3,
+            sync_every=rng.choice((1, 1, 2, 3)),
+            spare_staleness=rng.choice((0, 1, 3)),
+        )
+        if rng.random() < 0.5:
+            return found
+        # A world that trains much: of the others most make a step or two.
+        return replace(found, tasks=rng.randint(6, 12), group_size=3, rows_per_step=1)
+
+
+# Settings look at the environment and are slow to make: once is enough.
+
+
+@cache
+def bus_of(process: str, partitions: int) -> BusSettings:
+    return BusSettings(bootstrap_servers=f"{process}:9092", topic_partitions=partitions)
+
+
+@cache
+def dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
+    return DispatchSettings(open_groups=open_groups, open_evals=2, instance=instance)
+
+
+@cache
+def training(
+    rows_per_step: int, save_every: int, sync_every: int = 1, spare_staleness: int = 4
+) -> TrainerSettings:
+    return TrainerSettings(
+        model="model",
+        rows_per_step=rows_per_step,
+        micro_rows=rows_per_step,
+        save_every=save_every,
+        sync_every=sync_every,
+        max_staleness=sync_every - 1 + spare_staleness,
+        keep=2,
+    )

@@ -1,0 +1,55 @@
+"""Fixtures of all tests that call a proxy; a conftest imports them."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from odradek.infra.bus import MemoryAppender
+from odradek.proxy.app import Proxy
+from odradek.proxy.server import serving
+from odradek.proxy.settings import ProxySettings
+from tests.support.engines.stub_engine import StubEngine, listening
+from tests.support.proxy.proxy_bench import KEY, Bench
+
+
+@pytest.fixture
+async def engine():
+    """A stub engine."""
+    stub = StubEngine()
+    async with listening(stub.app()) as url:
+        stub.url = url
+        yield stub
+        stub.gate.set()
+        stub.head.set()
+
+
+@pytest.fixture
+def make(engine):
+    """Proxies with settings of the test's own, over a log in memory."""
+
+    @asynccontextmanager
+    async def start(log=None, probe=None, versions=None, proves=False, **settings):
+        log = log or MemoryAppender()
+        settings.setdefault("engine_url", engine.url)
+        settings.setdefault("engine_wait_s", 0.0)
+        chosen = ProxySettings(port=0, shutdown_s=0.1, **settings)
+        keys = [] if chosen.auth == "none" else [KEY]
+        proxy = Proxy(chosen, log, keys=keys, log_probe=probe, versions=versions, proves=proves)
+        async with serving(proxy) as url:
+            bench = Bench(engine, log, proxy, url)
+            try:
+                yield bench
+            finally:
+                engine.gate.set()
+                engine.head.set()
+                for client in bench.clients:
+                    await client.close()
+
+    return start
+
+
+@pytest.fixture
+async def bench(make):
+    """A proxy with the defaults."""
+    async with make() as found:
+        yield found

@@ -1,0 +1,1 @@
+"""Drivers of stages behind one face, and members of consumer groups."""

@@ -1,0 +1,1 @@
+"""What serves the tests themselves: order of files, child processes, figures of the tree."""

@@ -1,0 +1,1 @@
+"""Groups to train on, small models, and gradients, good and broken."""

@@ -12,7 +12,8 @@ InfraError
 ├── NoSuchName               `module:function` names nothing that is there
 ├── TaskRefused              a task that would teach the wrong thing: not published
 ├── TokenError               a credential is missing, forged, expired or for something else
-└── ProjectError             odradek.toml or a setting cannot be used
+└── ProjectError             odradek.toml, a setting or an option cannot be used
+    └── InvalidTime          a time that nobody can read
 """
 
 from typing import ClassVar
@@ -78,3 +79,7 @@ class TokenError(InfraError):
 
 class ProjectError(InfraError):
     """A project file or a setting that cannot be used."""
+
+
+class InvalidTime(ProjectError):
+    """A text that should be a time, and is none."""

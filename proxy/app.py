@@ -16,6 +16,7 @@ from aiohttp import web
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.infra.runtime import metrics
+from odradek.infra.runtime.foreign_code import error_site
 from odradek.proxy.auth import Authenticator, Permit
 from odradek.proxy.calls.agent_replies import JSON, error_answer, of_http
 from odradek.proxy.calls.call import LEFT
@@ -49,7 +50,6 @@ from odradek.proxy.errors import (
     ProxyError,
 )
 from odradek.proxy.log.writer import TurnWriter
-from odradek.proxy.quiet import where
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
 
@@ -355,7 +355,7 @@ class Proxy:
         # The one place: a bug in one call must not end the calls of all other episodes. The type
         # is logged and no text, since that may hold what an agent said.
         except Exception as error:  # noqa: BLE001
-            log.error("a bug answered 500: %s", where(error))  # noqa: TRY400 - no content in logs
+            log.error("a bug answered 500: %s", error_site(error))  # noqa: TRY400 - no content in logs
             return ProxyError("the proxy failed on this call")
 
 

@@ -28,12 +28,3 @@ def http_log() -> logging.Logger:
     if not any(isinstance(known, ServerLogFilter) for known in log.filters):
         log.addFilter(ServerLogFilter())
     return log
-
-
-def where(error: Exception) -> str:
-    """Type and innermost place of an error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
-    return f"{type(error).__name__} at {place}"

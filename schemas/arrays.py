@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from odradek.schemas.errors import InvalidRecord
 
+ID_BYTES: Final = 4
+"""Bytes of a token id."""
 SHORT: Final = 64
 
 type_ids = np.dtype("<u4")
@@ -38,7 +40,7 @@ def pack_ids(ids: Sequence[int] | npt.NDArray[np.integer]) -> bytes:
 
 def unpack_ids(data: bytes) -> Ids:
     """Bytes as token ids, shape (n,), uint32. The array shares the bytes and is read-only."""
-    if len(data) % 4:
+    if len(data) % ID_BYTES:
         raise InvalidRecord("bad_array", f"{len(data)} bytes are no whole number of token ids")
     return np.frombuffer(data, dtype=type_ids)
 
@@ -63,7 +65,7 @@ def unpack_floats(data: bytes) -> Floats:
 
 def check_ids(data: bytes) -> int:
     """How many token ids an array holds. Raises InvalidRecord where it is no whole number."""
-    n, rest = divmod(len(data), 4)
+    n, rest = divmod(len(data), ID_BYTES)
     if rest:
         raise InvalidRecord("bad_array", f"{len(data)} bytes are no whole number of token ids")
     return n
@@ -86,3 +88,14 @@ def check_floats(data: bytes) -> int:
 def count(data: bytes) -> int:
     """How many elements an array holds."""
     return len(data) // 4
+
+
+def common_prefix(left: bytes, right: bytes) -> int:
+    """Length of the common prefix of two arrays of token ids, in ids."""
+    if left[:ID_BYTES] != right[:ID_BYTES]:
+        return 0  # another conversation, as a rule
+    if right.startswith(left):
+        return len(left) // ID_BYTES
+    n = min(len(left), len(right)) // ID_BYTES
+    differ = np.frombuffer(left, type_ids, n) != np.frombuffer(right, type_ids, n)
+    return int(differ.argmax()) if differ.any() else n

@@ -1,8 +1,6 @@
 """Dead letters: what could not be used, why, and sending it again once the cause is gone."""
 
-import re
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -28,8 +26,6 @@ from odradek.streams.reader import to_end
 FIELDS: Final = (
     "topic", "partition", "offset", "reason", "detail", "consumer", "attempts", "left",
 )  # fmt: skip
-UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,22 +47,6 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         if self.since is not None and letter.timestamp < self.since:
             return False
         return self.until is None or letter.timestamp < self.until
-
-
-def moment(text: str, now: float) -> float:
-    """Unix seconds of an ISO 8601 time (UTC where it names no zone), or of 90s, 10m, 2h, 7d ago.
-
-    Raises ReplayRefused.
-    """
-    if match := AGO.fullmatch(text.removeprefix("-")):
-        return now - float(match[1]) * UNITS[match[2]]
-    try:
-        stamp = datetime.fromisoformat(text)
-        return (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise ReplayRefused(
-            f"{text!r} is no time: write 2026-01-31T12:00 (UTC), or 10m, 2h, 7d for that long ago"
-        ) from None
 
 
 def described(letter: Record) -> dict[str, Any]:

@@ -4,7 +4,6 @@ No token is copied. A trainer on the new topic sees the same groups in the same 
 batches have the same digests.
 """
 
-import hashlib
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -42,11 +41,6 @@ def span(text: str) -> tuple[int, int | None]:
     if not colon or first < 0 or (last is not None and last <= first):
         raise ReplayRefused(f"{text!r} is no span of offsets: write FROM:TO, such as 0:40 or 12:")
     return first, last
-
-
-def batch_digest(batch: Batch) -> str:
-    """sha256 over the digests of a batch's pointers, in their order."""
-    return hashlib.sha256("".join(one.digest for one in batch.episodes).encode()).hexdigest()
 
 
 def repeated(record: Record) -> Batch:
@@ -124,6 +118,6 @@ async def _copy(records: AsyncIterator[Record], appender: Appender, to: str) -> 
                 batch, source="/replay", subject=batch.task_id, event_id=f"{to}/{batch.origin}"
             ),
         )
-        digests.append(batch_digest(batch))
+        digests.append(batch.digest())
         episodes += len(batch.episodes)
     return Replayed(len(digests), episodes, tuple(digests))

@@ -18,6 +18,7 @@ from odradek.agents.rollout import PendingReward, finite
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
 from odradek.infra.runtime.crash_points import crash_point
+from odradek.infra.runtime.foreign_code import ForeignCode, error_site
 from odradek.schemas.events import Outcome
 
 logger = logging.getLogger("odradek.agents")
@@ -190,12 +191,12 @@ class EpisodeExecutor(AgentExecutor):
         problems: list[str] = []
         sends = []
         for reward in given:
-            try:
+            with ForeignCode(asyncio.CancelledError, KeyboardInterrupt, SystemExit) as judging:
                 value = await _value(reward)
-            except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+            if (error := judging.error) is not None:
                 problems.append(f"reward {reward.component}: {type(error).__name__}: {error}"[:300])
                 # EpisodeSealed says what; a log of ours quotes nothing that an agent said.
-                logger.warning("run %s: a reward raised %s", run.episode_id, type(error).__name__)
+                logger.warning("run %s: a reward raised %s", run.episode_id, error_site(error))
                 continue
             entry = events.reward(
                 run,

@@ -4,7 +4,7 @@ from typing import Any
 
 from odradek.agents.dispatch.requests import check
 from odradek.agents.errors import RequestRefused
-from odradek.infra.bus import BusSettings, Record, check_place
+from odradek.infra.bus import BusSettings, Record, check_place, topic_names
 from odradek.schemas import codec
 from odradek.schemas.errors import UnknownTopic
 from odradek.schemas.events import Task
@@ -44,8 +44,7 @@ class TaskValidator:
             raise RequestRefused("unknown_agent", codec.unquoted(error)) from None
         if name not in self._agents:
             # One question for each task of an absent agent: a topic may appear at any moment.
-            metadata = await self._reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
-            self._agents.update(metadata.topics())
+            self._agents.update(await topic_names(self._reader))
         if name not in self._agents:
             raise RequestRefused(
                 "unknown_agent", f"no topic {name}: start `odradek agent --name {task.agent}`"

@@ -38,6 +38,7 @@ from odradek.infra.bus import (
     record_of,
     require_topics,
     start,
+    topic_partitions,
 )
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.episode_tokens import TokenSettings
@@ -217,8 +218,7 @@ class Host:
         )
 
     async def _partitions(self, topic: str) -> int:
-        metadata = await self._reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
-        return len(metadata.partitions_for_topic(topic) or ())
+        return len(await topic_partitions(self._reader, topic))
 
     # -- reading
 

@@ -20,6 +20,8 @@ from odradek.infra.bus.clients import (
     running,
     standings,
     start,
+    topic_names,
+    topic_partitions,
 )
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
 from odradek.infra.bus.offsets import OffsetTracker
@@ -55,4 +57,6 @@ __all__ = [
     "running",
     "standings",
     "start",
+    "topic_names",
+    "topic_partitions",
 ]

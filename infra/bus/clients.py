@@ -226,13 +226,29 @@ def admin(bus: BusSettings) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**bus.connection(), request_timeout_ms=30_000)
 
 
+async def topic_names(reader: AIOKafkaConsumer) -> set[str]:
+    """Names on the cluster of all topics, asked of the broker now. Raises KafkaError."""
+    return set((await _metadata(reader)).topics())
+
+
+async def topic_partitions(reader: AIOKafkaConsumer, topic: str) -> set[int]:
+    """Partitions of a topic (name on the cluster), asked of the broker now; none if it is missing.
+
+    Raises KafkaError.
+    """
+    return (await _metadata(reader)).partitions_for_topic(topic) or set()
+
+
+async def _metadata(reader: AIOKafkaConsumer) -> Any:
+    """Metadata of all topics: what a consumer has in memory holds only those that it reads."""
+    return await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
+
+
 async def partitions_of(reader: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     """All partitions of a topic (name on the cluster). Raises TopicMissing."""
     found = reader.partitions_for_topic(topic)
     if not found:
-        # The metadata of a consumer without a subscription does not hold every topic.
-        metadata = await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
-        found = metadata.partitions_for_topic(topic)
+        found = await topic_partitions(reader, topic)
     if not found:
         raise TopicMissing(f"topic {topic} does not exist: run `odradek topics apply`")
     return [TopicPartition(topic, number) for number in sorted(found)]
@@ -300,10 +316,10 @@ async def gone(reader: AIOKafkaConsumer, topic: str) -> bool:
     """
     try:
         async with asyncio.timeout(LOOK_S):
-            metadata = await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
+            names = await topic_names(reader)
     except (KafkaError, TimeoutError):
         return False
-    return bool(metadata.topics()) and topic not in metadata.topics()
+    return bool(names) and topic not in names
 
 
 def missing(error: KafkaError) -> bool:

@@ -1,10 +1,9 @@
 """Reading a topic from anywhere: a typed subscription, from an offset, a time or the start."""
 
-import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -17,17 +16,15 @@ from odradek.infra.bus import (
     record_of,
     running,
 )
-from odradek.infra.errors import ProjectError
+from odradek.infra.client.times import parse_time
+from odradek.infra.errors import InvalidTime
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.numbers import is_number, number, single
 from odradek.schemas.topics import find
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGO: Final = re.compile(r"-(\d+(?:\.\d+)?)([smhd])")
-
 Since = str | int | float
-"""`beginning`, `end`, `-1h` (s, m, h, d), an offset (int), or Unix seconds (float)."""
+"""`beginning`, `end`, `-1h` (s, m, h, d), an ISO time, an offset (int), or Unix seconds (float)."""
 
 
 async def _place(
@@ -53,12 +50,10 @@ async def _place(
 def _moment(since: Since, now: float) -> float:
     if is_number(since):
         return number(since, "the time to begin at")
-    match = _AGO.fullmatch(str(since))
-    if match is None:
-        raise ProjectError(
-            f"cannot read {since!r}: use beginning, end, -90s, -5m, -1h or an offset"
-        )
-    return now - float(match[1]) * _UNITS[match[2]]
+    try:
+        return parse_time(str(since), now)
+    except InvalidTime as error:
+        raise InvalidTime(f"{error}, or beginning, end or an offset") from None
 
 
 async def records(

@@ -19,7 +19,7 @@ from odradek.proxy.episodes.prefix_reuse import PromptSource, Reason, Renderings
 from odradek.proxy.errors import EngineError
 from odradek.proxy.wire import media
 from odradek.proxy.wire.body import UNREADABLE
-from odradek.schemas.arrays import pack_ids, unpack_ids
+from odradek.schemas.arrays import ID_BYTES, pack_ids, unpack_ids
 from odradek.schemas.errors import InvalidRecord
 
 CHAT: Final = "/v1/chat/completions"
@@ -94,7 +94,7 @@ class PromptBuilder:
         if renderings is None:
             # Whatever it is, the call itself will meet it again, and tell the agent.
             return _rendered(Reason.NOT_RENDERED)
-        known = leaf.ids[: end.end * 4]
+        known = leaf.ids[: end.end * ID_BYTES]
         return bridge(known, end.start, renderings, closed=end.closed)
 
     async def _renderings(

@@ -8,11 +8,11 @@ long episode writes grows with its length, and what we remember with its number 
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 from msgspec import Raw, Struct
 
 from odradek.proxy.wire import media
 from odradek.proxy.wire.shapes import REASONING
+from odradek.schemas.arrays import ID_BYTES, common_prefix
 from odradek.schemas.sampling import complete
 
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
@@ -103,9 +103,9 @@ class EpisodeBranches:
         best, length = "", 0
         for leaf in reversed(self._leaves):
             # One comparison of bytes tells most leaves off; to count what is common takes longer.
-            if not leaf.ids.startswith(ids[: 4 * length + 4]):
+            if not leaf.ids.startswith(ids[: ID_BYTES * (length + 1)]):
                 continue
-            n = common_ids(leaf.ids, ids)
+            n = common_prefix(leaf.ids, ids)
             if n > length:
                 best, length = leaf.turn_id, n
         return best, length
@@ -208,17 +208,6 @@ def _full(message: Raw) -> Any:
     if not isinstance(fields, dict):
         return fields
     return {name: value for name, value in fields.items() if value not in EMPTY}
-
-
-def common_ids(one: bytes, other: bytes) -> int:
-    """Length of the common prefix of two id arrays, in ids."""
-    if one[:4] != other[:4]:
-        return 0  # another conversation, as a rule
-    if other.startswith(one):
-        return len(one) // 4
-    n = min(len(one), len(other)) // 4
-    differ = np.frombuffer(one, np.uint32, n) != np.frombuffer(other, np.uint32, n)
-    return int(differ.argmax()) if differ.any() else n
 
 
 def _continues(new: Leaf, old: Leaf) -> bool:

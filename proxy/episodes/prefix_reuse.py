@@ -13,13 +13,10 @@ from enum import StrEnum
 import numpy as np
 from msgspec import Struct
 
-from odradek.proxy.episodes.history import ReplyEnd, common_ids
+from odradek.proxy.episodes.history import ReplyEnd
 from odradek.proxy.wire.reply import CapturedReply
-from odradek.schemas.arrays import type_ids
+from odradek.schemas.arrays import ID_BYTES, common_prefix, type_ids
 from odradek.schemas.events import UNTOLD, Continuation
-
-WIDTH = 4
-"""Bytes of a token id."""
 
 
 class Reason(StrEnum):
@@ -57,7 +54,7 @@ class PromptSource(Struct, kw_only=True):
         """What to tell once the engine has said which ids it used."""
         if not self.sent or not used or used == self.sent:
             return self.told
-        return rendered(Reason.IGNORED, common_ids(self.sent, used))
+        return rendered(Reason.IGNORED, common_prefix(self.sent, used))
 
 
 class Renderings(Struct, frozen=True, kw_only=True):
@@ -90,10 +87,10 @@ def bridge(known: bytes, start: int, renderings: Renderings, *, closed: bool) ->
         (renderings.reply, renderings.whole),
     ):
         if not second.startswith(first):
-            index = common_ids(first, second)
+            index = common_prefix(first, second)
             return PromptSource(told=rendered(Reason.NOT_MONOTONIC, index))
     own = renderings.reply[len(renderings.before) :]
-    rest = _rest(own, renderings.whole[len(renderings.reply) :], known[start * WIDTH :], closed)
+    rest = _rest(own, renderings.whole[len(renderings.reply) :], known[start * ID_BYTES :], closed)
     if rest is None:
         return PromptSource(told=rendered(Reason.UNCLOSED))
     return PromptSource(told=Continuation(mode="bridge"), sent=known + rest)
@@ -110,13 +107,13 @@ def _rest(own: bytes, new: bytes, sampled: bytes, closed: bool) -> bytes | None:
     """
     body = sampled
     if closed:
-        body, end = sampled[:-WIDTH], sampled[-WIDTH:]
+        body, end = sampled[:-ID_BYTES], sampled[-ID_BYTES:]
         if (at := _last(own, end)) is not None:
             # What the template puts behind an end token, such as a line feed, nobody sampled.
-            return own[at + WIDTH :] + new
+            return own[at + ID_BYTES :] + new
         if new.startswith(end):
             # Some templates have no end token: the next message's first one closes a reply.
-            return new[WIDTH:]
+            return new[ID_BYTES:]
     # Cut off at a limit, or ended by another token than the template's: behind the text, then.
     if (at := _only(own, body)) is not None:
         return own[at + len(body) :] + new
@@ -126,7 +123,7 @@ def _rest(own: bytes, new: bytes, sampled: bytes, closed: bool) -> bytes | None:
 def _last(ids: bytes, token: bytes) -> int | None:
     """Where a token stands last, in bytes."""
     found = np.flatnonzero(np.frombuffer(ids, type_ids) == np.frombuffer(token, type_ids))
-    return int(found[-1]) * WIDTH if found.size else None
+    return int(found[-1]) * ID_BYTES if found.size else None
 
 
 def _only(ids: bytes, part: bytes) -> int | None:
@@ -134,7 +131,7 @@ def _only(ids: bytes, part: bytes) -> int | None:
     places: list[int] = []
     at = ids.find(part) if part else -1
     while at >= 0 and len(places) < 2:
-        if at % WIDTH == 0:
+        if at % ID_BYTES == 0:
             places.append(at)
         at = ids.find(part, at + 1)
     return places[0] if len(places) == 1 else None
@@ -144,10 +141,10 @@ def ends(
     standing: PromptSource | None, messages: int, captured: CapturedReply
 ) -> tuple[ReplyEnd, ...]:
     """The end of a reply that later prompts may go on from; none where its ids are not sure."""
-    sampled = len(captured.completion.ids) // WIDTH
+    sampled = len(captured.completion.ids) // ID_BYTES
     if standing is None or captured.untrainable or not sampled:
         return ()
-    start = len(captured.prompt) // WIDTH
+    start = len(captured.prompt) // ID_BYTES
     # Parsers call a reply that was cut off behind a tool call a tool call.
     closed = captured.closed and sampled != standing.limit
     return (ReplyEnd(messages + 1, start, start + sampled, closed, standing.shape),)

@@ -23,6 +23,7 @@ from odradek.proxy.errors import LogRefused, TurnTooLarge
 from odradek.proxy.log.health import LogHealth
 from odradek.proxy.wire import media
 from odradek.schemas import codec
+from odradek.schemas.arrays import ID_BYTES, count
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import (
     Completion,
@@ -229,7 +230,7 @@ class TurnWriter:
         request = _request(story, asked)
         draft.media = _media(story, draft, request)
         unseen = asked.media or draft.media is not None
-        n = len(captured.completion.ids) // 4
+        n = count(captured.completion.ids)
         versions, versions_from = captured.versions, "engine" if captured.versions else ""
         if n and not versions and draft.inferred is not None:
             versions, versions_from = (VersionSpan(draft.inferred, 0, n),), "inferred"
@@ -338,4 +339,4 @@ def _list(tools: Raw) -> tuple[Raw, ...]:
 
 def _prompt(story: LiveEpisode, ids: bytes) -> Prompt:
     base, length = story.branches.prompt(ids)
-    return Prompt(base=base, prefix_len=length, ids=ids[4 * length :])
+    return Prompt(base=base, prefix_len=length, ids=ids[ID_BYTES * length :])

@@ -32,6 +32,7 @@ from odradek.proxy.wire.merge import merge, says
 from odradek.proxy.wire.shapes import NormalizedReply
 from odradek.proxy.wire.surrogates import Halves
 from odradek.proxy.wire.tool_calls import ToolCalls
+from odradek.schemas.arrays import count
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Completion, Usage, VersionSpan
@@ -321,7 +322,7 @@ def _share(usage: Usage, found: list[CapturedReply]) -> None:
         found[0].usage = usage
         return
     for one in found:
-        one.usage = Usage(completion_tokens=len(one.completion.ids) // 4)
+        one.usage = Usage(completion_tokens=count(one.completion.ids))
     rest = usage.completion_tokens - sum(one.usage.completion_tokens for one in found[1:])
     found[0].usage = msgspec.structs.replace(usage, completion_tokens=max(0, rest))
 

@@ -1,5 +1,7 @@
 """What the trainer reads and writes: batches, steps, policies."""
 
+import hashlib
+
 from odradek.schemas.events.event import Count, Event, Name, Purpose, Size
 
 
@@ -43,6 +45,11 @@ class Batch(Event, frozen=True, tag="batch", kw_only=True):
     """Attempts that were followed by another one; counted apart from exclusions."""
     origin: str = ""
     """Of a replayed batch: topic/partition/offset of the batch it repeats."""
+
+    def digest(self) -> str:
+        """sha256 of the pointers' digests, in order: equal for equal training data."""
+        digests = "".join(pointer.digest for pointer in self.episodes)
+        return hashlib.sha256(digests.encode()).hexdigest()
 
 
 class BatchUse(Event, frozen=True, kw_only=True):

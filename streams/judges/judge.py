@@ -3,10 +3,17 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from odradek.infra.errors import InfraError
+from odradek.infra.runtime.foreign_code import (
+    ForeignCode,
+    answer_of,
+    error_site,
+    one_line,
+    place_of,
+    type_of,
+)
 from odradek.infra.runtime.imports import find
 from odradek.schemas.errors import NoNumber, NotFinite
 from odradek.schemas.events import Conversation
@@ -21,10 +28,6 @@ TIMEOUT_S: Final = 120.0
 CANCEL_S: Final = 1.0
 """How long an async function may take to end once it is cancelled."""
 RETURNED: Final = "what it returned"
-LONGEST: Final = 500
-"""Characters of what is said of an error."""
-LONGEST_NAME: Final = 200
-"""Characters of the name of its type."""
 
 
 class Judge(Protocol):
@@ -72,49 +75,19 @@ def is_async(function: Scores) -> bool:
     return inspect.iscoroutinefunction(type(function).__call__)
 
 
-def told(error: BaseException) -> str:
+def what_failed(error: BaseException) -> str:
     """Type and innermost place of an error, in a line: its text may quote what an agent said."""
     if isinstance(error, (NoNumber, NotFinite)):
         return one_line(str(error))  # it names a type
-    return one_line(f"{_name_of(error)}{place(error)}")
-
-
-def place(error: BaseException) -> str:
-    """File and line where an error was raised, or nothing if it has none."""
-    trace = _or_none(lambda: error.__traceback__)
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+    return error_site(error)
 
 
 def why(path: str, error: BaseException) -> str:
     """One line on why a function cannot be imported; no agent has had a say in it."""
     if isinstance(error, (InfraError, StreamError)):
         return one_line(str(error))
-    text = _or_none(lambda: str(error)) or "it does not say why"
-    return one_line(f"{path} cannot be imported: {_name_of(error)}{place(error)}: {text}")
-
-
-def one_line(text: str) -> str:
-    """A text that a terminal, a header and JSON can hold: half characters and controls escaped."""
-    words = " ".join(text[: 4 * LONGEST].split())
-    shown = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
-    return "".join(shown)[:LONGEST]
-
-
-def _name_of(error: BaseException) -> str:
-    return str(_or_none(lambda: type(error).__name__) or "an error")[:LONGEST_NAME]
-
-
-def _or_none(ask: Callable[[], Any]) -> Any:
-    """What an error of a person's own answers, or None where it raises in its turn."""
-    try:
-        return ask()
-    # It may raise anything, SystemExit included.
-    except BaseException:  # noqa: BLE001 - see above
-        return None
+    text = answer_of(lambda: str(error)) or "it does not say why"
+    return one_line(f"{path} cannot be imported: {type_of(error)}{place_of(error)}: {text}")
 
 
 class AsyncJudge:
@@ -156,15 +129,11 @@ class AsyncJudge:
         return verdict.result()
 
     async def _ask(self, conversation: Conversation) -> float:
-        try:
+        with ForeignCode(asyncio.CancelledError) as judging:
             worth = self._function(conversation)
             return number(await worth if inspect.isawaitable(worth) else worth, RETURNED)
-        except asyncio.CancelledError:
-            raise
-        # What a user's function raises can be anything, SystemExit included; it must neither end
-        # the service nor become a number.
-        except BaseException as error:
-            raise RewardFailed(told(error)) from error
+        assert judging.error is not None
+        raise RewardFailed(what_failed(judging.error)) from judging.error
 
     async def _give_up(self, verdict: "asyncio.Task[float]") -> None:
         verdict.cancel()

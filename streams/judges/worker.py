@@ -20,11 +20,12 @@ from typing import Any, Final
 import msgspec
 
 from odradek.infra.runtime.child_processes import die_with_parent
+from odradek.infra.runtime.foreign_code import ForeignCode
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.numbers import number
 from odradek.schemas.topics import CONVERSATIONS
-from odradek.streams.judges.judge import RETURNED, Scores, is_async, load, told, why
+from odradek.streams.judges.judge import RETURNED, Scores, is_async, load, what_failed, why
 from odradek.streams.judges.signals import Signals
 
 HEAD: Final = 4
@@ -61,12 +62,11 @@ def main(descriptor: str, parent: str, path: str) -> None:
 
     with socket.socket(fileno=int(descriptor)) as line:
         line.set_inheritable(False)  # programs that the function starts must not hold it open
-        try:
+        with ForeignCode() as importing:
             function = load(path)
             answer = WorkerReply(asynchronous=is_async(function))
-        # A module may raise anything as it is imported: the service says it, and ends.
-        except BaseException as error:  # noqa: BLE001 - see above
-            say(WorkerReply(refused=why(path, error)))
+        if importing.error is not None:  # the service says it, and ends
+            say(WorkerReply(refused=why(path, importing.error)))
             return
         say(answer)
         while (value := receive(line)) is not None:
@@ -75,11 +75,11 @@ def main(descriptor: str, parent: str, path: str) -> None:
 
 def judged(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
     """The answer about one conversation."""
-    try:
-        answer = _asked(function, value, signals)
     # An alarm or an interrupt of the function's own may come when the function is over.
-    except BaseException as error:  # noqa: BLE001 - see above
-        answer = WorkerReply(failed=told(error))
+    with ForeignCode() as late:
+        answer = _asked(function, value, signals)
+    if late.error is not None:
+        answer = WorkerReply(failed=what_failed(late.error))
     signals.end()
     # Whoever catches an interrupt and gives a number has meant it.
     met = signals.met if answer.worth is None or signals.met != INTERRUPT else ""
@@ -89,17 +89,16 @@ def judged(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
 def _asked(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
     signals.begin()
     try:
-        conversation: Conversation = codec.decode(
-            value, Conversation, max_bytes=CONVERSATIONS.max_bytes
-        )
-        worth = function(conversation)
-        if inspect.isawaitable(worth):
-            worth = asyncio.run(_awaited(worth))
-        return WorkerReply(worth=number(worth, RETURNED))
-    # A person's function may raise anything, SystemExit included: it is an error event, and the
-    # worker goes on.
-    except BaseException as error:  # noqa: BLE001 - see above
-        return WorkerReply(failed=told(error))
+        with ForeignCode() as judging:
+            conversation: Conversation = codec.decode(
+                value, Conversation, max_bytes=CONVERSATIONS.max_bytes
+            )
+            worth = function(conversation)
+            if inspect.isawaitable(worth):
+                worth = asyncio.run(_awaited(worth))
+            return WorkerReply(worth=number(worth, RETURNED))
+        assert judging.error is not None  # an error event, and the worker goes on
+        return WorkerReply(failed=what_failed(judging.error))
     finally:
         for timer in TIMERS:  # an alarm that was left behind would hit a neighbour
             signal.setitimer(timer, 0)

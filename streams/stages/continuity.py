@@ -11,15 +11,11 @@ Arrays stay bytes here (little-endian u32): a prefix test is one memcmp.
 from collections.abc import Iterator
 from typing import Literal
 
-import numpy as np
 from msgspec import Struct
 
-from odradek.schemas.arrays import type_ids
+from odradek.schemas.arrays import ID_BYTES, common_prefix
 from odradek.schemas.events import Break, Sequence, Span, Turn, VersionSpan
 from odradek.streams.stages.samplings import Samplings
-
-WIDTH = 4
-"""Bytes of a token id."""
 
 Verdict = Literal[
     "first", "append", "branch", "rewritten", "retokenised", "no_tokens", "unknown_base", "left_out"
@@ -43,8 +39,8 @@ class TokenRun:
         completion = turn.completion
         self.ids = prompt + completion.ids
         self.ends.append(len(self.ids))
-        start = len(prompt) // WIDTH
-        self.spans.append(samplings.span(turn, start, len(self.ids) // WIDTH))
+        start = len(prompt) // ID_BYTES
+        self.spans.append(samplings.span(turn, start, len(self.ids) // ID_BYTES))
         self.logprobs.append(completion.logprobs)
         for version, first, last in map(_fields, aged(turn)):
             self.versions.append(VersionSpan(version, start + first, start + last))
@@ -72,7 +68,7 @@ def aged(turn: Turn) -> tuple[VersionSpan, ...]:
     values of the older ones, which the salt names. One whose version nobody tells is of the salt's
     weights or newer ones. Both count as the salt's.
     """
-    salt, n = turn.salt, len(turn.completion.ids) // WIDTH
+    salt, n = turn.salt, len(turn.completion.ids) // ID_BYTES
     if salt is None:
         return turn.versions
     found: list[VersionSpan] = []
@@ -166,7 +162,7 @@ class Continuity:
         base = self._ids.get(turn.prompt.base)
         if base is None:
             return None
-        end = turn.prompt.prefix_len * WIDTH
+        end = turn.prompt.prefix_len * ID_BYTES
         known = base if isinstance(base, bytes) else base[0].ids[: base[1]]
         return known[:end] + turn.prompt.ids if end <= len(known) else None
 
@@ -191,11 +187,11 @@ class Continuity:
         self, turn: Turn, prompt: bytes
     ) -> tuple[Literal["branch", "rewritten", "retokenised"], int]:
         """Why no run ends where the prompt goes on, and the first position that differs."""
-        shared = [(common(prompt, run.ids), run) for run in self.runs]
+        shared = [(common_prefix(prompt, run.ids), run) for run in self.runs]
         longest = max(length for length, _ in shared)
         if (
-            longest * WIDTH == len(prompt)
-            or any(end <= length * WIDTH for length, run in shared for end in run.ends)
+            longest * ID_BYTES == len(prompt)
+            or any(end <= length * ID_BYTES for length, run in shared for end in run.ends)
             or any(prompt.startswith(ids) for ids in self._aside())
         ):
             return "branch", longest
@@ -237,13 +233,3 @@ def unfit(turn: Turn) -> str:
     if not turn.completion.logprobs:
         return "no_logprobs"
     return ""
-
-
-def common(left: bytes, right: bytes) -> int:
-    """How many token ids two arrays share from their beginning."""
-    shorter = min(len(left), len(right))
-    a = np.frombuffer(left, dtype=type_ids, count=shorter // WIDTH)
-    b = np.frombuffer(right, dtype=type_ids, count=shorter // WIDTH)
-    unequal = a != b
-    first = int(unequal.argmax()) if unequal.size else 0
-    return first if unequal.size and unequal[first] else shorter // WIDTH

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from odradek.schemas.arrays import count
 from odradek.schemas.events import Span, Turn
 from odradek.schemas.sampling import complete, number, sampling_of
 
@@ -13,9 +14,6 @@ CUT: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_leng
 CALLS: Final = frozenset({"tool_calls", "function_call"})
 """Finish reasons that stand over the true one: parsers call a reply that was cut off behind a tool
 call a tool call."""
-
-WIDTH: Final = 4
-"""Bytes of a token id."""
 
 
 class Samplings:
@@ -42,4 +40,4 @@ def _truncated(turn: Turn, said: Mapping[str, Any]) -> bool:
     if reason in CUT:
         return True
     limit = next((n for name in LIMITS if (n := number(said.get(name))) is not None), None)
-    return reason in CALLS and limit is not None and len(turn.completion.ids) >= WIDTH * limit
+    return reason in CALLS and limit is not None and count(turn.completion.ids) >= limit

@@ -19,7 +19,6 @@ from odradek.proxy.episodes.history import (
     EpisodeBranches,
     Leaf,
     ReplyEnd,
-    common_ids,
     common_messages,
     respelt,
 )
@@ -250,15 +249,6 @@ CALLED = (
 def test_clients_may_respell_arguments_and_leave_reasoning_out(echo, same):
     """Values count, and reasoning that is sent back is compared."""
     assert same == respelt(Raw(CALLED % (b"so", rb"\"a\": 1")), Raw(echo))
-
-
-@given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))
-def test_the_common_prefix_is_the_longest_one(one, other):
-    """As comparing id by id finds it."""
-    expected = 0
-    while expected < min(len(one), len(other)) and one[expected] == other[expected]:
-        expected += 1
-    assert expected == common_ids(pack_ids(one), pack_ids(other))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from odradek.schemas.events import Batch, Pointer
 from odradek.schemas.topics import BATCHES
 from odradek.streams.errors import ReplayRefused
 from odradek.streams.reader import to_end
-from odradek.streams.replay import batch_digest, repeated, replay, span
+from odradek.streams.replay import repeated, replay, span
 
 
 def batch(number: int) -> Batch:
@@ -56,7 +56,7 @@ def test_a_replayed_batch_has_the_same_digest_and_names_its_origin():
     once = repeated(record(batch(1)))
     twice = repeated(record(once, offset=99))
     assert "rl.batches.v1/0/7" == once.origin == twice.origin
-    assert batch_digest(batch(1)) == batch_digest(once)
+    assert batch(1).digest() == once.digest()
     assert batch(1).episodes == once.episodes
 
 
@@ -64,7 +64,7 @@ def test_the_digest_tells_order_and_content():
     """Other pointers, or the same in another order, are another batch."""
     one = batch(1)
     turned = Batch(task_id="t1", group_size=2, episodes=one.episodes[::-1])
-    assert 3 == len({batch_digest(one), batch_digest(turned), batch_digest(batch(2))})
+    assert 3 == len({one.digest(), turned.digest(), batch(2).digest()})
 
 
 def test_a_record_that_is_no_batch_is_refused():
@@ -85,7 +85,7 @@ async def test_a_span_of_batches_is_written_again(bus):
     assert (3, 6) == (done.batches, done.episodes)
     again = [one async for one in to_end(bus, "rl.batches.again")]
     assert ["t1", "t2", "t3"] == [one.key for one in again]
-    assert list(done.digests) == [batch_digest(batch(number)) for number in (1, 2, 3)]
+    assert list(done.digests) == [batch(number).digest() for number in (1, 2, 3)]
     with pytest.raises(ReplayRefused, match="--append"):
         await replay(bus, "1:4", "rl.batches.again")
     with pytest.raises(ReplayRefused, match="no batch"):

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from odradek.schemas.arrays import pack_ids, unpack_floats, unpack_ids
+from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Request, VersionSpan
-from odradek.streams.stages.continuity import Continuity, common
+from odradek.streams.stages.continuity import Continuity
 from tests.support.schemas.event_builders import turn
 
 
@@ -183,17 +183,6 @@ def test_a_left_out_turn_can_still_be_a_base():
         left_out={"e1/w1/1"},
     )
     assert ["first", "left_out", "append"] == verdicts
-
-
-@given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))
-def test_common_counts_shared_ids(left, right):
-    """As a loop over both lists does."""
-    expected = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        expected += 1
-    assert expected == common(pack_ids(left), pack_ids(right))
 
 
 @st.composite

@@ -11,7 +11,7 @@ from odradek.infra.bus import KafkaAppender, Record, dead_letter, ensure_topics,
 from odradek.schemas.codec import header
 from odradek.schemas.ids import key_bytes, key_text, partition_for
 from odradek.schemas.topics import DLQ, REWARDS, TURNS
-from odradek.streams.dead_letters import described, find, letters, moment, place, send_again
+from odradek.streams.dead_letters import described, find, letters, place, send_again
 from odradek.streams.errors import ReplayRefused
 from odradek.streams.reader import to_end
 
@@ -56,22 +56,6 @@ def test_a_place_is_partition_and_offset(text):
     """As `dlq list` prints it."""
     with pytest.raises(ReplayRefused, match="PARTITION:OFFSET"):
         place(text)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(940, "60s"), (400, "10m"), (400, "-10m"), (0, "1970-01-01"), (90, "1970-01-01T00:01:30Z")],
-)
-def test_a_time_is_iso_or_how_long_ago(seconds, text):
-    """Without a zone it is UTC."""
-    assert seconds == moment(text, now=1000.0)
-
-
-@pytest.mark.parametrize("text", ["soon", "10", "10y", "2026-13-01"])
-def test_a_time_that_is_none_is_told(text):
-    """In one line that says how to write one."""
-    with pytest.raises(ReplayRefused, match="is no time"):
-        moment(text, now=1000.0)
 
 
 @pytest.mark.parametrize("said", [b"two", b"-3", "²".encode(), b"9" * 5000, b""])

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from odradek.infra.errors import NoSuchName
+from odradek.infra.runtime.foreign_code import LONGEST
 from odradek.infra.runtime.imports import find
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.streams.errors import RewardFailed, RewardRefused
-from odradek.streams.judges.judge import LONGEST, told
+from odradek.streams.judges.judge import what_failed
 from odradek.streams.judges.named import NamedJudge
 
 ODD = """
@@ -123,7 +124,7 @@ def test_a_number_of_an_odd_type_is_named_in_one_line():
 
     with pytest.raises(TypeError) as refused:
         number(Odd(), "it")
-    assert is_one_line(told(refused.value))
+    assert is_one_line(what_failed(refused.value))
 
 
 PATHS = [

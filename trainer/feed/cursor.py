@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 
-from odradek.schemas import codec
 from odradek.schemas.events import Batch, BatchUse, Refusal
 from odradek.trainer.feed.advantages import Baseline, zero_variance
 from odradek.trainer.feed.lineage import Lineage
@@ -90,7 +89,7 @@ class BatchEnd:
         pointers = group.batch.episodes if group.batch.purpose == "train" else ()
         return cls(
             offset=group.offset,
-            digest=batch_digest(group.batch) if rows else "",
+            digest=group.batch.digest() if rows else "",
             rewards=tuple(pointer.reward for pointer in pointers),
         )
 
@@ -116,11 +115,6 @@ class ConsumedRows:
     """Replies in the used rows that were cut by length."""
     bent: int = 0
     """Sampled tokens of the used rows that are not trained on because of how they were sampled."""
-
-
-def batch_digest(batch: Batch) -> str:
-    """sha256 of the pointers' digests, in order: equal for equal training data."""
-    return codec.digest("".join(pointer.digest for pointer in batch.episodes).encode())
 
 
 def why_not(batch: Batch) -> str:

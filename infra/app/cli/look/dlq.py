@@ -129,15 +129,16 @@ def drop(before: tuple[str, ...], until: str, dlq: str, as_json: bool) -> None:
     A topic can only be cut at its old end, so there is no choice by reason here.
     """
     from odradek.infra.bus import BusSettings
+    from odradek.infra.client.times import parse_time
     from odradek.streams.dead_letters import drop as delete
-    from odradek.streams.dead_letters import moment, older_than, place
+    from odradek.streams.dead_letters import older_than, place
 
     if bool(before) == bool(until):
         raise click.UsageError("say PARTITION:OFFSET, or --until TIME")
     bus = BusSettings()
     below = dict(place(one) for one in before)
     if until:
-        below = asyncio.run(older_than(bus, moment(until, time.time()), dlq=dlq))
+        below = asyncio.run(older_than(bus, parse_time(until, time.time()), dlq=dlq))
     if below:
         asyncio.run(delete(bus, below, dlq=dlq))
     if as_json:
@@ -150,14 +151,15 @@ def drop(before: tuple[str, ...], until: str, dlq: str, as_json: bool) -> None:
 
 
 def _filter(*, reason: str, topic: str, since: str, until: str) -> "Filter":
-    from odradek.streams.dead_letters import Filter, moment
+    from odradek.infra.client.times import parse_time
+    from odradek.streams.dead_letters import Filter
 
     now = time.time()
     return Filter(
         reason=reason,
         topic=topic,
-        since=moment(since, now) if since else None,
-        until=moment(until, now) if until else None,
+        since=parse_time(since, now) if since else None,
+        until=parse_time(until, now) if until else None,
     )
 
 

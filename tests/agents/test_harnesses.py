@@ -1,6 +1,6 @@
 """Harnesses: a coding agent is set up by one word, asks nobody but the proxy, and leaves nothing.
 
-Programs that only write down what they were given stand for the agents here; `scripts/clients`
+Programs that only write down what they were given stand for the agents here; `scripts/prove clients`
 plays the real ones.
 """
 

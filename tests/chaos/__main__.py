@@ -1,4 +1,4 @@
-"""`scripts/chaos`: kill processes on a seeded schedule, then hold the log against the seed."""
+"""`scripts/prove chaos`: kill processes on a seeded schedule, then hold the log against the seed."""
 
 import asyncio
 import json
@@ -67,8 +67,8 @@ def main(
     """Kill real processes on a real broker, and hold the log against what the seed asks for.
 
     \b
-    scripts/chaos --seed 7 --episodes 2000 --kills 10 --targets proxy
-    scripts/chaos --matrix --seeds 20 --targets proxy,agent,assemble,group,train \\
+    scripts/prove chaos --seed 7 --episodes 2000 --kills 10 --targets proxy
+    scripts/prove chaos --matrix --seeds 20 --targets proxy,agent,assemble,group,train \\
         --kills 10 --episodes 2000 --json runs/chaos
 
     Exit code 0: nothing lost, nothing twice, nothing wrong.
@@ -113,7 +113,7 @@ def case(only: str, folder: Path, model: Path, seed: int, episodes: int, out: Pa
     if not found["ok"]:
         console.print(f"failed: logs in {logs}")
         what = f"--soak {episodes}s" if only == "soak" else f"--only {only} --episodes {episodes}"
-        console.print(f"repeat: scripts/chaos {what} --seed {seed}")
+        console.print(f"repeat: scripts/prove chaos {what} --seed {seed}")
     return 0 if found["ok"] else 1
 
 
@@ -245,4 +245,4 @@ def show(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/prove chaos")

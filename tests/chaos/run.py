@@ -336,6 +336,6 @@ async def once(
 def repeat(asked: Asked) -> str:
     """The command that repeats a run."""
     return (
-        f"scripts/chaos --seed {asked.seed} --episodes {asked.episodes} --kills {asked.kills} "
+        f"scripts/prove chaos --seed {asked.seed} --episodes {asked.episodes} --kills {asked.kills} "
         f"--targets {','.join(asked.targets)}"
     )

@@ -1,6 +1,6 @@
 """Real clients as programs of their own, before a proxy over a stub engine.
 
-`scripts/clients` makes the environments of those that are not for the developers' own.
+`scripts/prove clients` makes the environments of those that are not for the developers' own.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ def program():
     def command(name, *, scratch=True):
         if not scratch:
             return [sys.executable, PROGRAMS / f"{name}.py"]
-        assert SCRATCH.exists(), "scripts/clients makes the environment of this client"
+        assert SCRATCH.exists(), "scripts/prove clients makes the environment of this client"
         return [SCRATCH / "python", PROGRAMS / f"{name}.py"]
 
     return command
@@ -166,7 +166,7 @@ async def outside(monkeypatch):
 
 @pytest.fixture
 def row(stage):
-    """Takes down a row of the table that `scripts/clients --write` puts into the docs."""
+    """Takes down a row of the table that `scripts/prove clients --write` puts into the docs."""
 
     def take(agent, way, episode):
         ROWS.append(clients_table.row(agent, way, episode, stage.turns(episode.episode_id)))

@@ -1,6 +1,6 @@
 """The docs' block for each coding agent, run as it stands.
 
-A program that writes down what it was given stands in the agent's place here; `scripts/clients` runs
+A program that writes down what it was given stands in the agent's place here; `scripts/prove clients` runs
 the same blocks with the real ones.
 """
 
@@ -67,7 +67,7 @@ def test_a_block_points_the_agent_at_the_proxy(name: str, tmp_path: Path) -> Non
 
 
 def test_the_table_is_what_was_played() -> None:
-    """`scripts/clients --write` brings page and figures up to date, with the versions it played."""
+    """`scripts/prove clients --write` brings page and figures up to date, with the versions it played."""
     figures = json.loads(FIGURES.read_text())
     _, _, rest = PAGE.read_text().partition(BEGIN)
     assert table(figures) == rest.partition(END)[0]

@@ -1,4 +1,4 @@
-"""`continuation=bridge` before a real vLLM: `scripts/e2e-vllm` makes its environment and runs this."""
+"""`continuation=bridge` before a real vLLM: `scripts/prove vllm` makes its environment and runs this."""
 
 from contextlib import contextmanager
 

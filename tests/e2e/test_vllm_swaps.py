@@ -1,4 +1,4 @@
-"""Weights are swapped under a real vLLM while it samples: `scripts/e2e-vllm` runs this.
+"""Weights are swapped under a real vLLM while it samples: `scripts/prove vllm` runs this.
 
 Over each swap, one long streaming request is open, from before its pause until after its end: it
 holds blocks of the cache, so a reset that does not preempt it does nothing. What is sampled after a

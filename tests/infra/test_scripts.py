@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
+ALL = sorted(path for path in SCRIPTS.rglob("*") if path.is_file())
+PROOFS = {path.name: path for path in ALL if path.parent.name == "proofs"}
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 BROKEN = {
     "a shim with nothing behind it": "#!/bin/sh\necho 'pyenv: python: command not found' >&2\nexit 127\n",
@@ -102,7 +105,7 @@ def test_a_later_interpreter_serves_only_where_that_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     "script",
-    sorted(path for path in SCRIPTS.iterdir() if path.name != "find-python"),
+    [path for path in ALL if path.name != "find-python"],
     ids=lambda path: path.name,
 )
 def test_no_script_counts_on_a_name(script):
@@ -114,7 +117,7 @@ def test_no_script_counts_on_a_name(script):
         ), line
 
 
-@pytest.mark.parametrize("script", sorted(SCRIPTS.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", ALL, ids=lambda path: path.name)
 def test_every_script_is_sound_shell(script):
     """It runs, stops at the first error, and says at its beginning what it does."""
     assert os.access(script, os.X_OK)
@@ -127,7 +130,7 @@ def test_every_script_is_sound_shell(script):
 
 @pytest.mark.parametrize(
     "script",
-    sorted(path for path in SCRIPTS.iterdir() if path.name not in {"find-python", "need"}),
+    [path for path in ALL if path.name not in {"find-python", "need"}],
     ids=lambda path: path.name,
 )
 def test_a_script_knows_its_checkout_wherever_it_is_called(tmp_path, script):
@@ -136,7 +139,8 @@ def test_a_script_knows_its_checkout_wherever_it_is_called(tmp_path, script):
     head, found_, _ = script.read_text().partition('\ncd "$(')
     assert found_, "it goes to its checkout first"
     line = script.read_text().removeprefix(head).split("\n")[1]
-    copy = root / "scripts" / script.name
+    name = str(script.relative_to(ROOT))
+    copy = root / name
     program(copy, f"{head}\n{line}\npwd -P\n")
     for folder in (elsewhere / "scripts", elsewhere / "bin"):
         folder.mkdir(parents=True)
@@ -150,11 +154,11 @@ def test_a_script_knows_its_checkout_wherever_it_is_called(tmp_path, script):
         "PATH": f"{link.parent}:{os.environ['PATH']}",
     }
     for cwd, called in [
-        (root, f"scripts/{script.name}"),
-        (root, f"./scripts/{script.name}"),
-        (root / "scripts", f"./{script.name}"),
+        (root, name),
+        (root, f"./{name}"),
+        (copy.parent, f"./{script.name}"),
         (elsewhere, str(copy)),
-        (elsewhere, f"repo/scripts/{script.name}"),
+        (elsewhere, f"repo/{name}"),
         (elsewhere, "bin/run"),
         (elsewhere, "again"),
         (elsewhere, "bash"),
@@ -170,7 +174,7 @@ def test_a_script_knows_its_checkout_wherever_it_is_called(tmp_path, script):
         assert (f"{root}\n", "") == (done.stdout, done.stderr), called
 
 
-@pytest.mark.parametrize("script", sorted(SCRIPTS.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", ALL, ids=lambda path: path.name)
 def test_no_script_leaves_its_way_to_cdpath(script):
     """`cd folder` looks there first; `cd ./folder` and a whole path do not."""
     assert [] == re.findall(r"\bcd (?![\"./])\S+", script.read_text())
@@ -250,14 +254,49 @@ def test_an_environment_is_made_once_and_made_anew(tmp_path):
     assert "" == run()
 
 
-@pytest.mark.parametrize("script", ["fuzz"])
-def test_help_is_printed_from_anywhere(tmp_path, script):
-    """It quotes the script's own head."""
-    done = subprocess.run(
-        [os.path.relpath(SCRIPTS / script, tmp_path), "--help"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+def prove(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Call `prove` from a folder."""
+    return subprocess.run(
+        [os.path.relpath(SCRIPTS / "prove", cwd), *words], cwd=cwd, capture_output=True, text=True
     )
-    assert (2, "") == (done.returncode, done.stderr)
-    assert done.stdout.startswith("Fuzz the proxy")
+
+
+def test_help_lists_every_proof_with_one_sentence(tmp_path):
+    """From any folder; without a name the same, as an error."""
+    done = prove(tmp_path, "--help")
+    assert (0, "") == (done.returncode, done.stderr)
+    listed = dict(re.findall(r"^  (\w+) +([A-Z].*\.)$", done.stdout, re.MULTILINE))
+    assert set(PROOFS) == set(listed)
+    assert max(map(len, done.stdout.splitlines())) <= 104
+    assert (2, done.stdout) == (prove(tmp_path).returncode, prove(tmp_path).stdout)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, path in PROOFS.items() if "python -m tests" not in path.read_text()]
+)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_each_proof_explains_itself(tmp_path, name, flag):
+    """It shows how it is called, and changes nothing; click explains the programs in tests/."""
+    done = prove(tmp_path, name, flag)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert f"scripts/prove {name}" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["none", "../test", "", "chaos.py", "-x"])
+def test_an_unknown_proof_is_named_beside_those_that_there_are(tmp_path, name):
+    """And no other file can be started by that way."""
+    done = prove(tmp_path, name) if name else prove(tmp_path, "no-proof")
+    assert 2 == done.returncode
+    assert all(proof in done.stderr for proof in PROOFS)
+
+
+def test_every_script_that_a_text_names_is_there():
+    """No text names a script that has another name by now, but for the changelog."""
+    texts = subprocess.run(
+        ["git", "grep", "-ohE", r"scripts/(prove [a-z]+|[a-z][a-z-]+)", "--", ".", ":!CHANGELOG.md"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    there = {f"scripts/{path.name}" for path in SCRIPTS.iterdir()}
+    there |= {f"scripts/prove {name}" for name in PROOFS}
+    assert set() == {text for text in texts if "prove " in text} - there
+    assert set() == {text for text in texts if "prove " not in text} - there

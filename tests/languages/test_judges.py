@@ -10,7 +10,7 @@ from odradek.infra.app.local_kafka.jars import fetch_jars
 from tests.support.agents.example_judges import PAGE, blocks, judged
 
 PLACE = Path(__file__).parents[2] / ".languages"
-"""What `scripts/examples` installs."""
+"""What `scripts/prove examples` installs."""
 
 JUDGES = {
     "js": ("judge.mjs", [PLACE / "node_modules" / ".bin" / "node", "judge.mjs"]),

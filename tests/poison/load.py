@@ -360,4 +360,4 @@ def main(records: int, every: int, rate: float, repeats: int, seed: int, file: P
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/prove poison")

@@ -1,4 +1,4 @@
-"""`scripts/simulate`: try seeds until told to stop; say how to repeat what fails."""
+"""`scripts/prove simulate`: try seeds until told to stop; say how to repeat what fails."""
 
 import json
 import sys
@@ -35,18 +35,18 @@ def main(
     keep_going: bool,
     path: Path | None,
 ) -> None:
-    r"""Run the real drivers, dispatcher, folds and the trainer's position on a simulated Kafka.
+    """Run the real drivers, dispatcher, folds and the trainer's position on a simulated Kafka.
 
     Every seed is a world of its own: two or three workers of each stage, two dispatchers and a
     trainer, with kills, freezes, rebalances, lost answers, outages and wrong clocks. After each the
     logs are judged. Exit code 1 if a seed fails; the command that repeats it is printed.
 
     \b
-      scripts/simulate --seeds 1000 --jobs 2
-      scripts/simulate --minutes 60 --jobs 2 --json simulation.json
-      scripts/simulate --from 4711 --seeds 1
-      scripts/simulate --planted fsync-dropped
-    """
+      scripts/prove simulate --seeds 1000 --jobs 2
+      scripts/prove simulate --minutes 60 --jobs 2 --json simulation.json
+      scripts/prove simulate --from 4711 --seeds 1
+      scripts/prove simulate --planted fsync-dropped
+    """  # noqa: D301 - click's mark of a paragraph that is kept as it is
     sys.unraisablehook = lambda _: None  # a world that is cut short leaves coroutines behind
     plant = planted or ""
     if only is not None:
@@ -114,10 +114,10 @@ def _tell(verdict: Verdict, plant: str) -> None:
     for failure in verdict.failures or ("nothing failed",):
         click.echo(f"seed {verdict.seed}: {failure}")
     more = f" --planted {plant}" if plant else ""
-    click.echo(f"repeat: scripts/simulate --from {verdict.seed} --seeds 1{more}")
+    click.echo(f"repeat: scripts/prove simulate --from {verdict.seed} --seeds 1{more}")
     kept = ",".join(str(number) for number in verdict.faults)
-    click.echo(f"shrunk: scripts/simulate --from {verdict.seed} --only '{kept}'{more}")
+    click.echo(f"shrunk: scripts/prove simulate --from {verdict.seed} --only '{kept}'{more}")
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/prove simulate")

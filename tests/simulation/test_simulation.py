@@ -22,7 +22,8 @@ def test_no_seed_breaks_an_invariant():
     for seed in range(FIRST, FIRST + SEEDS):
         verdict = attempt(seed)
         assert () == verdict.failures, (
-            f"repeat with: scripts/simulate --from {seed} --seeds 1\n" + "\n".join(verdict.trace)
+            f"repeat with: scripts/prove simulate --from {seed} --seeds 1\n"
+            + "\n".join(verdict.trace)
         )
         if time.monotonic() - began > ENOUGH_S and seed - FIRST >= SEEDS // 3:
             break

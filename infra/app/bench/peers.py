@@ -1,6 +1,6 @@
 """Other proxies on the same payload, each in an environment of its own.
 
-`scripts/bench-peers` installs them below `.peers/`; nothing of them is a dependency. Each is
+`scripts/prove peers` installs them below `.peers/`; nothing of them is a dependency. Each is
 started as its own documentation says, with the mock engine behind it, and gets the same calls. At
 the end it is killed with SIGKILL, and what it still has of the answered calls is counted.
 """
@@ -156,7 +156,7 @@ async def measure(place: BenchSite, repeats: int, calls: int) -> dict[str, Any]:
     found: dict[str, Any] = {"odradek": await _ours(place, repeats, calls)}
     for peer in PEERS:
         if not (FOLDER / peer.environment / ".whole").exists():
-            console.print(f"{peer.name}: not installed; scripts/bench-peers installs it")
+            console.print(f"{peer.name}: not installed; scripts/prove peers installs it")
             continue
         console.print(peer.name)
         found[peer.name] = await _one(place, peer, repeats, calls)

@@ -62,7 +62,7 @@ OPTIONS: Final = (
     click.Option(["--parts"], is_flag=True,
                  help="What the CPU of a turn is spent on, of the bare loop's and of ours."),
     click.Option(["--peers"], is_flag=True,
-                 help="Other proxies beside ours: those that scripts/bench-peers installed."),
+                 help="Other proxies beside ours: those that scripts/prove peers installed."),
 )  # fmt: skip
 
 

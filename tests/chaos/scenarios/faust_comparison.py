@@ -5,7 +5,7 @@ is ended once (SIGTERM, or SIGKILL). Whoever ends, told or by itself, is started
 What counts is what a read_committed reader sees at the end: conversations that never came out are
 lost, those that came out again are duplicated.
 
-`scripts/chaos --only R5 --json docs/figures/r5.json`
+`scripts/prove chaos --only R5 --json docs/figures/r5.json`
 """
 
 import asyncio

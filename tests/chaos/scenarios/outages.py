@@ -179,7 +179,7 @@ async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
 
 
 def case(name: str) -> Callable[[str, Path, Path, int, int], Awaitable[dict[str, Any]]]:
-    """All acts of a test as `scripts/chaos --only` runs them; each has a broker of its own."""
+    """All acts of a test as `scripts/prove chaos --only` runs them; each has a broker of its own."""
 
     async def acts(_: str, logs: Path, model: Path, seed: int, episodes: int) -> dict[str, Any]:
         found = []

@@ -1,6 +1,6 @@
 """Cases that are more than kills: zombies, wrong clocks, rolling restarts.
 
-Each stands alone: `scripts/chaos --only R3`.
+Each stands alone: `scripts/prove chaos --only R3`.
 """
 
 import os

@@ -9,7 +9,7 @@ from tests.support.agents.coding_agents import AGENTS
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "write-an-agent.md"
 FIGURES = ROOT / "docs" / "figures" / "clients.json"
-BEGIN, END = "<!-- begin: scripts/clients --write -->\n", "<!-- end -->"
+BEGIN, END = "<!-- begin: scripts/prove clients --write -->\n", "<!-- end -->"
 _PACKAGES = json.loads((ROOT / "requirements" / "agents" / "package.json").read_text())
 VERSIONS = {**_PACKAGES["dependencies"], **_PACKAGES["pypi"]}
 """Package: version, of each agent."""
@@ -55,7 +55,7 @@ def write(rows):
     """Bring figures and page up to date with what was just played."""
     order = list(AGENTS)
     made = sorted(rows, key=lambda row: order.index(row["agent"]))
-    figures = {"command": "scripts/clients --write", "agents": made}
+    figures = {"command": "scripts/prove clients --write", "agents": made}
     FIGURES.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""The coding agents that `scripts/clients` plays: how each writes a file, and a model that makes it."""
+"""The coding agents that `scripts/prove clients` plays: how each writes a file, and a model that makes it."""
 
 import json
 import re

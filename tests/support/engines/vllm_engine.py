@@ -1,4 +1,4 @@
-"""A real vLLM for tests: `scripts/e2e-vllm` makes its environment and names its Python."""
+"""A real vLLM for tests: `scripts/prove vllm` makes its environment and names its Python."""
 
 import os
 import signal

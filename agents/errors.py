@@ -7,7 +7,6 @@ AgentsError
 ├── SealError                the proxy did not end an episode
 │   ├── SealUnavailable      retriable: it did not answer in time
 │   └── SealRefused          it answered no: credentials or addresses are wrong
-├── PartitionLost            another host owns the partition: give it up
 ├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
 └── RunnerError              an agent that cannot be started as it was named
 """
@@ -55,10 +54,6 @@ class SealUnavailable(SealError):
 
 class SealRefused(SealError):
     """The proxy answered no; asking again would not help."""
-
-
-class PartitionLost(AgentsError):
-    """Another host has taken a partition over, so what we would write is refused."""
 
 
 class IllegalTransition(AgentsError):

@@ -8,6 +8,7 @@ InfraError
 │   ├── TopicMissing         a topic is not there: `odradek topics apply`
 │   ├── TopicMismatch        a topic has other partitions than the table says
 │   ├── PositionLost         retention has deleted what we had not read
+│   ├── PartitionLost        another member owns the partition now: give it up
 │   └── TakenTwice           an offset was handed out a second time: a mistake of ours
 ├── NoSuchName               `module:function` names nothing that is there
 ├── TaskRefused              a task that would teach the wrong thing: not published
@@ -55,6 +56,10 @@ class TopicMismatch(BusError):
 
 class PositionLost(BusError):
     """The log no longer holds the offset at which a reader must go on."""
+
+
+class PartitionLost(BusError):
+    """Another member has taken a partition over, so what we would write for it is refused."""
 
 
 class TakenTwice(BusError):

@@ -2,7 +2,6 @@
 
 StreamError
 ├── DeadlinesRefused     deadlines that do not fit into each other or into retention: at start
-├── LaneLost             another process owns the partition now: let it go, start nothing for it
 ├── TransactionFailed    retriable: Kafka did not tell whether a commit happened; end, be restarted
 ├── RewardRefused        `module:function` names no reward function
 ├── RewardFailed         a reward function raised: dead letter, never a number
@@ -22,10 +21,6 @@ class StreamError(Exception):
 
 class DeadlinesRefused(StreamError):
     """Deadlines that contradict each other or that retention would overtake."""
-
-
-class LaneLost(StreamError):
-    """A producer of ours was fenced: the partition belongs to somebody else."""
 
 
 class TransactionFailed(StreamError):

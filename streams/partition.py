@@ -8,12 +8,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from msgspec import Struct
-
-from odradek.infra.bus import Record, check_place, letter
+from odradek.infra.bus import OutgoingRecord, Record, check_place, letter
 from odradek.infra.runtime import metrics, telemetry
 from odradek.schemas import codec
-from odradek.schemas.codec import Headers
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Outcome, Tick
 from odradek.schemas.topics import DLQ
@@ -22,16 +19,6 @@ from odradek.streams.stage import DeadLetter, Emit, Fold, Stage
 EXPIRED: Final = frozenset({Outcome.HOST_LOST, Outcome.UNREWARDED})
 LATEST: Final = 253_402_300_799.0
 """The last second of the year 9999. A timestamp that a client gave may be anything."""
-
-
-class Outgoing(Struct, frozen=True):
-    """A record to be written."""
-
-    topic: str
-    """Without prefix."""
-    key: str | None
-    value: bytes | None
-    headers: Headers
 
 
 class StagePartition:
@@ -70,9 +57,14 @@ class StagePartition:
         """Where a new owner must begin to read."""
         return self.fold.low_water(self.position)
 
-    def feed(self, records: Iterable[Record]) -> list[Outgoing]:
+    @property
+    def written(self) -> int:
+        """The done mark to commit: what records below it cause is in the log."""
+        return max(self.position, self.done)
+
+    def feed(self, records: Iterable[Record]) -> list[OutgoingRecord]:
         """Fold the next records, in order; return what they cause to be written."""
-        out: list[Outgoing] = []
+        out: list[OutgoingRecord] = []
         read, feed = self._read, self.fold.feed
         for record in records:
             if record.offset < self.position:
@@ -102,10 +94,11 @@ class StagePartition:
             metrics.moved(metrics.DUPLICATES, dropped - self._dropped, stage=self.stage.name)
         self._dropped = dropped
 
-    def tick(self, now: float) -> Outgoing:
+    def tick(self, now: float) -> OutgoingRecord:
         """A Tick for this partition."""
         tick = Tick(writer=self.stage.name)
-        return Outgoing(
+        return OutgoingRecord(
+            partition=self.partition,
             topic=self.stage.source.name,
             key=None,
             value=codec.encode(tick),
@@ -117,7 +110,7 @@ class StagePartition:
             ),
         )
 
-    def _write(self, record: Record, emit: Emit) -> Outgoing:
+    def _write(self, record: Record, emit: Emit) -> OutgoingRecord:
         with telemetry.span(
             f"{self.stage.name}.emit", parent=emit.trace, key=emit.key, topic=emit.topic.name
         ) as trace:
@@ -134,12 +127,12 @@ class StagePartition:
                 traceparent=trace,
                 at=datetime.fromtimestamp(min(max(emit.at, 0.0), LATEST), UTC),
             )
-        return Outgoing(emit.topic.name, emit.key, value, headers)
+        return OutgoingRecord(topic=emit.topic.name, key=emit.key, value=value, headers=headers)
 
-    def _letter(self, record: Record, why: DeadLetter) -> Outgoing:
+    def _letter(self, record: Record, why: DeadLetter) -> OutgoingRecord:
         self.letters += 1
         value, headers = letter(record, why.reason, why.detail, consumer=self.stage.name)
-        return Outgoing(DLQ.name, record.key, value, headers)
+        return OutgoingRecord(topic=DLQ.name, key=record.key, value=value, headers=headers)
 
 
 def noticed(stage: str, event: Any) -> None:

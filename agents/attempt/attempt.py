@@ -10,7 +10,7 @@ from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.errors import IllegalTransition
 from odradek.agents.rollout import Rollout
-from odradek.agents.transactions import TransactionalWriter
+from odradek.infra.bus import TransactionalWriter
 from odradek.schemas.events import Outcome
 
 

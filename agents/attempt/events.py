@@ -6,7 +6,7 @@ import msgspec
 
 from odradek.agents.attempt.attempt import Attempt, Ending
 from odradek.agents.settings import AgentSettings
-from odradek.agents.transactions import OutgoingRecord
+from odradek.infra.bus import OutgoingRecord
 from odradek.infra.runtime.episode_tokens import Claims
 from odradek.infra.runtime.reward_signatures import signed
 from odradek.schemas import codec

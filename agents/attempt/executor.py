@@ -13,7 +13,7 @@ from odradek.agents.attempt.event_queue import TerminalHold
 from odradek.agents.attempt.outcome import judge
 from odradek.agents.attempt.seal import Sealer
 from odradek.agents.attempt.task_store import KafkaTaskStore
-from odradek.agents.errors import PartitionLost, SealError
+from odradek.agents.errors import SealError
 from odradek.agents.rollout import PendingReward, finite
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError
@@ -82,7 +82,7 @@ class EpisodeExecutor(AgentExecutor):
                 verdict = await self.end(run, verdict)
             run.verdict = verdict
             await gate.finish(verdict)
-        except (BusError, PartitionLost) as error:
+        except BusError as error:
             # Nothing can be written, so nothing is known: the next owner takes the run for lost.
             run.lose()
             self._fail(error, run.ledger)

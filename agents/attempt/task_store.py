@@ -24,8 +24,7 @@ from odradek.agents.binding.responses import (
     state_of,
     stream_value,
 )
-from odradek.agents.transactions import OutgoingRecord
-from odradek.infra.bus import Appender
+from odradek.infra.bus import Appender, OutgoingRecord
 from odradek.infra.errors import BusError
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 
@@ -224,7 +223,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
                 partition=entry.partition,
             )
         except BusError as error:
-            kept = self._kept.get(entry.key)
+            kept = self._kept.get(entry.key or "")
             if kept is not None:
                 kept.run.lose()
                 kept.published.set()

@@ -13,16 +13,17 @@ from odradek.agents.dispatch.partition import TaskPartition
 from odradek.agents.dispatch.progress import TaskProgress, TaskState
 from odradek.agents.dispatch.requests import TaskRequests, records_of
 from odradek.agents.dispatch.validation import TaskValidator
-from odradek.agents.errors import PartitionLost, RequestRefused
-from odradek.agents.group import PartitionGroup
+from odradek.agents.errors import RequestRefused
 from odradek.agents.offset_range import span
 from odradek.agents.process import serve
 from odradek.agents.settings import DispatchSettings
-from odradek.agents.transactions import FencedWriter, OutgoingRecord
 from odradek.infra.bus import (
     PATIENT_S,
     BusSettings,
+    FencedWriter,
     KafkaAppender,
+    OutgoingRecord,
+    PartitionGroup,
     Record,
     admin,
     check_position,
@@ -34,6 +35,7 @@ from odradek.infra.bus import (
     running,
     start,
 )
+from odradek.infra.errors import PartitionLost
 from odradek.infra.runtime import telemetry
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -67,8 +69,8 @@ class Dispatcher:
         self._bus = bus
         self._topic = bus.topic(TASKS.name)
         self._reader = consumer(bus, group=GROUP, instance=settings.instance, sticky=True)
-        self._member = PartitionGroup(self._reader, self._topic, self, self.fail)
-        self.ready = self._member.settled
+        self._group = PartitionGroup(self._topic, self, self.fail)
+        self.ready = self._group.settled
         self.credit = Credit(
             open_groups=settings.open_groups,
             open_evals=settings.open_evals,
@@ -107,7 +109,7 @@ class Dispatcher:
         try:
             async with running(closed, self._bus):
                 await self._returns.begin(closed, self._bus)
-                self._member.subscribe()
+                self._group.subscribe(self._reader)
                 await start(self._reader, self._bus)
                 await self._work(closed)
         finally:
@@ -132,7 +134,7 @@ class Dispatcher:
         finally:
             for task in work:
                 task.cancel()
-            await asyncio.gather(*work, self._member.aclose(), return_exceptions=True)
+            await asyncio.gather(*work, self._group.aclose(), return_exceptions=True)
             try:
                 if self._stop.is_set() and self._failure is None:
                     await self.commit()
@@ -254,8 +256,8 @@ class Dispatcher:
 
     # -- partitions
 
-    def position(self, number: int) -> int | None:
-        """See `Tenant`."""
+    def keep(self, number: int) -> int | None:
+        """See `PartitionOwner`."""
         lot = self._lots.get(number)
         if lot is None:
             return None
@@ -263,7 +265,7 @@ class Dispatcher:
         return lot.marks.next
 
     async def take(self, number: int) -> int:
-        """See `Tenant`: fence the predecessor, then read again what it had under way."""
+        """See `PartitionOwner`: fence the predecessor, then read again what it had under way."""
         where = TopicPartition(self._topic, number)
         ledger = FencedWriter(self._bus, GROUP, number)
         await ledger.start()
@@ -307,7 +309,7 @@ class Dispatcher:
         return lot.marks.next
 
     def lose(self, number: int) -> None:
-        """See `Tenant`."""
+        """See `PartitionOwner`."""
         if (lot := self._forget(number)) is not None:
             closing = asyncio.create_task(lot.ledger.aclose())
             closing.add_done_callback(self._ended)
@@ -322,7 +324,7 @@ class Dispatcher:
         return lot
 
     async def commit(self) -> None:
-        """See `Tenant`: commit what moved since the last time."""
+        """See `PartitionOwner`: commit what moved since the last time."""
         await asyncio.gather(*(self._commit_lot(lot) for lot in list(self._lots.values())))
 
     async def _commit_lot(self, lot: TaskPartition, entries: Iterable[OutgoingRecord] = ()) -> None:
@@ -332,7 +334,7 @@ class Dispatcher:
             # Nothing was sent. The new owner has what we read from the log.
             if self._lots.get(lot.number) is lot:
                 self.lose(lot.number)
-                self._member.doubt(lot.number, error)
+                self._group.doubt(lot.number, error)
 
     async def _commit_often(self) -> None:
         while True:

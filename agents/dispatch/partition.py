@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from odradek.agents.dispatch.credit import Credit
 from odradek.agents.dispatch.progress import TaskProgress, TaskState
 from odradek.agents.dispatch.requests import TaskRequests
-from odradek.agents.transactions import FencedWriter, OutgoingRecord
+from odradek.infra.bus import FencedWriter, OutgoingRecord
 
 
 class TaskPartition:

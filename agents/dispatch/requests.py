@@ -7,7 +7,7 @@ import msgspec
 
 from odradek.agents.binding.requests import LARGEST, SampleAddress, send_headers, send_value
 from odradek.agents.errors import RequestRefused
-from odradek.agents.transactions import OutgoingRecord
+from odradek.infra.bus import OutgoingRecord
 from odradek.infra.runtime import telemetry
 from odradek.schemas import codec, ids
 from odradek.schemas.events import GroupOpened, Task

@@ -18,19 +18,20 @@ from odradek.agents.attempt.attempt import Attempt, AttemptState
 from odradek.agents.attempt.seal import ProxySealer, Sealer
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding.requests import dump
-from odradek.agents.errors import PartitionLost
-from odradek.agents.group import PartitionGroup
 from odradek.agents.host.card import card
 from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.task_index import recall
 from odradek.agents.process import serve
 from odradek.agents.settings import AgentSettings
-from odradek.agents.transactions import FencedWriter, PlainWriter, TransactionalWriter
 from odradek.infra.bus import (
     PATIENT_S,
     BusSettings,
+    FencedWriter,
     KafkaAppender,
+    PartitionGroup,
+    PlainWriter,
+    TransactionalWriter,
     check_position,
     close,
     consumer,
@@ -40,6 +41,7 @@ from odradek.infra.bus import (
     start,
     topic_partitions,
 )
+from odradek.infra.errors import PartitionLost
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.episode_tokens import TokenSettings
 from odradek.schemas.events import Outcome
@@ -96,8 +98,8 @@ class Host:
         self._reader = consumer(
             bus, group=f"agent.{settings.name}", instance=settings.instance, sticky=True
         )
-        self._member = PartitionGroup(self._reader, self._topic, self, self.fail)
-        self.ready = self._member.settled
+        self._group = PartitionGroup(self._topic, self, self.fail)
+        self.ready = self._group.settled
         """Set while the host serves every partition that is its own."""
 
     def stop(self) -> None:
@@ -124,7 +126,7 @@ class Host:
             for number, owned in list(self._owned.items()):
                 if owned.ledger is ledger:
                     self.lose(number)
-                    self._member.doubt(number, error)
+                    self._group.doubt(number, error)
             return
         if self._failure is None:
             self._failure = error
@@ -144,7 +146,7 @@ class Host:
         try:
             self._desk = self._furnish(self._appender)
             await self._announce(self._appender)
-            self._member.subscribe()
+            self._group.subscribe(self._reader)
             await start(self._reader, self._bus)
             try:
                 await self._serve()
@@ -266,7 +268,7 @@ class Host:
             await self.commit()
 
     async def commit(self) -> None:
-        """See `Tenant`: commit the low-water marks of the partitions that are ours."""
+        """See `PartitionOwner`: commit the low-water marks of the partitions that are ours."""
         marks = {
             TopicPartition(self._topic, number): owned.backlog.low_water
             for number, owned in self._owned.items()
@@ -294,8 +296,8 @@ class Host:
 
     # -- partitions
 
-    def position(self, number: int) -> int | None:
-        """See `Tenant`."""
+    def keep(self, number: int) -> int | None:
+        """See `PartitionOwner`."""
         owned = self._owned.get(number)
         if owned is None:
             return None
@@ -303,7 +305,7 @@ class Host:
         return owned.backlog.next
 
     async def take(self, number: int) -> int:
-        """See `Tenant`: fence the predecessor, remember its snapshots, find the position."""
+        """See `PartitionOwner`: fence the predecessor, read its snapshots, find the position."""
         name = self._settings.name
         where = TopicPartition(self._topic, number)
         ledger: TransactionalWriter
@@ -333,7 +335,7 @@ class Host:
         return beginning if committed is None else committed
 
     def lose(self, number: int) -> None:
-        """See `Tenant`: kill the partition's runs and write nothing more."""
+        """See `PartitionOwner`: kill the partition's runs and write nothing more."""
         owned = self._owned.pop(number)
         logger.warning("%s[%d] went to another host", self._settings.name, number)
         owned.lose()
@@ -364,7 +366,7 @@ class Host:
             await asyncio.wait(tasks, timeout=wait_s)
 
     async def _let_all_go(self) -> None:
-        await self._member.aclose()
+        await self._group.aclose()
         for owned in self._owned.values():
             owned.lose()
         await asyncio.gather(

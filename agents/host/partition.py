@@ -5,8 +5,7 @@ from typing import Final
 
 from odradek.agents.attempt.attempt import Attempt, AttemptState
 from odradek.agents.host.task_index import TaskIndex
-from odradek.agents.transactions import TransactionalWriter
-from odradek.infra.bus import OffsetTracker
+from odradek.infra.bus import OffsetTracker, TransactionalWriter
 
 LET_GO_S: Final = 10.0
 

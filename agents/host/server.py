@@ -24,7 +24,7 @@ from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding import requests
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.requests import SampleAddress, Send
-from odradek.agents.errors import PartitionLost, RequestRefused
+from odradek.agents.errors import RequestRefused
 from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.recovery import Recovery
 from odradek.agents.host.replies import ReplySender
@@ -112,7 +112,7 @@ class RequestServer:
             else:
                 # Nobody waits for an answer, so people shall at least be able to see it.
                 await self._replies.dead_letter(record, _reason(error), str(error))
-        except (BusError, PartitionLost) as error:
+        except BusError as error:
             self._fail(error, owned.ledger)
             return
         if finished and not owned.lost:

@@ -1,4 +1,11 @@
-"""The bus: settings, clients, topics, appending, dead letters. Kafka is used only through here."""
+"""The bus: Kafka is used only through here.
+
+`settings` says where Kafka is, `clients` makes aiokafka's clients, and `topics` makes and checks
+topics. `appender` appends one record, `transactions` several together with a group's offset.
+`group` follows a consumer group and hands its partitions to their owner, and `offsets` counts which
+of a partition's records are finished. `dead_letters` are records that nobody could use. `patches`
+mends aiokafka, once, as `clients` is imported.
+"""
 
 from odradek.infra.bus.appender import (
     PATIENT_S,
@@ -24,19 +31,32 @@ from odradek.infra.bus.clients import (
     topic_partitions,
 )
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
+from odradek.infra.bus.group import PartitionGroup, PartitionOwner
 from odradek.infra.bus.offsets import OffsetTracker
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.bus.topics import delete_topics, ensure_topics, require_topics, rows
+from odradek.infra.bus.transactions import (
+    FencedWriter,
+    OutgoingRecord,
+    PlainWriter,
+    TransactionalWriter,
+)
 
 __all__ = [
     "PATIENT_S",
     "Appender",
     "BusSettings",
+    "FencedWriter",
     "KafkaAppender",
     "MemoryAppender",
     "OffsetTracker",
+    "OutgoingRecord",
+    "PartitionGroup",
+    "PartitionOwner",
+    "PlainWriter",
     "Record",
     "RecordAddress",
+    "TransactionalWriter",
     "admin",
     "away",
     "check_place",

@@ -22,10 +22,10 @@ from typing import Any, Final
 import faust
 from faust.transport.drivers import aiokafka as transport
 
-from odradek.infra.bus import BusSettings, Record, require_topics
+from odradek.infra.bus import BusSettings, OutgoingRecord, Record, require_topics
 from odradek.schemas.ids import key_bytes, key_text
 from odradek.schemas.topics import DLQ, MB
-from odradek.streams.partition import Outgoing, StagePartition
+from odradek.streams.partition import StagePartition
 from odradek.streams.stage import Stage
 
 log = logging.getLogger("odradek")
@@ -185,15 +185,15 @@ class FaustDriver:
         while held.waiting and held.waiting[0].message.offset < low:
             held.waiting.popleft().ack()
 
-    async def _send(self, out: list[Outgoing], partition: int | None = None) -> None:
+    async def _send(self, out: list[OutgoingRecord]) -> None:
         acks = [
-            await self._sinks[one.topic].send(
-                key=key_bytes(one.key),
-                value=one.value,
-                headers=list(one.headers),
-                partition=partition,
+            await self._sinks[record.topic].send(
+                key=key_bytes(record.key),
+                value=record.value,
+                headers=list(record.headers),
+                partition=record.partition,
             )
-            for one in out
+            for record in out
         ]
         for ack in acks:
             await ack
@@ -201,7 +201,7 @@ class FaustDriver:
     async def _ticks(self) -> None:
         """Append a Tick where one is due: at most one a second, fewer while nothing changes."""
         now = self._clock()
-        for partition, held in list(self._lanes.items()):
+        for held in list(self._lanes.values()):
             if not self.stage.ticks or now < held.next_tick:
                 continue
             if not held.lane.fold.overdue(now):
@@ -209,7 +209,7 @@ class FaustDriver:
                 continue
             held.next_tick = now + held.tick_pause
             held.tick_pause = min(held.tick_pause * 2, 30.0)
-            await self._send([held.lane.tick(now)], partition)
+            await self._send([held.lane.tick(now)])
 
     def _record(self, message: Any) -> Record:
         headers = message.headers or ()

@@ -40,7 +40,7 @@ class MemoryDriver:
                     key=None,
                     value=tick.value,
                     headers=tick.headers,
-                    partition=lane.partition,
+                    partition=tick.partition,
                 )
 
     async def _feed(self, record: Record) -> None:

@@ -1,12 +1,11 @@
 """What a host does when a partition of its own cannot be written to."""
 
-from odradek.agents.errors import PartitionLost
 from odradek.agents.host.host import Host
 from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.task_index import TaskIndex
 from odradek.agents.settings import AgentSettings
-from odradek.agents.transactions import PlainWriter
-from odradek.infra.bus import BusSettings
+from odradek.infra.bus import BusSettings, PlainWriter
+from odradek.infra.errors import PartitionLost
 from odradek.infra.runtime.episode_tokens import TokenSettings
 
 
@@ -31,6 +30,6 @@ async def test_a_late_word_of_an_earlier_ownership_costs_nothing_today():
     assert [0] == list(host._owned)
     host.fail(PartitionLost("fenced"), now)
     assert [] == list(host._owned)
-    await host._member.aclose()
+    await host._group.aclose()
     await host._sealer.aclose()
     await host._reader.stop()

@@ -9,9 +9,9 @@ from odradek.agents.dispatch.dispatcher import TOGETHER, Dispatcher
 from odradek.agents.dispatch.partition import TaskPartition
 from odradek.agents.dispatch.progress import TaskProgress, TaskState
 from odradek.agents.dispatch.requests import TaskRequests
-from odradek.agents.errors import PartitionLost
 from odradek.agents.settings import DispatchSettings
 from odradek.infra.bus import BusSettings
+from odradek.infra.errors import PartitionLost
 from odradek.schemas.events import Task
 
 
@@ -81,7 +81,7 @@ async def test_nothing_more_is_sent_on_a_partition_that_is_gone(fenced):
     assert [names(*range(TOGETHER))] == ledger.commits
     assert TaskState.WAITING is lot.marks.standing(TOGETHER)
     assert (0, []) == (found.credit.out("train"), ends)
-    await found._member.aclose()
+    await found._group.aclose()
 
 
 async def test_what_was_given_up_in_the_middle_is_remembered_as_it_stands():

@@ -7,11 +7,11 @@ from typing import Any
 from unittest.mock import patch
 
 import odradek.agents.dispatch.requests
-import odradek.agents.transactions
 import odradek.infra.bus.clients
+import odradek.infra.bus.transactions
 import odradek.infra.runtime.metrics
 import odradek.schemas.codec
-import odradek.streams.drivers.kafka
+import odradek.streams.drivers.partition
 import odradek.trainer.commit.checkpoint
 import odradek.trainer.feed.episode_reader
 from tests.simulation import disk
@@ -60,11 +60,11 @@ def simulated(net: Network, at: Any) -> Iterator[None]:
             (clients, "AIOKafkaProducer", SimProducer),
             (clients, "AIOKafkaConsumer", SimConsumer),
             (clients, "AIOKafkaAdminClient", SimAdmin),
-            (odradek.agents.transactions, "crash_point", at),
+            (odradek.infra.bus.transactions, "crash_point", at),
             (odradek.agents.dispatch.requests, "time", clock),
             (odradek.schemas.codec, "time", clock),
             (odradek.trainer.feed.episode_reader, "time", clock),
-            (odradek.streams.drivers.kafka, "time", clock),
+            (odradek.streams.drivers.partition, "time", clock),
             (odradek.trainer.commit.checkpoint, "shutil", Shutil),
             (odradek.infra.runtime.metrics, "moved", lambda *_, **__: None),
         ):

@@ -13,7 +13,6 @@ import msgspec
 from aiokafka.errors import KafkaError
 
 from odradek.agents.dispatch.dispatcher import Dispatcher
-from odradek.agents.errors import PartitionLost
 from odradek.infra.bus import BusSettings
 from odradek.infra.bus.topics import rows
 from odradek.infra.errors import BusError
@@ -21,7 +20,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Batch, EpisodeOpened, Task, Timeouts
 from odradek.schemas.topics import BATCHES, TASKS, TURNS
 from odradek.streams.drivers.kafka import KafkaDriver
-from odradek.streams.errors import LaneLost, TransactionFailed
+from odradek.streams.errors import TransactionFailed
 from odradek.streams.stage import Stage
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
@@ -45,7 +44,7 @@ from tests.simulation.trainer import Trainer
 INTAKE = intake()
 STAGES = (INTAKE, ASSEMBLE, GROUP)
 TIMES = Timeouts(call_s=2, run_s=8, seal_s=2, reward_s=6, group_s=30)
-LEGITIMATE = (LaneLost, TransactionFailed, PartitionLost, BusError, EngineFailure)
+LEGITIMATE = (TransactionFailed, BusError, EngineFailure)
 """What may end a process that a supervisor starts again."""
 PEACE_S = 300.0
 """Simulated seconds within which everything must have ended once the faults have."""

@@ -7,15 +7,14 @@ import time
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from odradek.infra.bus import BusSettings, admin, producer, running
-from odradek.infra.errors import BusError, PositionLost, TopicMissing
+from odradek.infra.bus import BusSettings, admin, group, producer, running
+from odradek.infra.errors import BusError, PartitionLost, PositionLost, TopicMissing
 from odradek.infra.runtime.crash_points import TRANSACTION
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Outcome, Timeouts
 from odradek.schemas.topics import CONVERSATIONS, DLQ, EPISODES, TURNS
-from odradek.streams.drivers import kafka
 from odradek.streams.drivers.kafka import KafkaDriver
-from odradek.streams.errors import LaneLost, TransactionFailed
+from odradek.streams.errors import TransactionFailed
 from odradek.streams.stages.assembler import ASSEMBLE
 from tests.support.schemas.event_builders import opened, reward, sealed, turn
 from tests.support.streams.stage_drivers import Crashed, KafkaWorld
@@ -66,7 +65,7 @@ async def test_what_was_fetched_before_a_rebalance_is_read_again(bus):
         fetched = await fetch(**more)
         if fetched and len(dropped) < 3:
             dropped.append(fetched)
-            driver._generation += 1
+            driver._group.changes += 1
         return fetched
 
     driver._reader.getmany = and_rebalance
@@ -80,6 +79,7 @@ async def test_what_was_fetched_before_a_rebalance_is_read_again(bus):
 
 async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus, monkeypatch):
     """Who holds the partition's transactional id now is its owner; a zombie must not take it back."""
+    monkeypatch.setattr(group, "DOUBT_S", 0.2)
     world = KafkaWorld(bus)
     await world.run(ASSEMBLE)
     owners = [producer(bus, transactional_id=f"assemble.{partition}") for partition in range(3)]
@@ -88,11 +88,10 @@ async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus,
     for event in (opened(), turn(), reward(), sealed()):
         await world.write(event)
     driver, task = world.running.pop(ASSEMBLE.name)
-    while not task.done() and not any(held.fenced_at for held in driver._lanes.values()):
+    while not task.done() and len(driver.lanes) == 3:
         await asyncio.sleep(0.02)
     assert [] == await world.until(EPISODES, 0)
-    monkeypatch.setattr(kafka, "FENCED_S", 0.2)
-    with pytest.raises(LaneLost):
+    with pytest.raises(PartitionLost):
         await task
     for owner in owners:
         await owner.begin_transaction()

@@ -8,7 +8,9 @@ Nothing here is ever imported by the product.
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 
 def dedupe_off() -> None:
@@ -32,39 +34,48 @@ def dedupe_off() -> None:
 
 def commit_first() -> None:
     """Offsets are committed before the results are written."""
-    from odradek.streams.drivers.kafka import KafkaDriver
+    from odradek.infra.bus import FencedWriter
+    from odradek.streams.drivers import kafka
 
-    async def commit(self: Any, partition: Any, held: Any, out: Any, tick: Any) -> None:
-        client = held.client
-        await client.begin_transaction()
-        await self._mark(client, partition, held.lane)
-        await client.commit_transaction()
-        self._at("after_commit")
-        await client.begin_transaction()
-        await self._produce(client, partition, out, tick)
-        await client.commit_transaction()
+    class CommitFirst(FencedWriter):
+        async def _transaction(self, records: Any, offsets: Any) -> None:
+            await self._client.begin_transaction()
+            await self._send_offsets(offsets)
+            await self._client.commit_transaction()
+            self._at("after_commit")
+            await self._client.begin_transaction()
+            await self._produce(records)
+            await self._client.commit_transaction()
 
-    KafkaDriver._commit = commit
+    kafka.FencedWriter = CommitFirst
 
 
 def no_seek() -> None:
     """A new owner goes on where its consumer stands, although it was handed records meanwhile."""
+    from odradek.infra.bus import PartitionGroup
     from odradek.streams.drivers.kafka import KafkaDriver
 
-    begin = KafkaDriver._begin
+    begin, enter = PartitionGroup._begin, PartitionGroup._enter
 
-    async def unsought(self: Any, assigned: list[Any], clients: list[Any]) -> None:
-        group = self.bus.group(self.stage.name)
-        marks = await self._admin.list_consumer_group_offsets(group, partitions=assigned)
-        if not hasattr(self, "_known"):
-            self._known, seek = set(), self._reader.seek
-            # Only where nothing was ever committed a first position must be said.
-            self._reader.seek = lambda on, at: None if on in self._known else seek(on, at)
-        self._known.clear()
-        self._known.update(on for on, mark in marks.items() if mark.offset >= 0)
-        await begin(self, assigned, clients)
+    def without(reader: Any, names: tuple[str, ...], call: Callable[..., None], *args: Any) -> None:
+        with ExitStack() as stack:
+            for name in names:
+                stack.enter_context(patch.object(reader, name, lambda *_: None))
+            call(*args)
 
-    KafkaDriver._begin = unsought
+    def unpaused(self: Any, number: int) -> None:
+        names = ("seek", "pause") if isinstance(self._owner, KafkaDriver) else ()
+        without(self._reader, names, begin, self, number)
+
+    def unsought(self: Any, number: int, position: int) -> None:
+        driver = self._owner
+        # Only where nothing was ever committed a first position must be set.
+        committed = isinstance(driver, KafkaDriver) and driver._partitions[number].lane.done
+        without(self._reader, ("seek",) if committed else (), enter, self, number, position)
+
+    PartitionGroup._begin = unpaused
+    PartitionGroup._enter = unsought
+    KafkaDriver._put_back = lambda _: None
 
 
 def ghosts() -> None:
@@ -93,29 +104,29 @@ def tick_unread() -> None:
     """What is overdue by a process' own clock is closed at once; the log is not told of time."""
     from odradek.infra.bus import Record
     from odradek.schemas.events import Tick
-    from odradek.streams.drivers.kafka import KafkaDriver
+    from odradek.streams.drivers.partition import KafkaPartition
 
-    advance = KafkaDriver._advance
+    advance = KafkaPartition.advance
 
-    async def act(self: Any, partition: Any, held: Any, messages: Any) -> None:
-        lane, now = held.lane, self._clock()
+    def act(self: Any, messages: Any, clock: float) -> Any:
+        lane, stage = self.lane, self.lane.stage
         acted = []
-        if self.stage.ticks and lane.position >= lane.done and lane.fold.overdue(now):
+        if stage.ticks and lane.position >= lane.done and lane.fold.overdue(clock):
             at = max(lane.position - 1, lane.done)
-            told = Record(self.stage.source.name, partition.partition, at, None, b"", (), now)
-            acted = [lane._write(told, out) for out in lane.fold.feed(told, Tick(writer="clock"))]
-        if acted:
-            feed = lane.feed
-            lane.feed = lambda records: [*acted, *feed(records)]
-            try:
-                await advance(self, partition, held, messages)
-            finally:
-                lane.feed = feed
-        else:
-            await advance(self, partition, held, messages)
+            record = Record(stage.source.name, self.where.partition, at, None, b"", (), clock)
+            outputs = lane.fold.feed(record, Tick(writer="clock"))
+            acted = [lane._write(record, output) for output in outputs]
+        if not acted:
+            return advance(self, messages, clock)
+        feed = lane.feed
+        lane.feed = lambda records: [*acted, *feed(records)]
+        try:
+            return advance(self, messages, clock)
+        finally:
+            lane.feed = feed
 
-    KafkaDriver._advance = act
-    KafkaDriver._tick = lambda *_: None
+    KafkaPartition.advance = act
+    KafkaPartition._tick = lambda *_: None
 
 
 FAULTS: dict[str, Callable[[], None]] = {

@@ -1,11 +1,14 @@
 """Faults of the driver, of lanes and of the broker."""
 
+from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
-from odradek.infra.bus import Record
+from odradek.infra.bus import FencedWriter, PartitionGroup, Record
 from odradek.schemas.events import Tick
+from odradek.streams.drivers import kafka
 from odradek.streams.drivers.kafka import KafkaDriver
+from odradek.streams.drivers.partition import KafkaPartition
 from odradek.streams.low_water import LowWater
 from odradek.streams.partition import StagePartition
 from tests.simulation.cluster import Cluster
@@ -27,37 +30,33 @@ def done_mark_ignored() -> Patches:
 def commit_before_produce() -> Patches:
     """Produce and commit swapped: the offset stands before the results do."""
 
-    async def swapped(
-        self: KafkaDriver, partition: Any, held: Any, out: list[Any], tick: Any
-    ) -> None:
-        client = held.client
-        await client.begin_transaction()
-        await self._mark(client, partition, held.lane)
-        await client.commit_transaction()
-        self._at("after_commit")
-        await client.begin_transaction()
-        await self._produce(client, partition, out, tick)
-        await client.commit_transaction()
+    class Swapped(FencedWriter):
+        async def _transaction(self, records: Any, offsets: Any) -> None:
+            await self._client.begin_transaction()
+            await self._send_offsets(offsets)
+            await self._client.commit_transaction()
+            self._at("after_commit")
+            await self._client.begin_transaction()
+            await self._produce(records)
+            await self._client.commit_transaction()
 
-    return [(KafkaDriver, "_commit", swapped)]
+    return [(kafka, "FencedWriter", Swapped)]
 
 
 def commit_outside_the_transaction() -> Patches:
     """Results in a transaction, the offset after it."""
 
-    async def outside(
-        self: KafkaDriver, partition: Any, held: Any, out: list[Any], tick: Any
-    ) -> None:
-        client = held.client
-        await client.begin_transaction()
-        await self._produce(client, partition, out, tick)
-        await client.commit_transaction()
-        self._at("after_commit")
-        await client.begin_transaction()
-        await self._mark(client, partition, held.lane)
-        await client.commit_transaction()
+    class Outside(FencedWriter):
+        async def _transaction(self, records: Any, offsets: Any) -> None:
+            await self._client.begin_transaction()
+            await self._produce(records)
+            await self._client.commit_transaction()
+            self._at("after_commit")
+            await self._client.begin_transaction()
+            await self._send_offsets(offsets)
+            await self._client.commit_transaction()
 
-    return [(KafkaDriver, "_commit", outside)]
+    return [(kafka, "FencedWriter", Outside)]
 
 
 def no_seek_after_assignment() -> Patches:
@@ -73,52 +72,49 @@ def no_seek_after_assignment() -> Patches:
             self._positions[where] = 0
         self._missing.clear()
 
-    begin = KafkaDriver._begin
+    begin, enter = PartitionGroup._begin, PartitionGroup._enter
 
-    async def unsought(self: KafkaDriver, assigned: Any, clients: Any) -> None:
-        with patch.object(self._reader, "seek", lambda *_: None):
-            await begin(self, assigned, clients)
+    def unpaused(self: PartitionGroup, number: int) -> None:
+        with ExitStack() as stack:
+            for name in ("seek", "pause") if isinstance(self._owner, KafkaDriver) else ():
+                stack.enter_context(patch.object(self._reader, name, lambda *_: None))
+            begin(self, number)
 
-    poll = KafkaDriver._poll
-
-    async def dropping(self: KafkaDriver) -> None:
-        seek = self._reader.seek
-        self._reader.seek = lambda *_: None
-        try:
-            await poll(self)
-        finally:
-            self._reader.seek = seek
+    def unsought(self: PartitionGroup, number: int, position: int) -> None:
+        with ExitStack() as stack:
+            if isinstance(self._owner, KafkaDriver):
+                stack.enter_context(patch.object(self._reader, "seek", lambda *_: None))
+            enter(self, number, position)
 
     return [
         (SimConsumer, "_refresh", from_the_start),
-        (KafkaDriver, "_begin", unsought),
-        (KafkaDriver, "_poll", dropping),
+        (PartitionGroup, "_begin", unpaused),
+        (PartitionGroup, "_enter", unsought),
+        (KafkaDriver, "_put_back", lambda _: None),
     ]
 
 
 def tick_not_read_back() -> Patches:
     """A driver expires what its own clock calls overdue, without a Tick in the log."""
-    feed = KafkaDriver._advance
+    advance = KafkaPartition.advance
 
-    async def hasty(self: KafkaDriver, partition: Any, held: Any, messages: Any) -> None:
-        lane = held.lane
-        now = self._clock()
-        if self.stage.ticks and held.fenced_at is None and lane.fold.overdue(now):
-            record = Record(
-                self.stage.source.name, partition.partition, lane.position, None, b"", (), now
-            )
-            outputs = lane.fold.feed(record, Tick(writer=self.stage.name))
-            extra = [lane._write(record, output) for output in outputs]
-            original = lane.feed
-            lane.feed = lambda records: [*extra, *original(records)]  # type: ignore[method-assign]
-            try:
-                await feed(self, partition, held, messages)
-            finally:
-                del lane.feed
-            return
-        await feed(self, partition, held, messages)
+    def hasty(self: KafkaPartition, messages: Any, clock: float) -> Any:
+        lane, stage = self.lane, self.lane.stage
+        if not stage.ticks or not lane.fold.overdue(clock):
+            return advance(self, messages, clock)
+        record = Record(
+            stage.source.name, self.where.partition, lane.position, None, b"", (), clock
+        )
+        outputs = lane.fold.feed(record, Tick(writer=stage.name))
+        extra = [lane._write(record, output) for output in outputs]
+        original = lane.feed
+        lane.feed = lambda records: [*extra, *original(records)]  # type: ignore[method-assign]
+        try:
+            return advance(self, messages, clock)
+        finally:
+            del lane.feed
 
-    return [(KafkaDriver, "_advance", hasty)]
+    return [(KafkaPartition, "advance", hasty)]
 
 
 def zombies_not_fenced() -> Patches:
@@ -146,12 +142,12 @@ def repeats_not_held() -> Patches:
 
 def ticks_held_back() -> Patches:
     """A lane appends a Tick every two minutes, and no sooner."""
-    tick = KafkaDriver._tick
+    tick = KafkaPartition._tick
 
-    def rarely(self: KafkaDriver, held: Any, now: float, at: float) -> Any:
-        told = tick(self, held, now, at)
-        if told is not None:
-            held.next_tick = at + 120.0
-        return told
+    def rarely(self: KafkaPartition, now: float, at: float) -> Any:
+        due = tick(self, now, at)
+        if due is not None:
+            self._next_tick = at + 120.0
+        return due
 
-    return [(KafkaDriver, "_tick", rarely)]
+    return [(KafkaPartition, "_tick", rarely)]

@@ -4,13 +4,13 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from odradek.agents.dispatch import dispatcher
 from odradek.agents.dispatch.credit import Credit
 from odradek.agents.dispatch.dispatcher import Dispatcher
 from odradek.agents.dispatch.partition import TaskPartition
 from odradek.agents.dispatch.progress import TaskProgress, TaskState
-from odradek.agents.errors import PartitionLost
-from odradek.agents.group import PartitionGroup
-from odradek.agents.transactions import FencedWriter, OutgoingRecord
+from odradek.infra.bus import FencedWriter, OutgoingRecord, PartitionGroup
+from odradek.infra.errors import PartitionLost
 from tests.simulation.planted.patches import Patches
 
 
@@ -71,13 +71,13 @@ def batches_unheard() -> Patches:
 
 def requests_outside_the_transaction() -> Patches:
     """The memory of what was sent stands only after what was sent."""
-    transaction = FencedWriter._transaction
 
-    async def apart(self: FencedWriter, entries: list[OutgoingRecord], offsets: Any) -> None:
-        await transaction(self, entries, {})
-        await transaction(self, [], offsets)
+    class Apart(FencedWriter):
+        async def _transaction(self, records: Iterable[OutgoingRecord], offsets: Any) -> None:
+            await super()._transaction(records, {})
+            await super()._transaction([], offsets)
 
-    return [(FencedWriter, "_transaction", apart)]
+    return [(dispatcher, "FencedWriter", Apart)]
 
 
 def evals_not_passed() -> Patches:

@@ -5,11 +5,11 @@ from typing import Any
 
 from msgspec import Raw
 
-from odradek.infra.bus import Record
+from odradek.infra.bus import OutgoingRecord, Record
 from odradek.schemas import codec, events
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.topics import EPISODES, TURNS, Topic
-from odradek.streams.partition import Outgoing, StagePartition
+from odradek.streams.partition import StagePartition
 from odradek.streams.stage import DeadLetter, Emit, Stage
 
 TIMES = events.Timeouts(call_s=5, run_s=10, seal_s=2, reward_s=6, group_s=60)
@@ -145,6 +145,6 @@ def tell(stage: Stage, told: Iterable[Any], *, at: float = 0.0) -> tuple[list[An
     return out, letters
 
 
-def written(stage: Stage, records: Iterable[Record]) -> list[Outgoing]:
+def written(stage: Stage, records: Iterable[Record]) -> list[OutgoingRecord]:
     """What a lane writes because of these records."""
     return StagePartition(stage, 0).feed(records)

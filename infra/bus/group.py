@@ -1,4 +1,9 @@
-"""Being a member of a consumer group without losing or doubling a record."""
+"""Being a member of a consumer group without losing or doubling a record.
+
+`PartitionGroup` follows the assignments of one topic. It tells a `PartitionOwner` which partitions
+to take over, which to keep through a rebalance, and which to let go. Hosts, dispatchers and stages
+are such owners.
+"""
 
 import asyncio
 import logging
@@ -6,10 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError
 
-from odradek.agents.errors import PartitionLost
+from odradek.infra.errors import PartitionLost
 
-logger = logging.getLogger("odradek")
+log = logging.getLogger("odradek")
 
 DOUBT_S: Final = 15.0
 """How long a new assignment may take to explain that we were fenced."""
@@ -22,12 +28,15 @@ class PartitionOwner(Protocol):
         """Take a partition over; return the offset at which reading begins."""
         ...
 
-    def lose(self, number: int) -> None:
-        """Another member owns a partition now."""
+    def keep(self, number: int) -> int | None:
+        """The group was rebalanced, and a partition stays ours.
+
+        Return the offset at which reading goes on; None if the partition is not owned.
+        """
         ...
 
-    def position(self, number: int) -> int | None:
-        """Where reading of an owned partition goes on; None if it is not owned."""
+    def lose(self, number: int) -> None:
+        """Another member owns a partition now."""
         ...
 
     async def commit(self) -> None:
@@ -36,41 +45,39 @@ class PartitionOwner(Protocol):
 
 
 class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped
-    """Follows the assignments of one topic and hands partitions to their tenant.
+    """Follows the assignments of one topic and hands partitions to their owner.
 
     Args:
-        reader: The consumer, not yet subscribed.
-        topic: Its topic, with prefix.
-        tenant: Owns the partitions.
+        topic: The topic, with prefix.
+        owner: Owns the partitions.
         fail: Told what ends the process.
     """
 
     def __init__(
-        self,
-        reader: AIOKafkaConsumer,
-        topic: str,
-        tenant: PartitionOwner,
-        fail: Callable[[BaseException], None],
+        self, topic: str, owner: PartitionOwner, fail: Callable[[BaseException], None]
     ) -> None:
-        self._reader = reader
         self._topic = topic
-        self._tenant = tenant
+        self._owner = owner
         self._fail = fail
+        self._reader: AIOKafkaConsumer = None
         self._taking: dict[int, asyncio.Task[None]] = {}
         self._owned: set[int] = set()
         self._assigned: set[int] = set()
         self._doubts: list[asyncio.TimerHandle] = []
         self.settled = asyncio.Event()
         """Set while every assigned partition is taken over."""
+        self.changes = 0
+        """How often partitions came or went."""
 
-    def subscribe(self) -> None:
-        """Join the group once the consumer starts."""
-        self._reader.subscribe([self._topic], listener=self)
+    def subscribe(self, reader: AIOKafkaConsumer) -> None:
+        """Join the group once this consumer starts."""
+        self._reader = reader
+        reader.subscribe([self._topic], listener=self)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """A rebalance begins. Most partitions come back, so what goes on with them goes on."""
         del revoked
-        await self._tenant.commit()
+        await self._owner.commit()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """A rebalance ended."""
@@ -82,41 +89,63 @@ class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
             self._fail(error)
 
     def _follow(self, numbers: set[int]) -> None:
+        self.changes += 1
         self._assigned = numbers
         for doubt in self._doubts:
             doubt.cancel()
         self._doubts.clear()
         for number in self._owned - numbers:
             self._owned.discard(number)
-            self._tenant.lose(number)
+            self._owner.lose(number)
         for number in set(self._taking) - numbers:
             self._taking.pop(number).cancel()
         for number in numbers:
-            where = TopicPartition(self._topic, number)
-            position = self._tenant.position(number)
-            if position is not None:
-                self._reader.seek(where, position)
-                continue
-            # No record may come before the predecessor is fenced and the position is known: the
-            # partition stands still until `_take` is through.
-            self._reader.seek(where, 0)
-            self._reader.pause(where)
-            if number not in self._taking:
-                self._taking[number] = asyncio.create_task(self._take(number))
-                self._taking[number].add_done_callback(self._taken)
-        self._tell()
+            position = self._owner.keep(number)
+            if position is None:
+                self._begin(number)
+            else:
+                self._reader.seek(TopicPartition(self._topic, number), position)
+        self._announce()
+
+    def _begin(self, number: int) -> None:
+        # No record may come before the predecessor is fenced and the position is known: the
+        # partition stands still until `_take` is through.
+        where = TopicPartition(self._topic, number)
+        self._reader.seek(where, 0)
+        self._reader.pause(where)
+        if number not in self._taking:
+            self._taking[number] = asyncio.create_task(self._take(number))
+            self._taking[number].add_done_callback(self._taken)
 
     async def _take(self, number: int) -> None:
-        position = await self._tenant.take(number)
-        # From the tenant's last wait to here nothing waits, so no rebalance comes between.
-        self._taking.pop(number, None)
-        # A tenant that was fenced while it took over has told so by `doubt`, and owns nothing.
-        if self._tenant.position(number) is not None:
-            self._owned.add(number)
-            where = TopicPartition(self._topic, number)
-            self._reader.seek(where, position)
-            self._reader.resume(where)
-        self._tell()
+        position = await self._owner.take(number)
+        # From the owner's last wait to here nothing waits, so no rebalance comes between. An owner
+        # that was fenced while it took over has told so by `doubt`, and owns nothing.
+        if self._taking.get(number) is asyncio.current_task():
+            del self._taking[number]
+            self._enter(number, position)
+        self._announce()
+
+    def _enter(self, number: int, position: int) -> None:
+        self._owned.add(number)
+        self.changes += 1
+        where = TopicPartition(self._topic, number)
+        self._reader.seek(where, position)
+        self._reader.resume(where)
+
+    def take_again(self, number: int) -> None:
+        """Take a partition over anew that another member has had meanwhile.
+
+        For a partition that was kept through a rebalance and is fenced at its first write since:
+        its owner missed a generation of the group in which somebody else had the partition. What
+        stands in memory is of the time before.
+        """
+        self._owned.discard(number)
+        try:
+            self._begin(number)
+        except IllegalStateError:
+            return  # another rebalance goes on; the next assignment says whose it is
+        self._announce()
 
     def doubt(self, number: int, error: PartitionLost) -> None:
         """Another member has fenced us off a partition: we give it up.
@@ -142,11 +171,11 @@ class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
-    def _tell(self) -> None:
+    def _announce(self) -> None:
         if self._taking:
             self.settled.clear()
         else:
-            logger.info("%s: owns partitions %s", self._topic, sorted(self._owned))
+            log.info("%s: owns partitions %s", self._topic, sorted(self._owned))
             self.settled.set()
 
     async def aclose(self) -> None:

@@ -5,10 +5,8 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
-from odradek.agents.errors import PartitionLost
-from odradek.agents.transactions import FencedWriter, OutgoingRecord
-from odradek.infra.bus import BusSettings
-from odradek.infra.errors import LogUnavailable
+from odradek.infra.bus import BusSettings, FencedWriter, OutgoingRecord
+from odradek.infra.errors import LogUnavailable, PartitionLost
 
 
 class Producer:
@@ -36,7 +34,7 @@ class Producer:
 
 def ledger_over(monkeypatch, error):
     made = Producer(error)
-    monkeypatch.setattr("odradek.agents.transactions.producer", lambda *_, **__: made)
+    monkeypatch.setattr("odradek.infra.bus.transactions.producer", lambda *_, **__: made)
     return FencedWriter(BusSettings(), "group", 0), made
 
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 
-from odradek.agents import group
-from odradek.agents.errors import PartitionLost
-from odradek.agents.group import PartitionGroup
+from odradek.infra.bus import group
+from odradek.infra.bus.group import PartitionGroup
+from odradek.infra.errors import PartitionLost
 
 
 class Reader:
@@ -15,6 +15,9 @@ class Reader:
 
     def __init__(self):
         self.resumed = []
+
+    def subscribe(self, topics, listener):
+        pass
 
     def seek(self, where, position):
         pass
@@ -43,7 +46,7 @@ class Tenant:
     def lose(self, number):
         del self.owned[number]
 
-    def position(self, number):
+    def keep(self, number):
         return self.owned.get(number)
 
     async def commit(self):
@@ -55,8 +58,9 @@ def member():
     """A member of a group, and what ended it."""
     ends = []
     reader, tenant = Reader(), Tenant()
-    found = PartitionGroup(reader, "tasks", tenant, ends.append)
-    return found, reader, tenant, ends
+    group = PartitionGroup("tasks", tenant, ends.append)
+    group.subscribe(reader)
+    return group, reader, tenant, ends
 
 
 def places(*numbers):

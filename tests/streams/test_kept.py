@@ -1,0 +1,102 @@
+"""A stage keeps its partitions through a rebalance, and with them what it has folded."""
+
+import asyncio
+
+import pytest
+from aiokafka import TopicPartition
+from stories import opened, reward, sealed, turn
+from worlds import KafkaWorld
+
+from odradek.infra.bus import FencedWriter
+from odradek.schemas import codec
+from odradek.schemas.events import Episode
+from odradek.schemas.topics import DLQ, EPISODES, TURNS
+from odradek.streams.stages.assembler import ASSEMBLE
+
+pytestmark = pytest.mark.broker
+
+NAMES = [f"e{number}" for number in range(30)]
+
+
+async def until(true):
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def halfway(bus):
+    """A world whose one assembler has read the openings of thirty episodes, and one turn of each."""
+    world = KafkaWorld(bus)
+    await world.run(ASSEMBLE)
+    for name in NAMES:
+        for event in (opened(name), turn(name), reward(name)):
+            await world.write(event)
+    driver, _ = world.running[ASSEMBLE.name]
+    await until(lambda: sum(lane.records for lane in driver.lanes) == 3 * len(NAMES))
+    yield world, driver
+    await world.end()
+
+
+async def ended(world):
+    """End every episode; each is written once, and no record is a dead letter."""
+    for name in NAMES:
+        await world.write(sealed(name))
+    episodes = await world.until(EPISODES, len(NAMES))
+    assert sorted(NAMES) == sorted(codec.decode(one.value, Episode).episode_id for one in episodes)
+    assert [] == await world.until(DLQ, 0)
+
+
+async def test_what_is_kept_is_not_read_again_from_its_low_water_mark(halfway):
+    """Another worker joins and leaves; the first one reads again only what it got back."""
+    world, first = halfway
+    before = {lane.partition: (lane, lane.records) for lane in first.lanes}
+    second = world.driver(ASSEMBLE)
+    other = asyncio.create_task(second.run())
+    await until(lambda: 0 < len(first.lanes) < 3 and second.lanes)
+    kept = {lane.partition: (lane, lane.records) for lane in first.lanes}
+    assert kept.items() <= before.items()
+    second.stop()
+    await other
+    await until(lambda: len(first.lanes) == 3 and first.ready.is_set())
+    assert kept.items() <= {lane.partition: (lane, lane.records) for lane in first.lanes}.items()
+    await ended(world)
+
+
+async def test_what_another_had_meanwhile_is_taken_over_anew(halfway):
+    """Its owner missed a generation: what it has folded is behind the log, and it is fenced.
+
+    It does not end, nor does it wait: the group has just said that the partition is its own.
+    """
+    world, driver = halfway
+    before = {lane.partition: lane for lane in driver.lanes}
+    stranger = FencedWriter(world.bus, ASSEMBLE.name, 1)
+    await stranger.start()
+    await driver._group.on_partitions_assigned(
+        TopicPartition(world.bus.topic(TURNS.name), number) for number in range(3)
+    )
+    await until(lambda: len(driver.lanes) == 3 and before[1] not in driver.lanes)
+    assert {0, 2} == {lane.partition for lane in driver.lanes if lane in before.values()}
+    await stranger.aclose()
+    await ended(world)
+
+
+async def test_who_was_fenced_since_its_last_commit_takes_nothing_back(halfway, monkeypatch):
+    """It committed after the rebalance, so whoever fenced it came later: the group will say so."""
+    world, driver = halfway
+    topic = world.bus.topic(TURNS.name)
+    assigned = [TopicPartition(topic, number) for number in range(3)]
+    await driver._group.on_partitions_assigned(assigned)
+    await until(lambda: not any(owned.unproved for owned in driver._partitions.values()))
+    monkeypatch.setattr(driver._group, "take_again", lambda _: pytest.fail("taken back"))
+    stranger = FencedWriter(world.bus, ASSEMBLE.name, 1)
+    await stranger.start()
+    for name in NAMES:
+        await world.write(sealed(name))
+    await until(lambda: [0, 2] == sorted(lane.partition for lane in driver.lanes))
+    await stranger.aclose()
+    await driver._group.on_partitions_assigned(assigned[::2])
+    await driver._group.on_partitions_assigned(assigned)
+    await until(lambda: len(driver.lanes) == 3 and driver.ready.is_set())
+    episodes = await world.until(EPISODES, len(NAMES))
+    assert len(NAMES) == len(episodes)

@@ -272,7 +272,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             # It stays unfinished, so what we commit at our end names it: it is judged again.
             log.info("%s: %s", self._name, error)
             return
-        # If we die above this line the conversation is judged again, under the same id. Below it,
+        # If we die above this line, the conversation is judged again, under the same id. Below it,
         # the verdict is in the log, and the next commit says so.
         held.backlog.finish(record.offset)
 

@@ -167,7 +167,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
             retry=kept.run.retry,
         )
         if changed and not kept.run.lost:
-            # Dying above this line, the task is unfinished and its ending is done again; below
+            # If we die above this line, the task is unfinished and its ending is done again. Below
             # it, a repeat of the request finds a terminal snapshot and changes nothing.
             kept.value = snapshot_value(kept.task)
             await self._append(self.snapshot(kept.mark, kept.value, kept.run.partition))

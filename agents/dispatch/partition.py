@@ -59,7 +59,7 @@ class TaskPartition:
             or mark[0] != self._committed[0]
             or _standings(mark[1]) != _standings(self._committed[1])
         ):
-            # Dying above this line, nothing was sent and the next owner sends it. Below it, the
+            # If we die above this line, nothing was sent and the next owner sends it. Below it, the
             # requests, GroupOpened and the memory that they were sent stand together.
             await self.ledger.commit(self._where, *mark, *records)
             self._committed = mark

@@ -276,8 +276,8 @@ class Host:
         }
         if not marks:
             return
-        # Dying above this line, what is finished comes again and finds its snapshots. Below it, the
-        # next owner begins at the oldest request that is not.
+        # If we die above this line, what is finished comes again and finds its snapshots. Below it,
+        # the next owner begins at the oldest request that is not.
         crash_point("offsets_before_commit")
         try:
             await self._reader.commit(marks)

@@ -114,7 +114,7 @@ class Recovery:
         closed = msgspec.structs.replace(
             mark, generation=mark.generation + 1, state=state, retry=run.retry
         )
-        # Dying above this line, the next owner finds the task unfinished and ends it again: a
+        # If we die above this line, the next owner finds the task unfinished and ends it again: a
         # second EpisodeAborted or seal changes nothing. Below it, the task is closed for good.
         await owned.ledger.write(
             self._snapshots.snapshot(closed, snapshot_value(task), owned.number),

@@ -116,7 +116,7 @@ class RequestServer:
             self._fail(error, owned.ledger)
             return
         if finished and not owned.lost:
-            # Dying above this line, the request comes again and finds its snapshots; below it,
+            # If we die above this line, the request comes again and finds its snapshots. Below it,
             # the low-water mark may pass it.
             owned.backlog.finish(record.offset)
 
@@ -253,8 +253,8 @@ class RequestServer:
         except InvalidRecord as error:
             self._snapshots.forget(run.episode_id)
             raise RequestRefused(error.reason, error.detail) from None
-        # One transaction: whoever has lost the partition can open nothing. Dying above this
-        # line nothing has begun; below it the successor finds the snapshot and gives up.
+        # One transaction: whoever has lost the partition can open nothing. If we die above this
+        # line, nothing has begun. Below it, the successor finds the snapshot and gives up.
         await run.ledger.write(snapshot, opened, event)
         crash_point("opened_before_run")
 

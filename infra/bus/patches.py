@@ -1,6 +1,7 @@
-"""What we change in aiokafka, in one place: two defects of its client, and how hard it packs."""
+"""What we change in aiokafka, in one place: defects of its client, and how hard it packs."""
 
 import sys
+from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from aiokafka import codec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.producer.transaction_manager import TransactionManager
 
 LEVEL: Final = 1
 """Of zstd. Token ids pack about as small at any level; at 3, which aiokafka has for good, packing a
@@ -20,6 +22,7 @@ def mend() -> None:
     if not hasattr(AIOKafkaConnection.send, "__wrapped__"):
         _refuse_broken()
         _keep_topics()
+        _hush_transactions()
         _pack_lightly()
 
 
@@ -45,6 +48,25 @@ def _keep_topics() -> None:
         return await wait(self, topic)
 
     AIOKafkaClient._wait_on_metadata = noted  # noqa: SLF001
+
+
+def _hush_transactions() -> None:
+    """Let a transaction's error be said once, to whoever awaits the call that fails.
+
+    aiokafka also keeps it for whoever will await the transaction's end. After an error nobody does,
+    and asyncio would print a traceback for each producer that was fenced.
+    """
+    for name in ("fatal_error", "error_transaction"):
+        setattr(TransactionManager, name, _noticed(getattr(TransactionManager, name)))
+
+
+def _noticed(fail: Callable[[Any, BaseException], None]) -> Callable[[Any, BaseException], None]:
+    @wraps(fail)
+    def noticed(self: Any, error: BaseException) -> None:
+        fail(self, error)
+        self.wait_for_transaction_end().exception()
+
+    return noticed
 
 
 def _refuse_broken() -> None:

@@ -154,12 +154,11 @@ class FencedWriter:
             self._at("after_produce_before_offsets")
             await self._send_offsets(offsets)
             self._at("after_offsets_before_commit")
-            # If we die above this line nothing was written: the transaction times out, or the next
-            # owner's start aborts it, and nobody has seen its records. A stage's next owner folds
-            # the same records into the same results.
+            # If we die above this line, nothing was written: the open transaction times out, or the
+            # next owner's start aborts it. Nobody has seen the records, and a stage's next owner
+            # folds the same input into the same results. Below it, everything was written, and the
+            # offsets' metadata (a stage's done mark, a dispatcher's memory) says so.
             await self._client.commit_transaction()
-            # If we die below this line everything was written, and the offsets and their metadata
-            # (a stage's done mark, a dispatcher's memory) say so.
             self._at("after_commit")
 
     async def _produce(self, records: Iterable[OutgoingRecord]) -> None:

@@ -1,9 +1,11 @@
 """Whoever waits for a transaction hears of it, whatever it ended with."""
 
 import asyncio
+import gc
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
+from aiokafka.producer.transaction_manager import TransactionManager
 
 from odradek.infra.bus import BusSettings, FencedWriter, OutgoingRecord
 from odradek.infra.errors import LogUnavailable, PartitionLost
@@ -84,3 +86,15 @@ async def test_who_no_longer_waits_keeps_nobody_from_hearing(monkeypatch):
     made.go_on.set()
     async with asyncio.timeout(5):
         await there
+
+
+@pytest.mark.parametrize("how", ["fatal_error", "error_transaction"])
+async def test_a_transactions_error_is_said_once(how, caplog):
+    """Whoever awaits the call that fails hears it; asyncio has nothing to add."""
+    transactions = TransactionManager("group.0", 1000)
+    transactions.set_pid_and_epoch(1, 1)
+    transactions.begin_transaction()
+    getattr(transactions, how)(ProducerFenced())
+    del transactions
+    gc.collect()
+    assert [] == caplog.records

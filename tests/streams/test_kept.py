@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 from aiokafka import TopicPartition
-from stories import opened, reward, sealed, turn
-from worlds import KafkaWorld
 
 from odradek.infra.bus import FencedWriter
 from odradek.schemas import codec
 from odradek.schemas.events import Episode
 from odradek.schemas.topics import DLQ, EPISODES, TURNS
 from odradek.streams.stages.assembler import ASSEMBLE
+from tests.support.schemas.event_builders import opened, reward, sealed, turn
+from tests.support.streams.stage_drivers import KafkaWorld
 
 pytestmark = pytest.mark.broker
 

@@ -119,8 +119,9 @@ def write(
         for path in (p for p in partial.rglob("*") if p.is_dir()):
             fsync(path)
         at("files_before_manifest")
-        # The manifest is last: files without one are no checkpoint, so dying above loses only
-        # this step. It is durable before the rename, so a folder under the final name has it.
+        # The manifest is last: files without one are no checkpoint, so if we die above this line,
+        # only this step is lost. It is durable before the rename, so a folder under the final name
+        # has it.
         manifest = partial / MANIFEST
         manifest.write_text(json.dumps({"step": step, "files": files}, sort_keys=True) + "\n")
         fsync(manifest)
@@ -132,7 +133,7 @@ def write(
         at("renamed_before_durable")
         fsync(root)
     at("renamed_before_rotate")
-    # Only now may older ones go: dying above leaves them, dying below leaves one too many.
+    # Only now may older ones go: if we die above this line, all are left. Below it, one too many.
     # Later steps are of a line that was cut off, and could not be loaded: they count for none.
     for _, old in [found for found in whole(root) if found[0] <= step][keep:]:
         shutil.rmtree(old, ignore_errors=True)

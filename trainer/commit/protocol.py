@@ -27,7 +27,7 @@ MOST_SKIPPED = 3
 
 
 class CrashPoint(Struct, frozen=True):
-    """Whoever dies here, dies between two moves: a crash point."""
+    """A crash point: if we die here, we die between two moves."""
 
     point: str
 
@@ -157,16 +157,16 @@ class CommitProtocol:
             self.entry, step, passed, optimized=not skipped, skipped=skipped, metrics=metrics
         )
         yield CrashPoint("optimizer_before_checkpoint")
-        # 1. The checkpoint. Dying above: the step never was, its batches are trained on again.
-        #    Dying below: the step is done; the next start tells the ledger what we did not.
+        # 1. The checkpoint. If we die above it, the step never was, and its batches are trained on
+        #    again. Below it, the step is done, and the next start tells the ledger what we did not.
         #    A skipped step has one whenever it comes: the weights are those of before, and the
         #    position is behind its rows, so no start ever comes to them again.
         if step % settings.save_every == 0 or skipped or stopping:
             digest = yield self._save(step, entry())
         yield CrashPoint("checkpoint_before_engine")
-        # 2. The engine, under a version that the ledger has taken first. Dying below: it samples
-        #    under a version that no Policy tells; the next start goes above it, and the ledger
-        #    says which weights it was.
+        # 2. The engine, under a version that the ledger has taken first. If we die below it, it
+        #    samples under a version that no Policy tells; the next start goes above it, and the
+        #    ledger says which weights it was.
         #    A step that was skipped brings the weights as they stand, which are numbers: it counts
         #    as one more that the engines are behind, and rows of weights that are older than
         #    max_staleness are refused, so no step would ever come that makes up for it.
@@ -178,8 +178,8 @@ class CommitProtocol:
         yield CrashPoint("policy_before_step")
         yield Announce(entry(checkpoint=digest))
         yield CrashPoint("step_told")
-        # 4. The end of the run, if nothing but that is left. Dying above: the checkpoint knows how
-        #    many were skipped, so the next start ends with its first skipped step.
+        # 4. The end of the run, if nothing but that is left. If we die above it, the checkpoint
+        #    knows how many were skipped, so the next start ends with its first skipped step.
         if self.skipped >= MOST_SKIPPED:
             raise NonFiniteSteps(
                 f"{self.skipped} steps in a row came to no number, the last of them step {step}; "
@@ -203,8 +203,8 @@ class CommitProtocol:
         # takes a number.
         yield WaitForEngine()
         self.version += 1
-        # The log knows the number before an engine can sample with it. Dying above, nobody had it;
-        # dying below, nobody will have it again, whatever became of these weights.
+        # The log knows the number before an engine can sample with it. If we die above this line,
+        # nobody had it. Below it, nobody will have it again, whatever became of these weights.
         yield Announce(msgspec.structs.replace(self.entry(step, self._nothing), weights=""))
         yield CrashPoint("version_before_weights")
         # Before the engine can sample with it: rows of this version may come back at once.

@@ -89,8 +89,9 @@ class HttpEngine:
         # of the old weights, and pausing does not clear it.
         await self._post("/pause", params={"mode": "keep"})
         began()
-        # From here on weights and version may disagree. Dying, or being refused, leaves the engine
-        # paused: nothing is sampled under a wrong version, and the next try does all of it again.
+        # From here on weights and version may disagree. If we die below this line, or are refused,
+        # the engine stays paused: nothing is sampled under a wrong version, and the next try does
+        # all of it again.
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
         await self._post("/collective_rpc", json=reload)
         self._at("reloaded_before_version")

@@ -49,6 +49,7 @@ class Faults:
             (weather.rebalance_every, self._rebalance_one),
             (weather.outage_every, self._outage),
             (weather.engine_every, self._trouble_engine),
+            (weather.leave_every, self._end_one),
         ):
             at = 0.0
             while every < 1000:
@@ -83,6 +84,21 @@ class Faults:
         name = rng.choice(sorted(self.world.groups))
         if self.apply(f"rebalance {name}"):
             self.world.groups[name].rebalance()
+
+    def _end_one(self, rng: Random) -> None:
+        """SIGTERM to a stage's worker or a dispatcher: it leaves its group, and joins again."""
+        world = self.world
+        lives = [
+            (life, service)
+            for services in (world.drivers, world.dispatchers)
+            for life, service in services.items()
+            if not life.dead and not life.frozen
+        ]
+        if not lives:
+            return
+        life, service = rng.choice(lives)
+        if self.apply(f"end {life!r}"):
+            service.stop()
 
     def _outage(self, rng: Random) -> None:
         seconds = rng.choice((0.5, 2.0, 6.0, 12.0))

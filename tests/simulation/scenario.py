@@ -42,6 +42,8 @@ class Weather:
     sync_every: int
     spare_staleness: int
     """How much `max_staleness` is above what `sync_every` needs."""
+    leave_every: float
+    """Seconds between two workers that end in order, and come back later."""
     static: bool
     """Whether workers have names in their groups that outlive their restarts."""
 
@@ -82,11 +84,13 @@ class Weather:
             engine_gone=rng.random() < 0.3,
             sync_every=rng.choice((1, 1, 2, 3)),
             spare_staleness=rng.choice((0, 1, 3)),
+            leave_every=float("inf"),
         )
-        if rng.random() < 0.5:
-            return found
-        # A world that trains much: of the others most make a step or two.
-        return replace(found, tasks=rng.randint(6, 12), group_size=3, rows_per_step=1)
+        if rng.random() >= 0.5:
+            # A world that trains much: of the others most make a step or two.
+            found = replace(found, tasks=rng.randint(6, 12), group_size=3, rows_per_step=1)
+        # Drawn last, so that all the rest of a seed's world stays as it was.
+        return replace(found, leave_every=often(2.0, 6.0))
 
 
 # Settings look at the environment and are slow to make: once is enough.

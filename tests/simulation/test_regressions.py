@@ -37,6 +37,7 @@ CALM = replace(
     save_every=1,
     rows_per_step=1,
     open_groups=1,
+    leave_every=float("inf"),
     static=False,
     engines=1,
     engine_every=float("inf"),

@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 from odradek.infra.bus import FencedWriter, PartitionGroup, Record
+from odradek.infra.errors import PartitionLost
 from odradek.schemas.events import Tick
 from odradek.streams.drivers import kafka
 from odradek.streams.drivers.kafka import KafkaDriver
@@ -92,6 +93,28 @@ def no_seek_after_assignment() -> Patches:
         (PartitionGroup, "_enter", unsought),
         (KafkaDriver, "_put_back", lambda _: None),
     ]
+
+
+def fenced_fold_goes_on() -> Patches:
+    """A partition that another member has had meanwhile goes on with what was folded before."""
+    fenced, take = KafkaDriver._fenced, KafkaDriver.take
+    stale: dict[Any, StagePartition] = {}
+
+    def noting(self: KafkaDriver, owned: KafkaPartition, error: PartitionLost) -> None:
+        number = owned.where.partition
+        if owned.unproved and self._partitions.get(number) is owned:
+            stale[self, number] = owned.lane
+        fenced(self, owned, error)
+
+    async def going_on(self: KafkaDriver, number: int) -> int:
+        position = await take(self, number)
+        lane = stale.pop((self, number), None)
+        if lane is None:
+            return position
+        self._partitions[number].lane = lane
+        return lane.position
+
+    return [(KafkaDriver, "_fenced", noting), (KafkaDriver, "take", going_on)]
 
 
 def tick_not_read_back() -> Patches:

@@ -92,24 +92,27 @@ class Proxy:
         )
         self.others = others(settings, clock, proves=proves)
         self.pools = (self.engine, *self.others.values())
-        self.recorder = TurnWriter(appender, self.writer, clock, wait_s=settings.log_timeout_s)
-        self.stories = EpisodeRegistry(
+        self.turn_writer = TurnWriter(appender, self.writer, clock, wait_s=settings.log_timeout_s)
+        self.episodes = EpisodeRegistry(
             clock,
             idle_s=settings.idle_s,
             keep_s=settings.sealed_s,
             max_bytes=settings.max_history_bytes,
         )
-        self.gate = Authenticator(keys, unattributed=settings.unattributed)
+        self.authenticator = Authenticator(keys, unattributed=settings.unattributed)
         self.calls = CallHandler(
             settings,
             self.engine,
-            self.recorder,
-            self.stories,
+            self.turn_writer,
+            self.episodes,
             clock,
             self.others,
         )
         self.seals = Seals(
-            self.recorder, self.stories, wait_s=settings.seal_wait_s, log_s=settings.log_timeout_s
+            self.turn_writer,
+            self.episodes,
+            wait_s=settings.seal_wait_s,
+            log_s=settings.log_timeout_s,
         )
         self.refused: Counter[str] = Counter()
         """Requests that were answered with a 4xx of ours, by its code."""
@@ -166,8 +169,8 @@ class Proxy:
         episode = request.match_info.get("episode")
         # Nearly no address has a query, so nearly none is looked at.
         queries = bool(request.query_string) and is_googles(request)
-        permit = self.gate.enter(request, episode, "call", queries=queries)
-        self.stories.check(permit.episode_id)
+        permit = self.authenticator.enter(request, episode, "call", queries=queries)
+        self.episodes.check(permit.episode_id)
         return permit
 
     def _speaking(self, dialect: Dialect) -> Handler:
@@ -214,15 +217,15 @@ class Proxy:
 
     async def seal(self, request: web.Request) -> web.StreamResponse:
         """POST seal, with a host's token."""
-        permit = self.gate.enter(request, request.match_info["episode"], "host")
+        permit = self.authenticator.enter(request, request.match_info["episode"], "host")
         sealing = await self.seals.seal(permit.episode_id, read(await request.read()))
         return _json(200, msgspec.to_builtins(sealing))
 
     async def healthz(self, _: web.Request) -> web.StreamResponse:
         """GET healthz: the process lives."""
         told = {
-            "status": "ok", "writer": self.writer, "turns": self.recorder.turns,
-            "episodes": len(self.stories), "lost": self.calls.lost, "refused": self.refused,
+            "status": "ok", "writer": self.writer, "turns": self.turn_writer.turns,
+            "episodes": len(self.episodes), "lost": self.calls.lost, "refused": self.refused,
             "failed": self.calls.failed, "side_calls": self.calls.aside.count,
             "engines": {"up": self.engine.up, "all": len(self.engine)},
         }  # fmt: skip
@@ -231,7 +234,7 @@ class Proxy:
     async def readyz(self, _: web.Request) -> web.StreamResponse:
         """GET readyz: the log and the engine answer."""
         wrong: dict[str, str] = {}
-        if self.recorder.health.failing_since is not None:
+        if self.turn_writer.health.failing_since is not None:
             wrong["log"] = "the log takes no turns now"
         elif problem := await self._ask_log():
             wrong["log"] = problem
@@ -271,7 +274,7 @@ class Proxy:
         While they are away no restart helps, and agents are better off with a proxy that tells them
         when to come again than with none.
         """
-        if self.recorder.health.lost(self.settings.log_patience_s):
+        if self.turn_writer.health.lost(self.settings.log_patience_s):
             raise LogLost(
                 f"Kafka answers, and has taken nothing from us for {self.settings.log_patience_s:g}"
                 " s: beginning afresh"
@@ -279,17 +282,17 @@ class Proxy:
 
     async def _mend(self) -> None:
         """While the log takes nothing, try again what it did not take, though nobody calls."""
-        health = self.recorder.health
+        health = self.turn_writer.health
         while True:
             await asyncio.sleep(SWEEP_S)
             if health.failing_since is None:
                 continue
             answers = not await self._ask_log()
             health.answers(yes=answers)
-            unsure = [story for story in self.stories if story.unsure]
+            unsure = [episode for episode in self.episodes if episode.unsure]
             with contextlib.suppress(LogRefused):
-                for story in unsure if answers else ():
-                    await self.recorder.settle(story)
+                for episode in unsure if answers else ():
+                    await self.turn_writer.settle(episode)
             if answers and not unsure:
                 # What was refused stands for itself, such as a seal: let the next one try.
                 health.took()
@@ -304,16 +307,16 @@ class Proxy:
         """Free memory, and end calls whose clients have left and sent no retry."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            self.stories.sweep()
+            self.episodes.sweep()
             now = self._clock()
-            for story in self.stories:
-                for call in story.calls:
+            for episode in self.episodes:
+                for call in episode.calls:
                     if not call.gone or call.follows:
                         call.gone_since = None
                         continue
                     call.gone_since = call.gone_since or now
                     waited = now - call.gone_since
-                    if story.stage is not EpisodePhase.OPEN or waited >= self.settings.orphan_s:
+                    if episode.stage is not EpisodePhase.OPEN or waited >= self.settings.orphan_s:
                         call.stop(LEFT, in_s=0)
 
     def guarded(self, handler: Handler, dialect: Dialect | None = None) -> Handler:

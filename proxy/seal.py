@@ -35,64 +35,64 @@ class Seals:
     """Seals episodes, each once.
 
     Args:
-        recorder: Writes EpisodeSealed.
-        stories: What is known of episodes.
+        turn_writer: Writes EpisodeSealed.
+        episodes: What is known of episodes.
         wait_s: How long calls in flight may still take.
         log_s: How long one append may take.
     """
 
     def __init__(
-        self, recorder: TurnWriter, stories: EpisodeRegistry, *, wait_s: float, log_s: float
+        self, turn_writer: TurnWriter, episodes: EpisodeRegistry, *, wait_s: float, log_s: float
     ) -> None:
-        self._recorder = recorder
-        self._stories = stories
+        self._turn_writer = turn_writer
+        self._episodes = episodes
         self._wait_s = wait_s
         self._log_s = log_s
 
-    async def seal(self, episode_id: str, asked: SealRequest) -> SealRecord:
+    async def seal(self, episode_id: str, request: SealRequest) -> SealRecord:
         """Seal an episode, or say what an earlier seal wrote.
 
         Raises LogRefused if the log did not take it: the episode takes no calls then, and the
         seal is to be repeated.
         """
-        if (done := self._stories.sealed(episode_id)) is not None:
+        if (done := self._episodes.sealed(episode_id)) is not None:
             return done
-        story = self._stories.of(episode_id)
-        async with story.seal_lock:
-            if (done := self._stories.sealed(episode_id)) is not None:
+        episode = self._episodes.of(episode_id)
+        async with episode.seal_lock:
+            if (done := self._episodes.sealed(episode_id)) is not None:
                 return done
-            if story.stage is EpisodePhase.OPEN:
-                story.move(EpisodePhase.SEALING)
-            await self._quiet(story)
-            return await self._write(story, asked)
+            if episode.stage is EpisodePhase.OPEN:
+                episode.move(EpisodePhase.SEALING)
+            await self._quiet(episode)
+            return await self._write(episode, request)
 
-    async def _quiet(self, story: LiveEpisode) -> None:
+    async def _quiet(self, episode: LiveEpisode) -> None:
         """Wait until no call is in flight; each is recorded before it counts as over."""
-        for call in story.calls:
+        for call in episode.calls:
             call.stop(LEFT if call.gone else SEALED, in_s=0 if call.gone else self._wait_s)
         try:
             async with asyncio.timeout(self._wait_s + 4 * self._log_s):
-                await story.quiet.wait()
+                await episode.quiet.wait()
         except TimeoutError:
             raise LogRefused("calls of this episode are still being written: try again") from None
 
-    async def _write(self, story: LiveEpisode, asked: SealRequest) -> SealRecord:
-        outcome = asked.outcome
-        if story.lost and outcome.counts:
+    async def _write(self, episode: LiveEpisode, request: SealRequest) -> SealRecord:
+        outcome = request.outcome
+        if episode.lost and outcome.counts:
             outcome = Outcome.INCOMPLETE
         event = EpisodeSealed(
-            episode_id=story.episode_id,
-            writer=self._recorder.writer,
+            episode_id=episode.episode_id,
+            writer=self._turn_writer.writer,
             outcome=outcome,
-            error=asked.error[:MAX_ERROR],
+            error=request.error[:MAX_ERROR],
         )
         # If we die on this line, the host repeats its seal at our successor, which has written
         # nothing and seals with 0 turns of its own. If we die on the next one, the repetition
         # writes a second EpisodeSealed, which readers drop: the first one ended the episode.
         crash_point("seal_before_sealed")
-        await self._recorder.sealed(story, event)
+        await self._turn_writer.sealed(episode, event)
         crash_point("sealed_before_answer")
-        story.move(EpisodePhase.SEALED)
-        sealing = SealRecord(self._recorder.writer, story.next_seq, outcome)
-        self._stories.close(story, sealing)
+        episode.move(EpisodePhase.SEALED)
+        sealing = SealRecord(self._turn_writer.writer, episode.next_seq, outcome)
+        self._episodes.close(episode, sealing)
         return sealing

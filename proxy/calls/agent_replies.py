@@ -6,7 +6,7 @@ from aiohttp import web
 
 from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.dialects import cache_salt
-from odradek.proxy.dialects.dialect import Ask, Dialect
+from odradek.proxy.dialects.dialect import Dialect, ParsedRequest
 from odradek.proxy.dialects.tools import hosted
 from odradek.proxy.episodes.draft import AgentReply, RecordedReply
 from odradek.proxy.episodes.episode import LiveEpisode
@@ -23,16 +23,18 @@ FINAL: Final = {"x-should-retry": "false"}
 """What the SDKs of OpenAI and Anthropic obey, who else repeat each 409 and 429."""
 
 
-def headers(engines: dict[str, str], ask: Ask) -> dict[str, str]:
+def headers(engines: dict[str, str], request: ParsedRequest) -> dict[str, str]:
     """An answer's headers: the engine's, and what of the request it did not get."""
-    if ask.content_type and engines.get("Content-Type", "").startswith("text/event-stream"):
-        engines = engines | {"Content-Type": ask.content_type}
-    return engines | hosted.headers(ask.dropped) if ask.dropped else engines
+    if request.content_type and engines.get("Content-Type", "").startswith("text/event-stream"):
+        engines = engines | {"Content-Type": request.content_type}
+    return engines | hosted.headers(request.dropped) if request.dropped else engines
 
 
-def taken(heard: EngineAnswer, ask: Ask) -> tuple[list[reply.CapturedReply], AgentReply]:
+def taken(
+    heard: EngineAnswer, request: ParsedRequest
+) -> tuple[list[reply.CapturedReply], AgentReply]:
     """An answer in one piece: choice by choice for the log, and as its agent gets it."""
-    dialect, status, headers, body = ask.dialect, heard.status, heard.headers, heard.body
+    dialect, status, headers, body = request.dialect, heard.status, heard.headers, heard.body
     if not heard.good:
         found = [reply.CapturedReply(error=error_of(body, status))]
         # What sends its caller elsewhere is no answer to an agent either.
@@ -41,10 +43,10 @@ def taken(heard: EngineAnswer, ask: Ask) -> tuple[list[reply.CapturedReply], Age
         return found, AgentReply(status=status, headers=headers | JSON, chunks=(told,))
     words = True
     try:
-        regular = numbered(shapes.whole(body, dialect.read, ask.digest), ask.choices)
+        regular = numbered(shapes.whole(body, dialect.read, request.digest), request.choices)
         found = reply.choices(regular)
         # A field that only a dialect reads may be what cannot be read.
-        told = b"" if found[0].error else dialect.reply(regular.data, ask)
+        told = b"" if found[0].error else dialect.reply(regular.data, request)
     except (InvalidRecord, *UNREADABLE) as error:
         found = [reply.unreadable(error)]
     else:
@@ -63,11 +65,11 @@ def taken(heard: EngineAnswer, ask: Ask) -> tuple[list[reply.CapturedReply], Age
     return found, AgentReply(status=BROKEN, headers=headers | JSON | again, chunks=(told,))
 
 
-def remember(story: LiveEpisode, result: RecordedReply) -> None:
+def remember(episode: LiveEpisode, result: RecordedReply) -> None:
     """Note a reply that the log has, where its dialect can refer back to it."""
     first = result.drafts[0]
-    if first.ask.origin is not None and not result.error:
-        first.ask.origin.remember(story.memory, first.ask, first.captured)
+    if first.request.origin is not None and not result.error:
+        first.request.origin.remember(episode.memory, first.request, first.captured)
 
 
 def error_answer(error: ProxyError, dialect: Dialect) -> AgentReply:

@@ -14,19 +14,19 @@ class Budget:
 
     def afford(self, call: ModelCall) -> None:
         """Count a call that is to be sampled. Raises BudgetSpent or TooManyStreams."""
-        story, permit, known = call.story, call.permit, self._settings
+        episode, permit, known = call.episode, call.permit, self._settings
         calls = self.calls(permit)
         tokens = min(known.max_episode_tokens, permit.max_tokens or known.max_episode_tokens)
-        if story.asked >= calls:
+        if episode.samples >= calls:
             raise BudgetSpent(f"the episode has made its {calls} calls")
-        if story.tokens >= tokens:
+        if episode.tokens >= tokens:
             raise BudgetSpent(f"the episode has used its {tokens} tokens")
-        if call.ask.stream:
-            same = (one for one in story.calls if one.ask.stream and one is not call)
+        if call.request.stream:
+            same = (one for one in episode.calls if one.request.stream and one is not call)
             others = sum(one.permit.holder == permit.holder for one in same)
             if others >= known.streams_per_token:
                 raise TooManyStreams(f"the token has {others} streams open already")
-        story.asked += 1
+        episode.samples += 1
 
     def calls(self, permit: Permit) -> int:
         """How many calls an episode may make."""

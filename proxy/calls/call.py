@@ -10,7 +10,7 @@ from aiohttp import web
 from odradek.proxy.auth import Permit
 from odradek.proxy.calls import retries
 from odradek.proxy.calls.keepalive import AgentStream
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.engines.client import EngineAttempt
 from odradek.proxy.engines.versions import SentVersion
 from odradek.proxy.episodes.draft import RecordedReply
@@ -34,10 +34,12 @@ LEFT: Final = "the client left"
 class ModelCall:
     """A call in flight."""
 
-    def __init__(self, client: web.Request, ask: Ask, story: LiveEpisode, permit: Permit) -> None:
+    def __init__(
+        self, client: web.Request, request: ParsedRequest, episode: LiveEpisode, permit: Permit
+    ) -> None:
         self.client = client
-        self.ask = ask
-        self.story = story
+        self.request = request
+        self.episode = episode
         self.permit = permit
         self.headers = client.headers
         self.retries = retries.count(client)
@@ -67,7 +69,7 @@ class ModelCall:
         self.sent: SentVersion | None = None
         """What was known of the engine that answers it, once one does."""
         self.traceparent: str | None = None
-        self.body = ask.body
+        self.body = request.body
         """What goes to the engine."""
         self.standing: PromptSource | None = None
         """How its prompt came about, where prompts carry ids on."""
@@ -76,7 +78,7 @@ class ModelCall:
     @property
     def path(self) -> str:
         """The engine's route for it."""
-        return self.ask.dialect.path
+        return self.request.dialect.path
 
     def had(self) -> bool:
         """Whether an engine has this call: no other one will be asked for want of an answer."""

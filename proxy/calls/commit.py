@@ -26,14 +26,14 @@ class Commit:
     """Writes what replies become.
 
     Args:
-        recorder: Writes turns.
+        turn_writer: Writes turns.
         required: Whether a reply is withheld whose turn the log does not take.
     """
 
-    def __init__(self, recorder: TurnWriter, *, required: bool) -> None:
+    def __init__(self, turn_writer: TurnWriter, *, required: bool) -> None:
         self.lost = 0
         """Turns served although the log did not take them."""
-        self._recorder = recorder
+        self._turn_writer = turn_writer
         self._required = required
 
     async def record(
@@ -57,31 +57,31 @@ class Commit:
             await self._durable(call, result, write)
         if call.permit.unattributed:
             await self._durable(call, result, self._close(call, result))
-        agent_replies.remember(call.story, result)
+        agent_replies.remember(call.episode, result)
         if result.error:
-            call.story.begun[call.ask.digest] -= 1
+            call.episode.begun[call.request.digest] -= 1
         for draft in result.drafts:
             used = draft.captured.usage
-            call.story.tokens += used.prompt_tokens + used.completion_tokens
+            call.episode.tokens += used.prompt_tokens + used.completion_tokens
 
     async def _durable(
         self, call: ModelCall, result: RecordedReply, write: Awaitable[object]
     ) -> None:
-        story = call.story
+        episode = call.episode
         try:
             await write
         except (LogRefused, TurnTooLarge) as error:
             if self._required:
                 if isinstance(error, LogRefused):
-                    retries.keep(story, result)
+                    retries.keep(episode, result)
                 raise
             # Served all the same: the number is used up, so readers see a gap, and the seal says
             # that the episode is incomplete.
-            story.unsure.clear()
-            story.lost += 1
+            episode.unsure.clear()
+            episode.lost += 1
             self.lost += 1
             metrics.moved(metrics.CAPTURE_GAPS, where="proxy")
-            log.warning("a turn of episode %s is not in the log", story.episode_id)
+            log.warning("a turn of episode %s is not in the log", episode.episode_id)
 
     async def _write(
         self, call: ModelCall, draft: TurnDraft, *, limit_s: float, begun: Callable[[], bool]
@@ -93,7 +93,7 @@ class Commit:
         """
         while True:
             try:
-                return await self._recorder.ensure(call.story, draft)
+                return await self._turn_writer.ensure(call.episode, draft)
             except LogRefused:
                 patient = self._required and begun() and call.ms() < 1000 * limit_s
                 if not patient or call.gone or call.ended_by:
@@ -102,8 +102,8 @@ class Commit:
 
     async def open(self, call: ModelCall) -> None:
         """Begin the episode of a call that has none. Raises LogRefused."""
-        name = call.story.episode_id
-        await self._recorder.opened(
+        name = call.episode.episode_id
+        await self._turn_writer.opened(
             EpisodeOpened(
                 episode_id=name,
                 task_id=name,
@@ -117,6 +117,6 @@ class Commit:
     async def _close(self, call: ModelCall, result: RecordedReply) -> None:
         outcome = Outcome.UPSTREAM_FAILED if result.error else Outcome.COMPLETED
         sealed = EpisodeSealed(
-            episode_id=call.story.episode_id, writer=self._recorder.writer, outcome=outcome
+            episode_id=call.episode.episode_id, writer=self._turn_writer.writer, outcome=outcome
         )
-        await self._recorder.sealed(call.story, sealed)
+        await self._turn_writer.sealed(call.episode, sealed)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy.calls.call import ModelCall
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.sampling import FORCED, Training
 from odradek.proxy.engines.client import EngineResponse, Probe
 from odradek.proxy.engines.logprobs_mode import LogprobsMode, doubt
@@ -82,14 +82,14 @@ class EngineRequester:
             self._taken = self._wanted  # whatever answers there next may be another
         return self._taken
 
-    async def ask(self, call: ModelCall) -> EngineResponse:
+    async def send(self, call: ModelCall) -> EngineResponse:
         """Send a call. Raises EngineError."""
         answer = await self._post(call, call.body)
         if answer.status in REFUSING:
             answer = await self._without(call, answer)
         if answer.proving is not None and is_good(answer.status):
             mode = answer.proving.mode or await self._proved(answer, answer.proving)
-            call.doubt = doubt(mode, call.ask.sampling)
+            call.doubt = doubt(mode, call.request.sampling)
         return answer
 
     async def _proved(self, answer: EngineResponse, proving: Probe) -> LogprobsMode:
@@ -103,7 +103,7 @@ class EngineRequester:
     async def _without(self, call: ModelCall, answer: EngineResponse) -> EngineResponse:
         """The answer to the call without what of ours refusals name; else a refusal."""
         fields = _fields.decode(call.body)
-        before = left = _ours(call.ask, fields)
+        before = left = _ours(call.request, fields)
         first = answer
         async with AsyncExitStack() as refusals:
             while answer.status in REFUSING:
@@ -123,12 +123,12 @@ class EngineRequester:
         self, call: ModelCall, fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]
     ) -> None:
         """Let the turn record what the engine took, and later calls have it."""
-        odd = _is_odd(call.ask, fields)
+        odd = _is_odd(call.request, fields)
         call.body = _rewritten(fields, before, left)
-        call.ask = msgspec.structs.replace(
-            call.ask,
-            training=call.ask.training.lessened(before, left),
-            sampling=_recorded(call.ask.sampling, before, left),
+        call.request = msgspec.structs.replace(
+            call.request,
+            training=call.request.training.lessened(before, left),
+            sampling=_recorded(call.request.sampling, before, left),
         )
         if odd:
             return
@@ -146,8 +146,8 @@ class EngineRequester:
             call.path,
             body,
             call.traceparent,
-            episode=call.story.episode_id,
-            salt=call.ask.salt if self._salted else None,
+            episode=call.episode.episode_id,
+            salt=call.request.salt if self._salted else None,
             tried=call.tried,
             attempt=call.attempt,
         )
@@ -176,21 +176,23 @@ def is_good(status: int) -> bool:
     return 200 <= status < 300
 
 
-def _ours(ask: Ask, fields: Mapping[str, Raw]) -> dict[str, Any]:
+def _ours(request: ParsedRequest, fields: Mapping[str, Raw]) -> dict[str, Any]:
     """What we wrote into a call, by name; what its client asks for is its own."""
-    theirs = dict(zip(FORCED, (ask.logprobs, ask.token_ids, ask.weight_versions), strict=True))
-    written = ask.training.values.items()
-    return {name: value for name, value in written if ask.sampling.get(name) == value} | {
+    theirs = dict(
+        zip(FORCED, (request.logprobs, request.token_ids, request.weight_versions), strict=True)
+    )
+    written = request.training.values.items()
+    return {name: value for name, value in written if request.sampling.get(name) == value} | {
         name: True for name in FORCED if name in fields and not theirs[name]
     }
 
 
-def _is_odd(ask: Ask, fields: Mapping[str, Raw]) -> bool:
+def _is_odd(request: ParsedRequest, fields: Mapping[str, Raw]) -> bool:
     """Whether a refusal may come of what the client asks for: then it says nothing of other calls.
 
     Engines refuse a temperature beside a top_p, or log probabilities of beams and prompts.
     """
-    said = {name: value for name, value in ask.sampling.items() if name != UNSENT}
+    said = {name: value for name, value in request.sampling.items() if name != UNSENT}
     return bool(sampling_of(said).bent or TOLD & fields.keys())
 
 

@@ -23,7 +23,7 @@ from odradek.proxy.calls.side_calls import SideCalls
 from odradek.proxy.calls.stream import StreamRelay
 from odradek.proxy.calls.token_count import TokenCounter
 from odradek.proxy.dialects import cache_salt
-from odradek.proxy.dialects.dialect import Ask, Dialect, RequestRules
+from odradek.proxy.dialects.dialect import Dialect, ParsedRequest, RequestRules
 from odradek.proxy.dialects.model_routes import routes
 from odradek.proxy.engines.pool import Pool
 from odradek.proxy.episodes.draft import AgentReply, RecordedReply, TurnDraft
@@ -49,7 +49,7 @@ time-outs would pass although it takes turns."""
 class EngineRoutes(Struct):
     """Engines that calls go to, and who asks them."""
 
-    asking: EngineRequester
+    requester: EngineRequester
     counts: TokenCounter
 
 
@@ -60,8 +60,8 @@ class CallHandler:
         self,
         settings: ProxySettings,
         engine: Pool,
-        recorder: TurnWriter,
-        stories: EpisodeRegistry,
+        turn_writer: TurnWriter,
+        episodes: EpisodeRegistry,
         clock: Callable[[], float],
         others: Mapping[str, Pool],
     ) -> None:
@@ -83,9 +83,9 @@ class CallHandler:
         }
         """The engines of names that are mapped to others than the policy's own."""
         self._places = asyncio.Semaphore(UNDER_WAY)
-        self._recorder = recorder
-        self._commit = Commit(recorder, required=settings.durability == "required")
-        self._stories = stories
+        self._turn_writer = turn_writer
+        self._commit = Commit(turn_writer, required=settings.durability == "required")
+        self._episodes = episodes
         self._clock = clock
         self._budget = Budget(settings)
         self._bridging = PromptBuilder(engine) if settings.continuation == "bridge" else None
@@ -105,11 +105,11 @@ class CallHandler:
     ) -> web.StreamResponse:
         """Answer a model call. Raises ProxyError."""
         if self._settings.durability == "required":
-            await self._recorder.admit(self._stories.get(permit.episode_id))
-        ask = dialect.ask(await body_of(client), self._terms(permit))
-        story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
-        call = ModelCall(client, ask, story, permit)
-        story.enter(call, self._settings.calls_per_episode)
+            await self._turn_writer.admit(self._episodes.get(permit.episode_id))
+        request = dialect.parse(await body_of(client), self._terms(permit))
+        episode = self._episodes.of(permit.episode_id, until=self._clock() + permit.lasts_s)
+        call = ModelCall(client, request, episode, permit)
+        episode.enter(call, self._settings.calls_per_episode)
         try:
             with telemetry.span(
                 "proxy.turn",
@@ -125,37 +125,39 @@ class CallHandler:
             call.fail(EngineSlow("the call was over"))
             # A reply in one piece is written after we return: die when it is under way.
             crash_point("turn_released", in_s=0.001)
-            story.leave(call, self._clock())
+            episode.leave(call, self._clock())
             if permit.unattributed:
-                self._stories.drop(story)
+                self._episodes.drop(episode)
 
     def _terms(self, permit: Permit) -> RequestRules:
         return RequestRules(
             sampling=permit.sampling,
-            training=self._own.asking.training,
-            trainings={route: of.asking.training for route, of in self._others.items()},
+            training=self._own.requester.training,
+            trainings={route: of.requester.training for route, of in self._others.items()},
             model=permit.model,
             limits=self._limits,
-            memory=self._stories.memory(permit.episode_id),
+            memory=self._episodes.memory(permit.episode_id),
             hosted=self._settings.hosted_tools,
             routes=self._routes,
         )
 
     async def count(self, client: web.Request, permit: Permit, dialect: Dialect) -> int:
         """How many tokens a request's prompt has. Raises ProxyError."""
-        ask = dialect.ask(await body_of(client), self._terms(permit))
-        story = self._stories.of(permit.episode_id, until=self._clock() + permit.lasts_s)
+        request = dialect.parse(await body_of(client), self._terms(permit))
+        episode = self._episodes.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         try:
-            return await self._of(ask).counts.count(story, ask, self._budget.calls(permit))
+            return await self._of(request).counts.count(
+                episode, request, self._budget.calls(permit)
+            )
         finally:
             if permit.unattributed:
-                self._stories.drop(story)
+                self._episodes.drop(episode)
 
     async def _serve(self, call: ModelCall) -> web.StreamResponse:
-        if not call.ask.stream:
+        if not call.request.stream:
             return await self._served(call)
         line = call.line = AgentStream(call, silence_s=self.silence_s)
-        line.headers = agent_replies.headers(line.headers, call.ask)
+        line.headers = agent_replies.headers(line.headers, call.request)
         line.watch(line.overdue)
         try:
             return await self._served(call)
@@ -163,7 +165,7 @@ class CallHandler:
             if not line.begun:
                 raise
             call.fail(error)
-            return await line.end(call.ask.dialect.stream(call.ask).fail(error))
+            return await line.end(call.request.dialect.stream(call.request).fail(error))
         finally:
             line.stop()
 
@@ -171,58 +173,58 @@ class CallHandler:
         if call.retries and (result := await self._again(call)) is not None:
             return await self._release(call, result)
         self._budget.afford(call)
-        call.story.begin(call.ask.digest)
-        call.supersedes = retries.superseded(call.story, call.ask.digest)
+        call.episode.begin(call.request.digest)
+        call.supersedes = retries.superseded(call.episode, call.request.digest)
         if call.permit.unattributed:
             await self._commit.open(call)
         self.aside.saw(call)
-        if self._bridging is not None and self._of(call.ask) is self._own:
+        if self._bridging is not None and self._of(call.request) is self._own:
             await self._bridging.prepare(call)
         return await (self._whole(call) if call.line is None else self._stream(call, call.line))
 
     async def _again(self, call: ModelCall) -> RecordedReply | None:
         """The reply that a retry's client did not wait for, if there is one."""
-        story = call.story
-        for other in story.calls:
-            same = other is not call and other.ask.digest == call.ask.digest
+        episode = call.episode
+        for other in episode.calls:
+            same = other is not call and other.request.digest == call.request.digest
             if same and other.gone and not other.follows:
                 if call.line is not None:
                     call.line.watch(always)
                 return await self._redeem(call, await other.join(call))
-        result = retries.take(story, call.ask.digest)
+        result = retries.take(episode, call.request.digest)
         return None if result is None else await self._redeem(call, result)
 
     async def _redeem(self, call: ModelCall, result: RecordedReply) -> RecordedReply:
         """Make sure that the log has this reply as one that was released."""
-        story = call.story
+        episode = call.episode
         try:
             for draft in result.drafts:
                 if not draft.cut and draft.turn_id:
-                    await self._recorder.ensure(story, draft)
+                    await self._turn_writer.ensure(episode, draft)
                     continue
                 # The log has this reply as cut, or not at all. Now that it is released it is
                 # written again, and the cut one stays as superseded.
                 draft.supersedes, draft.turn_id = draft.turn_id or draft.supersedes, ""
                 draft.cut, draft.retries = False, call.retries
-                await self._recorder.turn(story, draft)
-            agent_replies.remember(story, result)
+                await self._turn_writer.turn(episode, draft)
+            agent_replies.remember(episode, result)
         except LogRefused:
-            retries.keep(story, result)
+            retries.keep(episode, result)
             raise
         return result
 
     async def _whole(self, call: ModelCall) -> web.StreamResponse:
         while True:
             heard = await self._hear(call)
-            if self._of(call.ask).asking.again(call, heard.fault):
+            if self._of(call.request).requester.again(call, heard.fault):
                 continue
             if heard.raised is not None:
                 return await self._failed(call, self._told(call, heard.raised), heard.status)
             async with self._places:
-                captured, answer = agent_replies.taken(heard, call.ask)
+                captured, answer = agent_replies.taken(heard, call.request)
                 if captured[0].error and heard.good:
                     error = EngineError(captured[0].error)
-                    if self._of(call.ask).asking.again(call, error):
+                    if self._of(call.request).requester.again(call, error):
                         continue
                     self._told(call, error)
                 return await self._answered(call, heard.status, captured, answer)
@@ -236,18 +238,20 @@ class CallHandler:
                 EngineError(cache_salt.unsaid(relay.error)) if relay.error else None
             )
             # Signs of life are no part of a reply, so another engine may still give it.
-            if relay.begun or not self._of(call.ask).asking.again(call, raised or heard.fault):
+            if relay.begun or not self._of(call.request).requester.again(
+                call, raised or heard.fault
+            ):
                 break
         line.watch(always)
         if raised is None and not heard.good:
             async with self._places:
-                captured, answer = agent_replies.taken(heard, call.ask)
+                captured, answer = agent_replies.taken(heard, call.request)
                 return await self._answered(call, heard.status, captured, answer)
         error = None if raised is None else self._told(call, raised)
         if error is not None and not relay.error:
             relay.broke(error)
         if error is not None and not line.begun:
-            answer = agent_replies.error_answer(error, call.ask.dialect)
+            answer = agent_replies.error_answer(error, call.request.dialect)
         else:
             answer = relay.answer(heard.status)
         result = RecordedReply(
@@ -274,9 +278,12 @@ class CallHandler:
         """What an engine answers; a stream, or what is to be one, goes through the relay."""
         heard = EngineAnswer()
         try:
-            async with self._limited(call), await self._of(call.ask).asking.ask(call) as upstream:
+            async with (
+                self._limited(call),
+                await self._of(call.request).requester.send(call) as upstream,
+            ):
                 heard.status = upstream.status
-                heard.headers = agent_replies.headers(upstream.headers, call.ask)
+                heard.headers = agent_replies.headers(upstream.headers, call.request)
                 if relay is not None and heard.good:
                     await relay.take(upstream, heard.headers)
                 else:
@@ -297,7 +304,7 @@ class CallHandler:
         """The engine gave no answer: a turn with the error, and an error for the agent."""
         captured = [reply.CapturedReply(error=why(error, call))]
         async with self._places:
-            answer = agent_replies.error_answer(error, call.ask.dialect)
+            answer = agent_replies.error_answer(error, call.request.dialect)
             return await self._answered(call, status, captured, answer)
 
     async def _record(self, call: ModelCall, result: RecordedReply) -> None:
@@ -311,9 +318,9 @@ class CallHandler:
         metrics.moved(metrics.FAILED, code=error.code)
         return error
 
-    def _of(self, ask: Ask) -> "EngineRoutes":
+    def _of(self, request: ParsedRequest) -> "EngineRoutes":
         """The engines that its model's name stands for."""
-        route = ask.route
+        route = request.route
         return self._others[route] if route is not None and route.engine else self._own
 
     def _limited(self, call: ModelCall) -> asyncio.Timeout:
@@ -341,7 +348,7 @@ class CallHandler:
         cut = call.gone
         return tuple(
             TurnDraft(
-                ask=call.ask.of(one.choice),
+                request=call.request.of(one.choice),
                 captured=one,
                 status=status,
                 agent=call.permit.agent,
@@ -365,14 +372,14 @@ class CallHandler:
             call.resolve(result)
             return web.Response(status=499)
         if call.gone:
-            retries.keep(call.story, result)
+            retries.keep(call.episode, result)
             return web.Response(status=499)
         answer, line = result.answer, call.line
         told = b"".join(answer.chunks)
         if line is None or not line.begun:
             return web.Response(status=answer.status, headers=answer.headers, body=told)
         if not answer.streamed:  # an error, for which it is too late to have a status
-            told = call.ask.dialect.stream(call.ask).fail(
+            told = call.request.dialect.stream(call.request).fail(
                 answered(answer.status, cache_salt.unsaid(result.error))
             )
         return await line.end(told)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 
 SILENCE_S: Final = 10.0
 """For so long an agent hears nothing."""
@@ -34,7 +34,7 @@ class Caller(Protocol):
     """Who waits for the reply of a call."""
 
     client: web.Request
-    ask: Ask
+    request: ParsedRequest
     begun: float
 
     def ms(self) -> float:
@@ -87,7 +87,7 @@ class AgentStream:
         """From now on give signs of life, whenever one is due and `may` allows it."""
         self._may = may
         self._client = self._call.client
-        if self._timer is None and self._call.ask.dialect.ping:
+        if self._timer is None and self._call.request.dialect.ping:
             self._last = self._call.begun
             self._due()
 
@@ -100,7 +100,7 @@ class AgentStream:
             self.begun = True
             self._last, left = now, self._silence_s
             if self._sign is None or self._sign.done():
-                self._sign = asyncio.create_task(self.write(self._call.ask.dialect.ping))
+                self._sign = asyncio.create_task(self.write(self._call.request.dialect.ping))
         elif left <= 0:
             left = min(AGAIN_S, self._silence_s)
         self._timer = asyncio.get_running_loop().call_later(left, self._due)

@@ -68,10 +68,10 @@ class PromptBuilder:
         """Give a call its standing and, where its prompt could be made, its ids."""
         if call.path != CHAT:
             return
-        fields = _fields.decode(call.ask.body)
+        fields = _fields.decode(call.request.body)
         standing = await self._standing(call, fields)
         standing.shape = _shape(fields)
-        standing.limit = _limit(call.ask.sampling)
+        standing.limit = _limit(call.request.sampling)
         call.standing = standing
         if standing.sent:
             ids = unpack_ids(standing.sent).tolist()
@@ -79,8 +79,8 @@ class PromptBuilder:
             call.body = _encode(fields)
 
     async def _standing(self, call: ModelCall, fields: dict[str, Raw]) -> PromptSource:
-        messages = call.ask.messages
-        found = call.story.branches.reply(messages)
+        messages = call.request.messages
+        found = call.episode.branches.reply(messages)
         if found is None:
             return _rendered(Reason.NEW)
         leaf, end = found
@@ -88,7 +88,7 @@ class PromptBuilder:
             return _rendered(Reason.RESHAPED)
         if _prefills(fields):
             return _rendered(Reason.PREFILL)
-        if call.ask.media or media.first(messages) is not None:
+        if call.request.media or media.first(messages) is not None:
             return _rendered(Reason.MEDIA)
         renderings = await self._renderings(call, fields, end.messages)
         if renderings is None:
@@ -102,7 +102,7 @@ class PromptBuilder:
     ) -> Renderings | None:
         """The first n messages, without and with the last of them, and all messages."""
         plain = {name: value for name, value in fields.items() if name not in UNASKED}
-        messages = call.ask.messages
+        messages = call.request.messages
         part = {**plain, "add_generation_prompt": FALSE}
         try:
             async with asyncio.timeout(RENDER_S):
@@ -120,7 +120,7 @@ class PromptBuilder:
     async def _render(self, call: ModelCall, body: dict[str, Any]) -> bytes | None:
         try:
             async with await self._engine.ask(
-                RENDER, _encode(body), call.traceparent, episode=call.story.episode_id
+                RENDER, _encode(body), call.traceparent, episode=call.episode.episode_id
             ) as answer:
                 said = await answer.read()
             if answer.status != 200:

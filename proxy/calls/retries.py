@@ -30,40 +30,40 @@ def count(client: web.Request) -> int:
     return min(int(said), 1000) if said.isascii() and said.isdigit() and len(said) < 10 else 0
 
 
-def keep(story: LiveEpisode, result: RecordedReply) -> None:
+def keep(episode: LiveEpisode, result: RecordedReply) -> None:
     """Keep a reply for the retry of its client, within the bounds of an episode.
 
     Of those beyond the bounds the turns' names stay: the retry samples anew, and supersedes them.
     """
     if result.answer.status >= 400 or result.error:
         return
-    story.orphans.append(result)
-    size = sum(one.size for one in story.orphans)
-    while len(story.orphans) > MAX_ORPHANS or size > MAX_BYTES:
-        oldest = story.orphans.pop(0)
+    episode.orphans.append(result)
+    size = sum(one.size for one in episode.orphans)
+    while len(episode.orphans) > MAX_ORPHANS or size > MAX_BYTES:
+        oldest = episode.orphans.pop(0)
         size -= oldest.size
-        story.put_aside(oldest)
+        episode.put_aside(oldest)
 
 
-def take(story: LiveEpisode, digest: str) -> RecordedReply | None:
+def take(episode: LiveEpisode, digest: str) -> RecordedReply | None:
     """Take the oldest reply to this request out of those kept."""
-    for index, result in enumerate(story.orphans):
+    for index, result in enumerate(episode.orphans):
         if result.digest == digest:
-            return story.orphans.pop(index)
+            return episode.orphans.pop(index)
     return None
 
 
-def superseded(story: LiveEpisode, digest: str) -> tuple[str, ...]:
+def superseded(episode: LiveEpisode, digest: str) -> tuple[str, ...]:
     """The turns that a new sample of the same request stands in for, choice by choice.
 
     Those are turns which count in the log although no client got them. A cut turn does not count.
     """
-    for index, result in enumerate(story.orphans):
+    for index, result in enumerate(episode.orphans):
         if result.digest == digest and any(standing := result.standing):
-            del story.orphans[index]
+            del episode.orphans[index]
             return standing
-    for index, (known, standing) in enumerate(story.unseen):
+    for index, (known, standing) in enumerate(episode.unseen):
         if known == digest:
-            del story.unseen[index]
+            del episode.unseen[index]
             return standing
     return ()

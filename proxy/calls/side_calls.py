@@ -28,26 +28,26 @@ class SideCalls:
 
     def why(self, call: ModelCall) -> str:
         """Why the turns of a call that is over are not trained on whatever they hold."""
-        beside = self._is_named(call) or (self.toolless(call) and call.story.has_tools)
+        beside = self._is_named(call) or (self.toolless(call) and call.episode.has_tools)
         self.count += beside
         return SIDE_CALL if beside else ""
 
     def _is_named(self, call: ModelCall) -> bool:
         """Whether its model's name, or a header, says that it is beside the task."""
-        route, header = call.ask.route, self._header
+        route, header = call.request.route, self._header
         return (route is not None and not route.trained) or bool(
             header and _says_so(call.headers.getall(header, ()))
         )
 
     def saw(self, call: ModelCall) -> None:
         """Note the tools of an episode's task; those of a call beside it are none."""
-        story = call.story
-        if not (story.has_tools or call.ask.toolless or self._is_named(call)):
-            story.has_tools = True
+        episode = call.episode
+        if not (episode.has_tools or call.request.toolless or self._is_named(call)):
+            episode.has_tools = True
 
     def toolless(self, call: ModelCall) -> bool:
         """Whether it is beside the task as soon as another call of its episode has tools."""
-        return self._without_tools and call.ask.toolless
+        return self._without_tools and call.request.toolless
 
 
 def _says_so(values: Iterable[str]) -> bool:

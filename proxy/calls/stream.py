@@ -37,9 +37,11 @@ class StreamRelay:
         """What comes before the first word, such as the role: it waits for that."""
         self._spoke = False
         self._call = call
-        dialect = call.ask.dialect
-        self._streamed = reply.StreamCapture(dialect.read, call.ask.digest, call.ask.choices)
-        self._stream = dialect.stream(call.ask)
+        dialect = call.request.dialect
+        self._streamed = reply.StreamCapture(
+            dialect.read, call.request.digest, call.request.choices
+        )
+        self._stream = dialect.stream(call.request)
         self._holding = False
         self._done = False
         """The engine has said that its stream is over: no client reads on."""
@@ -74,7 +76,7 @@ class StreamRelay:
                 chunk = await upstream.more()
         else:
             chunk += await upstream.read()
-            for data in shapes.chunks(chunk, self._call.ask.dialect.read):
+            for data in shapes.chunks(chunk, self._call.request.dialect.read):
                 await self.feed(sse.event(data))
         await self.feed(b"\n\n" if self.parser.rest else b"")
         self.finish()

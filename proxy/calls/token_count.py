@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.engines.client import BUSY
 from odradek.proxy.engines.pool import Pool
 from odradek.proxy.episodes.episode import LiveEpisode
@@ -43,26 +43,26 @@ class TokenCounter:
         self._deadline_s = deadline_s
         self._at_once = at_once
 
-    async def count(self, story: LiveEpisode, ask: Ask, allowed: int) -> int:
+    async def count(self, episode: LiveEpisode, request: ParsedRequest, allowed: int) -> int:
         """How many tokens a request's prompt has; an episode is `allowed` so many counts.
 
         Raises TooManyCalls, BudgetSpent, Unsupported, or an EngineError.
         """
-        if story.counting >= self._at_once:
+        if episode.counting >= self._at_once:
             raise TooManyCalls(f"the episode has {self._at_once} prompts being counted already")
-        if story.counted >= allowed:
+        if episode.counted >= allowed:
             raise BudgetSpent(f"the episode has had its {allowed} counts of tokens")
-        story.counting += 1
-        story.counted += 1
+        episode.counting += 1
+        episode.counted += 1
         try:
-            return await self._ask(story, ask)
+            return await self._ask(episode, request)
         finally:
-            story.counting -= 1
+            episode.counting -= 1
 
-    async def _ask(self, story: LiveEpisode, ask: Ask) -> int:
-        known = _fields.decode(ask.body)
+    async def _ask(self, episode: LiveEpisode, request: ParsedRequest) -> int:
+        known = _fields.decode(request.body)
         body = msgspec.json.encode({name: known[name] for name in RENDERED if name in known})
-        asked = self._engine.ask("/tokenize", body, None, episode=story.episode_id)
+        asked = self._engine.ask("/tokenize", body, None, episode=episode.episode_id)
         try:
             async with asyncio.timeout(self._deadline_s), await asked as upstream:
                 status, answer = upstream.status, await upstream.read()

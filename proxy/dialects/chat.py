@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from odradek.proxy.dialects import blocklist, cache_salt, errors, sampling
 from odradek.proxy.dialects.dialect import (
-    Ask,
+    ParsedRequest,
     RequestRules,
     field,
     fingerprint,
@@ -55,7 +55,7 @@ class Chat:
         """As it is."""
         return bodies.read(data)
 
-    def ask(self, body: bytes, terms: RequestRules) -> Ask:
+    def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
         """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
@@ -63,11 +63,11 @@ class Chat:
             texts, dropped = own.translate(fields, terms)
             messages = field(fields, "messages", _messages)
             logprobs = maybe(fields, "logprobs", _bool) or False
-            flags = asked(fields, terms)
+            flags = common_fields(fields, terms)
         except bodies.UNREADABLE as error:
             raise unreadable(error) from None
         demand(fields, flags)
-        return Ask(
+        return ParsedRequest(
             dialect=self,
             body=_encode(fields),
             digest=fingerprint(body),
@@ -78,19 +78,19 @@ class Chat:
             **flags,
         )
 
-    def reply(self, reply: bytes, ask: Ask) -> bytes:
+    def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
         """The reply, trimmed."""
-        trimmed = trim(reply, ask)
-        texts = ask.origin
+        trimmed = trim(reply, request)
+        texts = request.origin
         return (
             own.TextToolCalls(texts.names).whole(trimmed)
             if isinstance(texts, own.Texts)
             else trimmed
         )
 
-    def stream(self, ask: Ask) -> "Chunks":
+    def stream(self, request: ParsedRequest) -> "Chunks":
         """Chunks, trimmed."""
-        return Chunks(ask)
+        return Chunks(request)
 
     def error(self, error: ProxyError) -> bytes:
         """OpenAI's shape."""
@@ -104,17 +104,19 @@ class Chat:
 class Chunks:
     """A stream of chunks: the engine's, less what the agent did not ask for."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, request: ParsedRequest) -> None:
+        self._request = request
         self._done = False
         """The engine said that its stream is over."""
         self._failed = False
-        self._untouched = ask.wants_all and ask.usage
+        self._untouched = request.wants_all and request.usage
         """Whether nothing has to be taken out of any chunk."""
         self._head = b""
         """What stands before the choices in each chunk of an engine that repeats it, as vLLM."""
         self._calls = (
-            own.TextToolCalls(ask.origin.names) if isinstance(ask.origin, own.Texts) else None
+            own.TextToolCalls(request.origin.names)
+            if isinstance(request.origin, own.Texts)
+            else None
         )
 
     def feed(self, event: sse.ServerEvent, body: ReplyBody) -> bytes:
@@ -148,15 +150,15 @@ class Chunks:
             except msgspec.DecodeError:
                 pass  # more follows the choices
             else:
-                _trim_choices(choices, self._ask)
+                _trim_choices(choices, self._request)
                 return b"%b%b}" % (head, _encode(choices))
         fields = _fields.decode(data)
-        if not self._ask.usage and "usage" in fields:
+        if not self._request.usage and "usage" in fields:
             if fields.get("choices") == Raw(b"[]"):
                 return None
             del fields["usage"]
         known = fields.get("choices", NULL)
-        _trim(fields, self._ask)
+        _trim(fields, self._request)
         trimmed = _encode(fields)
         self._head = _head(data, known, trimmed, fields)
         return trimmed
@@ -182,8 +184,8 @@ class Chunks:
         return b"" if self._done else sse.event(sse.DONE)
 
 
-def asked(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]:
-    """What an Ask holds of a request's fields, which get what the terms and a stream need.
+def common_fields(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]:
+    """What a ParsedRequest of chats or of text completions holds; `fields` get what they lack.
 
     Raises BadRequest, or what `body.UNREADABLE` lists.
     """
@@ -270,7 +272,7 @@ def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: RequestRule
             raise LimitExceeded(f"tools: at most {limits.tools}, not {count}", param="tools")
 
 
-def trim(reply: bytes, request: Ask) -> bytes:
+def trim(reply: bytes, request: ParsedRequest) -> bytes:
     """A whole reply without what the agent did not ask for.
 
     Where vLLM writes a field as null when it is not asked for (`logprobs`, `token_ids`,
@@ -287,7 +289,7 @@ def trim(reply: bytes, request: Ask) -> bytes:
     return reply
 
 
-def _trim(fields: dict[str, Raw], request: Ask) -> None:
+def _trim(fields: dict[str, Raw], request: ParsedRequest) -> None:
     fields.pop(cache_salt.NAME, None)
     if not request.token_ids and "prompt_token_ids" in fields:
         fields["prompt_token_ids"] = NULL
@@ -299,7 +301,7 @@ def _trim(fields: dict[str, Raw], request: Ask) -> None:
     fields["choices"] = Raw(_encode(choices))
 
 
-def _trim_choices(choices: list[dict[str, Raw]], request: Ask) -> None:
+def _trim_choices(choices: list[dict[str, Raw]], request: ParsedRequest) -> None:
     for choice in choices:
         if not request.logprobs and "logprobs" in choice:
             choice["logprobs"] = NULL

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy.dialects import chat, errors
-from odradek.proxy.dialects.chat import Chunks, asked, trim
+from odradek.proxy.dialects.chat import Chunks, common_fields, trim
 from odradek.proxy.dialects.dialect import (
-    Ask,
+    ParsedRequest,
     RequestRules,
     field,
     fingerprint,
@@ -106,21 +106,21 @@ class Completions:
         """As one of a chat."""
         return read(data)
 
-    def ask(self, body: bytes, terms: RequestRules) -> Ask:
+    def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
         """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
             fields = _fields.decode(body)
             prompts = _prompts(field(fields, "prompt", _prompt))
             logprobs = fields.get("logprobs", NULL) not in (NULL, Raw(b"false"))
-            flags = asked(fields, terms)
+            flags = common_fields(fields, terms)
         except UNREADABLE as error:
             raise unreadable(error) from None
         if flags["n"] * len(prompts) > terms.limits.n:
             raise LimitExceeded(f"prompt: at most {terms.limits.n} choices in all", param="prompt")
         chat.demand(fields, flags, logprobs=fields["logprobs"] if logprobs else Raw(b"0"))
         messages = [Raw(_encode({"role": "user", "content": prompt})) for prompt in prompts]
-        return Ask(
+        return ParsedRequest(
             dialect=self,
             body=_encode(fields),
             digest=fingerprint(body),
@@ -130,13 +130,13 @@ class Completions:
             **flags,
         )
 
-    def reply(self, reply: bytes, ask: Ask) -> bytes:
+    def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
         """The reply, trimmed."""
-        return trim(reply, ask)
+        return trim(reply, request)
 
-    def stream(self, ask: Ask) -> Chunks:
+    def stream(self, request: ParsedRequest) -> Chunks:
         """Chunks, trimmed."""
-        return Chunks(ask)
+        return Chunks(request)
 
     def error(self, error: ProxyError) -> bytes:
         """OpenAI's shape."""

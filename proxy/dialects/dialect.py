@@ -69,7 +69,7 @@ class RequestRules(Struct, frozen=True, kw_only=True):
         return self.trainings.get(route, self.training) if route is not None else self.training
 
 
-class Ask(Struct, frozen=True, kw_only=True):
+class ParsedRequest(Struct, frozen=True, kw_only=True):
     """A request, as far as the proxy needs to know it."""
 
     dialect: "Dialect"
@@ -118,7 +118,7 @@ class Ask(Struct, frozen=True, kw_only=True):
         """How many choices it asks for."""
         return self.n * (len(self.prompts) or 1)
 
-    def of(self, choice: int) -> "Ask":
+    def of(self, choice: int) -> "ParsedRequest":
         """The request that this choice answers."""
         if not self.prompts:
             return self
@@ -129,7 +129,7 @@ class Ask(Struct, frozen=True, kw_only=True):
 class Origin(Protocol):
     """A translated request, in the dialect's own terms."""
 
-    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
         """Note a reply that the log has, for requests that will refer to it."""
         ...
 
@@ -164,7 +164,7 @@ class Dialect(Protocol):
 
     @property
     def path(self) -> str:
-        """The engine's route that takes what `ask` makes."""
+        """The engine's route that takes what `parse` makes."""
         ...
 
     @property
@@ -176,15 +176,15 @@ class Dialect(Protocol):
         """The engine's reply, or a chunk of it. Raises what `body.UNREADABLE` lists."""
         ...
 
-    def ask(self, body: bytes, terms: RequestRules) -> Ask:
+    def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
         """Read an agent's request. Raises BadRequest."""
         ...
 
-    def reply(self, reply: bytes, ask: Ask) -> bytes:
+    def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
         """The engine's whole reply as the agent gets it. Raises msgspec.MsgspecError."""
         ...
 
-    def stream(self, ask: Ask) -> Stream:
+    def stream(self, request: ParsedRequest) -> Stream:
         """A stream's beginning."""
         ...
 
@@ -197,14 +197,14 @@ class Dialect(Protocol):
         ...
 
 
-def single(ask: Ask) -> Ask:
+def single(request: ParsedRequest) -> ParsedRequest:
     """The same, of a dialect that shows one reply: a sample that no agent sees must not be trained.
 
     Raises Unsupported.
     """
-    if ask.n > 1:
+    if request.n > 1:
         raise Unsupported("n: a reply has one choice in this dialect", param="n")
-    return ask
+    return request
 
 
 def fingerprint(body: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.episodes.prefix_reuse import PromptSource
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.events import Timing
@@ -11,7 +11,7 @@ from odradek.schemas.events import Timing
 class TurnDraft(Struct, kw_only=True):
     """A turn before it has a place in the log."""
 
-    ask: Ask
+    request: ParsedRequest
     captured: CapturedReply
     status: int = 0
     agent: str = ""
@@ -58,13 +58,13 @@ class RecordedReply(Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         """Bytes that it holds: the request, as it came and as it went, and the reply."""
-        found = 2 * len(self.drafts[0].ask.body) + self.answer.size
+        found = 2 * len(self.drafts[0].request.body) + self.answer.size
         return found + sum(draft.captured.size for draft in self.drafts)
 
     @property
     def digest(self) -> str:
         """Of the request."""
-        return self.drafts[0].ask.digest
+        return self.drafts[0].request.digest
 
     @property
     def standing(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from odradek.proxy.auth import Permit
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.episodes.draft import RecordedReply
 from odradek.proxy.episodes.history import EpisodeBranches
@@ -38,7 +38,7 @@ class InFlight(Protocol):
     """A call of an episode that has no reply yet."""
 
     client: web.Request
-    ask: Ask
+    request: ParsedRequest
     permit: Permit
     retries: int
     follows: bool
@@ -79,7 +79,7 @@ class LiveEpisode:
         self.episode_id = episode_id
         self.stage = EpisodePhase.OPEN
         self.next_seq = 0
-        self.asked = 0
+        self.samples = 0
         """Samples so far; a retry that gets a recorded reply is none."""
         self.tokens = 0
         """Tokens so far, prompts and replies."""

@@ -35,7 +35,7 @@ class EpisodeRegistry:
         return iter(list(self._open.values()))
 
     def get(self, episode_id: str) -> LiveEpisode | None:
-        """The episode's story, if there is one."""
+        """The open episode of this name, if there is one."""
         return self._open.get(episode_id)
 
     def sealed(self, episode_id: str) -> SealRecord | None:
@@ -49,30 +49,33 @@ class EpisodeRegistry:
             raise EpisodeClosed("the episode has ended: it takes no further call")
 
     def of(self, episode_id: str, *, until: float = 0.0) -> LiveEpisode:
-        """The episode's story, a new one if need be; kept until `until` (clock) at least.
+        """The open episode of this name, a new one if need be; kept until `until` (clock) at least.
 
         Raises EpisodeClosed.
         """
-        story = self._open.get(episode_id)
-        if story is None:
+        episode = self._open.get(episode_id)
+        if episode is None:
             self.check(episode_id)
-            story = self._open[episode_id] = LiveEpisode(episode_id, self._clock())
-        story.until = max(story.until, until)
-        return story
+            episode = self._open[episode_id] = LiveEpisode(episode_id, self._clock())
+        episode.until = max(episode.until, until)
+        return episode
 
     def memory(self, episode_id: str) -> ReplyStore:
         """What the episode's earlier replies were."""
-        story = self._open.get(episode_id)
-        return NOTHING if story is None else story.memory
+        episode = self._open.get(episode_id)
+        return NOTHING if episode is None else episode.memory
 
-    def close(self, story: LiveEpisode, sealing: SealRecord) -> None:
-        """The log has EpisodeSealed: drop the story, remember that it ended."""
-        self._sealed[story.episode_id] = (sealing, max(self._clock() + self._keep_s, story.until))
-        self._open.pop(story.episode_id, None)
+    def close(self, episode: LiveEpisode, sealing: SealRecord) -> None:
+        """The log has EpisodeSealed: drop the episode, remember that it ended."""
+        self._sealed[episode.episode_id] = (
+            sealing,
+            max(self._clock() + self._keep_s, episode.until),
+        )
+        self._open.pop(episode.episode_id, None)
 
-    def drop(self, story: LiveEpisode) -> None:
+    def drop(self, episode: LiveEpisode) -> None:
         """Forget an episode that nobody can name again."""
-        self._open.pop(story.episode_id, None)
+        self._open.pop(episode.episode_id, None)
 
     def sweep(self) -> None:
         """Free what nobody can ask for any more.
@@ -82,11 +85,11 @@ class EpisodeRegistry:
         0 by the same writer would read as duplicates.
         """
         now = self._clock()
-        for story in [story for story in self._open.values() if not story.calls]:
-            if now - story.used_at > self._idle_s:
-                story.forget()
-            if now > max(story.until, story.used_at) + self._keep_s:
-                del self._open[story.episode_id]
+        for episode in [episode for episode in self._open.values() if not episode.calls]:
+            if now - episode.used_at > self._idle_s:
+                episode.forget()
+            if now > max(episode.until, episode.used_at) + self._keep_s:
+                del self._open[episode.episode_id]
         for episode_id in [name for name, (_, until) in self._sealed.items() if until < now]:
             del self._sealed[episode_id]
         self._fit()
@@ -96,15 +99,15 @@ class EpisodeRegistry:
 
         Between two sweeps it may be passed by what arrives in a second.
         """
-        over = sum(story.size for story in self._open.values()) - self._max_bytes
+        over = sum(episode.size for episode in self._open.values()) - self._max_bytes
         if over <= 0:
             return
-        oldest = sorted(self._open.values(), key=lambda story: story.used_at)
+        oldest = sorted(self._open.values(), key=lambda episode: episode.used_at)
         # Histories first: without one a turn is only larger, without its replies a request fails.
         for give_back in (LiveEpisode.forget, LiveEpisode.forget_replies):
-            for story in oldest:
-                before = story.size
-                give_back(story)
-                over -= before - story.size
+            for episode in oldest:
+                before = episode.size
+                give_back(episode)
+                over -= before - episode.size
                 if over <= 0:
                     return

@@ -14,7 +14,7 @@ from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError, LogUnavailable
 from odradek.infra.runtime import metrics
 from odradek.infra.runtime.crash_points import crash_point
-from odradek.proxy.dialects.dialect import Ask, fingerprint
+from odradek.proxy.dialects.dialect import ParsedRequest, fingerprint
 from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode, PendingTurn
 from odradek.proxy.episodes.history import Leaf
@@ -48,7 +48,7 @@ log = logging.getLogger("odradek.proxy")
 
 
 class TurnWriter:
-    """Appends this writer's events to the episodes' stories.
+    """Appends this writer's events to the episodes they belong to.
 
     Args:
         appender: The log.
@@ -73,113 +73,115 @@ class TurnWriter:
         self._source: Final = "/proxy"  # an event's id names the writer
         self._ids = itertools.count()
 
-    async def turn(self, story: LiveEpisode, draft: TurnDraft) -> Turn:
+    async def turn(self, episode: LiveEpisode, draft: TurnDraft) -> Turn:
         """Append a turn; return once the broker has acknowledged it.
 
         Raises:
-            LogRefused: The log did not acknowledge it. It may still land: the story keeps it as
+            LogRefused: The log did not acknowledge it. It may still land: the episode keeps it as
                 unsure, and it is sent again, unchanged, before anything that follows.
             TurnTooLarge: The topic never takes it; a turn without content stands in its place.
         """
-        async with self._turn_of(story):
-            await self.settle_locked(story)
-            pending = self._compose(story, draft)
+        async with self._turn_of(episode):
+            await self.settle_locked(episode)
+            pending = self._compose(episode, draft)
             # The number is taken before the send, under the lock. If we die here it was never
             # used by anyone: the next process is another writer, and starts at 0.
-            story.next_seq += 1
+            episode.next_seq += 1
             # Until it is acknowledged it is unknown: in the log or not. Giving its number to
             # another turn could make two of one number, skipping it could leave a gap. So it keeps
             # both, and goes first, however this send ends.
-            story.unsure.append(pending)
+            episode.unsure.append(pending)
             crash_point("turn_before_send")
             crash_point("turn_sent_before_ack", in_s=0.001)
             try:
-                await self._append(story.episode_id, pending.value, pending.headers)
+                await self._append(episode.episode_id, pending.value, pending.headers)
             except TurnTooLarge:
-                self._slim(story, pending)
-                await self.settle_locked(story)
+                self._slim(episode, pending)
+                await self.settle_locked(episode)
                 raise
-            story.sure(pending)
+            episode.sure(pending)
             # From here on the turn is durable. If we die before the agent has it, the agent's
             # retry reaches another writer, and readers see an equal digest with a retry count.
             crash_point("turn_acked_before_release")
-            self._learn(story, draft, pending.turn)
+            self._learn(episode, draft, pending.turn)
             return pending.turn
 
-    async def ensure(self, story: LiveEpisode, draft: TurnDraft) -> None:
+    async def ensure(self, episode: LiveEpisode, draft: TurnDraft) -> None:
         """Make sure of a turn that may have been sent already. Raises what `turn` raises."""
         if not draft.turn_id:
-            await self.turn(story, draft)
+            await self.turn(episode, draft)
             return
-        await self.settle(story)
-        if draft.turn_id in story.slimmed:
+        await self.settle(episode)
+        if draft.turn_id in episode.slimmed:
             raise TurnTooLarge("the log could not take a turn of this size")
 
-    async def admit(self, story: LiveEpisode | None) -> None:
+    async def admit(self, episode: LiveEpisode | None) -> None:
         """Return at once while the log takes turns, else once it does again. Raises LogRefused.
 
         What cannot be recorded is not to be sampled: it would only fill our memory.
         """
         if self.health.failing_since is None:
             return
-        if story is not None and story.unsure:
-            await self.settle(story)
+        if episode is not None and episode.unsure:
+            await self.settle(episode)
         else:
             await self.health.taking()
 
-    async def settle(self, story: LiveEpisode) -> None:
+    async def settle(self, episode: LiveEpisode) -> None:
         """Make sure of what was sent and not acknowledged. Raises LogRefused."""
-        async with self._turn_of(story):
-            await self.settle_locked(story)
+        async with self._turn_of(episode):
+            await self.settle_locked(episode)
 
-    def _turn_of(self, story: LiveEpisode) -> AbstractAsyncContextManager[None]:
-        """The story's lock, for a bounded time. Raises LogRefused after it."""
-        if story.lock.locked() or story.unsure:
-            return self._queued(story)
-        return story.lock  # one append to wait for, which has the same bound of its own
+    def _turn_of(self, episode: LiveEpisode) -> AbstractAsyncContextManager[None]:
+        """The episode's lock, for a bounded time. Raises LogRefused after it."""
+        if episode.lock.locked() or episode.unsure:
+            return self._queued(episode)
+        return episode.lock  # one append to wait for, which has the same bound of its own
 
     @asynccontextmanager
-    async def _queued(self, story: LiveEpisode) -> AsyncIterator[None]:
+    async def _queued(self, episode: LiveEpisode) -> AsyncIterator[None]:
         """The same behind others, or behind turns that are sent first.
 
         Behind a log that takes nothing, calls of one episode would else wait one after the other.
         """
         began = self._clock()
         try:
-            async with asyncio.timeout(self.health.wait_s), story.lock:
+            async with asyncio.timeout(self.health.wait_s), episode.lock:
                 yield
         except TimeoutError as error:
             raise self._refused(error, began) from error
 
-    async def settle_locked(self, story: LiveEpisode) -> None:
-        """The same, for who holds the story's lock; what no log takes loses its content."""
-        while story.unsure:
-            first = story.unsure[0]
+    async def settle_locked(self, episode: LiveEpisode) -> None:
+        """The same, for who holds the episode's lock; what no log takes loses its content."""
+        while episode.unsure:
+            first = episode.unsure[0]
             # The same bytes, number and id: where the first send landed after all, readers drop
             # the second by (writer, seq).
             try:
-                await self._append(story.episode_id, first.value, first.headers)
+                await self._append(episode.episode_id, first.value, first.headers)
             except TurnTooLarge:
                 if first.turn.error == TOO_LARGE:
                     raise
-                self._slim(story, first)  # the log was away when it was sent first
+                self._slim(episode, first)  # the log was away when it was sent first
             else:
-                story.sure(first)
+                episode.sure(first)
 
     async def opened(self, event: EpisodeOpened) -> None:
         """Append the EpisodeOpened of an unattributed call. Raises LogRefused."""
         await self._event(event.episode_id, event, f"{event.episode_id}/opened")
 
-    async def sealed(self, story: LiveEpisode, event: EpisodeSealed) -> None:
+    async def sealed(self, episode: LiveEpisode, event: EpisodeSealed) -> None:
         """Append EpisodeSealed behind every turn. Raises LogRefused.
 
         The caller has refused new calls and waited for those in flight; the lock and `settle`
         put every number below `n_turns` on the wire before it.
         """
-        async with self._turn_of(story):
-            await self.settle_locked(story)
-            sealed = msgspec.structs.replace(event, n_turns=story.next_seq)
-            await self._event(story.episode_id, sealed, f"{story.episode_id}/sealed/{self.writer}")
+        async with self._turn_of(episode):
+            await self.settle_locked(episode)
+            sealed = msgspec.structs.replace(event, n_turns=episode.next_seq)
+            await self._event(
+                episode.episode_id, sealed, f"{episode.episode_id}/sealed/{self.writer}"
+            )
 
     async def _event(self, key: str, event: Event, event_id: str) -> None:
         headers = codec.headers(event, source=self._source, subject=key, event_id=event_id)
@@ -199,8 +201,8 @@ class TurnWriter:
         self.health.failed(error, began)
         return self.health.refusal("the log did not acknowledge this call, its reply is withheld")
 
-    def _compose(self, story: LiveEpisode, draft: TurnDraft) -> PendingTurn:
-        turn = self._turn(story, draft)
+    def _compose(self, episode: LiveEpisode, draft: TurnDraft) -> PendingTurn:
+        turn = self._turn(episode, draft)
         draft.turn_id = turn.turn_id
         try:
             value = codec.encode(turn)
@@ -211,41 +213,41 @@ class TurnWriter:
             )  # fmt: skip
             log.warning("turn %s has tokens that no reader accepts: %s", turn.turn_id, error.reason)
             value = codec.encode(turn)
-        return self._pending(story, turn, value, draft.traceparent)
+        return self._pending(episode, turn, value, draft.traceparent)
 
     def _pending(
-        self, story: LiveEpisode, turn: Turn, value: bytes, traceparent: str | None
+        self, episode: LiveEpisode, turn: Turn, value: bytes, traceparent: str | None
     ) -> PendingTurn:
         headers = codec.headers(
             turn,
             source=self._source,
-            subject=story.episode_id,
+            subject=episode.episode_id,
             event_id=turn.turn_id,
             traceparent=traceparent,
         )
         return PendingTurn(turn, value, headers)
 
-    def _turn(self, story: LiveEpisode, draft: TurnDraft) -> Turn:
-        captured, asked = draft.captured, draft.ask
-        request = _request(story, asked)
-        draft.media = _media(story, draft, request)
+    def _turn(self, episode: LiveEpisode, draft: TurnDraft) -> Turn:
+        captured, asked = draft.captured, draft.request
+        request = _request(episode, asked)
+        draft.media = _media(episode, draft, request)
         unseen = asked.media or draft.media is not None
         n = count(captured.completion.ids)
         versions, versions_from = captured.versions, "engine" if captured.versions else ""
         if n and not versions and draft.inferred is not None:
             versions, versions_from = (VersionSpan(draft.inferred, 0, n),), "inferred"
         return Turn(
-            episode_id=story.episode_id,
+            episode_id=episode.episode_id,
             turn_id=f"{self.writer}-{next(self._ids)}",
             writer=self.writer,
-            seq=story.next_seq,
+            seq=episode.next_seq,
             choice=captured.choice,
             dialect=asked.dialect.name,
             agent=draft.agent,
             model=asked.model,
             request=request,
             reply=Reply(message=captured.message, finish_reason=captured.finish_reason),
-            prompt=_prompt(story, captured.prompt),
+            prompt=_prompt(episode, captured.prompt),
             completion=captured.completion,
             versions=versions,
             salt=draft.salt,
@@ -254,7 +256,7 @@ class TurnWriter:
             timing=draft.timing,
             upstream=Upstream(status=draft.status, id=captured.id),
             retries=draft.retries,
-            equal=max(1, story.begun[asked.digest]),
+            equal=max(1, episode.begun[asked.digest]),
             streamed=asked.stream,
             cut=draft.cut,
             supersedes=draft.supersedes,
@@ -264,23 +266,23 @@ class TurnWriter:
             continuation=told(draft.standing, captured),
         )
 
-    def _slim(self, story: LiveEpisode, pending: PendingTurn) -> None:
+    def _slim(self, episode: LiveEpisode, pending: PendingTurn) -> None:
         """Put a turn without content in the place of one that is too large, against a gap."""
         turn = msgspec.structs.replace(
             pending.turn, request=Request(digest=pending.turn.request.digest), reply=Reply(),
             prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
             error=TOO_LARGE,
         )  # fmt: skip
-        slim = self._pending(story, turn, codec.encode(turn), None)
-        story.slimmed.add(turn.turn_id)
-        if pending in story.unsure:  # `best_effort` may have given it up meanwhile
-            story.unsure[story.unsure.index(pending)] = slim
+        slim = self._pending(episode, turn, codec.encode(turn), None)
+        episode.slimmed.add(turn.turn_id)
+        if pending in episode.unsure:  # `best_effort` may have given it up meanwhile
+            episode.unsure[episode.unsure.index(pending)] = slim
         metrics.moved(metrics.CAPTURE_GAPS, where="proxy")
 
-    def _learn(self, story: LiveEpisode, draft: TurnDraft, turn: Turn) -> None:
+    def _learn(self, episode: LiveEpisode, draft: TurnDraft, turn: Turn) -> None:
         self.turns += 1
         if turn.request.tools_digest:
-            story.learn_tools(turn.request.tools_digest)
+            episode.learn_tools(turn.request.tools_digest)
         if turn.error or turn.cut:
             return
         captured = draft.captured
@@ -289,42 +291,42 @@ class TurnWriter:
             if turn.prompt.ids or turn.prompt.base
             else b""
         )
-        story.branches.add(
+        episode.branches.add(
             Leaf(
                 turn_id=turn.turn_id,
-                messages=draft.ask.messages,
+                messages=draft.request.messages,
                 reply=captured.message,
                 ids=ids,
-                sampling=draft.ask.sampling,
+                sampling=draft.request.sampling,
                 media=draft.media,
-                size=len(draft.ask.body) + len(captured.message) + len(ids),
-                ends=ends(draft.standing, len(draft.ask.messages), captured) if ids else (),
+                size=len(draft.request.body) + len(captured.message) + len(ids),
+                ends=ends(draft.standing, len(draft.request.messages), captured) if ids else (),
             )
         )
 
 
-def _request(story: LiveEpisode, asked: Ask) -> Request:
-    base, kept = story.branches.messages(asked.messages)
+def _request(episode: LiveEpisode, asked: ParsedRequest) -> Request:
+    base, kept = episode.branches.messages(asked.messages)
     tools: tuple[Raw, ...] = ()
     digest = ""
     if asked.tools is not None:
         digest = fingerprint(asked.tools)
-        tools = () if story.knows_tools(digest) else _list(asked.tools)
+        tools = () if episode.knows_tools(digest) else _list(asked.tools)
     return Request(
         base=base,
         kept=kept,
         messages=tuple(asked.messages[kept:]),
         tools=tools,
         tools_digest=digest,
-        sampling=story.branches.sampling(base, asked.sampling),
+        sampling=episode.branches.sampling(base, asked.sampling),
         digest=asked.digest,
         dropped=asked.dropped,
     )
 
 
-def _media(story: LiveEpisode, draft: TurnDraft, request: Request) -> int | None:
-    asked = draft.ask
-    known = story.branches.media(request.base, asked.messages, request.kept)
+def _media(episode: LiveEpisode, draft: TurnDraft, request: Request) -> int | None:
+    asked = draft.request
+    known = episode.branches.media(request.base, asked.messages, request.kept)
     replied = known is None and media.holds(draft.captured.message)
     return len(asked.messages) if replied else known
 
@@ -337,6 +339,6 @@ def _list(tools: Raw) -> tuple[Raw, ...]:
         return (tools,)
 
 
-def _prompt(story: LiveEpisode, ids: bytes) -> Prompt:
-    base, length = story.branches.prompt(ids)
+def _prompt(episode: LiveEpisode, ids: bytes) -> Prompt:
+    base, length = episode.branches.prompt(ids)
     return Prompt(base=base, prefix_len=length, ids=ids[ID_BYTES * length :])

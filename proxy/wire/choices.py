@@ -14,33 +14,33 @@ class Numbering:
     """Gives the choices of a reply their numbers.
 
     Args:
-        asked: How many its call asked for; 0 for a call that nobody knows.
+        expected: How many its call asked for; 0 for a call that nobody knows.
     """
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, expected: int) -> None:
         self.moved = False
         """Whether one has another number than the engine gave it."""
         self.spoilt = ""
         """Why none of them can be trained on, "" if they can."""
-        self._asked = asked
+        self._expected = expected
         self._taken: set[int] = set()
 
     def number(self, index: int) -> int:
         """The number of a choice that begins."""
         number, taken = index, self._taken
-        if self._asked and (index in taken or not 0 <= index < self._asked):
+        if self._expected and (index in taken or not 0 <= index < self._expected):
             number = next(n for n in range(len(taken) + 1) if n not in taken)
             self.moved = self.moved or number != index
             # One choice is the one that was asked for. Of several nobody knows which is which.
-            if self._asked > 1 or number:
+            if self._expected > 1 or number:
                 self.spoilt = UNSURE
         taken.add(number)
         return number
 
 
-def numbered(regular: NormalizedReply, asked: int) -> NormalizedReply:
+def numbered(regular: NormalizedReply, expected: int) -> NormalizedReply:
     """A whole reply whose choices are counted from 0."""
-    numbering = Numbering(asked)
+    numbering = Numbering(expected)
     for choice in regular.body.choices:
         choice.index = numbering.number(choice.index)
     regular.spoilt = regular.spoilt or numbering.spoilt

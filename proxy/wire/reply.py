@@ -192,16 +192,16 @@ class StreamCapture:
     Args:
         reader: Its dialect's.
         seed: What ids are made of, beside the reply's own, where a tool call has none.
-        asked: How many choices its call asked for; 0 for a call that nobody knows.
+        expected: How many choices its call asked for; 0 for a call that nobody knows.
     """
 
-    def __init__(self, reader: Reader = read, seed: str = "", asked: int = 0) -> None:
+    def __init__(self, reader: Reader = read, seed: str = "", expected: int = 0) -> None:
         self._read = reader
         self._seed = seed
         self._whole = ReplyBody()
         self._choices: dict[int, ChoiceState] = {}
         """As the engine numbers them."""
-        self._numbering = Numbering(asked)
+        self._numbering = Numbering(expected)
         self._spoilt = ""
         self._halves = Halves()
         self.data = b""

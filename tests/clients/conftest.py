@@ -48,7 +48,7 @@ async def stage(request):
         settings = ProxySettings(port=0, shutdown_s=0.1, engine_url=url, continuation=continuation)
         proxy = Proxy(settings, MemoryAppender(), keys=[KEY])
         async with serving(proxy) as address:
-            yield Bench(engine, proxy.recorder._appender, proxy, address)
+            yield Bench(engine, proxy.turn_writer._appender, proxy, address)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ async def streamed(chance, ask, chunks):
     wire = b"".join(b"data: " + spoiled(chance, one) + end + end for one in chunks)
     wire = scratched(chance, wire + b"data: [DONE]" + end + end)
     call = SimpleNamespace(
-        ask=ask, joined=True, gone=True, ttft_ms=None, ms=lambda: 1.0, ended_by=""
+        request=ask, joined=True, gone=True, ttft_ms=None, ms=lambda: 1.0, ended_by=""
     )
     relay = StreamRelay(call)
     while wire:
@@ -93,7 +93,7 @@ async def one(seed, number, recorder, story):
     if path.startswith(":"):
         dialect = dialect.at("m", "sse" if query else None)
     try:
-        ask = dialect.ask(data, RequestRules(memory=story.memory))
+        ask = dialect.parse(data, RequestRules(memory=story.memory))
     except ProxyError as error:
         assert error.status < 500, error
         return False
@@ -104,7 +104,7 @@ async def one(seed, number, recorder, story):
     else:
         found, answer = agent_replies.taken(EngineAnswer(200, {}, spoiled(chance, reply)), ask)
         told = b"".join(answer.chunks)
-    drafts = tuple(TurnDraft(ask=ask.of(each.choice), captured=each) for each in found)
+    drafts = tuple(TurnDraft(request=ask.of(each.choice), captured=each) for each in found)
     for draft in drafts:
         await recorder.turn(story, draft)
     if ask.content_type and told:

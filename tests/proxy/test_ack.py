@@ -132,7 +132,7 @@ async def test_a_retry_after_a_503_gets_the_reply_without_sampling_again(make, e
         asking = asyncio.create_task(
             agent.chat.completions.create(model="policy", messages=messages)
         )
-        await bench.until(lambda: bench.proxy.recorder.health.failing_since is not None)
+        await bench.until(lambda: bench.proxy.turn_writer.health.failing_since is not None)
         bench.log.failing = False
         await asking
         assert len(engine.calls) == 1
@@ -182,7 +182,8 @@ async def test_tokens_that_no_reader_accepts_are_left_out_of_their_turn():
     """The turn keeps its number, and says so."""
     log = MemoryAppender()
     draft = TurnDraft(
-        ask=CHAT.ask(b'{"messages":[]}', RequestRules()), captured=CapturedReply(prompt=b"odd")
+        request=CHAT.parse(b'{"messages":[]}', RequestRules()),
+        captured=CapturedReply(prompt=b"odd"),
     )
     await TurnWriter(log, "w", lambda: 0.0).turn(LiveEpisode("e", 0.0), draft)
     turn = decode(log.records[0].value, Turn)
@@ -255,7 +256,7 @@ async def test_an_unattributed_call_is_an_episode_of_its_own(make):
         assert [b"odradek.opened.v1", b"odradek.turn.v1", b"odradek.sealed.v1"] == kinds
         assert len({record.key for record in records}) == 1
         assert decode(records[1].value, Turn).seq == 0
-        assert len(bench.proxy.stories) == 0
+        assert len(bench.proxy.episodes) == 0
     async with make() as bench:
         assert (await bench.post("/v1/chat/completions", BODY))[0] == 401
 
@@ -271,7 +272,7 @@ async def test_brokers_that_answer_and_take_nothing_for_long_end_the_process(mak
     async with make(log_patience_s=1000) as bench:
         bench.log.failing = True
         assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=bench.token()))[0] == 503
-        health = bench.proxy.recorder.health
+        health = bench.proxy.turn_writer.health
         await bench.until(lambda: health.answering_since is not None)
         bench.proxy.check_log()
         health.answering_since -= 2000
@@ -307,7 +308,7 @@ async def test_a_stream_that_has_begun_waits_for_the_log_as_long_as_the_call_may
         bench.log.failing = True
         stream = await bench.ask(stream=True)
         seen = asyncio.create_task(collect(stream))
-        await bench.until(lambda: bench.proxy.recorder.health.failing_since is not None)
+        await bench.until(lambda: bench.proxy.turn_writer.health.failing_since is not None)
         assert not seen.done()
         bench.log.failing = False
         assert "stop" == (await seen)[-1].choices[0].finish_reason
@@ -328,8 +329,8 @@ async def test_while_the_log_takes_nothing_the_engine_is_asked_nothing(make, eng
             )
             assert (503, "1") == (status, headers["Retry-After"])
         assert 1 == len(engine.calls)
-        assert 1 == len(bench.proxy.stories)
-        bench.proxy.recorder.health.failing_since -= 1000
+        assert 1 == len(bench.proxy.episodes)
+        bench.proxy.turn_writer.health.failing_since -= 1000
         _, headers, _ = await bench.post("/e/e5/v1/chat/completions", BODY, token=bench.token("e5"))
         assert "30" == headers["Retry-After"]
 
@@ -344,7 +345,7 @@ async def test_a_log_that_is_back_is_found_out_though_nobody_calls(make):
                 answer.status, (await answer.json())["log"],
             )  # fmt: skip
         bench.log.failing = False
-        await bench.until(lambda: bench.proxy.recorder.health.failing_since is None)
+        await bench.until(lambda: bench.proxy.turn_writer.health.failing_since is None)
         assert [0] == [turn.seq for turn in bench.turns()]
         async with session.get(f"{bench.url}/readyz") as answer:
             assert 200 == answer.status
@@ -361,7 +362,7 @@ async def test_calls_of_one_episode_do_not_wait_for_a_dead_log_one_after_the_oth
         assert {503} == {status for status, _, _ in answers}
         assert 20 * 0.3 > time.monotonic() - began
         log.go.set()
-        await bench.until(lambda: bench.proxy.recorder.health.failing_since is None)
+        await bench.until(lambda: bench.proxy.turn_writer.health.failing_since is None)
         assert (await bench.seal(outcome="failed"))[0] == 200
         assert list(range(bench.sealed()[0].n_turns)) == sorted(
             {turn.seq for turn in bench.turns()}

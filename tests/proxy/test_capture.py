@@ -61,7 +61,9 @@ FLAGS = ("logprobs", "return_token_ids", "return_weight_versions")
 def test_a_trimmed_reply_equals_the_reply_without_the_injected_fields(reply, asked):
     """Field by field: null where vLLM writes null, gone where it writes nothing, else untouched."""
     body = json.dumps({"messages": [], **asked}).encode()
-    trimmed = json.loads(chat.trim(json.dumps(reply).encode(), chat.CHAT.ask(body, RequestRules())))
+    trimmed = json.loads(
+        chat.trim(json.dumps(reply).encode(), chat.CHAT.parse(body, RequestRules()))
+    )
     expected = json.loads(json.dumps(reply))
     if "prompt_token_ids" in expected and not asked.get("return_token_ids"):
         expected["prompt_token_ids"] = None

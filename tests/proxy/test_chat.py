@@ -361,7 +361,7 @@ async def test_tokens_without_spans_are_of_the_older_version(make, engine, befor
 
 def taken(terms=None, **more):
     body = {"messages": [{"role": "user", "content": "x"}], **more}
-    return CHAT.ask(json.dumps(body).encode(), terms or RequestRules())
+    return CHAT.parse(json.dumps(body).encode(), terms or RequestRules())
 
 
 def test_a_turn_records_how_it_was_sampled():

@@ -52,7 +52,7 @@ def allowed(mode, *tools):
 
 
 def asked(hosted="drop", **more):
-    return CHAT.ask(json.dumps({"messages": HI, **more}).encode(), RequestRules(hosted=hosted))
+    return CHAT.parse(json.dumps({"messages": HI, **more}).encode(), RequestRules(hosted=hosted))
 
 
 def sent(**more):

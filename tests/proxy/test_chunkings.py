@@ -60,7 +60,7 @@ def run(coroutine):
 def relayed(ask, pieces, broke=False):
     """The relay over a stream that came in these pieces, for a client that has gone."""
     call = SimpleNamespace(
-        ask=ask, joined=False, gone=True, ttft_ms=None, ms=lambda: 1.0, ended_by=""
+        request=ask, joined=False, gone=True, ttft_ms=None, ms=lambda: 1.0, ended_by=""
     )
     relay = StreamRelay(call)
     for piece in pieces:
@@ -115,7 +115,7 @@ def test_a_stream_is_the_engines_less_the_injected_fields_for_any_chunking(data)
     body = {
         "model": "m", **BODIES[path], "stream": True, "n": data.draw(st.integers(1, 2)), **wanted,
     }  # fmt: skip
-    ask = DIALECTS[path].ask(json.dumps(body).encode(), RequestRules())
+    ask = DIALECTS[path].parse(json.dumps(body).encode(), RequestRules())
     direct = [json.dumps(chunk) for chunk in chunks(path, body, said)]
     wire = b""
     for chunk in chunks(path, json.loads(ask.body), said):
@@ -139,7 +139,7 @@ def test_a_stream_is_the_engines_less_the_injected_fields_for_any_chunking(data)
 
 def of_dialect(path, said, **more):
     body = {"model": "m", **BODIES[path], "stream": True, **more}
-    ask = DIALECTS[path].ask(json.dumps(body).encode(), RequestRules())
+    ask = DIALECTS[path].parse(json.dumps(body).encode(), RequestRules())
     wire = b"".join(map(told, chunks(path, json.loads(ask.body), said))) + b"data: [DONE]\n\n"
     return ask, wire
 

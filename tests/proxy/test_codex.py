@@ -73,7 +73,7 @@ def sent(given="hi", **more):
 
 def asked(given="hi", hosted="drop", **more):
     body = {"input": given, **more}
-    return RESPONSES.ask(json.dumps(body).encode(), RequestRules(hosted=hosted))
+    return RESPONSES.parse(json.dumps(body).encode(), RequestRules(hosted=hosted))
 
 
 async def post(bench, path=PATH, **body):

@@ -77,7 +77,7 @@ async def test_what_cannot_be_asked_is_a_400_that_names_the_field(bench, engine,
 
 
 def taken(**body):
-    return COMPLETIONS.ask(json.dumps(body).encode(), RequestRules(limits=Limits(n=4)))
+    return COMPLETIONS.parse(json.dumps(body).encode(), RequestRules(limits=Limits(n=4)))
 
 
 def test_the_bound_of_choices_is_over_all_prompts():

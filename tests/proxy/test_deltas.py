@@ -71,7 +71,8 @@ async def record(requests, tools=None):
     for messages, reply in requests:
         body = json.dumps({"messages": messages, **({"tools": tools} if tools else {})}).encode()
         draft = TurnDraft(
-            ask=chat.CHAT.ask(body, RequestRules()), captured=whole(reply_to(messages, reply))[0]
+            request=chat.CHAT.parse(body, RequestRules()),
+            captured=whole(reply_to(messages, reply))[0],
         )
         await recorder.turn(story, draft)
     return [codec.decode(found.value, Turn) for found in log.records], story

@@ -99,7 +99,7 @@ async def test_a_kept_reply_that_waits_for_the_log_is_silence(soon, engine, path
         engine.head.clear()
         await left(bench, path, engine, **more)
         engine.head.set()
-        (story,) = bench.proxy.stories
+        (story,) = bench.proxy.episodes
         await bench.until(lambda: story.orphans)
         log.go.clear()
         bench.proxy.calls.silence_s = SOON_S

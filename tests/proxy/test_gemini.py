@@ -32,7 +32,7 @@ CALL = {"functionCall": {"name": "look", "args": {"at": "x"}, "id": "c"}}
 
 def asked(contents=HI, hosted="drop", **more):
     body = {"contents": contents, **more}
-    return GEMINI.at("policy", None).ask(json.dumps(body).encode(), RequestRules(hosted=hosted))
+    return GEMINI.at("policy", None).parse(json.dumps(body).encode(), RequestRules(hosted=hosted))
 
 
 def sent(contents=HI, **more):
@@ -176,7 +176,7 @@ def test_a_stream_is_the_same_for_every_chunking(said, places):
     engine.script = [said]
     body = json.dumps({"contents": HI, "generationConfig": THINKS}).encode()
     for array in (False, True):
-        ask = GEMINI_STREAM.at("m", None if array else "sse").ask(body, RequestRules())
+        ask = GEMINI_STREAM.at("m", None if array else "sse").parse(body, RequestRules())
         asked_ = {**json.loads(ask.body), "call": 1}
         wire = b"".join(map(chunk, engine.chunks(asked_))) + b"data: [DONE]\n\n"
         one, many = relayed(ask, [wire]), relayed(ask, cut(wire, places))
@@ -198,7 +198,7 @@ def test_a_stream_that_dies_ends_with_an_error_and_is_still_json(said, places, a
     engine = StubEngine()
     engine.script = [said]
     for array in (False, True):
-        ask = GEMINI_STREAM.at("m", None if array else "sse").ask(
+        ask = GEMINI_STREAM.at("m", None if array else "sse").parse(
             json.dumps({"contents": HI}).encode(), RequestRules()
         )
         wire = b"".join(map(chunk, engine.chunks({**json.loads(ask.body), "call": 1})))
@@ -216,7 +216,7 @@ def test_an_end_that_the_log_refuses_becomes_an_error_in_its_place(seen):
     """The array is closed once, whatever had been sent before."""
     engine = StubEngine()
     engine.script = [{"content": "a" * seen}]
-    ask = GEMINI_STREAM.at("m", None).ask(json.dumps({"contents": HI}).encode(), RequestRules())
+    ask = GEMINI_STREAM.at("m", None).parse(json.dumps({"contents": HI}).encode(), RequestRules())
     wire = b"".join(map(chunk, engine.chunks({**json.loads(ask.body), "call": 1})))
     relay = relayed(ask, [wire])
     sent_ = b"".join(relay.pieces)[: -len(b"".join(relay.held))]
@@ -647,7 +647,7 @@ def test_a_stream_and_a_whole_reply_of_one_body_are_two_requests():
     """As of two models: a retry is the same in all that was sent."""
     body = json.dumps({"contents": HI}).encode()
     digests = {
-        dialect.at(model, None).ask(body, RequestRules()).digest
+        dialect.at(model, None).parse(body, RequestRules()).digest
         for dialect in (GEMINI, GEMINI_STREAM)
         for model in ("a", "b")
     }

@@ -31,7 +31,7 @@ async def test_a_client_that_leaves_a_stream_gets_it_whole_when_it_comes_again(
         async with session.post(bench.url + url, json=body, headers=headers) as answer:
             assert await answer.content.readany()
             answer.close()
-    (call,) = {call for story in bench.proxy.stories for call in story.calls}
+    (call,) = {call for story in bench.proxy.episodes for call in story.calls}
     await bench.until(lambda: call.gone)
     if not joins:
         engine.gate.set()

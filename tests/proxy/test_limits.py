@@ -60,7 +60,7 @@ async def test_a_request_beyond_a_limit_is_the_dialects_own_400_and_counted(make
             assert (400, "invalid_request_error") == (status, error["type"])
             assert "false" == headers["x-should-retry"]
         exact = {limit: 100, **({"tools": [TOOLS[dialect]] * 3} if dialect in TOOLS else {})}
-        assert 1 == len(bench.proxy.stories) + 1
+        assert 1 == len(bench.proxy.episodes) + 1
         assert 200 == (await bench.post(path, {**body, **exact}, token=bench.token()))[0]
         assert 1 == len(bench.engine.calls) == len(bench.turns())
         codes = [code for code, _ in cases]
@@ -284,7 +284,7 @@ async def test_a_retry_that_gets_a_recorded_reply_costs_no_call(make, engine):
         asking = asyncio.create_task(bench.post(path, body, token=token))
         await engine.entered.wait()
         asking.cancel()
-        await bench.until(lambda: any(c.gone for s in bench.proxy.stories for c in s.calls))
+        await bench.until(lambda: any(c.gone for s in bench.proxy.episodes for c in s.calls))
         engine.gate.set()
         status, _, _ = await bench.post(path, body, token=token, headers={HEADER: "1"})
         assert (200, 1) == (status, len(engine.calls))

@@ -234,7 +234,7 @@ async def test_a_chain_of_responses_has_seen_what_its_first_one_saw(bench):
 async def test_a_history_whose_turns_are_forgotten_is_looked_through_again(bench):
     """As by another replica, or after an idle time."""
     seen = await say(bench, [{"role": "user", "content": [CHAT]}])
-    for story in bench.proxy.stories:
+    for story in bench.proxy.episodes:
         story.forget()
     await say(bench, [*seen, {"role": "user", "content": "and?"}])
     assert ["media", "media"] == why(bench)

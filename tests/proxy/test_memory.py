@@ -82,7 +82,7 @@ def test_the_spelling_of_arguments_is_bounded_in_bytes():
 def result(n, size):
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * size}]})
     draft = TurnDraft(
-        ask=CHAT.ask(body.encode(), RequestRules()),
+        request=CHAT.parse(body.encode(), RequestRules()),
         captured=CapturedReply(completion=Completion(ids=bytes(4))),
         turn_id=f"t{n}",
     )

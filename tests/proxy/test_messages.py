@@ -442,7 +442,7 @@ async def test_models_are_listed_in_anthropics_shape(bench, claude):
 def test_an_assistants_last_message_is_the_beginning_of_the_reply():
     """The engine goes on in the same message."""
     body = json.dumps({"messages": [*HI, {"role": "assistant", "content": "I "}]}).encode()
-    asked = json.loads(MESSAGES.ask(body, RequestRules()).body)
+    asked = json.loads(MESSAGES.parse(body, RequestRules()).body)
     assert (True, False) == (asked["continue_final_message"], asked["add_generation_prompt"])
 
 
@@ -488,7 +488,7 @@ def test_fields_in_the_words_of_chats(more, expected):
 
 def sent(messages, **more):
     body = {"messages": messages, **more}
-    return json.loads(MESSAGES.ask(json.dumps(body).encode(), RequestRules()).body)
+    return json.loads(MESSAGES.parse(json.dumps(body).encode(), RequestRules()).body)
 
 
 @pytest.mark.parametrize(

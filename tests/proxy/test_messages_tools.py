@@ -18,7 +18,7 @@ PATH = "/e/e1/v1/messages"
 
 def asked(messages=HI, hosted="drop", **more):
     body = {"messages": messages, **more}
-    return MESSAGES.ask(json.dumps(body).encode(), RequestRules(hosted=hosted))
+    return MESSAGES.parse(json.dumps(body).encode(), RequestRules(hosted=hosted))
 
 
 def names(ask):

@@ -201,7 +201,7 @@ def bare(value):
 @pytest.mark.parametrize(("dialect", "said"), TABLE)
 def test_null_is_absent(dialect, said):
     """The engine gets a request; the same, where leaving the field out is legal, too."""
-    ask = OF[dialect].ask(json.dumps(said).encode(), RequestRules())
+    ask = OF[dialect].parse(json.dumps(said).encode(), RequestRules())
     assert ask.dropped in ((), ("compaction",))  # somebody else's summary is no text
     assert json.loads(ask.body)["messages"]
 
@@ -210,7 +210,7 @@ def test_null_is_absent(dialect, said):
 def test_a_null_is_read_as_the_field_that_is_not_there(dialect, said):
     """One rule for all fields, so no client's serialiser changes what the model sees."""
     made = [
-        OF[dialect].ask(json.dumps(body).encode(), RequestRules()) for body in (said, bare(said))
+        OF[dialect].parse(json.dumps(body).encode(), RequestRules()) for body in (said, bare(said))
     ]  # fmt: skip
     with_null, without = (json.loads(ask.body) for ask in made)
     for name in ("messages", "tool_choice", "response_format"):
@@ -226,7 +226,7 @@ def test_a_null_is_read_as_the_field_that_is_not_there(dialect, said):
 def test_what_must_be_there_is_missed_by_name(dialect, said, param):
     """Null is absent there, too, and the error says where."""
     with pytest.raises(BadRequest) as refused:
-        OF[dialect].ask(json.dumps(said).encode(), RequestRules())
+        OF[dialect].parse(json.dumps(said).encode(), RequestRules())
     assert param == refused.value.param
 
 
@@ -234,11 +234,11 @@ def test_a_null_within_what_is_not_the_apis_stays():
     """A schema's default, a call's arguments: they are the agent's own."""
     schema = {"type": "object", "properties": {"a": {"enum": [None, 1], "default": None}}}
     tools = [{**FUNCTION, "parameters": schema, "description": None, "format": {"type": None}}]
-    ask = OF["responses"].ask(json.dumps({"input": "x", "tools": tools}).encode(), RequestRules())
+    ask = OF["responses"].parse(json.dumps({"input": "x", "tools": tools}).encode(), RequestRules())
     assert schema == json.loads(ask.body)["tools"][0]["function"]["parameters"]
     used = answers(
         {**USE, "name": "look"}, {"type": "thinking", "thinking": None}, role="assistant"
     )
-    ask = OF["messages"].ask(json.dumps(used).encode(), RequestRules())
+    ask = OF["messages"].parse(json.dumps(used).encode(), RequestRules())
     (call,) = json.loads(ask.body)["messages"][1]["tool_calls"]
     assert {"a": None} == json.loads(call["function"]["arguments"])

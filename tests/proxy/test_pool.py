@@ -192,7 +192,7 @@ async def test_a_call_waits_for_an_engine_that_restarts(make, engine):
         port = free_port()
         async with make(engine_url=f"http://127.0.0.1:{port}", engine_wait_s=30.0) as bench:
             asking = asyncio.create_task(bench.ask())
-            await bench.until(lambda: any(story.calls for story in bench.proxy.stories))
+            await bench.until(lambda: any(story.calls for story in bench.proxy.episodes))
             await web.TCPSite(runner, "127.0.0.1", port).start()
             assert (await asking).choices[0].finish_reason == "stop"
 

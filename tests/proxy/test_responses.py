@@ -355,7 +355,7 @@ async def test_the_memory_of_replies_is_bounded(bench):
 
 def sent(given, **more):
     body = {"input": given, **more}
-    return json.loads(RESPONSES.ask(json.dumps(body).encode(), RequestRules()).body)
+    return json.loads(RESPONSES.parse(json.dumps(body).encode(), RequestRules()).body)
 
 
 def test_what_is_for_openais_servers_alone_is_left_out():
@@ -420,7 +420,7 @@ async def test_a_response_that_failed_says_so_and_why(bench, engine, mode):
 
 def told(message, tool=TOOL):
     body = {"input": "hi", "tools": [tool], "include": ["message.output_text.logprobs"]}
-    asked = RESPONSES.ask(json.dumps(body).encode(), RequestRules())
+    asked = RESPONSES.parse(json.dumps(body).encode(), RequestRules())
     choice = {"message": message, "logprobs": {"content": [{"logprob": -0.5}]}}
     return json.loads(RESPONSES.reply(json.dumps({"choices": [choice]}).encode(), asked))
 

@@ -19,7 +19,7 @@ async def leave(bench, engine, body, count=0):
         engine.entered.set()  # it joins a call that is with the engine already
 
     def calls():
-        return {call for story in bench.proxy.stories for call in story.calls}
+        return {call for story in bench.proxy.episodes for call in story.calls}
 
     before = calls()
     async with ClientSession() as session:
@@ -133,7 +133,7 @@ async def test_a_retry_that_leaves_as_well_hands_its_place_to_one_other(bench, e
     engine.gate.clear()
     await leave(bench, engine, BODY)
     await leave(bench, engine, BODY, 1)
-    (call,) = [c for story in bench.proxy.stories for c in story.calls if not c.follows]
+    (call,) = [c for story in bench.proxy.episodes for c in story.calls if not c.follows]
     third = asyncio.create_task(retry(bench, BODY, 2))
     await bench.until(lambda: call.retries == 2)
     fourth = asyncio.create_task(retry(bench, BODY, 3))
@@ -151,7 +151,7 @@ async def test_a_retry_that_leaves_holds_up_no_seal(bench, engine):
     await leave(bench, engine, BODY)
     second = await leave(bench, engine, BODY, 1)
     third = asyncio.create_task(retry(bench, BODY, 2))
-    (story,) = bench.proxy.stories
+    (story,) = bench.proxy.episodes
     await bench.until(lambda: second not in story.calls)
     engine.gate.set()
     assert (await third)[0] == 200
@@ -181,7 +181,7 @@ async def test_a_stream_of_several_choices_that_broke_counts_as_one_call(bench, 
     engine.mode = "die"
     await bench.post(PATH, {**BODY, "n": 2, "stream": True}, token=bench.token())
     assert all(turn.error for turn in bench.turns())
-    (story,) = bench.proxy.stories
+    (story,) = bench.proxy.episodes
     assert [0] == list(story.begun.values())
 
 

@@ -200,7 +200,7 @@ async def test_a_salt_that_is_no_text_is_refused(strict, bad):
     assert "cache_salt" == json.loads(answer)["error"]["param"]
     assert [] == strict.engine.calls
     with pytest.raises(BadRequest):
-        CHAT.ask(json.dumps({"messages": HI, "cache_salt": bad}).encode(), RequestRules())
+        CHAT.parse(json.dumps({"messages": HI, "cache_salt": bad}).encode(), RequestRules())
 
 
 @pytest.mark.parametrize("own", [None, "mine"])

@@ -44,7 +44,7 @@ def tool(strict, dialect="chat"):
 
 
 def taken(dialect, terms=None, **more):
-    return OF[dialect].ask(
+    return OF[dialect].parse(
         json.dumps({**BODIES[dialect], **more}).encode(), terms or RequestRules()
     )
 
@@ -330,10 +330,10 @@ GOOGLES = [
 def test_googles_names_are_read_as_what_the_engine_gets(config, bent):
     """Their command line sends topP and topK in every call."""
     body = json.dumps({**TEXT, "generationConfig": {"temperature": 0.7, **config}}).encode()
-    ask = GEMINI.ask(body, RequestRules())
+    ask = GEMINI.parse(body, RequestRules())
     assert (0.7, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).bent)
     assert NEUTRAL.keys() <= json.loads(ask.body).keys()
-    forced = GEMINI.ask(body, RequestRules(training=FORCED))
+    forced = GEMINI.parse(body, RequestRules(training=FORCED))
     assert (0.8, "") == (
         sampling_of(forced.sampling).temperature,
         sampling_of(forced.sampling).bent,
@@ -344,5 +344,5 @@ def test_googles_names_are_read_as_what_the_engine_gets(config, bent):
 def test_googles_forced_tools_bend(mode, bent):
     """Whatever the mode is called."""
     config = {"toolConfig": {"functionCallingConfig": {"mode": mode}}}
-    ask = GEMINI.ask(json.dumps({**TEXT, **DECLARED, **config}).encode(), RequestRules())
+    ask = GEMINI.parse(json.dumps({**TEXT, **DECLARED, **config}).encode(), RequestRules())
     assert bent == sampling_of(ask.sampling).bent

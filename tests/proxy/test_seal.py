@@ -44,7 +44,7 @@ async def test_a_second_seal_says_what_the_first_one_wrote(bench):
 async def test_two_seals_at_once_write_one_end(bench):
     """The second waits for the first, whatever it asks for, and is told the same."""
     asked = (SealRequest(), SealRequest(Outcome.FAILED))
-    story = bench.proxy.stories.of("e1")
+    story = bench.proxy.episodes.of("e1")
     async with story.lock:
         seals = [asyncio.create_task(bench.proxy.seals.seal("e1", one)) for one in asked]
         await bench.until(lambda: story.stage is EpisodePhase.SEALING)
@@ -65,7 +65,7 @@ async def test_a_seal_waits_for_calls_in_flight(bench, engine):
     asking = asyncio.create_task(bench.ask())
     await engine.entered.wait()
     sealing = asyncio.create_task(bench.seal())
-    await bench.until(lambda: [s.stage.value for s in bench.proxy.stories] == ["sealing"])
+    await bench.until(lambda: [s.stage.value for s in bench.proxy.episodes] == ["sealing"])
     with pytest.raises(ConflictError):
         await bench.ask("late")
     engine.gate.set()
@@ -100,7 +100,7 @@ async def test_a_seal_does_not_wait_for_calls_whose_client_has_gone(bench, engin
     await engine.entered.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    (story,) = bench.proxy.stories
+    (story,) = bench.proxy.episodes
     await bench.until(lambda: all(call.gone for call in story.calls))
     status, _ = await asyncio.wait_for(bench.seal(outcome="timed_out"), 3)
     assert status == 200
@@ -132,7 +132,7 @@ class Stuck:
 async def test_a_seal_does_not_wait_for_ever_for_a_call_that_does_not_end(make):
     """It is to be repeated, and then ends the episode."""
     async with make(seal_wait_s=0.01, log_timeout_s=0.01) as bench:
-        story = bench.proxy.stories.of("e1")
+        story = bench.proxy.episodes.of("e1")
         stuck = Stuck()
         story.enter(stuck, limit=1)
         async with asyncio.timeout(5):
@@ -148,7 +148,7 @@ async def test_a_seal_does_not_wait_for_ever_for_a_call_that_does_not_end(make):
 )
 async def test_a_lost_turn_makes_an_end_incomplete_that_would_count(bench, said, written):
     """Another end says more about the episode than that."""
-    bench.proxy.stories.of("e1").lost = 1
+    bench.proxy.episodes.of("e1").lost = 1
     assert written.value == (await bench.seal(outcome=said.value))[1]["outcome"]
 
 

@@ -286,7 +286,7 @@ async def left(bench, path, engine, **more):
     await engine.entered.wait()
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    (call,) = next(iter(bench.proxy.stories)).calls
+    (call,) = next(iter(bench.proxy.episodes)).calls
     await bench.until(lambda: call.gone)
 
 
@@ -317,7 +317,7 @@ async def test_a_client_that_leaves_in_silence_leaves_nothing_behind(soon, engin
         async with asking(bench, "/messages") as answer:
             await heard(answer, PINGS["/messages"], 2)
             answer.close()
-        (call,) = next(iter(bench.proxy.stories)).calls
+        (call,) = next(iter(bench.proxy.episodes)).calls
         await bench.until(lambda: call.gone)
         engine.gate.set()
         await bench.until(bench.turns)
@@ -368,7 +368,7 @@ async def test_an_sdk_does_not_notice(soon, engine, sdk):
 
 def begun(bench):
     return any(
-        call.line and call.line.begun for story in bench.proxy.stories for call in story.calls
+        call.line and call.line.begun for story in bench.proxy.episodes for call in story.calls
     )
 
 

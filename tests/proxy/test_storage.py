@@ -69,7 +69,7 @@ async def test_fifty_turns_cost_little_more_than_their_content_once():
         reply = compact({**named, "choices": [choice], "prompt_token_ids": ids})
         (captured,) = whole(reply)
         draft = TurnDraft(
-            ask=CHAT.ask(body, RequestRules()),
+            request=CHAT.parse(body, RequestRules()),
             captured=captured,
             status=200,
             agent="coder",

@@ -84,7 +84,7 @@ def test_any_request_is_a_chat_or_a_400(path, body):
     data = body if isinstance(body, bytes) else body.encode()
     dialect = DIALECTS[path]
     try:
-        ask = dialect.ask(data, RequestRules())
+        ask = dialect.parse(data, RequestRules())
     except BadRequest as error:
         assert json.loads(dialect.error(error))["error"]["message"]
         return
@@ -112,7 +112,7 @@ REPLY = st.fixed_dictionaries(
 
 def ask_of(path, **more):
     body = {"model": "m", **BODIES[path], **more}
-    return DIALECTS[path].ask(json.dumps(body).encode(), RequestRules())
+    return DIALECTS[path].parse(json.dumps(body).encode(), RequestRules())
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -189,7 +189,7 @@ def test_a_conversation_keeps_its_tokens_through_a_dialect(replies, stream, chai
     for number in range(len(replies)):
         field = "messages" if path == "/messages" else "input"
         asked = {**body, field: history, **previous}
-        ask = DIALECTS[path].ask(json.dumps(asked).encode(), RequestRules(memory=memory))
+        ask = DIALECTS[path].parse(json.dumps(asked).encode(), RequestRules(memory=memory))
         sent = json.loads(ask.body)["messages"]
         assert before == [said_ids(message) for message in sent][: len(before)]
         call = {**json.loads(ask.body), "call": number + 1}

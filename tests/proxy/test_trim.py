@@ -49,7 +49,7 @@ def test_a_chunk_is_trimmed_alike_whatever_came_before_it(asked):
     """Each two and three chunks in a row give the bytes that each gives as the first."""
     options = {"stream_options": asked} if "include_usage" in asked else asked
     body = {"model": "m", "messages": [], "stream": True, **options}
-    ask = CHAT.ask(msgspec.json.encode(body), RequestRules())
+    ask = CHAT.parse(msgspec.json.encode(body), RequestRules())
     alone = {text: _told(CHAT.stream(ask), text) for text in CHUNKS}
     rows = [*itertools.product(CHUNKS, repeat=2), *zip(CHUNKS, CHUNKS[1:], CHUNKS, strict=False)]
     for row in rows:
@@ -59,7 +59,7 @@ def test_a_chunk_is_trimmed_alike_whatever_came_before_it(asked):
 
 def test_nothing_that_was_not_asked_for_is_left_in_a_chunk():
     """Neither ids nor log probabilities of a chunk whose head is known."""
-    ask = CHAT.ask(
+    ask = CHAT.parse(
         msgspec.json.encode({"model": "m", "messages": [], "stream": True}), RequestRules()
     )
     stream = CHAT.stream(ask)

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
-    Ask,
+    ParsedRequest,
     RequestRules,
     fingerprint,
     shallow,
@@ -38,7 +38,7 @@ class GeminiContext(Struct, frozen=True):
     thoughts: bool
     """Whether the agent wants to see the model's reasoning."""
 
-    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
         """Note how the reply spelt the arguments of its calls, which clients may name no more."""
         memory.learn(reply.message, anonymous=True)
 
@@ -70,7 +70,7 @@ class Gemini:
         """The engine's, a chat's."""
         return read(data)
 
-    def ask(self, body: bytes, terms: RequestRules) -> Ask:
+    def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
@@ -83,7 +83,7 @@ class Gemini:
         chat = {**made.chat, "model": self.model, "stream": self.streams}
         where = f"{self.model}:{self.streams}:".encode()
         return msgspec.structs.replace(
-            single(CHAT.ask(msgspec.json.encode(chat), terms)),
+            single(CHAT.parse(msgspec.json.encode(chat), terms)),
             dialect=self,
             digest=fingerprint(where + body),
             origin=GeminiContext(made.thoughts),
@@ -91,13 +91,13 @@ class Gemini:
             content_type="application/json" if self.streams and self.array else "",
         )
 
-    def reply(self, reply: bytes, ask: Ask) -> bytes:
+    def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
         """The reply as content."""
-        return msgspec.json.encode(replies.whole(read(reply), ask))
+        return msgspec.json.encode(replies.whole(read(reply), request))
 
-    def stream(self, ask: Ask) -> GeminiEvents:
+    def stream(self, request: ParsedRequest) -> GeminiEvents:
         """A stream as pieces of content."""
-        return GeminiEvents(ask, array=self.array)
+        return GeminiEvents(request, array=self.array)
 
     def error(self, error: ProxyError) -> bytes:
         """Google's shape."""

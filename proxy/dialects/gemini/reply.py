@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.replies import read
 from odradek.proxy.dialects.translation import opaque, parts
 from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
@@ -11,7 +11,7 @@ REASONS: Final = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 """Others end with STOP, a call of a function, too."""
 
 
-def whole(body: ReplyBody, ask: Ask) -> dict[str, Any]:
+def whole(body: ReplyBody, request: ParsedRequest) -> dict[str, Any]:
     """A whole reply. Raises what `body.UNREADABLE` lists."""
     choice = parts.first(body) or Choice()
     made: list[dict[str, Any]] = []
@@ -19,18 +19,18 @@ def whole(body: ReplyBody, ask: Ask) -> dict[str, Any]:
     for part in parts.of_message(choice):
         if part.kind == "reasoning":
             thoughts += part.text
-            if shows_thoughts(ask):
+            if shows_thoughts(request):
                 made.append(thought(part.text))
         elif part.kind == "tool":
-            made.append(call(part, ask, body.id))
+            made.append(call(part, request, body.id))
         else:
             made.append({"text": part.text})
-    return content(sign(made, thoughts), ask, body.id, choice, body.usage)
+    return content(sign(made, thoughts), request, body.id, choice, body.usage)
 
 
-def shows_thoughts(ask: Ask) -> bool:
+def shows_thoughts(request: ParsedRequest) -> bool:
     """Whether the agent wants to see the model's reasoning."""
-    return bool(getattr(ask.origin, "thoughts", False))
+    return bool(getattr(request.origin, "thoughts", False))
 
 
 def thought(text: str) -> dict[str, Any]:
@@ -50,15 +50,15 @@ def sign(made: list[dict[str, Any]], thoughts: str) -> list[dict[str, Any]]:
     return made
 
 
-def call(part: parts.ReplyPart, ask: Ask, engine_id: str) -> dict[str, Any]:
+def call(part: parts.ReplyPart, request: ParsedRequest, engine_id: str) -> dict[str, Any]:
     """A call of a function."""
-    named = part.id or f"call_{parts.identity(engine_id, ask)[:20]}_{part.tool}"
+    named = part.id or f"call_{parts.identity(engine_id, request)[:20]}_{part.tool}"
     return {"functionCall": {"id": named, "name": part.name, "args": read(part.text)}}
 
 
 def content(
     made: list[dict[str, Any]],
-    ask: Ask,
+    request: ParsedRequest,
     engine_id: str,
     choice: Choice | None = None,
     used: EngineUsage | None = None,
@@ -70,7 +70,7 @@ def content(
     told: dict[str, Any] = {"candidates": [candidate]}
     if choice is not None:
         told["usageMetadata"] = usage(used)
-    return {**told, "modelVersion": ask.model, "responseId": parts.identity(engine_id, ask)}
+    return {**told, "modelVersion": request.model, "responseId": parts.identity(engine_id, request)}
 
 
 def usage(used: EngineUsage | None) -> dict[str, Any]:

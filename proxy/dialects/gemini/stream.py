@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from odradek.proxy.dialects import errors
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.gemini import reply as replies
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
@@ -17,12 +17,12 @@ class GeminiEvents:
     """Text as it comes; calls, which Gemini tells whole, with the end.
 
     Args:
-        ask: The request.
+        request: The request.
         array: Whether the pieces are entries of an array, and no events.
     """
 
-    def __init__(self, ask: Ask, *, array: bool) -> None:
-        self._ask = ask
+    def __init__(self, request: ParsedRequest, *, array: bool) -> None:
+        self._request = request
         self._array = array
         self._begun = False
         self._over = False
@@ -53,7 +53,7 @@ class GeminiEvents:
         if self._last is not None:
             self._rest += made
             return b""
-        return self._piece(replies.content(made, self._ask, self._id)) if made else b""
+        return self._piece(replies.content(made, self._request, self._id)) if made else b""
 
     def _parts(self, found: Any) -> list[dict[str, Any]]:
         made = []
@@ -66,7 +66,7 @@ class GeminiEvents:
                 made.append(self._sign({"text": part.text}))
             else:
                 self._thoughts += part.text
-                if replies.shows_thoughts(self._ask):
+                if replies.shows_thoughts(self._request):
                     made.append(replies.thought(part.text))
         return made
 
@@ -95,12 +95,12 @@ class GeminiEvents:
         self._over = True
         made = [*self._rest, *self._parts(self._named.end())]
         made += [
-            self._sign(replies.call(self._calls[index], self._ask, self._id))
+            self._sign(replies.call(self._calls[index], self._request, self._id))
             for index in self._calls
         ]
         if self._thoughts != self._signed:
             made.append(self._sign({"text": ""}))
-        told = replies.content(made, self._ask, self._id, self._last or Choice(), self._usage)
+        told = replies.content(made, self._request, self._id, self._last or Choice(), self._usage)
         return self._wire(msgspec.json.encode(told), last=True)
 
     def _piece(self, told: dict[str, Any]) -> bytes:

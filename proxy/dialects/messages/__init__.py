@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
-    Ask,
+    ParsedRequest,
     RequestRules,
     fingerprint,
     shallow,
@@ -35,7 +35,7 @@ class MessagesContext(Struct, frozen=True):
     thinking: bool
     """Whether the agent wants to see the model's reasoning."""
 
-    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
         """Note how the reply spelt the arguments of its tool calls."""
         memory.learn(reply.message)
 
@@ -51,7 +51,7 @@ class Messages:
         """The engine's, a chat's."""
         return bodies.read(data)
 
-    def ask(self, body: bytes, terms: RequestRules) -> Ask:
+    def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
@@ -60,21 +60,21 @@ class Messages:
             raise unreadable(error) from None
         made = requests.chat(fields, terms)
         return msgspec.structs.replace(
-            single(CHAT.ask(msgspec.json.encode(made.chat), terms)),
+            single(CHAT.parse(msgspec.json.encode(made.chat), terms)),
             dialect=self,
             digest=fingerprint(body),
             origin=MessagesContext(made.thinking),
             dropped=made.dropped,
         )
 
-    def reply(self, reply: bytes, ask: Ask) -> bytes:
+    def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
         """The reply as a message."""
-        regular = shapes.whole(reply, bodies.read, ask.digest)
-        return msgspec.json.encode(replies.message(regular.body, ask))
+        regular = shapes.whole(reply, bodies.read, request.digest)
+        return msgspec.json.encode(replies.message(regular.body, request))
 
-    def stream(self, ask: Ask) -> MessagesEvents:
+    def stream(self, request: ParsedRequest) -> MessagesEvents:
         """A stream as events of a message."""
-        return MessagesEvents(ask)
+        return MessagesEvents(request)
 
     def error(self, error: ProxyError) -> bytes:
         """Anthropic's shape."""

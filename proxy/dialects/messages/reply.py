@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.replies import read
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
@@ -13,35 +13,35 @@ SIGNATURE: Final = "unsigned"
 """Clients hand a thinking block back only if it is signed; nobody checks ours."""
 
 
-def message(body: ReplyBody, ask: Ask) -> dict[str, Any]:
+def message(body: ReplyBody, request: ParsedRequest) -> dict[str, Any]:
     """A whole reply. Raises what `body.UNREADABLE` lists."""
     choice = parts.first(body) or Choice()
     blocks: list[dict[str, Any]] = []
     for part in parts.of_message(choice):
         if part.kind == "reasoning":
-            if shows_thinking(ask):
+            if shows_thinking(request):
                 blocks.append({"type": "thinking", "thinking": part.text, "signature": SIGNATURE})
         elif part.kind == "tool":
-            blocks.append(tool_use(part, ask, body.id, given=read(part.text)))
+            blocks.append(tool_use(part, request, body.id, given=read(part.text)))
         else:
             blocks.append({"type": "text", "text": part.text, "citations": None})
     tools = any(block["type"] == "tool_use" for block in blocks)
-    return {**head(body, ask), "content": blocks, **ending(choice, tools=tools),
+    return {**head(body, request), "content": blocks, **ending(choice, tools=tools),
             "usage": usage(body.usage)}  # fmt: skip
 
 
-def shows_thinking(ask: Ask) -> bool:
+def shows_thinking(request: ParsedRequest) -> bool:
     """Whether the agent wants to see the model's reasoning."""
-    return bool(getattr(ask.origin, "thinking", False))
+    return bool(getattr(request.origin, "thinking", False))
 
 
-def head(body: ReplyBody, ask: Ask) -> dict[str, Any]:
+def head(body: ReplyBody, request: ParsedRequest) -> dict[str, Any]:
     """What a message begins with. Its id derives from the engine's, so a repeat has the same."""
     return {
-        "id": f"msg_{parts.identity(body.id, ask)}",
+        "id": f"msg_{parts.identity(body.id, request)}",
         "type": "message",
         "role": "assistant",
-        "model": ask.model,
+        "model": request.model,
     }
 
 
@@ -68,8 +68,8 @@ def usage(told: EngineUsage | None) -> dict[str, Any]:
 
 
 def tool_use(
-    part: parts.ReplyPart, ask: Ask, engine_id: str, *, given: dict[str, Any]
+    part: parts.ReplyPart, request: ParsedRequest, engine_id: str, *, given: dict[str, Any]
 ) -> dict[str, Any]:
     """A call of a tool."""
-    named = part.id or f"toolu_{parts.identity(engine_id, ask)}_{part.tool}"
+    named = part.id or f"toolu_{parts.identity(engine_id, request)}_{part.tool}"
     return {"type": "tool_use", "id": named, "name": part.name, "input": given}

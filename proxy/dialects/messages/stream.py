@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from odradek.proxy.dialects import errors
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.messages import reply as replies
 from odradek.proxy.dialects.replies import INVALID
 from odradek.proxy.dialects.translation import parts
@@ -17,8 +17,8 @@ from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
 class MessagesEvents:
     """message_start, ping, blocks one after the other, message_delta, message_stop."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, request: ParsedRequest) -> None:
+        self._request = request
         self._begun = False
         self._over = False
         self._id = ""
@@ -80,7 +80,7 @@ class MessagesEvents:
         self._id = body.id
         usage = replies.usage(EngineUsage(prompt_tokens=len(body.prompt_token_ids or ())))
         message = {
-            **replies.head(body, self._ask),
+            **replies.head(body, self._request),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
@@ -90,7 +90,7 @@ class MessagesEvents:
 
     def _part(self, part: parts.ReplyPart) -> list[bytes]:
         if part.kind == "reasoning":
-            if not replies.shows_thinking(self._ask):
+            if not replies.shows_thinking(self._request):
                 return []
             told = self._block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
             return [*told, self._delta(type="thinking_delta", thinking=part.text)]
@@ -102,7 +102,7 @@ class MessagesEvents:
     def _tool(self, part: parts.ReplyPart) -> list[bytes]:
         told: list[bytes] = []
         if part.tool not in self._tools:
-            block = replies.tool_use(part, self._ask, self._id, given={})
+            block = replies.tool_use(part, self._request, self._id, given={})
             told = self._block(f"tool {part.tool}", block)
             self._tools[part.tool] = self._blocks - 1
             self._unsure[self._open] = ""

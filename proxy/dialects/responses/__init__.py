@@ -12,7 +12,7 @@ from msgspec import Raw
 from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
-    Ask,
+    ParsedRequest,
     RequestRules,
     fingerprint,
     shallow,
@@ -43,11 +43,13 @@ class Responses:
         """The engine's, a chat's."""
         return bodies.read(data)
 
-    def ask(self, body: bytes, terms: RequestRules) -> Ask:
+    def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         return self._ask(_read(body, terms), body, terms)
 
-    def _ask(self, fields: dict[str, Raw], body: bytes, terms: RequestRules, **more: Any) -> Ask:
+    def _ask(
+        self, fields: dict[str, Raw], body: bytes, terms: RequestRules, **more: Any
+    ) -> ParsedRequest:
         made = requests.chat(fields, terms, compact="users" in more)
         asked = ResponsesContext(
             echo=made.echo,
@@ -61,20 +63,20 @@ class Responses:
             **more,
         )
         return msgspec.structs.replace(
-            single(CHAT.ask(msgspec.json.encode(made.chat), terms)),
+            single(CHAT.parse(msgspec.json.encode(made.chat), terms)),
             dialect=self,
             digest=fingerprint(body),
             origin=asked,
             dropped=made.dropped,
         )
 
-    def reply(self, reply: bytes, ask: Ask) -> bytes:
+    def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
         """The reply as a response."""
-        return msgspec.json.encode(replies.whole(reply, ask))
+        return msgspec.json.encode(replies.whole(reply, request))
 
-    def stream(self, ask: Ask) -> ResponsesEvents:
+    def stream(self, request: ParsedRequest) -> ResponsesEvents:
         """A stream as events of a response."""
-        return ResponsesEvents(ask)
+        return ResponsesEvents(request)
 
     def error(self, error: ProxyError) -> bytes:
         """OpenAI's shape."""
@@ -88,7 +90,7 @@ class Responses:
 class Compact(Responses):
     """A conversation summed up, in one piece."""
 
-    def ask(self, body: bytes, terms: RequestRules) -> Ask:
+    def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
         fields = {name: value for name, value in _read(body, terms).items() if name != "stream"}
         try:
@@ -97,9 +99,9 @@ class Compact(Responses):
             raise unreadable(error, "input") from None
         return self._ask(fields, body, terms, users=users)
 
-    def reply(self, reply: bytes, ask: Ask) -> bytes:
+    def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
         """The summary, behind what users said."""
-        return msgspec.json.encode(compaction.whole(replies.whole(reply, ask), ask))
+        return msgspec.json.encode(compaction.whole(replies.whole(reply, request), request))
 
 
 def _read(body: bytes, terms: RequestRules) -> dict[str, Raw]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.responses.output import Told
 from odradek.proxy.dialects.translation import opaque, parts
 from odradek.proxy.dialects.translation.parts import ReplyPart
@@ -74,12 +74,12 @@ class Compacted:
         return [self._item()] if self._open else []
 
 
-def whole(response: dict[str, Any], ask: Ask) -> dict[str, Any]:
+def whole(response: dict[str, Any], request: ParsedRequest) -> dict[str, Any]:
     """The answer of `/responses/compact`: what users said, and the summary of all."""
-    named = parts.identity(response["id"], ask)[:20]
+    named = parts.identity(response["id"], request)[:20]
     said = [
         {**item, "id": f"msg_{named}_{place}", "type": "message", "status": "completed"}
-        for place, item in enumerate(getattr(ask.origin, "users", ()))
+        for place, item in enumerate(getattr(request.origin, "users", ()))
     ]
     return {
         "id": response["id"],

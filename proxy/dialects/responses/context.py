@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from msgspec import Raw, Struct
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.names import Names
@@ -34,22 +34,22 @@ class ResponsesContext(Struct, frozen=True):
     users: tuple[dict[str, Any], ...] = ()
     """What users said, which a summary leaves as it is."""
 
-    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
         """Keep the conversation, without instructions, under the response's id; and its calls."""
         memory.learn(reply.message, freeform.values(self.names))
         if not self.store:
             return
         # Copied, else the memory would hold the whole request.
-        new = tuple(message.copy() for message in ask.messages[self.told :])
+        new = tuple(message.copy() for message in request.messages[self.told :])
         messages = (*self.chain, *new, reply.message)
-        memory.keep(name(reply.id, ask), messages)
+        memory.keep(name(reply.id, request), messages)
 
 
-def context(ask: Ask) -> ResponsesContext:
+def context(request: ParsedRequest) -> ResponsesContext:
     """The request in the dialect's own terms."""
-    return ask.origin  # type: ignore[return-value]  # only our own requests come here
+    return request.origin  # type: ignore[return-value]  # only our own requests come here
 
 
-def name(engine_id: str, ask: Ask) -> str:
+def name(engine_id: str, request: ParsedRequest) -> str:
     """A response's name."""
-    return PREFIX + parts.identity(engine_id, ask)
+    return PREFIX + parts.identity(engine_id, request)

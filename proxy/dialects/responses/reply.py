@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.responses.compaction import Compacted
 from odradek.proxy.dialects.responses.context import context, name
 from odradek.proxy.dialects.responses.output import ResponseOutput
@@ -29,32 +29,32 @@ class _Body(Struct):
     choices: list[_Choice] = []
 
 
-def output(named: str, ask: Ask) -> ResponseOutput | Compacted:
+def output(named: str, request: ParsedRequest) -> ResponseOutput | Compacted:
     """The output of a response with this name, still empty."""
-    of = context(ask)
+    of = context(request)
     return Compacted(named) if of.compacts else ResponseOutput(named, of.names, packs=of.opaque)
 
 
-def whole(reply: bytes, ask: Ask) -> dict[str, Any]:
+def whole(reply: bytes, request: ParsedRequest) -> dict[str, Any]:
     """A whole reply. Raises what `body.UNREADABLE` lists."""
-    regular = shapes.whole(reply, read, ask.digest)
+    regular = shapes.whole(reply, read, request.digest)
     reply, body = regular.data, regular.body
     choice = parts.first(body) or Choice()
-    named = name(body.id, ask)
-    made = output(named, ask)
+    named = name(body.id, request)
+    made = output(named, request)
     found = parts.of_message(choice)
     # A chat's list of log probabilities covers all that was sampled, so it is the text's only
     # where there is nothing else.
-    known = logprobs(reply, ask) if [part.kind for part in found] == ["text"] else []
+    known = logprobs(reply, request) if [part.kind for part in found] == ["text"] else []
     for part in found:
         made.add(part, known)
     made.close()
-    return response(named, body.created, ask, made, choice, body.usage)
+    return response(named, body.created, request, made, choice, body.usage)
 
 
-def logprobs(data: bytes, ask: Ask) -> list[Any]:
+def logprobs(data: bytes, request: ParsedRequest) -> list[Any]:
     """The log probabilities of a reply, or of a chunk, for an agent that asked for them."""
-    if not context(ask).logprobs:
+    if not context(request).logprobs:
         return []
     choices = msgspec.json.decode(data, type=_Body).choices
     told = choices[0].logprobs if choices else None
@@ -64,7 +64,7 @@ def logprobs(data: bytes, ask: Ask) -> list[Any]:
 def response(
     named: str,
     created: Any,
-    ask: Ask,
+    request: ParsedRequest,
     made: ResponseOutput | Compacted,
     choice: Choice | None = None,
     used: EngineUsage | None = None,
@@ -80,9 +80,9 @@ def response(
         "background": False,
         "error": None,
         "incomplete_details": {"reason": cut} if cut else None,
-        "model": ask.model,
+        "model": request.model,
         "output": made.told(complete=choice is not None and cut is None),
-        **context(ask).echo,
+        **context(request).echo,
         "usage": None if choice is None else usage(used),
     }
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses.compaction import Compacted
 from odradek.proxy.dialects.responses.context import name
@@ -18,8 +18,8 @@ from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
 class ResponsesEvents:
     """response.created, response.in_progress, items one after the other, response.completed."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, request: ParsedRequest) -> None:
+        self._request = request
         self._number = 0
         self._over = False
         self._name = ""
@@ -38,7 +38,7 @@ class ResponsesEvents:
             self._usage = body.usage
         choice = parts.first(body)
         if choice is not None:
-            known = replies.logprobs(event.data, self._ask)
+            known = replies.logprobs(event.data, self._request)
             for part in self._named.feed(parts.of(choice.delta)):
                 told += self._output.add(part, known)
             if choice.finish_reason is not None:
@@ -52,10 +52,10 @@ class ResponsesEvents:
         return "incomplete" if self._last.finish_reason in replies.CUT else "completed"
 
     def _start(self, body: ReplyBody) -> list[Told]:
-        self._name = name(body.id, self._ask)
+        self._name = name(body.id, self._request)
         self._created = body.created
-        self._output = replies.output(self._name, self._ask)
-        begun = replies.response(self._name, self._created, self._ask, self._output)
+        self._output = replies.output(self._name, self._request)
+        begun = replies.response(self._name, self._created, self._request, self._output)
         return [(f"response.{name}", {"response": begun}) for name in ("created", "in_progress")]
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
@@ -66,7 +66,7 @@ class ResponsesEvents:
         """An error event, and the response as one that failed; nothing follows them."""
         self._over = True
         begun = [] if self._name else self._start(ReplyBody())  # clients know of no response yet
-        failed = replies.response(self._name, self._created, self._ask, self._output)
+        failed = replies.response(self._name, self._created, self._request, self._output)
         failed["status"] = "failed"
         failed["error"] = {"code": "server_error", "message": str(error)}
         told = {"code": error.code, "message": str(error), "param": error.param}
@@ -81,7 +81,7 @@ class ResponsesEvents:
             return self.fail(EngineError(why))
         self._over = True
         whole = replies.response(
-            self._name, self._created, self._ask, self._output, self._last, self._usage
+            self._name, self._created, self._request, self._output, self._last, self._usage
         )
         return self._event((f"response.{whole['status']}", {"response": whole}))
 

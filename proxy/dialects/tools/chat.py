@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.dialects.dialect import Ask, RequestRules, taken
+from odradek.proxy.dialects.dialect import ParsedRequest, RequestRules, taken
 from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import CHOICE, WORDS, Absent
@@ -73,7 +73,7 @@ class Texts(Struct, frozen=True):
 
     names: Names
 
-    def remember(self, memory: ReplyStore, ask: Ask, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
         """Note how the engine spelt the arguments of the reply's calls."""
         memory.learn(reply.message, freeform.values(self.names))
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.dialects.dialect import Ask
+from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.wire.body import Choice, ReplyBody
 from odradek.proxy.wire.shapes import REASONING
 from odradek.proxy.wire.tool_calls import TEXTS, text_of
@@ -27,9 +27,9 @@ class ReplyPart(Struct, frozen=True):
     name: str = ""
 
 
-def identity(engine_id: str, ask: Ask) -> str:
+def identity(engine_id: str, request: ParsedRequest) -> str:
     """A name for a reply: the engine's, bound to the request, since engines may repeat theirs."""
-    return hashlib.sha256(f"{engine_id}:{ask.digest}".encode()).hexdigest()[:40]
+    return hashlib.sha256(f"{engine_id}:{request.digest}".encode()).hexdigest()[:40]
 
 
 def first(body: ReplyBody) -> Choice | None:

@@ -162,11 +162,11 @@ async def _record(tree):
     calls = []
     for choices in tree.calls:
         asked = {"messages": [one.message for one in choices[0].said]}
-        ask = CHAT.ask(json.dumps(asked).encode(), RequestRules())
+        ask = CHAT.parse(json.dumps(asked).encode(), RequestRules())
         story.begin(ask.digest)
         for call, captured in zip(choices, whole(_answer(choices)), strict=True):
             found = CapturedReply(error="the engine broke") if call.fate == "failed" else captured
-            draft = TurnDraft(ask=ask, captured=found, cut=call.fate == "cut")
+            draft = TurnDraft(request=ask, captured=found, cut=call.fate == "cut")
             await recorder.turn(story, draft)
             calls.append(replace(call, turn_id=draft.turn_id))
             if draft.cut:  # the retry that came for it has it written again

@@ -52,6 +52,7 @@ from odradek.proxy.errors import (
 from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
+from odradek.schemas.http.seal import SEAL
 
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
@@ -125,7 +126,7 @@ class Proxy:
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/healthz", self.healthz),
             ("GET", "/readyz", self.readyz),
-            ("POST", "/e/{episode}/seal", self.seal),
+            ("POST", SEAL, self.seal),
             ("*", "/{rest:.*}", self.missing),
         ]
         for root in ROOTS:

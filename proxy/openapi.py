@@ -12,7 +12,7 @@ from odradek.proxy.dialects.gemini import request as google
 from odradek.proxy.dialects.messages import request as anthropic
 from odradek.proxy.dialects.messages import tools as anthropic_tools
 from odradek.proxy.dialects.responses import items
-from odradek.proxy.seal import SealRequest
+from odradek.schemas.http.seal import SealRequest
 
 HIDDEN: Final = frozenset({"/{rest}"})
 METHODS: Final = frozenset({"GET", "POST"})

@@ -7,20 +7,14 @@ import msgspec
 
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.proxy.calls.call import LEFT, SEALED
-from odradek.proxy.episodes.episode import EpisodePhase, LiveEpisode, SealRecord
+from odradek.proxy.episodes.episode import EpisodePhase, LiveEpisode
 from odradek.proxy.episodes.registry import EpisodeRegistry
 from odradek.proxy.errors import BadRequest, LogRefused
 from odradek.proxy.log.writer import TurnWriter
 from odradek.schemas.events import EpisodeSealed, Outcome
+from odradek.schemas.http.seal import SealReply, SealRequest
 
 MAX_ERROR: Final = 2000
-
-
-class SealRequest(msgspec.Struct, frozen=True):
-    """What a host says about an episode's end."""
-
-    outcome: Outcome = Outcome.COMPLETED
-    error: str = ""
 
 
 def read(body: bytes) -> SealRequest:
@@ -49,7 +43,7 @@ class Seals:
         self._wait_s = wait_s
         self._log_s = log_s
 
-    async def seal(self, episode_id: str, request: SealRequest) -> SealRecord:
+    async def seal(self, episode_id: str, request: SealRequest) -> SealReply:
         """Seal an episode, or say what an earlier seal wrote.
 
         Raises LogRefused if the log did not take it: the episode takes no calls then, and the
@@ -76,7 +70,7 @@ class Seals:
         except TimeoutError:
             raise LogRefused("calls of this episode are still being written: try again") from None
 
-    async def _write(self, episode: LiveEpisode, request: SealRequest) -> SealRecord:
+    async def _write(self, episode: LiveEpisode, request: SealRequest) -> SealReply:
         outcome = request.outcome
         if episode.lost and outcome.counts:
             outcome = Outcome.INCOMPLETE
@@ -93,6 +87,6 @@ class Seals:
         await self._turn_writer.sealed(episode, event)
         crash_point("sealed_before_answer")
         episode.move(EpisodePhase.SEALED)
-        sealing = SealRecord(self._turn_writer.writer, episode.next_seq, outcome)
+        sealing = SealReply(self._turn_writer.writer, episode.next_seq, outcome)
         self._episodes.close(episode, sealing)
         return sealing

@@ -10,20 +10,13 @@ import msgspec
 from odradek.agents.attempt.attempt import Ending
 from odradek.agents.errors import SealRefused, SealUnavailable
 from odradek.infra.runtime.episode_tokens import Claims, mint
+from odradek.schemas.http.seal import SEAL, SealReply, SealRequest
 
 LIFETIME_S: Final = 3600.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 HOPELESS: Final = frozenset({400, 401, 403, 404, 405, 422})
 """Answers that asking again would not change."""
-
-
-class SealReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What the proxy says when an episode is sealed."""
-
-    writer: str = ""
-    n_turns: int = 0
-    outcome: str = ""
 
 
 class Sealer(Protocol):
@@ -73,8 +66,8 @@ class ProxySealer:
         async with (
             asyncio.timeout(wait_s),
             self._session.post(
-                f"{self._url}/e/{episode_id}/seal",
-                data=msgspec.json.encode({"outcome": str(verdict.outcome), "error": verdict.error}),
+                self._url + SEAL.format(episode=episode_id),
+                data=msgspec.json.encode(SealRequest(verdict.outcome, verdict.error)),
                 headers={
                     "Authorization": f"Bearer {self._bearer()}",
                     "Content-Type": "application/json",

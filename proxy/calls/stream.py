@@ -9,7 +9,8 @@ from odradek.proxy.engines.client import EngineResponse
 from odradek.proxy.episodes.draft import AgentReply
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import reply, shapes, sse
-from odradek.proxy.wire.body import ReplyBody, error_of
+from odradek.proxy.wire.body import error_of
+from odradek.schemas.http.reply import ReplyBody
 
 NOTHING: Final = ReplyBody()
 DONE: Final = sse.ServerEvent(sse.event(sse.DONE), sse.DONE)

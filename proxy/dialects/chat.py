@@ -24,8 +24,8 @@ from odradek.proxy.dialects.tools import chat as own
 from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import media, sse
-from odradek.proxy.wire.body import ReplyBody
 from odradek.schemas.codec import check_depth, check_text
+from odradek.schemas.http.reply import ReplyBody
 
 TRUE: Final = Raw(b"true")
 NULL: Final = Raw(b"null")

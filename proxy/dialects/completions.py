@@ -7,7 +7,7 @@ choice is a turn; with several prompts each turn has its own.
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from odradek.proxy.dialects import chat, errors
 from odradek.proxy.dialects.chat import Chunks, common_fields, trim
@@ -21,51 +21,12 @@ from odradek.proxy.dialects.dialect import (
 )
 from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import (
-    NULL,
-    UNREADABLE,
-    Choice,
-    EngineUsage,
-    Logprob,
-    Logprobs,
-    ReplyBody,
-    WeightVersions,
-)
+from odradek.proxy.wire.body import NULL, UNREADABLE
+from odradek.schemas.http.reply import Choice, Logprob, Logprobs, ReplyBody, TextBody, TextChoice
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _prompt: Final = msgspec.json.Decoder(str | list[str | int | list[int]])
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class TextLogprobs(Struct):
-    """The engine's list of them; null stands where a token has none."""
-
-    token_logprobs: list[float | None] | None = None
-
-
-class TextChoice(Struct):
-    """One choice of a reply, or of a chunk."""
-
-    text: str
-    index: int = 0
-    finish_reason: str | None = None
-    stop_reason: Any = None
-    token_ids: list[int] | None = None
-    prompt_token_ids: list[int] | None = None
-    logprobs: TextLogprobs | None = None
-    weight_versions: list[WeightVersions] | None = None
-    error: Raw = NULL
-
-
-class TextBody(Struct):
-    """What we read of a reply, or of a chunk."""
-
-    id: str = ""
-    choices: list[TextChoice] = []
-    usage: EngineUsage | None = None
-    error: Raw = NULL
-
-
 _body: Final = msgspec.json.Decoder(TextBody)
 
 

@@ -21,11 +21,12 @@ from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.sampling import ALL_TOKENS, Training
 from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import BadRequest, ProxyError, Unsupported
-from odradek.proxy.wire.body import NULL, UNREADABLE, ReplyBody
+from odradek.proxy.wire.body import NULL, UNREADABLE
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.proxy.wire.sse import ServerEvent
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.http.reply import ReplyBody
 
 Value = TypeVar("Value")
 FREE: Final = frozenset({"action", "input", "input_schema", "parameters", "schema"})

@@ -15,7 +15,7 @@ from odradek.proxy.episodes.draft import RecordedReply
 from odradek.proxy.episodes.history import EpisodeBranches
 from odradek.proxy.errors import EpisodeClosed, TooManyCalls
 from odradek.schemas.codec import Headers
-from odradek.schemas.events import Outcome, Turn
+from odradek.schemas.events import Turn
 
 MAX_TOOLS: Final = 32
 MAX_DIGESTS: Final = 4096
@@ -62,14 +62,6 @@ class PendingTurn(msgspec.Struct, frozen=True):
     turn: Turn
     value: bytes
     headers: Headers
-
-
-class SealRecord(msgspec.Struct, frozen=True):
-    """What a seal wrote."""
-
-    writer: str
-    n_turns: int
-    outcome: Outcome
 
 
 class LiveEpisode:

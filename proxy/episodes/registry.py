@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from odradek.proxy.dialects.replies import ReplyStore
-from odradek.proxy.episodes.episode import LiveEpisode, SealRecord
+from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import EpisodeClosed
+from odradek.schemas.http.seal import SealReply
 
 NOTHING: Final = ReplyStore()
 
@@ -26,7 +27,7 @@ class EpisodeRegistry:
         self._keep_s = keep_s
         self._max_bytes = max_bytes
         self._open: dict[str, LiveEpisode] = {}
-        self._sealed: dict[str, tuple[SealRecord, float]] = {}
+        self._sealed: dict[str, tuple[SealReply, float]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -38,7 +39,7 @@ class EpisodeRegistry:
         """The open episode of this name, if there is one."""
         return self._open.get(episode_id)
 
-    def sealed(self, episode_id: str) -> SealRecord | None:
+    def sealed(self, episode_id: str) -> SealReply | None:
         """What an earlier seal wrote, while it is remembered."""
         found = self._sealed.get(episode_id)
         return found[0] if found else None
@@ -65,7 +66,7 @@ class EpisodeRegistry:
         episode = self._open.get(episode_id)
         return NOTHING if episode is None else episode.memory
 
-    def close(self, episode: LiveEpisode, sealing: SealRecord) -> None:
+    def close(self, episode: LiveEpisode, sealing: SealReply) -> None:
         """The log has EpisodeSealed: drop the episode, remember that it ended."""
         self._sealed[episode.episode_id] = (
             sealing,

@@ -1,4 +1,4 @@
-"""What we read of an engine's reply, of a chunk of one, and of an error."""
+"""How an engine's reply, a chunk of one, or an error is read; the types: `schemas/http/reply`."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -7,94 +7,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.schemas.codec import MAX_DEPTH
+from odradek.schemas.http import reply
+from odradek.schemas.http.reply import ReplyBody
 
-NULL: Final = Raw(b"null")
+NULL: Final = reply.NULL
+"""What an absent field becomes: this very object."""
 DEEPEST: Final = MAX_DEPTH - 4
 """A reply stands four levels deeper in the conversation that it becomes a part of."""
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class Logprob(Struct, gc=False):
-    """One sampled token's log probability, in nats; None where the engine has no number for it."""
-
-    logprob: float | None = None
-
-
-class Logprobs(Struct):
-    """The engine's list of them."""
-
-    content: list[Logprob | None] | None = None
-
-
-class WeightVersions(Struct, gc=False):
-    """The engine's word on which policy sampled tokens [start, end)."""
-
-    version: int | str | None
-    start: int
-    end: int
-
-
-class Choice(Struct):
-    """One choice of a reply, or of a chunk."""
-
-    index: int = 0
-    message: Raw = NULL
-    delta: dict[str, Any] = {}
-    finish_reason: str | None = None
-    stop_reason: Any = None
-    token_ids: list[int] | None = None
-    prompt_token_ids: list[int] | None = None
-    """Of text completions, where each choice has a prompt of its own; of chats the body has it."""
-    logprobs: Logprobs | None = None
-    weight_versions: list[WeightVersions] | None = None
-    error: Raw = NULL
-    """Where gateways put what went wrong with this choice."""
-
-
-class CachedTokens(Struct, gc=False):
-    """How much of the prompt the engine had computed before."""
-
-    cached_tokens: int | None = None
-
-
-class EngineUsage(Struct):
-    """Tokens as the engine counts them; None where it does not."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: CachedTokens | None = None
-
-    @property
-    def counts(self) -> bool:
-        """Whether it says anything."""
-        return self.prompt_tokens is not None or self.completion_tokens is not None
-
-    @property
-    def prompt(self) -> int:
-        """Tokens of the prompt, no fewer than none."""
-        return max(0, self.prompt_tokens or 0)
-
-    @property
-    def completion(self) -> int:
-        """Tokens of the reply, no fewer than none."""
-        return max(0, self.completion_tokens or 0)
-
-    @property
-    def cached(self) -> int:
-        """Tokens of the prompt that the engine had computed before."""
-        details = self.prompt_tokens_details
-        return max(0, (details.cached_tokens or 0) if details else 0)
-
-
-class ReplyBody(Struct):
-    """What we read of a reply, or of a chunk."""
-
-    id: str = ""
-    created: Any = None
-    choices: list[Choice] = []
-    usage: EngineUsage | None = None
-    prompt_token_ids: list[int] | None = None
-    error: Raw = NULL
 
 
 Reader = Callable[[bytes], ReplyBody]

@@ -13,19 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy.wire import shapes, version_spans
-from odradek.proxy.wire.body import (
-    DEEPEST,
-    NULL,
-    UNREADABLE,
-    Choice,
-    EngineUsage,
-    Logprob,
-    Reader,
-    ReplyBody,
-    error_text,
-    read,
-    wrong,
-)
+from odradek.proxy.wire.body import DEEPEST, NULL, UNREADABLE, Reader, error_text, read, wrong
 from odradek.proxy.wire.choices import Numbering, renumbered
 from odradek.proxy.wire.finish_reasons import ENDS, failure
 from odradek.proxy.wire.merge import merge, says
@@ -36,6 +24,7 @@ from odradek.schemas.arrays import count
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Completion, Usage, VersionSpan
+from odradek.schemas.http.reply import Choice, EngineUsage, Logprob, ReplyBody
 
 
 class CapturedReply(Struct, kw_only=True):

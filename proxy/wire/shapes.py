@@ -15,22 +15,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.wire.body import (
-    DEEPEST,
-    NULL,
-    UNREADABLE,
-    Choice,
-    Reader,
-    ReplyBody,
-    WeightVersions,
-    empty,
-    harmless,
-)
+from odradek.proxy.wire.body import DEEPEST, NULL, UNREADABLE, Reader, empty, harmless
 from odradek.proxy.wire.finish_reasons import ENDS, ending, in_string
 from odradek.proxy.wire.tool_calls import TEXTS as CALLS
 from odradek.proxy.wire.tool_calls import text_of, whole_calls, whole_number
 from odradek.schemas.codec import check_depth
 from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.http.reply import Choice, ReplyBody, WeightVersions
 
 REASONING: Final = ("reasoning", "reasoning_content", "thinking")
 """How engines name what a model thought, newer ones first."""

@@ -5,8 +5,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.wire.body import UNREADABLE, WeightVersions
+from odradek.proxy.wire.body import UNREADABLE
 from odradek.schemas.events import VersionSpan
+from odradek.schemas.http.reply import WeightVersions
 
 MAX_COUNT: Final = 2**53 - 1
 """Beyond it readers in other languages would round."""

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from odradek.proxy.dialects import chat
 from odradek.proxy.dialects.dialect import RequestRules
-from odradek.proxy.wire.body import WeightVersions
 from odradek.proxy.wire.merge import merge
 from odradek.proxy.wire.reply import StreamCapture, whole
 from odradek.proxy.wire.version_spans import joined
 from odradek.schemas import codec
 from odradek.schemas.events import Reply, Turn, VersionSpan
+from odradek.schemas.http.reply import WeightVersions
 
 JSON = st.recursive(
     st.none()

@@ -8,8 +8,9 @@ from openai import ConflictError
 
 from odradek.infra.runtime.episode_tokens import Claims, mint
 from odradek.proxy.episodes.episode import EpisodePhase
-from odradek.proxy.seal import MAX_ERROR, SealRequest
+from odradek.proxy.seal import MAX_ERROR
 from odradek.schemas.events import EpisodeSealed, Outcome
+from odradek.schemas.http.seal import SealRequest
 
 from .conftest import KEY
 

@@ -12,12 +12,12 @@ from odradek.proxy.episodes.episode import (
     MAX_UNSEEN,
     EpisodePhase,
     PendingTurn,
-    SealRecord,
 )
 from odradek.proxy.episodes.registry import EpisodeRegistry
 from odradek.proxy.errors import EpisodeClosed
 from odradek.schemas import codec
 from odradek.schemas.events import Outcome, Policy, Turn
+from odradek.schemas.http.seal import SealReply
 
 
 class Clock:
@@ -57,7 +57,7 @@ def test_a_story_only_moves_forward(stories):
 def test_a_sealed_episode_is_remembered_for_its_time(stories, clock):
     """It takes no call as long as a token may be good, then it is forgotten."""
     story = stories.of("e", until=500)
-    stories.close(story, SealRecord("w", 1, Outcome.COMPLETED))
+    stories.close(story, SealReply("w", 1, Outcome.COMPLETED))
     for now in (50, 499):
         clock.now = now
         stories.sweep()
@@ -97,7 +97,7 @@ def test_an_episode_is_forgotten_after_its_last_token_and_its_last_call(stories,
 
 def test_a_sealed_episode_is_remembered_though_no_token_of_it_was_seen(stories, clock):
     """Its host repeats the seal where the answer was lost, and is told the same."""
-    sealing = SealRecord("w", 1, Outcome.COMPLETED)
+    sealing = SealReply("w", 1, Outcome.COMPLETED)
     stories.close(stories.of("e"), sealing)
     clock.now = 99
     stories.sweep()

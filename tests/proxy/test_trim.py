@@ -8,7 +8,7 @@ import pytest
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import ReplyBody
+from odradek.schemas.http.reply import ReplyBody
 
 HEAD = '{"id":"r","created":1,"choices":'
 CHOICE = '{"index":0,"delta":{"content":"a"},"logprobs":{"content":[]},"token_ids":[1]}'

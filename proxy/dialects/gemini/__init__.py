@@ -24,8 +24,9 @@ from odradek.proxy.dialects.gemini import request as requests
 from odradek.proxy.dialects.gemini.stream import GeminiEvents
 from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.errors import ProxyError
-from odradek.proxy.wire.body import UNREADABLE, ReplyBody, read
+from odradek.proxy.wire.body import UNREADABLE, read
 from odradek.proxy.wire.reply import CapturedReply
+from odradek.schemas.http.reply import ReplyBody
 
 INNER: Final = "generateContentRequest"
 """Where a count of tokens may hold the request that it is about."""

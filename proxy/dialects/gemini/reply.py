@@ -5,7 +5,7 @@ from typing import Any, Final
 from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.replies import read
 from odradek.proxy.dialects.translation import opaque, parts
-from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
+from odradek.schemas.http.reply import Choice, EngineUsage, ReplyBody
 
 REASONS: Final = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 """Others end with STOP, a call of a function, too."""

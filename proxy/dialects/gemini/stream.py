@@ -10,7 +10,7 @@ from odradek.proxy.dialects.gemini import reply as replies
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
+from odradek.schemas.http.reply import Choice, EngineUsage, ReplyBody
 
 
 class GeminiEvents:

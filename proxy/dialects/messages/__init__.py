@@ -22,8 +22,8 @@ from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import shapes, sse
-from odradek.proxy.wire.body import ReplyBody
 from odradek.proxy.wire.reply import CapturedReply
+from odradek.schemas.http.reply import ReplyBody
 
 PING: Final = sse.named("ping", b'{"type":"ping"}')
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])

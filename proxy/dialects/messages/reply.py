@@ -5,7 +5,7 @@ from typing import Any, Final
 from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.replies import read
 from odradek.proxy.dialects.translation import parts
-from odradek.proxy.wire.body import Choice, EngineUsage, ReplyBody
+from odradek.schemas.http.reply import Choice, EngineUsage, ReplyBody
 
 REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
                   "function_call": "tool_use", "content_filter": "refusal"}  # fmt: skip

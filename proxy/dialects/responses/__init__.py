@@ -27,7 +27,7 @@ from odradek.proxy.dialects.responses.stream import ResponsesEvents
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import sse
-from odradek.proxy.wire.body import ReplyBody
+from odradek.schemas.http.reply import ReplyBody
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 

@@ -11,7 +11,8 @@ from odradek.proxy.dialects.responses.context import context, name
 from odradek.proxy.dialects.responses.output import ResponseOutput
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.wire import shapes
-from odradek.proxy.wire.body import Choice, EngineUsage, read
+from odradek.proxy.wire.body import read
+from odradek.schemas.http.reply import Choice, EngineUsage
 
 CUT: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of a reply that is not complete, and OpenAI's words for them."""

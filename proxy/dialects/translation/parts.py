@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Struct
 
 from odradek.proxy.dialects.dialect import ParsedRequest
-from odradek.proxy.wire.body import Choice, ReplyBody
 from odradek.proxy.wire.shapes import REASONING
 from odradek.proxy.wire.tool_calls import TEXTS, text_of
+from odradek.schemas.http.reply import Choice, ReplyBody
 
 MAX_CALLS: Final = 1024
 """Tool calls of one reply."""

@@ -1,4 +1,4 @@
-"""`odradek engine`: the small engine, or vLLM with the right flags."""
+"""`odradek engine`: the small engine, vLLM with the right flags, or what any engine must answer."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,8 @@ def command() -> None:
     """Run an inference engine with token ids, log probabilities and weight versions.
 
     `serve` (the default) is a small Hugging Face server for two cores and for tests; `vllm` starts
-    your vLLM from its own environment with the flags that training needs.
+    your vLLM from its own environment with the flags that training needs. `contract` prints what
+    the proxy and the trainer ask of any engine.
     """
 
 
@@ -70,3 +71,20 @@ def vllm(python: str, flags: tuple[str, ...], **options: Any) -> None:
 
     told = given(**options)
     run(EngineSettings(**told), BusSettings(), python=python, flags=flags)
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="As an OpenAPI 3.1 document.")
+def contract(*, as_json: bool) -> None:
+    """Print the routes, fields and capabilities that an engine must have, in Markdown."""
+    from importlib.metadata import version
+
+    import msgspec
+
+    from odradek.schemas.http.contract import document, markdown
+
+    if as_json:
+        made = msgspec.json.encode(document(version=version("odradek")))
+        click.echo(msgspec.json.format(made, indent=2).decode())
+    else:
+        click.echo(markdown(), nl=False)

@@ -52,6 +52,7 @@ from odradek.proxy.errors import (
 from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.seal import Seals, read
 from odradek.proxy.settings import ProxySettings
+from odradek.schemas.http.engine import HEALTH, MODELS
 from odradek.schemas.http.seal import SEAL
 
 log = logging.getLogger("odradek")
@@ -197,7 +198,7 @@ class Proxy:
     async def models(self, request: web.Request) -> web.StreamResponse:
         """GET models: the engine's answer, or one of them, as the caller's dialect lists them."""
         self._permit(request)
-        status, headers, body = await self.engine.get("/v1/models")
+        status, headers, body = await self.engine.get(MODELS.path)
         wanted = request.match_info.get("model")
         dialect = dialect_of(request)
         if status == 200 and (wanted is not None or dialect is not CHAT):
@@ -240,7 +241,7 @@ class Proxy:
         elif problem := await self._ask_log():
             wrong["log"] = problem
         try:
-            status, _headers, _body = await self.engine.get("/health", timeout_s=5.0)
+            status, _headers, _body = await self.engine.get(HEALTH.path, timeout_s=5.0)
             if status >= 400:
                 wrong["engine"] = f"the engine's /health answers {status}"
             elif raw := await self.engine.prove():

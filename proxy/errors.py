@@ -22,6 +22,7 @@ ProxyError
 │   ├── EngineBroke         502  the connection ended in the middle of an answer
 │   ├── StreamGarbled       502  its event stream cannot be read
 │   ├── ReplyTooLarge       502  not retriable: an answer beyond the bound
+│   ├── CapabilityMissing   501  not retriable: no engine of this kind can do it
 │   └── EngineSlow          504  no answer within the call's deadline
 ├── LogRefused              503  retriable: the log did not take the turn, so its end is withheld
 ├── TurnTooLarge            500  the log can never take a turn of this size
@@ -198,6 +199,15 @@ class ReplyTooLarge(EngineError):
 
     retriable = False
     code = "reply_too_large"
+
+
+class CapabilityMissing(EngineError):
+    """Something that engines of this kind cannot do."""
+
+    retriable = False
+    status = 501
+    kind = "invalid_request_error"
+    code = "capability_missing"
 
 
 class EngineSlow(EngineError):

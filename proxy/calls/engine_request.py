@@ -1,8 +1,8 @@
 """Sending a call to the engine, in fields that it takes.
 
-What we write into each call (`dialects/sampling`) is vLLM's. An engine that does not know a field,
-or reads its neutral value otherwise, says so with a 400, of one field or of all: it is asked again
-without, until it refuses nothing more of ours, and no call after that one has them.
+What we write into each call (`dialects/sampling`) are fields of the engine's surface. An engine
+that does not know one, or reads its neutral value otherwise, says so with a 400, of one field or of
+all: it is asked again without, until it refuses nothing more of ours. No call after that has them.
 """
 
 import logging

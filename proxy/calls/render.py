@@ -1,9 +1,9 @@
 """Makes a call's prompt from its episode's ids, with the engine's own template: `bridge`.
 
-The proxy has no tokenizer. It asks the engine (vLLM's `/v1/chat/completions/render`) for three
-renderings of the conversation, and sends the ids with the chat request itself, where vLLM takes
-them in place of its own rendering (`kv_transfer_params.prompt_token_ids`). So tool calls, reasoning
-and streams are the engine's as ever. A call whose prompt cannot be made so goes out as it came.
+The proxy has no tokenizer. It asks the engine for three renderings of the conversation, and sends
+the ids with the chat request itself, where the engine takes them in place of its own rendering. So
+tool calls, reasoning and streams are the engine's as ever. A call whose prompt cannot be made so
+goes out as it came.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import hashlib
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from odradek.proxy.calls.call import ModelCall
 from odradek.proxy.engines.pool import Pool
@@ -21,9 +21,17 @@ from odradek.proxy.wire import media
 from odradek.proxy.wire.body import UNREADABLE
 from odradek.schemas.arrays import ID_BYTES, pack_ids, unpack_ids
 from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.http.engine import (
+    CARRIED,
+    CHAT,
+    LOGPROBS,
+    RENDER,
+    TOKEN_IDS,
+    WEIGHT_VERSIONS,
+    CarriedPrompt,
+)
+from odradek.schemas.http.reply import RenderedPrompt
 
-CHAT: Final = "/v1/chat/completions"
-RENDER: Final = "/v1/chat/completions/render"
 RENDER_S: Final = 5.0
 """How long the renderings may take: they need no GPU."""
 SHAPE: Final = (
@@ -32,8 +40,7 @@ SHAPE: Final = (
 )  # fmt: skip
 """Fields that a template reads beside the messages."""
 UNASKED: Final = (
-    "stream", "stream_options", "logprobs", "top_logprobs", "return_token_ids",
-    "return_weight_versions", "n",
+    "stream", "stream_options", "top_logprobs", "n", LOGPROBS, TOKEN_IDS, WEIGHT_VERSIONS,
 )  # fmt: skip
 """Fields that no rendering needs."""
 FALSE: Final = Raw(b"false")
@@ -45,13 +52,7 @@ _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Rendered(Struct):
-    """What we read of an engine's rendering."""
-
-    token_ids: list[int]
-
-
-_rendering: Final = msgspec.json.Decoder(Rendered)
+_rendering: Final = msgspec.json.Decoder(RenderedPrompt)
 
 
 class PromptBuilder:
@@ -66,7 +67,7 @@ class PromptBuilder:
 
     async def prepare(self, call: ModelCall) -> None:
         """Give a call its standing and, where its prompt could be made, its ids."""
-        if call.path != CHAT:
+        if call.path != CHAT.path:
             return
         fields = _fields.decode(call.request.body)
         standing = await self._standing(call, fields)
@@ -75,7 +76,7 @@ class PromptBuilder:
         call.standing = standing
         if standing.sent:
             ids = unpack_ids(standing.sent).tolist()
-            fields["kv_transfer_params"] = Raw(_encode({"prompt_token_ids": ids}))
+            fields[CARRIED] = Raw(_encode(CarriedPrompt(ids)))
             call.body = _encode(fields)
 
     async def _standing(self, call: ModelCall, fields: dict[str, Raw]) -> PromptSource:
@@ -120,7 +121,7 @@ class PromptBuilder:
     async def _render(self, call: ModelCall, body: dict[str, Any]) -> bytes | None:
         try:
             async with await self._engine.ask(
-                RENDER, _encode(body), call.traceparent, episode=call.episode.episode_id
+                RENDER.path, _encode(body), call.traceparent, episode=call.episode.episode_id
             ) as answer:
                 said = await answer.read()
             if answer.status != 200:

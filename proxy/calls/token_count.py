@@ -19,12 +19,14 @@ from odradek.proxy.errors import (
     Unsupported,
 )
 from odradek.proxy.wire.body import UNREADABLE, error_of
+from odradek.schemas.http.engine import COUNT
+from odradek.schemas.http.reply import TokenCount
 
 RENDERED: Final = (
     "model", "messages", "tools", "add_generation_prompt", "continue_final_message",
     "chat_template_kwargs",
 )  # fmt: skip
-"""Fields of a request that `/tokenize` takes, and that make its prompt what it is."""
+"""Fields of a request that a count takes, and that make its prompt what it is."""
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
@@ -62,7 +64,7 @@ class TokenCounter:
     async def _ask(self, episode: LiveEpisode, request: ParsedRequest) -> int:
         known = _fields.decode(request.body)
         body = msgspec.json.encode({name: known[name] for name in RENDERED if name in known})
-        asked = self._engine.ask("/tokenize", body, None, episode=episode.episode_id)
+        asked = self._engine.ask(COUNT.path, body, None, episode=episode.episode_id)
         try:
             async with asyncio.timeout(self._deadline_s), await asked as upstream:
                 status, answer = upstream.status, await upstream.read()
@@ -76,10 +78,6 @@ class TokenCounter:
                 raise EngineError(f"the engine failed to count these tokens: {told}")
             raise Unsupported(f"the engine cannot count these tokens: {told}")
         try:
-            return msgspec.json.decode(answer, type=_Counted).count
+            return msgspec.json.decode(answer, type=TokenCount).count
         except UNREADABLE:
             raise EngineError("the engine's count of tokens cannot be read") from None
-
-
-class _Counted(msgspec.Struct):
-    count: int

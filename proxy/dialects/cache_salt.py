@@ -1,8 +1,8 @@
 """The salt of an engine's prefix cache: what one version's weights computed, no other one reads.
 
 An engine that swaps its weights may keep the keys and values of the old ones. Salted with the
-version (vLLM's `cache_salt`, a part of each cached block's name), they are not found any more, be
-the cache reset or not. An agent's own salt is combined with ours, so that it neither reads what
+version (`cache_salt`, a part of each cached block's name), they are not found any more, be the
+cache reset or not. An agent's own salt is combined with ours, so that it neither reads what
 others left nor chooses a version's salt; it sees neither of them again.
 """
 
@@ -13,8 +13,9 @@ from msgspec import Raw
 
 from odradek.proxy.dialects.dialect import field, fingerprint
 from odradek.proxy.errors import BadRequest
+from odradek.schemas.http.engine import CACHE_SALT
 
-NAME: Final = "cache_salt"
+NAME: Final = CACHE_SALT
 FIELD: Final = NAME.encode()
 HIDDEN: Final = "the engine reported an error that is not shown, since it repeats the call's salt"
 

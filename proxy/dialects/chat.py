@@ -25,6 +25,7 @@ from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import media, sse
 from odradek.schemas.codec import check_depth, check_text
+from odradek.schemas.http import engine
 from odradek.schemas.http.reply import ReplyBody
 
 TRUE: Final = Raw(b"true")
@@ -48,7 +49,7 @@ class Chat:
     """Chat completions: the engine's own dialect."""
 
     name: Final = "chat"
-    path: Final = "/v1/chat/completions"
+    path: Final = engine.CHAT.path
     ping: Final = sse.COMMENT
 
     def read(self, data: bytes) -> ReplyBody:
@@ -112,7 +113,7 @@ class Chunks:
         self._untouched = request.wants_all and request.usage
         """Whether nothing has to be taken out of any chunk."""
         self._head = b""
-        """What stands before the choices in each chunk of an engine that repeats it, as vLLM."""
+        """What stands before the choices in each chunk of an engine that repeats it, as most do."""
         self._calls = (
             own.TextToolCalls(request.origin.names)
             if isinstance(request.origin, own.Texts)
@@ -222,8 +223,8 @@ def common_fields(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]
         "sampling": sampling.settle(fields, training),
         "training": training,
         # Where nothing is asked for that the agent has not asked for, nothing is taken out either.
-        "token_ids": maybe(fields, "return_token_ids", _bool) or plain,
-        "weight_versions": maybe(fields, "return_weight_versions", _bool) or plain,
+        "token_ids": maybe(fields, engine.TOKEN_IDS, _bool) or plain,
+        "weight_versions": maybe(fields, engine.WEIGHT_VERSIONS, _bool) or plain,
         "usage": usage,
         "media": media.requested(fields),
         "route": route,
@@ -248,7 +249,7 @@ def demand(fields: dict[str, Raw], flags: dict[str, Any], *, logprobs: Raw = TRU
     lacks = flags["training"].lacks
     for name in sampling.FORCED:
         if name not in lacks:
-            fields[name] = logprobs if name == "logprobs" else TRUE
+            fields[name] = logprobs if name == engine.LOGPROBS else TRUE
 
 
 def is_plain(flags: dict[str, Any]) -> bool:
@@ -275,7 +276,7 @@ def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: RequestRule
 def trim(reply: bytes, request: ParsedRequest) -> bytes:
     """A whole reply without what the agent did not ask for.
 
-    Where vLLM writes a field as null when it is not asked for (`logprobs`, `token_ids`,
+    Where engines write a field as null when it is not asked for (`logprobs`, `token_ids`,
     `prompt_token_ids`), it is null again, in its place; `weight_versions` it omits. Raises
     msgspec.DecodeError for what is no JSON object with choices, InvalidRecord for what a client
     could not read: fields that we do not read are copied as they stand.

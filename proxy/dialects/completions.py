@@ -22,6 +22,7 @@ from odradek.proxy.dialects.dialect import (
 from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError
 from odradek.proxy.wire import sse
 from odradek.proxy.wire.body import NULL, UNREADABLE
+from odradek.schemas.http.engine import COMPLETIONS as COMPLETIONS_ROUTE
 from odradek.schemas.http.reply import Choice, Logprob, Logprobs, ReplyBody, TextBody, TextChoice
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -60,7 +61,7 @@ class Completions:
     """Text completions."""
 
     name: Final = "completions"
-    path: Final = "/v1/completions"
+    path: Final = COMPLETIONS_ROUTE.path
     ping: Final = sse.COMMENT
 
     def read(self, data: bytes) -> ReplyBody:

@@ -11,10 +11,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from odradek.proxy.wire.body import NULL, UNREADABLE
+from odradek.schemas.http.engine import LOGPROBS, TOKEN_IDS, WEIGHT_VERSIONS
 from odradek.schemas.neutral_fields import NOTED, PLAIN
 from odradek.schemas.sampling import NEUTRAL, STRICT, UNSENT, bends, off, recorded
 
-FORCED: Final = ("logprobs", "return_token_ids", "return_weight_versions")
+FORCED: Final = (LOGPROBS, TOKEN_IDS, WEIGHT_VERSIONS)
 """What else each call asks for, whatever its client wants to see of it."""
 _STRICT: Final = re.compile(rb'"strict"\s*:\s*(?!null|false)')
 _encode: Final = msgspec.json.Encoder().encode

@@ -1,21 +1,30 @@
-"""The engine, over aiohttp: one pool without bounds, since httpx's scans all its connections."""
+"""The engine, over aiohttp: one pool without bounds, since httpx's scans all its connections.
+
+What an engine is, is asked before its first call; its adapter stays until its connection fails.
+"""
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 import aiohttp
 from yarl import URL
 
+from odradek.proxy.engines.adapter import EngineAdapter
 from odradek.proxy.engines.logprobs_mode import LogprobsMode
+from odradek.proxy.engines.recognition import DEFAULT, name_lacks, recognize
 from odradek.proxy.engines.versions import SentVersion
 from odradek.proxy.errors import EngineBroke, EngineSlow, EngineUnreachable, ReplyTooLarge
 
 KEEP_ALIVE_S: Final = 4.0
-"""Below the 5 s after which uvicorn, and so vLLM, closes an idle connection on its side."""
+"""Below the 5 s after which uvicorn, and so most engines, close an idle connection."""
 PASSED: Final = ("Content-Type", "Retry-After", "X-Request-Id")
 """Headers of the engine that agents get."""
+RECOGNIZE_S: Final = 10.0
+"""How long an engine may take to say what it is."""
 BUSY: Final = frozenset({429, 503})
 """Statuses of an engine that takes no call just now."""
 
@@ -159,10 +168,43 @@ class EngineResponse:
         return self._whole
 
 
-class Engine:
-    """Sends requests to an engine.
+class TranslatedResponse(EngineResponse):
+    """The same of an engine with words of its own: read as a whole, and translated once.
 
-    Its errors are EngineUnreachable, EngineBroke, EngineSlow and ReplyTooLarge.
+    Args:
+        response: As aiohttp has it.
+        connected: What its connection's errors become.
+        max_bytes: Beyond so many, the answer is given up: ReplyTooLarge.
+        translate: From the engine's words to the surface's.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        connected: Connected,
+        max_bytes: int,
+        translate: Callable[[bytes], bytes],
+    ) -> None:
+        super().__init__(response, connected, max_bytes)
+        self._translate = translate
+        self._over = False
+
+    async def more(self) -> bytes:
+        """All of its body at once; none after that."""
+        if self._over:
+            return b""
+        self._over = True
+        chunks = []
+        while chunk := await super().more():
+            chunks.append(chunk)
+        body = b"".join(chunks)
+        return self._translate(body) if 200 <= self.status < 300 else body
+
+
+class Engine:
+    """Sends requests to an engine: all paths and bodies are those of the engine's surface.
+
+    Its errors are EngineUnreachable, EngineBroke, EngineSlow, ReplyTooLarge and CapabilityMissing.
 
     Args:
         url: Its root.
@@ -170,6 +212,7 @@ class Engine:
         connect_s: How long a connection may take.
         read_s: How long it may send nothing; None where only the call's deadline counts.
         max_bytes: Largest answer.
+        recognizes: Whether it is asked what it is; else it has the default adapter.
     """
 
     def __init__(
@@ -180,9 +223,14 @@ class Engine:
         connect_s: float = 5.0,
         read_s: float | None = None,
         max_bytes: int = 2**26,
+        recognizes: bool = False,
     ) -> None:
         self.url = url
         self.connect_s = connect_s
+        self.adapter: EngineAdapter = DEFAULT
+        """Of the engine that answered last."""
+        self._recognizes = self._unknown = recognizes
+        self._recognizing = asyncio.Lock()
         self._max_bytes = max_bytes
         self._connected = Connected(url)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)
@@ -215,19 +263,53 @@ class Engine:
             raise EngineUnreachable("the pool of connections to the engine is not open")
         return self._session
 
+    def forget(self) -> None:
+        """Whatever answers there next may be another engine."""
+        self._unknown = self._recognizes
+
+    async def _recognize(self) -> None:
+        """Ask what it is, unless that is known; who comes meanwhile waits for the answer."""
+        async with self._recognizing:
+            if not self._unknown:
+                return
+            try:
+                found = await recognize(partial(self._get, timeout_s=RECOGNIZE_S))
+            except EngineBroke as error:  # no call was sent, so none may have been sampled
+                raise EngineUnreachable(str(error)) from error
+            if found is None:
+                return
+            self._unknown = False
+            if found.name != self.adapter.name:
+                name_lacks(self.url, found)
+            self.adapter = found
+            self._routes.clear()
+
     async def ask(self, path: str, body: bytes, traceparent: str | None) -> EngineResponse:
-        """Post to one of the engine's routes."""
+        """Post to one of the surface's routes."""
+        if self._unknown:
+            await self._recognize()
         if (url := self._routes.get(path)) is None:
-            url = self._routes[path] = URL(self.url + path)
+            url = self._routes[path] = URL(self.url + self.adapter.path(path))
         headers = self._headers
         if traceparent:
             headers = {**headers, "traceparent": traceparent}
+        adapter = self.adapter
+        if not adapter.native:
+            body = adapter.request(path, body)
         with self._connected:
             response = await self._pool.post(url, data=body, headers=headers, allow_redirects=False)
-        return EngineResponse(response, self._connected, self._max_bytes)
+        if adapter.native:
+            return EngineResponse(response, self._connected, self._max_bytes)
+        translate = partial(adapter.reply, path)
+        return TranslatedResponse(response, self._connected, self._max_bytes, translate)
 
     async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers for the agent, and body of an address of the engine."""
+        """Status, headers for the agent, and body of one of the surface's routes."""
+        if self._unknown:
+            await self._recognize()
+        return await self._get(self.adapter.path(path), timeout_s=timeout_s)
+
+    async def _get(self, path: str, *, timeout_s: float) -> tuple[int, dict[str, str], bytes]:
         try:
             # Where aiohttp's own limit and a cancellation meet, it loses the cancellation.
             async with asyncio.timeout(timeout_s):

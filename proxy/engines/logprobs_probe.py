@@ -1,6 +1,6 @@
 """Whether an engine's log probabilities are of the distribution that it samples from.
 
-vLLM's own default (`--logprobs-mode raw_logprobs`) tells those of before the temperature. So an
+Some engines tell those of before the temperature, by default or where they are started so. So an
 engine is asked for the likeliest tokens behind one prompt at two temperatures: halve it, and the
 distances between their log probabilities must double. Nothing is sampled that an agent sees, and no
 turn is recorded.
@@ -18,9 +18,10 @@ from odradek.proxy.engines.logprobs_mode import COOL, WARM, LogprobsMode, judge
 from odradek.proxy.engines.refusal import lesser
 from odradek.proxy.errors import EngineBusy, EngineError
 from odradek.proxy.wire.body import UNREADABLE
+from odradek.schemas.http.engine import CHAT, MODELS, TOKEN_IDS, Capability
+from odradek.schemas.http.reply import ServedModels
 from odradek.schemas.sampling import NEUTRAL
 
-CHAT: Final = "/v1/chat/completions"
 USER: Final = "odradek-probe"
 """Under this name the engine is asked."""
 ANY: Final = "policy"
@@ -47,11 +48,13 @@ class LogprobsProbe:
         self._engine = engine
         self._model = model
         self._tries = 0
+        self._idless = False
+        """Whether a reply had no token ids, which is said once."""
         self._asking = asyncio.Lock()
 
     def lost(self) -> None:
         """Whatever answers there next may be another."""
-        self.mode, self._tries = None, 0
+        self.mode, self._tries, self._idless = None, 0, False
 
     async def prove(self) -> LogprobsMode:
         """Ask, unless it is known; who comes meanwhile waits for the answer."""
@@ -81,8 +84,8 @@ class LogprobsProbe:
             return ""
         return (
             f"the log probabilities of the engine at {self._engine.url} are not of the "
-            "distribution that it samples from, so nothing of it can be trained on: start vLLM "
-            "with --logprobs-mode processed_logprobs (`odradek engine vllm` does)"
+            "distribution that it samples from, so nothing of it can be trained on: "
+            + self._engine.adapter.advice[Capability.LOGPROBS]
         )
 
     async def _ask(self) -> LogprobsMode | None:
@@ -103,8 +106,8 @@ class LogprobsProbe:
 
     async def _first(self) -> str:
         """The name of its first model."""
-        status, _, body = await self._engine.get("/v1/models")
-        names = msgspec.json.decode(body, type=_Models).data if status == 200 else []
+        status, _, body = await self._engine.get(MODELS.path)
+        names = msgspec.json.decode(body, type=ServedModels).data if status == 200 else []
         return names[0].id if names else ANY
 
     async def _top(self, model: str, temperature: float) -> dict[str, float]:
@@ -114,25 +117,32 @@ class LogprobsProbe:
             "messages": [{"role": "user", "content": "Name a number."}], "max_tokens": 1,
             "logprobs": True, "top_logprobs": TOP,
         }  # fmt: skip
-        written: dict[str, Any] | None = dict(NEUTRAL)
+        written: dict[str, Any] | None = {**NEUTRAL, TOKEN_IDS: True}
         while written is not None:
             body = msgspec.json.encode({**written, **asked})
-            async with await self._engine.ask(CHAT, body, None) as answer:
+            async with await self._engine.ask(CHAT.path, body, None) as answer:
                 said = await answer.read()
             if answer.status in BUSY:
                 raise EngineBusy("the engine answers no question now")
             if answer.status == 200:
-                return _tops(said)
+                return self._tops(said)
             # An engine that does not know a field is asked without, as calls are.
             written = lesser(written, said)
         return {}
 
-
-def _tops(said: bytes) -> dict[str, float]:
-    choices = msgspec.json.decode(said, type=_Reply).choices
-    content = choices[0].logprobs.content if choices and choices[0].logprobs else None
-    tops = content[0].top_logprobs if content else None
-    return {one.token: one.logprob for one in tops or ()}
+    def _tops(self, said: bytes) -> dict[str, float]:
+        choices = msgspec.json.decode(said, type=_Reply).choices
+        if choices and not choices[0].token_ids and not self._idless:
+            self._idless = True
+            log.error(
+                "the engine at %s gives no token ids with its replies, so nothing of it can be "
+                "trained on: %s",
+                self._engine.url,
+                self._engine.adapter.advice[Capability.TOKEN_IDS],
+            )
+        content = choices[0].logprobs.content if choices and choices[0].logprobs else None
+        tops = content[0].top_logprobs if content else None
+        return {one.token: one.logprob for one in tops or ()}
 
 
 class _Top(Struct):
@@ -150,15 +160,8 @@ class _Logprobs(Struct):
 
 class _Choice(Struct):
     logprobs: _Logprobs | None = None
+    token_ids: list[int] | None = None
 
 
 class _Reply(Struct):
     choices: list[_Choice] = []
-
-
-class _Model(Struct):
-    id: str = ""
-
-
-class _Models(Struct):
-    data: list[_Model] = []

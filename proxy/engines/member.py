@@ -15,6 +15,7 @@ from odradek.proxy.engines.logprobs_probe import LogprobsProbe
 from odradek.proxy.engines.versions import UNKNOWN, EngineVersion, ServedVersions
 from odradek.proxy.errors import EngineError
 from odradek.proxy.wire.version_spans import version_of
+from odradek.schemas.http.engine import HEALTH, VERSION
 
 FAILURES: Final = 5
 """So many connections in a row must fail before an engine is left alone."""
@@ -86,6 +87,7 @@ class PoolEngine:
     def failed(self, error: EngineError) -> None:
         """A connection to it failed."""
         self.takes_salt = True  # whatever answers there next may be another
+        self.engine.forget()
         if self.proving is not None:
             self.proving.lost()
         self.serving.lost()
@@ -113,7 +115,7 @@ class PoolEngine:
 
     async def _ask_version(self) -> None:
         with suppress(EngineError):  # who calls it next will meet the same
-            status, _, body = await self.engine.get("/weight_info", timeout_s=HEALTH_TIMEOUT_S)
+            status, _, body = await self.engine.get(VERSION.path, timeout_s=HEALTH_TIMEOUT_S)
             self.serving.told(version_of(body) if status == 200 else None)
 
     def _note_lag(self, now: float) -> None:
@@ -130,7 +132,7 @@ class PoolEngine:
     async def ask_health(self) -> None:
         """Ask how it is."""
         try:
-            status, _, _ = await self.engine.get("/health", timeout_s=HEALTH_TIMEOUT_S)
+            status, _, _ = await self.engine.get(HEALTH.path, timeout_s=HEALTH_TIMEOUT_S)
             healthy = status < 400
         except EngineError:
             healthy = False

@@ -78,7 +78,8 @@ class Pool:
         patience_s: How long a call waits for an engine that takes it, while all are busy (429,
             503: weights are being swapped) or away (they are being restarted).
         health_s: How often each of several engines is asked how it is.
-        proves: Whether engines are asked what their log probabilities are of.
+        proves: Whether engines are asked what their log probabilities are of; those of settings
+            are asked what they are, too.
         model: Of which of their models; "" for the first.
     """
 
@@ -140,6 +141,7 @@ class Pool:
                 connect_s=settings.engine_connect_s,
                 read_s=settings.engine_read_s or None,
                 max_bytes=settings.max_reply_bytes,
+                recognizes=proves,
             )
             for url in urls
         ]

@@ -1,7 +1,7 @@
 """Which policy version an engine serves, as far as the proxy knows: pure, no I/O, no clock.
 
 Three know it: the log's newest Policy, which names the engines that have its weights; the engine,
-in the version spans of each reply; and the engine again where it is asked (`/weight_info`). A word
+in the version spans of each reply; and the engine again where it is asked. A word
 of the engine's own holds until a newer Policy names it, or until it may have been started anew.
 """
 

@@ -2,7 +2,7 @@
 
 A model ends its reply, meets a limit, calls a tool, or is filtered. Whatever else an engine says
 (`abort`, `error`, `cancelled`, a word that nobody has heard of) is about the engine: the sample is
-not what the policy would have said, so nobody may take it for a whole reply. vllm#57082
+not what the policy would have said, so nobody may take it for a whole reply.
 
 Words come as text in any case and with any joints, as members of an enumeration in the manner of
 Python, Rust or protobuf, and inside objects or lists.

@@ -1,11 +1,11 @@
 """Replies of engines and gateways, in the shape that OpenAI documents, where they have another.
 
-vLLM, SGLang, Ollama, llama.cpp, TGI, LMDeploy and the gateways before them speak chat completions,
-each in its own way: null or nothing where an object or a list belongs, numbers as floats or text,
-content as a list of parts, other words for why a reply ended. A reply that strict types take passes
-untouched; else it is read leniently, mended, and written anew, so the log, the translators and the
-agent all see the same. Null is absent. What only a turn needs (ids, log probabilities, versions)
-costs the agent nothing where it is wrong: it is left out, and the turn says why.
+Engines and the gateways before them speak chat completions, each in its own way: null or nothing
+where an object or a list belongs, numbers as floats or text, content as a list of parts, other
+words for why a reply ended. A reply that strict types take passes untouched; else it is read
+leniently, mended, and written anew, so the log, the translators and the agent all see the same.
+Null is absent. What only a turn needs (ids, log probabilities, versions) costs the agent nothing
+where it is wrong: it is left out, and the turn says why.
 """
 
 import json

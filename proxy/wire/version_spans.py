@@ -3,11 +3,10 @@
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from odradek.proxy.wire.body import UNREADABLE
 from odradek.schemas.events import VersionSpan
-from odradek.schemas.http.reply import WeightVersions
+from odradek.schemas.http.reply import ServedVersion, WeightVersions
 
 MAX_COUNT: Final = 2**53 - 1
 """Beyond it readers in other languages would round."""
@@ -18,7 +17,7 @@ LONGEST: Final = 20
 
 
 def joined(known: list[WeightVersions], new: list[WeightVersions]) -> list[WeightVersions]:
-    """Spans of a stream: vLLM tells all of them at the end, other engines those of each chunk."""
+    """Spans of a stream: some engines tell all at the end, others those of each chunk."""
     if not known or new[0].start < known[-1].end:
         return new
     spans = list(known)
@@ -53,15 +52,11 @@ def _version(label: Any) -> int | None:
 
 
 def version_of(info: bytes) -> int | None:
-    """The version that an engine serves, of its `/weight_info`; None where that does not tell."""
+    """The version that an engine serves, as its answer says; None where that does not tell."""
     try:
-        return _version(_info.decode(info).weight_version)
+        return _version(_served.decode(info).weight_version)
     except UNREADABLE:
         return None
 
 
-class _Info(Struct):
-    weight_version: Any = None
-
-
-_info: Final = msgspec.json.Decoder(_Info)
+_served: Final = msgspec.json.Decoder(ServedVersion)

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from odradek.proxy.engines.member import PoolEngine
-from odradek.trainer.weights.client import HttpEngine
+from odradek.trainer.weights.vllm import VllmEngine
 from tests.support.engines.vllm_engine import vllm
 from tests.support.engines.weight_swaps import SAMPLES, trained
 from tests.support.trainer.hilo import random_play
@@ -26,7 +26,7 @@ KEPT = "Failed to reset prefix cache"
 """What vLLM's log says of a reset that did nothing."""
 
 
-class Bare(HttpEngine):
+class Bare(VllmEngine):
     """Clears no cache that anybody holds: pauses without a reset, and resets as if nobody sampled."""
 
     async def _post(self, path, **request):

@@ -37,7 +37,7 @@ async def proxys_engine(url):
 
 
 async def trainers_engine(url):
-    await HttpEngine(url)._ask("GET", "/health", LIMIT_S)
+    await HttpEngine(url).ask("GET", "/health", LIMIT_S)
 
 
 async def health(url):

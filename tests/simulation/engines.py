@@ -14,7 +14,7 @@ from odradek.proxy.engines.policy_version import PolicyVersions
 from odradek.proxy.engines.pool import ranked
 from odradek.proxy.engines.versions import EngineVersion
 from odradek.trainer.errors import EngineDown
-from odradek.trainer.weights.client import HttpEngine
+from odradek.trainer.weights.vllm import VllmEngine
 
 FIRST = "0" * 64
 """The weights that every engine is started with."""
@@ -106,16 +106,14 @@ class Engine:
             self.had.append(Had(now, self.version, self.weights))
 
 
-class Client(HttpEngine):
+class Client(VllmEngine):
     """The product's client of an engine, on a simulated way to it."""
 
     def __init__(self, engine: Engine, at: Callable[[str], None]) -> None:
         super().__init__(engine.url, quiet_s=TIMEOUT_S, at=at)
         self._engine = engine
 
-    async def _ask(
-        self, method: str, path: str, within_s: float, **request: Any
-    ) -> tuple[int, Any]:
+    async def ask(self, method: str, path: str, within_s: float, **request: Any) -> tuple[int, Any]:
         del method
         try:
             async with asyncio.timeout(within_s):

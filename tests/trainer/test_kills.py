@@ -19,8 +19,8 @@ from odradek.trainer.commit.resume import lineage_of, stand
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import rows_of
-from odradek.trainer.weights.client import HttpEngine
 from odradek.trainer.weights.engines import Engines
+from odradek.trainer.weights.vllm import VllmEngine
 from tests.chaos.faults.power_cut import watched
 from tests.support.engines.weight_engine import WeightEngine
 from tests.support.trainer.nan_gradients import spoil
@@ -49,7 +49,7 @@ def dying(point: str, nth: int):
     return at
 
 
-class Direct(HttpEngine):
+class Direct(VllmEngine):
     """An engine without HTTP between."""
 
     def __init__(self, url, engine: WeightEngine, at) -> None:

@@ -1,8 +1,7 @@
-"""One engine that takes weights, over the surface that vLLM's development mode has."""
+"""One engine that takes weights: what a fleet needs of it, and how it is asked over HTTP."""
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,12 +18,13 @@ LOAD_S: Final = 600.0
 """Longest load of a large model; whoever waits for it may give up before."""
 UNNAMED: Final = 0
 """The version of weights that no trainer has named."""
-RESET: Final = {"reset_running_requests": "true", "reset_external": "true"}
-"""Without the first, a reset does nothing while any request holds a block, as each that is kept
-over the pause does, and answers 200 all the same; the second is for caches outside the engine. The
-proxy salts its calls with the version besides, which needs no reset to succeed."""
 
-log = logging.getLogger("odradek")
+
+def version_of(label: Any) -> int | None:
+    """The version that an engine's name for its weights stands for; None where it has none."""
+    if not isinstance(label, str | int):
+        return None
+    return int(label) if str(label).isdecimal() else UNNAMED
 
 
 class EngineClient(Protocol):
@@ -54,7 +54,7 @@ class EngineClient(Protocol):
 
 
 class HttpEngine:
-    """Implements `EngineClient`.
+    """Asks an engine over HTTP. Its kinds, which implement `EngineClient`, have their own modules.
 
     Args:
         url: Its root.
@@ -62,70 +62,34 @@ class HttpEngine:
         at: Called at each crash point.
     """
 
+    needs = ""
+    """What an engine of the kind must be to take weights."""
+    loads: frozenset[str] = frozenset()
+    """Paths that take as long as a load does."""
+    optional: frozenset[str] = frozenset()
+    """Paths that an older engine of the kind may lack."""
+
     def __init__(
         self, url: str, *, quiet_s: float = LOAD_S, at: Callable[[str], None] = crash_point
     ) -> None:
         self.url = url
         self._quiet_s = quiet_s
         self._at = at
-        self._keeps_cache = False
-
-    async def answers(self) -> None:
-        """See `EngineClient`."""
-        await self._ask("GET", "/health", ASK_S)
-
-    async def serves(self) -> int | None:
-        """See `EngineClient`."""
-        status, said = await self._ask("GET", "/weight_info", ASK_S)
-        label = said.get("weight_version") if status == 200 and isinstance(said, dict) else None
-        if not isinstance(label, str | int):
-            return None
-        return int(label) if str(label).isdecimal() else UNNAMED
-
-    async def load(self, folder: Path, version: int, began: Callable[[], None]) -> None:
-        """See `EngineClient`."""
-        # mode=keep: requests under way stay and go on with the new weights; the engine's own
-        # version spans tell which token came from which. The prefix cache holds keys and values
-        # of the old weights, and pausing does not clear it.
-        await self._post("/pause", params={"mode": "keep"})
-        began()
-        # From here on weights and version may disagree. If we die below this line, or are refused,
-        # the engine stays paused: nothing is sampled under a wrong version, and the next try does
-        # all of it again.
-        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-        await self._post("/collective_rpc", json=reload)
-        self._at("reloaded_before_version")
-        await self._post("/update_weight_version", json={"new_version": str(version)})
-        self._note_reset(await self._post("/reset_prefix_cache", params=RESET))
-        await self._post("/resume")
-
-    def _note_reset(self, said: Any) -> None:
-        """Say, once, that an engine keeps its cache. It goes on: salted calls do not read that."""
-        kept = isinstance(said, dict) and said.get("success") is False
-        if kept and not self._keeps_cache:
-            log.warning(
-                "the engine at %s has not reset its prefix cache (success: false): calls without "
-                "cache_salt may read what older weights computed; send all calls through the proxy",
-                self.url,
-            )
-        self._keeps_cache = kept
 
     async def _post(self, path: str, **request: Any) -> Any:
         """What it answers. Raises EngineDown or EngineRefused."""
-        within_s = LOAD_S if path == "/collective_rpc" else min(self._quiet_s, LOAD_S)
-        status, said = await self._ask("POST", path, within_s, **request)
-        if status == 404 and path == "/update_weight_version":
-            return said  # an engine older than version spans: the proxy infers versions
+        within_s = LOAD_S if path in self.loads else min(self._quiet_s, LOAD_S)
+        status, said = await self.ask("POST", path, within_s, **request)
+        if status == 404 and path in self.optional:
+            return said
         if not 200 <= status < 300:
             raise EngineRefused(
                 f"the engine at {self.url} answered {status} to {path}: "
-                f"{str(said)[:200]!r} (vLLM needs VLLM_SERVER_DEV_MODE=1)"
+                f"{str(said)[:200]!r} ({self.needs})"
             )
         return said
 
-    async def _ask(
-        self, method: str, path: str, within_s: float, **request: Any
-    ) -> tuple[int, Any]:
+    async def ask(self, method: str, path: str, within_s: float, **request: Any) -> tuple[int, Any]:
         """Status and body: what JSON it is, else its text."""
         limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         try:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.loop_thread import LoopThread
-from odradek.trainer.weights.client import EngineClient, HttpEngine
+from odradek.trainer.weights.client import EngineClient
 from odradek.trainer.weights.fleet import Fleet
+from odradek.trainer.weights.recognition import RecognizedEngine
 
 
 class Engines:
@@ -20,7 +21,7 @@ class Engines:
         timeout_s: How long one may say nothing before it counts as away.
         tell: Gets a line on what a person may want to know.
         at: Called at each crash point.
-        client: Makes the client of a URL; over HTTP if none is given.
+        client: Makes the client of a URL; over HTTP, of whatever kind answers, if none is given.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Engines:
         at: Callable[[str], None] = crash_point,
         client: Callable[[str], EngineClient] | None = None,
     ) -> None:
-        client = client or partial(HttpEngine, quiet_s=timeout_s, at=at)
+        client = client or partial(RecognizedEngine, quiet_s=timeout_s, at=at)
         self._fleet = Fleet([client(url) for url in urls], timeout_s=timeout_s, tell=tell)
         self._empty = not urls
         self._thread: LoopThread | None = None

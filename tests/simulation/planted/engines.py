@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from odradek.trainer.weights import fleet
-from odradek.trainer.weights.client import HttpEngine
 from odradek.trainer.weights.fleet import (
     Fleet,
     FleetEngine,
@@ -13,6 +12,7 @@ from odradek.trainer.weights.fleet import (
     SwapStatus,
     TargetWeights,
 )
+from odradek.trainer.weights.vllm import VllmEngine
 from tests.simulation.planted.patches import Patches
 
 
@@ -81,7 +81,7 @@ def late_engines_left_behind() -> Patches:
 def named_after_it_samples() -> Patches:
     """An engine goes on with the new weights under the old version, for a moment."""
 
-    async def load(self: HttpEngine, folder: Path, version: int, began: Any) -> None:
+    async def load(self: VllmEngine, folder: Path, version: int, began: Any) -> None:
         await self._post("/pause", params={"mode": "keep"})
         began()
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
@@ -89,4 +89,4 @@ def named_after_it_samples() -> Patches:
         await self._post("/resume")
         await self._post("/update_weight_version", json={"new_version": str(version)})
 
-    return [(HttpEngine, "load", load)]
+    return [(VllmEngine, "load", load)]

@@ -1,0 +1,74 @@
+"""How one kind of engine says what the engine's surface says: a small protocol, and its fake.
+
+The surface is declared in `schemas/http/engine`. All of the proxy knows its words only; an adapter
+knows those of its engine, and is chosen once for an engine (`recognition`).
+"""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from odradek.proxy.errors import CapabilityMissing
+from odradek.schemas.http.engine import Capability, MissingCapability
+
+
+class EngineAdapter(Protocol):
+    """Translates between the surface and one kind of engine. Pure: no I/O, no clock."""
+
+    name: str
+    """What the engine is called."""
+    native: bool
+    """Whether it says what the surface says, so that no call and no reply is touched."""
+    lacks: tuple[MissingCapability, ...]
+    """What no engine of this kind can do."""
+    advice: Mapping[Capability, str]
+    """What to do where one lacks what it could do."""
+
+    def path(self, route: str) -> str:
+        """Its path for a path of the surface. Raises CapabilityMissing where it has none."""
+        ...
+
+    def request(self, route: str, body: bytes) -> bytes:
+        """A request in its words; asked for only where it is not `native`."""
+        ...
+
+    def reply(self, route: str, body: bytes) -> bytes:
+        """A whole good answer in the surface's words, or as it is where it cannot be read."""
+        ...
+
+
+class NativeAdapter:
+    """An engine that speaks the surface as it is declared. Implements `EngineAdapter`.
+
+    What the bench and the tests have in place of an engine does, and so may any engine.
+    """
+
+    name = "an engine"
+    native = True
+    lacks: tuple[MissingCapability, ...] = ()
+    advice: Mapping[Capability, str] = {
+        Capability.LOGPROBS: "have it give those after the temperature",
+        Capability.TOKEN_IDS: "see what `odradek engine contract` prints",
+    }
+
+    def path(self, route: str) -> str:
+        """As it is."""
+        return route
+
+    def request(self, route: str, body: bytes) -> bytes:
+        """As it is."""
+        del route
+        return body
+
+    def reply(self, route: str, body: bytes) -> bytes:
+        """As it is."""
+        del route
+        return body
+
+
+NATIVE: Final = NativeAdapter()
+
+
+def missing(adapter: EngineAdapter, capability: Capability) -> CapabilityMissing:
+    """The error of a call that needs what an engine lacks."""
+    lack = next(lack for lack in adapter.lacks if lack.capability is capability)
+    return CapabilityMissing(f"{adapter.name} has {lack}")

@@ -1,0 +1,43 @@
+"""Which adapter an engine needs: it is asked once, before its first call.
+
+A new kind of engine is one module with an adapter, and one line of `KINDS`.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from odradek.proxy.engines import sglang
+from odradek.proxy.engines.adapter import EngineAdapter
+from odradek.proxy.engines.vllm import VLLM
+
+log = logging.getLogger("odradek.proxy")
+
+Get = Callable[[str], Awaitable[tuple[int, dict[str, str], bytes]]]
+"""Status, headers and body of a path of an engine."""
+Recognizer = Callable[[str, bytes], EngineAdapter | None]
+"""The adapter of an engine that answers a path so; None for one of another kind."""
+DEFAULT: Final[EngineAdapter] = VLLM
+"""Of an engine that nothing recognizes, or that is not asked."""
+KINDS: Final[tuple[tuple[tuple[str, ...], Recognizer], ...]] = (
+    (sglang.MODEL_INFO, sglang.recognized),
+)
+"""Paths that only engines of a kind have, and what recognizes it by their answers."""
+
+
+async def recognize(get: Get) -> EngineAdapter | None:
+    """Ask an engine what it is; None where it cannot say now, since it is busy or failing."""
+    for paths, recognized in KINDS:
+        for path in paths:
+            status, _, body = await get(path)
+            if status == 200 and (adapter := recognized(path, body)) is not None:
+                return adapter
+            if status == 429 or status >= 500:
+                return None
+    return DEFAULT
+
+
+def name_lacks(url: str, adapter: EngineAdapter) -> None:
+    """Say what an engine lacks, what that costs, and what to do: a line for each."""
+    for lack in adapter.lacks:
+        log.warning("the engine at %s is %s, which has %s", url, adapter.name, lack)

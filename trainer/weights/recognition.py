@@ -1,0 +1,77 @@
+"""An engine of a kind that nobody has told us: it is asked before its first load.
+
+A new kind of engine is one module with a client, and one line of `KINDS`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.trainer.errors import EngineDown
+from odradek.trainer.weights import sglang
+from odradek.trainer.weights.client import ASK_S, LOAD_S, EngineClient, HttpEngine
+from odradek.trainer.weights.sglang import SglangEngine
+from odradek.trainer.weights.vllm import VllmEngine
+
+Maker = Callable[..., EngineClient]
+KINDS: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], Maker], ...]] = (
+    (sglang.INFO, sglang.is_sglang, SglangEngine),
+)
+"""Paths that only engines of a kind have, what recognizes it by their answers, and its client."""
+
+
+class RecognizedEngine:
+    """Implements `EngineClient` for whatever answers at an address.
+
+    Whoever is away may be another engine once it is back, so it is asked again then.
+
+    Args:
+        url: Its root.
+        quiet_s: How long it may take over anything but a load.
+        at: Called at each crash point.
+    """
+
+    def __init__(
+        self, url: str, *, quiet_s: float = LOAD_S, at: Callable[[str], None] = crash_point
+    ) -> None:
+        self.url = url
+        self._quiet_s = quiet_s
+        self._at = at
+        self._client: EngineClient | None = None
+
+    async def answers(self) -> None:
+        """See `EngineClient`."""
+        await (await self._known()).answers()
+
+    async def serves(self) -> int | None:
+        """See `EngineClient`."""
+        try:
+            return await (await self._known()).serves()
+        except EngineDown:
+            self._client = None
+            raise
+
+    async def load(self, folder: Path, version: int, began: Callable[[], None]) -> None:
+        """See `EngineClient`."""
+        try:
+            await (await self._known()).load(folder, version, began)
+        except EngineDown:
+            self._client = None
+            raise
+
+    async def _known(self) -> EngineClient:
+        """The client of its kind. Raises EngineDown."""
+        if self._client is None:
+            make = await self._kind()
+            self._client = make(self.url, quiet_s=self._quiet_s, at=self._at)
+        return self._client
+
+    async def _kind(self) -> Maker:
+        http = HttpEngine(self.url)
+        for paths, recognizes, make in KINDS:
+            for path in paths:
+                status, said = await http.ask("GET", path, ASK_S)
+                if status == 200 and recognizes(said):
+                    return make
+        return VllmEngine

@@ -267,8 +267,10 @@ class Engine:
         """Whatever answers there next may be another engine."""
         self._unknown = self._recognizes
 
-    async def _recognize(self) -> None:
+    async def recognize(self) -> None:
         """Ask what it is, unless that is known; who comes meanwhile waits for the answer."""
+        if not self._unknown:
+            return
         async with self._recognizing:
             if not self._unknown:
                 return
@@ -287,7 +289,7 @@ class Engine:
     async def ask(self, path: str, body: bytes, traceparent: str | None) -> EngineResponse:
         """Post to one of the surface's routes."""
         if self._unknown:
-            await self._recognize()
+            await self.recognize()
         if (url := self._routes.get(path)) is None:
             url = self._routes[path] = URL(self.url + self.adapter.path(path))
         headers = self._headers
@@ -306,7 +308,7 @@ class Engine:
     async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
         """Status, headers for the agent, and body of one of the surface's routes."""
         if self._unknown:
-            await self._recognize()
+            await self.recognize()
         return await self._get(self.adapter.path(path), timeout_s=timeout_s)
 
     async def _get(self, path: str, *, timeout_s: float) -> tuple[int, dict[str, str], bytes]:

@@ -92,6 +92,7 @@ class LogprobsProbe:
         """None where it did not answer, or is busy."""
         try:
             async with asyncio.timeout(PROBE_S):
+                await self._engine.recognize()
                 name = self._model or await self._first()
                 found = await self._judged(name)
                 # Said twice, since much depends on it: a batch may have shaken one answer.
@@ -117,7 +118,9 @@ class LogprobsProbe:
             "messages": [{"role": "user", "content": "Name a number."}], "max_tokens": 1,
             "logprobs": True, "top_logprobs": TOP,
         }  # fmt: skip
-        written: dict[str, Any] | None = {**NEUTRAL, TOKEN_IDS: True}
+        written: dict[str, Any] | None = dict(NEUTRAL)
+        if not self._engine.adapter.native:
+            written[TOKEN_IDS] = True  # older ones know no such field, and say nothing of it
         while written is not None:
             body = msgspec.json.encode({**written, **asked})
             async with await self._engine.ask(CHAT.path, body, None) as answer:
@@ -132,7 +135,8 @@ class LogprobsProbe:
 
     def _tops(self, said: bytes) -> dict[str, float]:
         choices = msgspec.json.decode(said, type=_Reply).choices
-        if choices and not choices[0].token_ids and not self._idless:
+        asked = not self._engine.adapter.native
+        if asked and choices and not choices[0].token_ids and not self._idless:
             self._idless = True
             log.error(
                 "the engine at %s gives no token ids with its replies, so nothing of it can be "

@@ -55,7 +55,7 @@ class SglangAdapter:
 
     name = "SGLang"
     native = False
-    lacks = (
+    lacks: tuple[MissingCapability, ...] = (
         MissingCapability(
             Capability.STREAMS,
             "nothing to do: the line is kept alive meanwhile",

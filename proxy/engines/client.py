@@ -269,8 +269,6 @@ class Engine:
 
     async def recognize(self) -> None:
         """Ask what it is, unless that is known; who comes meanwhile waits for the answer."""
-        if not self._unknown:
-            return
         async with self._recognizing:
             if not self._unknown:
                 return

@@ -118,9 +118,9 @@ class LogprobsProbe:
             "messages": [{"role": "user", "content": "Name a number."}], "max_tokens": 1,
             "logprobs": True, "top_logprobs": TOP,
         }  # fmt: skip
-        written: dict[str, Any] | None = dict(NEUTRAL)
-        if not self._engine.adapter.native:
-            written[TOKEN_IDS] = True  # older ones know no such field, and say nothing of it
+        # Older engines of another kind know no such field, and say nothing of it.
+        ids = {} if self._engine.adapter.native else {TOKEN_IDS: True}
+        written: dict[str, Any] | None = {**NEUTRAL, **ids}
         while written is not None:
             body = msgspec.json.encode({**written, **asked})
             async with await self._engine.ask(CHAT.path, body, None) as answer:

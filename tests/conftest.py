@@ -6,19 +6,44 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
+from tests.support.suite.fast_lane import fast_lane, left_out
 from tests.support.suite.file_order import longest_first
+from tests.support.suite.part_times import LAST_RUN, PartTimes
 
 if TYPE_CHECKING:
     from odradek.infra.bus import BusSettings
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `scripts/test` asks for."""
+    suite = parser.getgroup("odradek")
+    suite.addoption("--fast", action="store_true", help="no broker, no torch, nothing slow")
+    suite.addoption("--times", action="store_true", help="print how long each part took")
+    suite.addoption("--write", action="store_true", help="keep that in docs/figures/suite.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Times are counted where all processes of the tests report to."""
+    if config.getoption("--times") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(PartTimes(LAST_RUN if config.getoption("--write") else None))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What `--fast` leaves out is not even imported: torch alone takes seconds."""
+    return True if config.getoption("--fast") and left_out(collection_path) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long files begin while there are others to run beside them."""
+    if config.getoption("--fast"):
+        items[:], rest = fast_lane(items)
+        config.hook.pytest_deselected(items=rest)
     items[:] = longest_first(items)
 
 

@@ -17,6 +17,8 @@ from odradek.infra.runtime import episode_tokens
 from tests.support.agents.clients_table import BEGIN, END, FIGURES, PAGE, VERSIONS, table
 from tests.support.agents.coding_agents import AGENTS, PROMPT, block
 
+pytestmark = pytest.mark.processes
+
 KEYS = "k" * 32
 PROXY = "http://127.0.0.1:9"
 FAKE = """\

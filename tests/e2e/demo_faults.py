@@ -1,6 +1,6 @@
-"""The demo with a fault in its numbers: `demo_faults.py FAULT LEDGER demo ...`.
+"""The demo with faults in its numbers: `demo_faults.py LEDGER demo ...`.
 
-Engine and trainer of that demo are started through this file, too, with the same fault. Before the
+Engine and trainer of that demo are started through this file, too, each with its fault. Before the
 demo's topics go, its ledger is written to LEDGER, one entry a line. Nothing here is ever imported by
 the product.
 """
@@ -53,15 +53,12 @@ def nan_gradient() -> None:
     LogTrainer.__init__ = spoiled  # type: ignore[method-assign]
 
 
-FAULTS: dict[str, tuple[str, Callable[[], None]]] = {
-    "far_logprob": ("engine", far_logprob),
-    "nan_gradient": ("train", nan_gradient),
-}
-"""By name, the verb of the process that has it, and what plants it there."""
+FAULTS: dict[str, Callable[[], None]] = {"engine": far_logprob, "train": nan_gradient}
+"""By the verb of the process that has it, what plants it there."""
 
 
-def through_here(name: str, ledger: str) -> None:
-    """Start the demo's children that have the fault through this file, and keep its ledger."""
+def through_here(ledger: str) -> None:
+    """Start the demo's children that have a fault through this file, and keep its ledger."""
     import msgspec
 
     from odradek.infra.app.demo import run
@@ -72,9 +69,9 @@ def through_here(name: str, ledger: str) -> None:
     plain, count = processes.odradek, run.count
 
     def command(*words: str) -> tuple[str, ...]:
-        if words[0] != FAULTS[name][0]:
+        if words[0] not in FAULTS:
             return plain(*words)
-        return (sys.executable, str(Path(__file__).absolute()), name, ledger, *words)
+        return (sys.executable, str(Path(__file__).absolute()), ledger, *words)
 
     async def counted(session: Any) -> Any:
         with Path(ledger).open("wb") as file:
@@ -89,11 +86,11 @@ def through_here(name: str, ledger: str) -> None:
 
 
 if __name__ == "__main__":
-    (fault, to), sys.argv[1:] = sys.argv[1:3], sys.argv[3:]
+    to = sys.argv.pop(1)
     if sys.argv[1] == "demo":
-        through_here(fault, to)
+        through_here(to)
     else:
-        FAULTS[fault][1]()
+        FAULTS[sys.argv[1]]()
     from odradek.infra.app.cli import main
 
     main()

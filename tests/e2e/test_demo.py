@@ -12,7 +12,7 @@ import pytest
 
 from odradek.schemas.events import Step
 
-DEMO_WITH_FAULT = Path(__file__).with_name("demo_faults.py")
+DEMO_WITH_FAULTS = Path(__file__).with_name("demo_faults.py")
 KILLED = ("proxy", "agent-hilo", "assembler", "trainer")
 
 pytestmark = [
@@ -24,12 +24,12 @@ pytestmark = [
 ]
 
 
-def demo(folder: Path, fault: str, *arguments: str) -> tuple[dict[str, Any], list[Step]]:
-    """Run the demo with a fault planted to its end; its figures, and what its ledger held."""
+def demo(folder: Path, *arguments: str) -> tuple[dict[str, Any], list[Step]]:
+    """Run the demo with planted faults to its end; its figures, and what its ledger held."""
     figures, ledger = folder / "demo.json", folder / "steps.jsonl"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ODRADEK_")}
     done = subprocess.run(
-        [sys.executable, str(DEMO_WITH_FAULT), fault, str(ledger), "demo", "--out", str(folder / "report"),
+        [sys.executable, str(DEMO_WITH_FAULTS), str(ledger), "demo", "--out", str(folder / "report"),
          "--json", str(figures), *arguments],
         env={**environment, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=850,
@@ -48,17 +48,18 @@ def broken_weights(folder: Path) -> list[str]:
     return [str(file) for file in files if non_finite_tensor(file)]
 
 
-def test_the_demo_survives_kill_nine_of_every_kind_and_an_engine_that_says_minus_9999(
+def test_the_demo_survives_kill_nine_of_every_kind_and_numbers_that_are_none(
     tmp_path: Path,
 ) -> None:
     """One kill -9 each of proxy, agent host, assembler and trainer: exit 0, and the sums close.
 
-    The engine tells a log probability of -9999 now and then: those rows are refused by name, and
-    the model learns from the others.
+    The engine tells a log probability of -9999 now and then: those rows are refused by name. One
+    step's gradient is no number: it is told as skipped with its rows, moves nothing, and others
+    follow it. The model learns from all the rest.
     """
     kills = [word for name in KILLED for word in ("--kill", name)]
 
-    figures, steps = demo(tmp_path, "far_logprob", *kills)
+    figures, steps = demo(tmp_path, *kills)
 
     assert figures["greedy_success"] >= 0.9
     assert figures["conservation"]["closed"]
@@ -67,25 +68,20 @@ def test_the_demo_survives_kill_nine_of_every_kind_and_an_engine_that_says_minus
     counted = figures["conservation"]
     assert counted["samples"] == counted["episodes"] + sum(counted["exclusions"].values())
     assert (tmp_path / "report" / "index.html").exists()
+    assert [] == broken_weights(tmp_path)
+
     refused = {(r.offset, r.row, r.episode_id) for step in steps for r in step.refused
                if r.reason == "logprobs"}  # fmt: skip
     assert 1 <= len(refused) <= 3
     assert all(episode and row is not None for _, row, episode in refused)
-    assert not any(step.skipped for step in steps)
-    assert [] == broken_weights(tmp_path)
 
-
-def test_a_gradient_that_is_no_number_costs_the_demo_one_step(tmp_path: Path) -> None:
-    """Exit 0: the step is told as skipped with its rows, moves nothing, and others follow it."""
-    figures, steps = demo(tmp_path, "nan_gradient", "--target", "0")
-
-    assert figures["conservation"]["closed"]
-    (skipped,) = [step for step in steps if step.skipped]
-    assert (5, False, ()) == (skipped.step, skipped.optimized, skipped.used)
+    # A step that a killed trainer did again stands twice; the last entry is the one that holds.
+    line = {step.step: step for step in steps if step.optimized or step.skipped}
+    assert [5] == [number for number, step in line.items() if step.skipped]
+    skipped = line[5]
+    assert (False, ()) == (skipped.optimized, skipped.used)
     rows = [refusal for refusal in skipped.refused if refusal.reason == "non_finite"]
     assert 32 == len({(refusal.offset, refusal.row) for refusal in rows})
-    made = {step.step: step for step in steps if step.optimized}
-    assert made[4].weights == skipped.weights
-    assert made[4].version < skipped.version < made[6].version
+    assert line[4].weights == skipped.weights
+    assert line[4].version < skipped.version < line[6].version
     assert "loss" in skipped.metrics
-    assert [] == broken_weights(tmp_path)

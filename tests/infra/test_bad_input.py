@@ -10,6 +10,8 @@ import pytest
 
 from odradek.infra.bus import ensure_topics, rows
 
+pytestmark = pytest.mark.processes
+
 KEY = "k" * 64
 AGENT = "async def play(rollout): ...\n"
 JUDGE = "def judge(conversation): return 0.0\n"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 ALL = sorted(path for path in SCRIPTS.rglob("*") if path.is_file())

@@ -20,6 +20,8 @@ from odradek.infra.app.supervisor import (
 )
 from tests.support.suite.process_state import alive
 
+pytestmark = pytest.mark.processes
+
 QUICK = Backoff(first_s=0.01, longest_s=0.05)
 SLEEPER = "import sys, time; print('ready: x', flush=True); time.sleep(600)"
 

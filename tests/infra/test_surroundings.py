@@ -23,6 +23,8 @@ from odradek.infra.runtime.reward_signatures import JudgeSettings
 from odradek.proxy.settings import on_loopback
 from odradek.schemas.events import parsed
 
+pytestmark = pytest.mark.processes
+
 OWN = ["127.0.0.1", "localhost", "::1"]
 
 

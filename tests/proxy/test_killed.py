@@ -23,6 +23,8 @@ from tests.support.schemas.event_builders import opened, reward, tell
 from .conftest import KEY
 from .test_process import environment
 
+pytestmark = pytest.mark.processes
+
 EPISODES = 16
 STREAMS = 64
 PATIENCE = 30

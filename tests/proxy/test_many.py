@@ -9,6 +9,8 @@ import pytest
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.calls import handler
 
+pytestmark = pytest.mark.processes
+
 N = 200
 PROGRAM = """
 import resource

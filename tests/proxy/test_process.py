@@ -17,6 +17,8 @@ from odradek.schemas.events import EpisodeSealed, Policy, Turn, TurnsEvent, Vers
 
 from .conftest import KEY
 
+pytestmark = pytest.mark.processes
+
 COMMAND = (sys.executable, "-m", "odradek.infra.app.cli", "proxy", "--port", "0")
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.suite.child_processes import python_path
 
+pytestmark = pytest.mark.processes
+
 CHAT = "/v1/chat/completions"
 PROGRAM = """
 import asyncio, json, logging, sys

@@ -11,6 +11,8 @@ from tests.simulation.planted.training import skipped_steps_sent_nowhere
 from tests.simulation.test_regressions import CALM
 from tests.simulation.world import World
 
+pytestmark = pytest.mark.slow
+
 LEARNING = replace(CALM, tasks=10, group_size=3, open_groups=1, engines=2)
 """A calm world that makes some steps."""
 

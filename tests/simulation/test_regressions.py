@@ -17,6 +17,8 @@ from tests.simulation.planted.tasks import credit_not_given_back, fenced_goes_on
 from tests.simulation.scenario import Weather
 from tests.simulation.world import TIMES, World
 
+pytestmark = pytest.mark.slow
+
 CALM = replace(
     Weather.drawn(Random(0)),
     tasks=8,

@@ -10,6 +10,8 @@ from tests.simulation.failure import Failure
 from tests.simulation.planted import PLANTED, finding
 from tests.simulation.trial import attempt, shrink
 
+pytestmark = pytest.mark.slow
+
 FIRST = int(os.environ.get("ODRADEK_SIMULATE_FROM", "0"))
 SEEDS = 300
 ENOUGH_S = 60.0

@@ -15,6 +15,8 @@ from odradek.streams.errors import RewardFailed, RewardRefused
 from odradek.streams.judges.judge import what_failed
 from odradek.streams.judges.named import NamedJudge
 
+pytestmark = pytest.mark.processes
+
 ODD = """
 def odd(name, **more):
     return type(name, (Exception,), more)

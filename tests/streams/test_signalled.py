@@ -18,6 +18,8 @@ from odradek.streams.judges.process import Worker
 from odradek.streams.judges.verdicts import ConversationFilter, Verdicts
 from tests.support.suite.process_state import alive
 
+pytestmark = pytest.mark.processes
+
 MODULE = '''
 """Judges that a signal meets; which one is the conversation's item."""
 import _thread, multiprocessing, os, signal, subprocess, sys, threading, time

@@ -20,6 +20,8 @@ from tests.support.schemas.number_inputs import NO_NUMBERS, NOT_FINITE, NUMBERS
 from tests.support.suite.child_processes import python_path
 from tests.support.suite.process_state import alive
 
+pytestmark = pytest.mark.processes
+
 MODULE = '''
 """Judges of every kind; which one is the conversation's item."""
 import os, signal, sys, time

@@ -79,7 +79,7 @@ class ProxySettings(CheckedSettings, BaseSettings):
     """How a conversation's next prompt comes about: `render`, the engine renders all messages anew;
     `bridge`, what was said keeps the ids that were sampled, and only what is new is rendered."""
     sampling: Literal["refuse", "force"] = "refuse"
-    """What becomes of calls whose client cuts or bends the distribution (top_p, penalties, forms of
+    """What becomes of calls whose client alters the distribution (top_p, penalties, forms of
     reply, forced tools, ...): `refuse`, they are served as asked, and the trainer refuses their
     replies; `force`, the client's fields give way to the distribution that is trained on."""
     temperature: float = Field(default=1.0, ge=COLDEST, le=HOTTEST, allow_inf_nan=False)

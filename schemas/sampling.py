@@ -3,7 +3,7 @@
 One table for all dialects and engines. The proxy takes from it what to write where a client says
 nothing, what to take away under `sampling = force`, and what a turn records; the assembler, whether
 a reply's tokens came from the policy's own distribution. A name that no table holds may be a
-sampler of an engine that we do not know: a reply under it counts as bent.
+sampler of an engine that we do not know: a reply under it counts as altered.
 """
 
 import math
@@ -41,7 +41,7 @@ which one it samples."""
 LIMITED: Final = frozenset(
     {"custom_logit_processor", "custom_params", "grammar", "logits_processors", STRICT, UNSENT}
 )
-"""Fields that bend or cut what is sampled from, or the prompt, whatever they hold but nothing."""
+"""Fields that alter what is sampled from, or the prompt, whatever they hold but nothing."""
 
 Test = Callable[[Any], bool]
 
@@ -51,14 +51,14 @@ class Sampling(Struct, frozen=True):
 
     temperature: float | None = None
     """None where nobody recorded it."""
-    bent: str = ""
-    """The field for which it was not the whole distribution at that temperature, "" if it was."""
+    altered_by: str = ""
+    """Name of the field that altered the distribution at that temperature, "" if none did."""
 
     @property
     def trainable(self) -> bool:
         """Whether a trainer can compute the same probabilities again."""
         warm = self.temperature is None or self.temperature >= COLDEST
-        return warm and not self.bent
+        return warm and not self.altered_by
 
 
 def sampling_of(said: Mapping[str, Any]) -> Sampling:
@@ -67,12 +67,12 @@ def sampling_of(said: Mapping[str, Any]) -> Sampling:
     Old turns record no more than their client said. What they leave out counts as neutral, and
     their temperature as unknown.
     """
-    bent = next((name for name in said if bends(name, said)), "")
+    altered_by = next((name for name in said if alters(name, said)), "")
     value = said.get("temperature")
     temperature = None if value is None else number(value)
     if value is not None and (temperature is None or not 0 <= temperature < math.inf):
         return Sampling(None, "temperature")
-    return Sampling(temperature, bent)
+    return Sampling(temperature, altered_by)
 
 
 def complete(said: Mapping[str, Any]) -> bool:
@@ -83,7 +83,7 @@ def complete(said: Mapping[str, Any]) -> bool:
     return "temperature" in said and said.keys() >= NEUTRAL.keys()
 
 
-def bends(name: str, said: Mapping[str, Any]) -> bool:
+def alters(name: str, said: Mapping[str, Any]) -> bool:
     """Whether a field makes the distribution another one than the policy's at its temperature."""
     if name == "temperature" or name in PLAIN or name in NOTED:
         return False
@@ -104,7 +104,7 @@ def recorded(name: str, value: Any) -> Any:
     if name in RECORDED:
         return value
     if name in WITHIN:
-        return True if bends(name, {name: value}) else None
+        return True if alters(name, {name: value}) else None
     return None if name in PLAIN or nothing(value) else True
 
 
@@ -223,10 +223,10 @@ def _unbounded(value: Any) -> bool:
 
 
 def _whole(value: Any) -> bool:
-    """Fields within a field, which some engines read as their own: none of them bends."""
+    """Fields within a field, which some engines read as their own: none of them alters."""
     if not isinstance(value, dict):
         return nothing(value)
-    return value.get("temperature") is None and not any(bends(name, value) for name in value)
+    return value.get("temperature") is None and not any(alters(name, value) for name in value)
 
 
 ALL: Final = 2**30
@@ -287,11 +287,11 @@ _NEUTRAL: Final[dict[str, Test]] = {
     "thinking": _unbounded,
     "reasoning": _unbounded,
 }  # fmt: skip
-"""Fields that bend unless their value passes; others, unless they hold nothing."""
+"""Fields that alter the distribution unless their value passes; others, unless they are empty."""
 
 WITHIN: Final = dict.fromkeys(("extra_body", "nvext", "options", "parameters"), _whole)
-"""Fields that hold others. Of them, too, a turn records no more than that they bend: what else they
-carry may be a secret."""
+"""Fields that hold others. Of them, too, a turn records only that they alter the distribution: what
+else they carry may be a secret."""
 
 RECORDED: Final = NOTED | LIMITED | _NEUTRAL.keys() | {"temperature", "best_of"}
 """Fields whose values a turn records."""

@@ -114,9 +114,9 @@ def _untrainable(task: Task) -> Iterator[str]:
     elif heat is not None and heat > sampling.HOTTEST:
         yield f"sampling.temperature is {heat:g}: every token is as likely as any other"
     for name in said:
-        if sampling.bends(name, said):
+        if sampling.alters(name, said):
             yield (
-                f"sampling.{name} cuts or bends what the policy samples from, so these replies are "
+                f"sampling.{name} alters what the policy samples from, so these replies are "
                 "refused (`sampling`): leave it out of training tasks"
             )
 

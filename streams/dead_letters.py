@@ -24,7 +24,7 @@ from odradek.streams.errors import ReplayRefused
 from odradek.streams.reader import to_end
 
 FIELDS: Final = (
-    "topic", "partition", "offset", "reason", "detail", "consumer", "attempts", "left",
+    "topic", "partition", "offset", "reason", "detail", "consumer", "attempts", "value-bytes",
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def described(letter: Record) -> dict[str, Any]:
     return {
         "at": f"{letter.partition}:{letter.offset}",
         "key": key_shown(letter.key),
-        "bytes": int(told["left"] or 0) or len(letter.value or b""),
+        "bytes": int(told["value-bytes"] or 0) or len(letter.value or b""),
         "time": letter.timestamp,
         **{name: value for name, value in told.items() if value},
     }

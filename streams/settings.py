@@ -36,7 +36,7 @@ class StreamsSettings(CheckedSettings, BaseSettings):
     max_attempts: int = Field(default=2, ge=1)
     """Attempts at a sample that deadlines must leave room for; as the agent hosts have it."""
     timeouts: dict[str, float] = {}
-    """Deadlines of tasks that differ from the defaults, such as {"run_s": 60}: checked at start."""
+    """Deadlines of tasks that differ from the defaults, checked at start: {"attempt_s": 60}."""
 
     @property
     def deadlines(self) -> Timeouts:
@@ -56,16 +56,17 @@ def check_deadlines(
     call < run, and max_attempts x (run + seal wait) + reward wait < group < retention / 2: so a
     group outlives every attempt at its samples, and retention never deletes an open episode.
     """
-    if timeouts.call_s >= timeouts.run_s:
+    if timeouts.call_s >= timeouts.attempt_s:
         raise DeadlinesRefused(
-            f"call_s {timeouts.call_s:g} must be below run_s {timeouts.run_s:g}: "
+            f"call_s {timeouts.call_s:g} must be below attempt_s {timeouts.attempt_s:g}: "
             "a run may need more than one call"
         )
-    samples = max_attempts * (timeouts.run_s + timeouts.seal_s) + timeouts.reward_s
+    samples = max_attempts * (timeouts.attempt_s + timeouts.seal_s) + timeouts.reward_s
     if samples >= timeouts.group_s:
         raise DeadlinesRefused(
             f"group_s {timeouts.group_s:g} must be above {samples:g}: {max_attempts} attempts of "
-            f"{timeouts.run_s:g} + {timeouts.seal_s:g} s and {timeouts.reward_s:g} s for rewards"
+            f"{timeouts.attempt_s:g} + {timeouts.seal_s:g} s and {timeouts.reward_s:g} s for "
+            "rewards"
         )
     if timeouts.group_s >= retention_s / 2:
         raise DeadlinesRefused(

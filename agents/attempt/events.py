@@ -26,7 +26,7 @@ def opened(run: Attempt, agent: str, *, source: str) -> OutgoingRecord:
             sample=sample.sample,
             group_size=sample.group_size,
             attempt=run.attempt,
-            final=run.last,
+            last_attempt=run.last,
             purpose=sample.purpose,
             rewards=sample.rewards,
             failure_reward=sample.failure_reward,
@@ -36,7 +36,7 @@ def opened(run: Attempt, agent: str, *, source: str) -> OutgoingRecord:
             unattributed=run.send.sample is None,
         ),
         run.episode_id,
-        event_id=f"{run.episode_id}/opened",
+        event_id=f"{run.episode_id}/episode_opened",
         source=source,
         traceparent=run.called.traceparent,
     )
@@ -52,7 +52,7 @@ def aborted(
             episode_id=episode_id, reason=verdict.outcome, retry=retry, error=verdict.error
         ),
         episode_id,
-        event_id=f"{episode_id}/aborted",
+        event_id=f"{episode_id}/episode_aborted",
         source=source,
         traceparent=traceparent,
     )
@@ -94,7 +94,7 @@ def claims(run: Attempt, settings: AgentSettings, model: str) -> Claims:
         max_calls=settings.max_calls,
         max_tokens=settings.max_tokens,
         call_s=timeouts.call_s,
-        exp=time.time() + timeouts.run_s + timeouts.seal_s + 60,
+        exp=time.time() + timeouts.attempt_s + timeouts.seal_s + 60,
     )
 
 

@@ -116,7 +116,7 @@ class EpisodeExecutor(AgentExecutor):
         run.agent = agent
         timed_out = False
         try:
-            await asyncio.wait({agent}, timeout=run.sample.timeouts.run_s)
+            await asyncio.wait({agent}, timeout=run.sample.timeouts.attempt_s)
             timed_out = not agent.done()
         finally:
             if not agent.done():
@@ -136,7 +136,7 @@ class EpisodeExecutor(AgentExecutor):
         if timed_out:
             return Ending(
                 outcome=Outcome.TIMED_OUT,
-                error=f"the run took longer than {run.sample.timeouts.run_s:g} s",
+                error=f"the run took longer than {run.sample.timeouts.attempt_s:g} s",
             )
         if error is not None:
             return judge(error)

@@ -126,7 +126,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         successor has given up for another attempt.
         """
         kept = self._kept[run.episode_id]
-        kept.mark = msgspec.structs.replace(kept.mark, ending=outcome)
+        kept.mark = msgspec.structs.replace(kept.mark, outcome=outcome)
         await run.ledger.write(self.snapshot(kept.mark, kept.value, run.partition))
 
     def forget(self, task_id: str) -> SnapshotHeaders | None:

@@ -91,7 +91,7 @@ class SnapshotHeaders(msgspec.Struct, frozen=True, kw_only=True):
     state: int = TaskState.TASK_STATE_WORKING
     retry: bool = False
     """The attempt was given up and another one follows."""
-    ending: str = ""
+    outcome: str = ""
     """The outcome with which the episode is being sealed."""
 
     @property
@@ -110,7 +110,7 @@ def snapshot_headers(mark: SnapshotHeaders) -> Headers:
         names.GENERATION: str(mark.generation),
         names.STATE: TaskState.Name(mark.state),
         names.RETRY: "1" if mark.retry else "",
-        names.ENDING: mark.ending,
+        names.OUTCOME: mark.outcome,
         names.CONTENT_TYPE: "application/json",
     }
     return tuple((name, text.encode()) for name, text in told.items() if text)
@@ -127,7 +127,7 @@ def read_mark(headers: Any) -> SnapshotHeaders:
         generation=int(found.get(names.GENERATION, "1")),
         state=TaskState.Value(found[names.STATE]),
         retry=found.get(names.RETRY) == "1",
-        ending=found.get(names.ENDING, ""),
+        outcome=found.get(names.OUTCOME, ""),
     )
 
 

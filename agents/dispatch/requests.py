@@ -73,7 +73,7 @@ def _expected(task: Task, traceparent: str | None) -> OutgoingRecord:
             expected,
             source=SOURCE,
             subject=task.task_id,
-            event_id=f"{task.task_id}/expected",
+            event_id=f"{task.task_id}/group_opened",
             traceparent=traceparent,
         ),
     )

@@ -88,8 +88,8 @@ class Recovery:
         for state in (AttemptState.OPENING, AttemptState.PLAYING, AttemptState.ENDING):
             run.go(state)
         verdict = (
-            Ending(outcome=Outcome(mark.ending))
-            if mark.ending
+            Ending(outcome=Outcome(mark.outcome))
+            if mark.outcome
             else Ending(outcome=Outcome.HOST_LOST, error=LEFT)
         )
         self._snapshots.adopt(run, task, mark)

@@ -301,7 +301,7 @@ class RequestServer:
             episode_id=run.episode_id,
             sample=sample.sample,
             attempt=run.attempt,
-            timeout_s=sample.timeouts.run_s,
+            timeout_s=sample.timeouts.attempt_s,
             traceparent=run.called.traceparent,
         )
 

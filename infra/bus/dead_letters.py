@@ -17,7 +17,7 @@ PREFIX: Final = "dlq-"
 NEVER_KEPT: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Headers that no letter carries on, in lower case."""
 
-STATELESS: Final = frozenset({"closed_or_unknown", "late_reward", "late_sample", "after_end"})
+UNMATCHED: Final = frozenset({"closed_or_unknown", "late_reward", "late_sample", "after_end"})
 """Reasons that say: there is no story, or no longer, that this record could belong to."""
 
 
@@ -67,12 +67,12 @@ def letter(
     """Value and headers of the dead letter of a record: its own, and why it is one.
 
     `attempts` counts how often the record became a dead letter. A value beyond what the dead
-    letters' topic takes (it was packed well) stays where it is: `dlq-left` says how large it is,
+    letters' topic takes (it was packed well) stays where it is: `dlq-value-bytes` gives its size,
     and `odradek dlq replay` fetches it there.
     """
     metrics.moved(metrics.DEAD_LETTERS, topic=record.topic, reason=reason)
-    if reason in STATELESS:
-        metrics.moved(metrics.STATELESS, topic=record.topic, reason=reason)
+    if reason in UNMATCHED:
+        metrics.moved(metrics.UNMATCHED, topic=record.topic, reason=reason)
     size = len(record.value or b"")
     left = size > DLQ.max_bytes
     own = tuple(
@@ -88,7 +88,7 @@ def letter(
         "detail": detail[:500],
         "consumer": consumer,
         "attempts": str(attempts_of(record.headers) + 1),
-        "left": str(size) if left else "",
+        "value-bytes": str(size) if left else "",
     }
     why = ((PREFIX + name, text.encode(errors="replace")) for name, text in told.items() if text)
     return (None if left else record.value), (*own, *why)

@@ -40,8 +40,8 @@ EXPIRED: Final = Metric(
     "episodes and samples that were closed because their deadline had passed",
     "is a host, a judge or the dispatcher down? `odradek verify` names what is open",
 )
-STATELESS: Final = Metric(
-    "odradek.records.stateless",
+UNMATCHED: Final = Metric(
+    "odradek.records.unmatched",
     "records about an episode or a group that is closed or unknown, or that come second",
     "a few after a crash are harmless; many mean that something writes late",
 )
@@ -80,7 +80,7 @@ FAILED: Final = Metric(
     "the code says whether engines were away, slow, broke off, or said too much",
 )
 METRICS: Final = (
-    CAPTURE_GAPS, EXPIRED, STATELESS, DEAD_LETTERS, STALE, UNUSABLE, DUPLICATES, SKIPPED, REFUSED,
+    CAPTURE_GAPS, EXPIRED, UNMATCHED, DEAD_LETTERS, STALE, UNUSABLE, DUPLICATES, SKIPPED, REFUSED,
     FAILED,
 )  # fmt: skip
 

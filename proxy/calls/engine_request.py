@@ -193,7 +193,7 @@ def _is_odd(request: ParsedRequest, fields: Mapping[str, Raw]) -> bool:
     Engines refuse a temperature beside a top_p, or log probabilities of beams and prompts.
     """
     said = {name: value for name, value in request.sampling.items() if name != UNSENT}
-    return bool(sampling_of(said).bent or TOLD & fields.keys())
+    return bool(sampling_of(said).altered_by or TOLD & fields.keys())
 
 
 def _rewritten(fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]) -> bytes:

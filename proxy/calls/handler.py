@@ -199,13 +199,13 @@ class CallHandler:
         episode = call.episode
         try:
             for draft in result.drafts:
-                if not draft.cut and draft.turn_id:
+                if not draft.disconnected and draft.turn_id:
                     await self._turn_writer.ensure(episode, draft)
                     continue
                 # The log has this reply as cut, or not at all. Now that it is released it is
                 # written again, and the cut one stays as superseded.
                 draft.supersedes, draft.turn_id = draft.turn_id or draft.supersedes, ""
-                draft.cut, draft.retries = False, call.retries
+                draft.disconnected, draft.retries = False, call.retries
                 await self._turn_writer.turn(episode, draft)
             agent_replies.remember(episode, result)
         except LogRefused:
@@ -338,7 +338,7 @@ class CallHandler:
         self, call: ModelCall, captured: list[reply.CapturedReply], status: int
     ) -> tuple[TurnDraft, ...]:
         """A turn for each choice of the reply."""
-        aside, toolless = self.aside.why(call), self.aside.toolless(call)
+        aside, without_tools = self.aside.why(call), self.aside.without_tools(call)
         sent = call.sent
         if sent is not None:
             sent.heard(one.versions for one in captured)
@@ -354,10 +354,10 @@ class CallHandler:
                 agent=call.permit.agent,
                 timing=timing,
                 retries=call.retries,
-                cut=cut,
+                disconnected=cut,
                 supersedes=call.supersedes[place] if place < len(call.supersedes) else "",
                 aside=aside,
-                toolless=toolless,
+                without_tools=without_tools,
                 inferred=sent.inferred if sent else None,
                 salt=sent.salt if sent else None,
                 traceparent=call.traceparent,

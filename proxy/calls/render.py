@@ -83,10 +83,10 @@ class PromptBuilder:
         messages = call.request.messages
         found = call.episode.branches.reply(messages)
         if found is None:
-            return _rendered(Reason.NEW)
+            return _rendered(Reason.NO_EARLIER_REPLY)
         leaf, end = found
         if end.shape != _shape(fields):
-            return _rendered(Reason.RESHAPED)
+            return _rendered(Reason.INPUTS_CHANGED)
         if _prefills(fields):
             return _rendered(Reason.PREFILL)
         if call.request.media or media.first(messages) is not None:

@@ -28,7 +28,7 @@ class SideCalls:
 
     def why(self, call: ModelCall) -> str:
         """Why the turns of a call that is over are not trained on whatever they hold."""
-        beside = self._is_named(call) or (self.toolless(call) and call.episode.has_tools)
+        beside = self._is_named(call) or (self.without_tools(call) and call.episode.has_tools)
         self.count += beside
         return SIDE_CALL if beside else ""
 
@@ -42,12 +42,12 @@ class SideCalls:
     def saw(self, call: ModelCall) -> None:
         """Note the tools of an episode's task; those of a call beside it are none."""
         episode = call.episode
-        if not (episode.has_tools or call.request.toolless or self._is_named(call)):
+        if not (episode.has_tools or call.request.without_tools or self._is_named(call)):
             episode.has_tools = True
 
-    def toolless(self, call: ModelCall) -> bool:
+    def without_tools(self, call: ModelCall) -> bool:
         """Whether it is beside the task as soon as another call of its episode has tools."""
-        return self._without_tools and call.request.toolless
+        return self._without_tools and call.request.without_tools
 
 
 def _says_so(values: Iterable[str]) -> bool:

@@ -228,7 +228,7 @@ def common_fields(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]
         "usage": usage,
         "media": media.requested(fields),
         "route": route,
-        "toolless": tools is None,
+        "without_tools": tools is None,
         "salt": own,
     }
 

@@ -96,7 +96,7 @@ class ParsedRequest(Struct, frozen=True, kw_only=True):
     """Whether some field beside the messages holds media."""
     route: Route | None = None
     """Where it goes, where its model's name is mapped."""
-    toolless: bool = False
+    without_tools: bool = False
     """Whether the model has no tools."""
     salt: str = ""
     """Digest of the agent's own salt; `body` holds none."""

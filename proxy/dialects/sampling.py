@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from odradek.proxy.wire.body import NULL, UNREADABLE
 from odradek.schemas.http.engine import LOGPROBS, TOKEN_IDS, WEIGHT_VERSIONS
 from odradek.schemas.neutral_fields import NOTED, PLAIN
-from odradek.schemas.sampling import NEUTRAL, STRICT, UNSENT, bends, off, recorded
+from odradek.schemas.sampling import NEUTRAL, STRICT, UNSENT, alters, off, recorded
 
 FORCED: Final = (LOGPROBS, TOKEN_IDS, WEIGHT_VERSIONS)
 """What else each call asks for, whatever its client wants to see of it."""
@@ -67,7 +67,7 @@ def force(fields: dict[str, Raw]) -> None:
     """Take out of a request what would make its distribution another one than that of training."""
     said = {name: _decode(raw) for name, raw in fields.items() if name not in PLAIN | NOTED}
     for name in said:
-        if name == "temperature" or name in NEUTRAL or bends(name, said):
+        if name == "temperature" or name in NEUTRAL or alters(name, said):
             del fields[name]
     if is_strict(fields.get("tools", NULL)):
         fields["tools"] = Raw(_encode([_lenient(tool) for tool in _decode(fields["tools"])]))

@@ -17,7 +17,7 @@ class TurnDraft(Struct, kw_only=True):
     agent: str = ""
     timing: Timing = Timing()
     retries: int = 0
-    cut: bool = False
+    disconnected: bool = False
     supersedes: str = ""
     inferred: int | None = None
     """The older of the versions known at the call's start and end."""
@@ -27,7 +27,7 @@ class TurnDraft(Struct, kw_only=True):
     standing: PromptSource | None = None
     aside: str = ""
     """Why it is not trained on whatever it holds."""
-    toolless: bool = False
+    without_tools: bool = False
     media: int | None = None
     """Which of its messages, its reply the last of them, is the first that is more than text."""
     turn_id: str = ""
@@ -69,7 +69,7 @@ class RecordedReply(Struct, frozen=True, kw_only=True):
     @property
     def standing(self) -> tuple[str, ...]:
         """The turns that it became, choice by choice; "" for one that does not count, since cut."""
-        return tuple("" if draft.cut else draft.turn_id for draft in self.drafts)
+        return tuple("" if draft.disconnected else draft.turn_id for draft in self.drafts)
 
     @property
     def error(self) -> str:

@@ -16,15 +16,15 @@ from msgspec import Struct
 from odradek.proxy.episodes.history import ReplyEnd
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.arrays import ID_BYTES, common_prefix, type_ids
-from odradek.schemas.events import UNTOLD, Continuation
+from odradek.schemas.events import NO_CONTINUATION, Continuation
 
 
 class Reason(StrEnum):
     """Why a prompt was rendered."""
 
-    NEW = "new"
+    NO_EARLIER_REPLY = "no_earlier_reply"
     """No reply whose ids we know comes first: a first call, a sub-agent, a rewritten history."""
-    RESHAPED = "reshaped"
+    INPUTS_CHANGED = "inputs_changed"
     """Tools, model or arguments of the template are others than they were."""
     PREFILL = "prefill"
     """The last message is to be gone on with, not to be answered."""
@@ -34,7 +34,7 @@ class Reason(StrEnum):
     """The engine gave no renderings, or not in time."""
     NOT_MONOTONIC = "not_prefix_monotonic"
     """The template renders a history otherwise once more follows it."""
-    UNCLOSED = "unclosed"
+    UNCLOSED_REPLY = "unclosed_reply"
     """Where the reply ends in its own rendering cannot be told."""
     IGNORED = "ids_ignored"
     """The engine used another prompt than it was sent."""
@@ -92,7 +92,7 @@ def bridge(known: bytes, start: int, renderings: Renderings, *, closed: bool) ->
     own = renderings.reply[len(renderings.before) :]
     rest = _rest(own, renderings.whole[len(renderings.reply) :], known[start * ID_BYTES :], closed)
     if rest is None:
-        return PromptSource(told=rendered(Reason.UNCLOSED))
+        return PromptSource(told=rendered(Reason.UNCLOSED_REPLY))
     return PromptSource(told=Continuation(mode="bridge"), sent=known + rest)
 
 
@@ -152,4 +152,4 @@ def ends(
 
 def told(standing: PromptSource | None, captured: CapturedReply) -> Continuation:
     """What a turn tells of its prompt."""
-    return UNTOLD if standing is None else standing.proved(captured.prompt)
+    return NO_CONTINUATION if standing is None else standing.proved(captured.prompt)

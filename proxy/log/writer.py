@@ -168,7 +168,7 @@ class TurnWriter:
 
     async def opened(self, event: EpisodeOpened) -> None:
         """Append the EpisodeOpened of an unattributed call. Raises LogRefused."""
-        await self._event(event.episode_id, event, f"{event.episode_id}/opened")
+        await self._event(event.episode_id, event, f"{event.episode_id}/episode_opened")
 
     async def sealed(self, episode: LiveEpisode, event: EpisodeSealed) -> None:
         """Append EpisodeSealed behind every turn. Raises LogRefused.
@@ -180,7 +180,7 @@ class TurnWriter:
             await self.settle_locked(episode)
             sealed = msgspec.structs.replace(event, n_turns=episode.next_seq)
             await self._event(
-                episode.episode_id, sealed, f"{episode.episode_id}/sealed/{self.writer}"
+                episode.episode_id, sealed, f"{episode.episode_id}/episode_sealed/{self.writer}"
             )
 
     async def _event(self, key: str, event: Event, event_id: str) -> None:
@@ -250,19 +250,19 @@ class TurnWriter:
             prompt=_prompt(episode, captured.prompt),
             completion=captured.completion,
             versions=versions,
-            salt=draft.salt,
+            cache_salt=draft.salt,
             versions_from=versions_from,  # type: ignore[arg-type]  # one of its three words
             usage=captured.usage,
             timing=draft.timing,
             upstream=Upstream(status=draft.status, id=captured.id),
-            retries=draft.retries,
-            equal=max(1, episode.begun[asked.digest]),
+            retry_count=draft.retries,
+            equal_calls=max(1, episode.begun[asked.digest]),
             streamed=asked.stream,
-            cut=draft.cut,
+            disconnected=draft.disconnected,
             supersedes=draft.supersedes,
             error=captured.error,
             untrainable=draft.aside or (UNSEEN if unseen else captured.untrainable),
-            toolless=draft.toolless,
+            without_tools=draft.without_tools,
             continuation=told(draft.standing, captured),
         )
 
@@ -283,7 +283,7 @@ class TurnWriter:
         self.turns += 1
         if turn.request.tools_digest:
             episode.learn_tools(turn.request.tools_digest)
-        if turn.error or turn.cut:
+        if turn.error or turn.disconnected:
             return
         captured = draft.captured
         ids = (
@@ -314,7 +314,7 @@ def _request(episode: LiveEpisode, asked: ParsedRequest) -> Request:
         tools = () if episode.knows_tools(digest) else _list(asked.tools)
     return Request(
         base=base,
-        kept=kept,
+        prefix_len=kept,
         messages=tuple(asked.messages[kept:]),
         tools=tools,
         tools_digest=digest,
@@ -326,7 +326,7 @@ def _request(episode: LiveEpisode, asked: ParsedRequest) -> Request:
 
 def _media(episode: LiveEpisode, draft: TurnDraft, request: Request) -> int | None:
     asked = draft.request
-    known = episode.branches.media(request.base, asked.messages, request.kept)
+    known = episode.branches.media(request.base, asked.messages, request.prefix_len)
     replied = known is None and media.holds(draft.captured.message)
     return len(asked.messages) if replied else known
 

@@ -133,7 +133,7 @@ class ChoiceState(Struct):
     """Whether words came before any ids: those that follow may be theirs, too."""
     lacks_ids: bool = False
     """Whether words came without ids when others had had some."""
-    went_on: bool = False
+    text_after_end: bool = False
     """Whether it said more after its end, where many clients stop reading."""
 
     def add(self, chunk: Choice) -> None:
@@ -164,7 +164,7 @@ class ChoiceState(Struct):
     def _end(self, chunk: Choice) -> None:
         """A chunk is the last one, or comes behind it."""
         if self.choice.finish_reason:
-            self.went_on = self.went_on or says(chunk.delta)
+            self.text_after_end = self.text_after_end or says(chunk.delta)
         self.choice.finish_reason = chunk.finish_reason or self.choice.finish_reason
 
     def _miss(self, delta: dict[str, Any]) -> None:
@@ -346,8 +346,8 @@ def _choice(body: ReplyBody, taken: ChoiceState) -> CapturedReply:
         found.completion = Completion(ids=sampled, logprobs=_little(values))
     else:
         found.untrainable = "length_mismatch"
-    if taken.went_on:
-        found.untrainable = found.untrainable or "went_on"
+    if taken.text_after_end:
+        found.untrainable = found.untrainable or "text_after_end"
     return found
 
 

@@ -29,7 +29,7 @@ TEXTS: Final = ("content", "refusal", *REASONING)
 TOKENS: Final = ("token_ids", "prompt_token_ids")
 COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 
-UNSURE: Final = "choices"
+UNSURE: Final = "unexpected_choices"
 """Why a reply is not trained on of which nobody knows what its agent has seen."""
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -30,7 +30,7 @@ from odradek.schemas.events.training import (
     Step,
 )
 from odradek.schemas.events.turns import (
-    UNTOLD,
+    NO_CONTINUATION,
     Completion,
     Continuation,
     EpisodeAborted,
@@ -68,7 +68,7 @@ AnyEvent = (
 )
 
 __all__ = [
-    "UNTOLD",
+    "NO_CONTINUATION",
     "AnyEvent",
     "Batch",
     "BatchUse",

@@ -12,7 +12,7 @@ class ConversationTurn(Event, frozen=True, kw_only=True):
 
     turn_id: str
     base: str = ""
-    kept: Count = 0
+    prefix_len: Count = 0
     messages: list[Any] = []
     tools: Any = None
     reply: Any = None
@@ -47,7 +47,7 @@ class Conversation(Event, frozen=True, tag="conversation", kw_only=True):
     input: Any = None
     outcome: Outcome = Outcome.COMPLETED
     error: str = ""
-    wanted: tuple[str, ...] = ()
+    reward_components: tuple[str, ...] = ()
     """Reward components that the task asks for."""
     turns: tuple[ConversationTurn, ...] = ()
 
@@ -62,7 +62,7 @@ class Conversation(Event, frozen=True, tag="conversation", kw_only=True):
         histories: dict[str, list[Any]] = {}
         last: list[Any] = []
         for turn in self.turns:
-            last = [*histories.get(turn.base, [])[: turn.kept], *turn.messages]
+            last = [*histories.get(turn.base, [])[: turn.prefix_len], *turn.messages]
             if turn.reply is not None:
                 last.append(turn.reply)
             histories[turn.turn_id] = last

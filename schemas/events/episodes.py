@@ -15,14 +15,14 @@ class Span(Struct, frozen=True, array_like=True):
     end: Count
     temperature: float | None = None
     """None where no proxy recorded it."""
-    bent: str = ""
-    """The field of the request for which its tokens were not drawn from all of the policy's
-    distribution at that temperature; empty where they were."""
+    altered_by: str = ""
+    """Name of the request field that altered the distribution (`top_p`, ...): the tokens were not
+    drawn from all of the policy's distribution at that temperature. Empty where they were."""
     truncated: bool = False
     """Whether it ended at a limit of tokens."""
 
 
-class GroupOpened(Event, frozen=True, tag="expected", kw_only=True):
+class GroupOpened(Event, frozen=True, tag="group_opened", kw_only=True):
     """A group begins. The only event that makes the grouper keep state."""
 
     task_id: Name
@@ -50,7 +50,7 @@ class Break(Event, frozen=True, kw_only=True):
     """Where and why a turn did not continue an earlier one."""
 
     turn_id: str
-    reason: Literal["branch", "rewritten", "retokenised", "no_tokens", "unknown_base"]
+    reason: Literal["branch", "rewritten", "retokenized", "no_tokens", "unknown_base"]
     index: Count = 0
     """The first position at which the prompt differs from every sequence that was there."""
 
@@ -87,6 +87,6 @@ class Episode(EpisodeHead, frozen=True, tag="episode", kw_only=True):
 
     sequences: tuple[Sequence, ...] = ()
     breaks: tuple[Break, ...] = ()
-    left_out: dict[str, str] = {}
-    """turn_id -> why it is not trained on (cut, superseded, error, no_token_ids, ...)."""
+    untrained_turns: dict[str, str] = {}
+    """turn_id -> why it is not trained on (disconnected, superseded, error, no_token_ids, ...)."""
     usage: Usage = Usage()

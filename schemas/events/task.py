@@ -13,7 +13,7 @@ class Timeouts(Event, frozen=True, kw_only=True):
 
     call_s: Seconds = 120.0
     """One model call."""
-    run_s: Seconds = 600.0
+    attempt_s: Seconds = 600.0
     """One run of the agent."""
     seal_s: Seconds = 30.0
     """From the end of the run until the proxy has written EpisodeSealed."""

@@ -38,7 +38,7 @@ class Batch(Event, frozen=True, tag="batch", kw_only=True):
     group_size: Size
     episodes: tuple[Pointer, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
-    empty: str = ""
+    empty_reason: str = ""
     """Why there are no episodes, such as `too_few` or `duplicate_task`."""
     zero_variance: bool = False
     retries: Count = 0
@@ -96,8 +96,8 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     """Name of the policy that `version` counts."""
     checkpoint: str = ""
     """sha256 of the checkpoint's manifest, where one was written."""
-    resumed: str = ""
-    """Of a start's first entry: sha256 of the manifest that it goes on from."""
+    resumed_from: str = ""
+    """In a start's first entry: sha256 of the manifest of the checkpoint that it resumed from."""
     weights: str = ""
     """sha256 of the weights' file; empty where the version is only taken."""
     metrics: dict[str, float] = {}

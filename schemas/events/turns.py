@@ -1,4 +1,4 @@
-"""The story of one episode: how it opened, each model call, how it ended."""
+"""The record of one episode: how it opened, each model call, how it ended."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -9,7 +9,7 @@ from odradek.schemas.events.event import Count, Event, Name, Outcome, Purpose, n
 from odradek.schemas.events.task import Timeouts
 
 
-class EpisodeOpened(Event, frozen=True, tag="opened", kw_only=True):
+class EpisodeOpened(Event, frozen=True, tag="episode_opened", kw_only=True):
     """An attempt begins. The only event that makes the assembler keep state."""
 
     episode_id: Name
@@ -18,7 +18,7 @@ class EpisodeOpened(Event, frozen=True, tag="opened", kw_only=True):
     sample: Count
     group_size: Count
     attempt: Annotated[int, Meta(ge=1)] = 1
-    final: bool = True
+    last_attempt: bool = True
     """Whether no further attempt would follow this one."""
     purpose: Purpose = "train"
     rewards: dict[str, float] = {}
@@ -43,7 +43,7 @@ class Request(Event, frozen=True, kw_only=True):
 
     base: str = ""
     """turn_id of an acked turn of the same writer and episode whose messages come first."""
-    kept: Count = 0
+    prefix_len: Count = 0
     """How many messages of the base's history (its messages and its reply) come first."""
     messages: tuple[Raw, ...] = ()
     """Messages after those, as the agent sent them."""
@@ -118,7 +118,7 @@ class Continuation(Event, frozen=True, kw_only=True):
     """The first position at which two renderings, or what was sent and what was used, differ."""
 
 
-UNTOLD: Final = Continuation()
+NO_CONTINUATION: Final = Continuation()
 """The default itself: an equal one would be written."""
 
 
@@ -141,34 +141,34 @@ class Turn(Event, frozen=True, tag="turn", kw_only=True):
     versions: tuple[VersionSpan, ...] = ()
     """Over the completion's ids."""
     versions_from: Literal["", "engine", "inferred"] = ""
-    salt: Count | None = None
-    """The policy version with which the engine's prefix cache was salted: it served that one or a
-    newer one. Keys and values behind these tokens are of that version's weights or newer ones, and
-    not told apart, so a token counts as no newer. None where the engine takes no salt."""
+    cache_salt: Count | None = None
+    """The policy version that the engine's prefix cache was salted with (vLLM's `cache_salt`). The
+    engine served that version or a newer one. The keys and values behind these tokens may be of
+    either, so a token counts as no newer. None where the engine takes no salt."""
     usage: Usage = Usage()
     timing: Timing = Timing()
     upstream: Upstream = Upstream()
     choice: Count = 0
     """Which of a call's parallel samples (`n` > 1) this is: each is a turn with the same digest."""
-    retries: Count = 0
-    """The client's own retry count."""
-    equal: Count = 1
-    """Calls with this digest that the writer had taken up by now, this one among them: what tells
-    a request that is asked twice from a request and its retry."""
+    retry_count: Count = 0
+    """The client's own count (`x-stainless-retry-count`)."""
+    equal_calls: Count = 1
+    """Calls with this digest that the writer had accepted by now, this one included. It separates a
+    request that is sent twice on purpose from a request and its retry."""
     streamed: bool = False
-    cut: bool = False
+    disconnected: bool = False
     """The client left before the end; recorded, not trained."""
     supersedes: str = ""
     """turn_id of an equal call that was acked but never released to the client."""
     error: str = ""
     untrainable: str = ""
     """Why this turn cannot be trained on although it succeeded, such as `no_token_ids`."""
-    toolless: bool = False
-    """It had no tools, where such a call is beside the task once its episode has some."""
-    continuation: Continuation = UNTOLD
+    without_tools: bool = False
+    """The call had no tools. Set only where that makes it a side call once its episode has some."""
+    continuation: Continuation = NO_CONTINUATION
 
 
-class EpisodeSealed(Event, frozen=True, tag="sealed", kw_only=True):
+class EpisodeSealed(Event, frozen=True, tag="episode_sealed", kw_only=True):
     """No turn of `writer` follows. Written behind the episode's last turn."""
 
     episode_id: Name
@@ -178,7 +178,7 @@ class EpisodeSealed(Event, frozen=True, tag="sealed", kw_only=True):
     error: str = ""
 
 
-class EpisodeAborted(Event, frozen=True, tag="aborted", kw_only=True):
+class EpisodeAborted(Event, frozen=True, tag="episode_aborted", kw_only=True):
     """The attempt is given up."""
 
     episode_id: Name
@@ -189,6 +189,6 @@ class EpisodeAborted(Event, frozen=True, tag="aborted", kw_only=True):
 
 
 class Tick(Event, frozen=True, tag="tick", kw_only=True):
-    """Time, told through the log: something on this partition may be overdue."""
+    """The time, written to the log: something on this partition may be overdue."""
 
     writer: str = ""

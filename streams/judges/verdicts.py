@@ -36,7 +36,7 @@ class ConversationFilter(Struct, frozen=True):
         """Whether a conversation is to be judged."""
         if self.agent and conversation.agent != self.agent:
             return False
-        asked = self.component in conversation.wanted
+        asked = self.component in conversation.reward_components
         return self.everything or (asked and conversation.outcome is Outcome.COMPLETED)
 
 

@@ -18,7 +18,14 @@ from odradek.schemas.events import Break, Sequence, Span, Turn, VersionSpan
 from odradek.streams.stages.samplings import Samplings
 
 Verdict = Literal[
-    "first", "append", "branch", "rewritten", "retokenised", "no_tokens", "unknown_base", "left_out"
+    "first",
+    "append",
+    "branch",
+    "rewritten",
+    "retokenized",
+    "no_tokens",
+    "unknown_base",
+    "untrained",
 ]
 
 
@@ -68,7 +75,7 @@ def aged(turn: Turn) -> tuple[VersionSpan, ...]:
     values of the older ones, which the salt names. One whose version nobody tells is of the salt's
     weights or newer ones. Both count as the salt's.
     """
-    salt, n = turn.salt, len(turn.completion.ids) // ID_BYTES
+    salt, n = turn.cache_salt, len(turn.completion.ids) // ID_BYTES
     if salt is None:
         return turn.versions
     found: list[VersionSpan] = []
@@ -94,7 +101,7 @@ class TurnTokens(Struct, frozen=True, gc=False):
     messages: int
     """The reply among them."""
     base: str
-    kept: int
+    prefix_len: int
     sampled: bool
     """Whether the reply's tokens are known."""
 
@@ -104,9 +111,9 @@ class TurnTokens(Struct, frozen=True, gc=False):
         asked = turn.request
         replied = bytes(turn.reply.message) != b"null"
         return cls(
-            asked.kept + len(asked.messages) + replied,
+            asked.prefix_len + len(asked.messages) + replied,
             asked.base,
-            asked.kept,
+            asked.prefix_len,
             replied and bool(turn.completion.ids),
         )
 
@@ -117,7 +124,7 @@ class Continuity:
     def __init__(self) -> None:
         self.runs: list[TokenRun] = []
         self.breaks: list[Break] = []
-        self.left_out: dict[str, str] = {}
+        self.untrained_turns: dict[str, str] = {}
         self._ids: dict[str, tuple[TokenRun, int] | bytes] = {}
         self._said: dict[str, TurnTokens] = {}
         self._samplings = Samplings()
@@ -149,11 +156,11 @@ class Continuity:
     def _without(
         self, turn: Turn, reason: str, why: Literal["no_tokens", "unknown_base"]
     ) -> Verdict:
-        self.left_out[turn.turn_id] = reason
+        self.untrained_turns[turn.turn_id] = reason
         if why == "unknown_base" or reason in {"no_token_ids", "no_logprobs"}:
             self.breaks.append(Break(turn_id=turn.turn_id, reason=why))
             return why
-        return "left_out"
+        return "untrained"
 
     def _prompt(self, turn: Turn) -> bytes | None:
         """All ids of the prompt, or None where its base is unknown or shorter than it says."""
@@ -185,7 +192,7 @@ class Continuity:
 
     def _difference(
         self, turn: Turn, prompt: bytes
-    ) -> tuple[Literal["branch", "rewritten", "retokenised"], int]:
+    ) -> tuple[Literal["branch", "rewritten", "retokenized"], int]:
         """Why no run ends where the prompt goes on, and the first position that differs."""
         shared = [(common_prefix(prompt, run.ids), run) for run in self.runs]
         longest = max(length for length, _ in shared)
@@ -195,7 +202,7 @@ class Continuity:
             or any(prompt.startswith(ids) for ids in self._aside())
         ):
             return "branch", longest
-        return ("retokenised" if self._respoken(turn) else "rewritten"), longest
+        return ("retokenized" if self._respoken(turn) else "rewritten"), longest
 
     def _aside(self) -> Iterator[bytes]:
         """All ids of each turn that has some and is in no run."""
@@ -208,11 +215,11 @@ class Continuity:
 
         An older turn's words are the beginning of its base's, so the bases are gone through.
         """
-        base, kept = turn.request.base, turn.request.kept
+        base, kept = turn.request.base, turn.request.prefix_len
         while base and (said := self._said.get(base)) is not None:
             if said.sampled and said.messages <= kept:
                 return True
-            base, kept = said.base, min(kept, said.kept)
+            base, kept = said.base, min(kept, said.prefix_len)
         return False
 
     def sequences(self) -> tuple[Sequence, ...]:
@@ -224,8 +231,8 @@ def unfit(turn: Turn) -> str:
     """Why a turn cannot be trained on, "" if it can."""
     if turn.error:
         return "error"
-    if turn.cut:
-        return "cut"
+    if turn.disconnected:
+        return "disconnected"
     if turn.untrainable:
         return turn.untrainable
     if not turn.completion.ids:

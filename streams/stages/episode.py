@@ -71,7 +71,7 @@ class OpenEpisode:
         times = self.opened.timeouts
         if self.end is not None:
             return self.end.at + min(times.reward_s, LONGEST_S)
-        return self.at + min(times.run_s + times.seal_s, LONGEST_S)
+        return self.at + min(times.attempt_s + times.seal_s, LONGEST_S)
 
     def add(self, turn: Turn) -> str:
         """Take a turn. Returns "" if it is new, else `duplicate` or `conflicting_seq`."""
@@ -117,7 +117,7 @@ class OpenEpisode:
             self.end = EpisodeEnd(Outcome.INCOMPLETE, at, "no host opened or sealed this episode")
         else:
             lost = "neither Sealed nor Aborted came before the run's deadline"
-            self.end = EpisodeEnd(Outcome.HOST_LOST, at, lost, retry=not self.opened.final)
+            self.end = EpisodeEnd(Outcome.HOST_LOST, at, lost, retry=not self.opened.last_attempt)
         return self.end
 
     def _gap(self, sealed: EpisodeSealed) -> str:
@@ -176,7 +176,7 @@ class OpenEpisode:
             if turn.error or not digest or turn.turn_id in found:
                 continue
             acked.setdefault((turn.writer, digest, choice), []).append(turn)
-            if turn.retries:
+            if turn.retry_count:
                 again.setdefault((digest, choice), []).append((at, turn.writer))
         places = {turn.turn_id: at for at, turn in enumerate(turns)}
         for (writer, digest, choice), own in acked.items():
@@ -184,9 +184,9 @@ class OpenEpisode:
             retried = sum(
                 at > first and other != writer for at, other in again.get((digest, choice), ())
             )
-            unseen = len(own) + retried - max(turn.equal for turn in own) if retried else 0
+            unseen = len(own) + retried - max(turn.equal_calls for turn in own) if retried else 0
             # Those that the client is known to have left come first, then the newest.
-            own.sort(key=lambda turn: (turn.cut, places[turn.turn_id]), reverse=True)
+            own.sort(key=lambda turn: (turn.disconnected, places[turn.turn_id]), reverse=True)
             found.update(turn.turn_id for turn in own[: max(0, unseen)])
         return found & self.turns.keys()
 
@@ -194,7 +194,7 @@ class OpenEpisode:
         """The words of a sealed episode."""
         opened, end = self.opened, self._ended()
         turns = self.ordered()
-        unseen = self.superseded(turns) | {turn.turn_id for turn in turns if turn.cut}
+        unseen = self.superseded(turns) | {turn.turn_id for turn in turns if turn.disconnected}
         said = tuple(_said(turn, unseen=turn.turn_id in unseen) for turn in turns)
         size = sum(_size(turn) for turn in turns) + 512 * len(turns)
         fits = size < CONVERSATIONS.max_bytes
@@ -209,7 +209,7 @@ class OpenEpisode:
             input=opened.input,
             outcome=end.outcome,
             error=end.error if fits else f"{size} bytes of messages are too large for one record",
-            wanted=tuple(self.wanted),
+            reward_components=tuple(self.wanted),
             turns=said if fits else (),
         )
 
@@ -223,14 +223,14 @@ class OpenEpisode:
         tasks = (turn for turn in turns if turn.untrainable != SIDE_CALL)
         has_tools = any(turn.request.tools_digest for turn in tasks)
         for turn in turns:
-            aside = SIDE_CALL if turn.toolless and has_tools and not turn.error else ""
+            aside = SIDE_CALL if turn.without_tools and has_tools and not turn.error else ""
             continuity.add(turn, "superseded" if turn.turn_id in superseded else aside)
         sequences = continuity.sequences()
         size = sum(len(run.ids) + len(run.logprobs) for run in sequences) * 4 // 3
         if size + 256 * len(turns) + 4096 > EPISODES.max_bytes:
             end = EpisodeEnd(Outcome.INCOMPLETE, end.at, f"{size} bytes of tokens: too_large")
             sequences = ()
-            continuity.left_out.update(dict.fromkeys(self.turns, "too_large"))
+            continuity.untrained_turns.update(dict.fromkeys(self.turns, "too_large"))
         reward = self._reward(end.outcome)
         if end.outcome is Outcome.COMPLETED and reward is None:
             end = EpisodeEnd(
@@ -253,7 +253,7 @@ class OpenEpisode:
             sequences=sequences,
             breaks=tuple(continuity.breaks),
             n_turns=len(turns),
-            left_out=continuity.left_out,
+            untrained_turns=continuity.untrained_turns,
             usage=_usage(turns),
             opened_at=self.at,
             closed_at=end.at,
@@ -278,7 +278,7 @@ def _said(turn: Turn, *, unseen: bool) -> ConversationTurn:
     return ConversationTurn(
         turn_id=turn.turn_id,
         base=request.base,
-        kept=request.kept,
+        prefix_len=request.prefix_len,
         messages=list(request.messages),
         tools=request.tools,
         reply=None if unseen or bytes(message) == b"null" else message,

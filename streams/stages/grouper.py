@@ -97,7 +97,7 @@ class OpenGroup:
             group_size=expected.group_size,
             episodes=tuple(survivors),
             exclusions=tuple(self._excluded[sample] for sample in sorted(self._excluded)),
-            empty=empty,
+            empty_reason=empty,
             zero_variance=len(survivors) > 1 and len(rewards) == 1,
             retries=self.retries,
         )

@@ -32,7 +32,7 @@ class Samplings:
         """The reply of a turn that was learned, at its place in a sequence."""
         said = self._said[turn.turn_id]
         drawn = sampling_of(said)
-        return Span(start, end, drawn.temperature, drawn.bent, _truncated(turn, said))
+        return Span(start, end, drawn.temperature, drawn.altered_by, _truncated(turn, said))
 
 
 def _truncated(turn: Turn, said: Mapping[str, Any]) -> bool:

@@ -44,7 +44,7 @@ class EpisodeCounts:
             self.turns.setdefault(event.turn_id, event.episode_id)
         elif isinstance(event, EpisodeOpened):
             times: Timeouts = event.timeouts
-            deadline = record.timestamp + times.run_s + times.seal_s + times.reward_s
+            deadline = record.timestamp + times.attempt_s + times.seal_s + times.reward_s
             self.opened.setdefault(event.episode_id, OpeningRecord(event.purpose, 1, deadline))
             if event.unattributed:
                 self.unattributed.add(event.episode_id)
@@ -105,7 +105,7 @@ class EpisodeCounts:
                 if nth == 0:
                     trained.update(within)
                 # What only a second version holds is not lost: that there are two is the finding.
-                for turn in (*within, *ended.left_out):
+                for turn in (*within, *ended.untrained_turns):
                     homes.setdefault(turn, set()).add(episode)
         twice = self._found.duplicated
         twice.extend(f"turn {turn}" for turn, n in trained.items() if n > 1)

@@ -43,7 +43,7 @@ class CountedEpisode(Struct, frozen=True, tag="episode", kw_only=True):
     revision: int = 0
     unattributed: bool = False
     sequences: tuple[CountedSequence, ...] = ()
-    left_out: dict[str, str] = {}
+    untrained_turns: dict[str, str] = {}
 
 
 class OpeningRecord(Struct, frozen=True):

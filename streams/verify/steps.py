@@ -90,8 +90,8 @@ class RunLedger:
             del self.steps[step]
             self.redone += 1
         spot = spot_of(entry)
-        if entry.resumed:
-            self._resumed.append((entry.incarnation, entry.resumed, spot))
+        if entry.resumed_from:
+            self._resumed.append((entry.incarnation, entry.resumed_from, spot))
         # What was refused at or behind the spot is met again, and told again.
         for offset in [at for at in self._refused if RunPosition(at) >= spot]:
             del self._refused[offset]

@@ -101,7 +101,7 @@ class Stage:
         from odradek.agents.binding.requests import SampleAddress, send_headers, send_value
         from odradek.schemas.events import Timeouts, raw
 
-        timeouts = Timeouts(**{"run_s": 20.0, "seal_s": 5.0, **sample.pop("timeouts", {})})
+        timeouts = Timeouts(**{"attempt_s": 20.0, "seal_s": 5.0, **sample.pop("timeouts", {})})
         deadline = sample.pop("deadline", None)
         await self.request(
             send_value(

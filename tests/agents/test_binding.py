@@ -23,7 +23,7 @@ SAMPLE = requests.SampleAddress(
     item="i",
     rewards={"game": 1.0},
     failure_reward=-1.0,
-    timeouts=Timeouts(run_s=5.0),
+    timeouts=Timeouts(attempt_s=5.0),
     sampling={"temperature": 0},
     model="m",
 )
@@ -168,7 +168,7 @@ def test_a_snapshot_tells_its_successor_what_it_needs():
         generation=3,
         state=TaskState.TASK_STATE_FAILED,
         retry=True,
-        ending="failed",
+        outcome="failed",
     )
     assert mark == responses.read_mark(responses.snapshot_headers(mark))
     assert mark.terminal

@@ -102,7 +102,7 @@ async def test_a_group_goes_out_whole_and_says_what_is_wanted(ring):
         group_size=3,
         rewards={"game": 1.0},
         sampling={"temperature": 0},
-        timeouts=Timeouts(run_s=7.0),
+        timeouts=Timeouts(attempt_s=7.0),
         item="i",
         input=codec.msgspec.Raw(b'{"n":9007199254740993}'),
     )
@@ -115,7 +115,7 @@ async def test_a_group_goes_out_whole_and_says_what_is_wanted(ring):
     assert (b'{"n":9007199254740993}', "i") == (bytes(one.input), one.sample.item)
     assert (3, 7.0, {"game": 1.0}) == (
         one.sample.group_size,
-        one.sample.timeouts.run_s,
+        one.sample.timeouts.attempt_s,
         one.sample.rewards,
     )
     called = requests.called(found[0])

@@ -39,7 +39,7 @@ async def test_a_request_is_played_and_told_in_order(stage):
     assert order == [("agent", ["EpisodeOpened"]), ("seal", [0.5], 0)]
     assert stage.proxy.seals == [(stage.episode("m1"), "completed", "")]
     (opened,) = await stage.story()
-    assert (opened.sample, opened.attempt, opened.final) == (3, 1, False)
+    assert (opened.sample, opened.attempt, opened.last_attempt) == (3, 1, False)
     events = await stage.read("a2a.events.player")
     assert [headers(r)["a2a-event"] for r in events] == ["task", "status_update"]
     assert [headers(r)["a2a-generation"] for r in events] == ["1", "2"]
@@ -153,7 +153,7 @@ async def test_the_outcome_says_whose_doing_the_end_was(stage):
 
     await stage.host(play)
     for kind in ("raise", "late", "unrewarded"):
-        await stage.send(kind, given=kind, timeouts={"run_s": 0.3})
+        await stage.send(kind, given=kind, timeouts={"attempt_s": 0.3})
     await stage.ended("raise", "late", "unrewarded")
     outcomes = {episode: (outcome, error) for episode, outcome, error in stage.proxy.seals}
     assert outcomes[stage.episode("raise")] == ("failed", "ValueError: lost the ball")
@@ -191,7 +191,7 @@ async def test_an_unreachable_model_is_tried_again_and_then_given_up(stage):
         ("upstream_failed", True),
         ("upstream_failed", False),
     ]
-    assert (story[0].final, story[2].final) == (False, True)
+    assert (story[0].last_attempt, story[2].last_attempt) == (False, True)
     assert stage.proxy.seals == []
 
 
@@ -228,7 +228,7 @@ async def test_unreadable_requests_are_put_aside_and_harm_nothing(stage):
         "bad_schema": (b'{"message": {"messageId": 7}}', good),
         "bad_schema 2": (value.replace(b"null", b"1e999"), good),
         "bad_schema 3": (
-            value.replace(b'"task_id":"t"', b'"task_id":"t","timeouts":{"run_s":1e300}'),
+            value.replace(b'"task_id":"t"', b'"task_id":"t","timeouts":{"attempt_s":1e300}'),
             good,
         ),
         "not_json 2": (value.replace(b"null", b'"\xff"'), good),

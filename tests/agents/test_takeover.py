@@ -49,7 +49,7 @@ async def test_runs_of_a_killed_host_are_begun_again_elsewhere(stage):
     aborted = [e for e in story if type(e).__name__ == "EpisodeAborted"]
     assert {e.episode_id for e in aborted} == {stage.episode(m) for m in ("m1", "m2", "m3")}
     assert {(e.reason, e.retry) for e in aborted} == {("host_lost", True)}
-    assert {(e.attempt, e.final) for e in story if type(e).__name__ == "EpisodeOpened"} == {
+    assert {(e.attempt, e.last_attempt) for e in story if type(e).__name__ == "EpisodeOpened"} == {
         (1, False),
         (2, True),
     }

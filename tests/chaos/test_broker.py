@@ -108,7 +108,7 @@ class Stand:
         found = {}
         for episode, turns in (await self.story()).items():
             for turn in turns.values():
-                if turn.cut or turn.error:
+                if turn.disconnected or turn.error:
                     continue
                 asked = msgspec.json.decode(turn.request.messages[-1])["content"]
                 found.setdefault((episode, asked), []).append(

@@ -16,7 +16,7 @@ GROUP_SIZE = 4
 ROWS_PER_STEP = 256
 SMALL, FEW_ROWS = 1000, 64
 """Runs of fewer episodes have smaller steps, or their trainer would never make one."""
-TIMEOUTS = Timeouts(call_s=20, run_s=60, seal_s=30, reward_s=60, group_s=900)
+TIMEOUTS = Timeouts(call_s=20, attempt_s=60, seal_s=30, reward_s=60, group_s=900)
 STALL_S = 90.0
 """No batch and no step for so long: the run is stuck."""
 

@@ -276,7 +276,7 @@ class World:
             "ODRADEK_DISPATCH_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "ODRADEK_DISPATCH_OPEN_GROUPS": str(open_groups),
             "ODRADEK_STREAMS_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
-            "ODRADEK_STREAMS_TIMEOUTS": '{"call_s": 20, "run_s": 60, "seal_s": 30, "reward_s": 60}',
+            "ODRADEK_STREAMS_TIMEOUTS": '{"call_s": 20, "attempt_s": 60, "seal_s": 30, "reward_s": 60}',
             "ODRADEK_AGENT_CONCURRENCY": str(RUNS_AT_ONCE),
             "CHAOS_SEEN": str(self.seen),
             SERVED: str(self.served),

@@ -46,7 +46,7 @@ async def test_vllm_carries_ids_on(tiny):
     assert [TURNS] * EPISODES == [sequences(turns) for turns in rendered]
     for episodes in bridged:
         assert [1] * EPISODES == [sequences(turns) for turns in episodes]
-        assert {"new": EPISODES, "": EPISODES * (TURNS - 1)} == reasons(episodes)
+        assert {"no_earlier_reply": EPISODES, "": EPISODES * (TURNS - 1)} == reasons(episodes)
 
 
 async def test_a_template_of_vllms_that_rewrites_replies_is_found_out(tiny):
@@ -55,4 +55,7 @@ async def test_a_template_of_vllms_that_rewrites_replies_is_found_out(tiny):
 
     with templated(tiny, CHATML.replace(SAID, REWRITTEN)) as url:
         episodes = await played(url, "bridge")
-    assert {"new": EPISODES, "not_prefix_monotonic": EPISODES * (TURNS - 1)} == reasons(episodes)
+    assert {
+        "no_earlier_reply": EPISODES,
+        "not_prefix_monotonic": EPISODES * (TURNS - 1),
+    } == reasons(episodes)

@@ -95,8 +95,8 @@ def test_what_is_fresh_after_a_swap_rests_on_nothing_old(swapped, continuation):
     for n in range(1, STEPS):  # between swap and announcement: the new weights, under the old salt
         early = [agents.turns(f"early-{n}-{sample}") for sample in range(SAMPLES)]
         late = [agents.turns(f"late-{n}-{sample}") for sample in range(SAMPLES)]
-        assert {before + n} == {turn.salt for turns in early for turn in turns}
-        assert {before + n + 1} == {turn.salt for turns in late for turn in turns}
+        assert {before + n} == {turn.cache_salt for turns in early for turn in turns}
+        assert {before + n + 1} == {turn.cache_salt for turns in late for turn in turns}
 
 
 @pytest.mark.parametrize(("before", "kept"), [(3000, "salt"), (4000, "reset")])

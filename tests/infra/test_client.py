@@ -115,7 +115,7 @@ async def test_deploy_returns_one_result_per_task_in_order(bus):
         batch = Batch(
             task_id="e",
             group_size=1,
-            empty="too_few",
+            empty_reason="too_few",
             exclusions=(Exclusion(sample=0, reason="missing"),),
         )
         await appender.append(BATCHES.name, key="e", value=codec.encode(batch))

@@ -97,7 +97,7 @@ def bad(kind: type[BaseModel], key: str) -> Iterator[Any]:
         yield from ("no table", ["list"])
         values = typing.get_args(kind.model_fields[key].annotation)[1]
         if values is float:
-            yield from ({"run_s": one} for one in (*ENDLESS, *HUGE, *TINY, -1, 1e-10, "soon"))
+            yield from ({"attempt_s": one} for one in (*ENDLESS, *HUGE, *TINY, -1, 1e-10, "soon"))
         yield from ({text: 1.0} for text in TEXTS)
 
 

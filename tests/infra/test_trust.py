@@ -123,7 +123,7 @@ async def endless():
         (metrics.CAPTURE_GAPS, gap),
         (metrics.EXPIRED, late_run),
         (metrics.EXPIRED, late_group),
-        (metrics.STATELESS, no_state),
+        (metrics.UNMATCHED, no_state),
         (metrics.DEAD_LETTERS, dead),
         (metrics.DUPLICATES, twice),
         (metrics.SKIPPED, unread),

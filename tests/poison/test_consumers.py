@@ -304,7 +304,7 @@ def test_the_trainer_reads_batches_steps_and_policies_through_poison(poisoned):
             if (group := groups.next(0.2)) is not None:
                 taken.append(group)
         groups.close()
-        unreadable = [one.batch.empty for one in taken if one.batch.task_id == "unreadable"]
+        unreadable = [one.batch.empty_reason for one in taken if one.batch.task_id == "unreadable"]
         assert 9 <= len(unreadable)
         assert {"not_json", "too_deep", "tombstone"} <= set(unreadable)
         steps = thread.call(read_all(poisoned, STEPS.name, Step))
@@ -330,7 +330,7 @@ async def test_a_batch_that_points_at_no_topic_is_refused_by_the_trainer(bus):
         batch,
         purpose="train",
         zero_variance=False,
-        empty="",
+        empty_reason="",
         episodes=tuple(
             msgspec.structs.replace(batch.episodes[0], topic=topic, reward=float(n))
             for n, topic in enumerate(("no.such.topic", "../up", "x" * 300))

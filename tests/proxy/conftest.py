@@ -25,7 +25,7 @@ def whole_messages(turns):
     history, found = {}, {}
     for turn in turns:
         request = turn.request
-        before = history[request.base][: request.kept] if request.base else []
+        before = history[request.base][: request.prefix_len] if request.base else []
         found[turn.turn_id] = before + [msgspec.json.decode(m) for m in request.messages]
         history[turn.turn_id] = [*found[turn.turn_id], msgspec.json.decode(turn.reply.message)]
     return found

@@ -253,7 +253,11 @@ async def test_an_unattributed_call_is_an_episode_of_its_own(make):
         assert (await bench.post("/v1/chat/completions", BODY))[0] == 200
         records = bench.log.on("rl.turns.v1")
         kinds = [dict(record.headers)["ce_type"] for record in records]
-        assert [b"odradek.opened.v1", b"odradek.turn.v1", b"odradek.sealed.v1"] == kinds
+        assert [
+            b"odradek.episode_opened.v1",
+            b"odradek.turn.v1",
+            b"odradek.episode_sealed.v1",
+        ] == kinds
         assert len({record.key for record in records}) == 1
         assert decode(records[1].value, Turn).seq == 0
         assert len(bench.proxy.episodes) == 0

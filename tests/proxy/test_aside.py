@@ -55,7 +55,7 @@ def left_out(bench):
     )
     said = [bool(one.reply) for one in story.conversation().turns]
     names = {turn.turn_id: place for place, turn in enumerate(bench.turns())}
-    return {names[one]: reason for one, reason in story.episode().left_out.items()}, said
+    return {names[one]: reason for one, reason in story.episode().untrained_turns.items()}, said
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -323,7 +323,7 @@ async def test_nothing_is_beside_the_task_unless_it_is_asked_for(bench):
     await ask(bench, tools=TOOLS["/chat/completions"])
     await ask(bench, headers={"X-Side-Call": "1"}, model="small")
     assert ({}, [""] * 3) == (left_out(bench)[0], why(bench))
-    assert {False} == {turn.toolless for turn in bench.turns()}
+    assert {False} == {turn.without_tools for turn in bench.turns()}
 
 
 async def test_an_error_keeps_its_own_name(make, engine):

@@ -1,4 +1,4 @@
-"""Engines that refuse what we write into calls: agents are served, and nothing bent counts whole."""
+"""Engines that refuse what we write into calls: agents are served, and nothing altered counts whole."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -90,7 +90,7 @@ async def test_without_a_temperature_nothing_counts_as_whole(bench, engine, path
         assert 200 == status
     assert "temperature" not in engine.calls[-1]
     for turn in bench.turns():
-        assert UNSENT == sampling_of(turn.request.sampling).bent
+        assert UNSENT == sampling_of(turn.request.sampling).altered_by
         assert not trainable(turn)
 
 
@@ -267,7 +267,9 @@ async def test_force_is_no_reason_to_be_refused(make, engine):
         for _ in range(2):
             status, *_ = await call(bench, min_p=0.2, temperature=0.3)
             assert 200 == status
-        assert [UNSENT] * 2 == [sampling_of(turn.request.sampling).bent for turn in bench.turns()]
+        assert [UNSENT] * 2 == [
+            sampling_of(turn.request.sampling).altered_by for turn in bench.turns()
+        ]
 
 
 async def test_an_engine_that_never_has_enough_is_not_asked_for_ever(bench, engine):

@@ -87,7 +87,9 @@ async def test_a_template_that_drops_a_separator_breaks_no_bridged_episode(
         turns = await play(bench, stream=stream)
     assert runs == sequences(turns)
     told = [turn.continuation for turn in turns]
-    assert ([rendered("new")] + [BRIDGED] * 3 if runs == 1 else [Continuation()] * 4) == told
+    assert (
+        [rendered("no_earlier_reply")] + [BRIDGED] * 3 if runs == 1 else [Continuation()] * 4
+    ) == told
     assert all(turn.untrainable == "" for turn in turns)
 
 
@@ -134,10 +136,10 @@ async def test_tool_calls_are_carried_on_as_they_were_sampled(make, engine):
         await bench.ask(messages=[HI, said, result], tools=tools)
         await bench.ask(messages=[HI, said, result, MORE])
         turns = bench.turns()
-    assert [rendered("new"), BRIDGED] == [turn.continuation for turn in turns[:2]]
+    assert [rendered("no_earlier_reply"), BRIDGED] == [turn.continuation for turn in turns[:2]]
     assert 1 == sequences(turns[:2])
     # Without its tools the conversation is another one for the template.
-    assert rendered("reshaped") == turns[2].continuation
+    assert rendered("inputs_changed") == turns[2].continuation
 
 
 async def test_reasoning_that_is_not_sent_back_stays_where_it_was_sampled(make, engine):
@@ -199,11 +201,11 @@ async def test_branches_carry_on_from_where_they_fork(make, engine):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"messages": [{"role": "user", "content": "other"}]}, "new"),
-        ({"extra_body": {"reasoning_effort": "low"}}, "reshaped"),
-        ({"extra_body": {"chat_template_kwargs": {"x": 1}}}, "reshaped"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "reshaped"),
-        ({"tool_choice": "none"}, "reshaped"),
+        ({"messages": [{"role": "user", "content": "other"}]}, "no_earlier_reply"),
+        ({"extra_body": {"reasoning_effort": "low"}}, "inputs_changed"),
+        ({"extra_body": {"chat_template_kwargs": {"x": 1}}}, "inputs_changed"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "inputs_changed"),
+        ({"tool_choice": "none"}, "inputs_changed"),
         ({"extra_body": {"continue_final_message": True}}, "prefill"),
         ({"extra_body": {"add_generation_prompt": False}}, "prefill"),
     ],
@@ -299,7 +301,7 @@ async def test_other_dialects_are_carried_on_too(make, engine, path):
             status, _, answer = await bench.post(f"/e/e1/v1{path}", body, token=bench.token())
             assert 200 == status, json.loads(answer)
         turns = bench.turns()
-    assert [rendered("new"), BRIDGED] == [turn.continuation for turn in turns]
+    assert [rendered("no_earlier_reply"), BRIDGED] == [turn.continuation for turn in turns]
     assert 1 == sequences(turns)
 
 

@@ -228,9 +228,9 @@ def test_a_choice_reaches_the_engine_in_words_that_it_knows(choice, told, tools)
 def test_the_same_where_all_tools_are_functions(choice):
     """No engine takes such an object."""
     assert "auto" == sent(tools=[LOOK, PEEK], tool_choice=choice)["tool_choice"]
-    assert "" == sampling_of(asked(tools=[LOOK, PEEK], tool_choice=choice).sampling).bent
+    assert "" == sampling_of(asked(tools=[LOOK, PEEK], tool_choice=choice).sampling).altered_by
     forced = {"tools": [LOOK, PEEK], "tool_choice": allowed("required", LOOK)}
-    assert "tool_choice" == sampling_of(asked(**forced).sampling).bent
+    assert "tool_choice" == sampling_of(asked(**forced).sampling).altered_by
 
 
 @pytest.mark.parametrize(

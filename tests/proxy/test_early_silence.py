@@ -36,7 +36,11 @@ async def test_an_episode_that_waits_to_be_opened_is_silence(soon, engine, path)
         assert told(path, seen + rest)
         assert 1 == len(engine.calls)
         kinds = [dict(record.headers)["ce_type"] for record in log.on("rl.turns.v1")]
-        assert [b"odradek.opened.v1", b"odradek.turn.v1", b"odradek.sealed.v1"] == kinds
+        assert [
+            b"odradek.episode_opened.v1",
+            b"odradek.turn.v1",
+            b"odradek.episode_sealed.v1",
+        ] == kinds
 
 
 @pytest.mark.parametrize("path", PATHS)

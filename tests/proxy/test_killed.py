@@ -105,7 +105,7 @@ class Agent:
         self.seen = ""
         """The text of the reply, once its end was seen."""
         self.begun = asyncio.Event()
-        self.cut = 0
+        self.disconnected = 0
         self._url = f"{url}/e/{episode}/v1"
 
     async def ask(self):
@@ -115,11 +115,11 @@ class Agent:
                 try:
                     self.seen = await self._once(client)
                 except APIError:
-                    self.cut += 1
+                    self.disconnected += 1
                 except Exception as error:
                     # The SDK has no error of its own for a stream that ends in the middle.
                     assert type(error).__module__.startswith("httpx"), error
-                    self.cut += 1
+                    self.disconnected += 1
 
     async def _once(self, client):
         stream = await client.chat.completions.create(
@@ -127,7 +127,9 @@ class Agent:
             messages=[{"role": "user", "content": self.question}],
             stream=True,
             # A repetition of our own says what it is, as the SDK's own ones do.
-            extra_headers={"x-stainless-retry-count": str(self.cut)} if self.cut else {},
+            extra_headers={"x-stainless-retry-count": str(self.disconnected)}
+            if self.disconnected
+            else {},
         )
         text = ""
         async for chunk in stream:
@@ -181,7 +183,7 @@ async def test_a_proxy_killed_with_64_streams_open_loses_no_turn_whose_end_was_s
             await proxy.kill()
             link.weather.latency_s = 0.0
             gate.set()
-        whole = {agent.question for agent in agents if agent.seen and not agent.cut}
+        whole = {agent.question for agent in agents if agent.seen and not agent.disconnected}
         await proxy.start()
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*asking)
@@ -192,14 +194,14 @@ async def test_a_proxy_killed_with_64_streams_open_loses_no_turn_whose_end_was_s
         for task in asking:
             task.cancel()
     assert whole, "no end was seen before the kill"
-    assert any(agent.cut for agent in agents), "no stream was open at the kill"
+    assert any(agent.disconnected for agent in agents), "no stream was open at the kill"
     stories = await all_stories(bus)
     trained = 0
     for n in range(EPISODES):
         own = [agent for agent in agents if agent.episode == f"e{n}"]
         story = stories[f"e{n}"]
         turns = [event for event in story if isinstance(event, Turn)]
-        in_log = {said(turn) for turn in turns if not turn.cut}
+        in_log = {said(turn) for turn in turns if not turn.disconnected}
         assert {agent.seen for agent in own} <= in_log
         released = {said(turn) for turn in turns if turn.writer == first}
         assert {agent.seen for agent in own if agent.question in whole} <= released
@@ -215,6 +217,6 @@ def folded(name, story, seen):
     (episode,) = [event for event in out if isinstance(event, Episode)]
     assert Outcome.COMPLETED is episode.outcome
     turns = [event for event in story if isinstance(event, Turn)]
-    trained = [turn for turn in turns if turn.turn_id not in episode.left_out]
+    trained = [turn for turn in turns if turn.turn_id not in episode.untrained_turns]
     assert seen == {said(turn) for turn in trained}
     return len(trained)

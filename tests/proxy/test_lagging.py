@@ -147,7 +147,7 @@ async def test_an_engine_whose_own_reply_is_of_older_weights_gets_no_more_calls(
         await ask_all(found)
         assert [] == lost.calls
         counted = {
-            turn.salt: turn.versions[0].version
+            turn.cache_salt: turn.versions[0].version
             for name in EPISODES
             for turn in found.bench.turns(name)
             if turn.versions[0].version == 0
@@ -190,7 +190,7 @@ async def test_a_call_does_not_wait_for_ever_for_newer_weights(fleet):
             await call(found)
         assert {"0"} == salts(engine)
         assert {(0, 0)} == {
-            (turn.salt, turn.versions[0].version) for turn in found.bench.turns("e0")
+            (turn.cache_salt, turn.versions[0].version) for turn in found.bench.turns("e0")
         }
 
 

@@ -45,7 +45,7 @@ async def test_a_client_that_leaves_a_stream_gets_it_whole_when_it_comes_again(
     assert told.endswith(ENDS[path])
     assert 1 == len(engine.calls)
     turns = bench.turns()
-    assert ([False] if joins else [True, False]) == [turn.cut for turn in turns]
+    assert ([False] if joins else [True, False]) == [turn.disconnected for turn in turns]
     assert turns[-1].supersedes == ("" if joins else turns[0].turn_id)
     # A second retry is another sample, and reads as the first one would have.
     status, _, other = await bench.post(url, body, token=bench.token())

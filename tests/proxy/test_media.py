@@ -191,7 +191,7 @@ async def test_a_turn_that_has_seen_a_picture_is_not_trained_on(bench, path, bod
     assert parsed(turn.reply.message)["content"]
     continuity = Continuity()
     continuity.add(turn)
-    assert ({turn.turn_id: "media"}, []) == (continuity.left_out, continuity.runs)
+    assert ({turn.turn_id: "media"}, []) == (continuity.untrained_turns, continuity.runs)
 
 
 async def say(bench, messages, **more):
@@ -218,7 +218,7 @@ async def test_what_goes_on_from_a_picture_has_seen_it(bench):
     continuity = Continuity()
     for turn in bench.turns():
         continuity.add(turn)
-    assert ["media"] * 3 == list(continuity.left_out.values())
+    assert ["media"] * 3 == list(continuity.untrained_turns.values())
 
 
 async def test_a_chain_of_responses_has_seen_what_its_first_one_saw(bench):

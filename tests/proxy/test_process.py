@@ -98,7 +98,7 @@ async def test_a_process_records_calls_in_kafka_and_ends_cleanly(bus, engine):
     for turn in (first, second):
         n = len(turn.completion.ids) // 4
         assert ("inferred", (VersionSpan(4, 0, n),)) == (turn.versions_from, turn.versions)
-        assert 4 == turn.salt
+        assert 4 == turn.cache_salt
     # The agent wrote the reply back with its own spacing, and without nulls that it never saw.
     assert first.turn_id == second.request.base == second.prompt.base
     assert second.prompt.prefix_len == len(first.prompt.ids + first.completion.ids) // 4

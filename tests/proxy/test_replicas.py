@@ -115,7 +115,7 @@ async def test_a_retry_at_another_replica_is_trained_once(replicas):
         assert not letters
         lost, released = first.turns()
         assert [released.turn_id] == [t for s in episode.sequences for t in s.turn_ids]
-        assert {lost.turn_id: "superseded"} == episode.left_out
+        assert {lost.turn_id: "superseded"} == episode.untrained_turns
 
 
 def test_replicas_agree_on_an_episodes_engine():

@@ -68,7 +68,7 @@ async def test_a_retry_joins_the_call_whose_client_has_gone(bench, engine, strea
     assert status == 200
     assert len(engine.calls) == 1
     (turn,) = bench.turns()
-    assert (False, 2, "") == (turn.cut, turn.retries, turn.error)
+    assert (False, 2, "") == (turn.disconnected, turn.retry_count, turn.error)
     if stream:
         assert headers["Content-Type"] == "text/event-stream"
         assert answer.endswith(b"data: [DONE]\n\n")
@@ -82,11 +82,11 @@ async def test_a_retry_takes_the_reply_that_nobody_got_exactly_once(bench, engin
     await leave(bench, engine, body)
     engine.gate.set()
     await bench.until(lambda: len(bench.turns()) == 1)
-    assert bench.turns()[0].cut
+    assert bench.turns()[0].disconnected
     assert (await retry(bench, body))[0] == 200
     assert len(engine.calls) == 1
     cut, released = bench.turns()
-    assert (False, cut.turn_id, 1) == (released.cut, released.supersedes, released.retries)
+    assert (False, cut.turn_id, 1) == (released.disconnected, released.supersedes, released.retries)
     assert cut.completion == released.completion
     assert (await retry(bench, body))[0] == 200
     assert len(engine.calls) == 2
@@ -101,7 +101,7 @@ async def test_two_equal_requests_at_once_are_two_samples(bench, engine):
     await bench.until(lambda: len(engine.calls) == 2)
     engine.gate.set()
     assert [200, 200] == [answer[0] for answer in await asyncio.gather(first, second)]
-    assert [2, 2] == [turn.equal for turn in bench.turns()]
+    assert [2, 2] == [turn.equal_calls for turn in bench.turns()]
 
 
 async def test_an_equal_request_that_is_no_retry_samples_anew(bench, engine):
@@ -173,7 +173,7 @@ async def test_a_call_that_failed_is_not_counted_among_equal_ones(bench, engine)
     await bench.post(PATH, BODY, token=bench.token())
     engine.mode = "ok"
     await retry(bench, BODY)
-    assert ["", 1] == [bench.turns()[-1].error, bench.turns()[-1].equal]
+    assert ["", 1] == [bench.turns()[-1].error, bench.turns()[-1].equal_calls]
 
 
 async def test_a_stream_of_several_choices_that_broke_counts_as_one_call(bench, engine):
@@ -222,4 +222,4 @@ async def test_a_call_whose_client_left_for_good_ends(make, engine):
         await leave(bench, engine, BODY)
         await bench.until(lambda: len(bench.turns()) == 1)
         (turn,) = bench.turns()
-        assert (True, "the client left") == (turn.cut, turn.error)
+        assert (True, "the client left") == (turn.disconnected, turn.error)

@@ -122,7 +122,7 @@ async def test_every_call_is_salted_with_the_version_that_its_engine_serves(stri
     status, _ = await called(strict, kind, stream=stream)
     assert 200 == status
     assert ["7"] == salts(strict)
-    assert {7} == {turn.salt for turn in strict.turns()}
+    assert {7} == {turn.cache_salt for turn in strict.turns()}
     assert {""} == {turn.untrainable or turn.error for turn in strict.turns()}
 
 
@@ -137,7 +137,7 @@ async def test_calls_between_swap_and_announcement_are_salted_by_what_is_known_o
     strict.versions.current = 8
     await called(strict)
     assert ["7", "8", "8"] == salts(strict)
-    assert [7, 8, 8] == [turn.salt for turn in strict.turns()]
+    assert [7, 8, 8] == [turn.cache_salt for turn in strict.turns()]
     assert [8, 8, 8] == [turn.versions[0].version for turn in strict.turns()]
 
 
@@ -155,7 +155,7 @@ async def test_without_a_policy_in_the_log_the_salt_is_that_of_version_0(make, e
     async with make() as bench:
         await bench.ask()
         assert ["0"] == salts(bench)
-        assert [(0, ())] == [(turn.salt, turn.versions) for turn in bench.turns()]
+        assert [(0, ())] == [(turn.cache_salt, turn.versions) for turn in bench.turns()]
 
 
 async def test_a_policy_that_names_engines_salts_each_with_its_own_version(strict):
@@ -166,7 +166,7 @@ async def test_a_policy_that_names_engines_salts_each_with_its_own_version(stric
     await called(strict)
     assert ["6"] == salts(strict)
     (turn,) = strict.turns()
-    assert (6, VersionSpan(6, 0, turn.versions[0].end)) == (turn.salt, turn.versions[0])
+    assert (6, VersionSpan(6, 0, turn.versions[0].end)) == (turn.cache_salt, turn.versions[0])
 
 
 @pytest.mark.parametrize("kind", CALLS)
@@ -182,7 +182,7 @@ async def test_an_agents_own_salt_is_combined_with_ours(strict, kind):
     await called(strict, kind)  # the engine says that it has the new weights
     await called(strict, kind, cache_salt="a")
     assert salts(strict)[-1] not in {first, other, seven, dotted, "8"}
-    assert {7, 8} == {turn.salt for turn in strict.turns()}
+    assert {7, 8} == {turn.cache_salt for turn in strict.turns()}
 
 
 async def test_a_tokens_sampling_may_set_a_salt_too(strict):
@@ -249,7 +249,7 @@ async def test_an_engine_without_the_field_gets_no_salt(strict, kind, refusal, s
         status, _ = await called(strict, kind, stream=stream)
         assert 200 == status
     assert ["7", None, None] == salts(strict)
-    assert [None, None] == [turn.salt for turn in strict.turns()]
+    assert [None, None] == [turn.cache_salt for turn in strict.turns()]
     assert [7, 7] == [turn.versions[0].version for turn in strict.turns()]
 
 
@@ -264,7 +264,7 @@ async def test_an_engine_that_takes_neither_salt_nor_sampling_is_found_out_in_on
     assert 200 == (await called(strict))[0]
     (asked,) = strict.engine.calls
     assert not {"min_p", "cache_salt"} & asked.keys()
-    assert [None, None] == [turn.salt for turn in strict.turns()]
+    assert [None, None] == [turn.cache_salt for turn in strict.turns()]
 
 
 async def test_an_engine_that_was_away_may_have_the_field_again(strict):
@@ -306,4 +306,4 @@ async def test_a_call_that_moves_to_another_engine_is_salted_for_that_one(make):
             await asyncio.gather(*(bench.ask(episode=f"e{n}") for n in range(4)))
             (turn,) = bench.turns("e0")
     assert {"6"} == {asked["cache_salt"] for asked in other.calls}
-    assert (6, 6) == (turn.salt, turn.versions[0].version)
+    assert (6, 6) == (turn.cache_salt, turn.versions[0].version)

@@ -61,7 +61,7 @@ async def test_what_a_client_leaves_out_is_neutral_at_the_engine(bench, engine, 
     assert LEFT_OUT == {name: turn.request.sampling.get(name) for name in LEFT_OUT}
     assert not [name for name in ("top_k", "min_p", "_penalty") if name.encode() in answer]
     assert ("", 1.0) == (
-        sampling_of(turn.request.sampling).bent,
+        sampling_of(turn.request.sampling).altered_by,
         turn.request.sampling["temperature"],
     )
 
@@ -138,11 +138,14 @@ OWN = [
 def test_a_dialects_own_spelling_is_read_as_what_the_engine_gets(dialect, said, bent):
     """Forced tools and forms of reply, whatever they are called."""
     ask = taken(dialect, tools=[tool(None, dialect)], **said)
-    assert (1.0, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).bent)
+    assert (1.0, bent) == (
+        sampling_of(ask.sampling).temperature,
+        sampling_of(ask.sampling).altered_by,
+    )
     forced = taken(dialect, RequestRules(training=FORCED), tools=[tool(None, dialect)], **said)
     assert (0.8, "") == (
         sampling_of(forced.sampling).temperature,
-        sampling_of(forced.sampling).bent,
+        sampling_of(forced.sampling).altered_by,
     )
 
 
@@ -162,7 +165,7 @@ def test_force_imposes_the_training_distribution(dialect, said):
     asked = json.loads(ask.body)
     for found in (asked, ask.sampling):
         assert {"temperature": 0.8, **NEUTRAL} == {name: found[name] for name in LEFT_OUT}
-    assert (0.8, "") == (sampling_of(ask.sampling).temperature, sampling_of(asked).bent)
+    assert (0.8, "") == (sampling_of(ask.sampling).temperature, sampling_of(asked).altered_by)
 
 
 def test_force_leaves_what_bends_nothing():
@@ -211,7 +214,7 @@ def test_strict_tools_bend_and_force_relaxes_them(dialect, strict):
     tools = [tool(None, dialect), tool(strict, dialect)]
     asked = taken(dialect, tools=tools)
     assert [STRICT] * (strict is True) == [name for name in asked.sampling if name == STRICT]
-    assert (STRICT if strict else "") == sampling_of(asked.sampling).bent
+    assert (STRICT if strict else "") == sampling_of(asked.sampling).altered_by
     forced = taken(dialect, RequestRules(training=FORCED), tools=tools)
     assert STRICT not in forced.sampling
     made = json.loads(forced.body)["tools"]
@@ -331,12 +334,12 @@ def test_googles_names_are_read_as_what_the_engine_gets(config, bent):
     """Their command line sends topP and topK in every call."""
     body = json.dumps({**TEXT, "generationConfig": {"temperature": 0.7, **config}}).encode()
     ask = GEMINI.parse(body, RequestRules())
-    assert (0.7, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).bent)
+    assert (0.7, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).altered_by)
     assert NEUTRAL.keys() <= json.loads(ask.body).keys()
     forced = GEMINI.parse(body, RequestRules(training=FORCED))
     assert (0.8, "") == (
         sampling_of(forced.sampling).temperature,
-        sampling_of(forced.sampling).bent,
+        sampling_of(forced.sampling).altered_by,
     )
 
 
@@ -345,4 +348,4 @@ def test_googles_forced_tools_bend(mode, bent):
     """Whatever the mode is called."""
     config = {"toolConfig": {"functionCallingConfig": {"mode": mode}}}
     ask = GEMINI.parse(json.dumps({**TEXT, **DECLARED, **config}).encode(), RequestRules())
-    assert bent == sampling_of(ask.sampling).bent
+    assert bent == sampling_of(ask.sampling).altered_by

@@ -106,7 +106,7 @@ async def test_a_seal_does_not_wait_for_calls_whose_client_has_gone(bench, engin
     status, _ = await asyncio.wait_for(bench.seal(outcome="timed_out"), 3)
     assert status == 200
     (turn,) = bench.turns()
-    assert (True, "the client left") == (turn.cut, turn.error)
+    assert (True, "the client left") == (turn.disconnected, turn.error)
 
 
 async def test_a_seal_that_the_log_refuses_is_a_503_and_can_be_repeated(bench):

@@ -101,10 +101,10 @@ def test_of_more_choices_than_were_asked_for_none_is_trained_on(path, indexes, t
     choices = [words(path, f"w{n}", [7 + n], i, "stop") for n, i in enumerate(indexes)]
     if together or len(set(indexes)) == len(indexes):
         relay = streamed(path, *([body(*choices)] if together else choices))
-        assert {"choices"} == set(why(relay.captured()))
+        assert {"unexpected_choices"} == set(why(relay.captured()))
     whole = [words(path, f"w{n}", [7 + n], i, "stop", whole=True) for n, i in enumerate(indexes)]
     found, answer = taken(path, *whole)
-    assert ["choices"] * len(indexes) == why(found)
+    assert ["unexpected_choices"] * len(indexes) == why(found)
     assert [*range(len(indexes))] == sorted(turn.choice for turn in found)
     if path not in MANY:
         shown = heard_whole(path, answer)[0][1]
@@ -116,8 +116,8 @@ def test_of_more_choices_than_were_asked_for_none_is_trained_on(path, indexes, t
     ("n", "indexes", "expected"),
     [
         (2, (0, 1), ""), (2, (1, 0), ""), (2, (0,), ""), (2, (1,), ""), (3, (2, 0, 1), ""),
-        (2, (1, 2), "choices"), (2, (0, 1, 2), "choices"), (2, (0, 2), "choices"),
-        (2, (-1, 0), "choices"), (3, (1, 2, 3), "choices"),
+        (2, (1, 2), "unexpected_choices"), (2, (0, 1, 2), "unexpected_choices"), (2, (0, 2), "unexpected_choices"),
+        (2, (-1, 0), "unexpected_choices"), (3, (1, 2, 3), "unexpected_choices"),
     ],
 )  # fmt: skip
 def test_several_choices_are_those_that_were_asked_for_or_none(path, n, indexes, expected):
@@ -133,7 +133,11 @@ def test_several_choices_are_those_that_were_asked_for_or_none(path, n, indexes,
 
 def test_choices_of_several_prompts_are_counted_together():
     """Each is of its own prompt, so one that has no number of theirs is of none."""
-    for indexes, expected in (((0, 1), ""), ((1, 2), "choices"), ((0, 1, 2), "choices")):
+    for indexes, expected in (
+        ((0, 1), ""),
+        ((1, 2), "unexpected_choices"),
+        ((0, 1, 2), "unexpected_choices"),
+    ):
         ask = asked(TEXTS)
         prompts = tuple(ask.messages) * 2
         ask = type(ask)(
@@ -222,7 +226,7 @@ def test_nothing_behind_the_end_of_a_stream_counts(path, behind):
 @pytest.mark.parametrize(
     ("behind", "expected"),
     [
-        (("more", [9]), "went_on"), (("more", None), "no_token_ids"), (("more", []), "went_on"),
+        (("more", [9]), "text_after_end"), (("more", None), "no_token_ids"), (("more", []), "text_after_end"),
         (("", [9]), ""), (("", None), ""), (("", []), ""),
     ],
 )  # fmt: skip
@@ -287,7 +291,9 @@ LIVE = {
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(("shift", "more", "expected"), [(1, 0, [""]), (0, 1, ["choices"] * 2)])
+@pytest.mark.parametrize(
+    ("shift", "more", "expected"), [(1, 0, [""]), (0, 1, ["unexpected_choices"] * 2)]
+)
 @pytest.mark.parametrize("path", LIVE)
 async def test_an_agent_is_served_whatever_its_engine_counts(
     bench, engine, path, shift, more, expected, stream

@@ -130,7 +130,7 @@ async def test_an_engine_that_says_nothing_at_all_is_waited_for(soon, engine, pa
                 b"stop" if path != "/responses" else b"completed"
             ) in await answer.content.read()
         (turn,) = bench.turns()
-        assert ("", False) == (turn.error, turn.cut)
+        assert ("", False) == (turn.error, turn.disconnected)
 
 
 async def test_reasoning_that_is_not_shown_is_silence(soon, engine):
@@ -276,7 +276,7 @@ async def test_a_retry_that_waits_for_its_first_try_hears_something(soon, engine
             seen += await answer.content.read()
         assert 1 == len(engine.calls)
         (turn,) = bench.turns()
-        assert ("", False, 1) == (turn.error, turn.cut, turn.retries)
+        assert ("", False, 1) == (turn.error, turn.disconnected, turn.retry_count)
         assert told(path, seen)
 
 
@@ -321,7 +321,7 @@ async def test_a_client_that_leaves_in_silence_leaves_nothing_behind(soon, engin
         await bench.until(lambda: call.gone)
         engine.gate.set()
         await bench.until(bench.turns)
-        assert bench.turns()[0].cut
+        assert bench.turns()[0].disconnected
 
 
 # What the SDKs make of it.

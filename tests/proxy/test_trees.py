@@ -82,7 +82,7 @@ def test_each_sampled_token_trains_once_behind_exactly_what_the_model_saw(tree):
         if call.trained
     }
     assert expected == trained
-    assert {call.turn_id for call in calls if not call.trained} == set(episode.left_out)
+    assert {call.turn_id for call in calls if not call.trained} == set(episode.untrained_turns)
 
 
 def breaks_of(calls):
@@ -119,7 +119,7 @@ def reason(call, known, before):
         return "branch"
     said = [one.message for one in call.said]
     spoken = any(said[: len(one.words)] == one.words for one in before)
-    return "retokenised" if spoken else "rewritten"
+    return "retokenized" if spoken else "rewritten"
 
 
 @many

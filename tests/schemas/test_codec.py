@@ -42,7 +42,7 @@ def turns(draw):
             events.VersionSpan(1, 0, cut),
             events.VersionSpan(2, cut, len(completion)),
         ),
-        cut=draw(st.booleans()),
+        disconnected=draw(st.booleans()),
     )
 
 
@@ -115,7 +115,10 @@ GOOD = {"type": "turn", "episode_id": "e", "turn_id": "t", "writer": "w", "seq":
         ("bad_schema", msgspec.json.encode({**GOOD, "seq": -1})),
         ("bad_schema", msgspec.json.encode({**GOOD, "seq": "0"})),
         ("bad_schema", b'{"type":"turn","episode_id":"e","turn_id":"t","writer":"w","seq":1e25}'),
-        ("bad_schema", b'{"type":"sealed","episode_id":"e","n_turns":9999999999999999999999}'),
+        (
+            "bad_schema",
+            b'{"type":"episode_sealed","episode_id":"e","n_turns":9999999999999999999999}',
+        ),
         ("not_json", b'{"type":"turn","episode_id":"e","request":{"messages":["\\ud800"]}}'),
         ("not_json", b'{"type":"turn","episode_id":"e","request":{"messages":["\xff"]}}'),
         ("not_json", b'{"type":"tick","nobody looks here":"\xff"}'),
@@ -150,7 +153,7 @@ def test_bad_records_are_refused_with_their_reason(reason, value):
 
 
 @pytest.mark.parametrize("size", [0, 4097, 10**9, 10**25])
-@pytest.mark.parametrize("kind", ["expected", "batch"])
+@pytest.mark.parametrize("kind", ["group_opened", "batch"])
 def test_a_group_is_no_larger_than_whoever_closes_it_can_count(kind, size):
     """One of 10**18 samples would be counted for ever, and its partition stand still."""
     value = f'{{"type":"{kind}","task_id":"t","group_size":{size}}}'.encode()

@@ -72,11 +72,11 @@ def test_events_that_people_make_hold_any_number(given, value):
         agent="hilo",
         rewards={"game": given, "brief": 1},
         failure_reward=given,
-        timeouts=Timeouts(run_s=given if seconds == value else seconds),
+        timeouts=Timeouts(attempt_s=given if seconds == value else seconds),
     )
     found = codec.decode(codec.encode(task), Task)
     assert {"game": value, "brief": 1.0} == found.rewards
-    assert (value, seconds) == (found.failure_reward, found.timeouts.run_s)
+    assert (value, seconds) == (found.failure_reward, found.timeouts.attempt_s)
 
 
 @pytest.mark.parametrize("given", [*NO_NUMBERS, *NOT_FINITE], ids=shown)
@@ -86,7 +86,7 @@ def test_events_that_people_make_hold_nothing_else(given):
         "value": reward(given),
         "rewards.game": Task(task_id="t", agent="hilo", rewards={"game": given}),
         "failure_reward": Task(task_id="t", agent="hilo", failure_reward=given),
-        "timeouts.run_s": Task(task_id="t", agent="hilo", timeouts=Timeouts(run_s=given)),
+        "timeouts.attempt_s": Task(task_id="t", agent="hilo", timeouts=Timeouts(attempt_s=given)),
     }.items():
         if name == "failure_reward" and given is None:
             continue  # stands for none given

@@ -7,21 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odradek.schemas import neutral_fields, sampling
-from odradek.schemas.sampling import NEUTRAL, Sampling, bends, recorded, sampling_of
+from odradek.schemas.sampling import NEUTRAL, Sampling, alters, recorded, sampling_of
 from tests.support.schemas.sampling_fields import BENT, WHOLE
 
 
 @pytest.mark.parametrize("said", WHOLE, ids=str)
 def test_what_leaves_the_distribution_whole(said):
     """Neutral values, in whatever type they come, and all that only says where a reply ends."""
-    assert "" == sampling_of(said).bent
+    assert "" == sampling_of(said).altered_by
 
 
 @pytest.mark.parametrize("said", BENT, ids=str)
 def test_what_bends_or_cuts_the_distribution_is_named(said):
     """Each sampler of each engine; a name that no table holds counts as one."""
     bent = sampling_of({**NEUTRAL, "temperature": 1.0, **said})
-    assert (next(iter(said)), False) == (bent.bent, bent.trainable)
+    assert (next(iter(said)), False) == (bent.altered_by, bent.trainable)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_what_bends_or_cuts_the_distribution_is_named(said):
 def test_a_temperature_is_read_as_engines_read_it(value, expected):
     """Text and booleans are numbers to them; null is nothing said."""
     read = sampling_of({"temperature": value})
-    assert (expected, "") == (read.temperature, read.bent)
+    assert (expected, "") == (read.temperature, read.altered_by)
     assert (expected is None or expected >= sampling.COLDEST) == read.trainable
 
 
@@ -67,7 +67,7 @@ def test_the_tables_do_not_contradict_each_other():
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))
     assert NEUTRAL.keys() <= sampling.RECORDED
-    assert not [name for name in NEUTRAL if bends(name, NEUTRAL)]
+    assert not [name for name in NEUTRAL if alters(name, NEUTRAL)]
 
 
 JSON = st.recursive(
@@ -87,6 +87,6 @@ def test_whatever_a_record_holds_is_read(said):
     """No value of no field breaks a reader, and a temperature is one that can be divided by."""
     found = sampling_of(said)
     assert found.temperature is None or 0 <= found.temperature < math.inf
-    assert not found.bent or found.bent in said
+    assert not found.altered_by or found.altered_by in said
     for name, value in said.items():
         recorded(name, value)

@@ -81,8 +81,8 @@ HEADERS = (
 )
 STAGES = {TURNS: ASSEMBLE, EPISODES: GROUP, REWARDS: intake({"game": ["nobody"]})}
 EVENTS = {
-    TURNS: ("opened", "turn", "sealed", "aborted", "reward"),
-    EPISODES: ("expected", "episode"),
+    TURNS: ("episode_opened", "turn", "episode_sealed", "episode_aborted", "reward"),
+    EPISODES: ("group_opened", "episode"),
     REWARDS: ("reward",),
 }
 

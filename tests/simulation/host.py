@@ -119,7 +119,7 @@ class Hosts:
             sample=sample.sample,
             group_size=sample.group_size,
             attempt=attempt,
-            final=final,
+            last_attempt=final,
             purpose=sample.purpose,
             rewards=sample.rewards,
             failure_reward=sample.failure_reward,
@@ -165,7 +165,7 @@ class Hosts:
                     ),
                 )
             times = sample.timeouts
-            sure = heir and loop.time() - began < times.run_s
+            sure = heir and loop.time() - began < times.attempt_s
             self.told[episode] = Told(
                 episode,
                 sample.task_id,
@@ -204,7 +204,7 @@ class Hosts:
             await self._tell(rng, TURNS.name, episode, late)
         times = sample.timeouts
         # Rewards go through the intake, whose workers may be down for long: they are never sure.
-        sure = ended - began < times.run_s * 0.9 and outcome is not events.Outcome.COMPLETED
+        sure = ended - began < times.attempt_s * 0.9 and outcome is not events.Outcome.COMPLETED
         if lost_turn and outcome is not events.Outcome.CANCELLED:
             outcome = events.Outcome.INCOMPLETE
         self.told[episode] = Told(episode, sample.task_id, sample.sample, n, outcome, value, sure)
@@ -243,7 +243,7 @@ class Hosts:
         where = TopicPartition(self.bus.topic(first.topic), first.partition)
         message = net.cluster.partition(where).log[first.offset].message
         assert message is not None
-        until = message.timestamp / 1000 + opened.timeouts.run_s + opened.timeouts.seal_s
+        until = message.timestamp / 1000 + opened.timeouts.attempt_s + opened.timeouts.seal_s
         record = (message.key, message.value, message.headers, message.timestamp)
 
         def arrive() -> None:

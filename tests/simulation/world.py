@@ -43,7 +43,7 @@ from tests.simulation.trainer import Trainer
 
 INTAKE = intake()
 STAGES = (INTAKE, ASSEMBLE, GROUP)
-TIMES = Timeouts(call_s=2, run_s=8, seal_s=2, reward_s=6, group_s=30)
+TIMES = Timeouts(call_s=2, attempt_s=8, seal_s=2, reward_s=6, group_s=30)
 LEGITIMATE = (TransactionFailed, BusError, EngineFailure)
 """What may end a process that a supervisor starts again."""
 PEACE_S = 300.0
@@ -286,7 +286,7 @@ class World:
         self.appended_at[message[:3]] = self.loop.time()
         if topic == BATCHES.name:
             self.batches.add(codec.decode(value, Batch).task_id)
-        elif topic == TURNS.name and value.startswith(b'{"type":"opened"'):
+        elif topic == TURNS.name and value.startswith(b'{"type":"episode_opened"'):
             self.opened.add(codec.decode(value, EpisodeOpened).episode_id)
 
     def _note_commit(self, group: str, where: Any, offset: Any) -> None:

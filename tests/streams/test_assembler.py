@@ -159,7 +159,7 @@ def test_a_reward_that_never_comes_leaves_the_episode_unrewarded():
 
 def test_a_run_that_nobody_ends_is_a_lost_host():
     """Run and seal deadlines count from EpisodeOpened; a further attempt may follow unless final."""
-    told = [(opened(final=False), 0), (turn(), 1), (Tick(), 11)]
+    told = [(opened(last_attempt=False), 0), (turn(), 1), (Tick(), 11)]
     assert ([], []) == episodes(told)
     (episode,), _ = episodes([*told, (Tick(), 12)])
     assert (Outcome.HOST_LOST, True, 1) == (episode.outcome, episode.retry, episode.n_turns)
@@ -176,7 +176,7 @@ def test_superseded_and_cut_turns_are_kept_but_not_trained():
     """Their tokens are in no sequence, and judges do not see their replies."""
     told = [
         opened(),
-        turn(seq=0, cut=True),
+        turn(seq=0, disconnected=True),
         turn(seq=1),
         turn(seq=2, supersedes="e1/w1/1"),
         reward(),
@@ -184,7 +184,7 @@ def test_superseded_and_cut_turns_are_kept_but_not_trained():
     ]
     out, _ = tell(ASSEMBLE, told)
     conversation, episode = out
-    assert {"e1/w1/0": "cut", "e1/w1/1": "superseded"} == episode.left_out
+    assert {"e1/w1/0": "disconnected", "e1/w1/1": "superseded"} == episode.untrained_turns
     assert [("e1/w1/2",)] == [run.turn_ids for run in episode.sequences]
     assert 1 == len(read(conversation).replies)
 
@@ -196,22 +196,22 @@ def test_a_retry_at_another_writer_supersedes_what_the_dead_one_acked():
     told = [
         opened(),
         turn(writer="w0", request=same),
-        turn(writer="w1", request=same, retries=1),
+        turn(writer="w1", request=same, retry_count=1),
         reward(),
         sealed(),
     ]
     (episode,), _ = episodes(told)
-    assert {"e1/w0/0": "superseded"} == episode.left_out
+    assert {"e1/w0/0": "superseded"} == episode.untrained_turns
 
 
 def test_each_retry_stands_for_one_turn_of_the_dead_writer():
     """Two equal calls at once whose proxy died before their end: two turns count, not three."""
     asked = turn().request
     twin = type(asked)(messages=asked.messages, digest="same")
-    old = [turn(seq=seq, writer="w0", request=twin, equal=2) for seq in (0, 1)]
-    new = [turn(seq=seq, writer="w1", request=twin, retries=1) for seq in (0, 1)]
+    old = [turn(seq=seq, writer="w0", request=twin, equal_calls=2) for seq in (0, 1)]
+    new = [turn(seq=seq, writer="w1", request=twin, retry_count=1) for seq in (0, 1)]
     (episode,), _ = episodes([opened(), *old, *new, reward(), sealed(n=2)])
-    assert {"e1/w0/0": "superseded", "e1/w0/1": "superseded"} == episode.left_out
+    assert {"e1/w0/0": "superseded", "e1/w0/1": "superseded"} == episode.untrained_turns
 
 
 @pytest.mark.parametrize(
@@ -221,10 +221,13 @@ def test_each_retry_stands_for_one_turn_of_the_dead_writer():
 def test_of_two_equal_calls_those_that_were_released_are_trained(acked, again, unseen):
     """The dead writer told that it had taken up two: a retry too few means one was released."""
     twin = type(turn().request)(messages=turn().request.messages, digest="same")
-    old = [turn(seq=seq, writer="w0", request=twin, equal=2) for seq in range(acked)]
-    new = [turn(seq=seq, writer="w1", request=twin, equal=2, retries=1) for seq in range(again)]
+    old = [turn(seq=seq, writer="w0", request=twin, equal_calls=2) for seq in range(acked)]
+    new = [
+        turn(seq=seq, writer="w1", request=twin, equal_calls=2, retry_count=1)
+        for seq in range(again)
+    ]
     (episode,), _ = episodes([opened(), *old, *new, reward(), sealed(n=len(new) or len(old))])
-    assert {f"e1/w0/{seq}": "superseded" for seq in unseen} == episode.left_out
+    assert {f"e1/w0/{seq}": "superseded" for seq in unseen} == episode.untrained_turns
     assert 2 == sum(len(run.spans) for run in episode.sequences)
 
 

@@ -19,7 +19,7 @@ from tests.support.schemas.event_builders import (
     turn,
 )
 
-TIMES = Timeouts(call_s=5, run_s=20, seal_s=5, reward_s=10, group_s=60)
+TIMES = Timeouts(call_s=5, attempt_s=20, seal_s=5, reward_s=10, group_s=60)
 TURN_EVENTS = [
     event
     for name in ("a", "b", "c")
@@ -62,7 +62,7 @@ def test_no_episode_expires_before_the_brokers_time_says_so(told, skew):
     made = [codec.decode(one.value, Episode) for one in out if one.topic == EPISODES.name]
     for one in made:
         if one.outcome is Outcome.HOST_LOST:
-            assert one.closed_at - one.opened_at >= TIMES.run_s + TIMES.seal_s
+            assert one.closed_at - one.opened_at >= TIMES.attempt_s + TIMES.seal_s
 
 
 @settings(max_examples=150, deadline=None)

@@ -57,7 +57,7 @@ def test_a_prompt_that_continues_grows_the_run():
 def test_no_token_is_newer_than_the_salt_of_its_call(salt, versions, expected):
     """It may rest on what older weights computed; one of which nobody tells is as old as the salt."""
     spans = tuple(VersionSpan(*one) for one in versions)
-    _, found = place(turn(sampled=(3, 4, 5, 6), salt=salt, versions=spans))
+    _, found = place(turn(sampled=(3, 4, 5, 6), cache_salt=salt, versions=spans))
     (run,) = found.sequences()
     assert expected == [(v.version, v.start, v.end) for v in run.versions]
 
@@ -65,8 +65,14 @@ def test_no_token_is_newer_than_the_salt_of_its_call(salt, versions, expected):
 def test_each_turn_of_a_run_has_the_versions_of_its_own_salt():
     """A swap between two turns: what the first one computed is not read by the second."""
     _, found = place(
-        turn(seq=0, salt=7, versions=(VersionSpan(8, 0, 1),)),
-        turn(seq=1, prompt=(1, 2, 3, 9), sampled=(4, 5), salt=8, versions=(VersionSpan(8, 0, 2),)),
+        turn(seq=0, cache_salt=7, versions=(VersionSpan(8, 0, 1),)),
+        turn(
+            seq=1,
+            prompt=(1, 2, 3, 9),
+            sampled=(4, 5),
+            cache_salt=8,
+            versions=(VersionSpan(8, 0, 2),),
+        ),
         turn(seq=2, prompt=(1, 2, 3, 9, 4, 5), sampled=(6,), versions=()),
     )
     (run,) = found.sequences()
@@ -98,21 +104,21 @@ def test_a_sub_agents_calls_interleave_with_its_parents():
 
 
 @pytest.mark.parametrize(
-    ("kept", "verdict"), [(2, "retokenised"), (1, "rewritten"), (0, "rewritten")]
+    ("kept", "verdict"), [(2, "retokenized"), (1, "rewritten"), (0, "rewritten")]
 )
-def test_equal_messages_with_other_tokens_are_retokenised(kept, verdict):
+def test_equal_messages_with_other_tokens_are_retokenized(kept, verdict):
     """The request keeps all of its base's history, but the ids differ from position 2 on."""
-    request = Request(base="e1/w1/0", kept=kept, messages=(Raw(b'"more"'),))
+    request = Request(base="e1/w1/0", prefix_len=kept, messages=(Raw(b'"more"'),))
     verdicts, found = place(turn(seq=0), turn(seq=1, prompt=(1, 2, 33, 9), request=request))
     assert ["first", verdict] == verdicts
     assert [(verdict, 2)] == [(one.reason, one.index) for one in found.breaks]
 
 
-@pytest.mark.parametrize(("kept", "verdict"), [(2, "retokenised"), (1, "rewritten")])
-def test_a_fork_whose_older_reply_came_out_otherwise_is_retokenised(kept, verdict):
+@pytest.mark.parametrize(("kept", "verdict"), [(2, "retokenized"), (1, "rewritten")])
+def test_a_fork_whose_older_reply_came_out_otherwise_is_retokenized(kept, verdict):
     """Its base has more words than it keeps; those of the turn before that are all there."""
-    more = Request(base="e1/w1/0", kept=2, messages=(Raw(b'"more"'),))
-    fork = Request(base="e1/w1/1", kept=kept, messages=(Raw(b'"other"'),))
+    more = Request(base="e1/w1/0", prefix_len=2, messages=(Raw(b'"more"'),))
+    fork = Request(base="e1/w1/1", prefix_len=kept, messages=(Raw(b'"other"'),))
     verdicts, found = place(
         turn(seq=0),
         turn(seq=1, prompt=(1, 2, 3, 9), sampled=(4,), request=more),
@@ -148,16 +154,16 @@ def test_an_unknown_base_leaves_a_turn_out(delta):
     """Nothing is guessed: a base that is missing, or shorter than the delta says."""
     verdicts, found = place(turn(seq=0), turn(seq=1, **delta))
     assert ["first", "unknown_base"] == verdicts
-    assert {"e1/w1/1": "unknown_base"} == found.left_out
+    assert {"e1/w1/1": "unknown_base"} == found.untrained_turns
     assert ["unknown_base"] == [one.reason for one in found.breaks]
 
 
 @pytest.mark.parametrize(
     ("bad", "reason", "verdict"),
     [
-        ({"error": "502"}, "error", "left_out"),
-        ({"cut": True}, "cut", "left_out"),
-        ({"untrainable": "lengths_differ"}, "lengths_differ", "left_out"),
+        ({"error": "502"}, "error", "untrained"),
+        ({"disconnected": True}, "disconnected", "untrained"),
+        ({"untrainable": "lengths_differ"}, "lengths_differ", "untrained"),
         ({"sampled": ()}, "no_token_ids", "no_tokens"),
         ({"logprobs": b""}, "no_logprobs", "no_tokens"),
     ],
@@ -170,7 +176,7 @@ def test_what_cannot_be_trained_is_left_out_with_its_reason(bad, reason, verdict
         turn(seq=2, prompt=(1, 2, 3, 9, 3, 5), sampled=(6,)),
     )
     assert ["first", verdict, "append"] == verdicts
-    assert {"e1/w1/1": reason} == found.left_out
+    assert {"e1/w1/1": reason} == found.untrained_turns
     assert [(2, 3), (6, 7)] == [(s.start, s.end) for s in found.sequences()[0].spans]
 
 
@@ -182,7 +188,7 @@ def test_a_left_out_turn_can_still_be_a_base():
         turn(seq=2, base="e1/w1/1", prefix=4, prompt=(8,), sampled=(5,)),
         left_out={"e1/w1/1"},
     )
-    assert ["first", "left_out", "append"] == verdicts
+    assert ["first", "untrained", "append"] == verdicts
 
 
 @st.composite

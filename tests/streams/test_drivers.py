@@ -126,7 +126,7 @@ async def test_a_poison_record_is_a_dead_letter_and_its_partition_goes_on(world)
 async def test_time_passes_through_the_log(world):
     """An overdue episode is closed by a Tick that anybody can read back."""
     await world.run(ASSEMBLE)
-    await world.write(opened(timeouts=Timeouts(call_s=0.1, run_s=0.2, seal_s=0.1)))
+    await world.write(opened(timeouts=Timeouts(call_s=0.1, attempt_s=0.2, seal_s=0.1)))
     await world.pass_time(0.4)
     (record,) = await world.until(EPISODES, 1)
     assert Outcome.HOST_LOST == codec.decode(record.value, Episode).outcome

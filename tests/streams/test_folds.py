@@ -59,7 +59,7 @@ turn_events = st.sampled_from(NAMES).flatmap(
     lambda name: st.sampled_from(
         [
             opened(name),
-            opened(name, final=False),
+            opened(name, last_attempt=False),
             turn(name, seq=0),
             turn(name, seq=1, prompt=(1, 2, 3)),
             reward(name),
@@ -217,7 +217,7 @@ def test_every_group_closes_once_and_names_each_sample_once(told):
     for batch in batches:
         named = [one.sample for one in batch.episodes] + [one.sample for one in batch.exclusions]
         assert [0, 1, 2] == sorted(named)
-        assert bool(batch.episodes) != bool(batch.empty)
+        assert bool(batch.episodes) != bool(batch.empty_reason)
     letters = [one for one in out if one.topic == DLQ.name]
     asked = sum(isinstance(event, GroupOpened) for event, _ in told)
     again = sum(b"duplicate_task" in dict(one.headers).values() for one in letters)

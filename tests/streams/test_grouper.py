@@ -23,7 +23,7 @@ def test_a_group_closes_with_its_last_sample():
     assert [codec.digest(first.value), codec.digest(second.value)] == [
         pointer.digest for pointer in batch.episodes
     ]
-    assert ("", False, ()) == (batch.empty, batch.zero_variance, batch.exclusions)
+    assert ("", False, ()) == (batch.empty_reason, batch.zero_variance, batch.exclusions)
 
 
 def test_an_attempt_that_another_follows_is_no_end():
@@ -46,14 +46,14 @@ def test_the_first_counting_episode_of_a_sample_wins():
 def test_too_few_survivors_make_an_empty_batch_with_a_reason():
     """One of two is no group; every sample has its exclusion."""
     (batch,), _ = batches([expected(), episode(0), episode(1, outcome=Outcome.UNREWARDED)])
-    assert ("too_few", 0) == (batch.empty, len(batch.episodes))
+    assert ("too_few", 0) == (batch.empty_reason, len(batch.episodes))
     assert ["too_few", "unrewarded"] == [one.reason for one in batch.exclusions]
 
 
 def test_a_group_of_one_is_a_batch_of_one():
     """min(2, group_size) survivors are enough."""
     (batch,), _ = batches([expected(size=1), episode(0)])
-    assert (1, "", False) == (len(batch.episodes), batch.empty, batch.zero_variance)
+    assert (1, "", False) == (len(batch.episodes), batch.empty_reason, batch.zero_variance)
 
 
 def test_equal_rewards_are_flagged():
@@ -74,7 +74,7 @@ def test_the_group_deadline_closes_with_what_is_there():
 def test_a_task_whose_samples_never_came_says_so():
     """A repeated task finds its messages already handled: its batch is empty."""
     (batch,), _ = batches([(expected(), 0), (Tick(), 60)])
-    assert ("no_episodes", 2) == (batch.empty, len(batch.exclusions))
+    assert ("no_episodes", 2) == (batch.empty_reason, len(batch.exclusions))
 
 
 def test_what_comes_after_the_close_is_late():

@@ -16,7 +16,7 @@ from tests.support.schemas.number_inputs import NO_NUMBERS, NOT_FINITE, NUMBERS,
 
 
 def conversation(name: str = "e1", **more) -> Conversation:
-    fields = {"task_id": "t1", "agent": "hilo", "sample": 0, "wanted": ("brief",)} | more
+    fields = {"task_id": "t1", "agent": "hilo", "sample": 0, "reward_components": ("brief",)} | more
     return Conversation(episode_id=name, **fields)
 
 

@@ -38,7 +38,7 @@ async def whole_run() -> list[Record]:
         for sample in range(2):
             name = f"{task}-{sample}"
             if name == "t1-0":
-                await write(opened("lost", task_id="t1", final=False))
+                await write(opened("lost", task_id="t1", last_attempt=False))
                 await write(turn("lost"))
                 await write(aborted("lost", retry=True))
             await write(opened(name, task_id=task, sample=sample, purpose=purpose))

@@ -95,7 +95,9 @@ async def write(bus, *names):
     await ensure_topics(bus)
     appender = await KafkaAppender.connect(bus)
     for name in names:
-        one = Conversation(episode_id=name, task_id="t1", agent="hilo", sample=0, wanted=("brief",))
+        one = Conversation(
+            episode_id=name, task_id="t1", agent="hilo", sample=0, reward_components=("brief",)
+        )
         await appender.append(CONVERSATIONS.name, key=name, value=codec.encode(one))
     await appender.aclose()
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.broker
 
 
 def conversation(name: str, **more) -> Conversation:
-    fields = {"task_id": "t1", "agent": "hilo", "sample": 0, "wanted": ("brief",)} | more
+    fields = {"task_id": "t1", "agent": "hilo", "sample": 0, "reward_components": ("brief",)} | more
     return Conversation(episode_id=name, **fields)
 
 
@@ -129,7 +129,7 @@ async def test_who_asked_is_judged_once_and_failures_are_dead_letters(bus):
         bus,
         conversation("good"),
         conversation("bad"),
-        conversation("unasked", wanted=("game",)),
+        conversation("unasked", reward_components=("game",)),
         conversation("failed", outcome=Outcome.FAILED),
         conversation("foreign", agent="other"),
     )

@@ -21,12 +21,12 @@ def asked(sampling, base=None):
 
 
 def drawn(*turns):
-    """Of each span its temperature, what bent it, and whether it was truncated."""
+    """Of each span its temperature, what altered it, and whether it was truncated."""
     continuity = Continuity()
     for one in turns:
         continuity.add(one)
     return [
-        (span.temperature, span.bent, span.truncated)
+        (span.temperature, span.altered_by, span.truncated)
         for sequence in continuity.sequences()
         for span in sequence.spans
     ]
@@ -114,7 +114,11 @@ def test_old_spans_decode_and_old_readers_pass_over_what_is_new():
     old += b'"sequences":[{"ids":"AQAAAAIAAAA=","spans":[[1,2]],"logprobs":"AAAAvw=="}]}'
     (sequence,) = codec.decode(old, Episode).sequences
     assert (Span(1, 2),) == sequence.spans
-    assert (None, "", False) == (Span(1, 2).temperature, Span(1, 2).bent, Span(1, 2).truncated)
+    assert (None, "", False) == (
+        Span(1, 2).temperature,
+        Span(1, 2).altered_by,
+        Span(1, 2).truncated,
+    )
 
 
 SAID = st.one_of(
@@ -151,5 +155,5 @@ def test_each_sampled_token_has_the_sampling_of_its_turn(told):
             bent = next(
                 (n for n in ("top_p", "tool_choice") if wants.get(n, 1) != NEUTRAL.get(n, 1)), ""
             )
-            assert bent == span.bent
+            assert bent == span.altered_by
     assert sorted(expected) == sorted(found, key=lambda pair: pair[0])

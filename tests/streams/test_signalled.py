@@ -152,7 +152,12 @@ async def judge():
 
 def conversation(item: str) -> Conversation:
     return Conversation(
-        episode_id="e1", task_id="t1", agent="hilo", sample=0, item=item, wanted=("brief",)
+        episode_id="e1",
+        task_id="t1",
+        agent="hilo",
+        sample=0,
+        item=item,
+        reward_components=("brief",),
     )
 
 

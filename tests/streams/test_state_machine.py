@@ -22,7 +22,7 @@ from odradek.streams.stages.assembler import ASSEMBLE
 from tests.support.schemas.event_builders import Log, aborted, opened, reward, sealed, tell, turn
 
 RUNS = int(os.environ.get("ODRADEK_STATE_MACHINE", "60"))
-TIMES = Timeouts(call_s=5, run_s=20, seal_s=5, reward_s=10, group_s=60)
+TIMES = Timeouts(call_s=5, attempt_s=20, seal_s=5, reward_s=10, group_s=60)
 NAMES = [f"e{number}" for number in range(3)]
 
 
@@ -81,7 +81,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def opens(self, name: str) -> None:
         """EpisodeOpened, or EpisodeOpened once more, or opened anew after its end."""
-        self._append(opened(name, timeouts=TIMES, final=True))
+        self._append(opened(name, timeouts=TIMES, last_attempt=True))
         self.open.setdefault(name, Model(self.now))
 
     @rule(
@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
             story = self.open[name]
             if story.sealed is not None and story.ended + TIMES.reward_s <= self.now:
                 self._end(name, Outcome.UNREWARDED, None)
-            elif story.sealed is None and story.at + TIMES.run_s + TIMES.seal_s <= self.now:
+            elif story.sealed is None and story.at + TIMES.attempt_s + TIMES.seal_s <= self.now:
                 self._end(name, Outcome.HOST_LOST, None)
 
     @rule()

@@ -50,7 +50,7 @@ def start(incarnation, number, position, row=0, *, version, resumed="", **more):
     """The two entries that a start begins with."""
     idle = {"optimized": False, "checkpoint": ""} | more
     return [
-        step(incarnation, number, position, row, version=version, resumed=resumed, **(idle | {"weights": ""})),
+        step(incarnation, number, position, row, version=version, resumed_from=resumed, **(idle | {"weights": ""})),
         step(incarnation, number, position, row, version=version, **idle),
     ]  # fmt: skip
 
@@ -68,9 +68,9 @@ def whole_run():
         step(1, 2, 4, version=3, used=used((2, 2), (3, 4))),
         step(1, 3, 5, 3, version=4, used=used((4, 4), (5, 2)), refused=stale, checkpoint="",
              weights="cut off"),
-        *start(2, 2, 4, version=5, resumed="c2"),
+        *start(2, 2, 4, version=5, resumed_from="c2"),
         step(2, 3, 5, 3, version=6, used=used((4, 4), (5, 2)), refused=stale),
-        *start(3, 3, 5, 3, version=7, resumed="c3"),
+        *start(3, 3, 5, 3, version=7, resumed_from="c3"),
         step(3, 4, 7, version=8, used=used((5, 1), (6, 4))),
     ]  # fmt: skip
 
@@ -197,7 +197,7 @@ FAULTS = {
         "run main: step 2 used another batch 2 than the one that stands there",
     ),
     "a start from a checkpoint that nobody told": (
-        planted(at5={"resumed": "c9"}),
+        planted(at5={"resumed_from": "c9"}),
         "problems",
         "run main: start 2 goes on from a checkpoint that no step of the ledger announced (c9)",
     ),
@@ -255,7 +255,7 @@ def refused_between(first, second, **more):
     return [
         *start(1, 0, 0, version=1),
         step(1, 1, 1, 2, version=2, used=used((0, 4)), refused=first),
-        *start(2, 1, 1, 2, version=3, resumed="c1"),
+        *start(2, 1, 1, 2, version=3, resumed_from="c1"),
         step(2, 2, 2, version=4, used=used((1, 2)), refused=second),
     ]
 

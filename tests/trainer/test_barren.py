@@ -27,7 +27,7 @@ def batch(rewards, **fields):
 KINDS = {
     "groups of one": (batch([1.0]), "100 group_of_one", "set group_size to 4 or more"),
     "equal groups": (batch([1.0, 1.0]), "100 zero_variance", "neither too easy nor too hard"),
-    "nobody rewarded": (batch([], empty="too_few"), "100 empty:too_few", "rl.batches.v1"),
+    "nobody rewarded": (batch([], empty_reason="too_few"), "100 empty:too_few", "rl.batches.v1"),
     "nothing at all": (batch([]), "100 empty", "rl.batches.v1"),
     "no tokens": (batch([0.0, 1.0]), "100 no_rows", "`refused`"),
 }

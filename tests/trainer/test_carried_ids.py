@@ -45,7 +45,7 @@ async def test_an_episode_of_a_template_that_drops_a_separator_is_one_sequence(s
     bridged = await playing(small(DROPPING), "bridge", stream=stream)
     assert [TURNS] * EPISODES == rendered
     assert [1] * EPISODES == [sequences(turns) for turns in bridged]
-    assert {"new": EPISODES, "": EPISODES * (TURNS - 1)} == reasons(bridged)
+    assert {"no_earlier_reply": EPISODES, "": EPISODES * (TURNS - 1)} == reasons(bridged)
 
 
 @pytest.mark.parametrize("mode", ["render", "bridge"])
@@ -57,6 +57,9 @@ async def test_a_template_that_only_appends_needs_no_help(small, mode):
 async def test_a_template_that_rewrites_replies_falls_back_and_says_so(small):
     """Each call goes out rendered, with the first index at which the renderings differ."""
     episodes = await playing(small(THINKING), "bridge")
-    assert {"new": EPISODES, "not_prefix_monotonic": EPISODES * (TURNS - 1)} == reasons(episodes)
+    assert {
+        "no_earlier_reply": EPISODES,
+        "not_prefix_monotonic": EPISODES * (TURNS - 1),
+    } == reasons(episodes)
     assert all(turn.continuation.index is not None for turns in episodes for turn in turns[1:])
     assert all(TURNS == sequences(turns) for turns in episodes)

@@ -38,7 +38,7 @@ def test_what_was_not_drawn_from_all_tokens_is_masked(span):
     """Its tokens stay as context; the rest of the sequence is trained on, and they are counted."""
     drawn = drawn_of(sequence(FULL, span, Span(8, 9, 0.5)), 10)
     assert [2, 3, 8] == places(drawn.trained)
-    assert ("", 2) == (drawn.unfit, drawn.bent)
+    assert ("", 2) == (drawn.unfit, drawn.altered)
 
 
 @pytest.mark.parametrize("span", UNFIT, ids=str)
@@ -65,7 +65,7 @@ def test_the_first_token_of_a_sequence_has_no_prediction():
     """Nor does it count as one that was left out."""
     assert 0 == len(places(drawn_of(sequence(Span(0, 1, 1.0)), 10).trained))
     bent = drawn_of(sequence(Span(0, 2, 1.0, "top_p"), Span(3, 4)), 10)
-    assert ([3], 1) == (places(bent.trained), bent.bent)
+    assert ([3], 1) == (places(bent.trained), bent.altered)
 
 
 CUT = Span(5, 7, 1.0, "", True)
@@ -110,7 +110,7 @@ def with_span(group, sample, **more):
 @pytest.mark.parametrize(
     ("more", "truncated", "reason"),
     [
-        ({"bent": "top_p"}, "train", "sampling"), ({"temperature": 0.0}, "train", "sampling"),
+        ({"altered_by": "top_p"}, "train", "sampling"), ({"temperature": 0.0}, "train", "sampling"),
         ({"truncated": True}, "refuse", "truncated"), ({"truncated": True}, "mask", "truncated"),
     ],
 )  # fmt: skip
@@ -135,7 +135,7 @@ def test_a_step_counts_replies_that_were_cut_and_tokens_that_were_left_out():
     consumption = Cursor(RowRules(rows_per_step=2), Lineage())
     consumption.feed(EpisodeGroup(0, group.batch, episodes))
     passed = consumption.finish_step()
-    assert (1, 1) == (passed.truncated, passed.bent)
+    assert (1, 1) == (passed.truncated, passed.altered)
 
 
 def test_a_sequence_that_nobody_can_train_on_takes_no_weight_from_the_others():
@@ -174,7 +174,9 @@ def test_the_settings_reach_the_rules():
 def test_the_log_names_each_field_that_bends_once(caplog):
     """With what to do about it; the ledger says `sampling`."""
     group = group_with_rewards(0, [1.0, 0.0, 0.5])
-    for sample, more in enumerate(({"bent": "top_p"}, {"bent": "top_p"}, {"temperature": 0.0})):
+    for sample, more in enumerate(
+        ({"altered_by": "top_p"}, {"altered_by": "top_p"}, {"temperature": 0.0})
+    ):
         group = with_span(group, sample, **more)
     feed = LogRolloutWorker(ListedGroups([group, group]), Cursor(RowRules(), Lineage()), ahead=9)
     with caplog.at_level("WARNING", logger="odradek"):

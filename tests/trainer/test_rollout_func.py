@@ -309,7 +309,7 @@ def test_a_reference_compares_with_further_sequences_too(plain):
 
 SEQUENCES = {
     "cooler than the trainer": (lambda s: _spans(s, temperature=0.3), 1),
-    "from a bent distribution": (lambda s: _spans(s, bent="top_p"), 1),
+    "from an altered distribution": (lambda s: _spans(s, altered_by="top_p"), 1),
     "at the trainer's temperature": (lambda s: _spans(s, temperature=1.0), 0),
     "a log probability like minus infinity": (lambda s: _logprob(s, -9999.0), 1),
     "an id beyond the vocabulary": (lambda s: _id(s, 2**20), 1),

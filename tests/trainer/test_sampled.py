@@ -94,7 +94,9 @@ async def test_under_force_an_agents_own_temperature_gives_way(tiny):
     """Its other fields, too, before the small engine, which would refuse them."""
     asks = [{"temperature": 0.2, "top_p": 0.5}, {"frequency_penalty": 1.0, "temperature": 0}]
     turns, _ = await played(tiny, asks, sampling="force", temperature=0.9)
-    assert [(0.9, "")] * 2 == [(span.temperature, span.bent) for span in sequence_of(turns).spans]
+    assert [(0.9, "")] * 2 == [
+        (span.temperature, span.altered_by) for span in sequence_of(turns).spans
+    ]
 
 
 async def test_a_reply_that_reached_its_limit_is_told_to_its_episode(tiny):

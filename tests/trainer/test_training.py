@@ -122,7 +122,7 @@ def test_an_entry_that_a_crash_swallowed_is_told_by_the_next_start(groups, bench
     second.trainer.run()
     taken, entry = second.announced.steps[:2]
     assert (4, False, "", checkpoint.verify(standing.folder)) == (
-        taken.version, taken.optimized, taken.weights, taken.resumed
+        taken.version, taken.optimized, taken.weights, taken.resumed_from
     )  # fmt: skip
     assert (2, True, 4) == (entry.step, entry.optimized, entry.version)
     assert sum(use.rows for use in entry.used) == 16

@@ -243,7 +243,7 @@ class CommitProtocol:
             version=self.version,
             policy=settings.policy_name,
             checkpoint=checkpoint,
-            resumed="" if self._begun else self._standing.resumed,
+            resumed_from="" if self._begun else self._standing.resumed_from,
             weights=self._loaded.digest,
             metrics=dict(metrics or {}),
         )

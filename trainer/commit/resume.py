@@ -31,7 +31,7 @@ class ResumePoint:
         folder: The checkpoint to go on from, None for a new run.
         position: Of the first row to use.
         skipped: How many steps before it were skipped in a row.
-        resumed: sha256 of that checkpoint's manifest.
+        resumed_from: sha256 of that checkpoint's manifest.
         swallowed: The ledger entry of that checkpoint's step, where a crash came between writing
             the checkpoint and telling the log.
     """
@@ -41,7 +41,7 @@ class ResumePoint:
     folder: Path | None = None
     position: Position = field(default_factory=Position)
     skipped: int = 0
-    resumed: str = ""
+    resumed_from: str = ""
     swallowed: Step | None = None
 
 
@@ -104,8 +104,8 @@ def stand(
     found.version = max(found.version, int(stored["version"]))
     found.position = Position(stored["offset"], stored["row"], stored["step"])
     found.skipped = stored.get("skipped", 0)  # a checkpoint of before has none
-    found.resumed = checkpoint.sha256_of(folder / checkpoint.MANIFEST)
-    found.swallowed = _swallowed(own, found.resumed, stored)
+    found.resumed_from = checkpoint.sha256_of(folder / checkpoint.MANIFEST)
+    found.swallowed = _swallowed(own, found.resumed_from, stored)
     return found
 
 

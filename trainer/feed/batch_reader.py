@@ -132,7 +132,7 @@ class LogGroups:
         except InvalidRecord as error:
             # Whoever wrote it, it names no group: it is passed, and the ledger says so.
             passed_over(record_of(message, self._bus), error)
-            batch = Batch(task_id="unreadable", group_size=1, empty=error.reason)
+            batch = Batch(task_id="unreadable", group_size=1, empty_reason=error.reason)
         return await self._follow(message.offset, batch)
 
     async def _reached_end(self, reader: AIOKafkaConsumer, on: TopicPartition) -> bool:

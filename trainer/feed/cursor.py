@@ -113,7 +113,7 @@ class ConsumedRows:
     were very many between two steps, of the newest."""
     truncated: int = 0
     """Replies in the used rows that were cut by length."""
-    bent: int = 0
+    altered: int = 0
     """Sampled tokens of the used rows that are not trained on because of how they were sampled."""
 
 
@@ -122,7 +122,7 @@ def why_not(batch: Batch) -> str:
     if batch.purpose != "train":
         return "eval"
     if not batch.episodes:
-        return f"empty:{batch.empty}" if batch.empty else "empty"
+        return f"empty:{batch.empty_reason}" if batch.empty_reason else "empty"
     rewards = np.array([pointer.reward for pointer in batch.episodes], dtype=np.float64)
     return "zero_variance" if batch.zero_variance or zero_variance(rewards) else ""
 
@@ -255,7 +255,7 @@ class Cursor:
         digests: dict[int, str] = {}
         refused: list[Refusal] = []
         rewards: list[float] = []
-        batches = truncated = bent = 0
+        batches = truncated = altered = 0
         last = self._at
         while left or self._passable():
             entry = self._waiting.popleft()
@@ -266,7 +266,7 @@ class Cursor:
                 else:
                     counts[entry.offset] = counts.get(entry.offset, 0) + 1
                     truncated += entry.truncated
-                    bent += entry.bent
+                    altered += entry.altered
                 last = replace(last, offset=entry.offset, row=entry.index + 1)
             elif isinstance(entry, RefusedRows):
                 # The position moves behind it, so that nobody who resumes there tells it again.
@@ -290,7 +290,7 @@ class Cursor:
         )
         at = self._at
         return ConsumedRows(
-            at.offset, at.row, used, tuple(refused), batches, tuple(rewards), truncated, bent
+            at.offset, at.row, used, tuple(refused), batches, tuple(rewards), truncated, altered
         )
 
     def passed_idle(self) -> ConsumedRows:

@@ -51,7 +51,7 @@ class Row:
         weight: What the row counts in the loss.
         temperatures: At which each token where `mask` was sampled, float32; None for 1 everywhere.
         unfit: Why it is refused whatever the rules are (see `drawn`), or "".
-        bent: Sampled tokens that `mask` leaves out because of how they were sampled.
+        altered: Sampled tokens that `mask` leaves out because of how they were sampled.
         truncated: Replies in it that were cut by length.
     """
 
@@ -70,7 +70,7 @@ class Row:
     weight: float = 1.0
     temperatures: npt.NDArray[np.float32] | None = None
     unfit: str = ""
-    bent: int = 0
+    altered: int = 0
     truncated: int = 0
 
     @property
@@ -165,7 +165,7 @@ def rows_of(
                     task_id=group.batch.task_id,
                     temperatures=drawn.temperatures,
                     unfit=drawn.unfit,
-                    bent=drawn.bent,
+                    altered=drawn.altered,
                     truncated=drawn.truncated,
                 )
             )

@@ -2,7 +2,7 @@
 
 A token is trained on where it came from the policy's whole distribution at a known temperature: the
 trainer then computes the same probability, by dividing by that temperature. A reply that did not,
-since its request cut or bent the distribution or was all but greedy, stays where it stands as
+since its request altered the distribution or was all but greedy, stays where it stands as
 context, and its tokens are masked: what else was sampled in the same sequence is as good as ever.
 A sequence in which nothing else was sampled is refused.
 """
@@ -46,14 +46,14 @@ class TokenSampling:
         trained: Where a token is trained on; all that were sampled, where the sequence is refused.
         temperatures: At which each was sampled, float32; 1 where none was.
         unfit: Why the sequence is refused, as the ledger names it, or "".
-        bent: Sampled tokens that are masked because of their sampling.
+        altered: Sampled tokens that are masked because of their sampling.
         truncated: Replies that were cut by length.
     """
 
     trained: npt.NDArray[np.bool_]
     temperatures: npt.NDArray[np.float32]
     unfit: str = ""
-    bent: int = 0
+    altered: int = 0
     truncated: int = 0
 
 
@@ -65,28 +65,28 @@ def drawn_of(sequence: Sequence, n: int, take: Take = TAKE) -> TokenSampling:
     sampled = np.zeros(n, dtype=np.bool_)
     trained = np.zeros(n, dtype=np.bool_)
     temperatures = np.ones(n, dtype=np.float32)
-    bent = truncated = 0
+    altered = truncated = 0
     for span in sequence.spans:
         start = max(span.start, 1)
         sampled[start : span.end] = True
         temperatures[start : span.end] = _temperature(span, take)
         truncated += span.truncated
         if not _whole(span, take):
-            bent += max(0, span.end - start)
+            altered += max(0, span.end - start)
         elif not (span.truncated and take.truncated == "mask"):
             trained[start : span.end] = True
     unfit = ""
     if truncated and take.truncated == "refuse":
         unfit = TRUNCATED
     elif sampled.any() and not trained.any():
-        unfit = SAMPLING if bent else TRUNCATED
-    return TokenSampling(sampled if unfit else trained, temperatures, unfit, bent, truncated)
+        unfit = SAMPLING if altered else TRUNCATED
+    return TokenSampling(sampled if unfit else trained, temperatures, unfit, altered, truncated)
 
 
 def bent_by(episode: Episode) -> set[str]:
     """The fields of requests for which replies of an episode are not trained on."""
     spans = (span for sequence in episode.sequences for span in sequence.spans)
-    return {span.bent or "temperature" for span in spans if not _whole(span, TAKE)}
+    return {span.altered_by or "temperature" for span in spans if not _whole(span, TAKE)}
 
 
 def _temperature(span: Span, take: Take) -> float:
@@ -95,4 +95,4 @@ def _temperature(span: Span, take: Take) -> float:
 
 def _whole(span: Span, take: Take) -> bool:
     """Whether a reply came from the whole distribution, at a temperature to divide by."""
-    return not span.bent and _temperature(span, take) >= COLDEST
+    return not span.altered_by and _temperature(span, take) >= COLDEST

@@ -130,7 +130,7 @@ class StepMetrics:
             "batches": float(passed.batches),
             "samples": float(len(rewards)),
             "truncated": float(passed.truncated),
-            "bent_tokens": float(passed.bent),
+            "altered_tokens": float(passed.altered),
             "wait_s": self.wait_s,
             "train_s": self.train_s,
         }

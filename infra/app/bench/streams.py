@@ -50,7 +50,7 @@ TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CHUNK: Final = 50
 """Groups that are played at once."""
 
-SLOW: Final = Timeouts(call_s=100, run_s=3000, seal_s=30, reward_s=3000, group_s=9000)
+SLOW: Final = Timeouts(call_s=100, attempt_s=3000, seal_s=30, reward_s=3000, group_s=9000)
 
 
 OPTIONS: Final = (
@@ -257,7 +257,7 @@ class SyntheticEpisodes:
             turn_id=f"{episode}-{seq}",
             writer="w",
             seq=seq,
-            request=Request(base=base, kept=2 * seq, messages=(message,)),
+            request=Request(base=base, prefix_len=2 * seq, messages=(message,)),
             reply=Reply(message=Raw(b'{"role":"assistant","content":"5"}')),
             prompt=Prompt(base=base, prefix_len=self._per_turn * seq, ids=self._prompt),
             completion=Completion(ids=self._sampled, logprobs=self._logprobs),

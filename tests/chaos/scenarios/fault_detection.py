@@ -152,7 +152,7 @@ def _asked(proof: Proof, plant: str, seed: int, episodes: int, model: Path) -> A
         rounds=proof.rounds, stall_s=STALL_S[plant != NONE], during=proof.beside, processes=proof.processes,
         quiet=proof.quiet,
         # A token lasts as long as a run may, and must outlast clocks that are off.
-        timeouts=replace(TIMEOUTS, run_s=600, call_s=60, reward_s=5, group_s=4000)
+        timeouts=replace(TIMEOUTS, attempt_s=600, call_s=60, reward_s=5, group_s=4000)
         if proof.quiet else TIMEOUTS,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ from tests.chaos.workload import Asked
 PATIENT = 10_000
 """While the broker is away, processes may end and be started again as often as they like."""
 STALL_S = 240.0
-TIMEOUTS = Timeouts(call_s=30, run_s=180, seal_s=90, reward_s=300, group_s=3600)
+TIMEOUTS = Timeouts(call_s=30, attempt_s=180, seal_s=90, reward_s=300, group_s=3600)
 """Longer than the outages: what is late because the broker was away must not be left out."""
 
 
@@ -163,7 +163,9 @@ async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
         async def during(run: Run) -> None:
             await act(run, outage)
 
-        told = {name: getattr(TIMEOUTS, name) for name in ("call_s", "run_s", "seal_s", "reward_s")}
+        told = {
+            name: getattr(TIMEOUTS, name) for name in ("call_s", "attempt_s", "seal_s", "reward_s")
+        }
         asked = replace(
             asked,
             during=during,

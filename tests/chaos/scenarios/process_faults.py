@@ -75,7 +75,7 @@ def off(
 async def clocks(servers: str, folder: Path, model: Path, seed: int, episodes: int) -> Result:
     """R12: clocks off by ten minutes either way: what is overdue ends, and nothing else does."""
     # A token lasts as long as a run may; with the defaults that is more than ten minutes.
-    times = replace(TIMEOUTS, run_s=600, call_s=60, reward_s=5, group_s=4000)
+    times = replace(TIMEOUTS, attempt_s=600, call_s=60, reward_s=5, group_s=4000)
     asked = Asked(seed, episodes, 4, ("assemble",), model, off, quiet=True, timeouts=times)
     return await once(asked, servers, folder)
 

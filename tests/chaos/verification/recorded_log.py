@@ -85,7 +85,7 @@ class Recording:
                 name,
                 events.EpisodeOpened(
                     episode_id=name, task_id=task, agent=oracle.AGENT, sample=sample,
-                    group_size=SIZE, attempt=attempt, final=final, rewards=oracle.REWARDS,
+                    group_size=SIZE, attempt=attempt, last_attempt=final, rewards=oracle.REWARDS,
                     failure_reward=oracle.FAILURE,
                 ),
             )  # fmt: skip

@@ -64,7 +64,7 @@ def _episodes(log: Log, verdict: Verdict, given: Given) -> Found:
         if event.task_id not in given.tasks:
             continue  # a ghost has no script
         unseen = Counter(
-            sampled.get(turn) for turn, why in event.left_out.items() if why == "superseded"
+            sampled.get(turn) for turn, why in event.untrained_turns.items() if why == "superseded"
         )
         _episode(event, verdict, given.seed, unseen)
     for name in opened.keys() - found.keys():
@@ -144,7 +144,7 @@ def _turns(log: Log, verdict: Verdict, episodes: Found) -> None:
     homes: Counter[str] = Counter()
     for _, episode in episodes.values():
         homes.update(turn for run in episode.sequences for turn in run.turn_ids)
-        homes.update(list(episode.left_out))
+        homes.update(list(episode.untrained_turns))
     refused = {
         event.turn_id for event in map(_refused, log.letters) if isinstance(event, events.Turn)
     }

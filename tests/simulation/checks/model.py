@@ -68,7 +68,7 @@ class Life:
         times = self.opened.timeouts
         if self.sealed_at is not None:
             return self.sealed_at + times.reward_s
-        return self.at + (times.run_s + times.seal_s)
+        return self.at + (times.attempt_s + times.seal_s)
 
     def complete(self, sealed: events.EpisodeSealed) -> bool:
         """Whether each writer's turns are there from the first to the last, and as many as sealed."""
@@ -111,7 +111,7 @@ class Turns:
                 self.waited.append((life.opened.episode_id, life.due, at))
                 lost = life.sealed_at is None
                 outcome = Outcome.HOST_LOST if lost else Outcome.UNREWARDED
-                self._end(life, outcome, at, at, retry=lost and not life.opened.final)
+                self._end(life, outcome, at, at, retry=lost and not life.opened.last_attempt)
             return ""
         life = self._open.get(event.episode_id)
         if isinstance(event, events.EpisodeOpened):

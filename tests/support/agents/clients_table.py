@@ -24,7 +24,9 @@ def table(figures):
 def line(row):
     """One row."""
     broken = ", ".join(f"`{reason}`" for reason in row["breaks"]) or "none"
-    sampled = f"temperature {row['temperature']:g}" + (f", `{row['bent']}`" if row["bent"] else "")
+    sampled = f"temperature {row['temperature']:g}" + (
+        f", `{row['altered_by']}`" if row["altered_by"] else ""
+    )
     cells = (
         f"{row['agent']} {row['version']}", row["dialect"], row["way"], row["turns"],
         row["sequences"], broken, sampled,
@@ -47,7 +49,7 @@ def row(agent, way, episode, turns):
         "sequences": len(episode.sequences),
         "breaks": sorted({entry.reason for entry in episode.breaks}),
         "temperature": drawn.temperature,
-        "bent": drawn.bent,
+        "altered_by": drawn.altered_by,
     }
 
 

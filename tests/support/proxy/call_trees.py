@@ -166,12 +166,12 @@ async def _record(tree):
         story.begin(ask.digest)
         for call, captured in zip(choices, whole(_answer(choices)), strict=True):
             found = CapturedReply(error="the engine broke") if call.fate == "failed" else captured
-            draft = TurnDraft(request=ask, captured=found, cut=call.fate == "cut")
+            draft = TurnDraft(request=ask, captured=found, disconnected=call.fate == "cut")
             await recorder.turn(story, draft)
             calls.append(replace(call, turn_id=draft.turn_id))
-            if draft.cut:  # the retry that came for it has it written again
+            if draft.disconnected:  # the retry that came for it has it written again
                 draft.supersedes, draft.turn_id = draft.turn_id, ""
-                draft.cut, draft.retries = False, 1
+                draft.disconnected, draft.retries = False, 1
                 await recorder.turn(story, draft)
                 calls.append(replace(call, turn_id=draft.turn_id, fate="plain"))
     return calls, [codec.decode(found.value, Turn) for found in log.records]

@@ -16,7 +16,7 @@ def held(bench, episode="e1"):
     turns = bench.turns(episode)
     continuity, asked = Continuity(), [bench.engine.prompt(call) for call in bench.engine.calls]
     for turn in turns:
-        assert not (turn.error or turn.untrainable or turn.cut), turn
+        assert not (turn.error or turn.untrainable or turn.disconnected), turn
         assert "engine" == turn.versions_from
         continuity.add(turn)
         prompt = unpack_ids(continuity._prompt(turn)).tolist()
@@ -46,4 +46,4 @@ def check_sampled(episode, turns):
             logprobs += completion.logprobs
         assert logprobs == sequence.logprobs
     assert {} == sampled
-    assert {} == episode.left_out
+    assert {} == episode.untrained_turns

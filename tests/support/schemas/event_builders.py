@@ -12,7 +12,7 @@ from odradek.schemas.topics import EPISODES, TURNS, Topic
 from odradek.streams.partition import StagePartition
 from odradek.streams.stage import DeadLetter, Emit, Stage
 
-TIMES = events.Timeouts(call_s=5, run_s=10, seal_s=2, reward_s=6, group_s=60)
+TIMES = events.Timeouts(call_s=5, attempt_s=10, seal_s=2, reward_s=6, group_s=60)
 
 
 def opened(episode: str = "e1", **more: Any) -> events.EpisodeOpened:

@@ -5,7 +5,7 @@ from msgspec import Raw
 from odradek.schemas import events
 from odradek.schemas.arrays import pack_floats, pack_ids
 
-TIMEOUTS = events.Timeouts(call_s=1.0, run_s=2.0, seal_s=3.0, reward_s=4.0, group_s=50.0)
+TIMEOUTS = events.Timeouts(call_s=1.0, attempt_s=2.0, seal_s=3.0, reward_s=4.0, group_s=50.0)
 
 SAMPLES: dict[str, events.Event] = {
     "task": events.Task(
@@ -24,14 +24,14 @@ SAMPLES: dict[str, events.Event] = {
     "reward": events.Reward(
         episode_id="episode-1", component="game", value=0.5, source="/agent/hilo", explanation="ok"
     ),
-    "opened": events.EpisodeOpened(
+    "episode_opened": events.EpisodeOpened(
         episode_id="episode-1",
         task_id="task-1",
         agent="hilo",
         sample=2,
         group_size=4,
         attempt=2,
-        final=False,
+        last_attempt=False,
         purpose="eval",
         rewards={"game": 1.0},
         failure_reward=-1.0,
@@ -50,12 +50,13 @@ SAMPLES: dict[str, events.Event] = {
         model="tiny",
         request=events.Request(
             base="turn-1",
-            kept=2,
+            prefix_len=2,
             messages=(Raw(b'{"role":"user","content":"high"}'),),
             tools=(Raw(b"{}"),),
             tools_digest="aa",
             sampling={"temperature": 1.0},
             digest="bb",
+            dropped=("web_search",),
         ),
         reply=events.Reply(
             message=Raw(b'{"role":"assistant","content":"1"}'), finish_reason="stop"
@@ -64,33 +65,33 @@ SAMPLES: dict[str, events.Event] = {
         completion=events.Completion(ids=pack_ids([9, 10]), logprobs=pack_floats([-0.5, -0.25])),
         versions=(events.VersionSpan(4, 0, 1), events.VersionSpan(5, 1, 2)),
         versions_from="engine",
-        salt=5,
+        cache_salt=5,
         usage=events.Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=1),
         timing=events.Timing(started_at=1000.5, ttft_ms=1.5, total_ms=2.5),
         upstream=events.Upstream(status=200, id="chatcmpl-1"),
         choice=1,
-        retries=1,
-        equal=2,
+        retry_count=1,
+        equal_calls=2,
         streamed=True,
-        cut=True,
+        disconnected=True,
         supersedes="turn-0",
         error="none",
         untrainable="no_token_ids",
-        toolless=True,
+        without_tools=True,
         continuation=events.Continuation(mode="render", reason="not_prefix_monotonic", index=7),
     ),
-    "sealed": events.EpisodeSealed(
+    "episode_sealed": events.EpisodeSealed(
         episode_id="episode-1",
         writer="boot-1",
         n_turns=2,
         outcome=events.Outcome.FAILED,
         error="exit code 1",
     ),
-    "aborted": events.EpisodeAborted(
+    "episode_aborted": events.EpisodeAborted(
         episode_id="episode-1", reason=events.Outcome.INCOMPLETE, retry=True, error="gone"
     ),
     "tick": events.Tick(writer="assembler-0"),
-    "expected": events.GroupOpened(
+    "group_opened": events.GroupOpened(
         task_id="task-1", agent="hilo", group_size=4, group_s=50.0, purpose="eval", item="secret-3"
     ),
     "episode": events.Episode(
@@ -118,7 +119,7 @@ SAMPLES: dict[str, events.Event] = {
         ),
         breaks=(events.Break(turn_id="turn-2", reason="rewritten", index=2),),
         n_turns=2,
-        left_out={"turn-3": "cut"},
+        untrained_turns={"turn-3": "cut"},
         usage=events.Usage(prompt_tokens=5, completion_tokens=2),
         opened_at=1000.0,
         closed_at=1001.0,
@@ -136,12 +137,12 @@ SAMPLES: dict[str, events.Event] = {
         input={"secret": 3},
         outcome=events.Outcome.FAILED,
         error="exit code 1",
-        wanted=("game",),
+        reward_components=("game",),
         turns=(
             events.ConversationTurn(
                 turn_id="turn-1",
                 base="turn-0",
-                kept=1,
+                prefix_len=1,
                 messages=[{"role": "user", "content": "guess"}],
                 tools=[],
                 reply={"role": "assistant", "content": "2"},
@@ -169,7 +170,7 @@ SAMPLES: dict[str, events.Event] = {
             ),
         ),
         exclusions=(events.Exclusion(sample=3, reason="cancelled", episode_id="episode-2"),),
-        empty="too_few",
+        empty_reason="too_few",
         zero_variance=True,
         retries=1,
         origin="rl.batches.v1/0/9",
@@ -188,7 +189,7 @@ SAMPLES: dict[str, events.Event] = {
         version=5,
         policy="policy",
         checkpoint="ee",
-        resumed="dd",
+        resumed_from="dd",
         weights="ff",
         metrics={"loss": 0.125},
     ),

@@ -118,6 +118,6 @@ def group_with_rewards(offset, rewards, *, version=1, purpose="train") -> Episod
         purpose=purpose,
         episodes=tuple(pointer for pointer, _ in episodes),
         zero_variance=len(set(rewards)) == 1,
-        empty="" if rewards else "too_few",
+        empty_reason="" if rewards else "too_few",
     )
     return EpisodeGroup(offset, batch, tuple(episodes))

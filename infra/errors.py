@@ -7,6 +7,7 @@ InfraError
 │   ├── LogUnavailable       retriable: the broker did not acknowledge in time
 │   ├── TopicMissing         a topic is not there: `odradek topics apply`
 │   ├── TopicMismatch        a topic has other partitions than the table says
+│   ├── FormatRefused        topics hold events of an unreleased earlier format
 │   ├── PositionLost         retention has deleted what we had not read
 │   ├── PartitionLost        another member owns the partition now: give it up
 │   └── TakenTwice           an offset was handed out a second time: a mistake of ours
@@ -52,6 +53,10 @@ class TopicMissing(BusError):
 
 class TopicMismatch(BusError):
     """A topic exists with another number of partitions than ids were made for."""
+
+
+class FormatRefused(BusError):
+    """Topics hold events that were written before the names of release 0.1.0."""
 
 
 class PositionLost(BusError):

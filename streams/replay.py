@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 import msgspec
 from msgspec import Struct
 
-from odradek.infra.bus import BusSettings, KafkaAppender, Record, ensure_topics
+from odradek.infra.bus import BusSettings, KafkaAppender, Record, ensure_topics, require_current
 from odradek.infra.bus.appender import Appender
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch
-from odradek.schemas.topics import BATCHES, NAME
+from odradek.schemas.topics import BATCHES, EPISODES, NAME
 from odradek.streams.errors import ReplayRefused
 from odradek.streams.reader import to_end
 
@@ -73,6 +73,7 @@ async def replay(
         raise ReplayRefused(f"{to} is what is replayed: name another topic")
     if not all(NAME.fullmatch(part) for part in to.split(".")):
         raise ReplayRefused(f"{to!r} cannot name a topic: use letters, digits, '.', '-' and '_'")
+    await require_current(bus, (source, EPISODES.name))
     await ensure_topics(bus, [(to, msgspec.structs.replace(BATCHES, name=to))])
     if not append:
         async for record in to_end(bus, to):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from odradek.infra.bus import BusSettings
+from odradek.infra.bus import BusSettings, require_current
 from odradek.infra.runtime import telemetry
 from odradek.infra.runtime.loop_thread import LoopThread
+from odradek.schemas.topics import EPISODES, STEPS
 from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
 from odradek.trainer.commit.lock import claimed
 from odradek.trainer.commit.resume import ResumePoint, lineage_of, read_log, stand
@@ -66,6 +67,7 @@ def quiet() -> None:
 
 
 def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int:
+    thread.call(require_current(bus, (STEPS.name, settings.batches_topic, EPISODES.name)))
     ledger, policies = thread.call(read_log(bus))
     standing = stand(settings, ledger, policies)
     lineage = lineage_of(settings, ledger, standing)

@@ -30,6 +30,7 @@ from odradek.infra.bus.clients import (
     topic_names,
     topic_partitions,
 )
+from odradek.infra.bus.compatibility import require_current
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
 from odradek.infra.bus.group import PartitionGroup, PartitionOwner
 from odradek.infra.bus.offsets import OffsetTracker
@@ -72,6 +73,7 @@ __all__ = [
     "passed_over",
     "producer",
     "record_of",
+    "require_current",
     "require_topics",
     "rows",
     "running",

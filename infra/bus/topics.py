@@ -9,6 +9,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from odradek.infra.bus.clients import admin, consumer, partitions_of, running
+from odradek.infra.bus.compatibility import require_current
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, TopicMismatch, TopicMissing
 from odradek.schemas.topics import AGENT_TOPICS, CLIENT_TOPICS, TOPICS, Topic, agent_topic
@@ -29,7 +30,8 @@ async def ensure_topics(
 ) -> list[str]:
     """Create what is missing of `wanted` (default: the whole table); return the new names.
 
-    Raises TopicMismatch where a topic has another number of partitions than it must have.
+    Raises TopicMismatch where a topic has another number of partitions than it must have, and
+    FormatRefused where it holds events of an unreleased earlier format.
     """
     table = {bus.topic(name): row for name, row in (rows() if wanted is None else wanted)}
     if not table:
@@ -52,6 +54,7 @@ async def ensure_topics(
                 if code and for_code(code) is not TopicAlreadyExistsError:
                     raise BusError(f"topic {name} cannot be created: {for_code(code)} {message}")
         await _check(client, bus, table)
+    await require_current(bus, (bus.bare(name) for name in table if name in existing))
     if new:
         await _led(bus, [topic.name for topic in new])
     return sorted(topic.name for topic in new)
@@ -91,7 +94,12 @@ async def _led(bus: BusSettings, names: list[str]) -> None:
 
 
 async def require_topics(bus: BusSettings, names: Iterable[str]) -> None:
-    """Raise TopicMissing unless all these topics (names of the table) are there."""
+    """What a process asks of its topics (names of the table) at its start.
+
+    Raises TopicMissing unless all are there, and FormatRefused if one holds events of an unreleased
+    earlier format.
+    """
+    names = list(names)
     async with running(admin(bus), bus) as client:
         existing = set(await client.list_topics())
     absent = [name for name in names if bus.topic(name) not in existing]
@@ -100,6 +108,7 @@ async def require_topics(bus: BusSettings, names: Iterable[str]) -> None:
             f"Kafka lacks the topic{'s' if len(absent) > 1 else ''} {', '.join(absent)}: "
             "run `odradek topics apply`"
         )
+    await require_current(bus, names)
 
 
 async def delete_topics(bus: BusSettings) -> list[str]:

@@ -14,6 +14,7 @@ from odradek.infra.bus import (
     partitions_of,
     passed_over,
     record_of,
+    require_current,
     running,
 )
 from odradek.infra.client.times import parse_time
@@ -117,9 +118,11 @@ async def subscribe(
         ready: Called once the position is fixed.
 
     Records that are no valid event are passed over, counted and told: they are the dead letters'
-    business.
+    business. A topic of an unreleased earlier format is refused: FormatRefused.
     """
     kind = codec.union(find(topic))
+    bus = bus or BusSettings()
+    await require_current(bus, [topic])
     found = records(topic, since=since, follow=follow, bus=bus, ready=ready)
     async with aclosing(found):  # whoever leaves us closes the consumer, too
         async for record in found:

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from odradek.infra.bus import BusSettings
+from odradek.infra.bus import BusSettings, require_current
 from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -59,8 +59,9 @@ async def verify(bus: BusSettings) -> Report:
     The trainers' ledger is read first: it names the topics of replays, and what it says was used
     was there before it said so.
 
-    Raises TopicMissing or BusError.
+    Raises TopicMissing, FormatRefused or BusError.
     """
+    await require_current(bus, (STEPS.name, TURNS.name, EPISODES.name, BATCHES.name))
     ledger = Conservation()
     replays: set[str] = set()
     async for record in to_end(bus, STEPS.name):

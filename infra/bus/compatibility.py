@@ -1,0 +1,92 @@
+"""A log that was written before the names of release 0.1.0 is refused, once, when a process starts.
+
+Without this every record of it would become a dead letter, or be read without what its former
+fields say.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+
+from odradek.infra.bus.clients import consumer, running
+from odradek.infra.bus.settings import BusSettings
+from odradek.infra.errors import BusError, FormatRefused
+from odradek.schemas.compatibility import Age, Dated, dated
+from odradek.schemas.topics import DLQ
+
+log = logging.getLogger("odradek")
+
+LOOK_RECORDS: Final = 64
+"""Records of a partition that are looked at, unless an earlier one has a name that has changed."""
+LOOK_BYTES: Final = 4 * 1024 * 1024
+LOOK_S: Final = 10.0
+"""How long the broker may take to show them."""
+
+
+async def require_current(bus: BusSettings, names: Iterable[str]) -> None:
+    """Look at the first records of topics (without prefix); those that are missing count as empty.
+
+    A topic that this process may not read is none that it could misread.
+
+    Raises:
+        FormatRefused: A record was written under former names.
+        BusError: The offsets cannot be read.
+    """
+    async with running(consumer(bus, committed=False), bus) as reader:
+        metadata = await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
+        wanted = [
+            TopicPartition(bus.topic(name), number)
+            for name in names
+            if name != DLQ.name  # holds whatever could not be read
+            for number in sorted(metadata.partitions_for_topic(bus.topic(name)) or ())
+        ]
+        if not wanted:
+            return
+        try:
+            await _look(reader, bus, wanted)
+        except TopicAuthorizationFailedError as error:
+            log.debug("not looked at for former names: %s", error)
+        except KafkaError as error:
+            raise BusError(f"the beginnings of topics cannot be read: {error!r}") from error
+
+
+async def _look(reader: AIOKafkaConsumer, bus: BusSettings, wanted: list[TopicPartition]) -> None:
+    reader.assign(wanted)
+    begins = await reader.beginning_offsets(wanted)
+    ends = await reader.end_offsets(wanted)
+    left = {at: LOOK_RECORDS for at in wanted if begins[at] < ends[at]}
+    reader.pause(*(at for at in wanted if at not in left))
+    size = dict.fromkeys(left, 0)
+    for at in left:
+        reader.seek(at, begins[at])
+    deadline = time.monotonic() + LOOK_S
+    while left and time.monotonic() < deadline:
+        for at, messages in (await reader.getmany(timeout_ms=200, max_records=256)).items():
+            for message in messages:
+                found = _judged(message, bus)
+                size[at] += len(message.value or b"")
+                left[at] -= 1
+                if found.age is Age.CURRENT or not left[at] or size[at] > LOOK_BYTES:
+                    left[at] = 0
+                    break
+        for at in [*left]:
+            # The position also moves over markers of transactions.
+            if not left[at] or await reader.position(at) >= ends[at]:
+                del left[at]
+                reader.pause(at)
+
+
+def _judged(message: Any, bus: BusSettings) -> Dated:
+    found = dated(message.value, tuple(message.headers or ()))
+    if found.age is Age.FORMER:
+        raise FormatRefused(
+            f"topic {message.topic} holds events of an unreleased earlier format "
+            f"(partition {message.partition}, offset {message.offset}: {found.former} is now "
+            f"{found.now}): stop all processes of this installation, then delete its topics, or "
+            f"begin with another ODRADEK_TOPIC_PREFIX than {bus.topic_prefix!r}"
+        )
+    return found

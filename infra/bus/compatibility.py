@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
 from odradek.infra.bus.clients import consumer, running
 from odradek.infra.bus.settings import BusSettings
@@ -48,18 +48,18 @@ async def require_current(bus: BusSettings, names: Iterable[str]) -> None:
             return
         try:
             await _look(reader, bus, wanted)
-        except TopicAuthorizationFailedError as error:
+        except (TopicAuthorizationFailedError, OffsetOutOfRangeError) as error:
+            # The second: retention has deleted the beginning meanwhile.
             log.debug("not looked at for former names: %s", error)
         except KafkaError as error:
             raise BusError(f"the beginnings of topics cannot be read: {error!r}") from error
 
 
 async def _look(reader: AIOKafkaConsumer, bus: BusSettings, wanted: list[TopicPartition]) -> None:
-    reader.assign(wanted)
     begins = await reader.beginning_offsets(wanted)
     ends = await reader.end_offsets(wanted)
     left = {at: LOOK_RECORDS for at in wanted if begins[at] < ends[at]}
-    reader.pause(*(at for at in wanted if at not in left))
+    reader.assign([*left])
     size = dict.fromkeys(left, 0)
     for at in left:
         reader.seek(at, begins[at])

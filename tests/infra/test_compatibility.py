@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from aiokafka import TopicPartition
-from samples import SAMPLES
 
 from odradek.infra.bus import consumer, ensure_topics, producer, require_topics, rows, running
 from odradek.infra.errors import FormatRefused
@@ -21,6 +20,7 @@ from odradek.schemas.topics import (
     TASKS,
     TURNS,
 )
+from tests.support.schemas.event_samples import SAMPLES
 
 FORMER = {
     TASKS.name: b'{"type":"task","task_id":"t","agent":"hilo","timeouts":{"run_s":2.0}}',
@@ -103,7 +103,7 @@ async def subscriber(bus):
 
 
 async def up(bus, folder):
-    from odradek.infra.app.project.project import load as project
+    from odradek.infra.app.project import load as project
     from odradek.infra.app.session.session import running as session
 
     (folder / "odradek.toml").write_text(
@@ -137,14 +137,17 @@ PROCESSES = {
 async def write(bus, records):
     async with running(producer(bus), bus) as log:
         for topic, value in records:
-            await log.send_and_wait(bus.topic(topic), value, key=b"k", partition=1)
+            await log.send_and_wait(bus.topic(topic), value, key=b"k", partition=0)
 
 
 @pytest.mark.broker
 @pytest.mark.torch
 @pytest.mark.parametrize("name", PROCESSES)
-async def test_each_process_refuses_a_log_of_the_former_format_in_one_line(bus, tmp_path, name):
+async def test_each_process_refuses_a_log_of_the_former_format_in_one_line(
+    bus, tmp_path, name, monkeypatch
+):
     """It names the topic, the record and the next step, and writes no dead letter."""
+    monkeypatch.setenv("ODRADEK_TOKEN_KEYS", "k" * 64)
     await ensure_topics(bus, rows(["hilo"]))
     await write(bus, FORMER.items())
     with pytest.raises(FormatRefused) as caught:
@@ -153,7 +156,7 @@ async def test_each_process_refuses_a_log_of_the_former_format_in_one_line(bus, 
     line = str(caught.value)
     assert "\n" not in line
     assert "ODRADEK_TOPIC_PREFIX" in line
-    assert "partition 1, offset 0" in line
+    assert "partition 0, offset 0" in line
     async with running(consumer(bus), bus) as reader:
         ends = await reader.end_offsets([TopicPartition(bus.topic(DLQ.name), n) for n in range(3)])
     assert {0} == set(ends.values())

@@ -334,7 +334,10 @@ def test_googles_names_are_read_as_what_the_engine_gets(config, bent):
     """Their command line sends topP and topK in every call."""
     body = json.dumps({**TEXT, "generationConfig": {"temperature": 0.7, **config}}).encode()
     ask = GEMINI.parse(body, RequestRules())
-    assert (0.7, bent) == (sampling_of(ask.sampling).temperature, sampling_of(ask.sampling).altered_by)
+    assert (0.7, bent) == (
+        sampling_of(ask.sampling).temperature,
+        sampling_of(ask.sampling).altered_by,
+    )
     assert NEUTRAL.keys() <= json.loads(ask.body).keys()
     forced = GEMINI.parse(body, RequestRules(training=FORCED))
     assert (0.8, "") == (

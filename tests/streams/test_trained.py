@@ -46,11 +46,11 @@ def step(incarnation, number, position, row=0, *, version, run="main", **more):
                 version=version, **(told | more))  # fmt: skip
 
 
-def start(incarnation, number, position, row=0, *, version, resumed="", **more):
+def start(incarnation, number, position, row=0, *, version, resumed_from="", **more):
     """The two entries that a start begins with."""
     idle = {"optimized": False, "checkpoint": ""} | more
     return [
-        step(incarnation, number, position, row, version=version, resumed_from=resumed, **(idle | {"weights": ""})),
+        step(incarnation, number, position, row, version=version, resumed_from=resumed_from, **(idle | {"weights": ""})),
         step(incarnation, number, position, row, version=version, **idle),
     ]  # fmt: skip
 

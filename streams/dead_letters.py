@@ -23,9 +23,11 @@ from odradek.schemas.topics import DLQ
 from odradek.streams.errors import ReplayRefused
 from odradek.streams.reader import to_end
 
-FIELDS: Final = (
-    "topic", "partition", "offset", "reason", "detail", "consumer", "attempts", "value-bytes",
-)  # fmt: skip
+FIELDS: Final = {
+    "topic": "topic", "partition": "partition", "offset": "offset", "reason": "reason",
+    "detail": "detail", "consumer": "consumer", "attempts": "attempts", "left": "value-bytes",
+}  # fmt: skip
+"""Keys of `odradek dlq list --json`, and the header that each is read from."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,11 +53,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 def described(letter: Record) -> dict[str, Any]:
     """A dead letter without its content: where it stands, whence it came, and why."""
-    told = {name: header(letter.headers, PREFIX + name) for name in FIELDS}
+    told = {key: header(letter.headers, PREFIX + name) for key, name in FIELDS.items()}
     return {
         "at": f"{letter.partition}:{letter.offset}",
         "key": key_shown(letter.key),
-        "bytes": int(told["value-bytes"] or 0) or len(letter.value or b""),
+        "bytes": int(told["left"] or 0) or len(letter.value or b""),
         "time": letter.timestamp,
         **{name: value for name, value in told.items() if value},
     }

@@ -86,7 +86,11 @@ async def test_a_retry_takes_the_reply_that_nobody_got_exactly_once(bench, engin
     assert (await retry(bench, body))[0] == 200
     assert len(engine.calls) == 1
     cut, released = bench.turns()
-    assert (False, cut.turn_id, 1) == (released.disconnected, released.supersedes, released.retry_count)
+    assert (False, cut.turn_id, 1) == (
+        released.disconnected,
+        released.supersedes,
+        released.retry_count,
+    )
     assert cut.completion == released.completion
     assert (await retry(bench, body))[0] == 200
     assert len(engine.calls) == 2

@@ -113,7 +113,7 @@ async def original(bus: BusSettings, letter: Record) -> Record:
         if not pair[0].startswith(PREFIX) or pair[0] == f"{PREFIX}attempts"
     )
     value = letter.value
-    if header(letter.headers, f"{PREFIX}left"):
+    if header(letter.headers, f"{PREFIX}value-bytes"):
         found = await _at(bus, topic, partition, offset)
         if found is None:
             raise ReplayRefused(f"{topic}[{partition}]@{offset} was left there and is deleted")

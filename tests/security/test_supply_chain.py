@@ -30,7 +30,7 @@ def test_every_requirement_is_one_version_with_hashes(file):
 
 def test_the_setup_installs_by_hash_and_nothing_else():
     """Each `pip install` of requirements says --require-hashes and --no-deps."""
-    for name in ("setup", "e2e-vllm"):
+    for name in ("setup", "environment", "proofs/vllm"):
         text = (ROOT / "scripts" / name).read_text().replace("\\\n", " ")
         for line in text.splitlines():
             if "pip install" in line and "echo" not in line:

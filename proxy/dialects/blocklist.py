@@ -11,11 +11,12 @@ import msgspec
 from msgspec import Raw
 
 from odradek.proxy.errors import Unsupported
+from odradek.schemas.http.engine import CARRIED
 
 REFUSED: Final = {
     "prompt_embeds": "tensors are not taken",  # CVE-2025-62164
     "chat_template": "templates are the engine's own",
-    "kv_transfer_params": "an engine's peers are its operator's to name",
+    CARRIED: "an engine's peers are its operator's to name",
     "logits_processors": "functions are the engine's own",
 }
 """Field: why."""

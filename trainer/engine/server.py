@@ -1,4 +1,4 @@
-"""The small engine: vLLM's HTTP surface, as far as we use it, over a Hugging Face model.
+"""The small engine: the surface of `schemas/http/engine`, over a Hugging Face model.
 
 For two cores and for tests. What it leaves out on purpose: continuous batching (a batch ends with
 its longest row), prefix caching, sampling other than by temperature, and authentication.
@@ -17,6 +17,7 @@ import msgspec
 import torch
 from aiohttp import web
 
+from odradek.schemas.http import engine as surface
 from odradek.trainer.engine import chat, completions
 from odradek.trainer.engine.batcher import Batcher
 from odradek.trainer.engine.decode import Sampler, SampleRequest, load_model, load_tokenizer
@@ -83,19 +84,19 @@ class SmallEngine:
         app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
         app.add_routes(
             [
-                web.post("/v1/chat/completions", self._chat),
-                web.post("/v1/chat/completions/render", self._render),
-                web.post("/v1/completions", self._complete),
-                web.post("/tokenize", self._tokenize),
-                web.get("/v1/models", self._models),
-                web.get("/health", self._health),
-                web.post("/pause", self._pause),
-                web.post("/resume", self._resume),
+                web.post(surface.CHAT.path, self._chat),
+                web.post(surface.RENDER.path, self._render),
+                web.post(surface.COMPLETIONS.path, self._complete),
+                web.post(surface.COUNT.path, self._tokenize),
+                web.get(surface.MODELS.path, self._models),
+                web.get(surface.HEALTH.path, self._health),
+                web.post(surface.PAUSE.path, self._pause),
+                web.post(surface.RESUME.path, self._resume),
                 web.get("/is_paused", self._is_paused),
-                web.post("/collective_rpc", self._collective_rpc),
-                web.post("/update_weight_version", self._update_weight_version),
-                web.get("/weight_info", self._weight_info),
-                web.post("/reset_prefix_cache", self._reset_prefix_cache),
+                web.post(surface.LOAD.path, self._collective_rpc),
+                web.post(surface.NAME.path, self._update_weight_version),
+                web.get(surface.VERSION.path, self._weight_info),
+                web.post(surface.RESET.path, self._reset_prefix_cache),
             ]
         )
         app.on_startup.append(self._start)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from odradek.infra.runtime.environment import address
+from odradek.schemas.http import engine as surface
 
 END, CALL, ARGUMENTS, THINK, THOUGHT = 999, 500, 501, 502, 503
 FAILURES = {
@@ -111,13 +112,13 @@ class StubEngine:
 
     def app(self):
         app = web.Application()
-        app.router.add_post("/v1/chat/completions", self.chat)
-        app.router.add_post("/v1/chat/completions/render", self.render)
-        app.router.add_post("/v1/completions", self.complete)
-        app.router.add_post("/tokenize", self.tokenize)
-        app.router.add_get("/v1/models", self.models)
-        app.router.add_get("/health", self.health)
-        app.router.add_get("/weight_info", self.weight_info)
+        app.router.add_post(surface.CHAT.path, self.chat)
+        app.router.add_post(surface.RENDER.path, self.render)
+        app.router.add_post(surface.COMPLETIONS.path, self.complete)
+        app.router.add_post(surface.COUNT.path, self.tokenize)
+        app.router.add_get(surface.MODELS.path, self.models)
+        app.router.add_get(surface.HEALTH.path, self.health)
+        app.router.add_get(surface.VERSION.path, self.weight_info)
         return app
 
     async def health(self, request):

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+from odradek.schemas.http import engine as surface
 from odradek.trainer.commit.checkpoint import WEIGHTS, sha256_of
 
 
@@ -22,13 +23,13 @@ class WeightEngine:
 
     def post(self, path: str, body: dict[str, Any]) -> None:
         """One call of the trainer."""
-        if path == "/pause":
+        if path == surface.PAUSE.path:
             self.paused = True
-        elif path == "/collective_rpc":
+        elif path == surface.LOAD.path:
             self.weights = sha256_of(Path(body["kwargs"]["weights_path"]) / WEIGHTS)
-        elif path == "/update_weight_version":
+        elif path == surface.NAME.path:
             self.version = int(body["new_version"])
-        elif path == "/resume":
+        elif path == surface.RESUME.path:
             self.paused = False
         now = (self.version, self.weights)
         if not self.paused and now != self.served[-1]:
@@ -75,7 +76,7 @@ class WeightServer:
             def do_GET(self) -> None:
                 if outer.behaves.get("GET") == "hangs":
                     outer.freed.wait()
-                if self.path == "/weight_info" and not tells:
+                if self.path == surface.VERSION.path and not tells:
                     self._answer({}, 404)
                 else:
                     label = str(engine.version) if engine.version else "default"

@@ -15,15 +15,17 @@ from typing import Final
 import uvloop
 
 from odradek.infra.app.bench.harness import raw_http
+from odradek.schemas.http.engine import CHAT
 
 VARIANTS: Final = 61
 """A prime, so that no episode of the load gets the same ids twice."""
 VOCABULARY: Final = 150_000
+CHAT_HEAD: Final = f"{CHAT.method} {CHAT.path}".encode()
 STREAM: Final = re.compile(rb'"stream": ?true')
 
 
 def reply(number: int, prompt_ids: int, sampled: int) -> bytes:
-    """A reply with vLLM's fields; its ids are random, so nothing compresses by luck."""
+    """A reply with the surface's fields; its ids are random, so nothing compresses by luck."""
     chance = random.Random(number)  # noqa: S311 - a payload, no secret
     ids = [chance.randrange(VOCABULARY) for _ in range(sampled)]
     content = [
@@ -62,7 +64,7 @@ def reply(number: int, prompt_ids: int, sampled: int) -> bytes:
 
 
 def chunks(number: int, prompt_ids: int, sampled: int) -> list[bytes]:
-    """The same reply as a stream, a token a chunk, as vLLM writes it."""
+    """The same reply as a stream, a token a chunk."""
     whole = json.loads(reply(number, prompt_ids, sampled))
     choice = whole["choices"][0]
     head = {"id": whole["id"], "object": "chat.completion.chunk", "created": whole["created"],
@@ -94,7 +96,7 @@ async def serve(prompt_ids: int, sampled: int) -> None:
     empty = [raw_http.response(b"{}")]
 
     def answer(head: bytes, body: bytes) -> list[bytes]:
-        if not head.startswith(b"POST /v1/chat/completions"):
+        if not head.startswith(CHAT_HEAD):
             return empty
         return next(streams if STREAM.search(body) else answers)
 

@@ -12,16 +12,17 @@ from odradek.infra.bus import (
     KafkaAppender,
     Record,
     admin,
+    at_offsets,
     consumer,
     partitions_of,
     running,
+    to_end,
 )
 from odradek.infra.bus.dead_letters import PREFIX, attempts_of
 from odradek.schemas.codec import header
 from odradek.schemas.ids import key_shown
 from odradek.schemas.topics import DLQ
 from odradek.streams.errors import ReplayRefused
-from odradek.streams.reader import to_end
 
 FIELDS: Final = {
     "topic": "topic", "partition": "partition", "offset": "offset", "reason": "reason",
@@ -90,7 +91,7 @@ async def find(bus: BusSettings, at: str, *, dlq: str = DLQ.name) -> Record:
 
 
 async def _at(bus: BusSettings, topic: str, partition: int, offset: int) -> Record | None:
-    async for record in to_end(bus, topic, begin={(topic, partition): offset}):
+    async for record in to_end(bus, topic, start=at_offsets(bus, {(topic, partition): offset})):
         if (record.partition, record.offset) == (partition, offset):
             return record
     return None

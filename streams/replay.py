@@ -9,14 +9,21 @@ from collections.abc import AsyncIterator
 import msgspec
 from msgspec import Struct
 
-from odradek.infra.bus import BusSettings, KafkaAppender, Record, ensure_topics, require_current
+from odradek.infra.bus import (
+    BusSettings,
+    KafkaAppender,
+    Record,
+    at_offsets,
+    ensure_topics,
+    require_current,
+    to_end,
+)
 from odradek.infra.bus.appender import Appender
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch
 from odradek.schemas.topics import BATCHES, EPISODES, NAME
 from odradek.streams.errors import ReplayRefused
-from odradek.streams.reader import to_end
 
 
 class Replayed(Struct, frozen=True):
@@ -94,7 +101,7 @@ async def replay(
 async def _between(
     bus: BusSettings, source: str, first: int, last: int | None
 ) -> AsyncIterator[Record]:
-    async for record in to_end(bus, source, begin={(source, 0): first}):
+    async for record in to_end(bus, source, start=at_offsets(bus, {(source, 0): first})):
         if last is not None and record.offset >= last:
             return
         yield record

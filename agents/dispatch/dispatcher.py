@@ -14,7 +14,6 @@ from odradek.agents.dispatch.progress import TaskProgress, TaskState
 from odradek.agents.dispatch.requests import TaskRequests, records_of
 from odradek.agents.dispatch.validation import TaskValidator
 from odradek.agents.errors import RequestRefused
-from odradek.agents.offset_range import span
 from odradek.agents.process import serve
 from odradek.agents.settings import DispatchSettings
 from odradek.infra.bus import (
@@ -30,6 +29,7 @@ from odradek.infra.bus import (
     close,
     consumer,
     dead_letter,
+    read_range,
     record_of,
     require_topics,
     running,
@@ -296,7 +296,8 @@ class Dispatcher:
                 self._enlist(lot, order)
             end = self._returns.batches
             if lot.orders and marks.batches < end:
-                async for record in span(self._bus, BATCHES.name, 0, start=marks.batches, end=end):
+                batches = read_range(self._bus, BATCHES.name, 0, start=marks.batches, end=end)
+                async for record in batches:
                     self._returns.hear(record)
             lot.unread = None
         except BaseException:
@@ -344,7 +345,7 @@ class Dispatcher:
 
 async def _stretch(bus: BusSettings, partition: int, first: int, end: int) -> AsyncIterator[Record]:
     if end > first:
-        async for record in span(bus, TASKS.name, partition, start=first, end=end):
+        async for record in read_range(bus, TASKS.name, partition, start=first, end=end):
             yield record
 
 

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 from odradek.agents.binding.responses import SnapshotHeaders, read_mark
 from odradek.agents.errors import BadRequestHeader
-from odradek.agents.offset_range import span
-from odradek.infra.bus import BusSettings
+from odradek.infra.bus import BusSettings, read_range
 from odradek.schemas.topics import A2A_TASKS, agent_topic
 
 
@@ -87,7 +86,7 @@ async def recall(bus: BusSettings, agent: str, partition: int, position: int) ->
     end of the log. Reading of requests begins at `position`.
     """
     memory = TaskIndex(position)
-    async for record in span(bus, agent_topic(A2A_TASKS, agent), partition):
+    async for record in read_range(bus, agent_topic(A2A_TASKS, agent), partition):
         if record.value is None:
             continue
         try:

@@ -3,7 +3,8 @@
 `settings` says where Kafka is, `clients` makes aiokafka's clients, and `topics` makes and checks
 topics. `appender` appends one record, `transactions` several together with a group's offset.
 `group` follows a consumer group and hands its partitions to their owner, and `offsets` counts which
-of a partition's records are finished. `dead_letters` are records that nobody could use. `patches`
+of a partition's records are finished. `reader` reads topics without a group.
+`dead_letters` are records that nobody could use. `patches`
 mends aiokafka, once, as `clients` is imported.
 """
 
@@ -34,6 +35,7 @@ from odradek.infra.bus.compatibility import require_current
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
 from odradek.infra.bus.group import PartitionGroup, PartitionOwner
 from odradek.infra.bus.offsets import OffsetTracker
+from odradek.infra.bus.reader import at_beginning, at_end, at_offsets, follow, read_range, to_end
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.bus.topics import delete_topics, ensure_topics, require_topics, rows
 from odradek.infra.bus.transactions import (
@@ -59,6 +61,9 @@ __all__ = [
     "RecordAddress",
     "TransactionalWriter",
     "admin",
+    "at_beginning",
+    "at_end",
+    "at_offsets",
     "away",
     "check_place",
     "check_position",
@@ -67,11 +72,13 @@ __all__ = [
     "dead_letter",
     "delete_topics",
     "ensure_topics",
+    "follow",
     "gone",
     "letter",
     "partitions_of",
     "passed_over",
     "producer",
+    "read_range",
     "record_of",
     "require_current",
     "require_topics",
@@ -79,6 +86,7 @@ __all__ = [
     "running",
     "standings",
     "start",
+    "to_end",
     "topic_names",
     "topic_partitions",
 ]

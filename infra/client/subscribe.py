@@ -7,16 +7,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from odradek.infra.bus import (
-    BusSettings,
-    Record,
-    consumer,
-    partitions_of,
-    passed_over,
-    record_of,
-    require_current,
-    running,
-)
+from odradek.infra.bus import BusSettings, Record, passed_over, reader, require_current
+from odradek.infra.bus.reader import Positions, Start, at_beginning, at_end
 from odradek.infra.client.times import parse_time
 from odradek.infra.errors import InvalidTime
 from odradek.schemas import codec
@@ -28,24 +20,25 @@ Since = str | int | float
 """`beginning`, `end`, `-1h` (s, m, h, d), an ISO time, an offset (int), or Unix seconds (float)."""
 
 
-async def _place(
-    reader: AIOKafkaConsumer, partitions: list[TopicPartition], since: Since, now: float
-) -> None:
+def _start(since: Since, now: float) -> Start:
+    """Where reading begins that begins at `since`. Raises InvalidTime."""
     since = single(since)
-    beginnings = await reader.beginning_offsets(partitions)
-    ends = await reader.end_offsets(partitions)
     if since == "beginning":
-        offsets = dict(beginnings)
-    elif since == "end":
-        offsets = dict(ends)
-    elif isinstance(since, int):
-        offsets = {at: min(max(since, beginnings[at]), ends[at]) for at in partitions}
-    else:
-        stamp = int(_moment(since, now) * 1000)
+        return at_beginning
+    if since == "end":
+        return at_end
+    offset = since if isinstance(since, int) else None
+    stamp = int(_moment(since, now) * 1000) if offset is None else 0
+
+    async def start(reader: AIOKafkaConsumer, partitions: list[TopicPartition]) -> Positions:
+        ends = await at_end(reader, partitions)
+        if offset is not None:
+            first = await at_beginning(reader, partitions)
+            return {at: min(max(offset, first[at]), ends[at]) for at in partitions}
         found = await reader.offsets_for_times(dict.fromkeys(partitions, stamp))
-        offsets = {at: found[at].offset if found.get(at) else ends[at] for at in partitions}
-    for at, offset in offsets.items():
-        reader.seek(at, offset)
+        return {at: found[at].offset if found.get(at) else ends[at] for at in partitions}
+
+    return start
 
 
 def _moment(since: Since, now: float) -> float:
@@ -75,26 +68,14 @@ async def records(
         ready: Called once the position is fixed: what is published later will be seen.
     """
     bus = bus or BusSettings()
-    async with running(consumer(bus), bus) as reader:
-        partitions = await partitions_of(reader, bus.topic(topic))
-        reader.assign(partitions)
-        await _place(reader, partitions, since, time.time())
-        ends = await reader.end_offsets(partitions)
-        if ready is not None:
-            ready()
-        while follow or not await _reached(reader, ends):
-            for messages in (await reader.getmany(timeout_ms=100)).values():
-                for message in messages:
-                    yield record_of(message, bus)
-
-
-async def _reached(reader: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
-    # The position also moves over transaction markers and aborted records, so it does reach the
-    # end; a count of records would not.
-    for partition, end in ends.items():
-        if await reader.position(partition) < end:
-            return False
-    return True
+    start = _start(since, time.time())
+    if follow:
+        found = reader.follow(bus, topic, start=start, ready=ready)
+    else:
+        found = reader.to_end(bus, topic, start=start, ready=ready, stall_s=None)
+    async with aclosing(found):  # whoever leaves us closes the consumer, too
+        async for record in found:
+            yield record
 
 
 async def subscribe(

@@ -5,18 +5,9 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from odradek.infra.bus import (
-    BusSettings,
-    Record,
-    consumer,
-    partitions_of,
-    passed_over,
-    record_of,
-    running,
-)
+from odradek.infra.bus import BusSettings, Record, follow, passed_over
 from odradek.infra.client import subscribe
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
@@ -66,17 +57,8 @@ class PolicyVersions:
         """Read the topic for ever; a broker that is away is asked again."""
         while True:
             try:
-                async with running(consumer(bus), bus) as reader:
-                    await self._read(reader, bus)
+                async for record in follow(bus, POLICIES.name):
+                    self.take(record)
             except (BusError, KafkaError) as error:
                 log.warning("policy versions cannot be read, trying again: %s", error)
                 await asyncio.sleep(AGAIN_S)
-
-    async def _read(self, reader: AIOKafkaConsumer, bus: BusSettings) -> None:
-        partitions = await partitions_of(reader, bus.topic(POLICIES.name))
-        reader.assign(partitions)
-        await reader.seek_to_beginning(*partitions)
-        while True:
-            for messages in (await reader.getmany(timeout_ms=1000)).values():
-                for message in messages:
-                    self.take(record_of(message, bus))

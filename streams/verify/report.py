@@ -5,13 +5,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from odradek.infra.bus import BusSettings, require_current
+from odradek.infra.bus import BusSettings, require_current, to_end
 from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Step
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
-from odradek.streams.reader import to_end
 from odradek.streams.verify import Conservation
 from odradek.streams.verify.findings import NEXT
 

@@ -15,6 +15,7 @@ from odradek.infra.bus import (
     producer,
     rows,
     running,
+    to_end,
 )
 from odradek.infra.client import subscribe
 from odradek.infra.runtime import metrics
@@ -35,7 +36,6 @@ from odradek.schemas.topics import (
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.drivers.memory import MemoryDriver
 from odradek.streams.judges.judge import AsyncJudge
-from odradek.streams.reader import to_end
 from odradek.streams.reward_service import RewardService
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP

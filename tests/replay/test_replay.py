@@ -2,13 +2,12 @@
 
 import pytest
 
-from odradek.infra.bus import KafkaAppender, Record, ensure_topics
+from odradek.infra.bus import KafkaAppender, Record, ensure_topics, to_end
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Pointer
 from odradek.schemas.topics import BATCHES
 from odradek.streams.errors import ReplayRefused
-from odradek.streams.reader import to_end
 from odradek.streams.replay import repeated, replay, span
 
 

@@ -98,15 +98,15 @@ def test_a_clock_that_is_set_back_makes_nobody_wait(seed):
 @pytest.fixture
 def slow_rereading(monkeypatch):
     """Whoever takes a partition over reads the batches of its predecessor for two seconds."""
-    span = dispatcher.span
+    read_range = dispatcher.read_range
 
     async def slow(bus, topic, *args, **more):
         if topic == BATCHES.name:
             await asyncio.sleep(2.0)
-        async for record in span(bus, topic, *args, **more):
+        async for record in read_range(bus, topic, *args, **more):
             yield record
 
-    monkeypatch.setattr(dispatcher, "span", slow)
+    monkeypatch.setattr(dispatcher, "read_range", slow)
 
 
 def changing_hands(seed, **more):

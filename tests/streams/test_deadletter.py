@@ -7,13 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from odradek.infra.app.cli.look.dlq import command
-from odradek.infra.bus import KafkaAppender, Record, dead_letter, ensure_topics, letter
+from odradek.infra.bus import KafkaAppender, Record, dead_letter, ensure_topics, letter, to_end
 from odradek.schemas.codec import header
 from odradek.schemas.ids import key_bytes, key_text, partition_for
 from odradek.schemas.topics import DLQ, REWARDS, TURNS
 from odradek.streams.dead_letters import described, find, letters, place, send_again
 from odradek.streams.errors import ReplayRefused
-from odradek.streams.reader import to_end
 
 NO_UTF8 = b"\xff\xfe\x00key"
 

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 
 from odradek.infra.bus import FencedWriter
 from odradek.schemas import codec
-from odradek.schemas.events import Episode
+from odradek.schemas.events import Episode, Timeouts
 from odradek.schemas.topics import DLQ, EPISODES, TURNS
 from odradek.streams.stages.assembler import ASSEMBLE
 from tests.support.schemas.event_builders import opened, reward, sealed, turn
@@ -30,7 +30,7 @@ async def halfway(bus):
     world = KafkaWorld(bus)
     await world.run(ASSEMBLE)
     for name in NAMES:
-        for event in (opened(name), turn(name), reward(name)):
+        for event in (opened(name, timeouts=Timeouts()), turn(name), reward(name)):
             await world.write(event)
     driver, _ = world.running[ASSEMBLE.name]
     await until(lambda: sum(lane.records for lane in driver.lanes) == 3 * len(NAMES))

@@ -8,11 +8,10 @@ from collections import Counter
 
 import pytest
 
-from odradek.infra.bus import KafkaAppender, admin, ensure_topics, running
+from odradek.infra.bus import KafkaAppender, admin, ensure_topics, running, to_end
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation, Reward
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
-from odradek.streams.reader import to_end
 from tests.support.suite.process_state import alive
 
 pytestmark = pytest.mark.broker

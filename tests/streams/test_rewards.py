@@ -13,6 +13,7 @@ from odradek.infra.bus import (
     clients,
     ensure_topics,
     running,
+    to_end,
 )
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
@@ -20,7 +21,6 @@ from odradek.schemas.events import Conversation, Outcome, Reward
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
 from odradek.streams import reward_service
 from odradek.streams.errors import RewardFailed
-from odradek.streams.reader import to_end
 from odradek.streams.reward_service import RewardService
 from tests.support.streams.group_members import beats, begin, member
 

@@ -22,7 +22,15 @@ import click
 from msgspec import Raw
 
 from odradek.infra.app.local_kafka.broker import LocalBroker
-from odradek.infra.bus import BusSettings, delete_topics, ensure_topics, producer, start
+from odradek.infra.bus import (
+    BusSettings,
+    at_offsets,
+    delete_topics,
+    ensure_topics,
+    producer,
+    start,
+    to_end,
+)
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
 from odradek.schemas.arrays import pack_floats, pack_ids
@@ -42,7 +50,6 @@ from odradek.schemas.events import (
 )
 from odradek.schemas.ids import partition_for
 from odradek.schemas.topics import BATCHES, EPISODES, REWARDS, TURNS, Topic
-from odradek.streams.reader import to_end
 from odradek.streams.verify.report import verify
 
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -309,7 +316,7 @@ async def _await_count(bus: BusSettings, topic: Topic, n: int, timeout_s: float 
     while seen < n:
         if time.monotonic() > deadline:
             raise BusError(f"{seen} of {n} records came on {topic.name} within {timeout_s:g} s")
-        async for record in to_end(bus, topic.name, begin=begin):
+        async for record in to_end(bus, topic.name, start=at_offsets(bus, begin)):
             seen += 1
             last = max(last, record.timestamp)
             begin[topic.name, record.partition] = record.offset + 1

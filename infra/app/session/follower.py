@@ -9,7 +9,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from odradek.infra.app.session.stats import RunStats
-from odradek.infra.bus import BusSettings, admin, consumer, partitions_of, record_of, running
+from odradek.infra.bus import (
+    BusSettings,
+    Record,
+    admin,
+    at_beginning,
+    at_end,
+    consumer,
+    follow,
+    running,
+)
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, EpisodeHead, GroupsEvent, Step
@@ -34,39 +43,23 @@ class RunFollower:
         self.tally = tally
         self.lags: dict[str, int] = {}
         self.changed = asyncio.Event()
-        """Set after every portion of records; whoever waits for it clears it."""
+        """Set after every record; whoever waits for it clears it."""
         self._bus = bus
         self._since = since
 
     async def run(self) -> None:
         """Read until cancelled."""
-        async with (
-            running(consumer(self._bus), self._bus) as reader,
-            running(admin(self._bus), self._bus) as client,
-        ):
-            partitions = [
-                partition
-                for name in WATCHED
-                for partition in await partitions_of(reader, self._bus.topic(name))
-            ]
-            reader.assign(partitions)
-            seek = reader.seek_to_end if self._since == "end" else reader.seek_to_beginning
-            await seek(*partitions)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(reader))
-                tasks.create_task(self._measure(client))
+        async with running(admin(self._bus), self._bus) as client, asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read())
+            tasks.create_task(self._measure(client))
 
-    async def _read(self, reader: AIOKafkaConsumer) -> None:
-        while True:
-            found = await reader.getmany(timeout_ms=200)
-            for messages in found.values():
-                for message in messages:
-                    self._feed(message)
-            if found:
-                self.changed.set()
+    async def _read(self) -> None:
+        start = at_end if self._since == "end" else at_beginning
+        async for record in follow(self._bus, *WATCHED, start=start):
+            self._feed(record)
+            self.changed.set()
 
-    def _feed(self, message: object) -> None:
-        record = record_of(message, self._bus)
+    def _feed(self, record: Record) -> None:
         if record.topic == DLQ.name:
             self.tally.letters[codec.header(record.headers, "dlq-reason") or "unknown"] += 1
             return

@@ -5,13 +5,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from odradek.infra.bus import BusSettings, KafkaAppender, MemoryAppender, Record, ensure_topics
+from odradek.infra.bus import (
+    BusSettings,
+    KafkaAppender,
+    MemoryAppender,
+    Record,
+    ensure_topics,
+    to_end,
+)
 from odradek.schemas import codec
 from odradek.schemas.topics import TURNS, Topic
 from odradek.streams.drivers.faust import FaustDriver
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.drivers.memory import MemoryDriver
-from odradek.streams.reader import to_end
 from odradek.streams.stage import Stage
 from tests.support.schemas.event_builders import key_of
 

@@ -11,7 +11,7 @@ import msgspec
 from odradek.infra.app.bench.harness.load import LoadTarget, Workload
 from odradek.infra.app.bench.harness.processes import pin, started
 from odradek.infra.app.local_kafka.broker import LocalBroker
-from odradek.infra.bus import BusSettings, consumer, partitions_of, running
+from odradek.infra.bus import BusSettings, to_end
 from odradek.infra.runtime.episode_tokens import Claims, mint, new_key
 from odradek.schemas.codec import header
 from odradek.schemas.topics import TURNS
@@ -161,21 +161,12 @@ async def count(bus: BusSettings, acked: int) -> dict[str, Any]:
     decode = msgspec.json.Decoder(SeenTurn).decode
     seen: list[tuple[str, str, int]] = []
     spoiled = 0
-    async with running(consumer(bus), bus) as reader:
-        partitions = await partitions_of(reader, bus.topic(TURNS.name))
-        reader.assign(partitions)
-        ends = await reader.end_offsets(partitions)
-        await reader.seek_to_beginning(*partitions)
-        left = {p for p in partitions if ends[p] > 0}
-        while left:
-            for messages in (await reader.getmany(*left, timeout_ms=1000)).values():
-                for record in messages:
-                    if header(record.headers, "ce_type") != TURN:
-                        continue
-                    turn = decode(record.value)
-                    seen.append((turn.episode_id, turn.writer, turn.seq))
-                    spoiled += bool(turn.error or turn.untrainable)
-            left = {p for p in left if await reader.position(p) < ends[p]}
+    async for record in to_end(bus, TURNS.name):
+        if header(record.headers, "ce_type") != TURN:
+            continue
+        turn = decode(record.value or b"")
+        seen.append((turn.episode_id, turn.writer, turn.seq))
+        spoiled += bool(turn.error or turn.untrainable)
     distinct = len(set(seen))
     return {
         "acked": acked,

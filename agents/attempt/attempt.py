@@ -17,7 +17,7 @@ from odradek.schemas.events import Outcome
 class Fail(Protocol):
     """Told what went wrong with the log, and as which owner: its partition is lost, or all is."""
 
-    def __call__(self, error: BaseException, ledger: TransactionalWriter | None = None) -> None:
+    def __call__(self, error: BaseException, writer: TransactionalWriter | None = None) -> None:
         """Give the partition up, or end the process."""
         ...
 
@@ -95,7 +95,7 @@ class Attempt:
         context_id: str,
         attempt: int,
         max_attempts: int,
-        ledger: TransactionalWriter,
+        writer: TransactionalWriter,
     ) -> None:
         self.send = send
         self.called = called
@@ -106,7 +106,7 @@ class Attempt:
         self.context_id = context_id
         self.attempt = attempt
         self.max_attempts = max_attempts
-        self.ledger = ledger
+        self.writer = writer
         self.rollout: Rollout | None = None
         self.verdict: Ending | None = None
         self.retry = False

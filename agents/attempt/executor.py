@@ -70,9 +70,9 @@ class EpisodeExecutor(AgentExecutor):
     async def execute(self, context: Any, event_queue: Any) -> None:
         """See the SDK."""
         run = self._runs[context.task_id]
-        gate = TerminalHold(event_queue, run)
+        hold = TerminalHold(event_queue, run)
         try:
-            verdict = await self._play(run, context, gate)
+            verdict = await self._play(run, context, hold)
             if verdict.outcome is Outcome.FAILED and await self._ending(verdict.signalled):
                 # What ends us may have ended the agent: a crash would count against its policy.
                 error = f"its host was told to end: {verdict.error}"
@@ -81,19 +81,19 @@ class EpisodeExecutor(AgentExecutor):
                 run.go(AttemptState.ENDING)
                 verdict = await self.end(run, verdict)
             run.verdict = verdict
-            await gate.finish(verdict)
+            await hold.finish(verdict)
         except BusError as error:
             # Nothing can be written, so nothing is known: the next owner takes the run for lost.
             run.lose()
-            self._fail(error, run.ledger)
-            await gate.finish(Ending(outcome=Outcome.HOST_LOST))
+            self._fail(error, run.writer)
+            await hold.finish(Ending(outcome=Outcome.HOST_LOST))
         except Exception as error:  # noqa: BLE001 - see below
             # Where exceptions end in a host: what has no name here is a mistake of ours, and what
             # the SDK would make of it, a failed task without a seal, would be a lie. The process
             # ends; its successor gives the attempt up, and the last attempt for good.
             run.lose()
             self._fail(error)
-            await gate.finish(Ending(outcome=Outcome.HOST_LOST))
+            await hold.finish(Ending(outcome=Outcome.HOST_LOST))
         finally:
             run.over.set()
 
@@ -104,15 +104,15 @@ class EpisodeExecutor(AgentExecutor):
         run.stop(Outcome.CANCELLED)
         await run.over.wait()
 
-    async def _play(self, run: Attempt, context: Any, gate: TerminalHold) -> Ending:
+    async def _play(self, run: Attempt, context: Any, hold: TerminalHold) -> Ending:
         if not run.lost:
             run.go(AttemptState.PLAYING)
         if run.stopped is not None:
             return run.stopped
         assert run.rollout is not None
-        run.rollout._note = gate.note  # noqa: SLF001 - the two are one
+        run.rollout._note = hold.note  # noqa: SLF001 - the two are one
         context.call_context.state[ROLLOUT] = run.rollout
-        agent = asyncio.create_task(self._inner.execute(context, gate))
+        agent = asyncio.create_task(self._inner.execute(context, hold))
         run.agent = agent
         timed_out = False
         try:
@@ -122,10 +122,10 @@ class EpisodeExecutor(AgentExecutor):
             if not agent.done():
                 agent.cancel()
                 await asyncio.wait({agent}, timeout=KILL_S)
-        return self._judge(run, agent, gate, timed_out=timed_out)
+        return self._judge(run, agent, hold, timed_out=timed_out)
 
     def _judge(
-        self, run: Attempt, agent: "asyncio.Task[None]", gate: TerminalHold, *, timed_out: bool
+        self, run: Attempt, agent: "asyncio.Task[None]", hold: TerminalHold, *, timed_out: bool
     ) -> Ending:
         if not agent.done():
             logger.error("run %s goes on although it was cancelled", run.episode_id)
@@ -142,7 +142,7 @@ class EpisodeExecutor(AgentExecutor):
             return judge(error)
         if agent.cancelled():
             return Ending(outcome=Outcome.FAILED, error="the agent cancelled itself")
-        return gate.verdict
+        return hold.verdict
 
     async def end(self, run: Attempt, verdict: Ending) -> Ending:
         """End an episode: rewards, then the seal; or give the attempt up.
@@ -157,8 +157,8 @@ class EpisodeExecutor(AgentExecutor):
         problems = await self._publish_rewards(run)
         crash_point("rewards_before_ending")
         if problems:
-            told = "; ".join(filter(None, [verdict.error, *problems]))
-            verdict = Ending(outcome=verdict.outcome, error=told)
+            reasons = "; ".join(filter(None, [verdict.error, *problems]))
+            verdict = Ending(outcome=verdict.outcome, error=reasons)
         await self._snapshots.ending(run, str(verdict.outcome))
         crash_point("ending_before_seal")
         try:
@@ -171,7 +171,7 @@ class EpisodeExecutor(AgentExecutor):
 
     async def _give_up(self, run: Attempt, verdict: Ending) -> Ending:
         run.retry = not run.last
-        await run.ledger.write(
+        await run.writer.write(
             events.aborted(
                 run.episode_id,
                 verdict,

@@ -33,21 +33,21 @@ def judge(error: BaseException) -> Ending:
     """The verdict on an agent that raised."""
     if isinstance(error, RunnerEnded):
         return error.verdict
-    told = f"{type(error).__name__}: {error}"[:500]
+    text = f"{type(error).__name__}: {error}"[:500]
     if _unreached(error):
-        return Ending(outcome=Outcome.UPSTREAM_FAILED, error=told)
-    return Ending(outcome=Outcome.FAILED, error=told)
+        return Ending(outcome=Outcome.UPSTREAM_FAILED, error=text)
+    return Ending(outcome=Outcome.FAILED, error=text)
 
 
 def judge_exit(code: int, tail: str) -> Ending:
     """The verdict on a program's exit code; `tail` is the end of what it wrote to stderr."""
     if code == 0:
         return Ending(outcome=Outcome.COMPLETED)
-    told = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
-    told += f": {tail}" if tail else ""
+    text = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
+    text += f": {tail}" if tail else ""
     outcome = Outcome.UPSTREAM_FAILED if code == EX_TEMPFAIL else Outcome.FAILED
     signalled = -code in ENDING or code - SHELL in ENDING
-    return Ending(outcome=outcome, error=told, signalled=signalled)
+    return Ending(outcome=outcome, error=text, signalled=signalled)
 
 
 def _unreached(error: BaseException) -> bool:

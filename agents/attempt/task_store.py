@@ -127,7 +127,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         """
         kept = self._kept[run.episode_id]
         kept.mark = msgspec.structs.replace(kept.mark, outcome=outcome)
-        await run.ledger.write(self.snapshot(kept.mark, kept.value, run.partition))
+        await run.writer.write(self.snapshot(kept.mark, kept.value, run.partition))
 
     def forget(self, task_id: str) -> SnapshotHeaders | None:
         """Let a task go; return its last mark."""

@@ -66,46 +66,46 @@ def reserved(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     Raises BadRequestHeader for one that is doubled or is no UTF-8: whoever reads the first and
     whoever reads the last must not understand different things.
     """
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
         if not (lower.startswith(PREFIX) or lower in SINGLE):
             continue
-        if lower in found:
+        if lower in fields:
             raise BadRequestHeader("duplicate_header", f"{lower} stands there twice")
         try:
-            found[lower] = (value or b"").decode()
+            fields[lower] = (value or b"").decode()
         except UnicodeDecodeError:
             raise BadRequestHeader("bad_header", f"{lower} is no UTF-8") from None
-    return found
+    return fields
 
 
 def read(headers: Iterable[tuple[str, bytes | None]]) -> RequestHeaders:
     """What a request's headers say. Raises BadRequestHeader."""
-    found = reserved(headers)
-    operation = found.get(OPERATION, "")
+    fields = reserved(headers)
+    operation = fields.get(OPERATION, "")
     if not operation:
         raise BadRequestHeader("no_operation", f"{OPERATION} is missing")
-    version = found.get(VERSION_HEADER, "")
+    version = fields.get(VERSION_HEADER, "")
     if version.split(".")[0] != VERSION.split(".", maxsplit=1)[0]:
         # An absent version means 0.3 (A2A section 3.6.2), which this binding does not speak.
         raise BadRequestHeader("bad_version", f"not A2A version {VERSION}")
     return RequestHeaders(
         operation=operation,
         version=version,
-        extensions=tuple(part.strip() for part in found.get(EXTENSIONS, "").split(",") if part),
-        correlation_id=found.get(CORRELATION, ""),
-        reply_topic=found.get(REPLY_TOPIC, ""),
-        reply_partition=_number(found, REPLY_PARTITION),
-        deadline=_moment(found[DEADLINE]) if DEADLINE in found else None,
-        tenant=found.get(TENANT, ""),
-        traceparent=found.get(TRACEPARENT),
+        extensions=tuple(part.strip() for part in fields.get(EXTENSIONS, "").split(",") if part),
+        correlation_id=fields.get(CORRELATION, ""),
+        reply_topic=fields.get(REPLY_TOPIC, ""),
+        reply_partition=_number(fields, REPLY_PARTITION),
+        deadline=_moment(fields[DEADLINE]) if DEADLINE in fields else None,
+        tenant=fields.get(TENANT, ""),
+        traceparent=fields.get(TRACEPARENT),
     )
 
 
 def write(called: RequestHeaders) -> Headers:
     """The headers of a request."""
-    told = {
+    fields = {
         OPERATION: called.operation,
         VERSION_HEADER: called.version,
         EXTENSIONS: ",".join(called.extensions),
@@ -116,7 +116,7 @@ def write(called: RequestHeaders) -> Headers:
         TENANT: called.tenant,
         TRACEPARENT: called.traceparent or "",
     }
-    pairs = tuple((name, text.encode()) for name, text in told.items() if text)
+    pairs = tuple((name, text.encode()) for name, text in fields.items() if text)
     return (*pairs, (CONTENT_TYPE, JSON))
 
 
@@ -140,8 +140,8 @@ def _moment(text: str) -> float:
     return moment.timestamp()
 
 
-def _number(found: dict[str, str], name: str) -> int:
-    text = found.get(name, "0")
+def _number(fields: dict[str, str], name: str) -> int:
+    text = fields.get(name, "0")
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise BadRequestHeader("bad_header", f"{name} is no number")
     return int(text)

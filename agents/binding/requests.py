@@ -121,15 +121,15 @@ def send(
     """
     value = _bounded(record)
     try:
-        found = _send_decoder.decode(value)
-        part = found.message.parts[0] if found.message.parts else _Part()
+        body = _send_decoder.decode(value)
+        part = body.message.parts[0] if body.message.parts else _Part()
         # A Raw field is not looked into while it is decoded, so its text may still be none.
         given = msgspec.json.decode(part.data) if part.text is None else part.text
     except msgspec.ValidationError as error:
         raise BadRequestBody("bad_schema", unquoted(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequestBody("not_json", unquoted(error)) from None
-    message = found.message
+    message = body.message
     _check_times(message.metadata.rollout)
     return Send(
         message_id=message.message_id,
@@ -139,7 +139,7 @@ def send(
         value=value,
         task_id=message.task_id,
         context_id=message.context_id,
-        plain=message.role in ROLES and bool(message.parts) and PLAIN >= set(found.configuration),
+        plain=message.role in ROLES and bool(message.parts) and PLAIN >= set(body.configuration),
     )
 
 
@@ -154,10 +154,10 @@ def _check_times(sample: SampleAddress | None) -> None:
 
 def cancel(record: Record) -> CancelTaskRequest:
     """The CancelTask request in a record's value. Raises BadRequestBody."""
-    found = _parse(_bounded(record), CancelTaskRequest)
-    if not found.id:
+    body = _parse(_bounded(record), CancelTaskRequest)
+    if not body.id:
         raise BadRequestBody("bad_schema", "no task id")
-    return found
+    return body
 
 
 def called(record: Record) -> RequestHeaders:

@@ -60,7 +60,7 @@ def event_headers(
     """
     state = state_of(event)
     kind = FIELDS[type(event)]
-    told = {
+    fields = {
         names.VERSION_HEADER: VERSION,
         names.EVENT: kind,
         names.TASK_ID: task_id,
@@ -76,7 +76,7 @@ def event_headers(
         names.CONTENT_TYPE: "application/json",
         names.TRACEPARENT: traceparent or "",
     }
-    return tuple((name, text.encode()) for name, text in told.items() if text)
+    return tuple((name, text.encode()) for name, text in fields.items() if text)
 
 
 class SnapshotHeaders(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +102,7 @@ class SnapshotHeaders(msgspec.Struct, frozen=True, kw_only=True):
 
 def snapshot_headers(mark: SnapshotHeaders) -> Headers:
     """Headers of a task snapshot."""
-    told = {
+    fields = {
         names.TASK_ID: mark.task_id,
         names.MESSAGE_ID: mark.message_id,
         names.ATTEMPT: str(mark.attempt),
@@ -113,21 +113,21 @@ def snapshot_headers(mark: SnapshotHeaders) -> Headers:
         names.OUTCOME: mark.outcome,
         names.CONTENT_TYPE: "application/json",
     }
-    return tuple((name, text.encode()) for name, text in told.items() if text)
+    return tuple((name, text.encode()) for name, text in fields.items() if text)
 
 
 def read_mark(headers: Any) -> SnapshotHeaders:
     """What a snapshot's headers say. Raises BadRequestHeader or ValueError."""
-    found = names.reserved(headers)
+    fields = names.reserved(headers)
     return SnapshotHeaders(
-        task_id=found[names.TASK_ID],
-        message_id=found.get(names.MESSAGE_ID, ""),
-        attempt=int(found.get(names.ATTEMPT, "1")),
-        offset=int(found.get(names.REQUEST_OFFSET, "0")),
-        generation=int(found.get(names.GENERATION, "1")),
-        state=TaskState.Value(found[names.STATE]),
-        retry=found.get(names.RETRY) == "1",
-        outcome=found.get(names.OUTCOME, ""),
+        task_id=fields[names.TASK_ID],
+        message_id=fields.get(names.MESSAGE_ID, ""),
+        attempt=int(fields.get(names.ATTEMPT, "1")),
+        offset=int(fields.get(names.REQUEST_OFFSET, "0")),
+        generation=int(fields.get(names.GENERATION, "1")),
+        state=TaskState.Value(fields[names.STATE]),
+        retry=fields.get(names.RETRY) == "1",
+        outcome=fields.get(names.OUTCOME, ""),
     )
 
 
@@ -158,7 +158,7 @@ def error(problem: Exception) -> tuple[int, bytes]:
 
 def reply_headers(called: names.RequestHeaders, status: int) -> Headers:
     """Headers of the one and only part of a reply."""
-    told = {
+    fields = {
         names.VERSION_HEADER: VERSION,
         names.CORRELATION: called.correlation_id,
         names.STATUS: str(status),
@@ -167,4 +167,4 @@ def reply_headers(called: names.RequestHeaders, status: int) -> Headers:
         names.CONTENT_TYPE: "application/json",
         names.TRACEPARENT: called.traceparent or "",
     }
-    return tuple((name, text.encode()) for name, text in told.items() if text)
+    return tuple((name, text.encode()) for name, text in fields.items() if text)

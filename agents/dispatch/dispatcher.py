@@ -25,7 +25,6 @@ from odradek.infra.bus import (
     PartitionGroup,
     Record,
     admin,
-    check_position,
     close,
     consumer,
     dead_letter,
@@ -33,6 +32,7 @@ from odradek.infra.bus import (
     record_of,
     require_topics,
     running,
+    standings,
     start,
 )
 from odradek.infra.errors import PartitionLost
@@ -76,7 +76,7 @@ class Dispatcher:
             open_evals=settings.open_evals,
             trainer=settings.trainer,
         )
-        self._lots: dict[int, TaskPartition] = {}
+        self._partitions: dict[int, TaskPartition] = {}
         self._waiting: dict[Purpose, deque[TaskRequests]] = {"train": deque(), "eval": deque()}
         self._returns = Feedback(self.credit, self._pass)
         self._admission = TaskValidator(self._reader, bus, self._topic)
@@ -139,8 +139,8 @@ class Dispatcher:
                 if self._stop.is_set() and self._failure is None:
                     await self.commit()
             finally:
-                for lot in list(self._lots.values()):  # a rebalance may take one meanwhile
-                    await lot.ledger.aclose()
+                for owned in list(self._partitions.values()):  # a rebalance may take one meanwhile
+                    await owned.writer.aclose()
                 await close(self._reader)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
@@ -149,8 +149,8 @@ class Dispatcher:
 
     def _pass(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
-            for lot in self._lots.values():
-                lot.done(task_id)
+            for owned in self._partitions.values():
+                owned.done(task_id)
         self._changed.set()
 
     # -- tasks
@@ -160,64 +160,64 @@ class Dispatcher:
             batches = await self._reader.getmany(timeout_ms=POLL_MS, max_records=AT_ONCE)
             for where, messages in batches.items():
                 for message in messages:
-                    lot = self._lots.get(where.partition)
+                    owned = self._partitions.get(where.partition)
                     # What was fetched before the partition was ours, or before a seek, comes
                     # again.
-                    if lot is None or message.offset < lot.marks.next:
+                    if owned is None or message.offset < owned.progress.next:
                         continue
-                    await self._take_in(lot, record_of(message, self._bus))
+                    await self._take_in(owned, record_of(message, self._bus))
             self._throttle()
 
     def _throttle(self) -> None:
         """Read no further ahead than the metadata of a commit can tell."""
         assigned = self._reader.assignment()
-        for number, lot in self._lots.items():
+        for number, owned in self._partitions.items():
             where = TopicPartition(self._topic, number)
             if where not in assigned:
                 continue
-            if lot.marks.full and not lot.paused:
+            if owned.progress.full and not owned.paused:
                 self._reader.pause(where)
-                lot.paused = True
-            elif lot.paused and not lot.marks.full:
+                owned.paused = True
+            elif owned.paused and not owned.progress.full:
                 self._reader.resume(where)
-                lot.paused = False
+                owned.paused = False
 
-    async def _take_in(self, lot: TaskPartition, record: Record) -> None:
+    async def _take_in(self, owned: TaskPartition, record: Record) -> None:
         """Queue a task, or whatever its standing was when the offset was committed."""
-        standing = lot.marks.take(record.offset)
+        standing = owned.progress.take(record.offset)
         if standing is TaskState.DONE:
             return
         try:
             task = codec.decode(record.value, Task, max_bytes=TASKS.max_bytes)
             self._admission.check_key(record, task)
             if standing is TaskState.WAITING:
-                self._check_new(lot, task)
+                self._check_new(owned, task)
                 await self._admission.check(task)
         except (InvalidRecord, RequestRefused) as error:
             await dead_letter(self._appender, record, error.reason, error.detail, consumer=GROUP)
-            lot.marks.put(record.offset, TaskState.DONE)
+            owned.progress.put(record.offset, TaskState.DONE)
             return
         order = TaskRequests(
             task=task,
-            partition=lot.number,
+            partition=owned.number,
             offset=record.offset,
             traceparent=telemetry.parent_of(record.headers),
         )
-        lot.orders[task.task_id] = order
-        if self._lots.get(lot.number) is lot:
-            self._enlist(lot, order)
+        owned.orders[task.task_id] = order
+        if self._partitions.get(owned.number) is owned:
+            self._enlist(owned, order)
 
-    def _enlist(self, lot: TaskPartition, order: TaskRequests) -> None:
+    def _enlist(self, owned: TaskPartition, order: TaskRequests) -> None:
         """Count a task that is out, queue one that waits."""
-        if lot.marks.standing(order.offset) is TaskState.SENT:
+        if owned.progress.standing(order.offset) is TaskState.SENT:
             self.credit.sent(order.task.task_id, order.task.purpose)
         else:
             self._waiting[order.task.purpose].append(order)
             self._changed.set()
 
-    def _check_new(self, lot: TaskPartition, task: Task) -> None:
-        # A lot that is being taken over is not among ours yet.
-        if any(task.task_id in one.orders for one in (lot, *self._lots.values())):
+    def _check_new(self, owned: TaskPartition, task: Task) -> None:
+        # A partition that is being taken over is not among ours yet.
+        if any(task.task_id in other.orders for other in (owned, *self._partitions.values())):
             raise RequestRefused("duplicate_task", "a task of this id is open")
 
     # -- sending
@@ -235,107 +235,106 @@ class Dispatcher:
         chosen: dict[int, list[TaskRequests]] = {}
         while waiting and self.credit.free(purpose):
             order = waiting.popleft()
-            lot = self._lots.get(order.partition)
-            if lot is None or lot.orders.get(order.task.task_id) is not order:
+            owned = self._partitions.get(order.partition)
+            if owned is None or owned.orders.get(order.task.task_id) is not order:
                 continue  # its partition went to another dispatcher
             self.credit.sent(order.task.task_id, purpose)
             chosen.setdefault(order.partition, []).append(order)
         await asyncio.gather(
-            *(self._send_orders(self._lots[number], orders) for number, orders in chosen.items())
+            *(
+                self._send_orders(self._partitions[number], orders)
+                for number, orders in chosen.items()
+            )
         )
 
-    async def _send_orders(self, lot: TaskPartition, orders: list[TaskRequests]) -> None:
+    async def _send_orders(self, owned: TaskPartition, orders: list[TaskRequests]) -> None:
         for at in range(0, len(orders), TOGETHER):
-            if self._lots.get(lot.number) is not lot:
+            if self._partitions.get(owned.number) is not owned:
                 return  # taken away with the transaction before: its new owner has the rest
             entries: list[OutgoingRecord] = []
             for order in orders[at : at + TOGETHER]:
                 entries += records_of(order, self._settings.max_attempts)
-                lot.marks.put(order.offset, TaskState.SENT)
-            await self._commit_lot(lot, entries)
+                owned.progress.put(order.offset, TaskState.SENT)
+            await self._commit_partition(owned, entries)
 
     # -- partitions
 
     def keep(self, number: int) -> int | None:
         """See `PartitionOwner`."""
-        lot = self._lots.get(number)
-        if lot is None:
+        owned = self._partitions.get(number)
+        if owned is None:
             return None
-        lot.paused = False  # a new assignment begins unpaused
-        return lot.marks.next
+        owned.paused = False  # a new assignment begins unpaused
+        return owned.progress.next
 
     async def take(self, number: int) -> int:
         """See `PartitionOwner`: fence the predecessor, then read again what it had under way."""
         where = TopicPartition(self._topic, number)
-        ledger = FencedWriter(self._bus, GROUP, number)
-        await ledger.start()
-        lot: TaskPartition | None = None
+        writer = FencedWriter(self._bus, GROUP, number)
+        await writer.start()
+        owned: TaskPartition | None = None
         try:
-            beginning = (await self._reader.beginning_offsets([where]))[where]
             async with running(admin(self._bus), self._bus) as client:
-                found = await client.list_consumer_group_offsets(
-                    self._bus.group(GROUP), partitions=[where]
-                )
-            told = found.get(where)
-            committed = told.offset if told is not None and told.offset >= 0 else None
-            check_position(where, committed, beginning)
-            first = beginning if committed is None else committed
-            marks = TaskProgress(
-                first, told.metadata if told is not None and committed is not None else ""
-            )
-            lot = TaskPartition(number, where, ledger, marks)
-            async for record in _stretch(self._bus, number, first, first + marks.told):
-                await self._take_in(lot, record)
+                standing = await standings(client, self._reader, self._bus, GROUP, [where])
+            first, metadata = standing[where]
+            progress = TaskProgress(first, metadata)
+            owned = TaskPartition(number, where, writer, progress)
+            async for record in _stretch(self._bus, number, first, first + progress.recorded):
+                await self._take_in(owned, record)
             # Registered before the older batches are read: those that come now are heard, too.
             # Commits meanwhile say that the older ones are not read yet.
-            lot.unread = marks.batches
-            self._lots[number] = lot
-            # Not earlier: whoever sends, or hears of a batch, passes over a lot that is not
+            owned.unread = progress.batches
+            self._partitions[number] = owned
+            # Not earlier: whoever sends, or hears of a batch, passes over a partition that is not
             # registered, and the task would wait, or be out, for ever.
-            for order in lot.orders.values():
-                self._enlist(lot, order)
+            for order in owned.orders.values():
+                self._enlist(owned, order)
             end = self._returns.batches
-            if lot.orders and marks.batches < end:
-                batches = read_range(self._bus, BATCHES.name, 0, start=marks.batches, end=end)
+            if owned.orders and progress.batches < end:
+                batches = read_range(self._bus, BATCHES.name, 0, start=progress.batches, end=end)
                 async for record in batches:
                     self._returns.hear(record)
-            lot.unread = None
+            owned.unread = None
         except BaseException:
             # Taken away while it was being taken over, as a rule: its groups are out no more. It
             # may have come back meanwhile: what is there then is not ours to forget.
-            if lot is not None and self._lots.get(number) is lot:
+            if owned is not None and self._partitions.get(number) is owned:
                 self._forget(number)
-            await ledger.aclose()
+            await writer.aclose()
             raise
-        return lot.marks.next
+        return owned.progress.next
 
     def lose(self, number: int) -> None:
         """See `PartitionOwner`."""
-        if (lot := self._forget(number)) is not None:
-            closing = asyncio.create_task(lot.ledger.aclose())
+        if (owned := self._forget(number)) is not None:
+            closing = asyncio.create_task(owned.writer.aclose())
             closing.add_done_callback(self._ended)
 
     def _forget(self, number: int) -> TaskPartition | None:
-        """Let go of a lot and of the credit that its groups take, if it is there."""
-        lot = self._lots.pop(number, None)
-        if lot is not None:
-            for task_id in lot.orders:
+        """Let go of a partition and of the credit that its groups take, if it is there."""
+        owned = self._partitions.pop(number, None)
+        if owned is not None:
+            for task_id in owned.orders:
                 self.credit.forget(task_id)
             self._changed.set()
-        return lot
+        return owned
 
     async def commit(self) -> None:
         """See `PartitionOwner`: commit what moved since the last time."""
-        await asyncio.gather(*(self._commit_lot(lot) for lot in list(self._lots.values())))
+        await asyncio.gather(
+            *(self._commit_partition(owned) for owned in list(self._partitions.values()))
+        )
 
-    async def _commit_lot(self, lot: TaskPartition, entries: Iterable[OutgoingRecord] = ()) -> None:
+    async def _commit_partition(
+        self, owned: TaskPartition, entries: Iterable[OutgoingRecord] = ()
+    ) -> None:
         try:
-            await lot.commit(self.credit, self._returns.batches, entries)
+            await owned.commit(self.credit, self._returns.batches, entries)
         except PartitionLost as error:
             # Nothing was sent. The new owner has what we read from the log.
-            if self._lots.get(lot.number) is lot:
-                self.lose(lot.number)
-                self._group.doubt(lot.number, error)
+            if self._partitions.get(owned.number) is owned:
+                self.lose(owned.number)
+                self._group.doubt(owned.number, error)
 
     async def _commit_often(self) -> None:
         while True:

@@ -15,17 +15,17 @@ class TaskPartition:
 
     Attributes:
         number: Which partition.
-        ledger: Writes as its owner.
-        marks: Which of its tasks went out.
+        writer: Writes as its owner.
+        progress: Which of its tasks went out.
         orders: Tasks of it that are not done, by task id.
     """
 
     def __init__(
-        self, number: int, where: TopicPartition, ledger: FencedWriter, marks: TaskProgress
+        self, number: int, where: TopicPartition, writer: FencedWriter, progress: TaskProgress
     ) -> None:
         self.number = number
-        self.ledger = ledger
-        self.marks = marks
+        self.writer = writer
+        self.progress = progress
         self.orders: dict[str, TaskRequests] = {}
         self.paused = False
         self.unread: int | None = None
@@ -37,7 +37,7 @@ class TaskPartition:
         """Nothing more is to be remembered of a task."""
         order = self.orders.pop(task_id, None)
         if order is not None:
-            self.marks.put(order.offset, TaskState.DONE)
+            self.progress.put(order.offset, TaskState.DONE)
 
     async def commit(
         self, credit: Credit, batches: int, entries: Iterable[OutgoingRecord] = ()
@@ -49,10 +49,10 @@ class TaskPartition:
             batches: Where reading of batches goes on.
             entries: Records to be written with it.
         """
-        self.marks.settle()
+        self.progress.settle()
         needed = [credit.batch_of(task_id) for task_id in self.orders]
         heard = [offset for offset in (*needed, self.unread) if offset is not None]
-        mark = (self.marks.low_water, self.marks.metadata(min((*heard, batches))))
+        mark = (self.progress.low_water, self.progress.metadata(min((*heard, batches))))
         records = tuple(entries)
         if (
             records
@@ -61,7 +61,7 @@ class TaskPartition:
         ):
             # If we die above this line, nothing was sent and the next owner sends it. Below it, the
             # requests, GroupOpened and the memory that they were sent stand together.
-            await self.ledger.commit(self._where, *mark, *records)
+            await self.writer.commit(self._where, *mark, *records)
             self._committed = mark
 
 

@@ -30,14 +30,14 @@ class TaskProgress:
     """
 
     def __init__(self, position: int, metadata: str = "") -> None:
-        self.batches, self._told = _read(metadata)
+        self.batches, self._recorded = _read(metadata)
         self._low = position
         self._standing: list[TaskState] = []
 
     @property
-    def told(self) -> int:
+    def recorded(self) -> int:
         """How many offsets from the low-water mark on the metadata told of."""
-        return len(self._told)
+        return len(self._recorded)
 
     @property
     def low_water(self) -> int:
@@ -62,9 +62,9 @@ class TaskProgress:
         while self.next < offset:
             self._standing.append(TaskState.DONE)
         index = len(self._standing)
-        told = self._told[index] if index < len(self._told) else TaskState.WAITING
-        self._standing.append(told)
-        return told
+        recorded = self._recorded[index] if index < len(self._recorded) else TaskState.WAITING
+        self._standing.append(recorded)
+        return recorded
 
     def put(self, offset: int, standing: TaskState) -> None:
         """A task was sent, or is done."""
@@ -81,7 +81,7 @@ class TaskProgress:
         while ahead < len(self._standing) and self._standing[ahead] is TaskState.DONE:
             ahead += 1
         del self._standing[:ahead]
-        del self._told[:ahead]
+        del self._recorded[:ahead]
         self._low += ahead
 
     def metadata(self, batches: int) -> str:

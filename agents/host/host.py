@@ -115,16 +115,16 @@ class Host:
             self._desk.stopping = True  # the next attempt is for another host
         return self._stop.is_set()
 
-    def fail(self, error: BaseException, ledger: TransactionalWriter | None = None) -> None:
+    def fail(self, error: BaseException, writer: TransactionalWriter | None = None) -> None:
         """Give a partition up that went to another host; else end the process.
 
         What else goes wrong with the log leaves us not knowing what it holds.
         """
-        if isinstance(error, PartitionLost) and ledger is not None:
+        if isinstance(error, PartitionLost) and writer is not None:
             # A run of an earlier ownership may hear late that it is over, and the partition may be
             # ours again by then.
             for number, owned in list(self._owned.items()):
-                if owned.ledger is ledger:
+                if owned.writer is writer:
                     self.lose(number)
                     self._group.doubt(number, error)
             return
@@ -269,18 +269,18 @@ class Host:
 
     async def commit(self) -> None:
         """See `PartitionOwner`: commit the low-water marks of the partitions that are ours."""
-        marks = {
+        offsets = {
             TopicPartition(self._topic, number): owned.backlog.low_water
             for number, owned in self._owned.items()
             if not owned.lost and owned.backlog.low_water > owned.committed
         }
-        if not marks:
+        if not offsets:
             return
         # If we die above this line, what is finished comes again and finds its snapshots. Below it,
         # the next owner begins at the oldest request that is not.
         crash_point("offsets_before_commit")
         try:
-            await self._reader.commit(marks)
+            await self._reader.commit(offsets)
             crash_point("offsets_committed")
         except (CommitFailedError, IllegalStateError) as error:
             logger.info("offsets wait for the rebalance: %s", type(error).__name__)
@@ -289,7 +289,7 @@ class Host:
             if not error.retriable:
                 self.fail(error)
             return
-        for where, mark in marks.items():
+        for where, mark in offsets.items():
             if (owned := self._owned.get(where.partition)) is not None:
                 owned.committed = max(owned.committed, mark)
                 owned.memory.settle(owned.committed)
@@ -308,20 +308,20 @@ class Host:
         """See `PartitionOwner`: fence the predecessor, read its snapshots, find the position."""
         name = self._settings.name
         where = TopicPartition(self._topic, number)
-        ledger: TransactionalWriter
+        writer: TransactionalWriter
         if self._settings.fenced:
-            ledger = fenced = FencedWriter(self._bus, f"agent.{name}", number)
+            writer = fenced = FencedWriter(self._bus, f"agent.{name}", number)
             await fenced.start()
         else:
-            ledger = PlainWriter(self._appender)
+            writer = PlainWriter(self._appender)
         try:
             count = len(self._reader.partitions_for_topic(self._topic) or ())
             position = await self._position(where)
             memory = await recall(self._bus, name, number, position)
-            owned = RequestPartition(number, count, ledger, memory, position)
+            owned = RequestPartition(number, count, writer, memory, position)
             strays = await self._recovery.strays(owned, position)
         except BaseException:  # cancelled as well: an open producer would fence its successor
-            await ledger.aclose()
+            await writer.aclose()
             raise
         if strays:
             logger.warning("%s[%d]: ended %d stray tasks", name, number, strays)

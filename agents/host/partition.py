@@ -16,7 +16,7 @@ class RequestPartition:
     Attributes:
         number: Which partition.
         count: How many partitions the topic has.
-        ledger: Writes as its owner.
+        writer: Writes as its owner.
         memory: What snapshots say about its requests.
         backlog: Which requests are finished.
         committed: The offset that was committed last.
@@ -26,11 +26,11 @@ class RequestPartition:
     """
 
     def __init__(
-        self, number: int, count: int, ledger: TransactionalWriter, memory: TaskIndex, position: int
+        self, number: int, count: int, writer: TransactionalWriter, memory: TaskIndex, position: int
     ) -> None:
         self.number = number
         self.count = count
-        self.ledger = ledger
+        self.writer = writer
         self.memory = memory
         self.backlog = OffsetTracker(position)
         self.committed = position
@@ -57,4 +57,4 @@ class RequestPartition:
             await asyncio.wait(self.tasks, timeout=LET_GO_S)
         for task in self.tasks:
             task.cancel()
-        await self.ledger.aclose()
+        await self.writer.aclose()

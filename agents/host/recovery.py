@@ -83,7 +83,7 @@ class Recovery:
             context_id=task.context_id,
             attempt=mark.attempt,
             max_attempts=max_attempts,
-            ledger=owned.ledger,
+            writer=owned.writer,
         )
         for state in (AttemptState.OPENING, AttemptState.PLAYING, AttemptState.ENDING):
             run.go(state)
@@ -116,7 +116,7 @@ class Recovery:
         )
         # If we die above this line, the next owner finds the task unfinished and ends it again: a
         # second EpisodeAborted or seal changes nothing. Below it, the task is closed for good.
-        await owned.ledger.write(
+        await owned.writer.write(
             self._snapshots.snapshot(closed, snapshot_value(task), owned.number),
             self._snapshots.event(run, update, closed.generation),
         )

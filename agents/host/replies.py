@@ -32,7 +32,7 @@ class ReplySender:
         self._partitions = partitions
         self._dlq = agent_topic(A2A_DLQ, agent)
         self._agent = agent
-        self._known: dict[str, tuple[int, float]] = {}
+        self._counts: dict[str, tuple[int, float]] = {}
         self._asking = asyncio.Lock()
 
     async def check(self, called: RequestHeaders) -> None:
@@ -53,10 +53,10 @@ class ReplySender:
 
     async def _count(self, topic: str) -> int:
         async with self._asking:
-            count, asked = self._known.get(topic, (0, 0.0))
+            count, asked = self._counts.get(topic, (0, 0.0))
             if count == 0 and time.monotonic() - asked > FRESH_S:
                 count = await self._partitions(self._bus.topic(topic))
-                self._known[topic] = (count, time.monotonic())
+                self._counts[topic] = (count, time.monotonic())
             return count
 
     async def answer(self, called: RequestHeaders, result: Any) -> None:

@@ -113,7 +113,7 @@ class RequestServer:
                 # Nobody waits for an answer, so people shall at least be able to see it.
                 await self._replies.dead_letter(record, _reason(error), str(error))
         except BusError as error:
-            self._fail(error, owned.ledger)
+            self._fail(error, owned.writer)
             return
         if finished and not owned.lost:
             # If we die above this line, the request comes again and finds its snapshots. Below it,
@@ -145,8 +145,8 @@ class RequestServer:
         request = requests.cancel(record)
         run = owned.runs.get(request.id)
         if run is None:
-            known = owned.memory.of_task(request.id)
-            raise TaskNotFoundError if known is None else TaskNotCancelableError
+            snapshot = owned.memory.of_task(request.id)
+            raise TaskNotFoundError if snapshot is None else TaskNotCancelableError
         if run.state in {AttemptState.WAITING, AttemptState.OPENING}:
             run.stop(Outcome.CANCELLED)
             await run.closed.wait()
@@ -180,7 +180,7 @@ class RequestServer:
         attempt = await self._recovery.next_attempt(owned, send, called, sample, most)
         if attempt is None:
             metrics.moved(metrics.DUPLICATES, stage="agent")
-            await self._replies.answer(called, _known(owned, send.message_id))
+            await self._replies.answer(called, _finished(owned, send.message_id))
         while attempt is not None:
             run = self._make(owned, record.offset, called, send, sample, attempt, most)
             await self._attempt(owned, run)
@@ -213,7 +213,7 @@ class RequestServer:
             context_id=send.context_id or sample.task_id,
             attempt=attempt,
             max_attempts=max_attempts,
-            ledger=owned.ledger,
+            writer=owned.writer,
         )
 
     async def _attempt(self, owned: RequestPartition, run: Attempt) -> None:
@@ -255,7 +255,7 @@ class RequestServer:
             raise RequestRefused(error.reason, error.detail) from None
         # One transaction: whoever has lost the partition can open nothing. If we die above this
         # line, nothing has begun. Below it, the successor finds the snapshot and gives up.
-        await run.ledger.write(snapshot, opened, event)
+        await run.writer.write(snapshot, opened, event)
         crash_point("opened_before_run")
 
     async def _play(
@@ -316,7 +316,7 @@ def _check_home(record: Record, partitions: int) -> None:
         raise RequestRefused(error.reason, error.detail) from None
 
 
-def _known(owned: RequestPartition, message_id: str) -> Task:
+def _finished(owned: RequestPartition, message_id: str) -> Task:
     """What is known of a finished task: that it is finished."""
     mark = owned.memory.of_message(message_id)
     assert mark is not None

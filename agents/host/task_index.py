@@ -37,8 +37,8 @@ class TaskIndex:
     def put(self, mark: SnapshotHeaders, value: bytes | None = None) -> None:
         """Remember a mark; values are kept of unfinished tasks only."""
         self._tasks[mark.task_id] = mark
-        known = self._messages.get(mark.message_id)
-        if known is None or known.attempt <= mark.attempt:
+        latest = self._messages.get(mark.message_id)
+        if latest is None or latest.attempt <= mark.attempt:
             self._messages[mark.message_id] = mark
         if mark.terminal or value is None:
             self._values.pop(mark.task_id, None)
@@ -80,7 +80,7 @@ class TaskIndex:
 
 
 async def recall(bus: BusSettings, agent: str, partition: int, position: int) -> TaskIndex:
-    """What all snapshots of a partition say; the fenced ledger must be started before.
+    """What all snapshots of a partition say; the fenced writer must be started before.
 
     Then no transaction of a predecessor is open, and the end that a committed reader sees is the
     end of the log. Reading of requests begins at `position`.

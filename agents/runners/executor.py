@@ -12,7 +12,7 @@ def rollout_of(context: Any) -> Rollout:
     Raises LookupError outside a host of ours.
     """
     try:
-        found: Rollout = context.call_context.state[ROLLOUT]
+        rollout: Rollout = context.call_context.state[ROLLOUT]
     except KeyError:
         raise LookupError("this executor runs outside an Odradek agent host") from None
-    return found
+    return rollout

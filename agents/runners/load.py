@@ -34,15 +34,15 @@ def load(target: str | None, command: str | None, harness: str | None = None) ->
     return as_executor(find(target), target)
 
 
-def as_executor(found: Any, name: str) -> AgentExecutor:
+def as_executor(target: Any, name: str) -> AgentExecutor:
     """An AgentExecutor, its class, or an async function as an AgentExecutor."""
-    if isinstance(found, AgentExecutor):
-        return found
-    if inspect.isclass(found) and issubclass(found, AgentExecutor):
-        return found()
-    call = found if inspect.isroutine(found) else getattr(found, "__call__", None)  # noqa: B004 - an object whose call is async
-    if callable(found) and not inspect.isclass(found) and inspect.iscoroutinefunction(call):
-        return FunctionRunner(found)
+    if isinstance(target, AgentExecutor):
+        return target
+    if inspect.isclass(target) and issubclass(target, AgentExecutor):
+        return target()
+    call = target if inspect.isroutine(target) else getattr(target, "__call__", None)  # noqa: B004 - an object whose call is async
+    if callable(target) and not inspect.isclass(target) and inspect.iscoroutinefunction(call):
+        return FunctionRunner(target)
     raise RunnerError(
         f"{name} is neither an async function (async def play(rollout)) nor an A2A AgentExecutor"
     )

@@ -171,11 +171,11 @@ def _collect(rollout: Rollout, path: Path) -> None:
             rollout.reward(component or REWARD_FILE, _unreadable(str(error)))
 
 
-def _unreadable(told: str) -> Any:
+def _unreadable(text: str) -> Any:
     """A reward that is none: asked for its value, it says what is wrong with it."""
 
     def value() -> float:
-        raise ValueError(told)
+        raise ValueError(text)
 
     return value
 

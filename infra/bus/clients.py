@@ -246,12 +246,12 @@ async def _metadata(reader: AIOKafkaConsumer) -> Any:
 
 async def partitions_of(reader: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     """All partitions of a topic (name on the cluster). Raises TopicMissing."""
-    found = reader.partitions_for_topic(topic)
-    if not found:
-        found = await topic_partitions(reader, topic)
-    if not found:
+    numbers = reader.partitions_for_topic(topic)
+    if not numbers:
+        numbers = await topic_partitions(reader, topic)
+    if not numbers:
         raise TopicMissing(f"topic {topic} does not exist: run `odradek topics apply`")
-    return [TopicPartition(topic, number) for number in sorted(found)]
+    return [TopicPartition(topic, number) for number in sorted(numbers)]
 
 
 async def standings(
@@ -273,17 +273,19 @@ async def standings(
     if not wanted:
         return {}
     beginnings = await reader.beginning_offsets(wanted)
-    marks = await _marks(client, bus.group(group), wanted)
-    found = {}
+    offsets = await _offsets(client, bus.group(group), wanted)
+    positions = {}
     for partition in wanted:
-        mark = marks.get(partition)
-        known = mark is not None and mark.offset >= 0
-        check_position(partition, mark.offset if known else None, beginnings[partition])
-        found[partition] = (mark.offset, mark.metadata) if known else (beginnings[partition], "")
-    return found
+        mark = offsets.get(partition)
+        committed = mark is not None and mark.offset >= 0
+        check_position(partition, mark.offset if committed else None, beginnings[partition])
+        positions[partition] = (
+            (mark.offset, mark.metadata) if committed else (beginnings[partition], "")
+        )
+    return positions
 
 
-async def _marks(client: AIOKafkaAdminClient, group: str, wanted: list[TopicPartition]) -> Any:
+async def _offsets(client: AIOKafkaAdminClient, group: str, wanted: list[TopicPartition]) -> Any:
     deadline = time.monotonic() + COORDINATOR_S
     while True:
         try:

@@ -57,8 +57,8 @@ def passed_over(record: Record, error: InvalidRecord) -> None:
 
 def attempts_of(headers: Headers) -> int:
     """How often a record was a dead letter; 0 where its header is absent or no number."""
-    said = header(headers, PREFIX + "attempts") or ""
-    return int(said) if said.isascii() and said.isdigit() and len(said) < 7 else 0
+    text = header(headers, PREFIX + "attempts") or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
 def letter(
@@ -80,7 +80,7 @@ def letter(
         for pair in record.headers
         if not pair[0].startswith(PREFIX) and pair[0].lower() not in NEVER_KEPT
     )
-    told = {
+    fields = {
         "topic": record.topic,
         "partition": str(record.partition),
         "offset": str(record.offset),
@@ -90,7 +90,7 @@ def letter(
         "attempts": str(attempts_of(record.headers) + 1),
         "value-bytes": str(size) if left else "",
     }
-    why = ((PREFIX + name, text.encode(errors="replace")) for name, text in told.items() if text)
+    why = ((PREFIX + name, text.encode(errors="replace")) for name, text in fields.items() if text)
     return (None if left else record.value), (*own, *why)
 
 

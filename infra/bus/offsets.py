@@ -29,7 +29,7 @@ class OffsetTracker:
     def __init__(self, position: int, metadata: str = "") -> None:
         self._next = position
         self._open: dict[int, None] = {}  # in order
-        self._known, left = _read(position, metadata)
+        self._covered, left = _read(position, metadata)
         self._left = dict.fromkeys(left)
 
     @property
@@ -50,7 +50,7 @@ class OffsetTracker:
         if offset < self._next:
             raise TakenTwice(f"offset {offset} comes again, behind {self._next}")
         self._next = offset + 1
-        if offset < self._known and offset not in self._left:
+        if offset < self._covered and offset not in self._left:
             return False
         self._open[offset] = None
         return True
@@ -73,7 +73,7 @@ class OffsetTracker:
         """
         low = self.low_water
         listed: list[str] = []
-        reach, size = max(self._next, self._known), 0
+        reach, size = max(self._next, self._covered), 0
         for offset in self._unfinished():
             distance = str(offset - low)
             size += len(distance) + 1
@@ -98,10 +98,10 @@ def _read(position: int, metadata: str) -> tuple[int, tuple[int, ...]]:
     """
     try:
         form, reach, listed = metadata.split(";")
-        distances = [int(one) for one in listed.split(",") if one]
-        known = position + int(reach)
+        distances = [int(distance) for distance in listed.split(",") if distance]
+        covered = position + int(reach)
     except ValueError:
         return position, ()
     if form != FORM or distances != sorted(set(distances)):
         return position, ()
-    return known, tuple(position + distance for distance in distances)
+    return covered, tuple(position + distance for distance in distances)

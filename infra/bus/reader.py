@@ -157,9 +157,9 @@ async def _reading(
     """A consumer on partitions, or all partitions of topics, and where it begins on each."""
     async with running(consumer(bus), bus) as reader:
         partitions: list[TopicPartition] = []
-        for one in what:
+        for name in what:
             partitions += (
-                await partitions_of(reader, bus.topic(one)) if isinstance(one, str) else [one]
+                await partitions_of(reader, bus.topic(name)) if isinstance(name, str) else [name]
             )
         reader.assign(partitions)
         try:

@@ -85,22 +85,22 @@ class BusSettings(CheckedSettings, BaseSettings):
                 "no Kafka is named: run `odradek kafka start` and export what it prints, "
                 "or set ODRADEK_KAFKA_BOOTSTRAP_SERVERS=host:port"
             )
-        found: dict[str, Any] = {
+        options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers.split(","),
             "security_protocol": self.security_protocol,
         }
         if "SSL" in self.security_protocol:
-            found["ssl_context"] = _ssl(self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile)
+            options["ssl_context"] = _ssl(self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile)
         if "SASL" in self.security_protocol:
             if self.sasl_username is None or self.sasl_password is None:
                 raise ProjectError(
                     f"{self.security_protocol} needs ODRADEK_KAFKA_SASL_USERNAME and "
                     "ODRADEK_KAFKA_SASL_PASSWORD"
                 )
-            found["sasl_mechanism"] = self.sasl_mechanism
-            found["sasl_plain_username"] = self.sasl_username
-            found["sasl_plain_password"] = self.sasl_password.get_secret_value()
-        return found
+            options["sasl_mechanism"] = self.sasl_mechanism
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password.get_secret_value()
+        return options
 
 
 @lru_cache(maxsize=8)

@@ -19,10 +19,10 @@ VISIBLE_WITHIN_S: Final = 30.0
 
 def rows(agents: Iterable[str] = (), clients: Iterable[str] = ()) -> list[tuple[str, Topic]]:
     """(name, row) of all topics of an installation with these agents and client groups."""
-    found = [(row.name, row) for row in TOPICS]
-    found += [(agent_topic(row, agent), row) for agent in agents for row in AGENT_TOPICS]
-    found += [(agent_topic(row, group), row) for group in clients for row in CLIENT_TOPICS]
-    return found
+    listed = [(row.name, row) for row in TOPICS]
+    listed += [(agent_topic(row, agent), row) for agent in agents for row in AGENT_TOPICS]
+    listed += [(agent_topic(row, group), row) for group in clients for row in CLIENT_TOPICS]
+    return listed
 
 
 async def ensure_topics(
@@ -64,11 +64,11 @@ async def _check(client: Any, bus: BusSettings, table: dict[str, Topic]) -> None
     """Wait until the brokers know all topics (creation returns earlier); hold the partitions."""
     async with asyncio.timeout(VISIBLE_WITHIN_S):
         while True:
-            found = await client.describe_topics(list(table))
-            if all(topic["error_code"] == 0 and topic["partitions"] for topic in found):
+            listed = await client.describe_topics(list(table))
+            if all(topic["error_code"] == 0 and topic["partitions"] for topic in listed):
                 break
             await asyncio.sleep(0.05)
-    for topic in found:
+    for topic in listed:
         name, have = topic["topic"], len(topic["partitions"])
         want = bus.partitions(table[name])
         if have != want:
@@ -87,7 +87,7 @@ async def _led(bus: BusSettings, names: list[str]) -> None:
     """
     async with running(consumer(bus), bus) as reader:
         try:
-            made = [one for name in names for one in await partitions_of(reader, name)]
+            made = [partition for name in names for partition in await partitions_of(reader, name)]
             await reader.end_offsets(made)
         except KafkaError as error:
             raise BusError(f"topics were made, and a leader is silent: {error!r}") from error

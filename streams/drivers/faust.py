@@ -226,12 +226,12 @@ class FaustDriver:
 
 def credentials(bus: BusSettings) -> Any:
     """How Faust logs in, from the settings that all clients share."""
-    found = bus.connection()
-    ssl_context = found.get("ssl_context")
+    connection = bus.connection()
+    ssl_context = connection.get("ssl_context")
     if "SASL" in bus.security_protocol:
         return faust.SASLCredentials(
-            username=found["sasl_plain_username"],
-            password=found["sasl_plain_password"],
+            username=connection["sasl_plain_username"],
+            password=connection["sasl_plain_password"],
             mechanism=bus.sasl_mechanism,
             ssl_context=ssl_context,
         )

@@ -200,11 +200,13 @@ class KafkaDriver:
         # marks that are read next are the last ones.
         await writer.start()
         try:
-            marks = await standings(self._admin, self._reader, self.bus, self.stage.name, [where])
+            standing = await standings(
+                self._admin, self._reader, self.bus, self.stage.name, [where]
+            )
         except BaseException:  # cancelled as well: an open producer would fence its successor
             await writer.aclose()
             raise
-        position, metadata = marks[where]
+        position, metadata = standing[where]
         count = len(self._reader.partitions_for_topic(self._topic) or ())
         done = done_mark(metadata)
         lane = StagePartition(self.stage, number, position, done, partitions=count)

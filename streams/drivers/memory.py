@@ -24,7 +24,7 @@ class MemoryDriver:
         self.stage = stage
         self.now = 0.0
         self.lanes: dict[int, StagePartition] = {}
-        self.marks: dict[int, tuple[int, int]] = {}
+        self.committed: dict[int, tuple[int, int]] = {}
         """Per partition: low-water mark and done mark, as a broker would keep them."""
         self._stamps: dict[tuple[int, int], float] = {}
 
@@ -46,7 +46,7 @@ class MemoryDriver:
     async def _feed(self, record: Record) -> None:
         lane = self.lanes.get(record.partition)
         if lane is None:
-            low, done = self.marks.get(record.partition, (0, 0))
+            low, done = self.committed.get(record.partition, (0, 0))
             lane = self.lanes[record.partition] = StagePartition(
                 self.stage, record.partition, low, done, partitions=self.log.partitions
             )
@@ -56,7 +56,7 @@ class MemoryDriver:
         stamp = self._stamps.setdefault((record.partition, record.offset), self.now)
         for out in lane.feed([msgspec.structs.replace(record, timestamp=stamp)]):
             await self.log.append(out.topic, key=out.key, value=out.value, headers=out.headers)
-        self.marks[record.partition] = (lane.low_water, lane.position)
+        self.committed[record.partition] = (lane.low_water, lane.position)
 
     def crash(self) -> None:
         """Lose all state in memory."""

@@ -102,10 +102,10 @@ def test_marks_survive_any_crash(story, position):
         elif kind == "settle":
             marks.settle()
         elif kind == "crash":
-            low, end, told = marks.low_water, marks.next, marks.metadata(7)
-            marks = TaskProgress(low, told)
+            low, end, recorded = marks.low_water, marks.next, marks.metadata(7)
+            marks = TaskProgress(low, recorded)
             assert 7 == marks.batches
-            assert end - low == marks.told
+            assert end - low == marks.recorded
             for at in range(low, end):
                 assert model[at] is marks.take(at)
     marks.settle()
@@ -127,6 +127,6 @@ def test_the_metadata_of_a_full_window_fits_a_commit():
 
 def test_metadata_of_others_is_no_memory():
     """An offset that was set by hand begins afresh."""
-    assert 0 == TaskProgress(5, "by hand").told
-    assert 0 == TaskProgress(5, "1;x;3;AAAA").told
-    assert 0 == TaskProgress(5, "1;0;99;AA==").told
+    assert 0 == TaskProgress(5, "by hand").recorded
+    assert 0 == TaskProgress(5, "1;x;3;AAAA").recorded
+    assert 0 == TaskProgress(5, "1;0;99;AA==").recorded

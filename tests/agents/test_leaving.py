@@ -44,9 +44,9 @@ async def test_a_dispatcher_that_ends_leaves_its_group(stage):
     pair = [Dispatcher(DispatchSettings(), stage.bus) for _ in range(2)]
     runs = [asyncio.create_task(one.run()) for one in pair]
     first, second = pair
-    await stage.until(lambda: first._lots and second._lots)
+    await stage.until(lambda: first._partitions and second._partitions)
     first.stop()
     await runs[0]
-    await stage.until(lambda: len(second._lots) == stage.bus.topic_partitions, timeout=20)
+    await stage.until(lambda: len(second._partitions) == stage.bus.topic_partitions, timeout=20)
     second.stop()
     await runs[1]

@@ -43,9 +43,9 @@ def dispatcher_with(n):
     found = Dispatcher(DispatchSettings(open_groups=2048), BusSettings())
     ledger = Ledger()
     lot = TaskPartition(0, TopicPartition("rl.tasks.v1", 0), ledger, TaskProgress(0))
-    found._lots[0] = lot
+    found._partitions[0] = lot
     for offset in range(n):
-        lot.marks.take(offset)
+        lot.progress.take(offset)
         task = Task(task_id=f"t{offset}", agent="player", group_size=1)
         order = TaskRequests(task=task, partition=0, offset=offset)
         lot.orders[task.task_id] = order
@@ -79,7 +79,7 @@ async def test_nothing_more_is_sent_on_a_partition_that_is_gone(fenced):
     ledger.meanwhile = gone
     await found._send_kind("train")
     assert [names(*range(TOGETHER))] == ledger.commits
-    assert TaskState.WAITING is lot.marks.standing(TOGETHER)
+    assert TaskState.WAITING is lot.progress.standing(TOGETHER)
     assert (0, []) == (found.credit.out("train"), ends)
     await found._group.aclose()
 
@@ -93,7 +93,7 @@ async def test_what_was_given_up_in_the_middle_is_remembered_as_it_stands():
         await sending
     assert [names(*range(TOGETHER))] == ledger.commits
     assert [TaskState.SENT, TaskState.WAITING] == [
-        lot.marks.standing(offset) for offset in (TOGETHER - 1, TOGETHER)
+        lot.progress.standing(offset) for offset in (TOGETHER - 1, TOGETHER)
     ]
 
 
@@ -104,11 +104,11 @@ async def test_nothing_is_sent_by_the_old_hand_of_a_partition_that_came_back():
 
     def gone_and_back():
         found.lose(0)
-        found._lots[0] = again
+        found._partitions[0] = again
 
     ledger.meanwhile = gone_and_back
     await found._send_kind("train")
-    assert ([names(*range(TOGETHER))], []) == (ledger.commits, again.ledger.commits)
+    assert ([names(*range(TOGETHER))], []) == (ledger.commits, again.writer.commits)
 
 
 async def test_a_mistake_in_a_transaction_ends_the_process(monkeypatch):

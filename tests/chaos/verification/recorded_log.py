@@ -66,7 +66,7 @@ class Recording:
             [(record, BatchEvent.decode(record.value)) for record in self._log.on(BATCHES.name)],
             letters=self._log.on(DLQ.name),
             marks={
-                name: {partition: mark for partition, (mark, _) in driver.marks.items()}
+                name: {partition: mark for partition, (mark, _) in driver.committed.items()}
                 for name, driver in zip(("assemble", "group"), drivers, strict=True)
             },
         )

@@ -20,7 +20,7 @@ def sent_forgotten() -> Patches:
 
     def blank(self: TaskProgress, position: int, metadata: str = "") -> None:
         made(self, position, metadata)
-        self._told = [TaskState.WAITING for _ in self._told]
+        self._recorded = [TaskState.WAITING for _ in self._recorded]
 
     return [(TaskProgress, "__init__", blank)]
 
@@ -28,10 +28,10 @@ def sent_forgotten() -> Patches:
 def waiting_forgotten() -> Patches:
     """A task that waited when its partition changed hands is queued nowhere."""
 
-    def enlist(self: Dispatcher, lot: TaskPartition, order: Any) -> None:
-        if lot.marks.standing(order.offset) is TaskState.SENT:
+    def enlist(self: Dispatcher, owned: TaskPartition, order: Any) -> None:
+        if owned.progress.standing(order.offset) is TaskState.SENT:
             self.credit.sent(order.task.task_id, order.task.purpose)
-        elif lot.unread is None:
+        elif owned.unread is None:
             self._waiting[order.task.purpose].append(order)
             self._changed.set()
 
@@ -52,7 +52,7 @@ def credit_not_given_back() -> Patches:
 
     def keep(self: Dispatcher, number: int) -> Any:
         if sys._getframe(1).f_code is Dispatcher.take.__code__:
-            return self._lots.pop(number, None)
+            return self._partitions.pop(number, None)
         return forget(self, number)
 
     return [(Dispatcher, "_forget", keep)]
@@ -98,9 +98,9 @@ def marks_run_ahead() -> Patches:
         self: TaskPartition, credit: Credit, batches: int, entries: Iterable[OutgoingRecord] = ()
     ) -> None:
         for order in self.orders.values():
-            known = order.offset >= self.marks.low_water
-            if known and self.marks.standing(order.offset) is TaskState.SENT:
-                self.marks.put(order.offset, TaskState.DONE)
+            known = order.offset >= self.progress.low_water
+            if known and self.progress.standing(order.offset) is TaskState.SENT:
+                self.progress.put(order.offset, TaskState.DONE)
         await commit(self, credit, batches, entries)
 
     return [(TaskPartition, "commit", early)]

@@ -120,7 +120,7 @@ def changing_hands(seed, **more):
 
 
 @pytest.mark.usefixtures("slow_rereading")
-@pytest.mark.parametrize("seed", [4, 9])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_dispatcher_gives_back_the_credit_of_what_it_never_came_to_own(seed, monkeypatch):
     """A partition that is taken away while it is being taken over holds no other task up."""
     assert set() == changing_hands(seed)
@@ -130,7 +130,7 @@ def test_a_dispatcher_gives_back_the_credit_of_what_it_never_came_to_own(seed, m
 
 
 @pytest.mark.usefixtures("slow_rereading")
-@pytest.mark.parametrize("seed", [15, 32, 36])
+@pytest.mark.parametrize("seed", [29, 32, 36])
 def test_a_partition_that_comes_back_to_who_was_fenced_off_it_half_way_is_taken_over(
     seed, monkeypatch
 ):

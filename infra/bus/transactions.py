@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from odradek.infra.bus.appender import Appender
@@ -162,9 +162,19 @@ class FencedWriter:
             self._at("after_commit")
 
     async def _produce(self, records: Iterable[OutgoingRecord]) -> None:
-        sent = [await self._send(record) for record in records]
-        # aiokafka commits a transaction although the broker refused one of its records: look.
-        await self._client.flush()
+        sent: list[asyncio.Future[Any]] = []
+        try:
+            for record in records:
+                sent.append(await self._send(record))  # noqa: PERF401 - what was sent is looked at
+            # aiokafka commits a transaction although the broker refused one of its records: look.
+            await self._client.flush()
+        except IllegalOperation:
+            # Fenced between two sends: aiokafka says so of what was sent, and of the next record
+            # only that there is no transaction.
+            for future in sent:
+                if future.done():
+                    future.result()
+            raise
         for future in sent:
             future.result()
 

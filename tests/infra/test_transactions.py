@@ -4,7 +4,7 @@ import asyncio
 import gc
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaConnectionError, ProducerFenced
 from aiokafka.producer.transaction_manager import TransactionManager
 
 from odradek.infra.bus import BusSettings, FencedWriter, OutgoingRecord
@@ -64,6 +64,24 @@ async def test_all_who_wait_hear_how_it_ended(monkeypatch, error, heard):
     async with asyncio.timeout(5):
         found = await asyncio.gather(first, *later, return_exceptions=True)
     assert [heard or type(None)] * 3 == [type(one) for one in found]
+
+
+async def test_a_fence_between_two_sends_is_a_fence(monkeypatch):
+    """Aiokafka tells it only of the records before; of the next it says: not in transaction."""
+    ledger, made = ledger_over(monkeypatch, None)
+    made.go_on.set()
+    failed = asyncio.get_running_loop().create_future()
+    failed.set_exception(ProducerFenced())
+    answers = iter([failed])
+
+    async def send(*_, **__):
+        if (answer := next(answers, None)) is None:
+            raise IllegalOperation("Can't send messages while not in transaction")
+        return answer
+
+    made.send = send
+    with pytest.raises(PartitionLost):
+        await ledger.write(ENTRY, ENTRY)
 
 
 async def test_a_producer_that_was_fenced_is_asked_for_nothing_more(monkeypatch):

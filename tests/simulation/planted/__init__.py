@@ -67,7 +67,7 @@ PLANTED: dict[str, Fault] = dict(
         _by(training.position_read_ahead, "weights", since=13),
         _by(training.refusals_untold, "conservation", since=13),
         _by(training.swallowed_ignored, "weights", since=13),
-        _by(training.versions_reused, "versions", since=120),
+        _by(training.versions_reused, "versions", since=13),
         _by(training.skipped_steps_sent_nowhere, "fresh"),
         _by(engines.all_engines_named, "policies"),
         _by(engines.dead_engines_waited_for, "goes_on"),

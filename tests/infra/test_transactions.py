@@ -109,6 +109,8 @@ async def test_who_no_longer_waits_keeps_nobody_from_hearing(monkeypatch):
 @pytest.mark.parametrize("how", ["fatal_error", "error_transaction"])
 async def test_a_transactions_error_is_said_once(how, caplog):
     """Whoever awaits the call that fails hears it; asyncio has nothing to add."""
+    gc.collect()  # what other tests have left
+    caplog.clear()
     transactions = TransactionManager("group.0", 1000)
     transactions.set_pid_and_epoch(1, 1)
     transactions.begin_transaction()

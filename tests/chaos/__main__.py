@@ -17,7 +17,7 @@ from tests.chaos.kill_plan import PROCESSES
 from tests.chaos.run import make_model, once, repeat
 from tests.chaos.scenarios import fault_detection, faust_comparison, process_faults
 from tests.chaos.scenarios.soak import soak as run_soak
-from tests.chaos.workload import Asked
+from tests.chaos.workload import Workload
 
 console = Console(stderr=True, soft_wrap=True)
 ALL = ",".join(PROCESSES)
@@ -91,13 +91,13 @@ def main(
     if only:
         sys.exit(case(only, folder, model, seed, episodes, out))
     with LocalBroker() as broker:
-        asked = Asked(seed, episodes, kills, chosen, model)
-        found = one(asked, broker.bootstrap_servers, folder / f"seed-{seed}")
+        workload = Workload(seed, episodes, kills, chosen, model)
+        found = one(workload, broker.bootstrap_servers, folder / f"seed-{seed}")
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n")
     show(found)
     if not found["ok"]:
-        console.print(f"[red]failed[/]: logs in {folder}\nrepeat: {repeat(asked)}")
+        console.print(f"[red]failed[/]: logs in {folder}\nrepeat: {repeat(workload)}")
     sys.exit(0 if found["ok"] else 1)
 
 
@@ -169,16 +169,16 @@ def fill(folder: Path, wanted: list[matrix.Cell]) -> int:
     model = make_model(folder / "model")
 
     def run(cell: matrix.Cell, servers: str, logs: Path) -> dict[str, Any]:
-        asked = Asked(cell.seed, cell.episodes, cell.kills, cell.targets, model)
-        return one(asked, servers, logs)
+        workload = Workload(cell.seed, cell.episodes, cell.kills, cell.targets, model)
+        return one(workload, servers, logs)
 
     try:
         for cell, found in matrix.fill(folder, wanted, run):
             show(found)
             if not found["ok"]:
-                asked = Asked(cell.seed, cell.episodes, cell.kills, cell.targets)
+                workload = Workload(cell.seed, cell.episodes, cell.kills, cell.targets)
                 console.print(f"failed: logs in {folder / cell.folder}")
-                console.print(f"repeat: {repeat(asked)}")
+                console.print(f"repeat: {repeat(workload)}")
     except matrix.OtherCommit as error:
         console.print(f"[red]{error}[/]")
         return 2
@@ -193,7 +193,7 @@ def fill(folder: Path, wanted: list[matrix.Cell]) -> int:
     return 1 if told["failed"] else 0
 
 
-def one(asked: Asked, servers: str, folder: Path) -> dict[str, Any]:
+def one(workload: Workload, servers: str, folder: Path) -> dict[str, Any]:
     """One run under a progress bar."""
     with Progress(
         TextColumn("seed {task.fields[seed]} {task.fields[targets]}"),
@@ -203,11 +203,15 @@ def one(asked: Asked, servers: str, folder: Path) -> dict[str, Any]:
         console=console,
     ) as progress:
         bar = progress.add_task(
-            "run", total=len(asked.tasks), seed=asked.seed, kills=0, targets=",".join(asked.targets)
+            "run",
+            total=len(workload.tasks),
+            seed=workload.seed,
+            kills=0,
+            targets=",".join(workload.targets),
         )
         return asyncio.run(
             once(
-                asked,
+                workload,
                 servers,
                 folder,
                 lambda done, _, kills: progress.update(bar, completed=done, kills=kills),

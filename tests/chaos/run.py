@@ -21,7 +21,7 @@ from tests.chaos.kill_plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Roun
 from tests.chaos.processes.engine import TROUBLE
 from tests.chaos.verification import log, recovery_times, verifier
 from tests.chaos.verification.verdict import Given
-from tests.chaos.workload import Asked
+from tests.chaos.workload import Workload
 from tests.chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
 
 HOSTS = len(PROCESSES["agent"])
@@ -44,8 +44,8 @@ Tell = Callable[[int, int, int], None]
 class Run:
     """A run under way."""
 
-    def __init__(self, asked: Asked, servers: str, folder: Path, tell: Tell) -> None:
-        self.asked = asked
+    def __init__(self, workload: Workload, servers: str, folder: Path, tell: Tell) -> None:
+        self.workload = workload
         while folder.exists():  # a trainer would go on with what it finds there
             folder = folder.with_name(f"{folder.name}+")
         folder.mkdir(parents=True)
@@ -58,19 +58,22 @@ class Run:
         self.world = World(
             folder,
             self.bus,
-            asked.model,
+            workload.model,
             open_groups=OPEN_GROUPS,
-            rows_per_step=asked.rows_per_step,
-            wrap=asked.wrap,
-            others=asked.processes,
-            env={**({TROUBLE: str(asked.seed)} if "engine" in asked.targets else {}), **asked.env},
+            rows_per_step=workload.rows_per_step,
+            wrap=workload.wrap,
+            others=workload.processes,
+            env={
+                **({TROUBLE: str(workload.seed)} if "engine" in workload.targets else {}),
+                **workload.env,
+            },
         )
         self.plan = (
-            Plan(asked.seed, asked.rounds, dict(asked.first))
-            if asked.rounds or asked.first
-            else plan(asked.seed, asked.targets, asked.kills)
+            Plan(workload.seed, workload.rounds, dict(workload.first))
+            if workload.rounds or workload.first
+            else plan(workload.seed, workload.targets, workload.kills)
         )
-        self.tasks = asked.tasks
+        self.tasks = workload.tasks
         self.batches = 0
         self.end = 0
         """Offset after the last batch; markers of transactions have offsets, too."""
@@ -115,7 +118,7 @@ class Run:
         self._moved = time.monotonic()
         watching = asyncio.create_task(self._watch())
         beside = asyncio.ensure_future(
-            self.asked.during(self) if self.asked.during else asyncio.sleep(0)
+            self.workload.during(self) if self.workload.during else asyncio.sleep(0)
         )
         publishing = asyncio.create_task(self._publish())
         self._beside = [watching, publishing]
@@ -125,7 +128,7 @@ class Run:
             for one in self.plan.rounds:
                 self.allowed = max(self.allowed, one.at + AHEAD)
                 await self._round(one)
-            if self.asked.during is not None and not self.asked.paced:
+            if self.workload.during is not None and not self.workload.paced:
                 self.allowed = 1.0
             await self.until(beside.done)
             await beside
@@ -192,9 +195,9 @@ class Run:
                     task.result()
             if hold:
                 self._moved = time.monotonic()
-            if time.monotonic() - self._moved > self.asked.stall_s:
+            if time.monotonic() - self._moved > self.workload.stall_s:
                 raise Broke(
-                    f"nothing moves for {self.asked.stall_s:g} s: {self.batches} of {len(self.tasks)} "
+                    f"nothing moves for {self.workload.stall_s:g} s: {self.batches} of {len(self.tasks)} "
                     f"batches, the trainer has passed {self.passed}"
                 )
             await asyncio.sleep(0.02)
@@ -260,14 +263,14 @@ class Run:
         if dirty and not broke:
             broke = f"these did not end in order: {dirty}"
         found = {
-            "seed": self.asked.seed,
+            "seed": self.workload.seed,
             "episodes": sum(sizes.values()),
             "kills": len(deaths),
             "kills_in_transaction": sum(_within(death.point) for death in deaths),
             "lost": verdict.of("lost"),
             "duplicated": verdict.of("duplicated"),
             **recovery_times.summary(measured),
-            "targets": list(self.asked.targets),
+            "targets": list(self.workload.targets),
             "wrong": verdict.of("wrong"),
             "checks": verdict.checks,
             "broke": broke,
@@ -284,7 +287,7 @@ class Run:
             "load_s": round(getattr(self, "load_s", 0.0), 1),
             "wall_s": round(time.monotonic() - started, 1),
         }
-        found["ok"] = verdict.clean and not broke and not (unasked.keys() - self.asked.may_end)
+        found["ok"] = verdict.clean and not broke and not (unasked.keys() - self.workload.may_end)
         (self.folder / "result.json").write_text(json.dumps(found, indent=1))
         return found
 
@@ -294,20 +297,20 @@ class Run:
         for name, one in self.world.ever.items():
             if (verb := VERB_OF.get(name, name.partition("-")[0])) in ends:
                 ends[verb] += len(one.deaths) + one.restarts + len(one.unasked)
-        upsets = self.asked.upsets
+        upsets = self.workload.upsets
         lost = None if upsets is None else (upsets + ends["agent"]) * RUNS_AT_ONCE
         cut = None if upsets is None else ends["proxy"] * HOSTS * RUNS_AT_ONCE
         return Given(
-            seed=self.asked.seed,
+            seed=self.workload.seed,
             tasks=sizes,
             seen=self.world.seen,
-            rows_per_step=self.asked.rows_per_step,
+            rows_per_step=self.workload.rows_per_step,
             max_attempts=MAX_ATTEMPTS,
             ended=ended,
             lost_attempts=lost,
             cut_attempts=cut,
             served=self.world.served,
-            strays=frozenset(self.asked.strays),
+            strays=frozenset(self.workload.strays),
         )
 
 
@@ -327,15 +330,15 @@ def make_model(folder: Path) -> Path:
 
 
 async def once(
-    asked: Asked, servers: str, folder: Path, tell: Tell = lambda *_: None
+    workload: Workload, servers: str, folder: Path, tell: Tell = lambda *_: None
 ) -> dict[str, Any]:
     """One run."""
-    return await Run(asked, servers, folder, tell).run()
+    return await Run(workload, servers, folder, tell).run()
 
 
-def repeat(asked: Asked) -> str:
+def repeat(workload: Workload) -> str:
     """The command that repeats a run."""
     return (
-        f"scripts/prove chaos --seed {asked.seed} --episodes {asked.episodes} --kills {asked.kills} "
-        f"--targets {','.join(asked.targets)}"
+        f"scripts/prove chaos --seed {workload.seed} --episodes {workload.episodes} --kills {workload.kills} "
+        f"--targets {','.join(workload.targets)}"
     )

@@ -29,7 +29,7 @@ from tests.chaos.faults.tcp_relay import FaultyLink
 from tests.chaos.run import make_model
 from tests.chaos.scenarios import outages
 from tests.chaos.verification import oracle
-from tests.chaos.workload import Asked
+from tests.chaos.workload import Workload
 from tests.support.suite.child_processes import python_path
 
 KEY = "k" * 32
@@ -110,8 +110,8 @@ class Stand:
             for turn in turns.values():
                 if turn.disconnected or turn.error:
                     continue
-                asked = msgspec.json.decode(turn.request.messages[-1])["content"]
-                found.setdefault((episode, asked), []).append(
+                workload = msgspec.json.decode(turn.request.messages[-1])["content"]
+                found.setdefault((episode, workload), []).append(
                     msgspec.json.decode(turn.reply.message)["content"]
                 )
         missing = [key for key in self.seen if self.seen[key] not in found.get(key, [])]
@@ -223,7 +223,7 @@ async def test_a_slow_and_hostile_network_loses_and_doubles_nothing(tmp_path):
         stand(tmp_path, link=to_broker, engine_link=to_engine) as it,
     ):
         for link in (to_broker, to_engine):
-            link.weather.jitter_s, link.weather.slice_bytes = 0.005, 200
+            link.conditions.jitter_s, link.conditions.slice_bytes = 0.005, 200
         ended = asyncio.Event()
         load = asyncio.create_task(it.load(ended, agents=6))
         for n in range(1, 6):
@@ -282,8 +282,8 @@ async def test_agents_get_over_a_broker_that_is_frozen_for_45_s(tmp_path):
 )
 async def test_a_whole_run_gets_over_it_without_a_person(act, tmp_path):
     """Every task is closed and trained once, nothing is lost, nothing counts twice."""
-    asked = Asked(0, EPISODES, 0, (), make_model(tmp_path / "model"))
-    found = await outages.play(act, asked, tmp_path / act.__name__)
+    workload = Workload(0, EPISODES, 0, (), make_model(tmp_path / "model"))
+    found = await outages.play(act, workload, tmp_path / act.__name__)
     print(json.dumps({**found, "deaths": None}, indent=1))
     assert ([], "") == (found["lost"], found["broke"])
     # A broker alone whose disk is full may throw away the end of a partition that it had

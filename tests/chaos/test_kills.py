@@ -12,7 +12,7 @@ from tests.chaos.run import make_model, once, repeat
 from tests.chaos.scenarios import fault_detection
 from tests.chaos.verification import oracle
 from tests.chaos.verification.verdict import CHECKS
-from tests.chaos.workload import Asked
+from tests.chaos.workload import Workload
 
 ROOT = Path(__file__).parent.parent.parent
 FIRST = {
@@ -31,11 +31,11 @@ FIRST = {
 @pytest.mark.timeout(280)
 async def test_one_kill_of_each_process_loses_nothing_and_counts_nothing_twice(broker, tmp_path):
     """Each episode has the tokens and the reward of its script, each batch is used once."""
-    asked = Asked(
+    workload = Workload(
         seed=1, episodes=120, model=make_model(tmp_path / "model"), stall_s=120,
         first=FIRST, rounds=(Round("trainer", 0.3, 0.0), Round("agent-1", 0.5, 0.0)),
     )  # fmt: skip
-    found = await once(asked, broker, tmp_path / "logs")
+    found = await once(workload, broker, tmp_path / "logs")
     told = {name: found[name] for name in ("lost", "duplicated", "wrong", "broke")}
     assert {"lost": [], "duplicated": [], "wrong": [], "broke": ""} == told, json.dumps(
         found, indent=1
@@ -62,7 +62,7 @@ def test_a_schedule_follows_from_its_seed_and_has_as_many_kills_as_asked():
             assert made == plan(seed, [target], 10)
             assert 10 == made.kills
             assert [one.at for one in made.rounds] == sorted(one.at for one in made.rounds)
-    assert "--seed 7 --episodes 400 --kills 4" in repeat(Asked(seed=7))
+    assert "--seed 7 --episodes 400 --kills 4" in repeat(Workload(seed=7))
 
 
 def test_a_fifth_of_the_kills_is_aimed_inside_transactions():

@@ -19,7 +19,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Step
 from odradek.schemas.topics import BATCHES, EPISODES, STEPS
 from odradek.streams.verify.report import verify
-from tests.chaos.processes.fork_server import Zygote
+from tests.chaos.processes.fork_server import ForkServer
 from tests.chaos.run import make_model
 from tests.support.engines.weight_engine import WeightServer
 from tests.support.trainer.played_groups import group_with_rewards
@@ -37,7 +37,7 @@ class Training:
     bus: BusSettings
     model: Path
     folder: Path
-    zygote: Zygote
+    fork_server: ForkServer
     weights: dict[int, str] = field(default_factory=dict)
     """What runs that nobody killed came to, by `save_every`."""
 
@@ -59,7 +59,7 @@ class Training:
             "ODRADEK_TRAINER_DEVICE": "cpu",
             "ODRADEK_CRASH_AT": crash_at,
         }
-        return self.zygote.start(["train"], env, self.folder / f"{run}.log")
+        return self.fork_server.start(["train"], env, self.folder / f"{run}.log")
 
     def tail(self, run: str) -> str:
         """The end of what a run's processes said."""
@@ -106,8 +106,8 @@ def training(broker, tmp_path_factory):
         bootstrap_servers=broker, topic_prefix=f"k{uuid4().hex[:8]}.", topic_partitions=2
     )
     asyncio.run(publish(bus))
-    with Zygote() as zygote:
-        yield Training(bus, make_model(folder / "model"), folder, zygote)
+    with ForkServer() as fork_server:
+        yield Training(bus, make_model(folder / "model"), folder, fork_server)
     report = asyncio.run(verify(bus))
     asyncio.run(delete_topics(bus))
     told = [line for line in report.lines() if "run " in line or "policy " in line]

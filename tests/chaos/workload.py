@@ -22,7 +22,7 @@ STALL_S = 90.0
 
 
 @dataclass
-class Asked:
+class Workload:
     """What a run is asked for."""
 
     seed: int = 0

@@ -42,22 +42,22 @@ class Faults:
         """Put everything on the clock, and peace behind it."""
         loop = self.world.loop
         rng = Random(f"{self.world.seed}/faults")
-        weather = self.world.weather
+        scenario = self.world.scenario
         for every, act in (
-            (weather.kill_every, self._kill_one),
-            (weather.freeze_every, self._freeze_one),
-            (weather.rebalance_every, self._rebalance_one),
-            (weather.outage_every, self._outage),
-            (weather.engine_every, self._trouble_engine),
-            (weather.leave_every, self._end_one),
+            (scenario.kill_every, self._kill_one),
+            (scenario.freeze_every, self._freeze_one),
+            (scenario.rebalance_every, self._rebalance_one),
+            (scenario.outage_every, self._outage),
+            (scenario.engine_every, self._trouble_engine),
+            (scenario.leave_every, self._end_one),
         ):
             at = 0.0
             while every < 1000:
                 at += rng.expovariate(1 / every)
-                if at > weather.trouble_s:
+                if at > scenario.trouble_s:
                     break
                 loop.call_at(at, act, Random(rng.random()), context=loop.root)
-        loop.call_at(weather.trouble_s, self._peace, context=loop.root)
+        loop.call_at(scenario.trouble_s, self._peace, context=loop.root)
 
     def victim(self, rng: Random) -> "Program":
         """Whom the next kill or freeze meets."""

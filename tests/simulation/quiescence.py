@@ -17,7 +17,7 @@ def undone(world: "World", stages: Iterable[Stage]) -> str:
     if world.loop.time() < world.cluster.down_until + 5.0:
         return "the broker was away a moment ago"
     missing = {task.task_id for task in world.tasks} - world.batches
-    if len(world.tasks) < world.weather.tasks or missing:
+    if len(world.tasks) < world.scenario.tasks or missing:
         return f"tasks without a batch: {sorted(missing)}"
     if world.hosts.busy:
         return f"{world.hosts.busy} samples are being played"

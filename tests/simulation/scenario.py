@@ -11,7 +11,7 @@ from tests.simulation.network import Chances
 
 
 @dataclass(frozen=True)
-class Weather:
+class Scenario:
     """How bad this seed's world is; drawn so that most seeds know only some kinds of trouble."""
 
     tasks: int
@@ -48,8 +48,8 @@ class Weather:
     """Whether workers have names in their groups that outlive their restarts."""
 
     @classmethod
-    def drawn(cls, rng: Random) -> "Weather":
-        """The weather of a seed."""
+    def drawn(cls, rng: Random) -> "Scenario":
+        """The scenario of a seed."""
 
         def often(*choices: float) -> float:
             return rng.choice((float("inf"), *choices))

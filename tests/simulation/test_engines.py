@@ -28,9 +28,9 @@ def seen(world):
 @pytest.mark.parametrize("sync_every", [1, 2, 3])
 def test_a_skip_where_a_transfer_is_due_does_not_stop_training(sync_every, monkeypatch):
     """At the tightest `max_staleness` there is: it did, for ever, if nothing was sent then."""
-    weather = replace(LEARNING, sync_every=sync_every, spare_staleness=0)
+    scenario = replace(LEARNING, sync_every=sync_every, spare_staleness=0)
     for seed in range(30):
-        world = World(seed, weather=weather)
+        world = World(seed, scenario=scenario)
         world.run()
         found, steps = seen(world)
         assert [] == found
@@ -41,7 +41,7 @@ def test_a_skip_where_a_transfer_is_due_does_not_stop_training(sync_every, monke
         pytest.fail("no seed had such a skip")
     for place, name, thing in skipped_steps_sent_nowhere():
         monkeypatch.setattr(place, name, thing)
-    world = World(seed, weather=weather)
+    world = World(seed, scenario=scenario)
     world.run()
     assert "fresh" in {failure.check for failure in seen(world)[0]}
 
@@ -75,8 +75,8 @@ def test_one_engine_in_trouble_stops_no_training(how, gone):
     kind = type("Kind", (Troubled,), {"how": how, "until": 30.0})
     steps = 0
     for seed in range(3):
-        weather = replace(LEARNING, trouble_s=30.0, steady_engine=True, engine_gone=gone)
-        world = World(seed, weather=weather, faults=kind)
+        scenario = replace(LEARNING, trouble_s=30.0, steady_engine=True, engine_gone=gone)
+        world = World(seed, scenario=scenario, faults=kind)
         world.run()
         found, _ = seen(world)
         assert [] == found

@@ -14,13 +14,13 @@ from tests.simulation.checks.logs import events
 from tests.simulation.faults import Faults
 from tests.simulation.network import Chances
 from tests.simulation.planted.tasks import credit_not_given_back, fenced_goes_on
-from tests.simulation.scenario import Weather
+from tests.simulation.scenario import Scenario
 from tests.simulation.world import TIMES, World
 
 pytestmark = pytest.mark.slow
 
 CALM = replace(
-    Weather.drawn(Random(0)),
+    Scenario.drawn(Random(0)),
     tasks=8,
     group_size=1,
     partitions=2,
@@ -63,8 +63,8 @@ def test_tasks_of_a_partition_that_changes_hands_go_out_once(seed):
 
     The batch of one that is out is heard although the next owner dies while it reads older ones.
     """
-    weather = replace(CALM, kill_every=1.0, rebalance_every=1.0, crash_point=0.01)
-    world = World(seed, weather=weather, faults=Dispatching)
+    scenario = replace(CALM, kill_every=1.0, rebalance_every=1.0, crash_point=0.01)
+    world = World(seed, scenario=scenario, faults=Dispatching)
     world.run()
     assert [] == broken(world)
 
@@ -90,7 +90,7 @@ def test_a_clock_that_is_set_back_makes_nobody_wait(seed):
 
     It was ten minutes where a clock, ahead by as much, had been set right meanwhile.
     """
-    world = World(seed, weather=replace(CALM, open_groups=8, group_size=3), faults=SetBack)
+    world = World(seed, scenario=replace(CALM, open_groups=8, group_size=3), faults=SetBack)
     world.run()
     assert [] == broken(world)
 
@@ -111,10 +111,10 @@ def slow_rereading(monkeypatch):
 
 def changing_hands(seed, **more):
     """A world in which partitions go away while they are being taken over."""
-    weather = replace(
+    scenario = replace(
         CALM, partitions=3, trouble_s=20.0, kill_every=3.0, rebalance_every=1.0, open_groups=8
     )
-    world = World(seed, weather=replace(weather, **more), faults=Dispatching)
+    world = World(seed, scenario=replace(scenario, **more), faults=Dispatching)
     world.run()
     return {failure.check for failure in broken(world)}
 
@@ -167,7 +167,7 @@ def test_a_repeated_opening_stands_among_the_turns_or_nowhere():
     """
     repeats = 0
     for seed in range(8):
-        world = World(seed, weather=replace(CALM, trouble_s=46.0, mischief=0.3), faults=Away)
+        world = World(seed, scenario=replace(CALM, trouble_s=46.0, mischief=0.3), faults=Away)
         world.run()
         first = {}
         for message, event in events(world, TURNS.name, TurnsEvent):

@@ -37,7 +37,7 @@ from tests.simulation.loop import Killed, Life, SimLoop, current_life, spawn
 from tests.simulation.network import Network
 from tests.simulation.producer import SimProducer
 from tests.simulation.quiescence import undone
-from tests.simulation.scenario import Weather, bus_of, dispatching, training
+from tests.simulation.scenario import Scenario, bus_of, dispatching, training
 from tests.simulation.seams import on_disk, simulated
 from tests.simulation.trainer import Trainer
 
@@ -67,7 +67,7 @@ class World:
 
     Args:
         seed: Decides all.
-        weather: Instead of the seed's own.
+        scenario: Instead of the seed's own.
         only: Apply only the faults whose numbers these are; None for all.
         faults: What goes wrong.
     """
@@ -76,13 +76,13 @@ class World:
         self,
         seed: int,
         *,
-        weather: Weather | None = None,
+        scenario: Scenario | None = None,
         only: set[int] | None = None,
         faults: type[Faults] = Faults,
     ) -> None:
         self.seed = seed
         self.rng = Random(f"{seed}/world")
-        self.weather = weather or Weather.drawn(Random(f"{seed}/weather"))
+        self.scenario = scenario or Scenario.drawn(Random(f"{seed}/weather"))
         self.trouble = faults(self, only)
         self.loop = SimLoop()
         bus = self.bus_of("any")
@@ -97,15 +97,17 @@ class World:
         self.disk.path("runs").mkdir()
         self.disk.fsync(self.disk.path(""))
         self.training = training(
-            self.weather.rows_per_step,
-            self.weather.save_every,
-            self.weather.sync_every,
-            self.weather.spare_staleness,
+            self.scenario.rows_per_step,
+            self.scenario.save_every,
+            self.scenario.sync_every,
+            self.scenario.spare_staleness,
         ).model_copy(update={"output_dir": self.disk.path("runs/policy")})
         self.engines = Engines(
-            self.weather.engines, steady=self.weather.steady_engine, gone=self.weather.engine_gone
+            self.scenario.engines,
+            steady=self.scenario.steady_engine,
+            gone=self.scenario.engine_gone,
         )
-        self.hosts = Hosts(self.bus_of("hosts"), self.engines, seed, self.weather.mischief)
+        self.hosts = Hosts(self.bus_of("hosts"), self.engines, seed, self.scenario.mischief)
         self.without_engines: list[tuple[float, EngineFailure]] = []
         """Starts of the trainer that ended because of its engines, and when."""
         self.programs: dict[str, Program] = {}
@@ -132,7 +134,7 @@ class World:
 
     def bus_of(self, process: str) -> BusSettings:
         """The bus as a process knows it."""
-        return bus_of(process, self.weather.partitions)
+        return bus_of(process, self.scenario.partitions)
 
     # -- what runs
 
@@ -140,7 +142,7 @@ class World:
         for number in range(2):
             self._add(f"dispatch-{number}", self._dispatch)
         for stage in STAGES:
-            workers = self.weather.workers if stage is ASSEMBLE else 2
+            workers = self.scenario.workers if stage is ASSEMBLE else 2
             for number in range(workers):
                 self._add(f"{stage.name}-{number}", partial(self._stage, stage))
         self._add("trainer", self._trainer)
@@ -154,8 +156,8 @@ class World:
         self.start(self.programs[name])
 
     async def _dispatch(self) -> None:
-        name = current_life().name if self.weather.static else None
-        settings = dispatching(self.weather.open_groups, name)
+        name = current_life().name if self.scenario.static else None
+        settings = dispatching(self.scenario.open_groups, name)
         dispatcher = Dispatcher(settings, self.bus_of(current_life().name))
         self.dispatchers[current_life()] = dispatcher
         await dispatcher.run()
@@ -167,7 +169,7 @@ class World:
             stage,
             clock=lambda: self.cluster.now() + life.skew,
             at=self.at,
-            instance=life.name if self.weather.static else None,
+            instance=life.name if self.scenario.static else None,
         )
         self.drivers[life] = driver
         await driver.run()
@@ -179,11 +181,11 @@ class World:
         client = SimProducer()
         await client.start()
         rng, junk = Random(f"{self.seed}/tasks"), Random(f"{self.seed}/junk")
-        for number in range(self.weather.tasks):
+        for number in range(self.scenario.tasks):
             task = Task(
                 task_id=f"task-{number}",
                 agent=AGENT,
-                group_size=self.weather.group_size,
+                group_size=self.scenario.group_size,
                 purpose="eval" if rng.random() < 0.15 else "train",
                 rewards={"game": 1.0},
                 timeouts=TIMES,
@@ -193,7 +195,7 @@ class World:
                 TASKS.name, key=task.task_id.encode(), value=codec.encode(task)
             )
             await sent
-            if junk.random() < self.weather.mischief:
+            if junk.random() < self.scenario.mischief:
                 await self._mistake(client, junk, task)
             await asyncio.sleep(rng.uniform(0, 2.0))
         await self.loop.create_future()
@@ -215,7 +217,7 @@ class World:
 
     def start(self, program: Program) -> None:
         """Give a program a new life."""
-        skew = self.rng.uniform(-1, 1) * self.weather.skew if self.troubled else 0.0
+        skew = self.rng.uniform(-1, 1) * self.scenario.skew if self.troubled else 0.0
         program.starts += 1
         life = program.life = Life(program.name, program.starts, 0.0 if program.steady else skew)
         self.lives.append(life)
@@ -250,7 +252,7 @@ class World:
         if life is None or life.dead:
             return
         self.kills += 1
-        if program.name == "trainer" and self.rng.random() < self.weather.power_cut:
+        if program.name == "trainer" and self.rng.random() < self.scenario.power_cut:
             self.disk.crash()
         self._bury(program, life)
 
@@ -272,7 +274,7 @@ class World:
     def at(self, point: str) -> None:
         """A crash point of the code: die here, now and then."""
         life = current_life()
-        if not self.troubled or self.points.random() >= self.weather.crash_point:
+        if not self.troubled or self.points.random() >= self.scenario.crash_point:
             return
         if self.trouble.apply(f"{life!r} dies at {point}"):
             self.kill(self.programs[life.name])
@@ -296,7 +298,7 @@ class World:
                 self.commits.append((stage.name, where, offset.offset, int(done or 0)))
 
     async def _watch(self) -> None:
-        await asyncio.sleep(self.weather.trouble_s)
+        await asyncio.sleep(self.scenario.trouble_s)
         deadline = self.loop.time() + PEACE_S
         calm = 0
         while calm < 3:
@@ -319,8 +321,8 @@ class World:
     def run(self, planted: AbstractContextManager[Any] | None = None) -> None:
         """Live through it all; what is left are the logs."""
         with simulated(self.net, self.at), on_disk(self.disk), planted or nullcontext():
-            self.net.chances = self.weather.chances
-            self.cluster.slow_markers = self.weather.slow_markers
+            self.net.chances = self.scenario.chances
+            self.cluster.slow_markers = self.scenario.slow_markers
             self.trouble.schedule()
             self._programs()
             spawn(self.loop, self._watch())

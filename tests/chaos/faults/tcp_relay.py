@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 
 @dataclass
-class Weather:
+class Conditions:
     """How bytes travel; every field may change at any time."""
 
     latency_s: float = 0.0
@@ -30,7 +30,7 @@ class Weather:
     """Bandwidth of each direction of each connection; 0: no bound."""
 
 
-CLEAR = Weather()
+CLEAR = Conditions()
 
 
 class Link:
@@ -67,7 +67,7 @@ class FaultyLink:
     """
 
     def __init__(self, target, *, port=0, seed=0):
-        self.weather = Weather()
+        self.conditions = Conditions()
         self.links = set()
         self.resets = 0
         self.port = port
@@ -155,16 +155,16 @@ class FaultyLink:
                 await self._flowing.wait()
                 if link.stranded:
                     continue  # swallowed
-                weather = self.weather
-                wait_s = weather.latency_s + weather.jitter_s * self._random.random()
-                if weather.bytes_per_s:
-                    wait_s += len(data) / weather.bytes_per_s
+                conditions = self.conditions
+                wait_s = conditions.latency_s + conditions.jitter_s * self._random.random()
+                if conditions.bytes_per_s:
+                    wait_s += len(data) / conditions.bytes_per_s
                 if wait_s:
                     await asyncio.sleep(wait_s)
-                for piece in self._pieces(data, weather.slice_bytes):
+                for piece in self._pieces(data, conditions.slice_bytes):
                     writer.write(piece)
                     await writer.drain()
-                    if weather.slice_bytes:
+                    if conditions.slice_bytes:
                         await asyncio.sleep(0)
         except (OSError, asyncio.IncompleteReadError):
             pass

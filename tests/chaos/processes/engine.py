@@ -40,16 +40,16 @@ class Engine:
         self._ids = itertools.count()
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        asked = msgspec.json.decode(await request.read())
-        messages = asked["messages"]
+        workload = msgspec.json.decode(await request.read())
+        messages = workload["messages"]
         key = messages[-1]["content"]
         await self.open.wait()
         await asyncio.sleep(oracle.draw("latency", key) % 20 / 1000)
         ids, logprobs = oracle.completion(key), oracle.logprobs(key)
-        head = {"id": f"c{next(self._ids)}", "created": 1, "model": asked["model"]}
+        head = {"id": f"c{next(self._ids)}", "created": 1, "model": workload["model"]}
         usage = {"prompt_tokens": 1, "completion_tokens": len(ids), "total_tokens": len(ids) + 1}
         prompt = oracle.prompt(messages)
-        if not asked.get("stream"):
+        if not workload.get("stream"):
             choice = {
                 "index": 0,
                 "message": {"role": "assistant", "content": oracle.said(key)},

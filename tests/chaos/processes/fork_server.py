@@ -16,7 +16,7 @@ from typing import Any, Self
 from tests.support.suite.child_processes import python_path
 
 
-class Zygote:
+class ForkServer:
     """The process that forks, as a context."""
 
     def __enter__(self) -> Self:
@@ -47,24 +47,24 @@ class Zygote:
         """Run a verb to its end; its exit code."""
         assert self._process.stdin
         assert self._process.stdout
-        asked = {"verb": verb, "env": env, "log": str(log)}
-        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+        request = {"verb": verb, "env": env, "log": str(log)}
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
 
-def live(asked: dict[str, Any]) -> None:
+def live(request: dict[str, Any]) -> None:
     """In the child: be that process."""
-    log = os.open(asked["log"], os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+    log = os.open(request["log"], os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
     for number in (1, 2):
         os.dup2(log, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.environ.update(asked["env"])
+    os.environ.update(request["env"])
     from odradek.infra.app.cli import main
     from odradek.infra.runtime import crash_points
 
     crash_points.arm(os.environ.get("ODRADEK_CRASH_AT", ""))
-    sys.argv = ["odradek", *asked["verb"]]
+    sys.argv = ["odradek", *request["verb"]]
     main()
 
 
@@ -72,10 +72,10 @@ def main() -> None:
     """Fork for each line, one after the other."""
     import odradek.trainer.process  # noqa: F401 - what takes so long
 
-    while told := sys.stdin.readline():
+    while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:
-            live(json.loads(told))
+            live(json.loads(line))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

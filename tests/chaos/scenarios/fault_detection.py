@@ -25,7 +25,7 @@ from tests.chaos.faults.power_cut import watched
 from tests.chaos.kill_plan import Round
 from tests.chaos.run import PARTITIONS, Run, once
 from tests.chaos.verification.log import read
-from tests.chaos.workload import TIMEOUTS, Asked
+from tests.chaos.workload import TIMEOUTS, Workload
 
 NONE: Final = "none"
 STALL_S: Final = {True: 30.0, False: 120.0}
@@ -69,7 +69,7 @@ async def strays(run: Run) -> None:
             turn = events.Turn(
                 episode_id=episode, turn_id=f"stray-{episode}", writer="stray", seq=0
             )
-            run.asked.strays.add(turn.turn_id)
+            run.workload.strays.add(turn.turn_id)
             await client.send_and_wait(
                 run.bus.topic(TURNS.name),
                 key=episode.encode(),
@@ -134,7 +134,7 @@ PROOFS: Final[dict[str, Proof]] = {
 }
 
 
-def _asked(proof: Proof, plant: str, seed: int, episodes: int, model: Path) -> Asked:
+def _workload(proof: Proof, plant: str, seed: int, episodes: int, model: Path) -> Workload:
     def wrap(name: str, command: tuple[str, ...]) -> tuple[str, ...]:
         off, poll_ms = str(proof.clocks.get(name, 0)), str(proof.poll_ms)
         return (
@@ -147,7 +147,7 @@ def _asked(proof: Proof, plant: str, seed: int, episodes: int, model: Path) -> A
             *command[3:],
         )
 
-    return Asked(
+    return Workload(
         seed, episodes * proof.load, 0, ("assemble",), model, wrap,
         rounds=proof.rounds, stall_s=STALL_S[plant != NONE], during=proof.beside, processes=proof.processes,
         quiet=proof.quiet,
@@ -174,8 +174,8 @@ async def prove(
     proof = PROOFS[fault]
     runs = {}
     for plant in (NONE, fault):
-        asked = _asked(proof, plant, seed, episodes, model)
-        runs[plant] = await once(asked, servers, folder / (plant if plant == NONE else "fault"))
+        workload = _workload(proof, plant, seed, episodes, model)
+        runs[plant] = await once(workload, servers, folder / (plant if plant == NONE else "fault"))
     by = caught_by(proof, runs[fault])
     return {
         "fault": fault,

@@ -24,7 +24,7 @@ from tests.chaos.faults.broker import Broker, Disk, small_disk
 from tests.chaos.faults.tcp_relay import FaultyLink
 from tests.chaos.kill_plan import VERB_OF
 from tests.chaos.run import Run, once
-from tests.chaos.workload import Asked
+from tests.chaos.workload import Workload
 
 PATIENT = 10_000
 """While the broker is away, processes may end and be started again as often as they like."""
@@ -107,8 +107,8 @@ async def bad_network(run: Run, outage: Outage, down_s: float = 30.0) -> None:
     """Latency and slices all the time; resets, half-open connections, a freeze, 30 s of nothing."""
     link = outage.link
     assert link is not None
-    link.weather.latency_s, link.weather.jitter_s = 0.002, 0.01
-    link.weather.slice_bytes = 1400
+    link.conditions.latency_s, link.conditions.jitter_s = 0.002, 0.01
+    link.conditions.slice_bytes = 1400
     for share in (0.1, 0.2, 0.3):
         await until(run, share)
         outage.say(f"{link.reset(0.5)} of {len(link.links)} connections reset")
@@ -145,7 +145,7 @@ def patient() -> Iterator[None]:
         world.CRASH_LOOP = before
 
 
-async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
+async def play(act: Act, workload: Workload, folder: Path) -> dict[str, Any]:
     """One run with one act beside it: the keys of `chaos --json`, and what was done when."""
     data = folder / "kafka"
     data.mkdir(parents=True)
@@ -154,7 +154,7 @@ async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
         port = world.free_port()
         link = None
         if act is bad_network:
-            link = FaultyLink(f"127.0.0.1:{port}", seed=asked.seed)
+            link = FaultyLink(f"127.0.0.1:{port}", seed=workload.seed)
             await stack.enter_async_context(link)
         broker = Broker(data, port=port, advertised=link.port if link else None)
         await stack.enter_async_context(broker)
@@ -166,17 +166,17 @@ async def play(act: Act, asked: Asked, folder: Path) -> dict[str, Any]:
         told = {
             name: getattr(TIMEOUTS, name) for name in ("call_s", "attempt_s", "seal_s", "reward_s")
         }
-        asked = replace(
-            asked,
+        workload = replace(
+            workload,
             during=during,
             timeouts=TIMEOUTS,
             stall_s=STALL_S,
             upsets=None,
             may_end=frozenset(VERB_OF),
-            env={**asked.env, "ODRADEK_STREAMS_TIMEOUTS": json.dumps(told)},
+            env={**workload.env, "ODRADEK_STREAMS_TIMEOUTS": json.dumps(told)},
         )
         with patient():
-            found = await once(asked, broker.bootstrap_servers, folder / "run")
+            found = await once(workload, broker.bootstrap_servers, folder / "run")
     return {**found, "act": act.__name__, "told": outage.told}
 
 
@@ -186,8 +186,8 @@ def case(name: str) -> Callable[[str, Path, Path, int, int], Awaitable[dict[str,
     async def acts(_: str, logs: Path, model: Path, seed: int, episodes: int) -> dict[str, Any]:
         found = []
         for act in ACTS[name]:
-            asked = Asked(seed, episodes, 0, (), model)
-            found.append(await play(act, asked, logs / act.__name__))
+            workload = Workload(seed, episodes, 0, (), model)
+            found.append(await play(act, workload, logs / act.__name__))
         worst = next((one for one in found if not one["ok"]), found[-1])
         return {**worst, "acts": {one["act"]: one["told"] for one in found}}
 
@@ -200,7 +200,7 @@ async def main(name: str, episodes: int) -> bool:
     model = runs.make_model(folder / "model")
     clean = True
     for act in ACTS[name]:
-        found = await play(act, Asked(0, episodes, 0, (), model), folder / act.__name__)
+        found = await play(act, Workload(0, episodes, 0, (), model), folder / act.__name__)
         clean = clean and found["ok"]
         print(json.dumps({**found, "deaths": None}, indent=1))
     print(f"logs: {folder}", file=sys.stderr)

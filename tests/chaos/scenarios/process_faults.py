@@ -20,7 +20,7 @@ from tests.chaos.run import PARTITIONS, Run, once
 from tests.chaos.scenarios import outages
 from tests.chaos.verification import recovery_times
 from tests.chaos.verification.log import Log
-from tests.chaos.workload import TIMEOUTS, Asked
+from tests.chaos.workload import TIMEOUTS, Workload
 
 ZOMBIES = ("assembler-0", "agent-0")
 STOPPED_S = 12.0
@@ -54,11 +54,11 @@ async def zombie(servers: str, folder: Path, model: Path, seed: int, episodes: i
             taken.append(name)
             os.kill(process.pid, signal.SIGCONT)
 
-    asked = Asked(
+    workload = Workload(
         seed, episodes, 0, ("assemble", "agent"), model, during=freeze,
         upsets=1, may_end=frozenset(ZOMBIES),
     )  # fmt: skip
-    found = await once(asked, servers, folder)
+    found = await once(workload, servers, folder)
     return found | {"zombies": taken, "ok": found["ok"] and tuple(taken) == ZOMBIES}
 
 
@@ -76,8 +76,8 @@ async def clocks(servers: str, folder: Path, model: Path, seed: int, episodes: i
     """R12: clocks off by ten minutes either way: what is overdue ends, and nothing else does."""
     # A token lasts as long as a run may; with the defaults that is more than ten minutes.
     times = replace(TIMEOUTS, attempt_s=600, call_s=60, reward_s=5, group_s=4000)
-    asked = Asked(seed, episodes, 4, ("assemble",), model, off, quiet=True, timeouts=times)
-    return await once(asked, servers, folder)
+    workload = Workload(seed, episodes, 4, ("assemble",), model, off, quiet=True, timeouts=times)
+    return await once(workload, servers, folder)
 
 
 async def rolling(servers: str, folder: Path, model: Path, seed: int, episodes: int) -> Result:
@@ -103,11 +103,11 @@ async def rolling(servers: str, folder: Path, model: Path, seed: int, episodes: 
                 await run.world.processes.pop(f"{kind}-{number}").stop()
         spans.append((began, time.time()))
 
-    asked = Asked(
+    workload = Workload(
         seed, episodes, 0, ("assemble", "agent"), model, during=roll,
         processes={"assembler-1": (), "agent-1": ()}, upsets=ROLLED,
     )  # fmt: skip
-    run = Run(asked, servers, folder, lambda *_: None)
+    run = Run(workload, servers, folder, lambda *_: None)
     found = await run.run()
     pauses = gaps(run.log, *spans[0]) if spans else []
     told = {share: recovery_times.quantile(pauses, share) for share in (0.5, 0.99, 1.0)}

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.chaos.kill_plan import PROCESSES, VERB_OF
 from tests.chaos.run import Run
-from tests.chaos.workload import Asked
+from tests.chaos.workload import Workload
 
 SPARED = ("agent-1", "assembler-1", "proxy", "grouper")
 EVERY_S = 25.0
@@ -114,11 +114,11 @@ async def soak(
     def watched(_: str, command: tuple[str, ...]) -> tuple[str, ...]:
         return (sys.executable, "-m", "tests.chaos.processes.task_counter", ".", *command[3:])
 
-    asked = Asked(
+    workload = Workload(
         seed, int(seconds * MOST_PER_S), 0, tuple(PROCESSES), model, watched,
         during=case.during, paced=True, upsets=None, may_end=frozenset(VERB_OF) - {*SPARED},
     )  # fmt: skip
-    found = await Run(asked, servers, folder, lambda *_: None).run()
+    found = await Run(workload, servers, folder, lambda *_: None).run()
     flat, grown = case.flat()
     return found | {
         "flat": flat,

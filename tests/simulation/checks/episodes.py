@@ -70,7 +70,7 @@ def episodes(world: World) -> Find:
 
 def punctual(world: World) -> Find:
     """What is overdue is closed soon, once nothing is in the way any more."""
-    peace = EPOCH + world.weather.trouble_s
+    peace = EPOCH + world.scenario.trouble_s
     for one in (*model(world).turns, *model(world).tasks):
         for name, due, at in one.waited:
             if at > max(due, peace) + SOON_S:

@@ -48,7 +48,7 @@ def credit(world: World) -> Find:
         for message in world.cluster.committed(topic.name)
     }
     size = len(world.cluster.topics[TASKS.name])
-    limits = {"train": world.weather.open_groups, "eval": 2}
+    limits = {"train": world.scenario.open_groups, "eval": 2}
     out: dict[str, GroupOpened] = {}
     closed: dict[str, int] = {}
     for message in world.appended:

@@ -81,7 +81,7 @@ def checkpoints(world: World) -> Find:
     None that the ledger told of is gone, unless newer ones have pushed it out.
     """
     told = course(world)
-    every = world.weather.save_every
+    every = world.scenario.save_every
     newest = checkpoint.newest(world.training.output_dir)
     step = checkpoint.position_of(newest)["step"] if newest is not None else 0
     stored = (newest / WEIGHTS).read_text() if newest is not None else FIRST

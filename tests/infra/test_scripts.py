@@ -302,3 +302,13 @@ def test_every_script_that_a_text_names_is_there():
     there |= {f"scripts/prove {name}" for name in PROOFS}
     assert set() == {text for text in texts if "prove " in text} - there
     assert set() == {text for text in texts if "prove " not in text} - there
+
+
+def test_every_file_of_tests_that_a_text_names_is_there():
+    """Pages and docstrings name no file that has another name by now."""
+    texts = subprocess.run(
+        ["git", "grep", "-ohE", r"tests/[a-z_0-9/]+\.py", "--", "*.md", "scripts", "tests",
+         ":!CHANGELOG.md", ":!tests/house"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert [] == sorted(text for text in set(texts) if not (ROOT / text).is_file())

@@ -8,8 +8,8 @@ from aiohttp import ClientSession, ClientTimeout
 from odradek.proxy.dialects.tools.hosted import HEADER as DROPPED
 
 from .test_ack import DeadLog, SlowLog
+from .test_keepalive import HI, PATHS, SOON_S, asked, asking, heard, left, ping, soon, told
 from .test_retries import HEADER
-from .test_silence import HI, PATHS, SOON_S, asked, asking, heard, left, ping, soon, told
 
 __all__ = ["soon"]
 HOSTED = {

@@ -15,7 +15,7 @@ from odradek.schemas.events import parsed
 from tests.support.engines.engine_shapes import DONE, event
 
 from .test_chunkings import relayed
-from .test_shapes import ROUTES, asked, heard, heard_whole
+from .test_reply_shapes import ROUTES, asked, heard, heard_whole
 
 TEXTS = "/completions"
 MANY = ["/chat/completions", TEXTS]

@@ -17,7 +17,7 @@ from tests.support.engines.engine_shapes import (
 )
 
 from .test_chunkings import relayed
-from .test_shapes import DIALECTS, ROUTES, asked, failed, heard, said
+from .test_reply_shapes import DIALECTS, ROUTES, asked, failed, heard, said
 
 
 def wire(chunks):

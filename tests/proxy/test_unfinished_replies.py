@@ -24,7 +24,7 @@ from tests.support.engines.engine_shapes import (
 from tests.support.engines.stub_engine import StubEngine, listening
 
 from .test_chunkings import BODIES, events
-from .test_shapes import DIALECTS
+from .test_reply_shapes import DIALECTS
 
 PATHS = [*BODIES, "gemini"]
 SO = {"role": "assistant", "content": "so"}

@@ -2,16 +2,12 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
-import signal
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-import uvloop
-
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, require_topics, running
-from odradek.infra.runtime import telemetry
+from odradek.infra.runtime import process
 from odradek.infra.runtime.episode_tokens import TokenSettings
 from odradek.proxy.app import Proxy
 from odradek.proxy.descriptors import raise_limit
@@ -42,12 +38,13 @@ async def serve(settings: ProxySettings, bus: BusSettings, keys: Sequence[str]) 
             pass
 
     proxy = Proxy(settings, appender, keys=keys, versions=versions, log_probe=probe, proves=True)
-    ended = _signals()
+    ended = asyncio.Event()
+    process.on_signals(ended.set)
     try:
         async with serving(proxy) as url, _following(versions, bus) as following:
             log.info("proxy %s listens on %s, engine %s", proxy.writer, url, settings.engine_url)
-            _settle_heap()
-            log.info("ready: proxy")
+            process.settle_collector(YOUNG, 20, 20)
+            process.say_ready("proxy")
             while not ended.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), CHECK_S)
@@ -56,7 +53,6 @@ async def serve(settings: ProxySettings, bus: BusSettings, keys: Sequence[str]) 
                     following.result()
     finally:
         await appender.aclose()
-        telemetry.shutdown()
 
 
 @contextlib.asynccontextmanager
@@ -72,21 +68,6 @@ async def _following(
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _settle_heap() -> None:
-    """Keep what lives as long as the process out of each garbage collection."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG, 20, 20)
-
-
-def _signals() -> asyncio.Event:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    return ended
-
-
 def run(
     settings: ProxySettings | None = None,
     bus: BusSettings | None = None,
@@ -97,5 +78,4 @@ def run(
     settings.check()
     keys = [] if settings.auth == "none" else (token_settings or TokenSettings()).secrets()
     raise_limit()
-    telemetry.setup("proxy")
-    uvloop.run(serve(settings, bus or BusSettings(), keys))
+    process.run("proxy", serve(settings, bus or BusSettings(), keys))

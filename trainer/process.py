@@ -2,13 +2,13 @@
 
 import logging
 import os
-import signal
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
 from odradek.infra.bus import BusSettings, require_current
-from odradek.infra.runtime import telemetry
+from odradek.infra.runtime import process
 from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.schemas.topics import EPISODES, STEPS
 from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
@@ -44,16 +44,11 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
         os.environ[VISIBLE] = chosen
     for line in without_effect(settings):
         log.warning("%s", line)
-    telemetry.setup("trainer")
-    quiet()
-    torch.set_num_threads(settings.threads)
-    thread = LoopThread()
-    try:
-        with claimed(settings.output_dir):
+    with process.observed("trainer"):
+        quiet()
+        torch.set_num_threads(settings.threads)
+        with closing(LoopThread()) as thread, claimed(settings.output_dir):
             return _run(settings, bus, thread)
-    finally:
-        thread.close()
-        telemetry.shutdown()
 
 
 def quiet() -> None:
@@ -103,8 +98,7 @@ def _train(
         keep=settings.keep_weights,
     )
     trainer = LogTrainer(settings, TrainerParts(feed, transfer, announcer, lineage, standing))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: feed.stopping.set())
+    process.on_signals(feed.stopping.set)
     steps = trainer.run()
     log.info("trained %d steps; last version %d", steps, trainer.version)
     return steps

@@ -14,7 +14,6 @@ from odradek.agents.dispatch.progress import TaskProgress, TaskState
 from odradek.agents.dispatch.requests import TaskRequests, records_of
 from odradek.agents.dispatch.validation import TaskValidator
 from odradek.agents.errors import RequestRefused
-from odradek.agents.process import serve
 from odradek.agents.settings import DispatchSettings
 from odradek.infra.bus import (
     PATIENT_S,
@@ -37,6 +36,7 @@ from odradek.infra.bus import (
 )
 from odradek.infra.errors import PartitionLost
 from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.process import serve
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Purpose, Task

@@ -22,7 +22,6 @@ from odradek.agents.host.card import card
 from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.task_index import recall
-from odradek.agents.process import serve
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import (
     PATIENT_S,
@@ -44,6 +43,7 @@ from odradek.infra.bus import (
 from odradek.infra.errors import PartitionLost
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.episode_tokens import TokenSettings
+from odradek.infra.runtime.process import serve
 from odradek.schemas.events import Outcome
 from odradek.schemas.topics import (
     A2A_REQUESTS,

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-from odradek.infra.runtime.child_processes import die_with_parent
 from odradek.infra.runtime.foreign_code import ForeignCode
+from odradek.infra.runtime.process import die_with_parent
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.numbers import number

@@ -11,7 +11,7 @@ import msgspec
 from odradek.infra.bus import BusSettings, Record
 from odradek.schemas.events import EpisodeHead, GroupsEvent
 from odradek.schemas.topics import EPISODES
-from odradek.streams.process import driver_of, supervised
+from odradek.streams.process import driver_of, serve
 from odradek.streams.settings import StreamsSettings
 from odradek.streams.stage import NOTHING, Output, Stage
 from odradek.streams.stages.grouper import Grouper
@@ -38,7 +38,7 @@ async def show() -> None:
     driver = driver_of(BusSettings(), VIEW, StreamsSettings(driver="faust"))
     printing = asyncio.create_task(_print())
     try:
-        await supervised(VIEW.name, driver)
+        await serve(driver, VIEW.name)
     finally:
         printing.cancel()
 

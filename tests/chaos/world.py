@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from odradek.infra.bus import BusSettings
-from odradek.infra.runtime.child_processes import die_with_parent
 from odradek.infra.runtime.episode_tokens import new_key
+from odradek.infra.runtime.process import die_with_parent
 from tests.chaos.processes.engine import SERVED
 from tests.chaos.verification import engine_checks, oracle
 from tests.support.suite.child_processes import python_path

@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import errno
 import logging
-import signal
 
 from aiohttp import web
 
 from odradek.infra.bus import BusSettings
 from odradek.infra.client import subscribe
-from odradek.infra.runtime import telemetry
+from odradek.infra.runtime import process
 from odradek.infra.runtime.environment import address
 from odradek.schemas.events import Policy
 from odradek.schemas.topics import POLICIES
@@ -54,8 +53,11 @@ async def serve(settings: EngineSettings, bus: BusSettings | None) -> None:
         NoModel, NoTokenizer, BadSettings: In one line what to do.
         KafkaUnreachable: A policy is to be followed and there is no Kafka.
     """
-    telemetry.setup("engine")
-    engine = SmallEngine(settings)
+    with process.observed("engine"):
+        await _serve(SmallEngine(settings), settings, bus)
+
+
+async def _serve(engine: SmallEngine, settings: EngineSettings, bus: BusSettings | None) -> None:
     following = bus is not None and bool(settings.policy) and bool(bus.bootstrap_servers)
     if following and bus is not None:
         policy = await newest_policy(bus, settings.policy)
@@ -72,11 +74,9 @@ async def serve(settings: EngineSettings, bus: BusSettings | None) -> None:
             raise BadSettings(f"port {settings.port} is in use: choose another --port") from error
         raise BadSettings(f"cannot listen on {settings.host}: {error}") from error
     port = runner.addresses[0][1]
-    log.info("ready: engine on %s/v1", address(settings.host, port))
+    process.say_ready(f"engine on {address(settings.host, port)}/v1")
     done = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, done.set)
+    process.on_signals(done.set)
     follower = asyncio.create_task(_follow(engine, bus)) if following and bus else None
     try:
         waits = {asyncio.create_task(done.wait())} | ({follower} if follower else set())
@@ -89,4 +89,3 @@ async def serve(settings: EngineSettings, bus: BusSettings | None) -> None:
             with contextlib.suppress(asyncio.CancelledError, TrainerError):
                 await follower
         await runner.cleanup()
-        telemetry.shutdown()

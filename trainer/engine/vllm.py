@@ -18,6 +18,7 @@ from typing import Final
 import requests
 
 from odradek.infra.bus import BusSettings
+from odradek.infra.runtime import process
 from odradek.infra.runtime.environment import address
 from odradek.trainer.engine.policies import folder_of, newest_policy
 from odradek.trainer.engine.settings import EngineSettings
@@ -136,14 +137,13 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
     child = subprocess.Popen(
         command_of(settings, found, flags), env=environment(), start_new_session=True
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _end(child))
+    process.on_signals(lambda: _end(child))
     url = address(settings.host, settings.port)
     try:
         wait(url, child, settings.ready_s)
         if settings.policy and bus.bootstrap_servers:
             _newest(settings, bus, url)
-        log.info("ready: engine on %s/v1 (vLLM)", url)
+        process.say_ready(f"engine on {url}/v1 (vLLM)")
         code = child.wait()
     finally:
         _end(child)

@@ -19,6 +19,7 @@ from trl.experimental.async_grpo import AsyncGRPOTrainer
 from trl.trainer.utils import create_model_from_path
 
 from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.process import say_ready
 from odradek.schemas.events import Policy
 from odradek.trainer.commit import checkpoint, optimizer_state
 from odradek.trainer.commit.protocol import (
@@ -324,7 +325,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             f"{self.hands.standing.folder or self.settings.model} is a model of which"
         )
         drive(self._moves.begin(step), self._do)
-        log.info("ready: trainer (step %d, version %d)", step, self.version)
+        say_ready(f"trainer (step {step}, version {self.version})")
 
     def _checkpoint(self, save: SaveCheckpoint) -> str:
         digest = checkpoint.write(

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from odradek.infra.app.session.session import Session, guard, running
 from odradek.infra.app.supervisor import UnknownProcess
 from odradek.infra.bus import delete_topics
 from odradek.infra.errors import ProjectError
+from odradek.infra.runtime.process import cancelled_by_sigterm
 
 log = logging.getLogger("odradek")
 
@@ -72,9 +72,7 @@ def variables(told: Mapping[str, str]) -> Iterator[None]:
 async def demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """Run it; returns the figures. What it shows goes to `console`, the report into `out`."""
     began = time.monotonic()
-    whole = asyncio.current_task()
-    assert whole is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, whole.cancel)
+    cancelled_by_sigterm()
     folder = await asyncio.to_thread(prepare, options.out)
     told = {
         "ODRADEK_TRAINER_SEED": str(options.seed),

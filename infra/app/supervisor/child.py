@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from odradek.infra.app.supervisor.spec import READY_LINE, Spec
-from odradek.infra.runtime.child_processes import die_with_parent
+from odradek.infra.runtime.process import die_with_parent
 
 TAIL_BYTES: Final = 8192
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-READY_LINE: Final = b"ready: "
+from odradek.infra.runtime.process import READY
+
+READY_LINE: Final = READY.encode()
 """What each process of ours logs once it is ready, followed by its name."""
 
 

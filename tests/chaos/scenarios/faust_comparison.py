@@ -26,7 +26,7 @@ import click
 
 from odradek.infra.app.local_kafka import LocalBroker
 from odradek.infra.bus import BusSettings, delete_topics, ensure_topics, producer, running
-from odradek.infra.runtime.child_processes import die_with_parent
+from odradek.infra.runtime.process import die_with_parent
 from odradek.schemas import codec, events
 from odradek.schemas.ids import partition_for
 from odradek.schemas.topics import EPISODES, TURNS, Topic

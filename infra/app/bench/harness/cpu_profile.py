@@ -61,7 +61,7 @@ def named(file: str, function: str) -> str:
     place = f"{file}:{function}"
     if "aiohttp" not in file and "aiokafka" not in file and "/odradek/" not in file:
         return ""
-    if "/infra/app/cli/" in file or place.endswith("/proxy/process.py:run") or file == __file__:
+    if "/infra/app/cli/" in file or place.endswith("/process.py:run") or file == __file__:
         return LOOP
     return next((part for part, fits in PARTS if any(one in place for one in fits)), "")
 

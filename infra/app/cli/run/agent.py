@@ -1,7 +1,5 @@
 """`odradek agent`: host an agent."""
 
-import asyncio
-
 import click
 
 from odradek.agents.harnesses import HARNESSES
@@ -52,17 +50,11 @@ def command(
     More replicas share the work; give each an --instance of its own.
     """  # noqa: D301 - click reads the backslash
     from odradek.agents.host.host import run
-    from odradek.agents.process import loop_factory
     from odradek.agents.runners import load
     from odradek.agents.settings import AgentSettings
     from odradek.infra.bus import BusSettings
-    from odradek.infra.runtime import telemetry
+    from odradek.infra.runtime import process
 
     settings = AgentSettings(**given(name=name, concurrency=concurrency, instance=instance))
     executor = load(target, program, harness)
-    telemetry.setup("agent")
-    try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(run(settings, BusSettings(), executor))
-    finally:
-        telemetry.shutdown()
+    process.run("agent", run(settings, BusSettings(), executor))

@@ -1,7 +1,5 @@
 """`odradek dispatch`: tasks become A2A requests."""
 
-import asyncio
-
 import click
 
 from odradek.infra.app.cli.options import given
@@ -31,10 +29,9 @@ def command(
     Needs ODRADEK_KAFKA_BOOTSTRAP_SERVERS.
     """
     from odradek.agents.dispatch.dispatcher import run
-    from odradek.agents.process import loop_factory
     from odradek.agents.settings import DispatchSettings
     from odradek.infra.bus import BusSettings
-    from odradek.infra.runtime import telemetry
+    from odradek.infra.runtime import process
 
     settings = DispatchSettings(
         **given(
@@ -44,9 +41,4 @@ def command(
             trainer=False if no_trainer else None,
         )
     )
-    telemetry.setup("dispatcher")
-    try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(run(settings, BusSettings()))
-    finally:
-        telemetry.shutdown()
+    process.run("dispatcher", run(settings, BusSettings()))

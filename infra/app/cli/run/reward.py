@@ -39,7 +39,7 @@ def command(
     from odradek.schemas.topics import NAME
     from odradek.streams.errors import RewardRefused
     from odradek.streams.judges.named import NamedJudge
-    from odradek.streams.process import supervised
+    from odradek.streams.process import serve
     from odradek.streams.reward_service import RewardService
     from odradek.streams.settings import StreamsSettings
 
@@ -50,14 +50,14 @@ def command(
     settings = StreamsSettings()
     most = concurrency or settings.concurrency
 
-    async def serve() -> None:
+    async def judge_all() -> None:
         judge = NamedJudge(function, most)
         service = RewardService(
             BusSettings(), judge, component, agent=agent, everything=everything, concurrency=most
         )
-        await supervised(f"reward-{component}", service)
+        await serve(service, f"reward-{component}")
         if judge.stuck:
             # All is told and committed. Python would wait for a function that cannot be cancelled.
             os._exit(0)
 
-    asyncio.run(serve())
+    asyncio.run(judge_all())

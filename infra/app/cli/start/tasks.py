@@ -13,7 +13,7 @@ from odradek.infra.app.project.tasks import epochs as repeated
 from odradek.infra.app.project.tasks import read
 from odradek.infra.bus import BusSettings, KafkaAppender, require_topics
 from odradek.infra.client import publish_task, warn
-from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.process import observed
 from odradek.schemas.events import Task
 from odradek.schemas.topics import TASKS
 
@@ -46,11 +46,8 @@ def publish(file: Path, epochs: int, keep_ids: bool, as_json: bool) -> None:
     tasks = read(file, keep_ids=keep_ids)
     chosen = tasks if keep_ids else repeated(tasks, epochs)
     warn(tasks)
-    telemetry.setup("tasks")
-    try:
+    with observed("tasks"):
         asyncio.run(_publish(chosen, quiet=as_json))
-    finally:
-        telemetry.shutdown()
     if as_json:
         answer = {"published": len(chosen), "task_ids": [task.task_id for task in chosen]}
         click.echo(json.dumps(answer))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from odradek.infra.app.project import Project, load
 from odradek.infra.app.session.progress import RunView, show, teller
 from odradek.infra.app.session.session import guard, running
 from odradek.infra.app.session.training import TrainingCourse
+from odradek.infra.runtime.process import cancelled_by_sigterm
 
 
 @click.command()
@@ -34,10 +34,7 @@ def command(folder: Path, tasks: Path | None, epochs: int) -> None:
 
 
 async def _up(project: Project, tasks: Path | None, epochs: int) -> None:
-    loop = asyncio.get_running_loop()
-    whole = asyncio.current_task()
-    assert whole is not None
-    loop.add_signal_handler(signal.SIGTERM, whole.cancel)
+    cancelled_by_sigterm()
     console = Console(stderr=True)
     async with running(project, teller(console)) as session:
         console.print("in another terminal of this folder: source .odradek/env", highlight=False)

@@ -2,8 +2,8 @@
 
 `process` starts a run: `feed` reads batches from the log and makes rows of them, `step` makes
 gradients of rows, `commit` makes a step durable and known, and `weights` brings them to the
-engines. `engine` is the small engine, and vLLM's start. `trl_rollouts` and `trl_trainer` are for
-people who use TRL's own trainer.
+engines. `engine` is the small engine, and vLLM's start; trainer and engine load `models` alike.
+`trl_rollouts` and `trl_trainer` are for people who use TRL's own trainer.
 """
 
 import importlib

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.errors import BrokenCheckpoint
 from tests.chaos.faults.power_cut import watched
 
@@ -87,7 +87,7 @@ def only_files(path: Path) -> None:
 @pytest.mark.parametrize("fault", [nothing, only_files])
 def test_a_dropped_fsync_is_caught(disk, tmp_path, monkeypatch, fault):
     """The checkpoint looks whole until the power goes."""
-    monkeypatch.setattr(checkpoint, "fsync", fault)
+    monkeypatch.setattr(durable_files, "fsync", fault)
     digest = write(disk.root / ROOT, 1)
     assert digest == checkpoint.verify(checkpoint.newest(disk.root / ROOT))
     assert checkpoint.newest(disk.after_a_cut(tmp_path / "left") / ROOT) is None
@@ -95,9 +95,11 @@ def test_a_dropped_fsync_is_caught(disk, tmp_path, monkeypatch, fault):
 
 def test_a_dropped_fsync_of_one_file_is_caught(disk, tmp_path, monkeypatch):
     """One file of many: the manifest tells."""
-    real = checkpoint.fsync
+    real = durable_files.fsync
     monkeypatch.setattr(
-        checkpoint, "fsync", lambda path: None if path.name == "model.safetensors" else real(path)
+        durable_files,
+        "fsync",
+        lambda path: None if path.name == "model.safetensors" else real(path),
     )
     write(disk.root / ROOT, 1)
     ((_, folder),) = checkpoint.whole(disk.after_a_cut(tmp_path / "left") / ROOT)

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from odradek.schemas.events import Policy
-from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.engine.policies import folder_of
 from odradek.trainer.errors import BrokenCheckpoint, UnsupportedRequest
 
@@ -42,7 +42,7 @@ def test_a_manifest_names_no_file_outside_its_folder(folder, name):
     """The MLflow series: a path of a model source that leads out of its root."""
     (folder.parent / "secret").write_text("s")
     told = json.loads((folder / checkpoint.MANIFEST).read_text())
-    told["files"][name] = {"bytes": 1, "sha256": checkpoint.sha256_of(folder.parent / "secret")}
+    told["files"][name] = {"bytes": 1, "sha256": durable_files.sha256_of(folder.parent / "secret")}
     (folder / checkpoint.MANIFEST).write_text(json.dumps(told))
     with pytest.raises(BrokenCheckpoint, match="no file of it"):
         checkpoint.verify(folder)
@@ -88,7 +88,7 @@ def weights(tmp_path):
     folder.mkdir()
     file = folder / checkpoint.WEIGHTS
     file.write_bytes(b"weights")
-    return folder, checkpoint.sha256_of(file)
+    return folder, durable_files.sha256_of(file)
 
 
 @pytest.mark.parametrize(

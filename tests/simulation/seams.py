@@ -79,5 +79,5 @@ def simulated(net: Network, at: Any) -> Iterator[None]:
 @contextmanager
 def on_disk(one: disk.Disk) -> Iterator[None]:
     """`fsync` of checkpoints goes to this disk; planted faults come on top."""
-    with patch.object(odradek.trainer.commit.checkpoint, "fsync", one.fsync):
+    with patch.object(odradek.trainer.commit.durable_files, "fsync", one.fsync):
         yield

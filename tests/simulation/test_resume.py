@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from odradek.schemas.events import Step
-from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.commit.resume import stand
 from tests.simulation.disk import Disk
 from tests.simulation.scenario import training
@@ -24,7 +24,7 @@ def test_what_is_resumed_from_survives_a_power_cut(seed, monkeypatch):
     root = disk.path("policy")
     settings = training(1, 1).model_copy(update={"output_dir": root})
     monkeypatch.setattr(checkpoint, "shutil", Shutil)
-    monkeypatch.setattr(checkpoint, "fsync", disk.fsync)
+    monkeypatch.setattr(durable_files, "fsync", disk.fsync)
     entry = {"run": "main", "incarnation": 1, "step": 1, "position": 1}
     position = {"offset": 1, "row": 0, "step": 1, "version": 1, "versions": {}, "run": "main"}
 

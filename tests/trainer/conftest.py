@@ -12,14 +12,14 @@ from transformers.utils import logging as transformers_logging
 
 from odradek.trainer.commit.announcer import ListedAnnouncements
 from odradek.trainer.commit.resume import ResumePoint
-from odradek.trainer.engine.decode import Sampler, load_model, load_tokenizer
+from odradek.trainer.engine.decode import Sampler
 from odradek.trainer.engine.tiny import make_tiny
 from odradek.trainer.feed.cursor import Cursor, Position
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import ListedGroups, LogRolloutWorker
+from odradek.trainer.models import load_model, load_tokenizer
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.step.grpo import LogTrainer
-from odradek.trainer.step.hands import TrainerParts
+from odradek.trainer.step.grpo import LogTrainer, TrainerParts
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 from tests.support.trainer.hilo import random_play

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.errors import BrokenCheckpoint, NoRoom
 
 
@@ -60,7 +60,7 @@ def test_dying_at_any_call_leaves_a_whole_checkpoint(tmp_path, monkeypatch, call
         elif call == "rmtree":
             patch.setattr(checkpoint.shutil, "rmtree", deadly(checkpoint.shutil.rmtree))
         elif call == "fsync":
-            patch.setattr(checkpoint, "fsync", deadly(checkpoint.fsync))
+            patch.setattr(durable_files, "fsync", deadly(durable_files.fsync))
         with contextlib.suppress(Died):
             checkpoint.write(
                 tmp_path,

@@ -55,7 +55,7 @@ def test_a_full_disk_ends_the_trainer_and_space_lets_it_go_on(
         with pytest.raises(NoRoom, match="No space left on device"):
             full.trainer.run()
     finally:
-        full.trainer.hands.feed.stop()
+        full.trainer.parts.feed.stop()
     told = {step.checkpoint for step in first.announced.steps + full.announced.steps} - {""}
     newest = checkpoint.newest(output)
     assert newest is not None

@@ -12,12 +12,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from openai import AsyncOpenAI, BadRequestError
 from safetensors.torch import load_file, save_file
 
-from odradek.trainer.engine.decode import load_model
 from odradek.trainer.engine.policies import folder_of
 from odradek.trainer.engine.process import serve
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadSettings, EngineDown, NoTokenizer, UnsupportedRequest
+from odradek.trainer.models import load_model
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -247,7 +247,7 @@ async def test_a_port_in_use_and_a_missing_tokenizer_are_one_clear_line(tiny, tm
 def test_a_policys_weights_are_held_against_its_digest(tmp_path):
     """Gone, elsewhere or other bytes: refused."""
     from odradek.schemas.events import Policy
-    from odradek.trainer.commit.checkpoint import sha256_of
+    from odradek.trainer.commit.durable_files import sha256_of
 
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"weights")

@@ -6,10 +6,10 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from odradek.trainer.engine.decode import load_model
 from odradek.trainer.feed.cursor import Cursor, RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import spans_of
+from odradek.trainer.models import load_model
 from tests.support.trainer.gradients import gradient_of, loss_of
 
 pytestmark = pytest.mark.torch

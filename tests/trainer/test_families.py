@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from odradek.trainer.engine.decode import Sampler, load_model
+from odradek.trainer.engine.decode import Sampler
 from odradek.trainer.errors import ModelError, NoModel, UnsuitedModel
+from odradek.trainer.models import load_model
 from odradek.trainer.step import attention
 from tests.support.trainer.model_families import make
 from tests.support.trainer.played_groups import group_of, play

@@ -330,7 +330,7 @@ async def test_an_engine_begins_with_the_newest_policy_and_follows_it(broker, ti
     from safetensors.torch import load_file
 
     from odradek.schemas.events import Policy
-    from odradek.trainer.commit.checkpoint import sha256_of
+    from odradek.trainer.commit.durable_files import sha256_of
     from odradek.trainer.engine.process import serve
     from odradek.trainer.engine.settings import EngineSettings
     from odradek.trainer.weights.directory import DirectoryTransfer

@@ -12,7 +12,7 @@ import pytest
 from odradek.infra.runtime.crash_points import POINTS
 from odradek.streams.verify.findings import Findings
 from odradek.streams.verify.trainer_runs import TrainerRuns
-from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.commit.announcer import ListedAnnouncements
 from odradek.trainer.commit.lock import claimed
 from odradek.trainer.commit.resume import lineage_of, stand
@@ -99,8 +99,8 @@ class Life:
                 return True
             return False
         finally:
-            made.trainer.hands.feed.stop()
-            made.trainer.hands.transfer.destroy()
+            made.trainer.parts.feed.stop()
+            made.trainer.parts.transfer.destroy()
 
     def line(self):
         """Optimizer steps in the line that led to the end: a step done again replaces the first."""
@@ -222,7 +222,7 @@ def test_every_announced_checkpoint_outlives_a_power_cut(bench, groups, tmp_path
                 assert newest is not None
                 assert entry.checkpoint == checkpoint.verify(newest)
                 weights = left / "run" / "weights" / f"v{entry.version}" / checkpoint.WEIGHTS
-                assert entry.weights == checkpoint.sha256_of(weights)
+                assert entry.weights == durable_files.sha256_of(weights)
                 loadable.append(entry.step)
 
         life.log.step = step

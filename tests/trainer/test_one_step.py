@@ -12,8 +12,8 @@ import torch
 from msgspec.structs import replace
 
 from odradek.schemas import arrays
-from odradek.trainer.engine.decode import load_model
 from odradek.trainer.feed.rows import EpisodeGroup
+from odradek.trainer.models import load_model
 from tests.support.trainer.gradients import gradient_of, loss_of
 
 pytestmark = pytest.mark.torch

@@ -85,7 +85,7 @@ def held(trainer):
             )
         },
         "shape": trainer._shape,
-        "rules": trainer.hands.feed.consumption._rules,
+        "rules": trainer.parts.feed.consumption._rules,
         "reference": trainer._reference is not None,
         "dtype": next(trainer.model.parameters()).dtype,
         "checkpointing": trainer.model.is_gradient_checkpointing,

@@ -14,11 +14,11 @@ from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
 from odradek.schemas.events import Turn, TurnsEvent
 from odradek.streams.stages.continuity import Continuity
-from odradek.trainer.engine.decode import load_model
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.feed.rows import arrays_of
 from odradek.trainer.feed.sampling import drawn_of
+from odradek.trainer.models import load_model
 from odradek.trainer.step.logprobs import Targets, add_head
 
 pytestmark = pytest.mark.torch

@@ -5,11 +5,11 @@ import pytest
 import torch
 from msgspec.structs import replace as changed
 
-from odradek.trainer.engine.decode import load_model
 from odradek.trainer.feed.cursor import Cursor, Position, RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import sample_of
 from odradek.trainer.feed.rows import EpisodeGroup, rows_of
+from odradek.trainer.models import load_model
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
 from tests.support.trainer.played_groups import group_with_rewards
@@ -209,7 +209,7 @@ def test_a_whole_step_of_the_packed_trainer_weighs_like_the_plain_line(
     expected.backward()
 
     trainer = ours.trainer
-    feed = trainer.hands.feed
+    feed = trainer.parts.feed
     feed.rollout_buffer = trainer.rollout_queue = type(feed.rollout_buffer)()
     for row in rows:
         feed.rollout_buffer.put(sample_of(row))

@@ -9,8 +9,9 @@ import torch
 import trl.trainer.utils
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from odradek.trainer.engine.decode import Sampler, SampleRequest, load_model
+from odradek.trainer.engine.decode import Sampler, SampleRequest
 from odradek.trainer.feed.rows import rows_of
+from odradek.trainer.models import load_model
 from odradek.trainer.step.logprobs import Targets, add_head
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 from tests.support.trainer.gradients import gradient_of, loss_of

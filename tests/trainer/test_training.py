@@ -85,7 +85,7 @@ def test_a_finished_step_is_durable_before_it_is_known(groups, bench, monkeypatc
     monkeypatch.setattr(
         checkpoint, "write", lambda *a, **k: (told.append("checkpoint"), write(*a, **k))[1]
     )
-    transfer = made.trainer.hands.transfer
+    transfer = made.trainer.parts.transfer
     resume = transfer.resume
     monkeypatch.setattr(transfer, "resume", lambda: (told.append("engine"), resume())[1])
     for name in ("policy", "step"):
@@ -189,7 +189,7 @@ def test_stopping_saves_what_was_done(groups, bench):
     finish = made.trainer.finish_step
 
     def finish_and_stop(step):
-        made.trainer.hands.feed.stopping.set()
+        made.trainer.parts.feed.stopping.set()
         finish(step)
 
     made.trainer.finish_step = finish_and_stop
@@ -211,7 +211,7 @@ def test_a_reader_that_fails_ends_the_run_with_its_own_error(bench):
         def close(self):
             pass
 
-    feed = made.trainer.hands.feed
+    feed = made.trainer.parts.feed
     assert isinstance(feed, LogRolloutWorker)
     feed._source = Broken()
     with pytest.raises(RuntimeError, match="retention has deleted it"):

@@ -41,8 +41,8 @@ class Run:
         try:
             made.trainer.run()
         finally:
-            made.trainer.hands.feed.stop()
-            made.trainer.hands.transfer.destroy()
+            made.trainer.parts.feed.stop()
+            made.trainer.parts.transfer.destroy()
         return [[one.engines[url] for url in self.urls] for one in self.log.policies[told:]]
 
 

@@ -5,74 +5,24 @@ and sha256. It is written under a temporary name: files, fsync, manifest last, f
 of the parent. Whoever dies on the way leaves a folder that no reader looks at.
 """
 
-import contextlib
-import errno
-import hashlib
 import json
-import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from odradek.infra.runtime.crash_points import crash_point
+from odradek.trainer.commit import durable_files
 from odradek.trainer.commit.tensor_files import non_finite_tensor
-from odradek.trainer.errors import BrokenCheckpoint, NonFiniteWeights, NoRoom
+from odradek.trainer.errors import BrokenCheckpoint, NonFiniteWeights
 
 MANIFEST: Final = "manifest.json"
 POSITION: Final = "position.json"
 WEIGHTS: Final = "model.safetensors"
 """Where transferred weights stand in their folder."""
 NAME: Final = re.compile(r"checkpoint-(\d+)")
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
-_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fsync(path: Path) -> None:
-    """Make a file or a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def room(path: Path) -> Iterator[None]:
-    """Tell a full or read-only disk in one line. Raises NoRoom."""
-    try:
-        yield
-    except Exception as error:
-        # safetensors and tokenizers write from Rust: a full disk is told in their words only, by
-        # the latter in a bare Exception. What is no error of the disk goes on as it came.
-        told = _OS_ERROR.search(str(error))
-        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
-        if number not in _NO_ROOM:
-            raise
-        raise NoRoom(
-            f"{path} cannot be written: {os.strerror(number)}; once it can be, start the trainer "
-            "again: it goes on from the last whole checkpoint"
-        ) from error
-
-
-def make_durably(folder: Path) -> None:
-    """Make a folder and those above it; what we make is there after a power cut.
-
-    A folder that is there already may be just as new: its own name is made durable, too.
-    """
-    if not folder.is_dir():
-        make_durably(folder.parent)
-        folder.mkdir(mode=0o755, exist_ok=True)
-    with contextlib.suppress(PermissionError):  # whoever may not read it did not make us in it
-        fsync(folder.parent)
 
 
 def write(
@@ -99,8 +49,8 @@ def write(
         NonFiniteWeights: A tensor holds something infinite or no number. Nothing is rotated.
     """
     final = root / f"checkpoint-{step}"
-    with room(root):
-        make_durably(root)
+    with durable_files.room(root):
+        durable_files.make_durably(root)
         partial = root / f".partial-{step}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o755)
@@ -112,26 +62,26 @@ def write(
         (partial / POSITION).write_text(json.dumps(position, sort_keys=True) + "\n")
         files = {}
         for path in sorted(p for p in partial.rglob("*") if p.is_file()):
-            fsync(path)
+            durable_files.fsync(path)
             at("between_files")
             name = path.relative_to(partial).as_posix()
-            files[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            files[name] = {"bytes": path.stat().st_size, "sha256": durable_files.sha256_of(path)}
         for path in (p for p in partial.rglob("*") if p.is_dir()):
-            fsync(path)
+            durable_files.fsync(path)
         at("files_before_manifest")
         # The manifest is last: files without one are no checkpoint, so if we die above this line,
         # only this step is lost. It is durable before the rename, so a folder under the final name
         # has it.
         manifest = partial / MANIFEST
         manifest.write_text(json.dumps({"step": step, "files": files}, sort_keys=True) + "\n")
-        fsync(manifest)
-        fsync(partial)
+        durable_files.fsync(manifest)
+        durable_files.fsync(partial)
         if final.exists():  # the same step once more, after a crash behind the rename
             shutil.rmtree(final)
         at("manifest_before_rename")
         partial.rename(final)
         at("renamed_before_durable")
-        fsync(root)
+        durable_files.fsync(root)
     at("renamed_before_rotate")
     # Only now may older ones go: if we die above this line, all are left. Below it, one too many.
     # Later steps are of a line that was cut off, and could not be loaded: they count for none.
@@ -139,7 +89,7 @@ def write(
         shutil.rmtree(old, ignore_errors=True)
     for leftover in root.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    return sha256_of(final / MANIFEST)
+    return durable_files.sha256_of(final / MANIFEST)
 
 
 def _non_finite(folder: Path) -> str:
@@ -182,9 +132,9 @@ def verify(folder: Path) -> str:
             raise BrokenCheckpoint(f"{folder}: its manifest names {name!r}, which is no file of it")
         if not path.is_file() or path.stat().st_size != about["bytes"]:
             raise BrokenCheckpoint(f"{path} is missing or has another size than the manifest says")
-        if sha256_of(path) != about["sha256"]:
+        if durable_files.sha256_of(path) != about["sha256"]:
             raise BrokenCheckpoint(f"{path} differs from its manifest")
-    return sha256_of(manifest)
+    return durable_files.sha256_of(manifest)
 
 
 def refuse_shared(*folders: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from odradek.trainer.commit.checkpoint import make_durably, room
+from odradek.trainer.commit.durable_files import make_durably, room
 from odradek.trainer.errors import BadSettings
 
 

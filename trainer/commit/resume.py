@@ -11,7 +11,7 @@ import msgspec
 from odradek.infra.bus import BusSettings
 from odradek.schemas.events import Policy, Step
 from odradek.schemas.topics import POLICIES, STEPS
-from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed.batch_reader import read_all
 from odradek.trainer.feed.cursor import Position
@@ -88,7 +88,7 @@ def stand(
         return found
     # Whoever wrote it may have died between the rename and its fsync. What the log is told next
     # must not be taken back by a power cut.
-    checkpoint.fsync(settings.output_dir)
+    durable_files.fsync(settings.output_dir)
     stored = checkpoint.position_of(folder)
     if (stored["run"], stored["topic"]) != (settings.run, settings.batches_topic):
         raise BadSettings(
@@ -104,7 +104,7 @@ def stand(
     found.version = max(found.version, int(stored["version"]))
     found.position = Position(stored["offset"], stored["row"], stored["step"])
     found.skipped = stored.get("skipped", 0)  # a checkpoint of before has none
-    found.resumed_from = checkpoint.sha256_of(folder / checkpoint.MANIFEST)
+    found.resumed_from = durable_files.sha256_of(folder / checkpoint.MANIFEST)
     found.swallowed = _swallowed(own, found.resumed_from, stored)
     return found
 

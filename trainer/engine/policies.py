@@ -7,7 +7,8 @@ from odradek.infra.bus import BusSettings
 from odradek.infra.client import subscribe
 from odradek.schemas.events import Policy
 from odradek.schemas.topics import POLICIES
-from odradek.trainer.commit.checkpoint import WEIGHTS, sha256_of
+from odradek.trainer.commit.checkpoint import WEIGHTS
+from odradek.trainer.commit.durable_files import sha256_of
 from odradek.trainer.errors import UnsupportedRequest
 
 

@@ -20,10 +20,11 @@ from aiohttp import web
 from odradek.schemas.http import engine as surface
 from odradek.trainer.engine import chat, completions
 from odradek.trainer.engine.batcher import Batcher
-from odradek.trainer.engine.decode import Sampler, SampleRequest, load_model, load_tokenizer
+from odradek.trainer.engine.decode import Sampler, SampleRequest
 from odradek.trainer.engine.rendering import Renderer
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadSettings, EngineDown, UnsupportedRequest
+from odradek.trainer.models import load_model, load_tokenizer
 
 log = logging.getLogger("odradek")
 

@@ -8,7 +8,8 @@ attention kernel (`attention`), the loss and its normalisation over the whole op
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from trl.experimental.async_grpo import AsyncGRPOTrainer
 from trl.trainer.utils import create_model_from_path
 
 from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.process import say_ready
 from odradek.schemas.events import Policy
 from odradek.trainer.commit import checkpoint, optimizer_state
+from odradek.trainer.commit.announcer import Announcer
 from odradek.trainer.commit.protocol import (
     CommitProtocol,
     CrashPoint,
@@ -32,13 +35,15 @@ from odradek.trainer.commit.protocol import (
     WaitForEngine,
     drive,
 )
-from odradek.trainer.engine.decode import load_tokenizer
+from odradek.trainer.commit.resume import ResumePoint
 from odradek.trainer.errors import NonFiniteWeights
 from odradek.trainer.feed.cursor import ConsumedRows
+from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.feed.rows import NON_FINITE
+from odradek.trainer.models import load_tokenizer
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention
-from odradek.trainer.step.hands import TrainerParts
 from odradek.trainer.step.logprobs import Targets, TokenScores, add_head
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
@@ -46,9 +51,23 @@ from odradek.trainer.step.model_support import check_config, loading, prepare
 from odradek.trainer.step.packing import packed, whole_of
 from odradek.trainer.step.proximal import ProximalPolicy
 from odradek.trainer.step.trl_config import config_of, on_cpu, without_cuda
+from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.finite import non_finite, trained_tensors, why_not_step
 
 log = logging.getLogger("odradek")
+
+
+@dataclass(frozen=True)
+class TrainerParts:
+    """What the trainer works with: all that is not torch."""
+
+    feed: LogRolloutWorker
+    transfer: DirectoryTransfer
+    announcer: Announcer
+    lineage: Lineage
+    standing: ResumePoint = field(default_factory=ResumePoint)
+    at: Callable[[str], None] = crash_point
+    """Called at each crash point."""
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc] # transformers is untyped
@@ -58,26 +77,26 @@ class _Steps(TrainerCallback):  # type: ignore[misc] # transformers is untyped
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         del args
         self._trainer.finish_step(state.global_step)
-        if self._trainer.hands.feed.stopping.is_set():
+        if self._trainer.parts.feed.stopping.is_set():
             control.should_training_stop = True
 
 
 class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     """Trains on rows from the log until `max_steps`, the end of a replay, or `stop()`."""
 
-    def __init__(self, settings: TrainerSettings, hands: TrainerParts) -> None:
+    def __init__(self, settings: TrainerSettings, parts: TrainerParts) -> None:
         """Load the model. Raises NoModel, NoTokenizer or UnsuitedModel."""
         self.settings = settings
-        self.hands = hands
+        self.parts = parts
         self.measured = StepMetrics(settings.loss)
-        self._moves = CommitProtocol(settings, hands.standing, hands.lineage)
+        self._moves = CommitProtocol(settings, parts.standing, parts.lineage)
         self._took: dict[str, float] = {}
         self._whole = StepTotals(0, 0)
         self._saved_step = -1
         self._fault = ""
         """What of the step under way is no number."""
         # A resumed run's model is that of its checkpoint, whatever `model` says by now.
-        begin = str(hands.standing.folder or settings.model)
+        begin = str(parts.standing.folder or settings.model)
         tokenizer = load_tokenizer(begin)
         check_config(begin, settings.max_row_tokens)
         with without_cuda(on_cpu(settings)), loading(begin):
@@ -86,8 +105,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
                 args=config_of(settings),
                 train_dataset=Dataset.from_dict({"prompt": ["from the log"]}),
                 processing_class=tokenizer,
-                rollout_worker=hands.feed,
-                weight_transfer=hands.transfer,
+                rollout_worker=parts.feed,
+                weight_transfer=parts.transfer,
             )
         add_head(self.model)
         prepare(self.model, begin, dtype=settings.dtype, longest=settings.max_row_tokens)
@@ -101,8 +120,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         )
         self._reference = self._frozen(settings.model) if settings.kl > 0 else None
         self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None
-        hands.feed.on_idle = self.tell_idle
-        hands.feed.consumption.vocabulary = self.model.get_input_embeddings().num_embeddings
+        parts.feed.on_idle = self.tell_idle
+        parts.feed.consumption.vocabulary = self.model.get_input_embeddings().num_embeddings
         self.add_callback(_Steps(self))
 
     def _frozen(self, path: str) -> Any:
@@ -118,7 +137,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
 
     def run(self) -> int:
         """Train to the end; returns the number of optimizer steps done in all starts."""
-        folder = self.hands.standing.folder
+        folder = self.parts.standing.folder
         self.train(resume_from_checkpoint=str(folder) if folder else None)
         step = int(self.state.global_step)
         if self._saved_step != step and step > self._begun_at:
@@ -130,7 +149,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     def get_train_dataloader(self) -> Any:
         """TRL's pipeline without reading a batch ahead, which would cost a step of staleness."""
         self._rollout_dataset, loader = packed(
-            self.hands.feed,
+            self.parts.feed,
             micro_rows=self.settings.micro_rows,
             pad_id=self.processing_class.pad_token_id,
             metrics=self._metrics["train"],
@@ -245,7 +264,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
 
     def finish_step(self, step: int) -> None:
         """Make a finished optimizer step durable, then known; `moves` says in which order."""
-        feed, fault = self.hands.feed, self._fault
+        feed, fault = self.parts.feed, self._fault
         self._check_weights(f"step {step} made weights of which")
         with feed.lock:
             passed = feed.consumption.finish_step(skipped=bool(fault))
@@ -294,35 +313,35 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
 
     def _do(self, move: Move) -> Any:
         """Make one move of `moves`; `tests/trainer/test_kills.py` dies between any two."""
-        hands = self.hands
+        parts = self.parts
         if isinstance(move, CrashPoint):
-            return hands.at(move.point)
+            return parts.at(move.point)
         began = time.perf_counter()
         if isinstance(move, SaveCheckpoint):
             saved = self._checkpoint(move)
             self._took["checkpoint_s"] = time.perf_counter() - began
             return saved
         if isinstance(move, WaitForEngine):
-            return hands.transfer.reach()
+            return parts.transfer.reach()
         if isinstance(move, LoadWeights):
-            transfer = hands.transfer
+            transfer = parts.transfer
             transfer.version = move.version
             super()._sync_weight()
             self._took["sync_s"] = time.perf_counter() - began
             return Loaded(transfer.folder.as_uri(), transfer.digest, transfer.served)
         if isinstance(move.event, Policy):
-            return hands.announcer.policy(move.event)
-        return hands.announcer.step(move.event)
+            return parts.announcer.policy(move.event)
+        return parts.announcer.step(move.event)
 
     def tell_idle(self, passed: ConsumedRows) -> None:
         """Tell the ledger about batches that were passed without an optimizer step."""
-        self.hands.announcer.step(self._moves.entry(int(self.state.global_step), passed))
+        self.parts.announcer.step(self._moves.entry(int(self.state.global_step), passed))
 
     def _sync_weight(self) -> None:
         """What TRL calls once, before the first rollout."""
         step = self._begun_at = self._saved_step = int(self.state.global_step)
         self._check_weights(
-            f"{self.hands.standing.folder or self.settings.model} is a model of which"
+            f"{self.parts.standing.folder or self.settings.model} is a model of which"
         )
         drive(self._moves.begin(step), self._do)
         say_ready(f"trainer (step {step}, version {self.version})")
@@ -334,7 +353,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             self._fill,
             keep=self.settings.keep,
             position=save.position,
-            at=self.hands.at,
+            at=self.parts.at,
         )
         self._saved_step = save.step
         return digest
@@ -343,9 +362,9 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         """Everything that a resumed run needs, none of it pickled."""
         model = self.accelerator.unwrap_model(self.model)
         model.save_pretrained(folder, state_dict=self.accelerator.get_state_dict(self.model))
-        self.hands.at("between_files")
+        self.parts.at("between_files")
         self.processing_class.save_pretrained(folder)
-        self.hands.at("between_files")
+        self.parts.at("between_files")
         optimizer_state.save(self._inner_optimizer, self.lr_scheduler, folder)
         if self._proximal is not None:
             self._proximal.save(folder)

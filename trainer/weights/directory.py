@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from odradek.infra.runtime.crash_points import crash_point
-from odradek.trainer.commit.checkpoint import WEIGHTS, fsync, make_durably, room, sha256_of
+from odradek.trainer.commit.checkpoint import WEIGHTS
+from odradek.trainer.commit.durable_files import fsync, make_durably, room, sha256_of
 from odradek.trainer.errors import NonFiniteWeights
 from odradek.trainer.weights.engines import Engines
 from odradek.trainer.weights.finite import non_finite

@@ -194,21 +194,21 @@ FSYNC: Final = "fsync_dropped"
 
 def prove_fsync() -> Result:
     """A kill leaves the page cache alone, so this one is caught by a power cut (`tests.chaos.faults.power_cut`)."""
-    from odradek.trainer.commit import checkpoint
+    from odradek.trainer.commit import checkpoint, durable_files
 
     def left(*, planted: bool) -> bool:
         """Whether a checkpoint that was told is there after the cut."""
-        real = checkpoint.fsync
+        real = durable_files.fsync
         with tempfile.TemporaryDirectory() as scratch:
             root, after = Path(scratch) / "disk", Path(scratch) / "left"
             root.mkdir()
-            checkpoint.fsync = (lambda _: None) if planted else real
+            durable_files.fsync = (lambda _: None) if planted else real
             try:
                 with watched(root) as disk:
                     checkpoint.write(root / "run", 1, _weights, keep=1, position={"offset": 1})
                     return checkpoint.newest(disk.after_a_cut(after) / "run") is not None
             finally:
-                checkpoint.fsync = real
+                durable_files.fsync = real
 
     control, faulty = left(planted=False), left(planted=True)
     return {

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from odradek.schemas.events import Policy, Step
-from odradek.trainer.commit import checkpoint, resume
+from odradek.trainer.commit import durable_files, resume
 from odradek.trainer.commit.protocol import (
     Announce,
     CommitProtocol,
@@ -20,7 +20,7 @@ from tests.simulation.planted.patches import Patches
 
 def fsync_dropped() -> Patches:
     """Checkpoints are written, and never synced."""
-    return [(checkpoint, "fsync", lambda _: None)]
+    return [(durable_files, "fsync", lambda _: None)]
 
 
 def _in_another_order(change: Callable[[Doing], Doing]) -> Patches:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from odradek.schemas.http import engine as surface
-from odradek.trainer.commit.checkpoint import WEIGHTS, sha256_of
+from odradek.trainer.commit.checkpoint import WEIGHTS
+from odradek.trainer.commit.durable_files import sha256_of
 
 
 class WeightEngine:

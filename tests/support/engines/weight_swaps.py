@@ -23,8 +23,7 @@ from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.feed.rows import EpisodeGroup
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.step.grpo import LogTrainer
-from odradek.trainer.step.hands import TrainerParts
+from odradek.trainer.step.grpo import LogTrainer, TrainerParts
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 

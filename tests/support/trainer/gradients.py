@@ -12,7 +12,7 @@ def gradient_of(model):
 
 def loss_of(trainer, rows, micro_batches):
     """The loss of a step over these rows; its gradient stands in the trainer's model."""
-    feed = trainer.hands.feed
+    feed = trainer.parts.feed
     feed.rollout_buffer = trainer.rollout_queue = type(feed.rollout_buffer)()
     for row in rows:
         feed.rollout_buffer.put(sample_of(row))

@@ -1,0 +1,60 @@
+"""Files and folders that outlive a power cut, and what a full disk says."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from odradek.trainer.errors import NoRoom
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync(path: Path) -> None:
+    """Make a file or a folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Tell a full or read-only disk in one line. Raises NoRoom."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and tokenizers write from Rust: a full disk is told in their words only, by
+        # the latter in a bare Exception. What is no error of the disk goes on as it came.
+        match = _OS_ERROR.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(match[1]) if match else None
+        if number not in _NO_ROOM:
+            raise
+        raise NoRoom(
+            f"{path} cannot be written: {os.strerror(number)}; once it can be, start the trainer "
+            "again: it goes on from the last whole checkpoint"
+        ) from error
+
+
+def make_durably(folder: Path) -> None:
+    """Make a folder and those above it; what we make is there after a power cut.
+
+    A folder that is there already may be just as new: its own name is made durable, too.
+    """
+    if not folder.is_dir():
+        make_durably(folder.parent)
+        folder.mkdir(mode=0o755, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # whoever may not read it did not make us in it
+        fsync(folder.parent)

@@ -35,17 +35,15 @@ def number(value: object, name: str = "the value") -> float:
         raise NoNumber(_no_number(value, name))
     if isinstance(plain, Decimal) and plain.is_nan():  # of which a signalling one has no float
         raise NotFinite(f"{name} is not finite")
-    try:
-        found = float(plain)
-    except OverflowError:
-        raise NotFinite(f"{name} is too large for a float") from None
-    # What a person's object raises here can be anything.
-    except Exception as error:
+    found, error = _asked(lambda: float(plain))
+    if isinstance(error, OverflowError):
+        raise NotFinite(f"{name} is too large for a float")
+    if error is not None:
         why = f": its float raises {type(error).__name__}"
         raise NoNumber(_no_number(value, name) + why) from error
     if not math.isfinite(found):
         raise NotFinite(f"{name} is not finite")
-    return found
+    return float(found)
 
 
 def single(value: object) -> Any:
@@ -110,11 +108,16 @@ def _attribute(value: object, name: str) -> Any:
 
 def _or(default: Any, ask: Callable[[], Any]) -> Any:
     """What a person's object answers, or the default where it raises."""
+    answer, error = _asked(ask)
+    return answer if error is None else default
+
+
+def _asked(ask: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What a person's object answers, and what it raises instead: that can be anything."""
     try:
-        return ask()
-    # It can be anything.
-    except Exception:  # noqa: BLE001 - see above
-        return default
+        return ask(), None
+    except Exception as error:  # noqa: BLE001 - see above
+        return None, error
 
 
 def _no_number(value: object, name: str) -> str:

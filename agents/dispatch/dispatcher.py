@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -272,13 +273,15 @@ class Dispatcher:
         where = TopicPartition(self._topic, number)
         writer = FencedWriter(self._bus, GROUP, number)
         await writer.start()
-        owned: TaskPartition | None = None
-        try:
+        async with AsyncExitStack() as failed:
+            # Cancelled as well: an open producer would fence its successor.
+            failed.push_async_callback(writer.aclose)
             async with running(admin(self._bus), self._bus) as client:
                 standing = await standings(client, self._reader, self._bus, GROUP, [where])
             first, metadata = standing[where]
             progress = TaskProgress(first, metadata)
             owned = TaskPartition(number, where, writer, progress)
+            failed.callback(self._take_back, owned)
             async for record in _stretch(self._bus, number, first, first + progress.recorded):
                 await self._take_in(owned, record)
             # Registered before the older batches are read: those that come now are heard, too.
@@ -295,14 +298,17 @@ class Dispatcher:
                 async for record in batches:
                     self._returns.hear(record)
             owned.unread = None
-        except BaseException:
-            # Taken away while it was being taken over, as a rule: its groups are out no more. It
-            # may have come back meanwhile: what is there then is not ours to forget.
-            if owned is not None and self._partitions.get(number) is owned:
-                self._forget(number)
-            await writer.aclose()
-            raise
+            failed.pop_all()
         return owned.progress.next
+
+    def _take_back(self, owned: TaskPartition) -> None:
+        """A partition was not taken over to the end: taken away meanwhile, as a rule.
+
+        Its groups are out no more. It may have come back since: what is there then is not ours to
+        forget.
+        """
+        if self._partitions.get(owned.number) is owned:
+            self._forget(owned.number)
 
     def lose(self, number: int) -> None:
         """See `PartitionOwner`."""

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -314,15 +314,15 @@ class Host:
             await fenced.start()
         else:
             writer = PlainWriter(self._appender)
-        try:
+        async with AsyncExitStack() as failed:
+            # Cancelled as well: an open producer would fence its successor.
+            failed.push_async_callback(writer.aclose)
             count = len(self._reader.partitions_for_topic(self._topic) or ())
             position = await self._position(where)
             memory = await recall(self._bus, name, number, position)
             owned = RequestPartition(number, count, writer, memory, position)
             strays = await self._recovery.strays(owned, position)
-        except BaseException:  # cancelled as well: an open producer would fence its successor
-            await writer.aclose()
-            raise
+            failed.pop_all()
         if strays:
             logger.warning("%s[%d]: ended %d stray tasks", name, number, strays)
         self._owned[number] = owned

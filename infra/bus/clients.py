@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -158,12 +158,12 @@ async def start(client: KafkaClient, bus: BusSettings, *, timeout_s: float = 30.
 
 
 async def _open(client: KafkaClient, timeout_s: float) -> None:
-    try:
+    async with AsyncExitStack() as failed:
+        # Cancelled as well: half a client would linger, and say so later.
+        failed.push_async_callback(close, client)
         async with asyncio.timeout(timeout_s):
             await client.start()
-    except BaseException:  # cancelled as well: half a client would linger, and say so later
-        await close(client)
-        raise
+        failed.pop_all()
 
 
 def _unreachable(bus: BusSettings) -> str:

@@ -8,7 +8,8 @@ topics the context travels as the W3C `traceparent` header. What is counted stan
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -124,19 +125,25 @@ def span(
 def _recorded(name: str, parent: str | None, attributes: Mapping[str, Any]) -> Iterator[str | None]:
     above = propagate.extract({"traceparent": parent}) if parent else context.get_current()
     tracer = trace.get_tracer("odradek")
-    with tracer.start_as_current_span(
-        name,
-        context=above,
-        attributes={f"odradek.{key}": value for key, value in attributes.items()},
-        # An exception's text may quote what an agent said: a span tells its type and no more.
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as made:
-        try:
-            yield current()
-        except BaseException as error:  # a cancelled call ended badly, too
-            made.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
-            raise
+    with (
+        tracer.start_as_current_span(
+            name,
+            context=above,
+            attributes={f"odradek.{key}": value for key, value in attributes.items()},
+            # An exception's text may quote what an agent said: a span tells its type and no more.
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as made,
+        ExitStack() as ending,
+    ):
+        ending.push(partial(_mark, made))
+        yield current()
+
+
+def _mark(made: trace.Span, kind: type[BaseException] | None, *_: object) -> None:
+    """Say in a span that its block ended badly; a cancelled call did, too."""
+    if kind is not None:
+        made.set_status(trace.Status(trace.StatusCode.ERROR, kind.__name__))
 
 
 def current() -> str | None:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -199,13 +199,13 @@ class KafkaDriver:
         # The producer first: once it has started, no commit of a previous owner can follow, so the
         # marks that are read next are the last ones.
         await writer.start()
-        try:
+        async with AsyncExitStack() as failed:
+            # Cancelled as well: an open producer would fence its successor.
+            failed.push_async_callback(writer.aclose)
             standing = await standings(
                 self._admin, self._reader, self.bus, self.stage.name, [where]
             )
-        except BaseException:  # cancelled as well: an open producer would fence its successor
-            await writer.aclose()
-            raise
+            failed.pop_all()
         position, metadata = standing[where]
         count = len(self._reader.partitions_for_topic(self._topic) or ())
         done = done_mark(metadata)

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
@@ -76,7 +76,8 @@ class Worker:
     async def _spawn(cls, path: str) -> "Worker":
         """A new interpreter, so that nothing of ours is in it: no locks, no threads, no sockets."""
         ours, theirs = socket.socketpair()
-        try:
+        with ExitStack() as failed:
+            failed.callback(ours.close)  # which ends the process, if there is one
             with theirs:
                 number = theirs.fileno()
                 # -P: what lies in the folder must not stand in for what we import ourselves.
@@ -90,9 +91,7 @@ class Worker:
                 )  # fmt: skip
             ours.setblocking(False)
             reader, writer = await asyncio.open_connection(sock=ours)
-        except BaseException:
-            ours.close()  # which ends the process, if there is one
-            raise
+            failed.pop_all()
         return cls(process, reader, writer)
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import ExitStack
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -57,11 +58,10 @@ class LogGroups:
 
         Raises KafkaUnreachable, TopicMissing, PositionGone, BadSettings.
         """
-        try:
+        with ExitStack() as failed:
+            failed.callback(self.close)  # at ctrl-C as well: its thread would keep the process
             self._thread.call(self._open(offset))
-        except BaseException:  # Ctrl-C as well: its thread would keep the process
-            self.close()
-            raise
+            failed.pop_all()
 
     async def _open(self, offset: int) -> None:
         self._reader = consumer(self._bus, max_poll_records=100)

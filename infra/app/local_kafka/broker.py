@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -85,13 +85,12 @@ class LocalBroker:
             return self
         folder = self._data_dir or Path(tempfile.mkdtemp(prefix="odradek-kafka-"))
         atexit.register(self.stop)
-        try:
+        with ExitStack() as failed:
+            failed.callback(self._end, folder)  # at ctrl-C as well: no broker stays behind
             self._server = choose(folder, self._port)
             self._launch(prepare(self._server, self._overrides, self._progress))
             wait_until_ready(self._server, lambda: self.pid is not None, self._timeout_s)
-        except BaseException:  # Ctrl-C as well: no broker stays behind
-            self._end(folder)
-            raise
+            failed.pop_all()
         return self
 
     def stop(self) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -95,13 +95,12 @@ def start(
             return status(folder)
         server = choose(folder, port or (state.port if state else PORT))
         pid = _launch(prepare(server, overrides or {}, progress), server)
-        try:
+        with ExitStack() as failed:
+            failed.callback(_kill, pid, folder)  # at ctrl-C as well: no broker stays behind
             # Written before the wait: dying here leaves a broker which `stop` can find.
             _write(folder, DaemonState(pid, server.port, server.controller_port))
             wait_until_ready(server, lambda: _is_ours(pid, folder), timeout_s)
-        except BaseException:  # Ctrl-C as well: no broker stays behind
-            _kill(pid, folder)
-            raise
+            failed.pop_all()
         return status(folder)
 
 

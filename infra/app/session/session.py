@@ -1,7 +1,6 @@
 """A project that runs: broker, model, topics, processes, and the tally of what happens."""
 
 import asyncio
-import contextlib
 import os
 import socket
 import subprocess
@@ -114,8 +113,7 @@ async def guard(session: Session, work: asyncio.Task[None]) -> None:
 
 async def _settle(task: "asyncio.Task[object]") -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _bus(project: Project, say: Say, stack: AsyncExitStack, *, keep: bool) -> BusSettings:

@@ -17,6 +17,7 @@ from odradek.trainer.feed.advantages import Baseline
 from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.rows import Weigh
 from odradek.trainer.feed.sampling import Take, Truncated
+from odradek.trainer.loss_table import LOSSES, LossName
 
 LEAST_ROW: Final = 2
 """Tokens of the shortest row that teaches: one to begin with, and one that was sampled."""
@@ -65,7 +66,7 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     until_end: bool = False
     """Stop when the topic of batches is at its end, instead of waiting for more."""
 
-    loss: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"] = "dapo"
+    loss: LossName = "dapo"
     """Policy loss; see docs/train-on-a-gpu.md."""
     learning_rate: float = Field(default=1e-6, gt=0, le=1)
     """Of AdamW, constant."""
@@ -220,7 +221,7 @@ def _of_numbers(settings: "TrainerSettings") -> Iterator[str]:
             f"({settings.learning_rate:g}) takes all of each weight away in a step: their product "
             "must be below 1"
         )
-    if settings.loss != "cispo" and settings.epsilon_low == settings.epsilon_high == 0:
+    if LOSSES[settings.loss].clips_below and settings.epsilon_low == settings.epsilon_high == 0:
         yield (
             "epsilon_low (0) and epsilon_high (0) clip every token that training has moved, so "
             f"learning stops where it began: give {settings.loss} room on one side at least"
@@ -259,10 +260,10 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
 
 def without_effect(settings: "TrainerSettings") -> Iterator[str]:
     """Each setting that somebody gave and that nothing reads beside the others, in a line."""
-    given = settings.model_fields_set
+    given, loss = settings.model_fields_set, LOSSES[settings.loss]
     idle = {
-        "fixed_length": (settings.loss != "dr_grpo", f"loss = {settings.loss}"),
-        "epsilon_low": (settings.loss == "cispo", "loss = cispo"),
+        "fixed_length": (not loss.by_length, f"loss = {settings.loss}"),
+        "epsilon_low": (not loss.clips_below, f"loss = {settings.loss}"),
         "engine_timeout_s": (not settings.engines, "no engine_urls"),
         "threads": (settings.device.startswith("cuda"), f"device = {settings.device}"),
     }

@@ -7,7 +7,8 @@ import torch
 
 from odradek.trainer.engine.decode import SampleRequest
 from odradek.trainer.feed.rows import rows_of
-from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
+from odradek.trainer.loss_table import LOSSES
+from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
 from tests.support.trainer.played_groups import prompt_of
 

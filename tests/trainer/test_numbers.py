@@ -13,7 +13,8 @@ from odradek.trainer.feed.advantages import advantages
 from odradek.trainer.feed.cursor import Cursor, RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import fault_of, rows_of
-from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
+from odradek.trainer.loss_table import LOSSES
+from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
 from tests.support.trainer.played_groups import group_with_rewards
 

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.errors import BrokenCheckpoint
+from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.step.losses import (
-    LOSSES,
     LossInputs,
     LossOptions,
     StepTotals,

@@ -9,9 +9,10 @@ from odradek.trainer.feed.cursor import Cursor, Position, RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import sample_of
 from odradek.trainer.feed.rows import EpisodeGroup, rows_of
+from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.models import load_model
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.step.losses import LOSSES, LossInputs, LossOptions, StepTotals, policy_loss
+from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 from tests.support.trainer.played_groups import group_with_rewards
 
 pytestmark = pytest.mark.torch

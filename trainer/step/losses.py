@@ -12,9 +12,13 @@ the step's, not its own, so micro-batches of unequal size weigh what they should
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from functools import cache
+from typing import Final
 
 import torch
+
+from odradek.infra.runtime.imports import find
+from odradek.trainer.loss_table import LOSSES
 
 Tensor = torch.Tensor
 LOG_RATIO: Final = 20.0
@@ -23,7 +27,6 @@ float32 from 88 on, and at 20 one token already weighs as much as 5e8; beyond it
 NO_BOUND: Final = 1e9
 """No ratio is as large, since LOG_RATIO bounds them all: a cap from here on caps nothing. torch
 itself refuses caps that float32 cannot hold, as a person may write for "none"."""
-LossName = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class LossOptions:
         return min(self.tis, NO_BOUND)
 
 
-def _clipped(terms: LossInputs, shape: LossOptions, ratio: Tensor) -> Tensor:
+def clipped(terms: LossInputs, shape: LossOptions, ratio: Tensor) -> Tensor:
     """-min(r A, clip(r, 1 - e, 1 + E) A), per token. PPO, arXiv 1707.06347, equation 7."""
     near = torch.clamp(ratio, 1 - shape.epsilon_low, shape.highest)
     return -torch.min(ratio * terms.advantages, near * terms.advantages)
@@ -124,27 +127,31 @@ def _bounded(distance: Tensor) -> Tensor:
     return distance.clamp(-LOG_RATIO, LOG_RATIO)
 
 
-def _ratio(terms: LossInputs) -> Tensor:
+def token_ratio(terms: LossInputs) -> Tensor:
+    """r_t, shape (m,)."""
     return torch.exp(log_ratio(terms.logprobs, terms.old_logprobs))
 
 
-def _row_ratio(terms: LossInputs) -> Tensor:
+def row_ratio(terms: LossInputs) -> Tensor:
     """GSPO's s_i, for each token of its row."""
     mean = terms.row_mean(terms.logprobs - terms.old_logprobs)
     return torch.exp(_bounded(mean))[terms.row]
 
 
-def _by_token(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
+def by_token(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
+    """1/T sum_i w_i sum_t of per-token values."""
     del shape
     return terms.weighed(values).sum() / (whole.tokens or 1)
 
 
-def _by_row(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
+def by_row(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
+    """1/N sum_i w_i 1/|o_i| sum_t of per-token values."""
     del shape
     return terms.row_mean(terms.weighed(values)).sum() / (whole.rows or 1)
 
 
-def _by_length(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
+def by_length(values: Tensor, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
+    """1/(N L) sum_i w_i sum_t of per-token values."""
     return terms.weighed(values).sum() / ((whole.rows or 1) * shape.fixed_length)
 
 
@@ -154,7 +161,7 @@ def grpo(terms: LossInputs, shape: LossOptions) -> Tensor:
     L = 1/N sum_i w_i 1/|o_i| sum_t -min(r_t A_i, clip(r_t) A_i).
     DeepSeekMath, arXiv 2402.03300, equation 3; with row = output.
     """
-    return _clipped(terms, shape, _ratio(terms))
+    return clipped(terms, shape, token_ratio(terms))
 
 
 def dapo(terms: LossInputs, shape: LossOptions) -> Tensor:
@@ -164,7 +171,7 @@ def dapo(terms: LossInputs, shape: LossOptions) -> Tensor:
     DAPO, arXiv 2503.14476, equation 8. Its overlong shaping is left out on purpose: rewards are
     the judges' business.
     """
-    return _clipped(terms, shape, _ratio(terms))
+    return clipped(terms, shape, token_ratio(terms))
 
 
 def dr_grpo(terms: LossInputs, shape: LossOptions) -> Tensor:
@@ -173,7 +180,7 @@ def dr_grpo(terms: LossInputs, shape: LossOptions) -> Tensor:
     L = 1/(N L) sum_i w_i sum_t -min(r_t A_i, clip(r_t) A_i), meant for advantages without std.
     Understanding R1-Zero-Like Training, arXiv 2503.20783, section 3.2.
     """
-    return _clipped(terms, shape, _ratio(terms))
+    return clipped(terms, shape, token_ratio(terms))
 
 
 def gspo(terms: LossInputs, shape: LossOptions) -> Tensor:
@@ -182,7 +189,7 @@ def gspo(terms: LossInputs, shape: LossOptions) -> Tensor:
     L = 1/N sum_i w_i -min(s_i A_i, clip(s_i) A_i), s_i = exp(1/|o_i| sum_t log r_t).
     GSPO, arXiv 2507.18071, equations 5 and 7.
     """
-    return _clipped(terms, shape, _row_ratio(terms))
+    return clipped(terms, shape, row_ratio(terms))
 
 
 def cispo(terms: LossInputs, shape: LossOptions) -> Tensor:
@@ -191,7 +198,7 @@ def cispo(terms: LossInputs, shape: LossOptions) -> Tensor:
     L = 1/T sum_i w_i sum_t -sg(min(r_t, 1 + E)) A_i log p(t), with sg = stop gradient.
     MiniMax-M1, arXiv 2506.13585, equations 4 and 5.
     """
-    weight = torch.clamp(_ratio(terms), max=shape.highest).detach()
+    weight = torch.clamp(token_ratio(terms), max=shape.highest).detach()
     return -weight * terms.advantages * terms.logprobs
 
 
@@ -223,38 +230,63 @@ def clips(name: str, terms: LossInputs, shape: LossOptions) -> tuple[Tensor, Ten
     There the token has no gradient (in cispo, whose clip is of the weight, none that grows).
     """
     judged = replace(terms, old_logprobs=terms.near) if shape.tis > 0 else terms
-    ratio = _row_ratio(judged) if name == "gspo" else _ratio(judged)
+    loss = loss_of(name)
+    ratio = loss.ratio(judged)
     low, high = ratio < 1 - shape.epsilon_low, ratio > shape.highest
-    if name == "cispo":
+    if loss.clips_weight:
         return torch.zeros_like(low), high
     return low & (terms.advantages < 0), high & (terms.advantages > 0)
 
 
 Aggregate = Callable[[Tensor, LossInputs, StepTotals, LossOptions], Tensor]
-LOSSES: Final[dict[str, tuple[Callable[[LossInputs, LossOptions], Tensor], Aggregate]]] = {
-    "grpo": (grpo, _by_row),
-    "dapo": (dapo, _by_token),
-    "dr_grpo": (dr_grpo, _by_length),
-    "gspo": (gspo, _by_row),
-    "cispo": (cispo, _by_token),
-}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A policy loss.
+
+    Attributes:
+        each: What each token adds, shape (m,), with gradient.
+        aggregate: How these become one scalar of the whole step.
+        ratio: What its clip is of, shape (m,).
+        clips_weight: Whether the clip is of the weight and not of the objective.
+    """
+
+    each: Callable[[LossInputs, LossOptions], Tensor]
+    aggregate: Aggregate
+    ratio: Callable[[LossInputs], Tensor] = token_ratio
+    clips_weight: bool = False
+
+
+GRPO: Final = Loss(grpo, by_row)
+DAPO: Final = Loss(dapo, by_token)
+DR_GRPO: Final = Loss(dr_grpo, by_length)
+GSPO: Final = Loss(gspo, by_row, ratio=row_ratio)
+CISPO: Final = Loss(cispo, by_token, clips_weight=True)
+
+
+@cache
+def loss_of(name: str) -> Loss:
+    """The loss that the table names so."""
+    loss: Loss = find(LOSSES[name].place)
+    return loss
 
 
 def policy_loss(name: str, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
     """What this micro-batch adds to the step's loss, a scalar with gradient.
 
     Args:
-        name: One of LOSSES.
+        name: One of `loss_table.LOSSES`.
         terms: The micro-batch.
         whole: The step's size, for the division.
         shape: Clips, KL, TIS.
     """
-    each, aggregate = LOSSES[name]
+    loss = loss_of(name)
     if shape.tis > 0:
         weight = truncated_importance(terms, shape)
-        values = weight * each(replace(terms, old_logprobs=terms.near), shape)
+        values = weight * loss.each(replace(terms, old_logprobs=terms.near), shape)
     else:
-        values = each(terms, shape)
+        values = loss.each(terms, shape)
     if shape.kl > 0:
         values = values + shape.kl * kl_to_reference(terms)
-    return aggregate(values, terms, whole, shape)
+    return loss.aggregate(values, terms, whole, shape)

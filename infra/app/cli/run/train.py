@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from odradek.infra.app.cli.options import given
+from odradek.trainer.loss_table import listed
 
 
 @click.command()
@@ -23,7 +24,7 @@ from odradek.infra.app.cli.options import given
 @click.option("--replay-of", help="Run whose batches are replayed.")
 @click.option("--until-end", is_flag=True, default=None, help="Stop where the topic ends.")
 @click.option("--max-steps", type=int, help="Optimizer steps in all.")
-@click.option("--loss", help="grpo, dapo, dr_grpo, gspo or cispo.")
+@click.option("--loss", help=f"{listed()}.")
 @click.option("--learning-rate", type=float, help="Of AdamW, constant.")
 @click.option("--seed", type=int, help="Of everything random.")
 def command(**options: Any) -> None:

@@ -41,9 +41,6 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
         "offsets_committed",
     ),
     "dispatch": TRANSACTION,
-    "intake": TRANSACTION,
-    "assemble": TRANSACTION,
-    "group": TRANSACTION,
     "train": (
         "optimizer_before_checkpoint",
         "between_files",
@@ -60,7 +57,8 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
         "step_told",
     ),
 }
-"""Per console verb, in the order in which one piece of work passes them."""
+"""Per console verb, in the order in which one piece of work passes them; those of the stages are
+`streams.stages.STAGE_POINTS`."""
 
 _passed: Counter[str] = Counter()
 _armed: dict[str, int] = {}

@@ -11,7 +11,7 @@ of closed episodes, hence no ghost that pins the low-water mark.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from odradek.infra.bus import Record
 from odradek.infra.runtime.telemetry import parent_of
@@ -30,6 +30,17 @@ from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS, Topic
 from odradek.streams.low_water import LowWater
 from odradek.streams.stage import NOTHING, DeadLetter, Emit, Output, Stage
 from odradek.streams.stages.episode import OpenEpisode
+
+HELP: Final = """Run the assembler: rl.turns.v1 becomes rl.conversations.v1 and rl.episodes.v1.
+
+Start as many as you like: they share the partitions. One that dies is taken over after the
+session timeout (6 s), and the new owner folds again from the oldest open episode. With an
+--instance of its own, it comes back to its partitions at once when it is restarted.
+
+Time reaches it through the log: it appends a Tick where something is overdue. Settings:
+ODRADEK_STREAMS_*, Kafka: ODRADEK_KAFKA_*.
+"""
+"""What `--help` of its verb says."""
 
 CLOSED = (DeadLetter("closed_or_unknown", "no Opened stands before it, or its episode is closed"),)
 AFTER_END = (DeadLetter("after_end", "the episode had been sealed or aborted"),)

@@ -8,6 +8,7 @@ batch holds pointers, so the grouper reads the heads of episodes and never their
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from odradek.infra.bus import Record
 from odradek.infra.runtime.telemetry import parent_of
@@ -25,6 +26,15 @@ from odradek.schemas.topics import BATCHES, EPISODES
 from odradek.streams.low_water import LowWater
 from odradek.streams.stage import NOTHING, DeadLetter, Emit, Output, Stage
 from odradek.streams.stages.episode import LONGEST_S
+
+HELP: Final = """Run the grouper: rl.episodes.v1 becomes rl.batches.v1, one batch for each task.
+
+A batch is written when every sample of the task has ended, or when the group's deadline has
+passed. It holds pointers to episodes, and a reason for each sample that is left out.
+
+With --driver faust a batch can be written twice after a crash; prefer kafka here.
+"""
+"""What `--help` of its verb says."""
 
 LATE_SAMPLE = (DeadLetter("late_sample", "its group is closed or unknown"),)
 SECOND_SAMPLE = (DeadLetter("late_sample", "an earlier episode of this sample counts"),)

@@ -8,14 +8,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Final
 
 from odradek.infra.bus import Record
-from odradek.infra.runtime.reward_signatures import Verifier
+from odradek.infra.runtime.reward_signatures import JudgeSettings, Verifier
 from odradek.infra.runtime.telemetry import parent_of
 from odradek.schemas.codec import header
 from odradek.schemas.events import Reward
 from odradek.schemas.topics import REWARDS, TURNS
+from odradek.streams.settings import StreamsSettings
 from odradek.streams.stage import DeadLetter, Emit, Output, Stage
+
+HELP: Final = """Run the intake: rewards of rl.rewards.v1 are checked and copied to rl.turns.v1.
+
+Who may judge what: ODRADEK_STREAMS_SOURCES='{"game": ["agent:*"]}' names, for a component,
+patterns of allowed sources. A component that is not named may be judged by anyone. A source's
+name is a claim: ODRADEK_JUDGE_KEYS='{"agent:*": "KEY"}' has its rewards signed.
+"""
+"""What `--help` of its verb says."""
 
 Sources = Mapping[str, Sequence[str]]
 
@@ -84,3 +94,8 @@ def intake(sources: Sources | None = None, verifier: Verifier | None = None) -> 
         fold=partial(Intake, sources, verifier),
         ticks=False,
     )
+
+
+def of_settings(settings: StreamsSettings) -> Stage:
+    """The stage with the rules that settings name, and the keys with which judges sign."""
+    return intake(settings.sources, Verifier.of(JudgeSettings()))

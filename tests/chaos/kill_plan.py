@@ -4,7 +4,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from odradek.infra.runtime.crash_points import POINTS, TRANSACTION
+from odradek.infra.runtime import crash_points
+from odradek.infra.runtime.crash_points import TRANSACTION
+from odradek.streams.stages import STAGE_POINTS
+
+POINTS = {**crash_points.POINTS, **STAGE_POINTS}
 
 IN_TRANSACTION = frozenset(TRANSACTION[:3])
 """Points between begin and commit."""

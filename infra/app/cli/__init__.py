@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from odradek.infra.runtime import environment
+from odradek.streams.stages import STAGES
 
 PACKAGE: Final = "odradek.infra.app.cli"
 
@@ -34,9 +35,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "agent": "Run an agent host: a function, a program or an A2A executor.",
             "proxy": "Run the proxy that records every model call.",
             "engine": "Run an inference engine: the small one, or vLLM.",
-            "intake": "Run the intake: rewards join their episode's story.",
-            "assemble": "Run the assembler: turns and rewards become episodes.",
-            "group": "Run the grouper: episodes become batches.",
+            **{verb: stage.about for verb, stage in STAGES.items()},
             "reward": "Run a reward function over conversations.",
             "train": "Run the trainer: batches become weights.",
             "replay": "Write past batches again, to train on them once more.",
@@ -56,9 +55,12 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
 """Folder of a group of verbs: (its title, {verb: short help})."""
 
 VERBS: Final[dict[str, tuple[str, str, str]]] = {
-    verb: (f"{PACKAGE}.{folder}.{verb}", "command", about)
-    for folder, (_, verbs) in GROUPS.items()
-    for verb, about in verbs.items()
+    **{
+        verb: (f"{PACKAGE}.{folder}.{verb}", "command", about)
+        for folder, (_, verbs) in GROUPS.items()
+        for verb, about in verbs.items()
+    },
+    **{verb: (f"{PACKAGE}.run.stage", verb, stage.about) for verb, stage in STAGES.items()},
 }
 """Verb: (module, name of its click command there, short help)."""
 

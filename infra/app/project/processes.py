@@ -9,6 +9,7 @@ from typing import Final
 
 from odradek.infra.app.project.project import Project
 from odradek.infra.app.supervisor import Spec
+from odradek.streams.stages import STAGES
 
 HOST: Final = "127.0.0.1"
 POLICY: Final = "policy"
@@ -137,16 +138,15 @@ def _proxy(
 
 
 def _streams(project: Project, base: dict[str, str]) -> list[Spec]:
-    verbs = {"intake": "intake", "assembler": "assemble", "grouper": "group"}
     env = {**base, **project.environment("streams")}
     return [
         Spec(
-            name=name,
+            name=stage.process,
             command=odradek(verb),
-            env={**env, "ODRADEK_STREAMS_INSTANCE": name},
+            env={**env, "ODRADEK_STREAMS_INSTANCE": stage.process},
             cwd=project.folder,
         )
-        for name, verb in verbs.items()
+        for verb, stage in STAGES.items()
     ]
 
 

@@ -21,21 +21,9 @@ from odradek.proxy.auth import Authenticator, Permit
 from odradek.proxy.calls.agent_replies import JSON, error_answer, of_http
 from odradek.proxy.calls.call import LEFT
 from odradek.proxy.calls.handler import CallHandler
-from odradek.proxy.dialects import (
-    DIALECTS,
-    GOOGLES,
-    MODEL,
-    ROOTS,
-    addressed,
-    dialect_of,
-    is_googles,
-    models,
-)
-from odradek.proxy.dialects.chat import CHAT
+from odradek.proxy.dialects import SURFACES, keys_in_query, models, surface_of
 from odradek.proxy.dialects.dialect import Dialect
-from odradek.proxy.dialects.gemini import GEMINI
-from odradek.proxy.dialects.messages import MESSAGES
-from odradek.proxy.dialects.responses import RESPONSES
+from odradek.proxy.dialects.surface import MODEL, ROOTS, Surface
 from odradek.proxy.engines.policy_version import PolicyVersions
 from odradek.proxy.engines.pool import Pool, others
 from odradek.proxy.engines.versions import ServedVersions
@@ -131,27 +119,37 @@ class Proxy:
             ("*", "/{rest:.*}", self.missing),
         ]
         for root in ROOTS:
-            for path, dialect in DIALECTS.items():
-                if not path.startswith(":"):
-                    app.router.add_post(root + path, self.guarded(self._speaking(dialect), dialect))
-            app.router.add_post(f"{root}/messages/count_tokens", self.guarded(self.count, MESSAGES))
-            app.router.add_get(f"{root}/responses", self.guarded(self.socket, RESPONSES))
+            for surface in SURFACES:
+                self._serve(app.router, root, surface, named=False)
             app.router.add_get(f"{root}/models", self.guarded(self.models))
-            app.router.add_get(root + "/models/{model:.+}", self.guarded(self.models))
-        for root in (*ROOTS, *GOOGLES):
-            for path, dialect in DIALECTS.items():
-                if path.startswith(":"):
-                    speaking = self.guarded(self._speaking(dialect), dialect)
-                    app.router.add_post(root + MODEL + path, speaking)
-            counting = self.guarded(self.count_tokens, GEMINI)
-            app.router.add_post(f"{root}{MODEL}:countTokens", counting)
-        for root in GOOGLES:
-            app.router.add_get(f"{root}/models", self.guarded(self.models, GEMINI))
-            app.router.add_get(root + MODEL, self.guarded(self.models, GEMINI))
+            app.router.add_get(root + MODEL, self.guarded(self.models))
+        for surface in SURFACES:
+            for root in (*ROOTS, *surface.roots):
+                self._serve(app.router, root, surface, named=True)
+            models = self.guarded(self.models, surface.dialect)
+            for root in surface.roots:
+                self._serve(app.router, root, surface, named=False)
+                app.router.add_get(f"{root}/models", models)
+                app.router.add_get(root + MODEL, models)
         for method, path, handler in routes:
             app.router.add_route(method, path, self.guarded(handler))
         app.cleanup_ctx.append(self._life)
         return app
+
+    def _serve(
+        self, router: web.UrlDispatcher, root: str, surface: Surface, *, named: bool
+    ) -> None:
+        """Add a dialect's routes below a root: those that name the model, or the others."""
+        for path, dialect in surface.calls.items():
+            if path.startswith(":") is named:
+                handler = self.guarded(self._speaking(surface, dialect), dialect)
+                router.add_post(root + MODEL * named + path, handler)
+        for path, count in surface.counts.items():
+            if path.startswith(":") is named:
+                handler = self.guarded(self._counting(surface, count.field), surface.dialect)
+                router.add_post(root + MODEL * named + path, handler)
+        for path in () if named else surface.sockets:
+            router.add_get(root + path, self.guarded(self._no_socket(surface), surface.dialect))
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
         for pool in self.pools:
@@ -170,52 +168,57 @@ class Proxy:
         """What an agent's token opens: nothing once its episode has ended."""
         episode = request.match_info.get("episode")
         # Nearly no address has a query, so nearly none is looked at.
-        queries = bool(request.query_string) and is_googles(request)
+        queries = bool(request.query_string) and keys_in_query(request)
         permit = self.authenticator.enter(request, episode, "call", queries=queries)
         self.episodes.check(permit.episode_id)
         return permit
 
-    def _speaking(self, dialect: Dialect) -> Handler:
+    def _speaking(self, surface: Surface, dialect: Dialect) -> Handler:
         """POST of a model call in one dialect."""
+        at = surface.at
 
         async def call(request: web.Request) -> web.StreamResponse:
             permit = self._permit(request)
-            return await self.calls.complete(request, permit, addressed(dialect, request))
+            return await self.calls.complete(request, permit, at(dialect, request))
 
         return call
 
-    async def count(self, request: web.Request) -> web.StreamResponse:
-        """POST messages/count_tokens: nothing is sampled, so nothing is recorded."""
-        count = await self.calls.count(request, self._permit(request), MESSAGES)
-        return _json(200, {"input_tokens": count})
+    def _counting(self, surface: Surface, field: str) -> Handler:
+        """POST of a count of tokens: nothing is sampled, so nothing is recorded."""
 
-    async def count_tokens(self, request: web.Request) -> web.StreamResponse:
-        """POST countTokens: the same for Google's clients."""
-        permit = self._permit(request)
-        count = await self.calls.count(request, permit, addressed(GEMINI, request))
-        return _json(200, {"totalTokens": count})
+        async def count(request: web.Request) -> web.StreamResponse:
+            permit = self._permit(request)
+            dialect = surface.at(surface.dialect, request)
+            return _json(200, {field: await self.calls.count(request, permit, dialect)})
+
+        return count
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """GET models: the engine's answer, or one of them, as the caller's dialect lists them."""
         self._permit(request)
         status, headers, body = await self.engine.get(MODELS.path)
         wanted = request.match_info.get("model")
-        dialect = dialect_of(request)
-        if status == 200 and (wanted is not None or dialect is not CHAT):
-            body = models.told(models.added(body, self.settings.models), wanted, dialect.name)
-        elif status == 200:
+        surface = surface_of(request)
+        if status == 200:
             body = models.added(body, self.settings.models)
+            if wanted is not None or surface.models is not None:
+                body = models.listed(body, wanted, surface.models or models.OPENAI)
         elif status >= 400:
-            headers, body = headers | JSON, dialect.refusal(body, status)
+            headers, body = headers | JSON, surface.dialect.refusal(body, status)
         return web.Response(status=status, headers=headers, body=body)
 
-    async def socket(self, request: web.Request) -> web.StreamResponse:
-        """GET responses: Codex asks for a WebSocket first, and for 6 s again unless told so."""
-        self._permit(request)
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            raise NoSuchRoute("the proxy has no such GET: POST a response's request")
-        told = RESPONSES.error(NoSuchRoute("responses come over HTTP here, not over a WebSocket"))
-        return web.Response(status=426, headers=JSON | {"Upgrade": "HTTP/1.1"}, body=told)
+    def _no_socket(self, surface: Surface) -> Handler:
+        """GET where a WebSocket is wanted: Codex tries for 6 s unless it is told so."""
+
+        async def refuse(request: web.Request) -> web.StreamResponse:
+            self._permit(request)
+            if request.headers.get("Upgrade", "").lower() != "websocket":
+                raise NoSuchRoute("the proxy has no such GET: POST a response's request")
+            error = NoSuchRoute("responses come over HTTP here, not over a WebSocket")
+            body = surface.dialect.error(error)
+            return web.Response(status=426, headers=JSON | {"Upgrade": "HTTP/1.1"}, body=body)
+
+        return refuse
 
     async def seal(self, request: web.Request) -> web.StreamResponse:
         """POST seal, with a host's token."""
@@ -331,7 +334,7 @@ class Proxy:
             if wrong.status < 500:
                 self.refused[wrong.code] += 1
                 metrics.moved(metrics.REFUSED, code=wrong.code)
-            told = error_answer(wrong, dialect or dialect_of(request))
+            told = error_answer(wrong, dialect or surface_of(request).dialect)
             response = web.Response(
                 status=told.status, headers=told.headers, body=b"".join(told.chunks)
             )

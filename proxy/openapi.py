@@ -7,134 +7,17 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from odradek.proxy.dialects.gemini import contents as google_contents
-from odradek.proxy.dialects.gemini import request as google
-from odradek.proxy.dialects.messages import request as anthropic
-from odradek.proxy.dialects.messages import tools as anthropic_tools
-from odradek.proxy.dialects.responses import items
+from odradek.proxy.dialects import SURFACES
 from odradek.schemas.http.seal import SealRequest
 
 HIDDEN: Final = frozenset({"/{rest}"})
 METHODS: Final = frozenset({"GET", "POST"})
 
 
-class MessagePart(Struct):
-    """A part of a chat message: text, or an image by reference."""
-
-    type: str
-    text: str | None = None
-    image_url: dict[str, str] | None = None
-
-
-class Function(Struct):
-    """A function by name."""
-
-    name: str
-    arguments: str = ""
-
-
-class ToolCall(Struct):
-    """A call that the model made."""
-
-    id: str
-    function: Function
-    type: str = "function"
-
-
-class ChatMessage(Struct):
-    """A message of a chat."""
-
-    role: str
-    content: str | list[MessagePart] | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-
-
-class SamplingFields(Struct, kw_only=True):
-    """What all dialects know; fields that are not named here go to the engine as they are."""
-
-    model: str
-    stream: bool = False
-    temperature: float | None = None
-    top_p: float | None = None
-
-
-class ChatRequest(SamplingFields, kw_only=True):
-    """OpenAI chat completions."""
-
-    messages: list[ChatMessage]
-    n: int | None = None
-    max_tokens: int | None = None
-    stop: str | list[str] | None = None
-    tools: list[dict[str, Any]] | None = None
-    stream_options: dict[str, bool] | None = None
-    logprobs: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-
-
-class CompletionRequest(SamplingFields, kw_only=True):
-    """OpenAI text completions."""
-
-    prompt: str | list[Any]
-    n: int | None = None
-    max_tokens: int | None = None
-    echo: bool | None = None
-    logprobs: int | None = None
-
-
-class MessagesRequest(SamplingFields, kw_only=True):
-    """Anthropic messages."""
-
-    messages: list[anthropic.InputMessage]
-    max_tokens: int
-    system: str | list[anthropic.TextBlock] | None = None
-    stop_sequences: list[str] | None = None
-    tools: list[anthropic_tools.ClientTool] | None = None
-    tool_choice: anthropic_tools.MessagesToolChoice | None = None
-    thinking: anthropic.ThinkingMode | None = None
-    metadata: anthropic.Metadata | None = None
-
-
-class CountRequest(Struct, kw_only=True):
-    """Anthropic's count of tokens."""
-
-    model: str
-    messages: list[anthropic.InputMessage]
-    system: str | None = None
-
-
-class ResponsesRequest(SamplingFields, kw_only=True):
-    """OpenAI responses."""
-
-    input: str | list[items.Item]
-    instructions: str | None = None
-    max_output_tokens: int | None = None
-    tools: list[dict[str, Any]] | None = None
-    previous_response_id: str | None = None
-    store: bool | None = None
-
-
-class ContentRequest(Struct, kw_only=True, rename="camel"):
-    """Google's generated content."""
-
-    contents: list[google_contents.Content]
-    system_instruction: google_contents.Content | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_config: dict[str, Any] | None = None
-    generation_config: google.GenerationConfig | None = None
-
-
 BODIES: Final[dict[str, type[Struct]]] = {
-    "/chat/completions": ChatRequest,
-    "/completions": CompletionRequest,
-    "/messages": MessagesRequest,
-    "/messages/count_tokens": CountRequest,
-    "/responses": ResponsesRequest,
-    "/responses/compact": ResponsesRequest,
+    **{path: surface.body for surface in SURFACES for path in surface.calls},
+    **{path: count.body for surface in SURFACES for path, count in surface.counts.items()},
     "/seal": SealRequest,
-    ":generateContent": ContentRequest,
-    ":streamGenerateContent": ContentRequest,
-    ":countTokens": ContentRequest,
 }
 """What a path takes, by its end; the longest that fits."""
 

@@ -7,12 +7,13 @@ sees is what it would send to the engine and see from it, key order included.
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from odradek.proxy.dialects import blocklist, cache_salt, errors, sampling
 from odradek.proxy.dialects.dialect import (
     ParsedRequest,
     RequestRules,
+    SamplingFields,
     field,
     fingerprint,
     maybe,
@@ -20,6 +21,7 @@ from odradek.proxy.dialects.dialect import (
     unreadable,
 )
 from odradek.proxy.dialects.model_routes import Route
+from odradek.proxy.dialects.surface import Surface
 from odradek.proxy.dialects.tools import chat as own
 from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
 from odradek.proxy.wire import body as bodies
@@ -252,6 +254,51 @@ def demand(fields: dict[str, Raw], flags: dict[str, Any], *, logprobs: Raw = TRU
             fields[name] = logprobs if name == engine.LOGPROBS else TRUE
 
 
+class MessagePart(Struct):
+    """A part of a chat message: text, or an image by reference."""
+
+    type: str
+    text: str | None = None
+    image_url: dict[str, str] | None = None
+
+
+class Function(Struct):
+    """A function by name."""
+
+    name: str
+    arguments: str = ""
+
+
+class ToolCall(Struct):
+    """A call that the model made."""
+
+    id: str
+    function: Function
+    type: str = "function"
+
+
+class ChatMessage(Struct):
+    """A message of a chat."""
+
+    role: str
+    content: str | list[MessagePart] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class ChatRequest(SamplingFields, kw_only=True):
+    """OpenAI chat completions."""
+
+    messages: list[ChatMessage]
+    n: int | None = None
+    max_tokens: int | None = None
+    stop: str | list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    stream_options: dict[str, bool] | None = None
+    logprobs: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
 def is_plain(flags: dict[str, Any]) -> bool:
     """Whether the call goes out with nothing in it but what the agent asked for."""
     route: Route | None = flags["route"]
@@ -328,3 +375,4 @@ def _head(data: bytes, choices: Raw, trimmed: bytes, fields: dict[str, Raw]) -> 
 
 
 CHAT: Final = Chat()
+CHAT_SURFACE: Final = Surface(calls={"/chat/completions": CHAT}, body=ChatRequest)

@@ -14,11 +14,13 @@ from odradek.proxy.dialects.chat import Chunks, common_fields, trim
 from odradek.proxy.dialects.dialect import (
     ParsedRequest,
     RequestRules,
+    SamplingFields,
     field,
     fingerprint,
     shallow,
     unreadable,
 )
+from odradek.proxy.dialects.surface import Surface
 from odradek.proxy.errors import BadRequest, LimitExceeded, ProxyError
 from odradek.proxy.wire import sse
 from odradek.proxy.wire.body import NULL, UNREADABLE
@@ -55,6 +57,16 @@ def _choice(choice: TextChoice) -> Choice:
         weight_versions=choice.weight_versions,
         error=choice.error,
     )
+
+
+class CompletionRequest(SamplingFields, kw_only=True):
+    """OpenAI text completions."""
+
+    prompt: str | list[Any]
+    n: int | None = None
+    max_tokens: int | None = None
+    echo: bool | None = None
+    logprobs: int | None = None
 
 
 class Completions:
@@ -121,3 +133,4 @@ def _prompts(prompt: str | list[str | int | list[int]]) -> list[Any]:
 
 
 COMPLETIONS: Final = Completions()
+COMPLETIONS_SURFACE: Final = Surface(calls={"/completions": COMPLETIONS}, body=CompletionRequest)

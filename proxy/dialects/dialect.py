@@ -34,6 +34,15 @@ FREE: Final = frozenset({"action", "input", "input_schema", "parameters", "schem
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 
 
+class SamplingFields(Struct, kw_only=True):
+    """What all dialects know; fields that are not named here go to the engine as they are."""
+
+    model: str
+    stream: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """Bounds on one request."""
 

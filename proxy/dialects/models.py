@@ -1,14 +1,31 @@
 """Lists of models, as the clients of OpenAI, Anthropic and Google ask for them."""
 
-import datetime as dt
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from odradek.proxy.errors import EngineError, NoSuchModel
 from odradek.proxy.wire.body import UNREADABLE
+
+
+def _page(listed: list[dict[str, Any]]) -> dict[str, Any]:
+    """A list as OpenAI and Anthropic page it."""
+    ids = [model.get("id") for model in listed] or [None]
+    return {"data": listed, "has_more": False, "first_id": ids[0], "last_id": ids[-1]}
+
+
+class ModelShape(Struct, frozen=True):
+    """How a dialect lists models."""
+
+    one: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    """Of a model as the engine lists it."""
+    several: Callable[[list[dict[str, Any]]], dict[str, Any]] = _page
+    """Of models that `one` has made."""
+
+
+OPENAI: Final = ModelShape()
 
 
 class _List(Struct):
@@ -21,58 +38,27 @@ def added(body: bytes, names: Iterable[str]) -> bytes:
     if not wanted:
         return body
     try:
-        listed = msgspec.json.decode(body, type=dict[str, Any])
-        known = msgspec.convert(listed.get("data", []), list[dict[str, Any]])
+        whole = msgspec.json.decode(body, type=dict[str, Any])
+        known = msgspec.convert(whole.get("data", []), list[dict[str, Any]])
     except UNREADABLE:
         return body
     there = {model.get("id") for model in known}
     more = [{"id": name, "object": "model", "created": 0} for name in wanted if name not in there]
-    return msgspec.json.encode({**listed, "data": [*known, *more]})
+    return msgspec.json.encode({**whole, "data": [*known, *more]})
 
 
-def told(body: bytes, wanted: str | None, dialect: str) -> bytes:
+def listed(body: bytes, wanted: str | None, shape: ModelShape = OPENAI) -> bytes:
     """The engine's list, or the one model that was asked for, in a dialect's own shape.
 
     Raises NoSuchModel, EngineError.
     """
     try:
-        known = msgspec.json.decode(body, type=_List).data
+        models = msgspec.json.decode(body, type=_List).data
     except UNREADABLE:
         raise EngineError("the engine's list of models cannot be read") from None
-    tell = {"messages": _anthropic, "gemini": _google}.get(dialect, dict)
     if wanted is not None:
-        for model in known:
+        for model in models:
             if model.get("id") == wanted:
-                return msgspec.json.encode(tell(model))
+                return msgspec.json.encode(shape.one(model))
         raise NoSuchModel("the engine serves no model of this name", param="model")
-    listed = [tell(model) for model in known]
-    if dialect == "gemini":
-        return msgspec.json.encode({"models": listed})
-    ids = [model.get("id") for model in listed] or [None]
-    return msgspec.json.encode(
-        {"data": listed, "has_more": False, "first_id": ids[0], "last_id": ids[-1]}
-    )
-
-
-def _google(model: dict[str, Any]) -> dict[str, Any]:
-    named = str(model.get("id", ""))
-    length = model.get("max_model_len")
-    limit = {"inputTokenLimit": length} if isinstance(length, int) and length > 0 else {}
-    return {
-        "name": f"models/{named}",
-        "version": "1",
-        "displayName": named,
-        **limit,
-        "supportedGenerationMethods": ["generateContent", "countTokens"],
-    }
-
-
-def _anthropic(model: dict[str, Any]) -> dict[str, Any]:
-    made = model.get("created")
-    seconds = made if isinstance(made, int) and 0 <= made < 2**33 else 0
-    return {
-        "type": "model",
-        "id": str(model.get("id", "")),
-        "display_name": str(model.get("id", "")),
-        "created_at": dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(),
-    }
+    return msgspec.json.encode(shape.several([shape.one(model) for model in models]))

@@ -6,9 +6,8 @@ import pytest
 from aiohttp import ClientSession
 from hypothesis import given, settings
 
-from odradek.proxy.dialects import GEMINI_STREAM
 from odradek.proxy.dialects.dialect import RequestRules
-from odradek.proxy.dialects.gemini import GEMINI
+from odradek.proxy.dialects.gemini import GEMINI, GEMINI_STREAM
 from odradek.proxy.dialects.tools.hosted import HEADER
 from odradek.proxy.dialects.translation import opaque
 from odradek.proxy.errors import BadRequest, EngineBroke, LogRefused

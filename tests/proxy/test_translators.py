@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odradek.proxy.dialects import DIALECTS, errors, models
+from odradek.proxy.dialects import DIALECTS, SURFACES, errors, models
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.errors import BadRequest, EngineBroke, ProxyError
@@ -26,6 +26,7 @@ BODIES = {
     ":streamGenerateContent": CONTENTS,
 }  # fmt: skip
 PATHS = list(DIALECTS)
+LISTS = {surface.dialect.name: surface.models or models.OPENAI for surface in SURFACES}
 ATOMS = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=6)
     | st.floats(allow_nan=False, allow_infinity=False)
@@ -164,7 +165,7 @@ def test_any_list_of_models_is_told_or_an_error(body, wanted, dialect):
     """The engine's list is its own; only domain errors come of it."""
     data = body if isinstance(body, bytes) else body.encode()
     with contextlib.suppress(ProxyError):
-        json.loads(models.told(data, wanted, dialect))
+        json.loads(models.listed(data, wanted, LISTS[dialect]))
 
 
 @settings(max_examples=100, deadline=None)
@@ -444,7 +445,7 @@ def test_an_engines_error_of_any_shape_is_told_in_openais(body, status, kind):
 def test_models_in_anthropics_words():
     """Their names, when they were made, and where the list begins and ends."""
     listed = {"data": [{"id": "a", "created": 86400}, {"id": "b", "created": 2**70}]}
-    found = json.loads(models.told(json.dumps(listed).encode(), None, "messages"))
+    found = json.loads(models.listed(json.dumps(listed).encode(), None, LISTS["messages"]))
     assert ("a", "b", False) == (found["first_id"], found["last_id"], found["has_more"])
     assert [("a", "1970-01-02"), ("b", "1970-01-01")] == [
         (model["display_name"], model["created_at"][:10]) for model in found["data"]

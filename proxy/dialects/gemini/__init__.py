@@ -3,14 +3,16 @@
 The model, and whether the reply is streamed, stand in the address and not in the body.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 from msgspec import Raw, Struct
 
 from odradek.proxy.dialects import errors
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
+    Dialect,
     ParsedRequest,
     RequestRules,
     fingerprint,
@@ -21,8 +23,11 @@ from odradek.proxy.dialects.dialect import (
 from odradek.proxy.dialects.gemini import fields
 from odradek.proxy.dialects.gemini import reply as replies
 from odradek.proxy.dialects.gemini import request as requests
+from odradek.proxy.dialects.gemini.contents import Content
 from odradek.proxy.dialects.gemini.stream import GeminiEvents
+from odradek.proxy.dialects.models import ModelShape
 from odradek.proxy.dialects.replies import ReplyStore
+from odradek.proxy.dialects.surface import ROOTS, CountRoute, Surface
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.wire.body import UNREADABLE, read
 from odradek.proxy.wire.reply import CapturedReply
@@ -31,6 +36,34 @@ from odradek.schemas.http.reply import ReplyBody
 INNER: Final = "generateContentRequest"
 """Where a count of tokens may hold the request that it is about."""
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class ContentRequest(Struct, kw_only=True, rename="camel"):
+    """Google's generated content."""
+
+    contents: list[Content]
+    system_instruction: Content | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_config: dict[str, Any] | None = None
+    generation_config: requests.GenerationConfig | None = None
+
+
+def _model(model: dict[str, Any]) -> dict[str, Any]:
+    """A model as Google lists it."""
+    named = str(model.get("id", ""))
+    length = model.get("max_model_len")
+    limit = {"inputTokenLimit": length} if isinstance(length, int) and length > 0 else {}
+    return {
+        "name": f"models/{named}",
+        "version": "1",
+        "displayName": named,
+        **limit,
+        "supportedGenerationMethods": ["generateContent", "countTokens"],
+    }
+
+
+def _models(listed: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"models": listed}
 
 
 class GeminiContext(Struct, frozen=True):
@@ -111,3 +144,37 @@ class Gemini:
 
 GEMINI: Final = Gemini()
 GEMINI_STREAM: Final = Gemini(streams=True)
+
+CALLS: Final = {":generateContent": GEMINI, ":streamGenerateContent": GEMINI_STREAM}
+COUNTS: Final = {":countTokens": CountRoute("totalTokens", ContentRequest)}
+VERSIONS: Final = ("/v1beta", "/v1alpha")
+"""Google's clients add one of them to the address that they are given."""
+ENDS: Final = (*CALLS, *COUNTS)
+
+
+def _is_ours(request: web.Request) -> bool:
+    """Whether an address is one of Google's."""
+    path = request.path
+    return any(f"{version}/" in path for version in VERSIONS) or path.endswith(ENDS)
+
+
+def _matches(request: web.Request) -> bool:
+    return "x-goog-api-key" in request.headers or _is_ours(request)
+
+
+def _at(dialect: Dialect, request: web.Request) -> Dialect:
+    assert isinstance(dialect, Gemini)
+    query = request.query
+    return dialect.at(request.match_info["model"], query.get("alt", query.get("$alt")))
+
+
+GEMINI_SURFACE: Final = Surface(
+    calls=CALLS,
+    body=ContentRequest,
+    counts=COUNTS,
+    roots=tuple(root + version for root in ("", *ROOTS) for version in VERSIONS),
+    matches=_matches,
+    at=_at,
+    keys_in_query=_is_ours,
+    models=ModelShape(_model, _models),
+)

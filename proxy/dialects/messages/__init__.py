@@ -1,8 +1,10 @@
 """Anthropic's Messages, translated to chat completions and back."""
 
-from typing import Final
+import datetime as dt
+from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 from msgspec import Raw, Struct
 
 from odradek.proxy.dialects import errors
@@ -10,6 +12,7 @@ from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
     ParsedRequest,
     RequestRules,
+    SamplingFields,
     fingerprint,
     shallow,
     single,
@@ -18,7 +21,10 @@ from odradek.proxy.dialects.dialect import (
 from odradek.proxy.dialects.messages import reply as replies
 from odradek.proxy.dialects.messages import request as requests
 from odradek.proxy.dialects.messages.stream import MessagesEvents
+from odradek.proxy.dialects.messages.tools import ClientTool, MessagesToolChoice
+from odradek.proxy.dialects.models import ModelShape
 from odradek.proxy.dialects.replies import ReplyStore
+from odradek.proxy.dialects.surface import CountRoute, Surface
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import shapes, sse
@@ -27,6 +33,39 @@ from odradek.schemas.http.reply import ReplyBody
 
 PING: Final = sse.named("ping", b'{"type":"ping"}')
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class MessagesRequest(SamplingFields, kw_only=True):
+    """Anthropic messages."""
+
+    messages: list[requests.InputMessage]
+    max_tokens: int
+    system: str | list[requests.TextBlock] | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[ClientTool] | None = None
+    tool_choice: MessagesToolChoice | None = None
+    thinking: requests.ThinkingMode | None = None
+    metadata: requests.Metadata | None = None
+
+
+class CountRequest(Struct, kw_only=True):
+    """Anthropic's count of tokens."""
+
+    model: str
+    messages: list[requests.InputMessage]
+    system: str | None = None
+
+
+def _model(model: dict[str, Any]) -> dict[str, Any]:
+    """A model as Anthropic lists it."""
+    made = model.get("created")
+    seconds = made if isinstance(made, int) and 0 <= made < 2**33 else 0
+    return {
+        "type": "model",
+        "id": str(model.get("id", "")),
+        "display_name": str(model.get("id", "")),
+        "created_at": dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(),
+    }
 
 
 class MessagesContext(Struct, frozen=True):
@@ -86,3 +125,16 @@ class Messages:
 
 
 MESSAGES: Final = Messages()
+
+
+def _matches(request: web.Request) -> bool:
+    return "anthropic-version" in request.headers
+
+
+MESSAGES_SURFACE: Final = Surface(
+    calls={"/messages": MESSAGES},
+    body=MessagesRequest,
+    counts={"/messages/count_tokens": CountRoute("input_tokens", CountRequest)},
+    matches=_matches,
+    models=ModelShape(_model),
+)

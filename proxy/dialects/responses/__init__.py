@@ -14,22 +14,35 @@ from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import (
     ParsedRequest,
     RequestRules,
+    SamplingFields,
     fingerprint,
     shallow,
     single,
     unreadable,
 )
-from odradek.proxy.dialects.responses import compaction
+from odradek.proxy.dialects.responses import compaction, items
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses import request as requests
 from odradek.proxy.dialects.responses.context import ResponsesContext
 from odradek.proxy.dialects.responses.stream import ResponsesEvents
+from odradek.proxy.dialects.surface import Surface
 from odradek.proxy.errors import ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import sse
 from odradek.schemas.http.reply import ReplyBody
 
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+class ResponsesRequest(SamplingFields, kw_only=True):
+    """OpenAI responses."""
+
+    input: str | list[items.Item]
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
 
 
 class Responses:
@@ -115,3 +128,8 @@ def _read(body: bytes, terms: RequestRules) -> dict[str, Raw]:
 
 RESPONSES: Final = Responses()
 COMPACT: Final = Compact()
+RESPONSES_SURFACE: Final = Surface(
+    calls={"/responses/compact": COMPACT, "/responses": RESPONSES},
+    body=ResponsesRequest,
+    sockets=("/responses",),
+)

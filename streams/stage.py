@@ -66,6 +66,25 @@ class Fold(Protocol):
         ...
 
 
+class StatelessFold:
+    """A fold that keeps nothing between two records; implements `Fold` but for `feed`."""
+
+    def __init__(self) -> None:
+        self.dropped: Counter[str] = Counter()
+
+    def low_water(self, position: int) -> int:
+        """See `Fold`."""
+        return position
+
+    def overdue(self, now: float) -> bool:  # noqa: ARG002 - nothing waits here
+        """See `Fold`."""
+        return False
+
+    def open(self) -> int:
+        """See `Fold`."""
+        return 0
+
+
 class Stage(Struct, frozen=True, kw_only=True):
     """A named fold with the topic that it reads and those that it writes."""
 

@@ -1,4 +1,4 @@
-"""What `module:name` names: a function or class of a person's own module."""
+"""What `module:name` names: of a person's own module (`find`), or of ours (`ours`)."""
 
 import difflib
 import importlib
@@ -40,3 +40,12 @@ def parts(target: str) -> tuple[str, str]:
     if not all((*module_name.split("."), name)) or not target.isprintable():
         raise NoSuchName(f"{target!r} is not of the form module:function")
     return module_name, name
+
+
+def ours(place: str) -> Any:
+    """What a table of ours names, imported when it is asked for; the working folder plays no part.
+
+    Raises ImportError or AttributeError where the table is wrong.
+    """
+    module_name, _, name = place.partition(":")
+    return getattr(importlib.import_module(module_name), name)

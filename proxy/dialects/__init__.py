@@ -1,6 +1,6 @@
 """What agents speak: each dialect reads a request, and says the engine's reply in its own words.
 
-`SURFACES` is the table of dialects; each has its addresses, its callers and what it takes on its
+`SPOKEN` is the table of dialects; each has its addresses, its callers and what it takes on its
 `surface`. `dialect` is what all of them do. `chat` and `completions` are the engine's own;
 `messages`, `responses` and `gemini` are made of `chat` by `translation` and `tools`.
 """
@@ -9,22 +9,19 @@ from typing import Final
 
 from aiohttp import web
 
-from odradek.proxy.dialects.chat import CHAT_SURFACE
-from odradek.proxy.dialects.completions import COMPLETIONS_SURFACE
+from odradek.infra.runtime.imports import ours
 from odradek.proxy.dialects.dialect import Dialect
-from odradek.proxy.dialects.gemini import GEMINI_SURFACE
-from odradek.proxy.dialects.messages import MESSAGES_SURFACE
-from odradek.proxy.dialects.responses import RESPONSES_SURFACE
 from odradek.proxy.dialects.surface import Surface
 
-SURFACES: Final[tuple[Surface, ...]] = (
-    CHAT_SURFACE,
-    COMPLETIONS_SURFACE,
-    MESSAGES_SURFACE,
-    RESPONSES_SURFACE,
-    GEMINI_SURFACE,
+SPOKEN: Final = (
+    "odradek.proxy.dialects.chat:CHAT_SURFACE",
+    "odradek.proxy.dialects.completions:COMPLETIONS_SURFACE",
+    "odradek.proxy.dialects.messages:MESSAGES_SURFACE",
+    "odradek.proxy.dialects.responses:RESPONSES_SURFACE",
+    "odradek.proxy.dialects.gemini:GEMINI_SURFACE",
 )
-"""Each dialect; the first is that of callers of whom nobody knows more."""
+"""`module:name` of each dialect's surface; the first is that of callers who do not say more."""
+SURFACES: Final[tuple[Surface, ...]] = tuple(ours(place) for place in SPOKEN)
 DIALECTS: Final[dict[str, Dialect]] = {
     path: dialect for surface in SURFACES for path, dialect in surface.calls.items()
 }

@@ -1,7 +1,7 @@
 """A dialect at the proxy's door: its addresses, its callers, and what it takes.
 
 The application, the OpenAPI document and the lists of models know a dialect by its `Surface` alone.
-A dialect of your own is a file with one, and a line in `dialects.SURFACES`: docs/extend.md.
+A dialect of your own is a file with one, and a line in `dialects.SPOKEN`: docs/extend.md.
 """
 
 from collections.abc import Callable, Mapping

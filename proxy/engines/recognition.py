@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from odradek.proxy.engines import sglang
+from odradek.infra.runtime.imports import ours
 from odradek.proxy.engines.adapter import EngineAdapter
 from odradek.proxy.engines.vllm import VLLM
 
@@ -19,15 +19,17 @@ Recognizer = Callable[[str, bytes], EngineAdapter | None]
 """The adapter of an engine that answers a path so; None for one of another kind."""
 DEFAULT: Final[EngineAdapter] = VLLM
 """Of an engine that nothing recognizes, or that is not asked."""
-KINDS: Final[tuple[tuple[tuple[str, ...], Recognizer], ...]] = (
-    (sglang.MODEL_INFO, sglang.recognized),
-)
-"""Paths that only engines of a kind have, and what recognizes it by their answers."""
+KINDS: Final = (
+    "odradek.proxy.engines.sglang:KIND",
+)  # fmt: skip
+"""`module:name` of each kind of engine: paths that only those have, and their recognizer."""
 
 
 async def recognize(get: Get) -> EngineAdapter | None:
     """Ask an engine what it is; None where it cannot say now, since it is busy or failing."""
-    for paths, recognized in KINDS:
+    for place in KINDS:
+        kind: tuple[tuple[str, ...], Recognizer] = ours(place)
+        paths, recognized = kind
         for path in paths:
             status, _, body = await get(path)
             if status == 200 and (adapter := recognized(path, body)) is not None:

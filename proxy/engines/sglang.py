@@ -126,6 +126,10 @@ def recognized(path: str, answer: bytes) -> SglangAdapter | None:
     return SglangAdapter(path)
 
 
+KIND: Final = (MODEL_INFO, recognized)
+"""For `recognition`: the paths that only an SGLang has, and what recognizes it."""
+
+
 def _spans(metadata: Any, choice: dict[str, Any]) -> list[dict[str, Any]] | None:
     """Which version sampled which token of the only choice; None where nobody can tell.
 

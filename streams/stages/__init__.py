@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from odradek.infra.runtime.crash_points import TRANSACTION
-from odradek.infra.runtime.imports import find
+from odradek.infra.runtime.imports import ours
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class StageEntry:
 
     def load(self) -> Any:
         """Its `Stage`, or the function that makes it."""
-        return find(self.place)
+        return ours(self.place)
 
     def help(self) -> str:
         """What `odradek VERB --help` says."""
         module, _, _ = self.place.partition(":")
-        return str(find(f"{module}:HELP"))
+        return str(ours(f"{module}:HELP"))
 
 
 _HERE: Final = "odradek.streams.stages"

@@ -4,7 +4,6 @@ A forwarder without state. Because the assembler reads rewards from `rl.turns.v1
 topic of their own, there is no join of two topics, hence no order that a replay could change.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -17,7 +16,7 @@ from odradek.schemas.codec import header
 from odradek.schemas.events import Reward
 from odradek.schemas.topics import REWARDS, TURNS
 from odradek.streams.settings import StreamsSettings
-from odradek.streams.stage import DeadLetter, Emit, Output, Stage
+from odradek.streams.stage import DeadLetter, Emit, Output, Stage, StatelessFold
 
 HELP: Final = """Run the intake: rewards of rl.rewards.v1 are checked and copied to rl.turns.v1.
 
@@ -30,7 +29,7 @@ name is a claim: ODRADEK_JUDGE_KEYS='{"agent:*": "KEY"}' has its rewards signed.
 Sources = Mapping[str, Sequence[str]]
 
 
-class Intake:
+class Intake(StatelessFold):
     """Checks rewards of one partition.
 
     Args:
@@ -40,7 +39,7 @@ class Intake:
     """
 
     def __init__(self, sources: Sources | None = None, verifier: Verifier | None = None) -> None:
-        self.dropped: Counter[str] = Counter()
+        super().__init__()
         self._sources = dict(sources or {})
         self._verifier = verifier or Verifier()
 
@@ -70,18 +69,6 @@ class Intake:
                 source=header(record.headers, "ce_source") or event.source,
             ),
         )
-
-    def low_water(self, position: int) -> int:
-        """See `Fold`."""
-        return position
-
-    def overdue(self, now: float) -> bool:  # noqa: ARG002 - nothing waits here
-        """See `Fold`."""
-        return False
-
-    def open(self) -> int:
-        """See `Fold`."""
-        return 0
 
 
 def intake(sources: Sources | None = None, verifier: Verifier | None = None) -> Stage:

@@ -41,7 +41,8 @@ def test_every_verb_stands_in_the_docs():
 def test_the_docs_name_no_verb_that_is_not_there(page):
     """A command in the docs exists."""
     named = set(re.findall(r"`odradek ([a-z]+)\b", page.read_text()))
-    assert set() == named - set(VERBS)
+    added = {"brevity", "hello"} if page.name == "extend.md" else set()  # by the page itself
+    assert added == named - set(VERBS)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)

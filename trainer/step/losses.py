@@ -17,7 +17,7 @@ from typing import Final
 
 import torch
 
-from odradek.infra.runtime.imports import find
+from odradek.infra.runtime.imports import ours
 from odradek.trainer.loss_table import LOSSES
 
 Tensor = torch.Tensor
@@ -268,7 +268,7 @@ CISPO: Final = Loss(cispo, by_token, clips_weight=True)
 @cache
 def loss_of(name: str) -> Loss:
     """The loss that the table names so."""
-    loss: Loss = find(LOSSES[name].place)
+    loss: Loss = ours(LOSSES[name].place)
     return loss
 
 

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from odradek.trainer.commit.checkpoint import WEIGHTS, sha256_of
+from odradek.trainer.commit.checkpoint import WEIGHTS
+from odradek.trainer.commit.durable_files import sha256_of
 from odradek.trainer.errors import EngineDown, EngineRefused
 from odradek.trainer.weights import fleet
 from odradek.trainer.weights.engines import Engines

@@ -28,6 +28,7 @@ from odradek.proxy.wire.reply import whole
 from odradek.schemas import codec
 from odradek.schemas.arrays import pack_ids, unpack_ids
 from odradek.schemas.events import Turn
+from odradek.schemas.sampling import NEUTRAL
 
 from .conftest import END, prompt_ids, whole_messages, whole_prompts
 
@@ -245,6 +246,7 @@ CALLED = (
         (CALLED % (b"so", rb"\"a\": 2"), False),
         (CALLED % (b"so", rb"\"a\": "), False),
         (b"{", False),
+        (b"[]", False),
     ],
 )
 def test_clients_may_respell_arguments_and_leave_reasoning_out(echo, same):
@@ -262,6 +264,8 @@ def test_clients_may_respell_arguments_and_leave_reasoning_out(echo, same):
         (b'{"role":"assistant","content":"r","refusal":"no"}', 1),
         (b'{"role":"assistant","content":"r","index":0}', 1),
         (b'{"role":"assistant","content":null}', 1),
+        (b"{", 1),
+        (b"null", 1),
     ],
 )
 def test_a_reply_counts_as_kept_only_if_it_is_equal_as_json(echo, kept):
@@ -269,3 +273,56 @@ def test_a_reply_counts_as_kept_only_if_it_is_equal_as_json(echo, kept):
     reply = Raw(b'{"role":"assistant","content":"r"}')
     leaf = Leaf(turn_id="t", messages=[Raw(b"1")], reply=reply, ids=b"", size=1)
     assert kept == common_messages(leaf, [Raw(b"1"), Raw(echo), Raw(b"3")])
+
+
+def test_branches_begin_with_nothing():
+    """And a turn on none of them stands alone."""
+    branches = EpisodeBranches()
+    assert (0, 0) == (branches.size, len(branches))
+    assert ("", 0) == branches.prompt(pack_ids([1]))
+    assert ("", 0) == branches.messages([said("user", "q")])
+
+
+def test_the_longest_common_beginning_of_ids_wins():
+    """By whole ids: one that shares some bytes of the next id has no more in common."""
+    branches = EpisodeBranches()
+    for turn_id, ids in (("long", [1, 2, 3]), ("short", [1, 0x0102])):
+        branches.add(msgspec.structs.replace(leaf(turn_id, turn_id), ids=pack_ids(ids)))
+    assert ("short", 1) == branches.prompt(pack_ids([1, 9]))
+    assert ("long", 2) == branches.prompt(pack_ids([1, 2, 9]))
+    assert ("short", 1) == branches.prompt(pack_ids([1, 0x0202]))
+
+
+def test_a_turn_writes_its_sampling_unless_the_turn_before_had_the_same():
+    """Whole: an old proxy's turn, which recorded less, is no turn to build on."""
+    branches, whole_one = EpisodeBranches(), {"temperature": 1.0, **NEUTRAL}
+    for turn_id, sampling in (("new", whole_one), ("old", {"temperature": 1.0})):
+        branches.add(msgspec.structs.replace(leaf(turn_id, turn_id), sampling=sampling))
+    assert {} == branches.sampling("new", whole_one)
+    assert whole_one == branches.sampling("old", whole_one)
+    assert {"temperature": 1.0} == branches.sampling("old", {"temperature": 1.0})
+    assert whole_one == branches.sampling("", whole_one)
+    other = whole_one | {"temperature": 0.5}
+    assert other == branches.sampling("new", other)
+
+
+def test_media_is_where_the_turn_before_had_it_or_what_is_new_begins_with_it():
+    """Of a turn that is built on only what was kept of it counts."""
+    picture = Raw(b'{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}')
+    text, branches = said("user", "q"), EpisodeBranches()
+    branches.add(msgspec.structs.replace(leaf("1", "q", "a", "r"), media=1))
+    assert 1 == branches.media("1", [text, picture, text], 3)
+    assert branches.media("1", [text], 1) is None
+    assert 2 == branches.media("2", [text, text, picture], 1)
+    assert branches.media("", [text], 0) is None
+
+
+def test_ids_are_carried_on_behind_a_reply_that_its_client_has_respelt():
+    """Only where all that stands before it is the same."""
+    reply, respelled = (Raw(CALLED % (b"so", text)) for text in (rb"\"a\": 1", rb"\"a\":1"))
+    branches = EpisodeBranches()
+    branches.add(msgspec.structs.replace(leaf("1", "q", "a", ends=(2,)), reply=reply))
+    turn, end = branches.reply([said("u", "q"), respelled, said("u", "r")])
+    assert ("1", 2) == (turn.turn_id, end.messages)
+    assert branches.reply([said("u", "edited"), respelled, said("u", "r")]) is None
+    assert branches.reply([said("u", "q"), said("u", "r"), respelled]) is None

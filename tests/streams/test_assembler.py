@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from odradek.schemas import codec
-from odradek.schemas.events import Conversation, Episode, Outcome, Tick, TurnsEvent
+from odradek.schemas.events import Conversation, Episode, Outcome, Tick, Timing, TurnsEvent
+from odradek.schemas.topics import EPISODES
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.episode import read
 from tests.support.schemas.event_builders import (
@@ -242,3 +243,30 @@ def test_the_low_water_mark_is_the_oldest_open_episode():
         fold.feed(record, codec.decode(record.value, TurnsEvent))
         marks.append(fold.low_water(record.offset + 1))
     assert [0, 0, 0, 1, 1, 6] == marks
+
+
+def test_a_host_takes_over_an_episode_that_a_stray_call_began():
+    """Its EpisodeOpened counts, and its deadlines run from there; a second one does not."""
+    stray = opened(unattributed=True, rewards={"other": 1.0})
+    story = [(stray, 0), (opened(), 5), (opened(rewards={"third": 1.0}), 6)]
+    (_, episode), letters = tell(ASSEMBLE, [*story, turn(), reward(), (sealed(), 7)])
+    assert (False, 1.0, 5.0) == (episode.unattributed, episode.reward, episode.opened_at)
+    assert [] == letters
+
+
+def test_turns_of_several_writers_stand_in_the_order_of_their_ends():
+    """By when a call ended, not by when it began or how long it took."""
+    late = turn(writer="w1", sampled=(3,), timing=Timing(started_at=10.0, total_ms=1000.0))
+    early = turn(writer="w2", sampled=(4,), timing=Timing(started_at=9.0, total_ms=1500.0))
+    (conversation, _), _ = tell(ASSEMBLE, [opened(), late, early, reward(), sealed(n=1)])
+    assert ["e1/w2/0", "e1/w1/0"] == [said.turn_id for said in conversation.turns]
+
+
+@pytest.mark.parametrize(("more", "outcome"), [(0, Outcome.COMPLETED), (3, Outcome.INCOMPLETE)])
+def test_tokens_fit_into_a_record_of_the_topic_or_none_is_kept(more, outcome):
+    """As base64, with 256 bytes a turn and 4,096 for the rest."""
+    tokens = (EPISODES.max_bytes - 4096 - 256) * 3 // 4 // 8 + more
+    big = turn(prompt=(), sampled=range(tokens))
+    (_, episode), _ = tell(ASSEMBLE, [opened(), big, reward(), sealed()])
+    assert outcome == episode.outcome
+    assert (outcome is Outcome.COMPLETED) == bool(episode.sequences)

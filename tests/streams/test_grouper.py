@@ -106,3 +106,40 @@ def test_unattributed_and_revised_episodes_are_never_grouped():
 def test_a_sample_outside_the_group_is_a_dead_letter(sample):
     """Samples count from 0 to group_size - 1."""
     assert ["bad_sample"] == batches([expected(), episode(sample)])[1]
+
+
+def test_a_group_is_overdue_from_its_deadline_on():
+    """A driver appends a Tick for it then, and none before."""
+    fold, log = GROUP.fold(), Log(GROUP.source)
+    assert not fold.overdue(1e9)
+    fold.feed(log.add(expected(), 100.0), expected())
+    assert [False, True, True] == [fold.overdue(now) for now in (159.9, 160.0, 161.0)]
+
+
+def test_what_is_left_out_is_counted_by_its_reason():
+    """An episode that nobody asked for, a later revision, and the same one again."""
+    fold, log = GROUP.fold(), Log(GROUP.source)
+    left_out = [
+        episode(0, unattributed=True),
+        episode(0, unattributed=True),
+        episode(0, revision=1),
+    ]
+    for event in (expected(), *left_out, episode(0), episode(0)):
+        fold.feed(log.add(event), event)
+    assert {"unattributed": 2, "revision": 1, "episode": 1} == fold.dropped
+
+
+def test_an_excluded_sample_may_lose_further_attempts_but_ends_only_once():
+    """An attempt that another follows is a retry; a second end without a reward is late."""
+    ended = episode(0, "ended", outcome=Outcome.UNREWARDED, reward=None)
+    lost = episode(0, "lost", outcome=Outcome.HOST_LOST, reward=None, retry=True)
+    again = episode(0, "again", outcome=Outcome.UNREWARDED, reward=None)
+    (batch,), letters = batches([expected(), ended, lost, again, episode(1)])
+    assert (["late_sample"], 1) == (letters, batch.retries)
+
+
+def test_a_group_whose_episodes_all_failed_had_too_few():
+    """`no_episodes` is kept for a task of which nothing came."""
+    ends = [episode(n, outcome=Outcome.UNREWARDED, reward=None) for n in (0, 1)]
+    (batch,), _ = batches([expected(), *ends])
+    assert ("too_few", 2) == (batch.empty_reason, len(batch.exclusions))

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
+from operator import attrgetter
 from typing import Any, Final
 
 import aiokafka.record.default_records
@@ -10,6 +11,7 @@ from aiokafka import codec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.producer.transaction_manager import TransactionManager
 
 LEVEL: Final = 1
@@ -51,20 +53,24 @@ def _keep_topics() -> None:
 
 
 def _hush_transactions() -> None:
-    """Let a transaction's error be said once, to whoever awaits the call that fails.
+    """Let a producer's error be said once, to whoever awaits the call that fails.
 
-    aiokafka also keeps it for whoever will await the transaction's end. After an error nobody does,
-    and asyncio would print a traceback for each producer that was fenced.
+    aiokafka also keeps it for whoever will await the transaction's end, or a batch's. After an
+    error nobody does, and asyncio would print tracebacks for each producer that was fenced.
     """
-    for name in ("fatal_error", "error_transaction"):
-        setattr(TransactionManager, name, _noticed(getattr(TransactionManager, name)))
+    waiter = attrgetter("_drain_waiter")
+    MessageBatch.failure = _noticed(MessageBatch.failure, waiter)
+    end = TransactionManager.wait_for_transaction_end
+    TransactionManager.fatal_error = _noticed(TransactionManager.fatal_error, end)
+    TransactionManager.error_transaction = _noticed(TransactionManager.error_transaction, end)
 
 
-def _noticed(fail: Callable[[Any, BaseException], None]) -> Callable[[Any, BaseException], None]:
+def _noticed(fail: Callable[..., None], future: Callable[[Any], Any]) -> Callable[..., None]:
     @wraps(fail)
-    def noticed(self: Any, error: BaseException) -> None:
-        fail(self, error)
-        self.wait_for_transaction_end().exception()
+    def noticed(self: Any, *args: Any, **more: Any) -> None:
+        fail(self, *args, **more)
+        if not future(self).cancelled():
+            future(self).exception()
 
     return noticed
 

@@ -4,7 +4,9 @@ import asyncio
 import gc
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaConnectionError, ProducerFenced
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.producer.transaction_manager import TransactionManager
 
 from odradek.infra.bus import BusSettings, FencedWriter, OutgoingRecord
@@ -116,5 +118,18 @@ async def test_a_transactions_error_is_said_once(how, caplog):
     transactions.begin_transaction()
     getattr(transactions, how)(ProducerFenced())
     del transactions
+    gc.collect()
+    assert [] == caplog.records
+
+
+async def test_a_batchs_error_is_said_to_those_who_wait_for_its_records(caplog):
+    """And by asyncio to nobody, though none waits until the batch is drained."""
+    gc.collect()  # what other tests have left
+    caplog.clear()
+    batch = MessageBatch(TopicPartition("t", 0), BatchBuilder(1000, 0), 60, 0)
+    record = batch.append(b"k", b"v", None)
+    batch.failure(exception=ProducerFenced())
+    assert isinstance(record.exception(), ProducerFenced)
+    del batch, record
     gc.collect()
     assert [] == caplog.records

@@ -13,6 +13,7 @@ from tests.simulation.checks import broken
 from tests.simulation.checks.logs import events
 from tests.simulation.faults import Faults
 from tests.simulation.network import Chances
+from tests.simulation.planted.stages import fenced_fold_goes_on
 from tests.simulation.planted.tasks import credit_not_given_back, fenced_goes_on
 from tests.simulation.scenario import Scenario
 from tests.simulation.world import TIMES, World
@@ -119,13 +120,13 @@ def changing_hands(seed, **more):
     return {failure.check for failure in broken(world)}
 
 
-def spoiled(monkeypatch, plant, check, *, since=0, **more):
+def spoiled(monkeypatch, plant, check, *, since=0, world=changing_hands, **more):
     """The first seed from `since` on in whose world a check finds this fault."""
     for seed in range(since, since + 60):
         with monkeypatch.context() as planted:
             for place, name, thing in plant():
                 planted.setattr(place, name, thing)
-            if check in changing_hands(seed, **more):
+            if check in world(seed, **more):
                 return seed
     pytest.fail(f"no seed from {since} on meets it")
 
@@ -146,6 +147,31 @@ def test_a_partition_that_comes_back_to_who_was_fenced_off_it_half_way_is_taken_
     frozen = {"freeze_every": 3.0, "rebalance_every": 2.0, "static": True}
     seed = spoiled(monkeypatch, fenced_goes_on, "forgotten", since=25, **frozen)
     assert set() == changing_hands(seed, **frozen)
+
+
+class Folding(Faults):
+    """Only workers of stages are in trouble."""
+
+    def victim(self, rng):
+        stages = [name for name in self.world.programs if name.startswith(("intake", "assemble"))]
+        return self.world.programs[rng.choice(stages)]
+
+
+def leaving_and_frozen(seed):
+    """A world whose workers are put out of their groups, come back, and end in order besides."""
+    weather = replace(
+        CALM, tasks=12, group_size=3, partitions=3, trouble_s=40.0, freeze_every=2.0,
+        leave_every=4.0, open_groups=8,
+    )  # fmt: skip
+    world = World(seed, weather=weather, faults=Folding)
+    world.run()
+    return {failure.check for failure in broken(world)}
+
+
+def test_a_stage_takes_over_anew_what_another_had_while_it_was_frozen(monkeypatch):
+    """Its group gives the partition back, and what it had folded is behind the log by then."""
+    seed = spoiled(monkeypatch, fenced_fold_goes_on, "lost", world=leaving_and_frozen)
+    assert set() == leaving_and_frozen(seed)
 
 
 class Away(Faults):

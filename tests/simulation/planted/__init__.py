@@ -39,7 +39,6 @@ PLANTED: dict[str, Fault] = dict(
         _by(stages.commit_before_produce, "lost", since=2),
         _by(stages.commit_outside_the_transaction, "repeated", since=2),
         _by(stages.no_seek_after_assignment, "lost"),
-        _by(stages.fenced_fold_goes_on, "repeated", since=22),
         _by(stages.tick_not_read_back, "repeated", "episodes"),
         _by(stages.zombies_not_fenced, "repeated", since=11),
         _by(stages.ticks_held_back, "punctual", since=14),

@@ -96,7 +96,10 @@ def no_seek_after_assignment() -> Patches:
 
 
 def fenced_fold_goes_on() -> Patches:
-    """A partition that another member has had meanwhile goes on with what was folded before."""
+    """A partition that another member has had meanwhile goes on with what was folded before.
+
+    Too rare to be met by chance: `test_regressions` makes a world for it.
+    """
     fenced, take = KafkaDriver._fenced, KafkaDriver.take
     stale: dict[Any, StagePartition] = {}
 

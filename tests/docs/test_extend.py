@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/extend.md").read_text()
 FOLDERS = ("schemas", "infra", "agents", "proxy", "streams", "trainer")

@@ -1,5 +1,7 @@
 """Rows, masks, advantages: pure arrays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,17 @@ from hypothesis import strategies as st
 from odradek.schemas import arrays
 from odradek.schemas.events import Batch, Episode, Pointer, Sequence, Span, VersionSpan
 from odradek.trainer.feed.advantages import advantages, zero_variance
-from odradek.trainer.feed.rows import EpisodeGroup, Row, per_turn, rows_of, spans_of, tokens
+from odradek.trainer.feed.rows import (
+    LEAST_LOGPROB,
+    ROUNDING,
+    EpisodeGroup,
+    Row,
+    fault_of,
+    per_turn,
+    rows_of,
+    spans_of,
+    tokens,
+)
 
 
 def episode_of(*sequences, name="e0", reward=1.0):
@@ -149,3 +161,60 @@ def test_a_row_is_as_old_as_its_oldest_sampled_token(versions, oldest, newest):
     other = episode_of(conversation([([1], [2])])[0], name="e1")
     row = rows_of(group_with((episode_of(sequence), 1.0), (other, 0.0)))[0]
     assert (oldest, newest) == (row.oldest, row.newest)
+
+
+def row_with(logprobs=(0.0, -0.5), ids=(1, 2), advantage=1.0):
+    """A row whose second token was sampled."""
+    mask = np.array([False, True])
+    told = np.array(logprobs, np.float32)
+    return Row(np.array(ids), mask, told, advantage, 0.0, 1, 1, 0, 0, "e")
+
+
+@pytest.mark.parametrize(
+    ("change", "vocabulary", "fault"),
+    [
+        ({}, 3, ""),
+        ({}, 2, "token_ids"),
+        ({}, 0, ""),
+        ({"logprobs": (0.0, LEAST_LOGPROB)}, 3, ""),
+        ({"logprobs": (0.0, LEAST_LOGPROB - 0.01)}, 3, "logprobs"),
+        ({"logprobs": (0.0, ROUNDING / 2)}, 3, ""),
+        ({"logprobs": (0.0, ROUNDING * 2)}, 3, "logprobs"),
+        ({"logprobs": (0.0, np.nan)}, 2, "logprobs"),
+        ({"logprobs": (-999.0, -0.5)}, 3, ""),
+        ({"advantage": 1e39}, 3, "advantage"),
+        ({"advantage": 1e-60}, 3, "advantage"),
+        ({"advantage": 0.0}, 3, ""),
+    ],
+)
+def test_numbers_that_would_ruin_a_step_are_named(change, vocabulary, fault):
+    """Of tokens that were not sampled no log probability is looked at."""
+    assert fault == fault_of(row_with(**change), vocabulary)
+
+
+def test_what_merging_saves_is_measured_against_a_row_a_turn():
+    """Each has the whole prompt of its turn, and trains on that turn alone."""
+    sequence, ids = conversation([([1, 2], [3, 4]), ([5], [6])])
+    (row,) = rows_of(group_with((episode_of(sequence), 1.0)))
+    first, second = per_turn(replace(row, temperatures=np.arange(6, dtype=np.float32)))
+    assert (ids[:4], ids) == (first.ids.tolist(), second.ids.tolist())
+    assert [False, False, True, True] == first.mask.tolist()
+    assert [False] * 5 + [True] == second.mask.tolist()
+    assert [0.0, 0.0, -0.5, -0.5] == first.logprobs.tolist()
+    assert [0.0] * 5 + [-0.5] == second.logprobs.tolist()
+    assert (4, 6) == (len(first.temperatures), len(second.temperatures))
+
+
+def test_the_rows_of_a_sample_weigh_one_together():
+    """With `episode`; with `row` each weighs one."""
+    parts = [conversation([([1, n], [3])])[0] for n in range(4)]
+    group = group_with((episode_of(*parts), 1.0), (episode_of(parts[0], name="e1"), 0.0))
+    assert [0.25] * 4 + [1.0] == [row.weight for row in rows_of(group, weigh="episode")]
+    assert [1.0] * 5 == [row.weight for row in rows_of(group)]
+
+
+def test_a_row_says_where_it_is_from():
+    """Its batch's offset and task, its sample's reward as the batch states it."""
+    group = group_with((episode_of(conversation([([1], [2])])[0], reward=0.5), 3.0), offset=7)
+    (row,) = rows_of(group)
+    assert (7, "t", 3.0, 0, 1.0) == (row.offset, row.task_id, row.reward, row.index, row.weight)

@@ -159,11 +159,11 @@ class Folding(Faults):
 
 def leaving_and_frozen(seed):
     """A world whose workers are put out of their groups, come back, and end in order besides."""
-    weather = replace(
+    scenario = replace(
         CALM, tasks=12, group_size=3, partitions=3, trouble_s=40.0, freeze_every=2.0,
         leave_every=4.0, open_groups=8,
     )  # fmt: skip
-    world = World(seed, weather=weather, faults=Folding)
+    world = World(seed, scenario=scenario, faults=Folding)
     world.run()
     return {failure.check for failure in broken(world)}
 

@@ -1,6 +1,5 @@
 """Faults of the dispatcher."""
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,16 +45,14 @@ def credit_not_counted() -> Patches:
 def credit_not_given_back() -> Patches:
     """A partition that goes away before it is taken over leaves its groups out.
 
-    Too rare to be met by chance: `test_found` makes a world for it.
+    Too rare to be met by chance: `test_regressions` makes a world for it.
     """
-    forget = Dispatcher._forget
 
-    def keep(self: Dispatcher, number: int) -> Any:
-        if sys._getframe(1).f_code is Dispatcher.take.__code__:
-            return self._partitions.pop(number, None)
-        return forget(self, number)
+    def keep(self: Dispatcher, owned: TaskPartition) -> None:
+        if self._partitions.get(owned.number) is owned:
+            del self._partitions[owned.number]
 
-    return [(Dispatcher, "_forget", keep)]
+    return [(Dispatcher, "_take_back", keep)]
 
 
 def batches_unheard() -> Patches:

@@ -38,8 +38,8 @@ async def test_a_call_is_trained_on_and_the_next_one_has_the_new_weights(tmp_pat
         settings = ProxySettings(port=0, engine_url=url, shutdown_s=0.1)
         proxy = Proxy(settings, log, keys=[KEY], versions=policy, proves=True)
         trainer = Engines([url])
-        async with serving(proxy) as proxys:
-            bench = Bench(stub, log, proxy, proxys)
+        async with serving(proxy) as proxy_url:
+            bench = Bench(stub, log, proxy, proxy_url)
             await bench.ask("one", "e1")
             served = await asyncio.to_thread(trainer.swap, tmp_path, 1)
             policy.current, policy.engines = 1, served

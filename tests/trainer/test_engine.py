@@ -6,12 +6,14 @@ import json
 import shutil
 import socket
 
+import msgspec
 import pytest
 import torch
 from aiohttp.test_utils import TestClient, TestServer
 from openai import AsyncOpenAI, BadRequestError
 from safetensors.torch import load_file, save_file
 
+from odradek.schemas.http import engine as surface
 from odradek.trainer.engine.policies import folder_of
 from odradek.trainer.engine.process import serve
 from odradek.trainer.engine.server import SmallEngine
@@ -122,6 +124,34 @@ async def test_what_it_cannot_do_is_a_400_that_says_so(client, mistake):
     with pytest.raises(BadRequestError) as caught:
         await client.chat.completions.create(model="m", messages=ASK, extra_body=mistake)
     assert caught.value.body["message"]
+
+
+async def test_it_answers_every_route_of_the_declared_surface(engine):
+    """So it needs no adapter; what else it answers, only tests ask."""
+    small, _ = engine
+    routes = {
+        (route.method, route.resource.canonical)
+        for route in small.app().router.routes()
+        if route.method != "HEAD"
+    }
+    assert {(route.method, route.path) for route in surface.ROUTES} == routes - {
+        ("GET", "/is_paused")
+    }
+
+
+async def test_its_replies_have_the_declared_types(engine):
+    """A chat, a rendering, a count and its version, each read as the proxy reads it."""
+    _, server = engine
+    chat = {"model": "policy", "messages": ASK, "max_tokens": 3}
+    asked = ((surface.CHAT, chat | MORE), (surface.RENDER, chat), (surface.COUNT, chat))
+    async with TestClient(server) as http:
+        for route, body in asked:
+            answer = await (await http.post(route.path, json=body)).read()
+            read = msgspec.json.decode(answer, type=route.reply)
+            assert any(getattr(read, name) for name in read.__struct_fields__)
+        answer = await (await http.get(surface.VERSION.path)).read()
+        served = msgspec.json.decode(answer, type=surface.VERSION.reply)
+        assert "0" == served.weight_version
 
 
 async def test_models_health_and_unknown_paths(engine):

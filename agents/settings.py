@@ -24,6 +24,7 @@ class AgentSettings(CheckedSettings, BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         allow_inf_nan=False,
+        loc_by_alias=False,
         populate_by_name=True,
         use_attribute_docstrings=True,
     )
@@ -36,11 +37,9 @@ class AgentSettings(CheckedSettings, BaseSettings):
     """Model calls that the token of one run is good for; 0: as many as the proxy allows."""
     max_tokens: int = Field(default=0, ge=0)
     """Tokens, prompts and replies, that it is good for; 0 as above."""
-    queue: int = Field(default=1000, ge=1)
-    """How many requests of a partition may wait before that partition is paused."""
-    instance: KafkaName | None = None
-    """A name that outlives restarts, unlike that of any other replica: with it, a restarted host
-    comes back to its partitions at once instead of after the session timeout."""
+    instance: KafkaName | None = Field(default=None, validation_alias="ODRADEK_INSTANCE")
+    """A name of this process that outlives restarts and that no other replica has: a restarted
+    process comes back to its partitions at once, not after the session timeout."""
     proxy_url: Root = Field(
         default="http://127.0.0.1:8400",
         validation_alias=AliasChoices("proxy_url", "ODRADEK_PROXY_URL"),
@@ -50,14 +49,10 @@ class AgentSettings(CheckedSettings, BaseSettings):
         default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY")
     )
     """The model name that agents are told where the task names none."""
-    max_attempts: int = Field(default=2, ge=1)
-    """Attempts at a sample whose runs we lost, where the request does not say."""
+    max_attempts: int = Field(default=2, ge=1, validation_alias="ODRADEK_MAX_ATTEMPTS")
+    """Attempts at a sample whose host or engine was lost through no fault of the agent."""
     grace_s: float = Field(default=5.0, ge=0)
     """How long runs may go on after SIGTERM before they are given up for another attempt."""
-    fenced: bool = True
-    """Begin runs in transactions, so that a host that lost a partition without noticing cannot."""
-    reply_prefix: KafkaName = "a2a.replies."
-    """Reply addresses must be topics that begin so."""
 
 
 class DispatchSettings(CheckedSettings, BaseSettings):
@@ -68,6 +63,7 @@ class DispatchSettings(CheckedSettings, BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         allow_inf_nan=False,
+        loc_by_alias=False,
         populate_by_name=True,
         use_attribute_docstrings=True,
     )
@@ -76,9 +72,8 @@ class DispatchSettings(CheckedSettings, BaseSettings):
     """How many training groups may be out that no training step has passed yet."""
     open_evals: int = Field(default=64, ge=1, le=2048)
     """How many evaluation groups may be out that are not closed yet."""
-    trainer: bool = True
-    """False: no trainer runs, so training groups are counted until they are closed."""
-    max_attempts: int = Field(default=2, ge=1)
-    """Attempts at a sample whose runs are lost through no fault of the agent."""
-    instance: KafkaName | None = None
-    """A name that outlives restarts; see the agent host."""
+    max_attempts: int = Field(default=2, ge=1, validation_alias="ODRADEK_MAX_ATTEMPTS")
+    """Attempts at a sample whose host or engine was lost through no fault of the agent."""
+    instance: KafkaName | None = Field(default=None, validation_alias="ODRADEK_INSTANCE")
+    """A name of this process that outlives restarts and that no other replica has: a restarted
+    process comes back to its partitions at once, not after the session timeout."""

@@ -39,12 +39,20 @@ from odradek.proxy.errors import (
 )
 from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.seal import Seals, read
-from odradek.proxy.settings import ProxySettings
+from odradek.proxy.settings import LOG_PATIENCE_S, ProxySettings
 from odradek.schemas.http.engine import HEALTH, MODELS
 from odradek.schemas.http.seal import SEAL
 
 log = logging.getLogger("odradek")
 SWEEP_S: Final = 1.0
+ORPHAN_S: Final = 15.0
+"""How long a call goes on whose client has left, for a retry to join it."""
+IDLE_S: Final = 900.0
+"""After how long without a call an episode's history leaves the memory."""
+SEALED_S: Final = 7200.0
+"""How long sealed episodes are remembered, and how long unsealed ones at least."""
+MAX_HEADER_BYTES: Final = 32 * 1024
+"""Largest headers of a request, all together."""
 PROBE_S: Final = 3.0
 WRITER: Final = ascii_letters + digits
 """What a boot id is made of: seven of them, 41 bits, since each turn holds it five times."""
@@ -85,8 +93,8 @@ class Proxy:
         self.turn_writer = TurnWriter(appender, self.writer, clock, wait_s=settings.log_timeout_s)
         self.episodes = EpisodeRegistry(
             clock,
-            idle_s=settings.idle_s,
-            keep_s=settings.sealed_s,
+            idle_s=IDLE_S,
+            keep_s=SEALED_S,
             max_bytes=settings.max_history_bytes,
         )
         self.authenticator = Authenticator(keys, unattributed=settings.unattributed)
@@ -279,9 +287,9 @@ class Proxy:
         While they are away no restart helps, and agents are better off with a proxy that tells them
         when to come again than with none.
         """
-        if self.turn_writer.health.lost(self.settings.log_patience_s):
+        if self.turn_writer.health.lost(LOG_PATIENCE_S):
             raise LogLost(
-                f"Kafka answers, and has taken nothing from us for {self.settings.log_patience_s:g}"
+                f"Kafka answers, and has taken nothing from us for {LOG_PATIENCE_S:g}"
                 " s: beginning afresh"
             )
 
@@ -321,7 +329,7 @@ class Proxy:
                         continue
                     call.gone_since = call.gone_since or now
                     waited = now - call.gone_since
-                    if episode.stage is not EpisodePhase.OPEN or waited >= self.settings.orphan_s:
+                    if episode.stage is not EpisodePhase.OPEN or waited >= ORPHAN_S:
                         call.stop(LEFT, in_s=0)
 
     def guarded(self, handler: Handler, dialect: Dialect | None = None) -> Handler:
@@ -348,7 +356,7 @@ class Proxy:
     async def _tried(
         self, handler: Handler, request: web.Request
     ) -> web.StreamResponse | ProxyError:
-        limit = self.settings.max_header_bytes
+        limit = MAX_HEADER_BYTES
         found = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
         if found > limit or len(request.raw_path) > limit:
             return HeadersTooLarge(f"the request's headers exceed {limit} bytes")

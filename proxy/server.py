@@ -7,27 +7,29 @@ from typing import Final
 from aiohttp import web
 
 from odradek.infra.runtime.environment import address
-from odradek.proxy.app import Proxy
+from odradek.proxy.app import MAX_HEADER_BYTES, Proxy
 from odradek.proxy.errors import ProxyMisconfigured
 from odradek.proxy.quiet import http_log
 
+SHUTDOWN_S: Final = 5.0
+"""How long calls in flight may go on after SIGTERM."""
 PARSED: Final = 4
 """How many times the bound on all headers one of them, or the address, may take for us to refuse.
 Beyond that, and beyond 128 of them, aiohttp ends the connection with a 400 of its own."""
 
 
 @contextlib.asynccontextmanager
-async def serving(proxy: Proxy) -> AsyncIterator[str]:
+async def serving(proxy: Proxy, *, shutdown_s: float = SHUTDOWN_S) -> AsyncIterator[str]:
     """Serve until the block ends; gives the address. Raises ProxyMisconfigured for a used port."""
     settings = proxy.settings
     runner = web.AppRunner(
         proxy.application(),
         access_log=None,  # a token may stand in a path
         logger=http_log(),
-        shutdown_timeout=settings.shutdown_s,
+        shutdown_timeout=shutdown_s,
         keepalive_timeout=75.0,
-        max_line_size=PARSED * settings.max_header_bytes,
-        max_field_size=PARSED * settings.max_header_bytes,
+        max_line_size=PARSED * MAX_HEADER_BYTES,
+        max_field_size=PARSED * MAX_HEADER_BYTES,
         # A call whose client leaves goes on: it is recorded, and a retry may join it.
         handler_cancellation=False,
     )

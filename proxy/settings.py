@@ -15,12 +15,14 @@ from odradek.proxy.dialects.model_routes import Mapped
 from odradek.proxy.dialects.sampling import Training
 from odradek.proxy.dialects.tools.hosted import Hosted
 from odradek.proxy.errors import ProxyMisconfigured
-from odradek.schemas.codec import MAX_DEPTH
 from odradek.schemas.events import Timeouts
 from odradek.schemas.sampling import COLDEST, HOTTEST
 
 HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 """Names of headers (RFC 9110)."""
+LOG_PATIENCE_S: Final = 120.0
+"""How long brokers may answer and take nothing before the proxy ends, to start afresh; while they
+are away it waits. A turn may not take longer."""
 HOSTS_WAIT_S: Final = Timeouts().seal_s
 """How long agent hosts wait for a seal where the task does not say."""
 
@@ -58,15 +60,8 @@ class ProxySettings(CheckedSettings, BaseSettings):
     """The inference engine, without /v1. Several: comma separated; an episode keeps to one."""
     engine_key: SecretStr = SecretStr("")
     """The engine's own key, where it wants one; agents never see it."""
-    engine_connect_s: float = Field(default=5.0, gt=0)
-    """How long a connection to an engine may take."""
-    engine_read_s: float = Field(default=0.0, ge=0)
-    """How long an engine may send nothing; 0: only the call's deadline counts, since a reply in one
-    piece begins when its last token is sampled."""
     engine_wait_s: float = Field(default=10.0, ge=0)
     """How long a call waits for an engine that takes it, while all are busy (429, 503) or away."""
-    engine_health_s: float = Field(default=5.0, gt=0)
-    """How often each of several engines is asked for its health."""
     policy: Name = Field(
         default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY")
     )
@@ -101,21 +96,12 @@ class ProxySettings(CheckedSettings, BaseSettings):
     durability: Literal["required", "best_effort"] = "required"
     """What a turn that the log does not take becomes: a 503, or (best_effort) a reply all the same,
     with a gap in seq and a seal that calls the episode incomplete."""
-    log_timeout_s: float = Field(default=10.0, gt=0)
+    log_timeout_s: float = Field(default=10.0, gt=0, lt=LOG_PATIENCE_S)
     """How long to wait for the log's acknowledgement of one turn."""
-    log_patience_s: float = Field(default=120.0, gt=0)
-    """How long brokers may answer and take nothing before the proxy ends, to start afresh; while
-    they are away it waits."""
     call_s: float = Field(default=120.0, gt=0)
     """A call's deadline, where its token sets no shorter one."""
     seal_wait_s: float = Field(default=20.0, ge=0)
     """How long a seal waits for calls in flight; shorter than hosts wait for the seal (30 s)."""
-    orphan_s: float = Field(default=15.0, ge=0)
-    """How long a call goes on whose client has left, for a retry to join it."""
-    idle_s: float = Field(default=900.0, gt=0)
-    """After how long without a call an episode's history leaves the memory."""
-    sealed_s: float = Field(default=7200.0, gt=0)
-    """How long sealed episodes are remembered, and how long unsealed ones at least."""
     max_history_bytes: int = Field(default=2 * 1024**3, ge=0, le=2**50)
     """Memory for what all episodes keep of their calls, together. Beyond it those used longest ago
     lose their histories, so that their next turns are written whole, and then the replies that a
@@ -126,24 +112,8 @@ class ProxySettings(CheckedSettings, BaseSettings):
     """Largest request body, after decompression."""
     max_reply_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Largest reply of an engine, whole or streamed, after decompression."""
-    max_header_bytes: int = Field(default=32 * 1024, ge=1024)
-    """Largest headers of a request, all together."""
-    max_depth: int = Field(default=60, ge=8, le=MAX_DEPTH - 4)
-    """Deepest nesting of a request's JSON; more would not fit into a turn."""
-    max_choices: int = Field(default=128, ge=1)
-    """Most choices (`n`) of one call."""
     max_tokens: int = Field(default=262_144, ge=1)
     """Most tokens that one call may ask for."""
-    max_tools: int = Field(default=512, ge=0)
-    """Most tools of one call."""
-    streams_per_token: int = Field(default=256, ge=1)
-    """Streams that one token may have open at once; more are refused."""
-    max_episode_calls: int = Field(default=100_000, ge=1)
-    """Calls of one episode, all in all; more are refused. Counts of tokens have the same bound."""
-    max_episode_tokens: int = Field(default=1_000_000_000, ge=1)
-    """Tokens of one episode, prompts and replies, after which no further call is taken."""
-    shutdown_s: float = Field(default=5.0, ge=0)
-    """How long calls in flight may go on after SIGTERM."""
 
     @field_validator("side_call_header")
     @classmethod
@@ -175,12 +145,7 @@ class ProxySettings(CheckedSettings, BaseSettings):
 
     def limits(self) -> Limits:
         """The bounds on one request."""
-        return Limits(
-            n=self.max_choices,
-            max_tokens=self.max_tokens,
-            tools=self.max_tools,
-            depth=self.max_depth,
-        )
+        return Limits(max_tokens=self.max_tokens)
 
     def training(self) -> Training:
         """The distribution that is trained on."""
@@ -209,9 +174,4 @@ class ProxySettings(CheckedSettings, BaseSettings):
             yield (
                 f"seal_wait_s ({self.seal_wait_s:g}) must be below the {HOSTS_WAIT_S:g} s that "
                 "hosts wait for a seal (timeouts.seal_s): they would give up just before it comes"
-            )
-        if self.log_patience_s <= self.log_timeout_s:
-            yield (
-                f"log_patience_s ({self.log_patience_s:g}) must be above log_timeout_s "
-                f"({self.log_timeout_s:g}): the proxy would end before one turn could be late"
             )

@@ -19,23 +19,25 @@ class StreamsSettings(CheckedSettings, BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         allow_inf_nan=False,
+        loc_by_alias=False,
+        populate_by_name=True,
         extra="forbid",
         use_attribute_docstrings=True,
     )
 
     driver: Literal["kafka", "faust"] = "kafka"
     """What carries a stage: Kafka transactions (exactly once), or Faust (at least once)."""
-    instance: KafkaName | None = None
-    """A name of this replica that outlives restarts, unlike that of any other replica: with it, a
-    restarted process comes back to its partitions at once, not after the session timeout."""
-    sources: dict[str, list[str]] = {}
+    instance: KafkaName | None = Field(default=None, validation_alias="ODRADEK_INSTANCE")
+    """A name of this process that outlives restarts and that no other replica has: a restarted
+    process comes back to its partitions at once, not after the session timeout."""
+    sources: dict[str, list[str]] = Field(default={}, validation_alias="ODRADEK_INTAKE_SOURCES")
     """Component -> patterns of the sources that may judge it; others may be judged by anyone."""
-    concurrency: int = Field(default=8, ge=1)
+    concurrency: int = Field(default=8, ge=1, validation_alias="ODRADEK_REWARD_CONCURRENCY")
     """How many conversations a reward service judges at once; a plain function gets as many worker
     processes at most."""
-    max_attempts: int = Field(default=2, ge=1)
-    """Attempts at a sample that deadlines must leave room for; as the agent hosts have it."""
-    timeouts: dict[str, float] = {}
+    max_attempts: int = Field(default=2, ge=1, validation_alias="ODRADEK_MAX_ATTEMPTS")
+    """Attempts at a sample whose host or engine was lost through no fault of the agent."""
+    timeouts: dict[str, float] = Field(default={}, validation_alias="ODRADEK_TASK_TIMEOUTS")
     """Deadlines of tasks that differ from the defaults, checked at start: {"attempt_s": 60}."""
 
     @property

@@ -14,18 +14,16 @@ class LossEntry:
     Attributes:
         place: `module:name` of its `Loss` (`odradek.trainer.step.losses`).
         clips_below: Whether `epsilon_low` has an effect.
-        by_length: Whether `fixed_length` has.
     """
 
     place: str
     clips_below: bool = True
-    by_length: bool = False
 
 
 LOSSES: Final[dict[str, LossEntry]] = {
     "grpo": LossEntry("odradek.trainer.step.losses:GRPO"),
     "dapo": LossEntry("odradek.trainer.step.losses:DAPO"),
-    "dr_grpo": LossEntry("odradek.trainer.step.losses:DR_GRPO", by_length=True),
+    "dr_grpo": LossEntry("odradek.trainer.step.losses:DR_GRPO"),
     "gspo": LossEntry("odradek.trainer.step.losses:GSPO"),
     "cispo": LossEntry("odradek.trainer.step.losses:CISPO", clips_below=False),
 }

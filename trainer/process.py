@@ -4,6 +4,7 @@ import logging
 import os
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -26,6 +27,10 @@ from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
 log = logging.getLogger("odradek")
+THREADS: Final = 1
+"""Threads of torch on the CPU, which other processes share."""
+KEEP_WEIGHTS: Final = 6
+"""Versions of transferred weights that stay on the disk."""
 
 
 def run(settings: TrainerSettings, bus: BusSettings) -> int:
@@ -45,7 +50,8 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
         log.warning("%s", line)
     with process.observed("trainer"):
         quiet()
-        torch.set_num_threads(settings.threads)
+        if not os.environ.get("OMP_NUM_THREADS"):  # torch takes that by itself
+            torch.set_num_threads(THREADS)
         with closing(LoopThread()) as thread, claimed(settings.output_dir):
             return _run(settings, bus, thread)
 
@@ -94,7 +100,7 @@ def _train(
         settings.output_dir / "weights",
         Engines(settings.engines, timeout_s=settings.engine_timeout_s, tell=log.warning),
         config=(standing.folder or Path(settings.model)) / "config.json",
-        keep=settings.keep_weights,
+        keep=KEEP_WEIGHTS,
     )
     trainer = LogTrainer(settings, TrainerParts(feed, transfer, announcer, lineage, standing))
     process.on_signals(feed.stopping.set)

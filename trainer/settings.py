@@ -39,6 +39,8 @@ class TrainerSettings(CheckedSettings, BaseSettings):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        loc_by_alias=False,
+        populate_by_name=True,
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )
@@ -52,10 +54,11 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     begin_anew: bool = False
     """Train a run from its start again where the ledger knows of its checkpoints, but none of them
     can be loaded; without it such a start is refused."""
-    policy: str = "policy"
+    policy: str = Field(default="policy", validation_alias="ODRADEK_POLICY")
     """Name under which weights are announced on `rl.policies.v1`."""
-    engine_urls: str = ""
-    """Addresses of the engines to reload, comma separated; none: nobody is reloaded."""
+    engine_urls: str = Field(default="", validation_alias="ODRADEK_ENGINE_URL")
+    """Addresses of the engines to reload, comma separated; none: nobody is reloaded. A replay
+    reloads none."""
     engine_timeout_s: float = Field(default=120.0, gt=0)
     """How long an engine may say nothing, loads included, before it counts as away; the trainer
     gives up once all of them do."""
@@ -92,8 +95,6 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     weigh: Weigh = "episode"
     """What weighs the same in the loss: each `episode`, however many sequences it fell into, or
     each `row`, as in TRL."""
-    fixed_length: int = Field(default=256, ge=1, le=10_000_000)
-    """The constant length of dr_grpo, in tokens."""
     temperature: float = Field(default=1.0, ge=COLDEST, le=HOTTEST, allow_inf_nan=False)
     """Of replies of which the log does not tell it, such as those of older proxies. Where it does,
     each token is compared at its own."""
@@ -119,8 +120,6 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Steps between two checkpoints; what lies between is trained again after a crash."""
     keep: int = Field(default=3, ge=1)
     """Checkpoints to keep."""
-    keep_weights: int = Field(default=6, ge=2)
-    """Versions of transferred weights to keep."""
 
     seed: Seed = 0
     """Of everything random."""
@@ -130,8 +129,6 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Of the weights."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
-    threads: int = Field(default=1, ge=1, le=1024)
-    """Threads of torch on the CPU; 1 where other processes share it."""
 
     @field_validator("engine_urls")
     @classmethod
@@ -157,7 +154,7 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     @property
     def engines(self) -> tuple[str, ...]:
         """Addresses of the engines, without a slash or /v1 at the end."""
-        return roots(self.engine_urls)
+        return () if self.is_replay else roots(self.engine_urls)
 
     @property
     def rules(self) -> RowRules:
@@ -262,10 +259,8 @@ def without_effect(settings: "TrainerSettings") -> Iterator[str]:
     """Each setting that somebody gave and that nothing reads beside the others, in a line."""
     given, loss = settings.model_fields_set, LOSSES[settings.loss]
     idle = {
-        "fixed_length": (not loss.by_length, f"loss = {settings.loss}"),
         "epsilon_low": (not loss.clips_below, f"loss = {settings.loss}"),
         "engine_timeout_s": (not settings.engines, "no engine_urls"),
-        "threads": (settings.device.startswith("cuda"), f"device = {settings.device}"),
     }
     for name, (unread, because) in idle.items():
         if unread and name in given:

@@ -63,9 +63,12 @@ class Dispatcher:
     Args:
         settings: The dispatcher's.
         bus: Where Kafka is.
+        trainer: False: no trainer runs, so training groups are counted until they are closed.
     """
 
-    def __init__(self, settings: DispatchSettings, bus: BusSettings) -> None:
+    def __init__(
+        self, settings: DispatchSettings, bus: BusSettings, *, trainer: bool = True
+    ) -> None:
         self._settings = settings
         self._bus = bus
         self._topic = bus.topic(TASKS.name)
@@ -75,7 +78,7 @@ class Dispatcher:
         self.credit = Credit(
             open_groups=settings.open_groups,
             open_evals=settings.open_evals,
-            trainer=settings.trainer,
+            trainer=trainer,
         )
         self._partitions: dict[int, TaskPartition] = {}
         self._waiting: dict[Purpose, deque[TaskRequests]] = {"train": deque(), "eval": deque()}
@@ -354,6 +357,6 @@ async def _stretch(bus: BusSettings, partition: int, first: int, end: int) -> As
             yield record
 
 
-async def run(settings: DispatchSettings, bus: BusSettings) -> None:
+async def run(settings: DispatchSettings, bus: BusSettings, *, trainer: bool = True) -> None:
     """Dispatch until SIGTERM or SIGINT."""
-    await serve(Dispatcher(settings, bus), "dispatcher")
+    await serve(Dispatcher(settings, bus, trainer=trainer), "dispatcher")

@@ -29,7 +29,6 @@ from odradek.infra.bus import (
     FencedWriter,
     KafkaAppender,
     PartitionGroup,
-    PlainWriter,
     TransactionalWriter,
     check_position,
     close,
@@ -57,6 +56,10 @@ from odradek.schemas.topics import (
 logger = logging.getLogger("odradek")
 
 POLL_MS: Final = 100
+QUEUE: Final = 1000
+"""How many requests of a partition may wait before that partition is paused."""
+REPLY_PREFIX: Final = "a2a.replies."
+"""Reply addresses must be topics that begin so."""
 COMMIT_S: Final = 0.25
 DOUBT_S: Final = 1.0
 """How long after a program's end by a signal ours may come, if one signal was for both."""
@@ -202,7 +205,7 @@ class Host:
                 appender,
                 self._bus,
                 name,
-                prefix=self._settings.reply_prefix,
+                prefix=REPLY_PREFIX,
                 partitions=self._partitions,
             ),
             keys=self._keys,
@@ -248,15 +251,15 @@ class Host:
     def _throttle(self) -> None:
         """Pause partitions whose queue is full; their control operations wait that long, too."""
         for number, owned in self._owned.items():
-            busy = owned.paused or owned.backlog.unfinished >= self._settings.queue
+            busy = owned.paused or owned.backlog.unfinished >= QUEUE
             waiting = owned.waiting if busy else 0
-            full = waiting >= self._settings.queue
+            full = waiting >= QUEUE
             where = TopicPartition(self._topic, number)
             try:
                 if full and not owned.paused:
                     self._reader.pause(where)
                     owned.paused = True
-                elif owned.paused and waiting < self._settings.queue // 2 + 1:
+                elif owned.paused and waiting < QUEUE // 2 + 1:
                     self._reader.resume(where)
                     owned.paused = False
             except IllegalStateError:
@@ -308,12 +311,8 @@ class Host:
         """See `PartitionOwner`: fence the predecessor, read its snapshots, find the position."""
         name = self._settings.name
         where = TopicPartition(self._topic, number)
-        writer: TransactionalWriter
-        if self._settings.fenced:
-            writer = fenced = FencedWriter(self._bus, f"agent.{name}", number)
-            await fenced.start()
-        else:
-            writer = PlainWriter(self._appender)
+        writer = FencedWriter(self._bus, f"agent.{name}", number)
+        await writer.start()
         async with AsyncExitStack() as failed:
             # Cancelled as well: an open producer would fence its successor.
             failed.push_async_callback(writer.aclose)

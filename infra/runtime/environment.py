@@ -11,7 +11,7 @@ from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import urlsplit
 
-OURS: Final = ("ODRADEK_PROXY_URL", "ODRADEK_ENGINE_URL", "ODRADEK_TRAINER_ENGINE_URLS")
+OURS: Final = ("ODRADEK_PROXY_URL", "ODRADEK_ENGINE_URL")
 """Variables that name servers of this installation; they are never reached through a proxy."""
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})

@@ -1,22 +1,27 @@
-"""What an episode may use: calls, tokens and open streams, by the settings and by its token."""
+"""What an episode may use: calls, tokens and open streams, by our bounds and by its token."""
+
+from typing import Final
 
 from odradek.proxy.auth import Permit
 from odradek.proxy.calls.call import ModelCall
 from odradek.proxy.errors import BudgetSpent, TooManyStreams
-from odradek.proxy.settings import ProxySettings
+
+STREAMS_PER_TOKEN: Final = 256
+"""Streams that one token may have open at once."""
+MAX_EPISODE_CALLS: Final = 100_000
+"""Calls of one episode, all in all. Counts of tokens have the same bound."""
+MAX_EPISODE_TOKENS: Final = 1_000_000_000
+"""Tokens of one episode, prompts and replies, after which no further call is taken."""
 
 
 class Budget:
     """Holds calls against what their episodes may use."""
 
-    def __init__(self, settings: ProxySettings) -> None:
-        self._settings = settings
-
     def afford(self, call: ModelCall) -> None:
         """Count a call that is to be sampled. Raises BudgetSpent or TooManyStreams."""
-        episode, permit, known = call.episode, call.permit, self._settings
+        episode, permit = call.episode, call.permit
         calls = self.calls(permit)
-        tokens = min(known.max_episode_tokens, permit.max_tokens or known.max_episode_tokens)
+        tokens = min(MAX_EPISODE_TOKENS, permit.max_tokens or MAX_EPISODE_TOKENS)
         if episode.samples >= calls:
             raise BudgetSpent(f"the episode has made its {calls} calls")
         if episode.tokens >= tokens:
@@ -24,11 +29,10 @@ class Budget:
         if call.request.stream:
             same = (one for one in episode.calls if one.request.stream and one is not call)
             others = sum(one.permit.holder == permit.holder for one in same)
-            if others >= known.streams_per_token:
+            if others >= STREAMS_PER_TOKEN:
                 raise TooManyStreams(f"the token has {others} streams open already")
         episode.samples += 1
 
     def calls(self, permit: Permit) -> int:
         """How many calls an episode may make."""
-        most = self._settings.max_episode_calls
-        return min(most, permit.max_calls or most)
+        return min(MAX_EPISODE_CALLS, permit.max_calls or MAX_EPISODE_CALLS)

@@ -87,7 +87,7 @@ class CallHandler:
         self._commit = Commit(turn_writer, required=settings.durability == "required")
         self._episodes = episodes
         self._clock = clock
-        self._budget = Budget(settings)
+        self._budget = Budget()
         self._bridging = PromptBuilder(engine) if settings.continuation == "bridge" else None
 
     def _engines(self, pool: Pool, *, salted: bool = True) -> "EngineRoutes":

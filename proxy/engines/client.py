@@ -210,7 +210,6 @@ class Engine:
         url: Its root.
         key: Its own credential, where it wants one.
         connect_s: How long a connection may take.
-        read_s: How long it may send nothing; None where only the call's deadline counts.
         max_bytes: Largest answer.
         recognizes: Whether it is asked what it is; else it has the default adapter.
     """
@@ -221,7 +220,6 @@ class Engine:
         *,
         key: str = "",
         connect_s: float = 5.0,
-        read_s: float | None = None,
         max_bytes: int = 2**26,
         recognizes: bool = False,
     ) -> None:
@@ -233,7 +231,7 @@ class Engine:
         self._recognizing = asyncio.Lock()
         self._max_bytes = max_bytes
         self._connected = Connected(url)
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
         self._routes: dict[str, URL] = {}
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if key:

@@ -27,6 +27,10 @@ from odradek.proxy.errors import (
 )
 from odradek.proxy.settings import ProxySettings
 
+CONNECT_S: Final = 5.0
+"""How long a connection to an engine may take."""
+HEALTH_S: Final = 5.0
+"""How often each of several engines is asked for its health."""
 MAX_BROKEN: Final = 2
 """Engines that one call may break: it may be the call that breaks them."""
 PAUSE_S: Final = 0.05
@@ -138,8 +142,7 @@ class Pool:
             Engine(
                 url,
                 key=key,
-                connect_s=settings.engine_connect_s,
-                read_s=settings.engine_read_s or None,
+                connect_s=CONNECT_S,
                 max_bytes=settings.max_reply_bytes,
                 recognizes=proves,
             )
@@ -150,7 +153,7 @@ class Pool:
             clock,
             versions=versions,
             patience_s=settings.engine_wait_s,
-            health_s=settings.engine_health_s,
+            health_s=HEALTH_S,
             proves=proves,
             model=model,
         )

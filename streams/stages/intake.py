@@ -20,7 +20,7 @@ from odradek.streams.stage import DeadLetter, Emit, Output, Stage, StatelessFold
 
 HELP: Final = """Run the intake: rewards of rl.rewards.v1 are checked and copied to rl.turns.v1.
 
-Who may judge what: ODRADEK_STREAMS_SOURCES='{"game": ["agent:*"]}' names, for a component,
+Who may judge what: ODRADEK_INTAKE_SOURCES='{"game": ["agent:*"]}' names, for a component,
 patterns of allowed sources. A component that is not named may be judged by anyone. A source's
 name is a claim: ODRADEK_JUDGE_KEYS='{"agent:*": "KEY"}' has its rewards signed.
 """

@@ -24,11 +24,11 @@ class Ring:
         self.stage = stage
         self.running = {}
 
-    async def start(self, **given):
+    async def start(self, *, trainer=True, **given):
         from odradek.agents.dispatch.dispatcher import Dispatcher
         from odradek.agents.settings import DispatchSettings
 
-        dispatcher = Dispatcher(DispatchSettings(**given), self.stage.bus)
+        dispatcher = Dispatcher(DispatchSettings(**given), self.stage.bus, trainer=trainer)
         self.running[dispatcher] = asyncio.create_task(dispatcher.run())
         await asyncio.wait_for(dispatcher.ready.wait(), 30)
         return dispatcher

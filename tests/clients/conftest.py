@@ -45,9 +45,9 @@ async def stage(request):
     engine = StubEngine()
     async with listening(engine.app()) as url:
         engine.url = url
-        settings = ProxySettings(port=0, shutdown_s=0.1, engine_url=url, continuation=continuation)
+        settings = ProxySettings(port=0, engine_url=url, continuation=continuation)
         proxy = Proxy(settings, MemoryAppender(), keys=[KEY])
-        async with serving(proxy) as address:
+        async with serving(proxy, shutdown_s=0.1) as address:
             yield Bench(engine, proxy.turn_writer._appender, proxy, address)
 
 

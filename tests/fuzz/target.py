@@ -13,6 +13,7 @@ import uvloop
 from aiohttp import web
 
 from odradek.infra.bus import MemoryAppender
+from odradek.proxy import app
 from odradek.proxy.app import Proxy
 from odradek.proxy.openapi import document
 from odradek.proxy.server import serving
@@ -58,13 +59,12 @@ async def main(path):
     """Serve until the parent ends us."""
     engine = Picky()
     async with listening(engine.app()) as engine.url:
+        app.IDLE_S = app.SEALED_S = 5.0  # it is asked for hours
         settings = ProxySettings(
             port=0,
             engine_url=engine.url,
             auth="none",
             unattributed=True,
-            idle_s=5.0,
-            sealed_s=5.0,
         )
         proxy = Proxy(settings, Forgetful())
         Path(path).write_text(json.dumps(document(proxy.application(), version="0")))

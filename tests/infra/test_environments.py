@@ -42,7 +42,7 @@ OWN = ["127.0.0.1", "localhost", "::1"]
         ({}, ("http://[fd00::1]:8400/v1",), [*OWN, "fd00::1"]),
         ({"ODRADEK_PROXY_URL": "https://p"}, (), [*OWN, "p"]),
         ({"ODRADEK_ENGINE_URL": "http://e1:1, http://e2"}, (), [*OWN, "e1", "e2"]),
-        ({"ODRADEK_TRAINER_ENGINE_URLS": "http://e1:1/v1"}, (), [*OWN, "e1"]),
+        ({"ODRADEK_ENGINE_URL": "http://e1:1/v1"}, (), [*OWN, "e1"]),
         ({"ODRADEK_ENGINE_URL": "http://[broken"}, (), OWN),
         ({"ODRADEK_ENGINE_URL": ""}, (), OWN),
         ({"NO_PROXY": "[::1],[fd00::1]"}, (), ["::1", "fd00::1", "127.0.0.1", "localhost"]),

@@ -62,7 +62,7 @@ def test_replicas_are_processes_with_names_of_their_own(tmp_path: Path) -> None:
     """Each replica keeps a name, so that it comes back to its partitions."""
     found = made(tmp_path, "[[agents]]\nname = 'a'\nrun = 'agent:play'\nreplicas = 2\n")
 
-    instances = [found[name].env["ODRADEK_AGENT_INSTANCE"] for name in ("agent-a-0", "agent-a-1")]
+    instances = [found[name].env["ODRADEK_INSTANCE"] for name in ("agent-a-0", "agent-a-1")]
     assert instances == ["agent-a-0", "agent-a-1"]
 
 
@@ -71,7 +71,7 @@ def test_without_a_trainer_section_nobody_waits_for_one(tmp_path: Path) -> None:
     found = made(tmp_path, "[engine]\nurl = 'http://gpu-box:8000/v1'\n")
 
     assert "trainer" not in found
-    assert found["dispatcher"].env["ODRADEK_DISPATCH_TRAINER"] == "false"
+    assert "--no-trainer" in found["dispatcher"].command
 
 
 def test_an_engine_elsewhere_is_not_started(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_an_engine_elsewhere_is_not_started(tmp_path: Path) -> None:
 
     assert "engine" not in found
     assert found["proxy"].env["ODRADEK_ENGINE_URL"] == "http://gpu-box:8000"
-    assert found["trainer"].env["ODRADEK_TRAINER_ENGINE_URLS"] == "http://gpu-box:8000"
+    assert found["trainer"].env["ODRADEK_ENGINE_URL"] == "http://gpu-box:8000"
 
 
 @pytest.mark.parametrize("driver", ["kafka", "faust"])

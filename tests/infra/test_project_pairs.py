@@ -27,11 +27,11 @@ REFUSED = [
     (REWARD + REWARD, "rewards", "'game'"),
     (REWARD + '[streams.sources]\ngame = ["agent:*"]\n', "streams.sources", "/reward/game"),
     (REWARD + "[streams.sources]\ngame = []\n", "streams.sources", "/reward/game"),
-    ("[dispatch]\nmax_attempts = 3\n", "dispatch.max_attempts", "streams.max_attempts"),
+    ("[dispatch]\nmax_attempts = 3\n", "dispatch.max_attempts", "group_s"),
     ("[streams.timeouts]\ngroup_s = 100\n", "streams.timeouts", "group_s"),
     ("[streams.timeouts]\ncall_s = 600\n", "streams.timeouts", "call_s"),
     ("[streams.timeouts]\nwrong_s = 1\n", "streams.timeouts", "wrong_s"),
-    ("[streams]\nmax_attempts = 30\n", "streams.max_attempts", "group_s"),
+    ("[streams]\nmax_attempts = 30\n", "streams.max_attempts", "dispatch.max_attempts"),
     ("[trainer]\nsync_every = 8\n", "sync_every", "max_staleness"),
     ('[trainer]\ndtype = "bfloat16"\n', "dtype", "learning_rate"),
 ]
@@ -43,7 +43,7 @@ ACCEPTED = [
     REWARD,
     REWARD + '[streams.sources]\ngame = ["/reward/*"]\nother = ["agent:*"]\n',
     "[dispatch]\nmax_attempts = 1\n",
-    "[dispatch]\nmax_attempts = 3\n[streams]\nmax_attempts = 3\ntimeouts = {group_s = 9000}\n",
+    "[dispatch]\nmax_attempts = 3\n[streams]\ntimeouts = {group_s = 9000}\n",
 ]
 
 
@@ -95,7 +95,6 @@ def test_more_rows_under_way_than_may_be_stale_are_worth_a_line(
     [
         ("", 10.0),
         ('[[agents]]\nname = "a"\nrun = "a:b"\ngrace_s = 60\n', 65.0),
-        ("[proxy]\nshutdown_s = 30\n", 35.0),
     ],
 )
 def test_processes_get_as_long_to_end_as_their_own_settings_say(
@@ -109,8 +108,6 @@ def test_processes_get_as_long_to_end_as_their_own_settings_say(
     ("given", "one", "other"),
     [
         ({"seal_wait_s": 30}, "seal_wait_s", "timeouts.seal_s"),
-        ({"log_timeout_s": 200}, "log_patience_s", "log_timeout_s"),
-        ({"log_patience_s": 10}, "log_patience_s", "log_timeout_s"),
     ],
 )
 def test_a_proxy_that_could_not_keep_its_word_does_not_start(

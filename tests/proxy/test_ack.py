@@ -273,7 +273,7 @@ async def test_a_token_attributes_a_call_whose_path_names_no_episode(bench):
 
 async def test_brokers_that_answer_and_take_nothing_for_long_end_the_process(make):
     """A new process may help, and the supervisor starts one; a short outage ends nothing."""
-    async with make(log_patience_s=1000) as bench:
+    async with make(LOG_PATIENCE_S=1000) as bench:
         bench.log.failing = True
         assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=bench.token()))[0] == 503
         health = bench.proxy.turn_writer.health
@@ -289,7 +289,7 @@ async def test_brokers_that_answer_and_take_nothing_for_long_end_the_process(mak
 
 async def test_brokers_that_are_away_end_nothing_however_long(make):
     """No restart would help, and whoever asks is told when to come again."""
-    async with make(log_patience_s=1e-9, probe=away) as bench:
+    async with make(LOG_PATIENCE_S=1e-9, probe=away) as bench:
         bench.log.failing = True
         assert (await bench.post("/e/e1/v1/chat/completions", BODY, token=bench.token()))[0] == 503
         asked = away.times

@@ -6,11 +6,12 @@ import pytest
 from aiohttp import ClientSession
 from hypothesis import given, settings
 
-from odradek.proxy.dialects.dialect import RequestRules
+from odradek.proxy.dialects.dialect import Limits, RequestRules
 from odradek.proxy.dialects.gemini import GEMINI, GEMINI_STREAM
 from odradek.proxy.dialects.tools.hosted import HEADER
 from odradek.proxy.dialects.translation import opaque
 from odradek.proxy.errors import BadRequest, EngineBroke, LogRefused
+from odradek.proxy.settings import ProxySettings
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.streams.stages.continuity import Continuity
@@ -526,9 +527,10 @@ async def test_what_cannot_be_done_is_googles_error_and_names_the_field(bench, e
     assert not bench.events()
 
 
-async def test_more_functions_than_the_limit_are_refused(make):
+async def test_more_functions_than_the_limit_are_refused(make, monkeypatch):
     """Wherever they are listed."""
-    async with make(max_tools=2) as bench:
+    monkeypatch.setattr(ProxySettings, "limits", lambda _: Limits(tools=2))
+    async with make() as bench:
         status, told = await ask(bench, tools=[*BOTH, *TOOLS])
         assert (400, "INVALID_ARGUMENT") == (status, told["error"]["status"])
 

@@ -33,7 +33,7 @@ def soon(make):
 
     @asynccontextmanager
     async def start(*args, **settings):
-        async with make(*args, **{"engine_connect_s": 0.25, **settings}) as bench:
+        async with make(*args, **{"CONNECT_S": 0.25, **settings}) as bench:
             bench.proxy.calls.silence_s = SOON_S
             yield bench
 

@@ -101,7 +101,7 @@ async def test_calls_go_to_the_engines_that_have_the_announced_weights(fleet):
 
 async def test_an_engine_that_caught_up_by_itself_is_found_out(fleet):
     """It is asked what it serves: the trainer loads one that comes back, and announces nothing."""
-    async with fleet(engine_health_s=0.02) as found:
+    async with fleet(HEALTH_S=0.02) as found:
         old = found.engines[0]
         old.version, found.log.engines[old.url] = 6, 6
         await ask_all(found)
@@ -126,7 +126,7 @@ async def test_an_engine_that_was_started_anew_is_asked_before_it_gets_a_call(fl
 
 async def test_an_engine_that_was_unhealthy_is_asked_too(fleet):
     """It may have been started anew in between."""
-    async with fleet(engine_health_s=0.02) as found:
+    async with fleet(HEALTH_S=0.02) as found:
         lost = found.engines[0]
         lost.mode = "sick"
         await found.bench.until(lambda: found.bench.proxy.engine.up == 1)
@@ -285,7 +285,7 @@ async def test_an_engine_that_is_slow_to_tell_holds_up_no_call_for_long(fleet, m
 
 async def test_nobody_is_asked_while_nothing_was_announced(fleet):
     """There is nothing to compare with."""
-    async with fleet(engine_health_s=0.01) as found:
+    async with fleet(HEALTH_S=0.01) as found:
         found.log.current, found.log.engines = None, {}
         await away(found, found.engines[0])
         await ask_all(found)

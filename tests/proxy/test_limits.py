@@ -9,6 +9,8 @@ import pytest
 from aiohttp import ClientSession
 
 from odradek.infra.runtime.episode_tokens import Claims, mint
+from odradek.proxy.dialects.dialect import Limits
+from odradek.proxy.settings import ProxySettings
 
 from .conftest import KEY
 
@@ -44,9 +46,13 @@ TOOLS = {
 
 
 @pytest.mark.parametrize("dialect", ALL)
-async def test_a_request_beyond_a_limit_is_the_dialects_own_400_and_counted(make, dialect):
+async def test_a_request_beyond_a_limit_is_the_dialects_own_400_and_counted(
+    make, monkeypatch, dialect
+):
     """Nesting, choices, tokens, tools: no call of the engine, no turn."""
-    async with make(max_depth=20, max_choices=2, max_tokens=100, max_tools=3) as bench:
+    few = Limits(depth=20, n=2, max_tokens=100, tools=3)
+    monkeypatch.setattr(ProxySettings, "limits", lambda _: few)
+    async with make() as bench:
         path, body = ALL[dialect]
         limit = "max_output_tokens" if dialect == "responses" else "max_tokens"
         cases = [("bad_request", nested(21)), ("limit_exceeded", {limit: 101})]
@@ -85,7 +91,7 @@ async def test_a_sample_that_the_agent_would_not_see_is_not_asked_for(bench, dia
 @pytest.mark.parametrize("dialect", ALL)
 async def test_headers_and_bodies_beyond_their_limits_are_refused(make, dialect):
     """431 and 413, in the dialect's shape."""
-    async with make(max_header_bytes=1500, max_body_bytes=2000) as bench:
+    async with make(MAX_HEADER_BYTES=1500, max_body_bytes=2000) as bench:
         path, body = ALL[dialect]
         for more, large, expected in (
             ({"X-Long": "y" * 1500}, body, 431),
@@ -165,11 +171,11 @@ async def test_an_episode_has_a_bound_of_calls_and_tokens(make, dialect):
     """By the settings or by the token, whichever is less; SDKs are told not to try again."""
     path, body = ALL[dialect]
     for settings, claims, allowed in (
-        ({"max_episode_calls": 2}, {}, 2),
-        ({"max_episode_calls": 9}, {"max_calls": 1}, 1),
-        ({"max_episode_calls": 1}, {"max_calls": 9}, 1),
-        ({"max_episode_tokens": 1}, {}, 1),
-        ({"max_episode_tokens": 1}, {"max_tokens": 10**6}, 1),
+        ({"MAX_EPISODE_CALLS": 2}, {}, 2),
+        ({"MAX_EPISODE_CALLS": 9}, {"max_calls": 1}, 1),
+        ({"MAX_EPISODE_CALLS": 1}, {"max_calls": 9}, 1),
+        ({"MAX_EPISODE_TOKENS": 1}, {}, 1),
+        ({"MAX_EPISODE_TOKENS": 1}, {"max_tokens": 10**6}, 1),
         ({}, {"max_tokens": 1}, 1),
     ):
         async with make(**settings) as bench:
@@ -234,7 +240,7 @@ async def test_a_token_has_a_bound_of_open_streams(make, engine):
     """Another token of the episode, and whole replies, go on; one that ends makes room."""
     engine.gate.clear()
     path, body = CHAT
-    async with make(streams_per_token=2) as bench:
+    async with make(STREAMS_PER_TOKEN=2) as bench:
         tokens = [mint(Claims(sub="e1", agent=name), [KEY]) for name in ("a", "b")]
         stream = {**body, "stream": True}
         asking = [asyncio.create_task(bench.post(path, stream, token=tokens[0])) for _ in range(2)]
@@ -256,7 +262,7 @@ async def test_counts_of_tokens_have_bounds_of_their_own(make, engine):
     path, body = CLAUDE
     count = "/e/e1/v1/messages/count_tokens"
     engine.gate.clear()
-    async with make(calls_per_episode=2, max_episode_calls=3) as bench:
+    async with make(calls_per_episode=2, MAX_EPISODE_CALLS=3) as bench:
         asking = [
             asyncio.create_task(bench.post(count, body, token=bench.token())) for _ in range(2)
         ]

@@ -270,7 +270,7 @@ async def test_slowness_is_no_reason_to_sample_elsewhere():
 
 async def test_a_sick_engine_gets_no_new_calls(fleet):
     """Its health says so before a call does."""
-    async with fleet(engine_health_s=0.02) as found:
+    async with fleet(HEALTH_S=0.02) as found:
         found.of("e1").mode = "sick"
         await found.bench.until(lambda: found.bench.proxy.engine.up == 2)
         await found.bench.ask()
@@ -283,7 +283,7 @@ async def test_a_sick_engine_gets_no_new_calls(fleet):
 
 async def test_ready_means_that_one_engine_answers(fleet):
     """And health tells how many of them do."""
-    async with fleet(engine_health_s=0.02) as found, ClientSession() as session:
+    async with fleet(HEALTH_S=0.02) as found, ClientSession() as session:
         for engine in found.engines[:2]:
             engine.mode = "sick"
         await found.bench.until(lambda: found.bench.proxy.engine.up == 1)
@@ -295,9 +295,9 @@ async def test_ready_means_that_one_engine_answers(fleet):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_engine_that_falls_silent_is_a_504(make, engine, stream):
-    """`engine_read_s` bounds the silence, where one wants less than the call's deadline."""
+    """The call's deadline bounds the silence."""
     engine.gate.clear()
-    async with make(engine_read_s=0.1) as bench:
+    async with make(call_s=0.3) as bench:
         status, _, body = await bench.post(
             f"/e/e1{PATH}", {**BODY, "stream": stream}, token=bench.token()
         )

@@ -222,7 +222,7 @@ async def test_a_new_sample_supersedes_a_turn_that_was_never_released(make, engi
 async def test_a_call_whose_client_left_for_good_ends(make, engine):
     """After a while without a retry the engine is let go, and the turn is cut."""
     engine.gate.clear()
-    async with make(orphan_s=0.0) as bench:
+    async with make(ORPHAN_S=0.0) as bench:
         await leave(bench, engine, BODY)
         await bench.until(lambda: len(bench.turns()) == 1)
         (turn,) = bench.turns()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from odradek.infra.bus import MemoryAppender
+from odradek.proxy.dialects.dialect import Limits
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.topics import CONVERSATIONS, DLQ, TURNS
@@ -51,7 +52,7 @@ async def test_the_deepest_call_that_is_taken_becomes_a_conversation(bench):
     """A turn, and the conversation, nest what was sent a few levels deeper: still within bounds."""
     message = {"role": "user", "content": "hi", "deep": nested(56)}
     body = {"model": "policy", "messages": [message]}
-    limit = bench.proxy.settings.max_depth
+    limit = Limits().depth
     while len(body["messages"]) and _depth(body) < limit:
         message["deep"] = [message["deep"]]
     assert limit == _depth(body)

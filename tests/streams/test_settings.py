@@ -28,7 +28,7 @@ def test_deadlines_that_contradict_each_other_are_refused(timeouts, attempts, wh
 
 def test_deadlines_come_from_the_environment(monkeypatch):
     """As JSON; a name that is no deadline is refused."""
-    monkeypatch.setenv("ODRADEK_STREAMS_TIMEOUTS", '{"attempt_s": 60}')
+    monkeypatch.setenv("ODRADEK_TASK_TIMEOUTS", '{"attempt_s": 60}')
     assert 60 == StreamsSettings().deadlines.attempt_s
     with pytest.raises(DeadlinesRefused, match="runs_s"):
         _ = StreamsSettings(timeouts={"runs_s": 1}).deadlines

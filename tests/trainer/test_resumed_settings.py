@@ -27,7 +27,6 @@ HOLD = {
     "baseline": "median",
     "scale_advantages": False,
     "weigh": "row",
-    "fixed_length": 99,
     "temperature": 0.9,
     "truncated": "mask",
     "success_reward": 0.5,
@@ -39,11 +38,9 @@ HOLD = {
     "sync_every": 2,
     "save_every": 7,
     "keep": 2,
-    "keep_weights": 5,
     "seed": 11,
     "dtype": "bfloat16",
     "gradient_checkpointing": True,
-    "threads": 1,
 }
 """What a person may change between two starts, with another value than the first start had."""
 

@@ -31,12 +31,12 @@ async def played(tiny, asks, **settings):
     log = MemoryAppender()
     async with TestServer(small.app()) as server:
         chosen = ProxySettings(
-            port=0, engine_url=str(server.make_url("")), shutdown_s=0.1, continuation="bridge",
+            port=0, engine_url=str(server.make_url("")), continuation="bridge",
             **settings,
         )  # fmt: skip
         proxy = Proxy(chosen, log, keys=[KEY], proves=True)
         async with (
-            serving(proxy) as url,
+            serving(proxy, shutdown_s=0.1) as url,
             AsyncOpenAI(
                 base_url=f"{url}/e/e1/v1", api_key=mint(Claims(sub="e1"), [KEY]), max_retries=0
             ) as client,

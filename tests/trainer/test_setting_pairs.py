@@ -51,7 +51,7 @@ ACCEPTED = [
     {**AGAIN, "replay_of": "main", "run": "x"},
     {**AGAIN, "run": "x"},
     {"run": "r" * 256},
-    {"save_every": 10**6, "keep": 1, "keep_weights": 2},
+    {"save_every": 10**6, "keep": 1},
     {"model": "runs/policy-start", "output_dir": "runs/policy"},
     {"tis": 2.0, "kl": 0.1, "loss": "gspo", "gradient_checkpointing": True},
 ]
@@ -114,9 +114,7 @@ def test_addresses_are_taken_as_people_write_them(urls, engines):
 
 
 IDLE = [
-    ({"fixed_length": 99}, "fixed_length has no effect with loss = dapo"),
     ({"epsilon_low": 0.1, "loss": "cispo"}, "epsilon_low has no effect with loss = cispo"),
-    ({"threads": 4, "device": "cuda:1"}, "threads has no effect with device = cuda:1"),
     ({"engine_timeout_s": 9, "engine_urls": ""}, "engine_timeout_s has no effect"),
 ]
 
@@ -130,7 +128,7 @@ def test_a_setting_that_nothing_reads_is_named(given, says):
 
 def test_nothing_is_named_that_has_an_effect():
     """Nor what nobody gave."""
-    given = {"engine_urls": "http://a:1", "fixed_length": 99, "loss": "dr_grpo", "epsilon_low": 0.1}
+    given = {"engine_urls": "http://a:1", "loss": "dr_grpo", "epsilon_low": 0.1}
     assert [] == list(without_effect(TrainerSettings(**given)))
 
 

@@ -9,13 +9,20 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from odradek.trainer.engine.decode import Sampler, SampleRequest, SampleResult
 from odradek.trainer.errors import EngineDown, UnsupportedRequest
+
+MAX_BATCH: Final = 64
+"""Requests sampled together."""
+GATHER_S: Final = 0.002
+"""How long the first request of a batch waits for company."""
+MAX_QUEUE: Final = 8192
+"""Requests that may wait; more are answered with 503."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,12 @@ class Batcher:
     """Owns the sampler and the version of its weights."""
 
     def __init__(
-        self, sampler: Sampler, *, max_batch: int, gather_s: float, max_queue: int
+        self,
+        sampler: Sampler,
+        *,
+        max_batch: int = MAX_BATCH,
+        gather_s: float = GATHER_S,
+        max_queue: int = MAX_QUEUE,
     ) -> None:
         self.version = 0
         self.batches = 0

@@ -74,9 +74,6 @@ class SmallEngine:
                 end_ids=_end_ids(model, self._tokenizer),
                 seed=settings.seed,
             ),
-            max_batch=settings.max_batch,
-            gather_s=settings.gather_ms / 1000,
-            max_queue=settings.max_queue,
         )
         self._sampling: asyncio.Task[None] | None = None
 

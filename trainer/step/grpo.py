@@ -116,7 +116,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             epsilon_high=settings.epsilon_high,
             kl=settings.kl,
             tis=settings.tis,
-            fixed_length=settings.fixed_length,
         )
         self._reference = self._frozen(settings.model) if settings.kl > 0 else None
         self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None

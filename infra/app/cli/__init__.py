@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from odradek.infra.app import variables
 from odradek.infra.runtime import environment
 from odradek.streams.stages import STAGES
 
@@ -234,3 +236,7 @@ def main(log_level: str) -> None:
     Each verb explains itself: `odradek VERB --help`.
     """
     configure_logging(log_level.lower())
+    for line in variables.renamed(os.environ):
+        raise click.ClickException(line)
+    for line in variables.removed(os.environ):
+        logging.getLogger("odradek").warning("%s", line)

@@ -56,16 +56,11 @@ def _of_rewards(project: Project) -> Iterator[str]:
 
 
 def _of_attempts(project: Project) -> Iterator[str]:
-    sent, room = project.value("dispatch", "max_attempts"), project.value("streams", "max_attempts")
-    if sent > room:
-        yield (
-            f"dispatch.max_attempts ({sent}) is above streams.max_attempts ({room}), for which "
-            "deadlines leave room: groups would close before their last attempts"
-        )
+    attempts = project.value("dispatch", "max_attempts")
     try:
-        check_deadlines(Timeouts(**project.value("streams", "timeouts")), room)
+        check_deadlines(Timeouts(**project.value("streams", "timeouts")), attempts)
     except DeadlinesRefused as error:
-        yield f"streams.timeouts, streams.max_attempts: {error}"
+        yield f"streams.timeouts, dispatch.max_attempts: {error}"
     except TypeError as error:  # of a name that is no deadline
         yield f"streams.timeouts: {error}"
 

@@ -15,6 +15,7 @@ from odradek.infra.app.project.compatibility import check
 from odradek.infra.app.project.project import Project, ProjectSection, SettingValue
 from odradek.infra.app.project.sections import KINDS, SectionKind, secret, variable
 from odradek.infra.app.project.text import read_text
+from odradek.infra.app.variables import former_key
 from odradek.infra.errors import ProjectError
 
 FILE: Final = "odradek.toml"
@@ -88,6 +89,8 @@ def _entry(
     path: Path, name: str, kind: SectionKind, table: dict[str, Any], environ: Mapping[str, str]
 ) -> ProjectSection:
     for key in table:
+        if former := former_key(name, key):
+            raise ProjectError(f"{path}: {name}.{key} {former}")
         if key in kind.withheld:
             raise ProjectError(f"{path}: {name}.{key} is decided by `odradek up`, not by the file")
         _known(path, "key", f"{name}.{key}", key, kind.keys())

@@ -43,7 +43,7 @@ def grace_of(project: Project) -> float:
     """Seconds that processes get to end, above what any of them may take by its own settings."""
     own = [value.value for _, entry in project.agents for value in entry.values
            if value.key == "grace_s"]  # fmt: skip
-    longest: float = max([*own, project.value("proxy", "shutdown_s")])
+    longest: float = max(own, default=0.0)
     return max(LEAST_GRACE_S, longest + MARGIN_S)
 
 
@@ -62,6 +62,7 @@ def common(project: Project, places: RunAddresses) -> dict[str, str]:
         "ODRADEK_PROXY_URL": places.proxy_url,
         "ODRADEK_ENGINE_URL": engine_url(project, places),
         "ODRADEK_POLICY": os.environ.get("ODRADEK_POLICY") or POLICY,
+        "ODRADEK_MAX_ATTEMPTS": str(project.value("dispatch", "max_attempts")),
         # `python` in an agent's command is the one that runs us.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
@@ -84,12 +85,11 @@ def specs(project: Project, places: RunAddresses) -> list[Spec]:
     found.append(
         Spec(
             name="dispatcher",
-            command=odradek("dispatch"),
+            command=odradek("dispatch", *([] if trains else ["--no-trainer"])),
             env={
                 **base,
                 **project.environment("dispatch"),
-                "ODRADEK_DISPATCH_INSTANCE": "dispatcher",
-                "ODRADEK_DISPATCH_TRAINER": "true" if trains else "false",
+                "ODRADEK_INSTANCE": "dispatcher",
             },
             cwd=project.folder,
         )
@@ -110,8 +110,6 @@ def _engine(project: Project, places: RunAddresses, base: dict[str, str]) -> Spe
             "ODRADEK_ENGINE_MODEL": places.model,
             "ODRADEK_ENGINE_HOST": HOST,
             "ODRADEK_ENGINE_PORT": str(places.engine_port),
-            "ODRADEK_ENGINE_POLICY": base["ODRADEK_POLICY"],
-            "ODRADEK_ENGINE_NAME": base["ODRADEK_POLICY"],
         },
         cwd=project.folder,
         health=f"http://{HOST}:{places.engine_port}/health",
@@ -143,7 +141,7 @@ def _streams(project: Project, base: dict[str, str]) -> list[Spec]:
         Spec(
             name=stage.process,
             command=odradek(verb),
-            env={**env, "ODRADEK_STREAMS_INSTANCE": stage.process},
+            env={**env, "ODRADEK_INSTANCE": stage.process},
             cwd=project.folder,
         )
         for verb, stage in STAGES.items()
@@ -164,7 +162,7 @@ def _agents(project: Project, base: dict[str, str]) -> list[Spec]:
                 Spec(
                     name=name,
                     command=odradek("agent", *what, "--name", agent.name),
-                    env={**base, **entry.environment(), "ODRADEK_AGENT_INSTANCE": name},
+                    env={**base, **entry.environment(), "ODRADEK_INSTANCE": name},
                     cwd=project.folder,
                     after=("proxy",),
                 )
@@ -193,14 +191,20 @@ def _trainer(project: Project, places: RunAddresses, base: dict[str, str]) -> Sp
             **project.environment("trainer"),
             "ODRADEK_TRAINER_MODEL": places.model,
             "ODRADEK_TRAINER_OUTPUT_DIR": str(project.work / "runs" / "policy"),
-            "ODRADEK_TRAINER_ENGINE_URLS": engine_url(project, places),
-            "ODRADEK_TRAINER_POLICY": base["ODRADEK_POLICY"],
+            **_success(project),
         },
         cwd=project.folder,
         # By itself it waits for an engine for two minutes; vLLM may take longer to load a model.
         after=("engine",) if project.engine.vllm and not project.engine.url else (),
         finishes=True,
     )
+
+
+def _success(project: Project) -> dict[str, str]:
+    """The reward of a success, where the evaluation tells success by the whole reward, too."""
+    if project.evaluation.component or "evaluation" not in project.written:
+        return {}
+    return {"ODRADEK_TRAINER_SUCCESS_REWARD": str(project.evaluation.success)}
 
 
 def shown(spec: Spec) -> str:

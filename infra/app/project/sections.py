@@ -175,7 +175,7 @@ KINDS: Final[dict[str, SectionKind]] = {
         own=EngineSection,
         module="odradek.trainer.engine.settings",
         name="EngineSettings",
-        withheld=frozenset({"host", "port", "policy", "name"}),
+        withheld=frozenset({"host", "port", "policy"}),
     ),
     "proxy": SectionKind(
         module="odradek.proxy.settings",
@@ -187,18 +187,18 @@ KINDS: Final[dict[str, SectionKind]] = {
         module="odradek.agents.settings",
         name="AgentSettings",
         many=True,
-        withheld=frozenset({"instance", "proxy_url", "policy"}),
+        withheld=frozenset({"instance", "proxy_url", "policy", "max_attempts"}),
     ),
     "rewards": SectionKind(own=RewardSection, many=True),
     "dispatch": SectionKind(
         module="odradek.agents.settings",
         name="DispatchSettings",
-        withheld=frozenset({"instance", "trainer"}),
+        withheld=frozenset({"instance"}),
     ),
     "streams": SectionKind(
         module="odradek.streams.settings",
         name="StreamsSettings",
-        withheld=frozenset({"instance"}),
+        withheld=frozenset({"instance", "max_attempts"}),
     ),
     "trainer": SectionKind(
         module="odradek.trainer.settings",
@@ -212,6 +212,7 @@ KINDS: Final[dict[str, SectionKind]] = {
                 "until_end",
                 "output_dir",
                 "policy",
+                "success_reward",
             }
         ),
     ),

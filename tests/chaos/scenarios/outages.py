@@ -173,7 +173,7 @@ async def play(act: Act, workload: Workload, folder: Path) -> dict[str, Any]:
             stall_s=STALL_S,
             upsets=None,
             may_end=frozenset(VERB_OF),
-            env={**workload.env, "ODRADEK_STREAMS_TIMEOUTS": json.dumps(told)},
+            env={**workload.env, "ODRADEK_TASK_TIMEOUTS": json.dumps(told)},
         )
         with patient():
             found = await once(workload, broker.bootstrap_servers, folder / "run")

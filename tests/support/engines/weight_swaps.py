@@ -166,13 +166,11 @@ class Table:
 def table(engine_url, versions, **settings):
     """Agents before a proxy before an engine."""
     log = MemoryAppender()
-    chosen = ProxySettings(
-        port=0, engine_url=engine_url, shutdown_s=0.1, orphan_s=0, call_s=SLOW_S, **settings
-    )
+    chosen = ProxySettings(port=0, engine_url=engine_url, call_s=SLOW_S, **settings)
     thread = LoopThread("agents")
     stack = AsyncExitStack()
     proxy = Proxy(chosen, log, keys=[KEY], versions=versions)
-    url = thread.call(stack.enter_async_context(serving(proxy)))
+    url = thread.call(stack.enter_async_context(serving(proxy, shutdown_s=0.1)))
     found = Table(thread, url, log)
     stack.push_async_callback(found.aclose)
     try:

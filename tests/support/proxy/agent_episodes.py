@@ -18,8 +18,8 @@ EPISODES, TURNS = 4, 4
 async def played(engine_url, mode, *, stream=False):
     """Episodes in which an agent sends each reply back; gives each one's turns."""
     log = MemoryAppender()
-    settings = ProxySettings(port=0, engine_url=engine_url, continuation=mode, shutdown_s=0.1)
-    async with serving(Proxy(settings, log, keys=[KEY])) as url:
+    settings = ProxySettings(port=0, engine_url=engine_url, continuation=mode)
+    async with serving(Proxy(settings, log, keys=[KEY]), shutdown_s=0.1) as url:
         for episode in range(EPISODES):
             await _conversation(f"{url}/e/e{episode}/v1", f"e{episode}", stream=stream)
     episodes = {}

@@ -5,7 +5,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from odradek.infra.bus import MemoryAppender
+from odradek.proxy import app
 from odradek.proxy.app import Proxy
+from odradek.proxy.calls import budget
+from odradek.proxy.engines import pool
 from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 from tests.support.engines.stub_engine import StubEngine, listening
@@ -23,19 +26,29 @@ async def engine():
         stub.head.set()
 
 
+CONSTANTS = {
+    "CONNECT_S": pool, "HEALTH_S": pool, "LOG_PATIENCE_S": app, "ORPHAN_S": app,
+    "MAX_HEADER_BYTES": app, "STREAMS_PER_TOKEN": budget, "MAX_EPISODE_CALLS": budget,
+    "MAX_EPISODE_TOKENS": budget,
+}  # fmt: skip
+"""What no setting changes and some test does, and where it stands."""
+
+
 @pytest.fixture
-def make(engine):
-    """Proxies with settings of the test's own, over a log in memory."""
+def make(engine, monkeypatch):
+    """Proxies with settings and CONSTANTS of the test's own, over a log in memory."""
 
     @asynccontextmanager
     async def start(log=None, probe=None, versions=None, proves=False, **settings):
         log = log or MemoryAppender()
+        for name in CONSTANTS.keys() & settings.keys():
+            monkeypatch.setattr(CONSTANTS[name], name, settings.pop(name))
         settings.setdefault("engine_url", engine.url)
         settings.setdefault("engine_wait_s", 0.0)
-        chosen = ProxySettings(port=0, shutdown_s=0.1, **settings)
+        chosen = ProxySettings(port=0, **settings)
         keys = [] if chosen.auth == "none" else [KEY]
         proxy = Proxy(chosen, log, keys=keys, log_probe=probe, versions=versions, proves=proves)
-        async with serving(proxy) as url:
+        async with serving(proxy, shutdown_s=0.1) as url:
             bench = Bench(engine, log, proxy, url)
             try:
                 yield bench

@@ -38,7 +38,6 @@ def command(
             open_groups=open_groups,
             open_evals=open_evals,
             instance=instance,
-            trainer=False if no_trainer else None,
         )
     )
-    process.run("dispatcher", run(settings, BusSettings()))
+    process.run("dispatcher", run(settings, BusSettings(), trainer=not no_trainer))

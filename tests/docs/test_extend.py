@@ -135,7 +135,7 @@ class ShoutEngine(StubEngine):
 async def main():
     engine, log = ShoutEngine(), MemoryAppender()
     async with listening(engine.app()) as url:
-        settings = ProxySettings(port=0, engine_url=url, engine_wait_s=0.0, shutdown_s=0.1)
+        settings = ProxySettings(port=0, engine_url=url, engine_wait_s=0.0)
         proxy = Proxy(settings, log, keys=[KEY], proves=True)
         async with serving(proxy) as address:
             bench = Bench(engine, log, proxy, address)

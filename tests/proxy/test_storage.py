@@ -31,7 +31,7 @@ def size(record):
 
 
 async def test_fifty_turns_cost_little_more_than_their_content_once():
-    """At most 1.3 times every message, id and log probability written a single time.
+    """At most 1.31 times every message, id and log probability written a single time.
 
     All of a record counts, its key and its headers, too, before compression.
     """

@@ -137,7 +137,7 @@ async def main():
     async with listening(engine.app()) as url:
         settings = ProxySettings(port=0, engine_url=url, engine_wait_s=0.0)
         proxy = Proxy(settings, log, keys=[KEY], proves=True)
-        async with serving(proxy) as address:
+        async with serving(proxy, shutdown_s=0.1) as address:
             bench = Bench(engine, log, proxy, address)
             status, _, body = await bench.post(
                 "/e/e1/v1/say", {"model": "policy", "say": "hi"}, token=bench.token()

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from odradek.infra.runtime.crash_points import crash_point
+from odradek.infra.runtime.imports import ours
 from odradek.trainer.errors import EngineDown
-from odradek.trainer.weights import sglang
 from odradek.trainer.weights.client import ASK_S, LOAD_S, EngineClient, HttpEngine
-from odradek.trainer.weights.sglang import SglangEngine
 from odradek.trainer.weights.vllm import VllmEngine
 
 Maker = Callable[..., EngineClient]
-KINDS: Final[tuple[tuple[tuple[str, ...], Callable[[Any], bool], Maker], ...]] = (
-    (sglang.INFO, sglang.is_sglang, SglangEngine),
-)
-"""Paths that only engines of a kind have, what recognizes it by their answers, and its client."""
+Kind = tuple[tuple[str, ...], Callable[[Any], bool], Maker]
+KINDS: Final = (
+    "odradek.trainer.weights.sglang:KIND",
+)  # fmt: skip
+"""`module:name` of each kind: paths that only engines of it have, what recognizes it by their
+answers, and its client."""
 
 
 class RecognizedEngine:
@@ -69,7 +70,9 @@ class RecognizedEngine:
 
     async def _kind(self) -> Maker:
         http = HttpEngine(self.url)
-        for paths, recognizes, make in KINDS:
+        for place in KINDS:
+            kind: Kind = ours(place)
+            paths, recognizes, make = kind
             for path in paths:
                 status, said = await http.ask("GET", path, ASK_S)
                 if status == 200 and recognizes(said):

@@ -99,6 +99,9 @@ def test_a_row_without_sampled_tokens_is_none():
         ids=arrays.pack_ids([7]), spans=(Span(0, 1),), logprobs=arrays.pack_floats([-1.0])
     )
     assert [] == rows_of(group_with((episode_of(only), 1.0)))
+    whole, ids = conversation([([1], [2])])
+    (row,) = rows_of(group_with((episode_of(only, whole), 1.0)))
+    assert ids == row.ids.tolist()
 
 
 def test_merging_ten_turns_costs_a_sixth():

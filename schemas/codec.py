@@ -148,13 +148,13 @@ def _opens(value: bytes, limit: int) -> int:
     if len(value) < SHORT:
         return value.count(b"[") + value.count(b"{")
     # A search takes 32 bytes at a time where a count takes one, and long texts have few of them.
-    found = 0
+    count = 0
     for bracket in (b"[", b"{"):
         at = value.find(bracket)
-        while at >= 0 and found <= limit:
-            found += 1
+        while at >= 0 and count <= limit:
+            count += 1
             at = value.find(bracket, at + 1)
-    return found
+    return count
 
 
 def _strip_strings(value: bytes) -> bytes:
@@ -240,12 +240,12 @@ def _number(name: str, value: Any) -> float:
     if type(value) is float:
         return value  # finite or not, `check` says
     try:
-        found = number(value, name)
+        converted = number(value, name)
     except NoNumber as error:
         raise InvalidRecord("bad_schema", str(error)) from None
     except NotFinite as error:
         raise InvalidRecord("not_finite", str(error)) from None
-    return value if type(value) is int else found
+    return value if type(value) is int else converted
 
 
 def _numbered_reward(reward: events.Reward) -> events.Reward:

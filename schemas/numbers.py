@@ -35,15 +35,15 @@ def number(value: object, name: str = "the value") -> float:
         raise NoNumber(_no_number(value, name))
     if isinstance(plain, Decimal) and plain.is_nan():  # of which a signalling one has no float
         raise NotFinite(f"{name} is not finite")
-    found, error = _asked(lambda: float(plain))
+    converted, error = _asked(lambda: float(plain))
     if isinstance(error, OverflowError):
         raise NotFinite(f"{name} is too large for a float")
     if error is not None:
         why = f": its float raises {type(error).__name__}"
         raise NoNumber(_no_number(value, name) + why) from error
-    if not math.isfinite(found):
+    if not math.isfinite(converted):
         raise NotFinite(f"{name} is not finite")
-    return float(found)
+    return float(converted)
 
 
 def single(value: object) -> Any:

@@ -61,37 +61,37 @@ class Sampling(Struct, frozen=True):
         return warm and not self.altered_by
 
 
-def sampling_of(said: Mapping[str, Any]) -> Sampling:
+def sampling_of(fields: Mapping[str, Any]) -> Sampling:
     """What a turn's `request.sampling` says, in whatever dialect its request was.
 
     Old turns record no more than their client said. What they leave out counts as neutral, and
     their temperature as unknown.
     """
-    altered_by = next((name for name in said if alters(name, said)), "")
-    value = said.get("temperature")
+    altered_by = next((name for name in fields if alters(name, fields)), "")
+    value = fields.get("temperature")
     temperature = None if value is None else number(value)
     if value is not None and (temperature is None or not 0 <= temperature < math.inf):
         return Sampling(None, "temperature")
     return Sampling(temperature, altered_by)
 
 
-def complete(said: Mapping[str, Any]) -> bool:
+def complete(fields: Mapping[str, Any]) -> bool:
     """Whether all is said, so that a turn on this one which says nothing was sampled alike.
 
     Not so the turns of old proxies, which record no more than their clients said.
     """
-    return "temperature" in said and said.keys() >= NEUTRAL.keys()
+    return "temperature" in fields and fields.keys() >= NEUTRAL.keys()
 
 
-def alters(name: str, said: Mapping[str, Any]) -> bool:
+def alters(name: str, fields: Mapping[str, Any]) -> bool:
     """Whether a field makes the distribution another one than the policy's at its temperature."""
     if name == "temperature" or name in PLAIN or name in NOTED:
         return False
-    value = said[name]
+    value = fields[name]
     if value is None:
         return False
     if name == "best_of":
-        return _or_infinite(number(value)) > max(1.0, number(said.get("n")) or 1.0)
+        return _or_infinite(number(value)) > max(1.0, number(fields.get("n")) or 1.0)
     test = WITHIN.get(name) or _NEUTRAL.get(name, nothing)
     return not test(value)
 

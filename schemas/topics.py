@@ -245,5 +245,5 @@ def find(name: str) -> Topic:
         stem = row.name.split("{", maxsplit=1)[0]
         if name.startswith(stem) and NAME.fullmatch(name[len(stem) :]):
             return msgspec.structs.replace(row, name=name)
-    known = ", ".join(row.name for row in (*TOPICS, *AGENT_TOPICS, *CLIENT_TOPICS))
-    raise UnknownTopic(f"no topic {name!r}; there are {known}")
+    names = ", ".join(row.name for row in (*TOPICS, *AGENT_TOPICS, *CLIENT_TOPICS))
+    raise UnknownTopic(f"no topic {name!r}; there are {names}")

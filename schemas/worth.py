@@ -30,8 +30,8 @@ class TaskFault(Struct, frozen=True):
 
 def weights(task: Task) -> dict[str, float]:
     """Components and their weights, the default one included. Raises NoNumber, NotFinite."""
-    found = {name: number(of, f"rewards.{name}") for name, of in task.rewards.items()}
-    return found or {DEFAULT_COMPONENT: 1.0}
+    named = {name: number(of, f"rewards.{name}") for name, of in task.rewards.items()}
+    return named or {DEFAULT_COMPONENT: 1.0}
 
 
 def fault(task: Task) -> TaskFault | None:
@@ -93,16 +93,16 @@ def _failing(task: Task) -> str:
 
 def _drawn(task: Task) -> list[str]:
     """Ways of sampling from which nothing is learned."""
-    found = [*_untrainable(task)]
+    lines = [*_untrainable(task)]
     if task.sampling.get("seed") is not None and task.group_size > 1:
-        found.append("sampling.seed is set: all samples of a group draw the same numbers")
-    return found
+        lines.append("sampling.seed is set: all samples of a group draw the same numbers")
+    return lines
 
 
 def _untrainable(task: Task) -> Iterator[str]:
     """Why replies to such calls are refused, whatever the proxy's own `sampling` is."""
-    said = {name: single(value) for name, value in task.sampling.items()}
-    given = said.get("temperature")
+    fields = {name: single(value) for name, value in task.sampling.items()}
+    given = fields.get("temperature")
     heat = sampling.number(given)
     if given is not None and (heat is None or not 0 <= heat < float("inf")):
         yield "sampling.temperature is no temperature: engines refuse the calls; give a number"
@@ -113,8 +113,8 @@ def _untrainable(task: Task) -> Iterator[str]:
         )
     elif heat is not None and heat > sampling.HOTTEST:
         yield f"sampling.temperature is {heat:g}: every token is as likely as any other"
-    for name in said:
-        if sampling.alters(name, said):
+    for name in fields:
+        if sampling.alters(name, fields):
             yield (
                 f"sampling.{name} alters what the policy samples from, so these replies are "
                 "refused (`sampling`): leave it out of training tasks"

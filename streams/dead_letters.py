@@ -54,13 +54,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 def described(letter: Record) -> dict[str, Any]:
     """A dead letter without its content: where it stands, whence it came, and why."""
-    told = {key: header(letter.headers, PREFIX + name) for key, name in FIELDS.items()}
+    fields = {key: header(letter.headers, PREFIX + name) for key, name in FIELDS.items()}
     return {
         "at": f"{letter.partition}:{letter.offset}",
         "key": key_shown(letter.key),
-        "bytes": int(told["left"] or 0) or len(letter.value or b""),
+        "bytes": int(fields["left"] or 0) or len(letter.value or b""),
         "time": letter.timestamp,
-        **{name: value for name, value in told.items() if value},
+        **{name: value for name, value in fields.items() if value},
     }
 
 

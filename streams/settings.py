@@ -45,8 +45,8 @@ class StreamsSettings(CheckedSettings, BaseSettings):
         """Deadlines as tasks have them. Raises DeadlinesRefused for a name that is none."""
         unknown = sorted(self.timeouts.keys() - set(Timeouts.__struct_fields__))
         if unknown:
-            known = ", ".join(Timeouts.__struct_fields__)
-            raise DeadlinesRefused(f"no deadline is called {unknown[0]!r}; there are {known}")
+            names = ", ".join(Timeouts.__struct_fields__)
+            raise DeadlinesRefused(f"no deadline is called {unknown[0]!r}; there are {names}")
         return Timeouts(**self.timeouts)
 
 

@@ -42,7 +42,9 @@ ODRADEK_STREAMS_*, Kafka: ODRADEK_KAFKA_*.
 """
 """What `--help` of its verb says."""
 
-CLOSED = (DeadLetter("closed_or_unknown", "no Opened stands before it, or its episode is closed"),)
+CLOSED = (
+    DeadLetter("closed_or_unknown", "no EpisodeOpened stands before it, or its episode is closed"),
+)
 AFTER_END = (DeadLetter("after_end", "the episode had been sealed or aborted"),)
 LATE_REWARD = (DeadLetter("late_reward", "the episode is closed or unknown"),)
 SECOND_REWARD = (DeadLetter("late_reward", "an earlier reward of this component counts"),)
@@ -54,7 +56,7 @@ class Assembler:
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
         self._open: dict[str, OpenEpisode] = {}
-        self._marks = LowWater()
+        self._low_water = LowWater()
         self._rules: dict[type, Callable[[Record, Any], Sequence[Output]]] = {
             Turn: self._turn,
             EpisodeOpened: self._opened,
@@ -73,95 +75,95 @@ class Assembler:
 
     def low_water(self, position: int) -> int:
         """See `Fold`. Episodes stand in the order of their opening, so the first is the oldest."""
-        for story in self._open.values():
-            return self._marks.mark(story.offset)
-        return self._marks.mark(position)
+        for episode in self._open.values():
+            return self._low_water.mark(episode.offset)
+        return self._low_water.mark(position)
 
     def overdue(self, now: float) -> bool:
         """See `Fold`."""
-        return any(story.deadline <= now for story in self._open.values())
+        return any(episode.deadline <= now for episode in self._open.values())
 
     def open(self) -> int:
         """See `Fold`."""
         return len(self._open)
 
     def _opened(self, record: Record, opened: EpisodeOpened) -> Sequence[Output]:
-        story = self._open.get(opened.episode_id)
-        if story is None:
+        episode = self._open.get(opened.episode_id)
+        if episode is None:
             self._open[opened.episode_id] = OpenEpisode(
                 opened, record.offset, record.timestamp, parent_of(record.headers)
             )
             return NOTHING
-        story.repeat = record.offset
-        if story.opened.unattributed and not opened.unattributed and story.end is None:
-            story.opened, story.at = opened, record.timestamp
+        episode.repeat = record.offset
+        if episode.opened.unattributed and not opened.unattributed and episode.end is None:
+            episode.opened, episode.at = opened, record.timestamp
         else:
             self.dropped["opened"] += 1
         return NOTHING
 
     def _turn(self, _record: Record, turn: Turn) -> Sequence[Output]:
-        story = self._open.get(turn.episode_id)
-        if story is None:
+        episode = self._open.get(turn.episode_id)
+        if episode is None:
             return CLOSED
-        if story.end is not None:
+        if episode.end is not None:
             return AFTER_END
-        told = story.add(turn)
-        if told == "conflicting_seq":
-            return (DeadLetter(told, f"{turn.writer} wrote another turn {turn.seq} before"),)
-        if told:
+        refusal = episode.add(turn)
+        if refusal == "conflicting_seq":
+            return (DeadLetter(refusal, f"{turn.writer} wrote another turn {turn.seq} before"),)
+        if refusal:
             self.dropped["turn"] += 1
         return NOTHING
 
     def _reward(self, record: Record, reward: Reward) -> Sequence[Output]:
-        story = self._open.get(reward.episode_id)
-        if story is None:
+        episode = self._open.get(reward.episode_id)
+        if episode is None:
             return LATE_REWARD
-        told = story.judge(reward)
-        if told == "late_reward":
+        refusal = episode.judge(reward)
+        if refusal == "late_reward":
             return SECOND_REWARD
-        if told:
+        if refusal:
             self.dropped["reward"] += 1
-        elif story.end is not None and story.rewarded:
-            return (self._close(story, record),)
+        elif episode.end is not None and episode.rewarded:
+            return (self._close(episode, record),)
         return NOTHING
 
     def _sealed(self, record: Record, sealed: EpisodeSealed) -> Sequence[Output]:
-        story = self._open.get(sealed.episode_id)
-        if story is None or story.end is not None:
-            return CLOSED if story is None else AFTER_END
-        end = story.seal(sealed, record.timestamp)
-        spoken = self._emit(story, record, CONVERSATIONS, story.conversation())
-        if end.outcome is Outcome.COMPLETED and not story.rewarded:
+        episode = self._open.get(sealed.episode_id)
+        if episode is None or episode.end is not None:
+            return CLOSED if episode is None else AFTER_END
+        end = episode.seal(sealed, record.timestamp)
+        spoken = self._emit(episode, record, CONVERSATIONS, episode.conversation())
+        if end.outcome is Outcome.COMPLETED and not episode.rewarded:
             return (spoken,)
-        return (spoken, self._close(story, record))
+        return (spoken, self._close(episode, record))
 
     def _aborted(self, record: Record, aborted: EpisodeAborted) -> Sequence[Output]:
-        story = self._open.get(aborted.episode_id)
-        if story is None or story.end is not None:
-            return CLOSED if story is None else AFTER_END
-        story.abort(aborted, record.timestamp)
-        return (self._close(story, record),)
+        episode = self._open.get(aborted.episode_id)
+        if episode is None or episode.end is not None:
+            return CLOSED if episode is None else AFTER_END
+        episode.abort(aborted, record.timestamp)
+        return (self._close(episode, record),)
 
     def _tick(self, record: Record) -> Sequence[Output]:
         """Close what is overdue by the Tick's own append time, oldest first."""
-        late = [story for story in self._open.values() if story.deadline <= record.timestamp]
-        for story in late:
-            story.expire(record.timestamp)
-        return [self._close(story, record) for story in late]
+        late = [episode for episode in self._open.values() if episode.deadline <= record.timestamp]
+        for episode in late:
+            episode.expire(record.timestamp)
+        return [self._close(episode, record) for episode in late]
 
-    def _close(self, story: OpenEpisode, record: Record) -> Emit:
-        del self._open[story.opened.episode_id]
-        self._marks.closed(story.offset, story.repeat)
-        return self._emit(story, record, EPISODES, story.episode())
+    def _close(self, episode: OpenEpisode, record: Record) -> Emit:
+        del self._open[episode.opened.episode_id]
+        self._low_water.closed(episode.offset, episode.repeat)
+        return self._emit(episode, record, EPISODES, episode.episode())
 
-    def _emit(self, story: OpenEpisode, record: Record, topic: Topic, event: Event) -> Emit:
-        opened = story.opened
+    def _emit(self, episode: OpenEpisode, record: Record, topic: Topic, event: Event) -> Emit:
+        opened = episode.opened
         return Emit(
             topic=topic,
             key=opened.task_id if topic is EPISODES else opened.episode_id,
             event=event,
             event_id=f"{opened.episode_id}/{topic.name}",
-            trace=story.trace,
+            trace=episode.trace,
             at=record.timestamp,
         )
 

@@ -126,7 +126,7 @@ class Continuity:
         self.breaks: list[Break] = []
         self.untrained_turns: dict[str, str] = {}
         self._ids: dict[str, tuple[TokenRun, int] | bytes] = {}
-        self._said: dict[str, TurnTokens] = {}
+        self._turns: dict[str, TurnTokens] = {}
         self._samplings = Samplings()
 
     def add(self, turn: Turn, leave_out: str = "") -> Verdict:
@@ -142,7 +142,7 @@ class Continuity:
         reason = leave_out or unfit(turn)
         prompt = self._prompt(turn)
         self._samplings.learn(turn)
-        self._said[turn.turn_id] = TurnTokens.of(turn)
+        self._turns[turn.turn_id] = TurnTokens.of(turn)
         if prompt is None:
             return self._without(turn, reason or "unknown_base", "unknown_base")
         if reason:
@@ -170,8 +170,8 @@ class Continuity:
         if base is None:
             return None
         end = turn.prompt.prefix_len * ID_BYTES
-        known = base if isinstance(base, bytes) else base[0].ids[: base[1]]
-        return known[:end] + turn.prompt.ids if end <= len(known) else None
+        ids_before = base if isinstance(base, bytes) else base[0].ids[: base[1]]
+        return ids_before[:end] + turn.prompt.ids if end <= len(ids_before) else None
 
     def _place(self, turn: Turn, prompt: bytes) -> tuple[TokenRun, Verdict]:
         """The run that the turn grows, a new one if it continues none."""
@@ -207,7 +207,7 @@ class Continuity:
     def _aside(self) -> Iterator[bytes]:
         """All ids of each turn that has some and is in no run."""
         for turn_id, ids in self._ids.items():
-            if isinstance(ids, bytes) and self._said[turn_id].sampled:
+            if isinstance(ids, bytes) and self._turns[turn_id].sampled:
                 yield ids
 
     def _respoken(self, turn: Turn) -> bool:
@@ -216,10 +216,10 @@ class Continuity:
         An older turn's words are the beginning of its base's, so the bases are gone through.
         """
         base, kept = turn.request.base, turn.request.prefix_len
-        while base and (said := self._said.get(base)) is not None:
-            if said.sampled and said.messages <= kept:
+        while base and (earlier := self._turns.get(base)) is not None:
+            if earlier.sampled and earlier.messages <= kept:
                 return True
-            base, kept = said.base, min(kept, said.prefix_len)
+            base, kept = earlier.base, min(kept, earlier.prefix_len)
         return False
 
     def sequences(self) -> tuple[Sequence, ...]:

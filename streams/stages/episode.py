@@ -195,7 +195,7 @@ class OpenEpisode:
         opened, end = self.opened, self._ended()
         turns = self.ordered()
         unseen = self.superseded(turns) | {turn.turn_id for turn in turns if turn.disconnected}
-        said = tuple(_said(turn, unseen=turn.turn_id in unseen) for turn in turns)
+        turns_in_words = tuple(_in_words(turn, unseen=turn.turn_id in unseen) for turn in turns)
         size = sum(_size(turn) for turn in turns) + 512 * len(turns)
         fits = size < CONVERSATIONS.max_bytes
         return Conversation(
@@ -210,7 +210,7 @@ class OpenEpisode:
             outcome=end.outcome,
             error=end.error if fits else f"{size} bytes of messages are too large for one record",
             reward_components=tuple(self.wanted),
-            turns=said if fits else (),
+            turns=turns_in_words if fits else (),
         )
 
     def episode(self) -> Episode:
@@ -272,7 +272,7 @@ class OpenEpisode:
         return self.end or EpisodeEnd(Outcome.INCOMPLETE, self.at, "not ended")
 
 
-def _said(turn: Turn, *, unseen: bool) -> ConversationTurn:
+def _in_words(turn: Turn, *, unseen: bool) -> ConversationTurn:
     """A turn in words. Messages stay raw JSON: they are written, not read, here."""
     request, message = turn.request, turn.reply.message
     return ConversationTurn(

@@ -119,7 +119,7 @@ class Grouper:
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
         self._open: dict[str, OpenGroup] = {}
-        self._marks = LowWater()
+        self._low_water = LowWater()
 
     def feed(self, record: Record, event: GroupsEvent) -> Sequence[Output]:
         """See `Fold`."""
@@ -135,8 +135,8 @@ class Grouper:
     def low_water(self, position: int) -> int:
         """See `Fold`. Groups stand in the order of their opening, so the first is the oldest."""
         for group in self._open.values():
-            return self._marks.mark(group.offset)
-        return self._marks.mark(position)
+            return self._low_water.mark(group.offset)
+        return self._low_water.mark(position)
 
     def overdue(self, now: float) -> bool:
         """See `Fold`."""
@@ -162,17 +162,17 @@ class Grouper:
             return LATE_SAMPLE
         if head.sample >= group.expected.group_size:
             return (DeadLetter("bad_sample", f"the group has {group.expected.group_size} samples"),)
-        told = group.take(record, head)
-        if told == "late_sample":
+        refusal = group.take(record, head)
+        if refusal == "late_sample":
             return SECOND_SAMPLE
-        if told:
+        if refusal:
             self.dropped["episode"] += 1
         return (self._close(group, record),) if group.complete else NOTHING
 
     def _close(self, group: OpenGroup, record: Record) -> Emit:
         expected = group.expected
         del self._open[expected.task_id]
-        self._marks.closed(group.offset, group.repeat)
+        self._low_water.closed(group.offset, group.repeat)
         return Emit(
             topic=BATCHES,
             key=expected.task_id,

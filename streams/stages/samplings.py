@@ -20,24 +20,24 @@ class Samplings:
     """Reads turns in the order in which they were sent: one that says nothing was as its base."""
 
     def __init__(self) -> None:
-        self._said: dict[str, Mapping[str, Any]] = {}
+        self._fields: dict[str, Mapping[str, Any]] = {}
 
     def learn(self, turn: Turn) -> None:
         """Take a turn, be it trained on or not: later ones may refer to it."""
-        before = self._said.get(turn.request.base, {})
-        said = turn.request.sampling or (before if complete(before) else {})
-        self._said[turn.turn_id] = said
+        before = self._fields.get(turn.request.base, {})
+        fields = turn.request.sampling or (before if complete(before) else {})
+        self._fields[turn.turn_id] = fields
 
     def span(self, turn: Turn, start: int, end: int) -> Span:
         """The reply of a turn that was learned, at its place in a sequence."""
-        said = self._said[turn.turn_id]
-        drawn = sampling_of(said)
-        return Span(start, end, drawn.temperature, drawn.altered_by, _truncated(turn, said))
+        fields = self._fields[turn.turn_id]
+        drawn = sampling_of(fields)
+        return Span(start, end, drawn.temperature, drawn.altered_by, _truncated(turn, fields))
 
 
-def _truncated(turn: Turn, said: Mapping[str, Any]) -> bool:
+def _truncated(turn: Turn, fields: Mapping[str, Any]) -> bool:
     reason = (turn.reply.finish_reason or "").lower()
     if reason in CUT:
         return True
-    limit = next((n for name in LIMITS if (n := number(said.get(name))) is not None), None)
+    limit = next((n for name in LIMITS if (n := number(fields.get(name))) is not None), None)
     return reason in CALLS and limit is not None and count(turn.completion.ids) >= limit

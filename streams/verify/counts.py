@@ -25,7 +25,7 @@ class Conservation:
 
     def __init__(self) -> None:
         self._found = Findings()
-        self._stories = EpisodeCounts(self._found)
+        self._episodes = EpisodeCounts(self._found)
         self._groups = Groups(self._found)
         self._trained = TrainerRuns(self._found)
         self._letters: Counter[str] = Counter()
@@ -36,9 +36,9 @@ class Conservation:
         self._now = max(self._now, record.timestamp)
         try:
             if record.topic == TURNS.name:
-                self._stories.told(record)
+                self._episodes.told(record)
             elif record.topic == EPISODES.name:
-                self._task_story(record)
+                self._task_event(record)
             elif record.topic == STEPS.name:
                 self._trained.step(codec.decode(record.value, Step), record.offset)
             elif record.topic == POLICIES.name:
@@ -54,19 +54,19 @@ class Conservation:
             if record.topic != DLQ.name:
                 passed_over(record, error)
 
-    def _task_story(self, record: Record) -> None:
+    def _task_event(self, record: Record) -> None:
         event: Any = codec.decode(record.value, GroupOpened | CountedEpisode | Tick)
         if isinstance(event, GroupOpened):
             self._groups.expected(event, record.timestamp)
         elif isinstance(event, CountedEpisode):
-            self._stories.ended(record, event)
+            self._episodes.ended(record, event)
 
     def _letter(self, record: Record) -> None:
         """Which GroupOpened, EpisodeOpened or Turn a dead letter stands for."""
         self._letters[header(record.headers, f"{PREFIX}reason") or "unknown"] += 1
         origin = header(record.headers, f"{PREFIX}topic")
         if origin == TURNS.name:
-            self._stories.refused(record.value)
+            self._episodes.refused(record.value)
         elif origin == EPISODES.name:
             event: Any = codec.decode(record.value, GroupOpened | CountedEpisode | Tick)
             if isinstance(event, GroupOpened):
@@ -81,9 +81,9 @@ class Conservation:
         `repeats` (the same episode in the same bytes: what an at-least-once driver writes again
         after a crash, and its readers drop).
         """
-        self._groups.check(self._now, self._stories.finds)
-        self._stories.check(self._now)
-        trainers = self._trained.check(self._stories.rows_of)
+        self._groups.check(self._now, self._episodes.finds)
+        self._episodes.check(self._now)
+        trainers = self._trained.check(self._episodes.rows_of)
         tables = {purpose: self._table(purpose) for purpose in ("train", "eval")}
         return {
             "conservation": tables["train"],
@@ -91,18 +91,18 @@ class Conservation:
             "closed": all(table["closed"] for table in tables.values()),
             **self._found.lists(),
             "trainers": trainers,
-            "unattributed": len(self._stories.unattributed),
-            "repeats": self._stories.repeats,
+            "unattributed": len(self._episodes.unattributed),
+            "repeats": self._episodes.repeats,
             "dead_letters": dict(sorted(self._letters.items())),
         }
 
     def _table(self, purpose: Purpose) -> dict[str, Any]:
         table = self._groups.table(purpose)
-        opened = self._stories.opened
+        opened = self._episodes.opened
         mine = {name for name, told in opened.items() if told.purpose == purpose}
         sums = table["samples"] == table["episodes"] + sum(table["exclusions"].values())
         return table | {
-            "turns": sum(episode in mine for episode in self._stories.turns.values()),
+            "turns": sum(episode in mine for episode in self._episodes.turns.values()),
             "opened": len(mine),
             "closed": self._found.none and sums and table["tasks"] == table["batches"],
         }

@@ -21,7 +21,7 @@ RESUME: Final = "/continue_generation"
 class SglangEngine(HttpEngine):
     """Implements `EngineClient`."""
 
-    needs = "SGLang needs one rank, or none, of data parallelism, and no --admin-api-key"
+    needs = "SGLang needs a folder that it can read, and no --api-key or --admin-api-key"
     loads = frozenset({LOAD})
     optional = frozenset({PAUSE, RESUME})
     """One older than pauses waits itself until the requests under way are over."""

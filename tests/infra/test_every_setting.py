@@ -213,7 +213,6 @@ def test_brokers_that_are_none_are_one_line(servers):
 NAMES = [
     ("agents", "name", ["", "a b", "a.b", "ä", "-a", "a" * 64, "a/b"]),
     ("agents", "instance", ["a b", "ä", "a/b", "a" * 250, ".."]),
-    ("agents", "reply_prefix", ["", "a b", "ä", "a" * 250]),
     ("dispatch", "instance", ["a b", "a/b"]),
     ("streams", "instance", ["a b", "a/b"]),
     ("kafka", "topic_prefix", ["a b", "ä.", "a/b", "a" * 150]),

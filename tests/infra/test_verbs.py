@@ -51,6 +51,10 @@ def test_tasks_are_read_with_their_input(tmp_path: Path) -> None:
             '{"agent": "a", "group_sise": 3}',
             "line 2: a task has no 'group_sise'; did you mean 'group_size'",
         ),
+        (
+            '{"agent": "a", "timeouts": {"run_s": 3}}',
+            "line 2: a task's table of timeouts has no 'run_s'; did you mean 'attempt_s'",
+        ),
         ("[" * 100_000, "line 2 is no JSON"),
         *[
             (f'{{"agent": "a", {field}}}', "line 2: a number is not finite")

@@ -11,10 +11,13 @@ from odradek.infra.client import fresh
 from odradek.infra.errors import ProjectError
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Task
+from odradek.schemas.events import Task, Timeouts
 from odradek.schemas.worth import fault
 
 FIELDS = frozenset(Task.__struct_fields__) | {"type"}
+TIMEOUTS = frozenset(Timeouts.__struct_fields__)
+FORMER = {"run_s": "attempt_s"}
+"""Former names of fields, and what they are now."""
 
 
 def read(path: Path, *, keep_ids: bool = False) -> list[Task]:
@@ -54,6 +57,17 @@ def epochs(tasks: list[Task], count: int, *, first: int = 0, run: str | None = N
     ]
 
 
+def _named(where: str, what: str, given: dict[str, Any], names: frozenset[str]) -> None:
+    """Raise ProjectError for a field that no reader would look at."""
+    for name in given:
+        if name in names:
+            continue
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = FORMER.get(name) or (near[0] if near else "")
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        raise ProjectError(f"{where}: {what} has no {name!r}{hint}")
+
+
 def _task(where: str, line: str, *, keep_ids: bool) -> Task:
     try:
         found: Any = json.loads(line)
@@ -61,11 +75,9 @@ def _task(where: str, line: str, *, keep_ids: bool) -> Task:
         raise ProjectError(f"{where} is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise ProjectError(f"{where}: a task is a JSON object")
-    for name in found:
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ProjectError(f"{where}: a task has no {name!r}{hint}")
+    _named(where, "a task", found, FIELDS)
+    if isinstance(timeouts := found.get("timeouts"), dict):
+        _named(where, "a task's table of timeouts", timeouts, TIMEOUTS)
     if keep_ids and not found.get("task_id"):
         raise ProjectError(f"{where}: --keep-ids needs a task_id in every line")
     whole = {"type": "task", "task_id": "-", **found}

@@ -35,10 +35,10 @@ async def test_a_call_is_trained_on_and_the_next_one_has_the_new_weights(tmp_pat
     (tmp_path / WEIGHTS).write_bytes(b"weights")
     stub, log, policy = SglangStub(), MemoryAppender(), PolicyVersions("policy")
     async with listening(stub.app()) as url:
-        settings = ProxySettings(port=0, engine_url=url, shutdown_s=0.1)
+        settings = ProxySettings(port=0, engine_url=url)
         proxy = Proxy(settings, log, keys=[KEY], versions=policy, proves=True)
         trainer = Engines([url])
-        async with serving(proxy) as proxy_url:
+        async with serving(proxy, shutdown_s=0.1) as proxy_url:
             bench = Bench(stub, log, proxy, proxy_url)
             await bench.ask("one", "e1")
             served = await asyncio.to_thread(trainer.swap, tmp_path, 1)

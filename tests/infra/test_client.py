@@ -69,7 +69,7 @@ async def test_an_offset_or_a_time_may_be_any_librarys_number(bus, since):
 async def test_a_since_that_means_nothing_is_an_error(bus):
     """The error shows the spellings that work."""
     await _topics(bus)
-    with pytest.raises(ProjectError, match="invalid time 'yesterday'"):
+    with pytest.raises(ProjectError, match=r"10m, .* or beginning, end or an offset"):
         async for _ in records(TASKS.name, since="yesterday", bus=bus):
             pass
 

@@ -30,13 +30,13 @@ def test_each_target_is_a_line_wherever_it_stands():
         }
     )
     assert ["0.4", "1.6", "4.5"] == [
-        line.split("│")[2].strip()
+        line.split()[1]
         for name in ("bare ", "proxy ", "another")
         for line in lines
         if name in line and "1,234" in line
     ]
     assert ["90.2", "-"] == [
-        cell.strip() for line in lines if "another" in line for cell in line.split("│")[-3:-1]
+        cell for line in lines if "another" in line for cell in line.split()[-2:]
     ]
     assert 1 == sum("stream" in line for line in lines)
     assert any("times_bare.c32" in line and "1.5" in line for line in lines)

@@ -70,6 +70,8 @@ def test_the_figures_have_the_promised_keys() -> None:
         "starting and counting": 13.3, "training": 16.0, "draining": 4.0,
     }  # fmt: skip
     assert figures["trainer_s"]["wait_s"] == 10.0
+    assert figures["curve"]["sampled"][:2] == [(1, 0.0), (2, 0.1)]
+    assert figures["curve"]["greedy"] == [(0, 0.3333), (10, 1.0)]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
+
+from odradek.infra.app.tables import ReadableTable
 
 COLUMNS: Final = (
     ("ms CPU a call, 32 in flight", "c32", "cpu_ms"),
@@ -25,17 +26,20 @@ def show(figures: dict[str, Any], console: Console, title: str = "") -> None:
     targets = {name: one for name, one in figures.items() if _is_target(one)}
     if targets:
         console.print(_targets(targets, title))
+        console.print()
     nested = {name: one for name, one in figures.items() if _is_map(one) and name not in targets}
-    rest = Table("", "", title=None if targets else title or None, show_header=False)
+    rest: list[tuple[str, str]] = []
     for name, one in nested.items():
         if _is_matrix(one):
             console.print(_matrix(one, name))
+            console.print()
         elif _has_targets(one):
             show(one, console, name)
     for name, value in _scalars(figures):
-        rest.add_row(name, _told(value))
-    if rest.row_count:
-        console.print(rest)
+        rest.append((name, _told(value)))
+    if rest:
+        console.print(ReadableTable(("", ""), rest, "" if targets else title))
+        console.print()
 
 
 def _is_map(value: Any) -> bool:
@@ -54,20 +58,20 @@ def _has_targets(value: dict[str, Any]) -> bool:
     return any(_is_target(one) or (_is_map(one) and _has_targets(one)) for one in value.values())
 
 
-def _targets(targets: dict[str, Any], title: str) -> Table:
+def _targets(targets: dict[str, Any], title: str) -> ReadableTable:
     own = [(name, field) for name, field in OWN if any(field in one for one in targets.values())]
-    table = Table("", *(name for name, _, _ in COLUMNS), *(name for name, _ in own), title=title)
-    for name, one in targets.items():
-        loads = [_told(one[load][field]) for _, load, field in COLUMNS]
-        table.add_row(name, *loads, *(_told(one.get(field)) for _, field in own))
-    return table
+    headings = ("", *(name for name, _, _ in COLUMNS), *(name for name, _ in own))
+    rows = []
+    for name, target in targets.items():
+        loads = [_told(target[load][field]) for _, load, field in COLUMNS]
+        rows.append((name, *loads, *(_told(target.get(field)) for _, field in own)))
+    return ReadableTable(headings, rows, title)
 
 
-def _matrix(columns: dict[str, dict[str, Any]], title: str) -> Table:
-    table = Table("", *columns, title=title)
-    for name in dict.fromkeys(name for column in columns.values() for name in column):
-        table.add_row(name, *(_told(column.get(name)) for column in columns.values()))
-    return table
+def _matrix(columns: dict[str, dict[str, Any]], title: str) -> ReadableTable:
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [(name, *(_told(column.get(name)) for column in columns.values())) for name in names]
+    return ReadableTable(("", *columns), rows, title)
 
 
 def _scalars(figures: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -40,6 +40,18 @@ def outcome(
         "trainer_s": _trainer_seconds(course),
         "mismatch": _mismatch(course),
         "dead_letters": dict(tally.letters),
+        "curve": _curve(course),
+    }
+
+
+def _curve(course: DemoCourse) -> dict[str, list[tuple[int, float]]]:
+    """The learning curve as (step, success): each step's samples, and each greedy evaluation."""
+    steps = sorted(course.session.tally.steps.items())
+    sampled = [(at, step.metrics["success"]) for at, step in steps if "success" in step.metrics]
+    greedy = [(done.step, done.success) for done in course.rounds if done.kind == "greedy"]
+    return {
+        name: [(at, round(value, 4)) for at, value in points]
+        for name, points in (("sampled", sampled), ("greedy", greedy))
     }
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
 from odradek.infra.app.demo.course import DemoAims, DemoCourse
 from odradek.infra.app.demo.outcome import outcome, succeeded
@@ -22,6 +21,7 @@ from odradek.infra.app.project import load
 from odradek.infra.app.session.progress import RunView, show, teller
 from odradek.infra.app.session.session import Session, guard, running
 from odradek.infra.app.supervisor import UnknownProcess
+from odradek.infra.app.tables import ReadableTable
 from odradek.infra.bus import delete_topics
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime.process import cancelled_by_sigterm
@@ -125,19 +125,18 @@ async def count(session: Session) -> dict[str, Any]:
 
 def tell(figures: Mapping[str, Any], page: Path, console: Console) -> None:
     """The result on the terminal."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    cells = []
     for name in ("greedy", "sampled"):
         first = figures[f"{name}_success_first"]
         last = figures["greedy_success" if name == "greedy" else "sampled_success_last"]
-        table.add_row(f"{name} success", f"{first:.2f} → {last:.2f}")
-    table.add_row("steps", str(figures["steps"]))
+        cells.append((f"{name} success", f"{first:.2f} → {last:.2f}"))
+    cells.append(("steps", str(figures["steps"])))
     for name, train, other in rows(figures["conservation"]):
-        table.add_row(name, f"{train} (and {other} in evaluation)" if other else train)
-    table.add_row("process restarts", str(figures["process_restarts"]))
-    for name, seconds in figures["phases"].items():
-        table.add_row(f"time: {name}", f"{seconds:.1f} s")
-    table.add_row("time in all", f"{figures['wall_s']:.1f} s")
-    console.print(table)
+        cells.append((name, f"{train} (and {other} in evaluation)" if other else train))
+    cells.append(("process restarts", str(figures["process_restarts"])))
+    cells += [(f"time: {name}", f"{seconds:.1f} s") for name, seconds in figures["phases"].items()]
+    cells.append(("time in all", f"{figures['wall_s']:.1f} s"))
+    console.print(ReadableTable(("", ""), cells))
     console.print(closing(figures["conservation"]), highlight=False)
     console.print(f"report: {page}", highlight=False)
     if not succeeded(figures):

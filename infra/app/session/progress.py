@@ -5,15 +5,16 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from odradek.infra.app.session.evaluation import EvaluationRound
 from odradek.infra.app.session.follower import RunFollower
 from odradek.infra.app.session.session import Session
 from odradek.infra.app.supervisor import ChildState
+from odradek.infra.app.tables import ReadableTable
 
 REFRESH_S: Final = 0.5
 LINE_S: Final = 5.0
@@ -68,26 +69,21 @@ class RunView:
         return f"{self.phase}: " + " · ".join(parts) + (f" · behind {lags}" if lags else "")
 
     def render(self) -> RenderableType:
-        """Two small tables."""
-        left = Table.grid(padding=(0, 2))
-        for name, value in self.figures().items():
-            left.add_row(Text(name, style="dim"), value)
-        right = Table(box=None, header_style="dim", padding=(0, 1))
-        for title in ("process", "state", "restarts"):
-            right.add_column(title)
+        """Three small tables, side by side as far as the terminal is wide."""
+        figures = [(Text(name, style="dim"), value) for name, value in self.figures().items()]
         supervisor = self._session.supervisor
+        processes = []
         for name, state in supervisor.states.items():
             style = "green" if state is ChildState.READY else "yellow"
             again = supervisor.restarts[name]
-            right.add_row(name, Text(state.value, style=style), str(again) if again else "")
-        lags = Table(box=None, header_style="dim", padding=(0, 1))
-        for title in ("consumer group", "behind"):
-            lags.add_column(title)
-        for name, lag in self.behind().items():
-            lags.add_row(name, str(lag))
-        whole = Table.grid(padding=(0, 4))
-        whole.add_row(left, right, lags)
-        return Group(Text(self.phase, style="bold"), whole)
+            processes.append((name, Text(state.value, style=style), str(again) if again else ""))
+        lags = [(name, str(lag)) for name, lag in self.behind().items()]
+        tables = (
+            ReadableTable(("", ""), figures),
+            ReadableTable(("process", "state", "restarts"), processes),
+            ReadableTable(("consumer group", "behind"), lags),
+        )
+        return Group(Text(self.phase, style="bold"), Columns(tables, padding=(0, 3)))
 
 
 async def show(view: RunView, console: Console) -> None:

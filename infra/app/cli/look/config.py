@@ -28,9 +28,12 @@ def command(folder: Path, as_json: bool, changed: bool, reference: bool) -> None
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
-    width = max((len(row["key"]) for row in found), default=0)
-    for row in found:
-        click.echo(f"{row['key']:{width}}  {row['value'] or '-':<24}  {row['from']}")
+    from rich.console import Console
+
+    from odradek.infra.app.tables import ReadableTable
+
+    cells = [(row["key"], row["value"] or "-", row["from"]) for row in found]
+    Console().print(ReadableTable(("setting", "value", "from"), cells))
 
 
 def rows(project: Project) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
+from odradek.infra.app.cli.options import WholeSentences
+
 if TYPE_CHECKING:
     from odradek.infra.bus import Record
     from odradek.streams.dead_letters import Filter
@@ -34,7 +36,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def command() -> None:
     """Look at dead letters, and send them again once their cause is gone.
 
@@ -54,11 +56,22 @@ def list_letters(dlq: str, as_json: bool, **words: str) -> None:
     if as_json:
         click.echo(msgspec.json.encode({"letters": found}))
         return
-    for one in found:
-        origin = f"{one.get('topic')}[{one.get('partition')}]@{one.get('offset')}"
-        told = (one["at"], one.get("reason", "?"), origin, one["key"] or "-", one.get("detail", ""))
-        click.echo("  ".join(told))
+    from rich.console import Console
+
+    from odradek.infra.app.tables import ReadableTable
+
+    cells = [
+        (letter["at"], letter.get("reason", "?"), _origin(letter), letter["key"] or "-",
+         letter.get("detail", ""))
+        for letter in found
+    ]  # fmt: skip
+    if cells:
+        Console().print(ReadableTable(("at", "reason", "from", "key", "detail"), cells))
     click.echo(f"{len(found)} dead letters")
+
+
+def _origin(letter: dict[str, str]) -> str:
+    return f"{letter.get('topic')}[{letter.get('partition')}]@{letter.get('offset')}"
 
 
 @command.command()

@@ -37,25 +37,19 @@ def command(as_json: bool) -> None:
 
 def _show(report: object) -> None:
     from rich.console import Console
-    from rich.table import Table
 
+    from odradek.infra.app.tables import ReadableTable
     from odradek.streams.verify.report import Report
 
     assert isinstance(report, Report)
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "train", "eval"):
-        table.add_column(title, justify="left" if not title else "right")
-    for name in ("tasks", "batches", "samples", "episodes", "turns", "retries"):
-        table.add_row(name, str(report.conservation[name]), str(report.eval[name]))
-    reasons = {**report.conservation["exclusions"], **report.eval["exclusions"]}
-    for reason in sorted(reasons):
-        table.add_row(
-            f"excluded: {reason}",
-            str(report.conservation["exclusions"].get(reason, 0)),
-            str(report.eval["exclusions"].get(reason, 0)),
-        )
+    train, evaluation = report.conservation, report.eval
+    names = ("tasks", "batches", "samples", "episodes", "turns", "retries")
+    cells = [(name, str(train[name]), str(evaluation[name])) for name in names]
+    for reason in sorted({**train["exclusions"], **evaluation["exclusions"]}):
+        counts = [str(each["exclusions"].get(reason, 0)) for each in (train, evaluation)]
+        cells.append((f"excluded: {reason}", *counts))
     console = Console()
-    console.print(table)
+    console.print(ReadableTable(("", "train", "eval"), cells))
     for reason, n in report.dead_letters.items():
         console.print(f"dead letters, {reason}: {n}")
     for run in report.trainers:

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from odradek.infra.app.cli.options import given
+from odradek.infra.app.cli.options import WholeSentences, given
 
 
-class _Default(click.Group):
+class _Default(WholeSentences):
     """Runs `serve` where no other subcommand is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -57,14 +57,14 @@ def serve(**options: Any) -> None:
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def vllm(python: str, flags: tuple[str, ...], **options: Any) -> None:
-    r"""Start vLLM so that it can be trained on, and wait until it serves.
+    """Start vLLM so that it can be trained on, and wait until it serves.
 
     FLAGS go to vLLM as they are, for instance --max-model-len 4096 --tensor-parallel-size 2.
 
     \b
       python -m venv vllm && vllm/bin/pip install vllm
       odradek engine vllm --python vllm/bin/python --model Qwen/Qwen3-0.6B
-    """
+    """  # noqa: D301 - \b is click's sign for "do not wrap"
     from odradek.infra.bus import BusSettings
     from odradek.trainer.engine.settings import EngineSettings
     from odradek.trainer.engine.vllm import run

@@ -20,7 +20,7 @@ import msgspec
 @click.option("--append", is_flag=True, help="Also to a topic that already holds batches.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, with each batch's digest.")
 def command(batches: str, to: str, source: str, append: bool, as_json: bool) -> None:
-    r"""Write a past run's batches again, to train on them once more.
+    """Write a past run's batches again, to train on them once more.
 
     \b
     odradek replay --batches 0:40 --to rl.batches.again
@@ -28,7 +28,7 @@ def command(batches: str, to: str, source: str, append: bool, as_json: bool) -> 
 
     Batches are pointers, so no token is copied. A fresh trainer on the new topic ends with the
     same batch digests and, on CPU with a fixed seed, with the same weights.
-    """
+    """  # noqa: D301 - \b is click's sign for "do not wrap"
     from odradek.infra.bus import BusSettings
     from odradek.streams.replay import replay
 

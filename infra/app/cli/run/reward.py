@@ -20,7 +20,7 @@ import click
 def command(
     function: str, component: str, agent: str, everything: bool, concurrency: int | None
 ) -> None:
-    r"""Run a reward function over conversations.
+    """Run a reward function over conversations.
 
     \b
     # rewards.py
@@ -34,7 +34,7 @@ def command(
     its own, up to --concurrency of them, for two minutes at most; an async one runs in the service.
     Raising is an error event (a dead letter `reward_failed`), not a zero. Start as many as you
     like: they share the work.
-    """
+    """  # noqa: D301 - \b is click's sign for "do not wrap"
     from odradek.infra.bus import BusSettings
     from odradek.schemas.topics import NAME
     from odradek.streams.errors import RewardRefused

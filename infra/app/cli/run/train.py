@@ -28,7 +28,7 @@ from odradek.trainer.loss_table import listed
 @click.option("--learning-rate", type=float, help="Of AdamW, constant.")
 @click.option("--seed", type=int, help="Of everything random.")
 def command(**options: Any) -> None:
-    r"""Run the trainer: rl.batches.v1 becomes weights, rl.policies.v1 and rl.steps.v1.
+    """Run the trainer: rl.batches.v1 becomes weights, rl.policies.v1 and rl.steps.v1.
 
     It goes on from the newest whole checkpoint in --output-dir. SIGTERM ends it after the step
     under way, with a checkpoint. Every setting is ODRADEK_TRAINER_<NAME>; an option overrides its
@@ -39,7 +39,7 @@ def command(**options: Any) -> None:
       odradek replay --batches 0:40 --to again
       odradek train --batches-topic again --replay-of main --run again --until-end \\
           --model models/start --output-dir runs/again
-    """
+    """  # noqa: D301 - \b is click's sign for "do not wrap"
     from odradek.infra.bus import BusSettings
     from odradek.trainer.process import run
     from odradek.trainer.settings import TrainerSettings

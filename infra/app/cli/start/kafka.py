@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from odradek.infra.app.cli.options import WholeSentences
 from odradek.infra.app.local_kafka import daemon
 from odradek.infra.app.local_kafka.jars import (
     KAFKA_VERSION,
@@ -32,7 +33,7 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def command() -> None:
     """Start, stop or ask about a local Kafka broker.
 

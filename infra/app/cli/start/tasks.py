@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from odradek.infra.app.cli.options import WholeSentences
 from odradek.infra.app.project.tasks import epochs as repeated
 from odradek.infra.app.project.tasks import read
 from odradek.infra.bus import BusSettings, KafkaAppender, require_topics
@@ -20,7 +21,7 @@ from odradek.schemas.topics import TASKS
 AT_ONCE = 64
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def command() -> None:
     """Publish tasks; each is one group of samples that are compared with each other."""
 

@@ -7,6 +7,8 @@ from typing import Any
 import click
 import msgspec
 
+from odradek.infra.app.cli.options import WholeSentences
+
 AGENT = click.option(
     "--agent", "agents", multiple=True, metavar="NAME", help="An agent's topics too; repeatable."
 )
@@ -17,7 +19,7 @@ CLIENTS = click.option(
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 
-@click.group()
+@click.group(cls=WholeSentences)
 def command() -> None:
     """Create, list or describe the topics.
 
@@ -54,15 +56,15 @@ def list_topics(as_json: bool) -> None:
         _print_json({"topics": found})
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("topic", "partitions", "retention", "key", "what"):
-        table.add_column(title, no_wrap=title not in {"what", "key"})
-    for row in found:
-        partitions = str(row["partitions"] or "missing")
-        table.add_row(row["name"], partitions, row["retention"], row["key"], row["about"])
-    Console().print(table)
+    from odradek.infra.app.tables import ReadableTable
+
+    cells = [
+        (row["name"], str(row["partitions"] or "missing"), row["retention"], row["key"],
+         row["about"])
+        for row in found
+    ]  # fmt: skip
+    Console().print(ReadableTable(("topic", "partitions", "retention", "key", "what"), cells))
 
 
 @command.command()

@@ -27,7 +27,7 @@ HEADERS: Final = {
 }
 
 
-def json_schemas() -> dict[str, Any]:
+def _json_schemas() -> dict[str, Any]:
     """JSON Schemas of every event type, by type name, as one `$defs`-like mapping.
 
     `bytes` fields are base64 of little-endian uint32 or float32 (see `odradek.schemas.arrays`).
@@ -65,7 +65,7 @@ def document(*, version: str, server: str = "localhost:9092", prefix: str = "") 
                 kind.__name__: _message(kind)
                 for kind in dict.fromkeys(kind for row in TOPICS for kind in row.types)
             },
-            "schemas": json_schemas(),
+            "schemas": _json_schemas(),
         },
     }
 

@@ -290,7 +290,7 @@ def digest(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()
 
 
-def type_name(event: events.Event) -> str:
+def _type_name(event: events.Event) -> str:
     """The CloudEvents type of an event, such as `odradek.turn.v1`."""
     return f"odradek.{type(event).__struct_config__.tag}.v1"
 
@@ -317,7 +317,7 @@ def headers(
     stamp = at.isoformat().replace("+00:00", "Z") if at else _stamp(time.time())
     pairs = [
         ("ce_specversion", b"1.0"),
-        ("ce_type", type_name(event).encode()),
+        ("ce_type", _type_name(event).encode()),
         ("ce_source", source.encode()),
         ("ce_id", event_id.encode()),
         ("ce_time", stamp.encode()),

@@ -14,7 +14,7 @@ from typing import Any
 # one minor version, and a test holds its numbers.
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
-PLAIN = {
+_PLAIN = {
     "BusGRPOTrainer": "trl_trainer",
     "BusTraining": "trl_trainer",
     "DirectoryTransfer": "weights.directory",
@@ -25,8 +25,18 @@ PLAIN = {
 """Name: the module that has it."""
 
 
+__all__ = [
+    "BusGRPOTrainer",
+    "BusTraining",
+    "DirectoryTransfer",
+    "Engines",
+    "reward_of",
+    "rollout_func",
+]
+
+
 def __getattr__(name: str) -> Any:
     """What people on plain TRL use, imported when it is asked for."""
-    if name in PLAIN:
-        return getattr(importlib.import_module(f"odradek.trainer.{PLAIN[name]}"), name)
+    if name in _PLAIN:
+        return getattr(importlib.import_module(f"odradek.trainer.{_PLAIN[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -68,7 +68,7 @@ def _step(model: Any, hidden: torch.Tensor, rows: Sequence[Row], at: torch.Tenso
     loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
 
 
-def train_rows(model: Any, rows: Sequence[Row]) -> None:
+def _train_rows(model: Any, rows: Sequence[Row]) -> None:
     """Forward and backward over rows; those of equal length share a batch, so nothing is padded."""
     model.set_attn_implementation("sdpa")
     by_length: dict[int, list[Row]] = {}
@@ -81,7 +81,7 @@ def train_rows(model: Any, rows: Sequence[Row]) -> None:
         _step(model, hidden, same, before.to(model.device))
 
 
-def train_tree(model: Any, rows: Sequence[Row]) -> None:
+def _train_tree(model: Any, rows: Sequence[Row]) -> None:
     """Forward and backward over one prefix tree of all rows."""
     attention.register()
     model.set_attn_implementation(attention.NAME)
@@ -140,9 +140,9 @@ def measure(
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     model = model_of(hidden, layers, len(rows[0].ids), device, dtype)
     work: dict[str, Callable[[], None]] = {
-        "per_turn": lambda: train_rows(model, singles),
-        "merged": lambda: train_rows(model, rows),
-        "tree": lambda: train_tree(model, rows),
+        "per_turn": lambda: _train_rows(model, singles),
+        "merged": lambda: _train_rows(model, rows),
+        "tree": lambda: _train_tree(model, rows),
     }
     for mode in MODES[1:]:  # the kernels' first calls
         _seconds(work[mode], model)

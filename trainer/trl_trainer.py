@@ -65,7 +65,7 @@ class BusTraining:
     ) -> Any:
         trainer: Any = self
         rows = len(output["advantages"])
-        wide = widened(
+        wide = _widened(
             output,
             further,
             parts=trainer.args.steps_per_generation if trainer.model.training else 1,
@@ -116,7 +116,7 @@ def _refuse_surroundings(trainer: Any) -> None:
         )
 
 
-def widened(
+def _widened(
     output: dict[str, Any],
     further: Sequence[tuple[int, PlayedSequence]],
     *,

@@ -13,6 +13,8 @@ from typing import Final
 # Read when the SDK is imported, which happens below this package only.
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
 
+__all__ = ["BINDING", "EXTENSION", "VERSION"]
+
 VERSION: Final = "1.0"
 BINDING: Final = "urn:odradek:a2a:kafka:v1"
 """The `protocolBinding` of an agent's interface on its card."""

@@ -12,7 +12,7 @@ The host's keys would open every episode, and a provider's own key or address wo
 past the proxy."""
 
 
-def model_variables(root: str, key: str, model: str) -> dict[str, str]:
+def _model_variables(root: str, key: str, model: str) -> dict[str, str]:
     """Where the model is, in the names that the makers' clients read.
 
     Args:
@@ -41,7 +41,7 @@ def model_variables(root: str, key: str, model: str) -> dict[str, str]:
 def episode_variables(episode_id: str, root: str, key: str, model: str) -> dict[str, str]:
     """All that a program is given whose task is not ours: the model, and which episode it is."""
     return {
-        **model_variables(root, key, model),
+        **_model_variables(root, key, model),
         "ODRADEK_EPISODE_ID": episode_id,
         "ODRADEK_MODEL": model,
     }

@@ -47,7 +47,7 @@ class EngineAnswer(Struct):
     @property
     def good(self) -> bool:
         """Whether the engine itself calls it a reply."""
-        return is_good(self.status)
+        return _is_good(self.status)
 
     @property
     def fault(self) -> Exception | None:
@@ -87,7 +87,7 @@ class EngineRequester:
         answer = await self._post(call, call.body)
         if answer.status in REFUSING:
             answer = await self._without(call, answer)
-        if answer.proving is not None and is_good(answer.status):
+        if answer.proving is not None and _is_good(answer.status):
             mode = answer.proving.mode or await self._proved(answer, answer.proving)
             call.doubt = doubt(mode, call.request.sampling)
         return answer
@@ -171,7 +171,7 @@ class EngineRequester:
         return True
 
 
-def is_good(status: int) -> bool:
+def _is_good(status: int) -> bool:
     """Whether an engine calls its answer a reply."""
     return 200 <= status < 300
 

@@ -69,7 +69,7 @@ def force(fields: dict[str, Raw]) -> None:
     for name in said:
         if name == "temperature" or name in NEUTRAL or alters(name, said):
             del fields[name]
-    if is_strict(fields.get("tools", NULL)):
+    if _is_strict(fields.get("tools", NULL)):
         fields["tools"] = Raw(_encode([_lenient(tool) for tool in _decode(fields["tools"])]))
 
 
@@ -87,7 +87,7 @@ def settle(fields: dict[str, Raw], training: Training) -> dict[str, Any]:
             said[name] = training.values[name]
     if training.lacks:
         _leave_out(fields, said, training)
-    if is_strict(fields.get("tools", NULL)):
+    if _is_strict(fields.get("tools", NULL)):
         said[STRICT] = True
     return said
 
@@ -101,7 +101,7 @@ def _leave_out(fields: dict[str, Raw], said: dict[str, Any], training: Training)
         said[UNSENT] = True
 
 
-def is_strict(tools: Raw) -> bool:
+def _is_strict(tools: Raw) -> bool:
     """Whether the arguments of some tool are held to its schema."""
     text = bytes(tools)
     # Looked for before anything is parsed: nearly no call has one.

@@ -94,13 +94,13 @@ def choices(reply: NormalizedReply) -> list[CapturedReply]:
     found = _captured(body, taken, reply.spoilt)
     endings = (failure(choice.finish_reason) for choice in body.choices)
     # Its agent gets no reply, so none of its choices counts.
-    error = said_wrong(reply) or next(filter(None, endings), "")
+    error = _said_wrong(reply) or next(filter(None, endings), "")
     for one in found:
         one.error = error
     return found
 
 
-def said_wrong(reply: NormalizedReply) -> str:
+def _said_wrong(reply: NormalizedReply) -> str:
     """What a reply, or a chunk, says went wrong; "" if it says nothing of that."""
     body = reply.body
     good = bool(body.choices) or body.usage is not None
@@ -219,7 +219,7 @@ class StreamCapture:
             )
             return True
         ends = self._take(regular)
-        if why := said_wrong(regular):
+        if why := _said_wrong(regular):
             self.bad = self.error = why
             return True
         return ends

@@ -136,7 +136,7 @@ class ToolCalls:
         ids = {piece.id} if piece.id else set()
         arguments = [piece.arguments] if piece.arguments else []
         self._calls.append(StreamedCall(piece.index, ids, piece.name, arguments))
-        id_ = piece.id if named else made_up(self._seed, at)
+        id_ = piece.id if named else _made_up(self._seed, at)
         return {**given, "index": at, "id": id_, **_held(given, piece)}
 
     def _place(self, piece: CallPiece) -> int | None:
@@ -245,7 +245,7 @@ def whole_calls(calls: list[Any], seed: str) -> list[Any]:
     ids: set[str] = set()
     for place, call in enumerate(one for one in calls if isinstance(one, dict)):
         piece = read(call, None)
-        id_ = piece.id if piece.id and piece.id not in ids else made_up(seed, place)
+        id_ = piece.id if piece.id and piece.id not in ids else _made_up(seed, place)
         ids.add(id_)
         made = {**call, "id": id_, "type": call.get("type") or piece.kind}
         if "index" in call:
@@ -256,7 +256,7 @@ def whole_calls(calls: list[Any], seed: str) -> list[Any]:
     return told
 
 
-def made_up(seed: str, place: int) -> str:
+def _made_up(seed: str, place: int) -> str:
     """An id for a call that has none; a repeat of the reply has the same."""
     return "call_" + hashlib.sha256(f"{seed}:{place}".encode()).hexdigest()[:24]
 

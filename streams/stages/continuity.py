@@ -49,7 +49,7 @@ class TokenRun:
         start = len(prompt) // ID_BYTES
         self.spans.append(samplings.span(turn, start, len(self.ids) // ID_BYTES))
         self.logprobs.append(completion.logprobs)
-        for version, first, last in map(_fields, aged(turn)):
+        for version, first, last in map(_fields, _aged(turn)):
             self.versions.append(VersionSpan(version, start + first, start + last))
         self.turn_ids.append(turn.turn_id)
 
@@ -68,7 +68,7 @@ def _fields(span: VersionSpan) -> tuple[int, int, int]:
     return span.version, span.start, span.end
 
 
-def aged(turn: Turn) -> tuple[VersionSpan, ...]:
+def _aged(turn: Turn) -> tuple[VersionSpan, ...]:
     """Versions of a turn's tokens, none of them newer than the salt that the call carried.
 
     A token that newer weights sampled, before anybody had announced them, may rest on keys and

@@ -32,7 +32,7 @@ class RunPosition(NamedTuple):
     row: int = 0
 
 
-def spot_of(entry: Step) -> RunPosition:
+def _spot_of(entry: Step) -> RunPosition:
     """Where an entry says its run stands."""
     return RunPosition(entry.position, entry.row)
 
@@ -75,7 +75,7 @@ class RunLedger:
             self._begin(entry)
         self.last = entry
         if entry.checkpoint:
-            self._whole[entry.checkpoint] = spot_of(entry)
+            self._whole[entry.checkpoint] = _spot_of(entry)
         for refusal in entry.refused:
             self._refuse(entry.incarnation, refusal)
         if entry.optimized or entry.skipped:
@@ -89,7 +89,7 @@ class RunLedger:
         for step in [step for step in self.steps if step > entry.step]:
             del self.steps[step]
             self.redone += 1
-        spot = spot_of(entry)
+        spot = _spot_of(entry)
         if entry.resumed_from:
             self._resumed.append((entry.incarnation, entry.resumed_from, spot))
         # What was refused at or behind the spot is met again, and told again.
@@ -128,7 +128,7 @@ class RunLedger:
     @property
     def spot(self) -> RunPosition:
         """Where the last step of the line ended."""
-        return spot_of(self.steps[max(self.steps)]) if self.steps else RunPosition()
+        return _spot_of(self.steps[max(self.steps)]) if self.steps else RunPosition()
 
     def used(self) -> dict[int, int]:
         """Rows used of each batch."""
@@ -151,7 +151,7 @@ class RunLedger:
         before = RunPosition()
         for number in numbers:
             step = self.steps[number]
-            after = spot_of(step)
+            after = _spot_of(step)
             if before and not (cut and number == first):
                 self._check_step(step, before, after)
             before = after

@@ -63,6 +63,29 @@ def test_the_wheel_works_where_it_is_installed(wheel, tmp_path):
     assert "train" in run(sys.executable, "-c", program)
 
 
+@pytest.mark.slow
+def test_a_type_checker_believes_the_wheels_annotations(wheel, tmp_path):
+    """Each folder is marked as typed (PEP 561): mypy reads it, and finds a mistake."""
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    (site,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel)
+    assert [] == [name for name in FOLDERS if not (site / "odradek" / name / "py.typed").exists()]
+    program = tmp_path / "consumer.py"
+    program.write_text(
+        "from odradek.schemas.ids import task_id\n"
+        "reveal_type(task_id)\n"
+        "wrong: int = task_id('item', 0, 'run')\n"
+    )
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-incremental", "--config-file", "/dev/null",
+         "--python-executable", tmp_path / "venv/bin/python", program],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert "-> str" in checked.stdout
+    assert "Incompatible types in assignment" in checked.stdout
+    assert "Found 1 error" in checked.stdout
+
+
 def test_the_core_imports_without_torch_and_faust():
     """`pip install odradek` is enough for everything but training."""
     program = """

@@ -137,7 +137,7 @@ def verify(folder: Path) -> str:
     return durable_files.sha256_of(manifest)
 
 
-def refuse_shared(*folders: Path) -> None:
+def _refuse_shared(*folders: Path) -> None:
     """Raise BrokenCheckpoint for a folder that everybody on this machine may write to.
 
     Manifest and files could both be changed there, so a sum that is right would prove nothing.
@@ -147,7 +147,7 @@ def refuse_shared(*folders: Path) -> None:
             raise BrokenCheckpoint(f"everybody may write to {folder}: chmod o-w, then look into it")
 
 
-def refuse_non_finite(folder: Path) -> None:
+def _refuse_non_finite(folder: Path) -> None:
     """Raise BrokenCheckpoint for one with weights or moments that are no numbers."""
     if broken := _non_finite(folder):
         raise BrokenCheckpoint(f"{folder} is not taken: {broken}")
@@ -157,9 +157,9 @@ def newest(root: Path, *, warn: Callable[[str], None] = lambda _: None) -> Path 
     """The newest checkpoint whose files are what its manifest says, and numbers; or None."""
     for _, folder in whole(root):
         try:
-            refuse_shared(root, folder)
+            _refuse_shared(root, folder)
             verify(folder)
-            refuse_non_finite(folder)
+            _refuse_non_finite(folder)
         except BrokenCheckpoint as error:
             warn(str(error))
             continue

@@ -54,7 +54,7 @@ def seen(ends: Tensor) -> Callable[[Any, Any, Any, Any], Tensor]:
     return allowed
 
 
-def block_mask(ends: Tensor) -> Any:
+def _block_mask(ends: Tensor) -> Any:
     """The same as a FlexAttention block mask."""
     from torch.nn.attention.flex_attention import create_block_mask
 
@@ -92,7 +92,7 @@ def mask_for(inputs: dict[str, Tensor], device: torch.device) -> Any:
     """The mask of a packed row, made once and used by every layer."""
     tree = (inputs["tree_kv_index"], inputs["tree_cu_seqlens_q"], inputs["tree_cu_seqlens_k"])
     if device.type != "cpu":
-        return block_mask(subtree_ends(*tree).to(device))
+        return _block_mask(subtree_ends(*tree).to(device))
     many = len(inputs["tree_cu_seqlens_q"]) - 1
     if int(inputs["tree_cu_seqlens_q"][-1]) >= many * WORTHWHILE:
         return segments(*tree)

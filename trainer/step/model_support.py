@@ -48,16 +48,16 @@ def check_config(path: str, longest: int) -> None:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise NoModel(f"the model in {path} cannot be loaded: {error}") from error
-    if why := unsuited(config, longest):
+    if why := _unsuited(config, longest):
         raise UnsuitedModel(f"the model in {path} cannot be trained: {why}")
 
 
-def unsuited(config: Any, longest: int) -> str:
+def _unsuited(config: Any, longest: int) -> str:
     """What a configuration has that a packed tree cannot run through, or ""."""
     text = config.get_text_config()
     strange = sorted(set(getattr(text, "layer_types", None) or ()) - KNOWN_LAYERS)
     alibi = getattr(text, "alibi", False) or text.model_type in {"bloom", "mpt"}
-    window = window_of(text)
+    window = _window_of(text)
     found = {
         "it is an encoder and a decoder": getattr(config, "is_encoder_decoder", False),
         f"it has {', '.join(strange)} layers, which run across the rows of a tree": strange,
@@ -72,7 +72,7 @@ def unsuited(config: Any, longest: int) -> str:
     return next((f"{why}; {_ELSE}" for why, there in found.items() if there), "")
 
 
-def window_of(text: Any) -> int:
+def _window_of(text: Any) -> int:
     """How far back some layer looks, 0 where all look at everything."""
     window = getattr(text, "sliding_window", None)
     if not window or not getattr(text, "use_sliding_window", True):

@@ -29,11 +29,11 @@ class Costs:
         while True:
             for name, child in supervisor.children.items():
                 if child.pid is not None:
-                    self.by_pid[name][child.pid] = cpu_seconds(child.pid)
+                    self.by_pid[name][child.pid] = _cpu_seconds(child.pid)
             await asyncio.sleep(EVERY_S)
 
 
-def cpu_seconds(pid: int) -> float:
+def _cpu_seconds(pid: int) -> float:
     """User and system time of a process and of its children that have ended; 0 off Linux."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()

@@ -57,7 +57,7 @@ def cache_dir() -> Path:
 
     Raises NoDisk where that folder is open to others.
     """
-    home = home_dir()
+    home = _home_dir()
     if own := os.environ.get("ODRADEK_CACHE_DIR"):
         if own.startswith("~") and home is None:
             raise NoDisk(f"ODRADEK_CACHE_DIR={own}: this user has no home: name a whole path")
@@ -69,7 +69,7 @@ def cache_dir() -> Path:
     return _among_temporary_files()
 
 
-def home_dir() -> Path | None:
+def _home_dir() -> Path | None:
     """The user's home; None without one, as in containers whose user is a mere number."""
     try:
         home = Path(os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
@@ -151,19 +151,19 @@ def fetch_jars(
         if jar not in absent:
             _check(jar, folder / jar.file_name, cached=True)
     if absent:
-        _fetch(absent, folder, len(wanted), progress, download or download_with_jgo)
+        _fetch(absent, folder, len(wanted), progress, download or _download_with_jgo)
     elif progress:
         progress(len(wanted), len(wanted), wanted[-1].file_name)
     return [folder / jar.file_name for jar in wanted]
 
 
-def download_with_jgo(jar: Jar, folder: Path) -> Path:
+def _download_with_jgo(jar: Jar, folder: Path) -> Path:
     """Fetch one jar, without what it depends on, into a folder laid out like a Maven repository."""
     from jgo.config import GlobalSettings
     from jgo.constants import MAVEN_CENTRAL_URL
     from jgo.maven import MavenContext
 
-    own = GlobalSettings.load().repositories if home_dir() else {}
+    own = GlobalSettings.load().repositories if _home_dir() else {}
     repositories = own if "central" in own else {**own, "central": MAVEN_CENTRAL_URL}
     # A context of its own for each jar: jgo does not say that its contexts are thread-safe.
     context = MavenContext(repo_cache=folder, remote_repos=repositories, timeout=30)

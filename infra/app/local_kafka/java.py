@@ -23,7 +23,7 @@ def find_java() -> Path:
         return bundled
     seen: list[str] = []
     for java in _system():
-        version = java_version(java)
+        version = _java_version(java)
         if version >= OLDEST:
             return java
         seen.append(f"{java} is version {version or 'unknown'}")
@@ -34,7 +34,7 @@ def find_java() -> Path:
     )
 
 
-def java_version(java: Path) -> int:
+def _java_version(java: Path) -> int:
     """The feature release of a `java` binary (8, 17, 25), or 0 where it does not say."""
     try:
         said = subprocess.run(

@@ -34,7 +34,7 @@ class SettingValue:
         """The value as people may see it."""
         if self.secret or isinstance(self.value, SecretStr):
             return "********" if _set(self.value) else ""
-        return as_text(self.value)
+        return _as_text(self.value)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ProjectSection:
     def environment(self) -> dict[str, str]:
         """What the file tells a process; what the environment says reaches it anyway."""
         return {
-            value.variable: as_text(value.value)
+            value.variable: _as_text(value.value)
             for value in self.values
             if value.variable and value.origin not in {"default", value.variable}
         }
@@ -102,7 +102,7 @@ class Project:
         return tuple((_as(RewardSection, entry), entry) for entry in self.entries["rewards"])
 
 
-def as_text(value: Any) -> str:
+def _as_text(value: Any) -> str:
     """A value as an environment variable says it."""
     if value is None:
         return ""

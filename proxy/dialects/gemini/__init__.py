@@ -33,6 +33,8 @@ from odradek.proxy.wire.body import UNREADABLE, read
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.http.reply import ReplyBody
 
+__all__ = ["GEMINI", "GEMINI_STREAM", "Gemini", "GeminiContext"]
+
 INNER: Final = "generateContentRequest"
 """Where a count of tokens may hold the request that it is about."""
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])

@@ -31,6 +31,8 @@ from odradek.proxy.wire import shapes, sse
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.http.reply import ReplyBody
 
+__all__ = ["MESSAGES", "Messages", "MessagesContext"]
+
 PING: Final = sse.named("ping", b'{"type":"ping"}')
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 

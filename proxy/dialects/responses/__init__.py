@@ -31,6 +31,8 @@ from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import sse
 from odradek.schemas.http.reply import ReplyBody
 
+__all__ = ["COMPACT", "RESPONSES", "Compact", "Responses"]
+
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 

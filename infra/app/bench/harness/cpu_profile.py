@@ -44,7 +44,7 @@ _counts: Counter[str] = Counter()
 _known: dict[CodeType, str] = {}
 
 
-def part_of(frame: FrameType | None) -> str:
+def _part_of(frame: FrameType | None) -> str:
     """The part that a frame works for: of the innermost code that is known to belong to one."""
     while frame is not None:
         code = frame.f_code
@@ -67,7 +67,7 @@ def named(file: str, function: str) -> str:
 
 
 def _sample(_: int, frame: FrameType | None) -> None:
-    _counts[part_of(frame)] += 1
+    _counts[_part_of(frame)] += 1
 
 
 def main(out: Path, module: str, *arguments: str) -> None:

@@ -47,7 +47,7 @@ def _show(report: object) -> None:
     cells = [(name, str(train[name]), str(evaluation[name])) for name in names]
     for reason in sorted({**train["exclusions"], **evaluation["exclusions"]}):
         counts = [str(each["exclusions"].get(reason, 0)) for each in (train, evaluation)]
-        cells.append((f"excluded: {reason}", *counts))
+        cells.append((f"excluded: {reason}", counts[0], counts[1]))
     console = Console()
     console.print(ReadableTable(("", "train", "eval"), cells))
     for reason, n in report.dead_letters.items():

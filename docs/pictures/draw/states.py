@@ -139,6 +139,10 @@ def crash() -> Picture:
     p.text(0, y + 14, f"{chaos['episodes']:,} episodes, {chaos['kills']:,} kills: "
            f"{chaos['lost']} lost, {chaos['duplicated']} twice", bold=True)  # fmt: skip
     p.text(
-        0, y + 32, "as scripts/prove chaos measured it: docs/figures/chaos.json", size=SMALL, tone="soft"
+        0,
+        y + 32,
+        "as scripts/prove chaos measured it: docs/figures/chaos.json",
+        size=SMALL,
+        tone="soft",
     )
     return p

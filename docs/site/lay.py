@@ -25,11 +25,11 @@ PAGES = {
 GROUPS = {
     "Start": ("quickstart", "write-an-agent", "write-a-reward"),
     "Run": ("bring-your-own-kafka", "train-on-a-gpu", "scale-the-proxy", "security"),
-    "Look up": ("settings", "commands", "topics", "counters", "glossary", "api"),
+    "Look up": ("settings", "commands", "topics", "engines", "counters", "glossary", "api"),
     "Understand": ("design", "one-step", "guarantees", "proofs", "figures"),
     "Change": ("contributing", "changelog", "security-policy", "code-of-conduct"),
 }
-"""The sidebar: (title, pages). A page that stands in none is put at the end of its first group."""
+"""The sidebar: (title, pages). A page that stands in none comes at the end of `Understand`."""
 FOLDERS = ("schemas", "proxy", "agents", "streams", "trainer", "infra")
 """Of the package, in the order of the README's tree."""
 LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s]+)(?P<after>\))")

@@ -13,6 +13,8 @@ from odradek.infra.runtime.imports import ours
 from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.surface import Surface
 
+__all__ = ["DIALECTS", "SPOKEN", "SURFACES", "Dialect", "Surface", "keys_in_query", "surface_of"]
+
 SPOKEN: Final = (
     "odradek.proxy.dialects.chat:CHAT_SURFACE",
     "odradek.proxy.dialects.completions:COMPLETIONS_SURFACE",

@@ -77,7 +77,7 @@ def random_model(seed: int, vocabulary: PreTrainedTokenizerFast) -> Qwen3ForCaus
     )
 
 
-def supervised(
+def _supervised(
     conversation: Conversation, vocabulary: PreTrainedTokenizerFast
 ) -> tuple[list[int], list[int]]:
     """Ids of a conversation, and labels: the assistant's words and their ends, -100 elsewhere."""
@@ -106,7 +106,7 @@ def warm_up(
     """Train on conversations, `batch` at a time; returns the last loss in nats a token."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
-    examples = [supervised(conversation, vocabulary) for conversation in conversations]
+    examples = [_supervised(conversation, vocabulary) for conversation in conversations]
     model.train()
     last = float("nan")
     for step in range(steps):

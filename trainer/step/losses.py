@@ -127,12 +127,12 @@ def _bounded(distance: Tensor) -> Tensor:
     return distance.clamp(-LOG_RATIO, LOG_RATIO)
 
 
-def token_ratio(terms: LossInputs) -> Tensor:
+def _token_ratio(terms: LossInputs) -> Tensor:
     """r_t, shape (m,)."""
     return torch.exp(log_ratio(terms.logprobs, terms.old_logprobs))
 
 
-def row_ratio(terms: LossInputs) -> Tensor:
+def _row_ratio(terms: LossInputs) -> Tensor:
     """GSPO's s_i, for each token of its row."""
     mean = terms.row_mean(terms.logprobs - terms.old_logprobs)
     return torch.exp(_bounded(mean))[terms.row]
@@ -161,7 +161,7 @@ def grpo(terms: LossInputs, shape: LossOptions) -> Tensor:
     L = 1/N sum_i w_i 1/|o_i| sum_t -min(r_t A_i, clip(r_t) A_i).
     DeepSeekMath, arXiv 2402.03300, equation 3; with row = output.
     """
-    return clipped(terms, shape, token_ratio(terms))
+    return clipped(terms, shape, _token_ratio(terms))
 
 
 def dapo(terms: LossInputs, shape: LossOptions) -> Tensor:
@@ -171,7 +171,7 @@ def dapo(terms: LossInputs, shape: LossOptions) -> Tensor:
     DAPO, arXiv 2503.14476, equation 8. Its overlong shaping is left out on purpose: rewards are
     the judges' business.
     """
-    return clipped(terms, shape, token_ratio(terms))
+    return clipped(terms, shape, _token_ratio(terms))
 
 
 def dr_grpo(terms: LossInputs, shape: LossOptions) -> Tensor:
@@ -180,7 +180,7 @@ def dr_grpo(terms: LossInputs, shape: LossOptions) -> Tensor:
     L = 1/(N L) sum_i w_i sum_t -min(r_t A_i, clip(r_t) A_i), meant for advantages without std.
     Understanding R1-Zero-Like Training, arXiv 2503.20783, section 3.2.
     """
-    return clipped(terms, shape, token_ratio(terms))
+    return clipped(terms, shape, _token_ratio(terms))
 
 
 def gspo(terms: LossInputs, shape: LossOptions) -> Tensor:
@@ -189,7 +189,7 @@ def gspo(terms: LossInputs, shape: LossOptions) -> Tensor:
     L = 1/N sum_i w_i -min(s_i A_i, clip(s_i) A_i), s_i = exp(1/|o_i| sum_t log r_t).
     GSPO, arXiv 2507.18071, equations 5 and 7.
     """
-    return clipped(terms, shape, row_ratio(terms))
+    return clipped(terms, shape, _row_ratio(terms))
 
 
 def cispo(terms: LossInputs, shape: LossOptions) -> Tensor:
@@ -198,11 +198,11 @@ def cispo(terms: LossInputs, shape: LossOptions) -> Tensor:
     L = 1/T sum_i w_i sum_t -sg(min(r_t, 1 + E)) A_i log p(t), with sg = stop gradient.
     MiniMax-M1, arXiv 2506.13585, equations 4 and 5.
     """
-    weight = torch.clamp(token_ratio(terms), max=shape.highest).detach()
+    weight = torch.clamp(_token_ratio(terms), max=shape.highest).detach()
     return -weight * terms.advantages * terms.logprobs
 
 
-def kl_to_reference(terms: LossInputs) -> Tensor:
+def _kl_to_reference(terms: LossInputs) -> Tensor:
     """exp(d) - d - 1 with d = log p_ref(t) - log p(t), per token: unbiased and never negative.
 
     The k3 estimator, http://joschu.net/blog/kl-approx.html; GRPO's equation 4.
@@ -254,14 +254,14 @@ class Loss:
 
     each: Callable[[LossInputs, LossOptions], Tensor]
     aggregate: Aggregate
-    ratio: Callable[[LossInputs], Tensor] = token_ratio
+    ratio: Callable[[LossInputs], Tensor] = _token_ratio
     clips_weight: bool = False
 
 
 GRPO: Final = Loss(grpo, by_row)
 DAPO: Final = Loss(dapo, by_token)
 DR_GRPO: Final = Loss(dr_grpo, by_length)
-GSPO: Final = Loss(gspo, by_row, ratio=row_ratio)
+GSPO: Final = Loss(gspo, by_row, ratio=_row_ratio)
 CISPO: Final = Loss(cispo, by_token, clips_weight=True)
 
 
@@ -288,5 +288,5 @@ def policy_loss(name: str, terms: LossInputs, whole: StepTotals, shape: LossOpti
     else:
         values = loss.each(terms, shape)
     if shape.kl > 0:
-        values = values + shape.kl * kl_to_reference(terms)
+        values = values + shape.kl * _kl_to_reference(terms)
     return loss.aggregate(values, terms, whole, shape)

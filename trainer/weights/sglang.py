@@ -68,10 +68,10 @@ class SglangEngine(HttpEngine):
         return {}
 
 
-def is_sglang(info: Any) -> bool:
+def _is_sglang(info: Any) -> bool:
     """Whether an answer of `INFO` is one."""
     return isinstance(info, dict) and "model_path" in info and "is_generation" in info
 
 
-KIND: Final = (INFO, is_sglang, SglangEngine)
+KIND: Final = (INFO, _is_sglang, SglangEngine)
 """For `recognition`: the paths that only an SGLang has, what recognizes it, and its client."""

@@ -15,6 +15,8 @@ from odradek.infra.app import variables
 from odradek.infra.runtime import environment
 from odradek.streams.stages import STAGES
 
+__all__ = ["GROUPS", "VERBS", "Verbs", "explain", "main", "needs"]
+
 PACKAGE: Final = "odradek.infra.app.cli"
 
 GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
@@ -177,7 +179,7 @@ def needs(error: ModuleNotFoundError) -> str:
     return f"this needs {error.name}: pip install 'odradek[{extra}]'"
 
 
-def configure_logging(level: str) -> None:
+def _configure_logging(level: str) -> None:
     """One line per thing on standard error; other libraries speak only to warn."""
     logging.basicConfig(
         stream=sys.stderr,
@@ -235,7 +237,7 @@ def main(log_level: str) -> None:
     Where Kafka is: ODRADEK_KAFKA_BOOTSTRAP_SERVERS, or `odradek kafka start` for one of your own.
     Each verb explains itself: `odradek VERB --help`.
     """
-    configure_logging(log_level.lower())
+    _configure_logging(log_level.lower())
     for line in variables.renamed(os.environ):
         raise click.ClickException(line)
     for line in variables.removed(os.environ):

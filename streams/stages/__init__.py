@@ -14,6 +14,8 @@ from typing import Any, Final
 from odradek.infra.runtime.crash_points import TRANSACTION
 from odradek.infra.runtime.imports import ours
 
+__all__ = ["STAGES", "STAGE_POINTS", "StageEntry"]
+
 
 @dataclass(frozen=True)
 class StageEntry:

@@ -1,4 +1,4 @@
-"""What can go wrong around agents.
+"""Errors of dispatcher and agent hosts.
 
 AgentsError
 ├── RequestRefused           a request that no attempt will be made at: dead letter or error reply
@@ -39,7 +39,7 @@ class BadRequestHeader(RequestRefused):
 
 
 class BadRequestBody(RequestRefused):
-    """A value that is no A2A request."""
+    """The value is not an A2A request."""
 
 
 class SealError(AgentsError):

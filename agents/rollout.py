@@ -1,4 +1,4 @@
-"""What an agent sees of its episode: the task, where the model is, and where rewards go."""
+"""An agent's view of its episode: the task, the model's address, and rewards."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -85,7 +85,7 @@ class Rollout:
 
     @property
     def rewards(self) -> tuple[PendingReward, ...]:
-        """What was given so far."""
+        """The rewards given so far."""
         return tuple(self._rewards.values())
 
     def reward(self, component: str, value: Scored, explanation: str = "") -> None:
@@ -115,7 +115,7 @@ class Rollout:
         )
 
     async def note(self, text: str) -> None:
-        """Tell subscribers of the agent's events what is going on."""
+        """Report progress to subscribers of the agent's events."""
         if self._note is not None:
             await self._note(text)
 

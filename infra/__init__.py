@@ -1,4 +1,4 @@
-"""What is not the loop itself, in two storeys.
+"""Everything but the loop itself, in two storeys.
 
 Below the processes: `runtime` (telemetry, tokens, environment), `bus` (Kafka) and `client` (for
 programs outside). Above them: `app` (command line, projects, demo, benchmarks).

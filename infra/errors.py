@@ -1,4 +1,4 @@
-"""What can go wrong between us and the outside.
+"""Errors between Odradek and the outside.
 
 InfraError
 ├── BusError
@@ -68,11 +68,11 @@ class PartitionLost(BusError):
 
 
 class TakenTwice(BusError):
-    """An offset was handed out a second time; whoever counts on the order would be misled."""
+    """Kafka gave one offset to two records, so the order of records is not reliable."""
 
 
 class NoSuchName(InfraError):
-    """`module:function` names nothing that is there."""
+    """`module:function` does not exist."""
 
 
 class TaskRefused(InfraError):
@@ -80,7 +80,7 @@ class TaskRefused(InfraError):
 
 
 class TokenError(InfraError):
-    """A credential that does not open what it was shown for."""
+    """The credential is not valid for this request."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"token refused: {reason}")

@@ -26,7 +26,7 @@ log = logging.getLogger("odradek.proxy")
 
 
 class Permit(Struct, frozen=True, kw_only=True):
-    """What a caller may do."""
+    """The rights of a caller."""
 
     episode_id: str
     agent: str = ""
@@ -68,7 +68,7 @@ class Authenticator:
         *,
         queries: bool = False,
     ) -> Permit:
-        """What this request may do. Raises Unauthorized, Forbidden or BadRequest.
+        """The rights of this request. Raises Unauthorized, Forbidden or BadRequest.
 
         Args:
             request: The request.

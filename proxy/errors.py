@@ -1,4 +1,4 @@
-"""What can go wrong between an agent, the engine and the log.
+"""Errors between an agent, the engine and the log.
 
 ProxyError
 ├── Refused                      the caller must change something; not retriable
@@ -160,7 +160,7 @@ class EngineError(ProxyError):
 
 
 def answered(status: int, message: str) -> EngineError:
-    """What an engine answered, for an agent that can have no status any more."""
+    """An engine's error, for an agent that has already got a status."""
 
     class Answered(EngineError):
         """An answer of the engine."""

@@ -1,4 +1,4 @@
-"""The HTTP server's own log without what clients sent: aiohttp repeats what it cannot parse."""
+"""The HTTP server's own log without clients' content: aiohttp quotes what it cannot parse."""
 
 import logging
 from typing import Final
@@ -9,7 +9,7 @@ NAME: Final = "odradek.proxy.http"
 
 
 class ServerLogFilter(logging.Filter):
-    """Drops what is the client's doing, and of other errors keeps the type alone."""
+    """Drops errors that a client causes, and keeps only the type of others."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is logged; its exception's text, which may hold a token, never is."""

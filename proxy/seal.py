@@ -44,7 +44,7 @@ class Seals:
         self._log_s = log_s
 
     async def seal(self, episode_id: str, request: SealRequest) -> SealReply:
-        """Seal an episode, or say what an earlier seal wrote.
+        """Seal an episode, or repeat the result of an earlier seal.
 
         Raises LogRefused if the log did not take it: the episode takes no calls then, and the
         seal is to be repeated.

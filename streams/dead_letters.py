@@ -32,7 +32,7 @@ FIELDS: Final = {
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which letters are meant; what is empty means all."""
+    """A selection of dead letters; an empty field selects all."""
 
     reason: str = ""
     topic: str = ""
@@ -53,7 +53,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def described(letter: Record) -> dict[str, Any]:
-    """A dead letter without its content: where it stands, whence it came, and why."""
+    """A dead letter without its content: its place, its origin and its reason."""
     fields = {key: header(letter.headers, PREFIX + name) for key, name in FIELDS.items()}
     return {
         "at": f"{letter.partition}:{letter.offset}",
@@ -141,7 +141,7 @@ async def send_again(appender: KafkaAppender, letter: Record, bus: BusSettings) 
 
 
 def worn(letter: Record, most: int) -> bool:
-    """Whether a record has been a dead letter so often that to send it again is no use."""
+    """Whether a record has been a dead letter too often to be sent again."""
     return most > 0 and attempts_of(letter.headers) >= most
 
 

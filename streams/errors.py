@@ -1,4 +1,4 @@
-"""What can go wrong in the streams.
+"""Errors of the streams.
 
 StreamError
 ├── DeadlinesRefused     deadlines that do not fit into each other or into retention: at start
@@ -48,7 +48,7 @@ class RewardFailed(StreamError):
 
 
 class Undecided(StreamError):
-    """There is no verdict and no error either, since we end: the conversation stays uncommitted."""
+    """The service is ending: the conversation has no verdict and stays uncommitted."""
 
 
 class NoWorker(StreamError):

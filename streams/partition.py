@@ -1,4 +1,4 @@
-"""One partition of a stage: bytes in, bytes out, silent about what a predecessor has told.
+"""One partition of a stage: bytes in, bytes out. It does not repeat a predecessor's results.
 
 Every driver feeds its records through a StagePartition, so decoding, dead letters and the done mark
 are the same wherever a stage runs.

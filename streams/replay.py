@@ -27,7 +27,7 @@ from odradek.streams.errors import ReplayRefused
 
 
 class Replayed(Struct, frozen=True):
-    """What a replay wrote."""
+    """The result of a replay."""
 
     batches: int
     episodes: int

@@ -76,7 +76,7 @@ class JudgedPartition:
 
     @property
     def mark(self) -> Mark:
-        """What to commit."""
+        """The offset to commit."""
         return self.backlog.low_water, self.backlog.metadata
 
 
@@ -123,7 +123,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         self._keys = JudgeSettings().checked()
 
     def stop(self) -> None:
-        """End within `GRACE_S`, with what is judged by then."""
+        """End within `GRACE_S`, and keep the verdicts given by then."""
         self._stop.set()
         self._moved.set()
 

@@ -1,4 +1,4 @@
-"""What a stage of the streams is: a pure fold over one partition, and where its results go.
+"""A stage of the streams: a pure fold over one partition, and the topics of its results.
 
 A fold has no I/O and no clock. It gets the records of one partition in their order, and time only
 as the append time of the records themselves. So the same log gives the same results, whoever
@@ -50,7 +50,7 @@ class Fold(Protocol):
     """Repeats that changed nothing, by kind."""
 
     def feed(self, record: Record, event: Any) -> Sequence[Output]:
-        """Take the next record of the partition and what it holds; return what follows."""
+        """Take the next record of the partition and its event; return the outputs."""
         ...
 
     def low_water(self, position: int) -> int:

@@ -1,4 +1,4 @@
-"""What a training step costs: the same batch per turn, merged, and as a prefix tree.
+"""The cost of a training step: the same batch per turn, merged, and as a prefix tree.
 
 Tokens per second count the batch's tokens as single turns in all three modes, so they compare how
 fast the same training is done. Peers' trainers take one row per turn.

@@ -1,4 +1,4 @@
-"""What can go wrong around the trainer and the engine.
+"""Errors of the trainer and the engine.
 
 TrainerError
 ├── BadSettings             settings that contradict each other: a mistake, exit code 2
@@ -42,7 +42,7 @@ class ModelError(TrainerError):
 
 
 class NoModel(ModelError):
-    """A path that is no model folder."""
+    """The path is not a model folder."""
 
 
 class NoTokenizer(ModelError):
@@ -54,7 +54,7 @@ class UnsuitedModel(ModelError):
 
 
 class NumbersError(TrainerError):
-    """What should be a number is infinite, or none."""
+    """A number is infinite or NaN."""
 
 
 class NonFiniteWeights(NumbersError):
@@ -109,7 +109,7 @@ class NoRoom(CheckpointError):
 
 
 class EngineFailure(TrainerError):
-    """The engine cannot do what it was asked."""
+    """The engine cannot do what the request asks."""
 
 
 class EngineDown(EngineFailure):

@@ -45,7 +45,7 @@ def refuse_launchers(environ: Mapping[str, str]) -> None:
 
 
 def visible(device: str, gpus: int, environ: Mapping[str, str]) -> str | None:
-    """What CUDA_VISIBLE_DEVICES has to be for `device`, or None where it stays as it is.
+    """The value of CUDA_VISIBLE_DEVICES for `device`, or None to leave it as it is.
 
     Args:
         device: The setting: `auto`, `cpu`, `cuda` or `cuda:<number>`.

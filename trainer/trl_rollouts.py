@@ -29,7 +29,7 @@ Deploy = Callable[[Sequence[Task], float], Any]
 
 
 class Transfer(Protocol):
-    """What carries weights to the engines; `weights.directory.DirectoryTransfer` is one."""
+    """Brings weights to the engines, as `weights.directory.DirectoryTransfer` does."""
 
     version: int
 

@@ -1,4 +1,4 @@
-"""One attempt at one sample of a task: what an agent's run is to the log.
+"""One attempt at one sample of a task: an agent's run, as the log sees it.
 
 `attempt` is its state, `executor` the one path on which every agent runs: it writes `events`,
 awaits the agent within `slots`, publishes its rewards, has the proxy `seal` the episode, and only

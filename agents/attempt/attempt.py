@@ -120,7 +120,7 @@ class Attempt:
 
     @property
     def state(self) -> AttemptState:
-        """Where it stands."""
+        """Its state."""
         return self._state
 
     @property

@@ -76,7 +76,7 @@ class TerminalHold(EventQueue):
 
     @property
     def verdict(self) -> Ending:
-        """What the executor itself said about the end."""
+        """The end that the executor itself reported."""
         state = self.held.state if self.held is not None else TaskState.TASK_STATE_COMPLETED
         if state == TaskState.TASK_STATE_COMPLETED:
             return Ending(outcome=Outcome.COMPLETED)

@@ -1,4 +1,4 @@
-"""What a host writes about an episode: EpisodeOpened, EpisodeAborted and rewards."""
+"""Events that a host writes about an episode: EpisodeOpened, EpisodeAborted and rewards."""
 
 import time
 
@@ -81,7 +81,7 @@ def reward(
 
 
 def claims(run: Attempt, settings: AgentSettings, model: str) -> Claims:
-    """What the agent's token says; it ends a minute after the run must have ended."""
+    """The claims of the agent's token; it expires a minute after the run's deadline."""
     timeouts = run.sample.timeouts
     return Claims(
         trace=run.called.traceparent or "",

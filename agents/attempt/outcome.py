@@ -1,4 +1,4 @@
-"""What an agent's exception or exit code says about whose doing the end was."""
+"""Outcomes from an agent's exception or exit code: the agent's failure, or ours."""
 
 import signal
 from typing import Final

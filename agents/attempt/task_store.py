@@ -1,4 +1,4 @@
-"""Task snapshots on `a2a.tasks.<agent>`: what a host's successor must know."""
+"""Task snapshots on `a2a.tasks.<agent>`, for a host's successor."""
 
 import asyncio
 from typing import Any
@@ -139,7 +139,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         await self._kept[task_id].published.wait()
 
     def task(self, task_id: str) -> Task | None:
-        """The task as it stands, if this host runs it."""
+        """The task as it is now, if this host runs it."""
         kept = self._kept.get(task_id)
         return kept.task if kept else None
 

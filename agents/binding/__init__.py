@@ -1,4 +1,4 @@
-"""A2A 1.0 on Kafka: how operations, events and errors stand in records.
+"""A2A 1.0 on Kafka: operations, events and errors as records.
 
 The operation is a header, the value is the RPC message as ProtoJSON, an error is the HTTP+JSON
 error object. Requests and replies carry `a2a-*` headers; events carry CloudEvents headers too.

@@ -42,7 +42,7 @@ SINGLE: Final = frozenset({CONTENT_TYPE, TRACEPARENT, "authorization"})
 
 
 class RequestHeaders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request's headers say."""
+    """The fields of a request's headers."""
 
     operation: str
     version: str = VERSION
@@ -81,7 +81,7 @@ def reserved(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
 
 
 def read(headers: Iterable[tuple[str, bytes | None]]) -> RequestHeaders:
-    """What a request's headers say. Raises BadRequestHeader."""
+    """Read a request's headers. Raises BadRequestHeader."""
     fields = reserved(headers)
     operation = fields.get(OPERATION, "")
     if not operation:

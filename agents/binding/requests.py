@@ -161,7 +161,7 @@ def cancel(record: Record) -> CancelTaskRequest:
 
 
 def called(record: Record) -> RequestHeaders:
-    """What a request's headers say. Raises BadRequestHeader."""
+    """Read a request's headers. Raises BadRequestHeader."""
     return read(record.headers)
 
 

@@ -1,4 +1,4 @@
-"""What a host writes: stream events, task snapshots, replies and errors."""
+"""Records that a host writes: stream events, task snapshots, replies and errors."""
 
 from typing import Any, Final
 
@@ -80,7 +80,7 @@ def event_headers(
 
 
 class SnapshotHeaders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot's headers say: enough to know what its successor must do."""
+    """The fields of a snapshot's headers: enough for a successor to continue."""
 
     task_id: str
     message_id: str
@@ -117,7 +117,7 @@ def snapshot_headers(mark: SnapshotHeaders) -> Headers:
 
 
 def read_mark(headers: Any) -> SnapshotHeaders:
-    """What a snapshot's headers say. Raises BadRequestHeader or ValueError."""
+    """Read a snapshot's headers. Raises BadRequestHeader or ValueError."""
     fields = names.reserved(headers)
     return SnapshotHeaders(
         task_id=fields[names.TASK_ID],

@@ -49,7 +49,7 @@ class Credit:
         self._batches.pop(task_id, None)
 
     def batch(self, offset: int, task_id: str) -> list[str]:
-        """A group was closed at an offset of the batches; return what is passed by that.
+        """Note that a group was closed at an offset of the batches; return what it passes.
 
         The first batch of a group is its own; a batch that repeats it counts for nothing.
         """

@@ -1,4 +1,4 @@
-"""What comes back of the groups that are out: batches that close them, steps that pass them."""
+"""Consume batches and steps to release credit."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -49,7 +49,7 @@ class Feedback:
                     self.hear(record_of(message, bus))
 
     def hear(self, record: Record) -> None:
-        """Feed the credit; what is no batch or step of ours counts for nothing."""
+        """Release credit for a record; other records than batches and steps are ignored."""
         try:
             if record.topic == BATCHES.name:
                 batch = codec.decode(record.value, Batch)

@@ -42,7 +42,7 @@ class TaskPartition:
     async def commit(
         self, credit: Credit, batches: int, entries: Iterable[OutgoingRecord] = ()
     ) -> None:
-        """Write entries and what is known of the tasks, in one transaction.
+        """Write entries and the tasks' progress, in one transaction.
 
         Args:
             credit: Knows where the batches of open groups stand.

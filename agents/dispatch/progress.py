@@ -36,7 +36,7 @@ class TaskProgress:
 
     @property
     def recorded(self) -> int:
-        """How many offsets from the low-water mark on the metadata told of."""
+        """How many offsets from the low-water mark the metadata covered."""
         return len(self._recorded)
 
     @property
@@ -76,7 +76,7 @@ class TaskProgress:
         return self._standing[offset - self._low]
 
     def settle(self) -> None:
-        """Move the low-water mark past what is done."""
+        """Move the low-water mark past finished tasks."""
         ahead = 0
         while ahead < len(self._standing) and self._standing[ahead] is TaskState.DONE:
             ahead += 1
@@ -85,7 +85,7 @@ class TaskProgress:
         self._low += ahead
 
     def metadata(self, batches: int) -> str:
-        """What to commit with `low_water`.
+        """The metadata to commit with `low_water`.
 
         Args:
             batches: The offset from which batches must be read to know what is passed.

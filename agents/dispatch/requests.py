@@ -1,4 +1,4 @@
-"""What the dispatcher writes for one task: GroupOpened, and a request for each sample."""
+"""The records of one task: GroupOpened, and a request for each sample."""
 
 import time
 from typing import Final

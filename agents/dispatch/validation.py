@@ -12,7 +12,7 @@ from odradek.schemas.topics import A2A_REQUESTS, agent_topic
 
 
 class TaskValidator:
-    """Refuses tasks that stand in the wrong place, or that no agent would ever read.
+    """Refuses tasks on the wrong partition, and tasks that no agent would ever read.
 
     Args:
         reader: The consumer of the tasks.

@@ -1,4 +1,4 @@
-"""What a harness says of one coding agent: its program, and how a run of it is set up."""
+"""A harness describes one coding agent: its program, and how a run is set up."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

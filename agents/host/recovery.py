@@ -1,4 +1,4 @@
-"""What to do with tasks that a predecessor left unfinished."""
+"""Decide about tasks that a predecessor left unfinished."""
 
 from typing import Any
 

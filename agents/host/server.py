@@ -1,4 +1,4 @@
-"""What becomes of one request: control operations at once, sends when there is a free place."""
+"""Serve requests: control operations at once, messages when there is a free slot."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What a host knows of the requests of a partition: the marks of their task snapshots."""
+"""The requests of a partition that a host knows, from the marks of their task snapshots."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from odradek.schemas.topics import A2A_TASKS, agent_topic
 
 
 class TaskIndex:
-    """What snapshots of one partition say about requests: the newest attempt at each message.
+    """The snapshots of one partition, by request: the newest attempt at each message.
 
     It holds every task that is not over, every task whose request may be read again, and of the
     others the last `keep` that ended. A message that is sent again after that is a new one, as it

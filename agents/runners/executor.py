@@ -1,4 +1,4 @@
-"""What A2A executors of people's own get from this host."""
+"""The context that a user's own A2A executor gets from this host."""
 
 from typing import Any
 

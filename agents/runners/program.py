@@ -137,7 +137,7 @@ class ProgramRunner(AgentExecutor):
 
 
 def inherited(without: Iterable[str] = ()) -> dict[str, str]:
-    """The host's environment, less what an agent must not see and names that begin `without`."""
+    """The host's environment, without secrets and without names that begin with `without`."""
     hidden = (*PRIVATE, *without)
     return {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
 

@@ -35,7 +35,7 @@ class RecordAddress(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A record as readers of ours see it."""
+    """A record as our readers see it."""
 
     topic: str
     """Without prefix."""
@@ -70,7 +70,7 @@ class Appender(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Send what is under way and let go."""
+        """Send pending records and close."""
         ...
 
 

@@ -53,7 +53,7 @@ patches.mend()
 
 
 class KafkaClient(Protocol):
-    """What all aiokafka clients share."""
+    """The arguments of all aiokafka clients."""
 
     async def start(self) -> None:
         """Connect."""
@@ -143,7 +143,7 @@ def consumer(
 
 
 async def start(client: KafkaClient, bus: BusSettings, *, timeout_s: float = 30.0) -> None:
-    """Start a client; what goes wrong is told in one line.
+    """Start a client; an error is reported in one line.
 
     Raises KafkaUnreachable, KafkaRefused or BusError; the client is closed then.
     """

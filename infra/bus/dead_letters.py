@@ -22,7 +22,7 @@ UNMATCHED: Final = frozenset({"closed_or_unknown", "late_reward", "late_sample",
 
 
 def record_of(message: Any, bus: BusSettings) -> Record:
-    """An aiokafka message as a Record of ours; see `key_text` for keys that are no UTF-8."""
+    """An aiokafka message as our Record; see `key_text` for keys that are not UTF-8."""
     return Record(
         topic=bus.bare(message.topic),
         partition=message.partition,

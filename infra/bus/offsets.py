@@ -66,7 +66,7 @@ class OffsetTracker:
 
     @property
     def metadata(self) -> str:
-        """What to commit with it: the unfinished ones, and how far that list reaches.
+        """The metadata to commit: the unfinished offsets, and how far that list reaches.
 
         Offsets are distances from the mark. Where not all of them fit, the list ends early: what
         is behind it is given again. Empty where the mark alone says everything.

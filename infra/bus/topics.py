@@ -28,7 +28,7 @@ def rows(agents: Iterable[str] = (), clients: Iterable[str] = ()) -> list[tuple[
 async def ensure_topics(
     bus: BusSettings, wanted: Iterable[tuple[str, Topic]] | None = None
 ) -> list[str]:
-    """Create what is missing of `wanted` (default: the whole table); return the new names.
+    """Create missing topics of `wanted` (default: the whole table); return their names.
 
     Raises TopicMismatch where a topic has another number of partitions than it must have, and
     FormatRefused where it holds events of an unreleased earlier format.

@@ -1,4 +1,4 @@
-"""What programs outside use: publish tasks and rewards, subscribe to topics, deploy tasks."""
+"""For programs outside: publish tasks and rewards, subscribe to topics, deploy tasks."""
 
 from odradek.infra.client.deploy import TaskResult, deploy
 from odradek.infra.client.publish import (

@@ -18,7 +18,7 @@ from odradek.schemas.worth import fault
 
 
 class TaskResult(msgspec.Struct, kw_only=True):
-    """What became of one task."""
+    """The result of one task."""
 
     task_id: str
     episodes: tuple[Episode, ...] = ()

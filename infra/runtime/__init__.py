@@ -1,4 +1,4 @@
-"""What every process of ours needs, below them all.
+"""Needed by every process, and below them all.
 
 `environment` puts the surroundings right before anything listens to them, `addresses` reads where
 to listen, `telemetry` and `metrics` report, `episode_tokens` and `reward_signatures` prove who

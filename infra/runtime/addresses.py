@@ -1,4 +1,4 @@
-"""Addresses in settings: where to listen, and where servers of ours are."""
+"""Addresses in settings: where to listen, and where our servers are."""
 
 import re
 from typing import Annotated, Final

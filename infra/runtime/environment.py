@@ -1,4 +1,4 @@
-"""What the machine around us says, put right before anything of ours listens to it.
+"""Correct the environment's proxy variables before our code reads them.
 
 A company's HTTP proxy must not stand between programs on one host, and a folder's name must be the
 same for Python, for libraries in Rust, and for the programs that we start.

@@ -51,7 +51,7 @@ class TokenSettings(CheckedSettings, BaseSettings):
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token says."""
+    """The claims of a token."""
 
     sub: str
     """The episode; for a host's token it may be "*": any episode."""
@@ -109,7 +109,7 @@ def read(token: str, keys: list[str]) -> Claims:
 
 
 def check(claims: Claims, *, episode_id: str, scope: Scope, now: float) -> None:
-    """Hold claims against what is asked for. Raises TokenError."""
+    """Check claims against the request. Raises TokenError."""
     if claims.exp and claims.exp < now:
         raise TokenError("expired")
     if claims.scope != scope:

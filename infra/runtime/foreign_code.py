@@ -1,4 +1,4 @@
-"""What other people's code raises: kept, SystemExit included, and reported without its text.
+"""Errors of users' code: kept, SystemExit included, and reported without their text.
 
 A reward function, a person's module as it is imported, the `__str__` of an exception of theirs:
 each may raise anything. It must neither end a process of ours nor become a number. And the text of
@@ -18,7 +18,7 @@ LONGEST_NAME: Final = 200
 
 
 class ForeignCode:
-    """A block that calls foreign code: what it raises ends the block and is kept in `error`.
+    """A block that calls users' code: an exception ends the block and is kept in `error`.
 
     A broad except by another name, so tests/house/test_broad_excepts.py counts its uses.
 
@@ -66,7 +66,7 @@ def place_of(error: BaseException) -> str:
 
 
 def answer_of(ask: Callable[[], Any]) -> Any:
-    """What an error of a person's own answers, or None where it raises in its turn."""
+    """Call a method of a user's error; None if it raises, too."""
     with ForeignCode():
         return ask()
     return None

@@ -1,4 +1,4 @@
-"""Counters of trust: what should stay at rest, counted, and told in one line when it moves.
+"""Counters that should stay at zero, and a warning when one increases.
 
 OpenTelemetry counters, exported where the standard variables ask for it (`telemetry.setup`); with
 none set, to count costs a few additions. The log line names the total and what to do about it, at
@@ -23,7 +23,7 @@ EVERY_S: Final = 10.0
 
 
 class Metric(Struct, frozen=True):
-    """A counter: its name for OpenTelemetry, what it counts, and what to do when it moves."""
+    """A counter: its name for OpenTelemetry, its meaning, and what to do when it increases."""
 
     name: str
     about: str
@@ -154,7 +154,7 @@ class CounterBoard:
             log.warning("%s", line)
 
     def total(self, metric: Metric) -> int:
-        """What a counter stands at."""
+        """A counter's value."""
         return self.tallies[metric.name].sums.total()
 
 

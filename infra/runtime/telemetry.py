@@ -96,7 +96,7 @@ def _traces(resource: Resource, exporter: SpanExporter | None) -> None:
 
 
 def shutdown() -> None:
-    """Send what spans and counts are still held, and say what was counted and not said."""
+    """Send pending spans and counts, and report counts that were not reported yet."""
     trust.flush()
     for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
         if isinstance(provider, TracerProvider | MeterProvider):

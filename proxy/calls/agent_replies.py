@@ -1,4 +1,4 @@
-"""What an engine's answer, or an error of ours, is for the log and for the agent."""
+"""An engine's answer, or our error, as the turn in the log and as the agent's reply."""
 
 from typing import Final
 
@@ -79,7 +79,7 @@ def error_answer(error: ProxyError, dialect: Dialect) -> AgentReply:
 
 
 def of_http(error: web.HTTPException) -> ProxyError:
-    """What aiohttp itself refuses, as an error of ours."""
+    """An error that aiohttp itself raises, as ours."""
 
     class Http(ProxyError):
         status = error.status

@@ -140,7 +140,7 @@ class ModelCall:
 
 
 def told(raised: Exception, call: ModelCall) -> ProxyError:
-    """What went wrong between us and the engine, for the agent."""
+    """The error between proxy and engine, for the agent."""
     if not isinstance(raised, TimeoutError):
         return raised if isinstance(raised, ProxyError) else EngineError(str(raised))
     if call.ended_by == SEALED:

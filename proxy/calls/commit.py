@@ -18,7 +18,7 @@ AGAIN_S: Final = 0.1
 
 
 def unseen() -> bool:
-    """Of a reply whose agent has seen nothing: it can be told to come again."""
+    """Commit a reply of which the agent has seen nothing, so it can still be asked to retry."""
     return False
 
 

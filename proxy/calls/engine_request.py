@@ -35,7 +35,7 @@ _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 class EngineAnswer(Struct):
-    """What an engine answered."""
+    """An engine's answer."""
 
     status: int = 0
     headers: dict[str, str] = {}
@@ -51,7 +51,7 @@ class EngineAnswer(Struct):
 
     @property
     def fault(self) -> Exception | None:
-        """What is wrong with the engine; None for a reply, and where the request is to blame."""
+        """The engine's error; None for a reply, and if the request is to blame."""
         blamed = 400 <= self.status < 500 and self.status != TIMED_OUT
         if self.raised is not None or self.good or blamed:
             return self.raised
@@ -77,7 +77,7 @@ class EngineRequester:
 
     @property
     def training(self) -> Training:
-        """What is written into calls."""
+        """The fields that are written into calls."""
         if self._taken is not self._wanted and self._lives != self._engine.lives:
             self._taken = self._wanted  # whatever answers there next may be another
         return self._taken

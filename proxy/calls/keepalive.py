@@ -1,4 +1,4 @@
-"""The agent's side of a streamed call: its response, and signs of life while there is no word.
+"""The agent's side of a streamed call: its response, and pings while the engine is silent.
 
 Watchdogs of agents and the balancers before them end a call on which nothing has come for 20 to
 60 s, and a model may think that long. So while nothing else goes out, a ping does, which no client

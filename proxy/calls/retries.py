@@ -54,7 +54,7 @@ def take(episode: LiveEpisode, digest: str) -> RecordedReply | None:
 
 
 def superseded(episode: LiveEpisode, digest: str) -> tuple[str, ...]:
-    """The turns that a new sample of the same request stands in for, choice by choice.
+    """The turns that a new sample of the same request replaces, choice by choice.
 
     Those are turns which count in the log although no client got them. A cut turn does not count.
     """

@@ -40,7 +40,7 @@ class SideCalls:
         )
 
     def saw(self, call: ModelCall) -> None:
-        """Note the tools of an episode's task; those of a call beside it are none."""
+        """Note the tools of an episode's task; a side call's tools do not count."""
         episode = call.episode
         if not (episode.has_tools or call.request.without_tools or self._is_named(call)):
             episode.has_tools = True

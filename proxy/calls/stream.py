@@ -51,7 +51,7 @@ class StreamRelay:
 
     @property
     def error(self) -> str:
-        """What went wrong, "" if nothing did."""
+        """The error in words, "" for none."""
         return self._broken or self._streamed.error
 
     def answer(self, status: int) -> AgentReply:
@@ -146,7 +146,7 @@ class StreamRelay:
             self.held.clear()
 
     def fail(self, error: ProxyError) -> bytes:
-        """What the agent gets in place of the end."""
+        """The bytes that the agent gets in place of the end."""
         return self._stream.fail(error)
 
     def finish(self) -> None:

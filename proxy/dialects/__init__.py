@@ -1,4 +1,4 @@
-"""What agents speak: each dialect reads a request, and says the engine's reply in its own words.
+"""The APIs that agents use: each dialect reads a request and writes the engine's reply.
 
 `SPOKEN` is the table of dialects; each has its addresses, its callers and what it takes on its
 `surface`. `dialect` is what all of them do. `chat` and `completions` are the engine's own;

@@ -1,4 +1,4 @@
-"""What an agent may not ask an engine for, whatever the dialect.
+"""Fields that an agent may not send to an engine, in any dialect.
 
 Other fields that we do not know pass: engines learn new ones. These make an engine unpack tensors,
 run a template or a function of the caller's, or speak with a host of the caller's, and have done so

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions: what is forced into a request and taken out of its reply.
+"""OpenAI's chat completions: fields forced into a request and taken out of its reply.
 
 Values that we do not look at stay `Raw`: they are copied, not parsed, so what the agent sends and
 sees is what it would send to the engine and see from it, key order included.
@@ -59,7 +59,7 @@ class Chat:
         return bodies.read(data)
 
     def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
-        """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
+        """Read an agent's request and force the fields of a turn into it. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
             fields = _fields.decode(body)
@@ -245,7 +245,7 @@ def _tools(fields: dict[str, Raw]) -> Raw | None:
 
 
 def demand(fields: dict[str, Raw], flags: dict[str, Any], *, logprobs: Raw = TRUE) -> None:
-    """Ask the engine for what a turn needs."""
+    """Ask the engine for the fields that a turn needs."""
     if is_plain(flags):
         return
     lacks = flags["training"].lacks

@@ -81,7 +81,7 @@ class Completions:
         return read(data)
 
     def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
-        """Read an agent's request and force into it what a turn needs. Raises BadRequest."""
+        """Read an agent's request and force the fields of a turn into it. Raises BadRequest."""
         shallow(body, terms.limits)
         try:
             fields = _fields.decode(body)

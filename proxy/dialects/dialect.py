@@ -1,4 +1,4 @@
-"""What a dialect is: how agents ask and are answered in it, and what the proxy must know of it.
+"""A dialect: how it reads requests and writes replies, and what the proxy must know of it.
 
 The engine speaks chat completions (and text completions). A dialect turns a request into one of
 the engine's and its answer back, purely: no I/O, no clock, no chance. So the same reply is the
@@ -75,7 +75,7 @@ class RequestRules(Struct, frozen=True, kw_only=True):
     """What becomes of tools that no engine has."""
 
     def at(self, route: Route | None) -> Training:
-        """What is written into calls that go there."""
+        """The fields that are written into calls to that engine."""
         return self.trainings.get(route, self.training) if route is not None else self.training
 
 
@@ -148,7 +148,7 @@ class Stream(Protocol):
     """Turns the events of the engine's stream into those of the dialect, one by one."""
 
     def feed(self, event: ServerEvent, body: ReplyBody) -> bytes:
-        """What the agent gets for an event; `body` is its data, as it was captured."""
+        """The bytes that the agent gets for an event; `body` is its data, as captured."""
         ...
 
     def garbled(self, event: ServerEvent, why: str) -> bytes:
@@ -156,7 +156,7 @@ class Stream(Protocol):
         ...
 
     def fail(self, error: ProxyError) -> bytes:
-        """The stream ends with an error of ours."""
+        """End the stream with our own error."""
         ...
 
     def end(self, why: str) -> bytes:
@@ -179,7 +179,7 @@ class Dialect(Protocol):
 
     @property
     def ping(self) -> bytes:
-        """What a stream's agent gets while there is no word; empty where it takes nothing."""
+        """The ping that keeps a silent stream alive; empty if the dialect has none."""
         ...
 
     def read(self, data: bytes) -> ReplyBody:
@@ -218,7 +218,7 @@ def single(request: ParsedRequest) -> ParsedRequest:
 
 
 def fingerprint(body: bytes) -> str:
-    """128 bits of a text's sha256, in the 22 characters of base64url: it stands in every turn."""
+    """128 bits of a text's sha256 as 22 characters of base64url; every turn has one."""
     return urlsafe_b64encode(hashlib.sha256(body).digest()[:16])[:22].decode()
 
 
@@ -236,7 +236,7 @@ def shallow(body: bytes, limits: Limits) -> None:
 
 
 def unreadable(error: Exception, where: str = "") -> BadRequest:
-    """What msgspec says of a value, with the field's name in the dialect's own words."""
+    """The message of msgspec about a value, with the field's name in the dialect."""
     text = str(error)
     found = _PLACE.search(text)
     inner = found[1] if found else ""

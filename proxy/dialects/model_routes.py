@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 @with_config(ConfigDict(extra="forbid"))
 class Mapped(TypedDict, total=False):
-    """What a model's name stands for, as settings have it."""
+    """Where a model's name leads, by the settings."""
 
     engine: str
     model: str
@@ -22,7 +22,7 @@ class Mapped(TypedDict, total=False):
 
 
 class Route(Struct, frozen=True):
-    """What a model's name stands for."""
+    """The engine and model that a name leads to."""
 
     engine: str = ""
     """Its address, or several, comma separated; "" for the policy's own."""

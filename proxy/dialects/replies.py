@@ -1,4 +1,4 @@
-"""What an episode's earlier replies were, for dialects that refer back to them."""
+"""An episode's earlier replies, for dialects that refer back to them."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a request says of sampling: what is written into it, taken out of it, and recorded of it.
+"""A request's sampling fields: those written into it, taken out of it, and recorded.
 
 An engine has defaults of its own, and so has the model's generation config: what a client leaves
 out is written with the value at which it changes nothing. The agent sees none of it.
@@ -47,7 +47,7 @@ class Training(Struct, frozen=True, kw_only=True):
         return cls.of({"temperature": temperature, **NEUTRAL}, force=force)
 
     def lessened(self, before: dict[str, Any], left: dict[str, Any]) -> "Training":
-        """For an engine that takes no more than what is left of what was written before.
+        """Keep only the fields that the engine accepts.
 
         What others have learned of it meanwhile stays.
         """

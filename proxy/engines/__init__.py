@@ -1,4 +1,4 @@
-"""Engines: which of them gets a call, and what is known of each.
+"""Engines: which of them gets a call, and the state of each.
 
 `pool` chooses among `member`s, each with a `client` (HTTP), the version that it serves (`versions`,
 pure) and what its log probabilities are of (`logprobs_mode`, pure; `logprobs_probe` asks). All of

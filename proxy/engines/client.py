@@ -57,7 +57,7 @@ class EngineAttempt:
 
 
 class Connected:
-    """A block in which a connection may fail: what goes wrong with it, as an error of ours.
+    """A block in which a connection may fail; its failure is raised as our error.
 
     A class and no generator: each call enters it three times.
     """
@@ -137,7 +137,7 @@ class EngineResponse:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What an agent gets of its headers: with Retry-After, which SDKs obey, if busy."""
+        """The headers that an agent gets: with Retry-After, which SDKs obey, if busy."""
         known = self._response.headers
         found = {name: known[name] for name in PASSED if name in known}
         if self.status in BUSY:

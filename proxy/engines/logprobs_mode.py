@@ -22,7 +22,7 @@ FLAWLESS: Final = 1e-3
 
 
 class LogprobsMode(Enum):
-    """What an engine's log probabilities are of."""
+    """The distribution of an engine's log probabilities."""
 
     PROCESSED = "processed"
     """The distribution after the temperature."""
@@ -33,7 +33,7 @@ class LogprobsMode(Enum):
 
 
 def judge(warm: Mapping[str, float], cool: Mapping[str, float]) -> LogprobsMode:
-    """What the log probabilities of tokens at WARM and at COOL, half as warm, say of their engine.
+    """Judge an engine by log probabilities at WARM and at COOL, half that temperature.
 
     With p at temperature 1, those at 1/2 are 2 log p - log Z, Z = sum p^2: so their distances
     double, and Z, which each token tells alike, lies between the sum over the tokens that are told

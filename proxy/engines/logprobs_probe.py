@@ -35,7 +35,7 @@ log = logging.getLogger("odradek.proxy")
 
 
 class LogprobsProbe:
-    """What is known of one engine; asked anew where another may answer at its address.
+    """The result for one engine; probed again if another may answer at its address.
 
     Args:
         engine: The engine.
@@ -79,7 +79,7 @@ class LogprobsProbe:
 
     @property
     def wrong(self) -> str:
-        """What is wrong with the engine, "" if nothing is known to be."""
+        """The engine's fault in words, "" for none."""
         if self.mode is not LogprobsMode.RAW:
             return ""
         return (

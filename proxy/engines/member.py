@@ -1,4 +1,4 @@
-"""One engine of several: how it is, what it serves, and whether its calls are salted."""
+"""One engine of several: its health, its version, and whether its calls are salted."""
 
 import asyncio
 import logging
@@ -100,11 +100,11 @@ class PoolEngine:
 
     @property
     def settled(self) -> bool:
-        """Whether it is known what it serves, and that it does not lag."""
+        """Whether its version is known and up to date."""
         return self.behind_since is None and not self.serving.doubtful
 
     async def settle(self, clock: Callable[[], float]) -> None:
-        """Ask an engine that may have been started anew, or that lags, what it serves now."""
+        """Ask an engine for its version if it may have restarted, or if it lags."""
         if self.serving.doubtful:
             async with self._asking:  # a question that is under way is everybody's
                 life, again = self.serving.life, self._asked_at + ASK_AGAIN_S

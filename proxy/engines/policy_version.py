@@ -30,7 +30,7 @@ class PolicyVersions:
         """By address, the version that each engine had then."""
 
     def take(self, record: Record) -> None:
-        """Read a record of the topic; what is no Policy of ours changes nothing."""
+        """Read a record of the topic; records other than our Policy change nothing."""
         try:
             found = codec.decode(record.value, Policy)
         except InvalidRecord as error:

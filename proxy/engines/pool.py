@@ -192,7 +192,7 @@ class Pool:
         return all(one.proving is None or one.proving.mode for one in self._members.values())
 
     async def prove(self) -> list[str]:
-        """What is wrong with the log probabilities of engines, where they are asked at all."""
+        """Faults of the engines' log probabilities, if they are probed at all."""
         asked = [one.proving for one in self._members.values() if one.proving and one.healthy]
         await asyncio.gather(*(one.prove() for one in asked))
         return [one.wrong for one in asked if one.wrong]

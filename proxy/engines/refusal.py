@@ -61,7 +61,7 @@ TAKEN: Final = frozenset({"messages", "model", "prompt"})
 
 
 class FieldRefusal(Struct):
-    """What an engine's refusal says of fields."""
+    """The fields that an engine's refusal names."""
 
     places: list[str]
     """Names that stand where an error says where it is."""
@@ -149,7 +149,7 @@ def _lists(text: str, known: Collection[str]) -> Iterator[dict[str, bool]]:
 
 
 def lesser(written: Mapping[str, Any], body: bytes) -> dict[str, Any] | None:
-    """What of ours to write next into a call that an engine refused.
+    """Our fields for the next try of a call that an engine refused.
 
     Args:
         written: What we wrote, by name.

@@ -15,7 +15,7 @@ from odradek.schemas.events import VersionSpan
 
 
 class ServedVersions(Protocol):
-    """What the log says of the policy in force."""
+    """The policy in force, from the log."""
 
     @property
     def current(self) -> int | None:
@@ -39,7 +39,7 @@ UNKNOWN: Final = NoPolicy()
 
 
 class SentVersion(Struct, frozen=True, kw_only=True):
-    """What was known of an engine when a call was sent to it."""
+    """The state of an engine when a call was sent to it."""
 
     serving: "EngineVersion"
     version: int | None
@@ -88,7 +88,7 @@ class EngineVersion:
 
     @property
     def version(self) -> int | None:
-        """What it serves; None where nobody knows."""
+        """The version that it serves; None if unknown."""
         current = self._log.current
         if self._word is None:
             return self._log.engines.get(self._url, current)
@@ -98,7 +98,7 @@ class EngineVersion:
 
     @property
     def doubtful(self) -> bool:
-        """Whether it is worth a question what it serves."""
+        """Whether to ask for its version."""
         return self._log.current is not None and (self.unsure or self.lags)
 
     @property
@@ -112,7 +112,7 @@ class EngineVersion:
         return self._log.engines.get(self._url, current) < current
 
     def sent(self) -> SentVersion:
-        """What is known now, as a call goes out."""
+        """The state now, as a call goes out."""
         return SentVersion(
             serving=self, version=self.version, announced=self._log.current or 0, life=self.life
         )

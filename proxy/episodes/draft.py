@@ -35,7 +35,7 @@ class TurnDraft(Struct, kw_only=True):
 
 
 class AgentReply(Struct, frozen=True, kw_only=True):
-    """What an agent gets, once the log has the turn."""
+    """The agent's reply, sent once the log has the turn."""
 
     status: int
     headers: dict[str, str]
@@ -73,5 +73,5 @@ class RecordedReply(Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> str:
-        """What went wrong with it."""
+        """Its error in words."""
         return self.drafts[0].captured.error

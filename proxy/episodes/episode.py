@@ -1,4 +1,4 @@
-"""What the proxy remembers of an episode."""
+"""The proxy's memory of one episode."""
 
 import asyncio
 from collections import Counter

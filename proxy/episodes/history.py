@@ -1,4 +1,4 @@
-"""What is new in a turn: the rest after the longest prefix that an acked turn already holds.
+"""The new part of a turn: the rest after the longest prefix that an acked turn holds.
 
 An episode's turns form a tree, since sub-agents branch off. Kept are its leaves: a turn whose
 whole history another one continues cannot have the longer common prefix, so it is dropped. What a
@@ -91,7 +91,7 @@ class EpisodeBranches:
         return None if at is None else kept + at
 
     def sampling(self, turn_id: str, said: dict[str, Any]) -> dict[str, Any]:
-        """What a turn on that one records of its sampling: nothing where it is the same."""
+        """The sampling to record for a turn on that one: nothing if it is the same."""
         alike = bool(turn_id) and any(
             leaf.turn_id == turn_id and leaf.sampling == said and complete(said)
             for leaf in self._leaves
@@ -177,7 +177,7 @@ def same(one: Raw, other: Raw) -> bool:
 
 
 def respelt(reply: Raw, said: Raw) -> bool:
-    """Whether what an agent sends back is a reply but for what clients change without a word.
+    """Whether a message is an earlier reply, apart from changes that clients make silently.
 
     They spell the arguments of tool calls anew, and few send reasoning back.
     """

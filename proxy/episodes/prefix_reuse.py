@@ -51,14 +51,14 @@ class PromptSource(Struct, kw_only=True):
     """Tokens that the reply may have."""
 
     def proved(self, used: bytes) -> Continuation:
-        """What to tell once the engine has said which ids it used."""
+        """The note, once the engine has reported the ids that it used."""
         if not self.sent or not used or used == self.sent:
             return self.told
         return rendered(Reason.IGNORED, common_prefix(self.sent, used))
 
 
 class Renderings(Struct, frozen=True, kw_only=True):
-    """What the chat template makes of one conversation, as ids."""
+    """The ids that the chat template makes of one conversation."""
 
     before: bytes
     """Up to the reply."""
@@ -151,5 +151,5 @@ def ends(
 
 
 def told(standing: PromptSource | None, captured: CapturedReply) -> Continuation:
-    """What a turn tells of its prompt."""
+    """The turn's note on how its prompt was made."""
     return NO_CONTINUATION if standing is None else standing.proved(captured.prompt)

@@ -40,7 +40,7 @@ class EpisodeRegistry:
         return self._open.get(episode_id)
 
     def sealed(self, episode_id: str) -> SealReply | None:
-        """What an earlier seal wrote, while it is remembered."""
+        """The result of an earlier seal, while it is remembered."""
         found = self._sealed.get(episode_id)
         return found[0] if found else None
 
@@ -62,7 +62,7 @@ class EpisodeRegistry:
         return episode
 
     def memory(self, episode_id: str) -> ReplyStore:
-        """What the episode's earlier replies were."""
+        """The episode's earlier replies."""
         episode = self._open.get(episode_id)
         return NOTHING if episode is None else episode.memory
 

@@ -16,7 +16,7 @@ log = logging.getLogger("odradek.proxy")
 
 
 class LogHealth:
-    """What the last answers of the log say.
+    """The log's health, from its last answers.
 
     Args:
         clock: Monotonic seconds.
@@ -41,7 +41,7 @@ class LogHealth:
         self._taking.set()
 
     def failed(self, error: object, began: float) -> None:
-        """The log has not acknowledged what was sent at `began`."""
+        """The log has not acknowledged the record that was sent at `began`."""
         if self.failing_since is None:
             self.failing_since = began
             log.warning("the log takes no turns: %s", error)

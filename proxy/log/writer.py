@@ -1,4 +1,4 @@
-"""Writing turns: the commit point. What is not acknowledged here, no agent sees the end of."""
+"""Writing turns: the commit point. No agent sees the end of a reply that is not acknowledged."""
 
 import asyncio
 import itertools
@@ -128,7 +128,7 @@ class TurnWriter:
             await self.health.taking()
 
     async def settle(self, episode: LiveEpisode) -> None:
-        """Make sure of what was sent and not acknowledged. Raises LogRefused."""
+        """Send unacknowledged turns again. Raises LogRefused."""
         async with self._turn_of(episode):
             await self.settle_locked(episode)
 

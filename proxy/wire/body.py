@@ -23,7 +23,7 @@ read: Final[Reader] = msgspec.json.Decoder(ReplyBody).decode
 
 
 class ErrorBody(Struct):
-    """What we read of an error: in OpenAI's shape, an older engine's, or a web server's."""
+    """The fields that we read of an error: OpenAI's, an older engine's, or a web server's."""
 
     error: Raw = NULL
     message: Any = None
@@ -74,7 +74,7 @@ def _words(error: Any) -> str:
 
 
 def harmless(error: Raw) -> bool:
-    """Whether something stands in the place of an error, and reports none."""
+    """Whether an error field is a placeholder that reports no error."""
     return error is not NULL and error != NULL and not error_text(error)
 
 

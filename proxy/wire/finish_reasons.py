@@ -115,7 +115,7 @@ def in_string(value: Any) -> bool:
 
 
 def failure(word: str | None) -> str:
-    """What is wrong with a reply that ended so, in one line; "" if a model ended it."""
+    """The fault of a reply that ended so, in one line; "" if the model ended it."""
     if word in ENDS:
         return ""
     if word is None:

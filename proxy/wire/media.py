@@ -1,4 +1,4 @@
-"""Whether a message holds more than text: what an engine sees of it, the trainer does not.
+"""Whether a message holds media, which an engine sees and the trainer does not.
 
 A trainer gets token ids. Of a picture they hold placeholders, so a reply to it would be trained on
 as if it had been said unseen. What is not known to be text counts as media. agent-lightning#559
@@ -72,7 +72,7 @@ def first(messages: Sequence[Raw]) -> int | None:
 
 
 def holds(message: Raw) -> bool:
-    """Whether a message holds media; what is no message holds none."""
+    """Whether a message holds media; a value that is not a message holds none."""
     if message == NULL or _is_plain(bytes(message)):
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a reply becomes in a turn: pure, from the engine's bytes to ids, logprobs and words.
+"""From an engine's reply to a turn's ids, log probabilities and message. Pure.
 
 Token ids are the engine's own, never made again from text. What does not add up is named on the
 turn (`untrainable`) and never guessed.
@@ -68,7 +68,7 @@ def whole(reply: bytes, reader: Reader = read) -> list[CapturedReply]:
 
 
 def unreadable(error: Exception) -> CapturedReply:
-    """What a reply that cannot be read is."""
+    """The result for an unreadable reply."""
     return CapturedReply(error=f"the engine's reply cannot be read: {str(error)[:200]}")
 
 
@@ -118,7 +118,7 @@ def _said_wrong(reply: NormalizedReply) -> str:
 
 
 class ChoiceState(Struct):
-    """What is known of one choice."""
+    """The state of one choice."""
 
     choice: Choice
     message: Raw = NULL

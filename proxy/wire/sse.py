@@ -118,7 +118,7 @@ def _fields(body: bytes) -> tuple[bytes | None, bool]:
 
 
 def event(data: bytes) -> bytes:
-    """An event that carries `data`, which has no line ends, as JSON of ours has none."""
+    """An event with `data`, which must have no line ends; our JSON has none."""
     return b"data: " + data + b"\n\n"
 
 

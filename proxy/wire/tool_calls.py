@@ -18,7 +18,7 @@ TEXTS: Final = {"function": "arguments", "custom": "input"}
 
 
 class CallPiece(Struct):
-    """What a piece of a stream says of a call."""
+    """A stream's piece of a tool call."""
 
     kind: str
     """Which of `TEXTS` it is."""
@@ -189,7 +189,7 @@ class ToolCalls:
 
 
 def read(given: dict[str, Any], place: int | None) -> CallPiece:
-    """What a piece says; `place` counts where the engine does not."""
+    """Read a piece; `place` counts if the engine does not."""
     kind = "function"
     if not isinstance(given.get(kind), dict) and isinstance(given.get("custom"), dict):
         kind = "custom"

@@ -89,7 +89,7 @@ class FaustDriver:
         self._sinks: dict[str, Any] = {}
 
     def stop(self) -> None:
-        """End after what is under way."""
+        """End after the record in progress."""
         self._stop.set()
 
     async def run(self) -> None:

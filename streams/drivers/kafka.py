@@ -93,7 +93,7 @@ class KafkaDriver:
         return [owned.lane for owned in self._partitions.values()]
 
     def stop(self) -> None:
-        """Commit what is under way, then let go."""
+        """Commit the open transaction, then release the partitions."""
         self._stop.set()
 
     def _fail(self, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Judges: what a conversation is worth, and putting that on the log.
+"""Judges give rewards to conversations and put them on the log.
 
 `judge` has the seam: a Judge says a number or raises RewardFailed. `named` makes one of
 `module:function`: async functions are asked in this process, others in `workers`, each a `process`

@@ -1,4 +1,4 @@
-"""What judges: a user's function, asked one conversation at a time."""
+"""A judge: a user's function that is called with one conversation at a time."""
 
 import asyncio
 import inspect
@@ -31,7 +31,7 @@ RETURNED: Final = "what it returned"
 
 
 class Judge(Protocol):
-    """Says what a conversation is worth."""
+    """Gives a conversation its reward."""
 
     async def start(self) -> None:
         """Be ready to judge. Raises RewardRefused."""
@@ -83,7 +83,7 @@ def what_failed(error: BaseException) -> str:
 
 
 def why(path: str, error: BaseException) -> str:
-    """One line on why a function cannot be imported; no agent has had a say in it."""
+    """One line on why a function cannot be imported. It holds no text of an agent."""
     if isinstance(error, (InfraError, StreamError)):
         return one_line(str(error))
     text = answer_of(lambda: str(error)) or "it does not say why"

@@ -105,7 +105,7 @@ class Worker:
         return self._process.pid
 
     async def ask(self, value: bytes, timeout_s: float) -> WorkerReply:
-        """What it says of a conversation; it is killed if it says nothing in time.
+        """The worker's verdict on a conversation. A worker that does not answer in time is killed.
 
         Raises:
             RewardFailed: It says nothing, it dies, or a signal met its verdict.

@@ -1,4 +1,4 @@
-"""Verdicts on the log: which conversations are judged, and what is written of each."""
+"""Verdicts on the log: which conversations are judged, and the events written for each."""
 
 import logging
 from collections.abc import Awaitable, Callable

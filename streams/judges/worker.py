@@ -35,7 +35,7 @@ TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 class WorkerReply(msgspec.Struct, omit_defaults=True):
-    """What a worker says: first of its function, then of one conversation after another."""
+    """A worker's message: first about its function, then about each conversation."""
 
     worth: float | None = None
     failed: str = ""

@@ -96,7 +96,7 @@ def _join(spans: list[VersionSpan], span: VersionSpan) -> None:
 
 
 class TurnTokens(Struct, frozen=True, gc=False):
-    """What was said by the end of a turn."""
+    """The state of the conversation at the end of a turn."""
 
     messages: int
     """The reply among them."""

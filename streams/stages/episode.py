@@ -1,4 +1,4 @@
-"""One open episode: what has been told of it so far, and what it amounts to at its end."""
+"""One open episode: its events so far, and the Episode that they make at its end."""
 
 import math
 from typing import Final

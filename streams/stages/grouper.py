@@ -84,7 +84,7 @@ class OpenGroup:
         return ""
 
     def batch(self) -> Batch:
-        """The group as it stands: what has not ended is excluded as `missing`."""
+        """The group as it is now: samples that have not ended are excluded as `missing`."""
         expected = self.expected
         for sample in range(expected.group_size):
             if sample not in self._counting and sample not in self._excluded:

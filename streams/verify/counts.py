@@ -21,7 +21,7 @@ from odradek.streams.verify.trainer_runs import TrainerRuns
 
 
 class Conservation:
-    """Counts the records of the topics; those of one partition in the order they stand in."""
+    """Counts the records of the topics, in the order of each partition."""
 
     def __init__(self) -> None:
         self._found = Findings()

@@ -17,7 +17,7 @@ from odradek.streams.verify.partial_events import (
 
 
 class EpisodeCounts:
-    """What was opened, which turns were acked, and which episodes came of it.
+    """Which episodes were opened, which turns were acked, and which episodes were written.
 
     Attributes:
         opened: By episode.

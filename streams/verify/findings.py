@@ -1,4 +1,4 @@
-"""What does not close, and what to do about it."""
+"""Sums that do not match, and what to do about them."""
 
 from dataclasses import dataclass, field
 from typing import Final

@@ -11,7 +11,7 @@ from odradek.streams.verify.partial_events import OpeningRecord
 
 
 class Groups:
-    """What was asked for, and the batches that came of it; replayed ones count for nothing."""
+    """The groups that were opened, and their batches; replayed batches do not count."""
 
     def __init__(self, findings: Findings) -> None:
         self._found = findings

@@ -55,7 +55,7 @@ class OpeningRecord(Struct, frozen=True):
 
 
 class RecordPlace(Struct, frozen=True):
-    """What stands at an offset of the episodes."""
+    """The event at an offset of the episodes' topic."""
 
     episode_id: str
     digest: str

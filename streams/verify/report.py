@@ -16,7 +16,7 @@ from odradek.streams.verify.findings import NEXT
 
 
 class Report(Struct, frozen=True):
-    """What was counted; `as_dict` has the keys of `odradek verify --json`."""
+    """The counts; `as_dict` has the keys of `odradek verify --json`."""
 
     conservation: dict[str, Any]
     """tasks, samples, turns, episodes, batches, exclusions {reason: n}, closed: of training."""
@@ -41,7 +41,7 @@ class Report(Struct, frozen=True):
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
     def lines(self) -> list[str]:
-        """What does not close, one line each."""
+        """The sums that do not match, one line each."""
         found = [f"lost: {one}" for one in self.lost]
         found += [f"duplicated: {one}" for one in self.duplicated]
         found += [f"still open: {one}" for one in self.open]

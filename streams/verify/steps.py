@@ -104,7 +104,7 @@ class RunLedger:
         self._refused.setdefault(refusal.offset, Counter())[incarnation, refusal] += 1
 
     def refused(self, offset: int) -> Counter[tuple[str, str]]:
-        """(episode, reason) of what was refused of a batch.
+        """(episode, reason) of each refusal in a batch.
 
         A batch in whose middle a start went on is met by two starts, and both may tell the same.
         What has no row is counted so, too: ledgers of before had none.

@@ -1,4 +1,4 @@
-"""What trainers did with the batches: each one used once, or refused with its reason."""
+"""How trainers used the batches: each is used once, or refused with its reason."""
 
 from collections.abc import Callable
 from typing import Any

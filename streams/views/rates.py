@@ -1,4 +1,4 @@
-"""What goes on now: episodes a second and mean reward by agent. Counting, no I/O."""
+"""Current rates: episodes a second and mean reward by agent. Counting, no I/O."""
 
 from collections import Counter, deque
 from typing import Any

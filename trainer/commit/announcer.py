@@ -1,4 +1,4 @@
-"""What the trainer tells the log: policies and ledger entries. The seam to Kafka."""
+"""Announce policies and ledger entries on the log. The seam to Kafka."""
 
 from typing import Protocol
 
@@ -18,7 +18,7 @@ class Announcer(Protocol):
 
 
 class ListedAnnouncements:
-    """An announcer that keeps what it is told, for tests and benches."""
+    """An announcer that keeps events in memory, for tests and benches."""
 
     def __init__(self) -> None:
         self.policies: list[Policy] = []

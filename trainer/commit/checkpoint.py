@@ -101,7 +101,7 @@ def _non_finite(folder: Path) -> str:
 
 
 def whole(root: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of everything that has the name of a checkpoint, newest first."""
+    """(step, folder) of each folder that is named as a checkpoint, newest first."""
     if not root.is_dir():
         return []
     found = [

@@ -81,7 +81,7 @@ def drive(doing: Doing, do: Callable[[Move], Any]) -> None:
 
 
 class CommitProtocol:
-    """What one start of a trainer does besides its optimizer.
+    """The moves of one start of a trainer, without its optimizer.
 
     Args:
         settings: Of the trainer.
@@ -227,7 +227,7 @@ class CommitProtocol:
         metrics: dict[str, float] | None = None,
         checkpoint: str = "",
     ) -> Step:
-        """An entry of the ledger, with what is in force now."""
+        """An entry of the ledger, with the version in force."""
         settings = self._settings
         return Step(
             run=settings.run,

@@ -23,7 +23,7 @@ log = logging.getLogger("odradek")
 
 @dataclass
 class ResumePoint:
-    """What a start of the trainer found: where the run is and which numbers are taken.
+    """Where a run continues: its position, and the numbers that are taken.
 
     Attributes:
         incarnation: Counts the starts of this run, from 1.
@@ -51,7 +51,7 @@ async def read_log(bus: BusSettings) -> tuple[list[Step], list[Policy]]:
 
 
 def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], found: ResumePoint) -> Lineage:
-    """What versions stand for, in this run or in the one it replays."""
+    """The steps of versions, in this run or in the one it replays."""
     run = settings.replay_of if settings.is_replay else settings.run
     lineage = Lineage.from_ledger([step for step in ledger if step.run == run])
     if settings.is_replay:

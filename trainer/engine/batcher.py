@@ -27,7 +27,7 @@ MAX_QUEUE: Final = 8192
 
 @dataclass(frozen=True)
 class Generation:
-    """What came out for a request, and which version of the weights sampled it."""
+    """A request's completion, and the version of the weights that sampled it."""
 
     sampled: SampleResult
     version: int

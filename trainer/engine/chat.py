@@ -61,7 +61,7 @@ def parse(body: Any, default_model: str) -> EngineChatRequest:
 
 
 def options(body: dict[str, Any], default_model: str) -> EngineChatRequest:
-    """What chats and text completions share. Raises UnsupportedRequest."""
+    """Read the fields that chats and text completions share. Raises UnsupportedRequest."""
     for field, neutral in NEUTRAL.items():
         if body.get(field) not in neutral:
             raise UnsupportedRequest(
@@ -246,7 +246,7 @@ class ChatWriter:
 def wanted_of(
     request: EngineChatRequest, prompt: list[int], *, default: int, longest: int
 ) -> SampleRequest:
-    """What to sample. Raises UnsupportedRequest where prompt and reply do not fit the model."""
+    """Read a request. Raises UnsupportedRequest where prompt and reply do not fit the model."""
     room = longest - len(prompt)
     if room < 1 or (request.max_tokens or 0) > room:
         raise UnsupportedRequest(

@@ -33,7 +33,7 @@ class SampleRequest:
 
 @dataclass
 class SampleResult:
-    """What came out for one row.
+    """One row's completion.
 
     Attributes:
         ids: Sampled token ids, with the end token if there was one.

@@ -209,7 +209,7 @@ class LogGroups:
 
 
 async def read_all(bus: BusSettings, topic: str, kind: Any) -> list[Any]:
-    """Every event of a topic as it stands now; what cannot be decoded is left out."""
+    """All events of a topic up to its end of now, without undecodable ones."""
     found = []
     async for record in records(topic, since="beginning", follow=False, bus=bus):
         try:

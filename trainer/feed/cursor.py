@@ -1,4 +1,4 @@
-"""What the trainer has taken from the log: which rows it uses in which step, and where it stands.
+"""The trainer's place in the log: which rows it uses in which step, and its position.
 
 A pure core. Rows are counted in the order of batches on the topic, and the i-th accepted row is
 used in step i // rows_per_step: so staleness can be decided when a row is read, however far ahead
@@ -34,7 +34,7 @@ class Position:
 
 @dataclass(frozen=True)
 class RowRules:
-    """What decides which rows are used.
+    """The rules that decide which rows are used.
 
     Attributes:
         rows_per_step: Accepted rows in each optimizer step.
@@ -57,7 +57,7 @@ class RowRules:
 
 @dataclass(frozen=True)
 class RefusedRows:
-    """A refusal in its place among the rows of its batch; the ledger is told it."""
+    """A refusal in its place among the rows of its batch, for the ledger."""
 
     refusal: Refusal
 
@@ -101,7 +101,7 @@ class BatchEnd:
 
 @dataclass(frozen=True)
 class ConsumedRows:
-    """What lies behind after a step, or after batches that no step used."""
+    """The position after a step, or after batches that no step used."""
 
     position: int
     row: int = 0
@@ -155,7 +155,7 @@ class Cursor:
 
     @property
     def position(self) -> Position:
-        """What a checkpoint stores: the exact place of the next row to use."""
+        """The exact place of the next row to use, as a checkpoint stores it."""
         return self._at
 
     @property
@@ -243,7 +243,7 @@ class Cursor:
         return False
 
     def finish_step(self, *, skipped: bool = False) -> ConsumedRows:
-        """Count one step's rows as used; return what it used and what else lies behind now.
+        """Count one step's rows as used; return them and the new position.
 
         The rows of a step that was skipped are refused `non_finite`. They are passed like any
         others, so a run that is resumed does not come to them again.
@@ -294,7 +294,7 @@ class Cursor:
         )
 
     def passed_idle(self) -> ConsumedRows:
-        """What lies behind while the trainer waits for rows.
+        """The position while the trainer waits for rows.
 
         Rows that wait for the rest of their step count as passed here: they are taken, and the
         dispatcher must send more for the step ever to be complete. A checkpoint's position knows

@@ -26,7 +26,7 @@ class Lineage:
 
     @classmethod
     def from_ledger(cls, steps: Iterable[Step]) -> "Lineage":
-        """What a run's own ledger entries say, in the order in which they were written."""
+        """Read a run's own ledger entries, in the order in which they were written."""
         lineage = cls()
         incarnation = 0
         for entry in steps:
@@ -38,7 +38,7 @@ class Lineage:
         return lineage
 
     def cut_off(self, step: int) -> None:
-        """Note that a start went on from `step`: what was published beyond it is another line."""
+        """Note that a start continued from `step`: weights published beyond it are abandoned."""
         with self._lock:
             for version in self.steps:
                 self._cut[version] = min(self._cut.get(version, step), step)

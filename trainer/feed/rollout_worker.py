@@ -37,7 +37,7 @@ class GroupSource(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release the held rows."""
         ...
 
 
@@ -64,7 +64,7 @@ class ListedGroups:
 
 
 class RowFacts(dict[str, float]):
-    """A row's numbers, which TRL hands on from the queue to the packer, with what is no number."""
+    """A row's tensors, which TRL passes from the queue to the packer, with its other facts."""
 
     def __init__(self, row: Row) -> None:
         super().__init__(reward=row.reward, staleness=float(row.staleness), weight=row.weight)
@@ -132,7 +132,7 @@ class LogRolloutWorker:
         """Nothing: versions come from the log, not from TRL's count."""
 
     def check_health(self, stale_after_s: float) -> None:
-        """What TRL's trainer calls while it waits for rows.
+        """Called by TRL's trainer while it waits for rows.
 
         Raises:
             RowsEnded: Nothing more will come: the source ended, or the run is to stop.
@@ -162,7 +162,7 @@ class LogRolloutWorker:
             self.on_idle(passed)
 
     def told(self, position: int) -> None:
-        """Note a position that a step's ledger entry has told."""
+        """Note a position that a step's ledger entry has announced."""
         self._told = max(self._told, position)
 
     def _run(self) -> None:

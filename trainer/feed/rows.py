@@ -208,7 +208,7 @@ def spans_of(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
 
 
 def per_turn(row: Row) -> list[Row]:
-    """A merged row as what it was merged from: for each sampled span its prompt and itself.
+    """Split a merged row into its parts: for each sampled span its prompt and itself.
 
     What training costs without merging: the measure of `odradek bench trainer`.
     """

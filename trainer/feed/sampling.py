@@ -23,7 +23,7 @@ TRUNCATED: Final = "truncated"
 
 @dataclass(frozen=True)
 class Take:
-    """What is taken of a sequence.
+    """Which tokens of a sequence are used.
 
     Attributes:
         temperature: Of replies of which nobody recorded it: logs of before proxies did.
@@ -40,7 +40,7 @@ TAKE: Final = Take()
 
 @dataclass(frozen=True, eq=False)
 class TokenSampling:
-    """What is known of a sequence's tokens; arrays have the shape (n,).
+    """The sampling of a sequence's tokens; arrays have the shape (n,).
 
     Attributes:
         trained: Where a token is trained on; all that were sampled, where the sequence is refused.

@@ -1,4 +1,4 @@
-"""Batches that teach nothing, counted until somebody should hear of it. Pure."""
+"""Count batches without a learning signal, and warn after many in a row. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -39,13 +39,13 @@ def subtree_ends(kv_index: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -
 
 
 def dense_mask(ends: Tensor) -> Tensor:
-    """Who may look at whom, bool, shape (1, 1, n, n)."""
+    """The attention mask: bool, shape (1, 1, n, n)."""
     at = torch.arange(len(ends), device=ends.device)
     return ((at[:, None] >= at[None, :]) & (at[:, None] < ends[None, :]))[None, None]
 
 
 def seen(ends: Tensor) -> Callable[[Any, Any, Any, Any], Tensor]:
-    """Who may look at whom, as FlexAttention asks."""
+    """The attention mask as FlexAttention's function."""
 
     def allowed(_batch: Any, _head: Any, q: Any, k: Any) -> Tensor:
         found: Tensor = (q >= k) & (q < ends[k])

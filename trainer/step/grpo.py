@@ -252,7 +252,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._rollout_dataset.wait_s = 0.0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Nothing: a step's metrics stand in the ledger."""
+        """Do nothing: a step's metrics are in the ledger."""
 
     # Steps out
 

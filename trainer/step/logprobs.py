@@ -47,7 +47,7 @@ class _Given:
         add_fused_lm_head(self, temperature=temperature, outputs=("log_probs", "entropy"))
 
     def forward(self, hidden: Tensor) -> Any:
-        """What TRL puts its head before."""
+        """The model's part before the head, as TRL expects it."""
         raise NotImplementedError
 
     def base_model(self, hidden: Tensor, **_: Any) -> Any:

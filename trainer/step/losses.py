@@ -84,7 +84,7 @@ class StepTotals:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What all losses can be told.
+    """The parameters of all losses.
 
     Attributes:
         epsilon_low: e, how far below 1 a ratio counts.
@@ -273,7 +273,7 @@ def loss_of(name: str) -> Loss:
 
 
 def policy_loss(name: str, terms: LossInputs, whole: StepTotals, shape: LossOptions) -> Tensor:
-    """What this micro-batch adds to the step's loss, a scalar with gradient.
+    """The micro-batch's share of the step's loss, a scalar with gradient.
 
     Args:
         name: One of `loss_table.LOSSES`.

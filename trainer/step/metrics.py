@@ -1,4 +1,4 @@
-"""What a step was like: sums over its micro-batches, turned into the ledger's metrics."""
+"""A step's metrics: sums over its micro-batches, as the ledger records them."""
 
 import math
 from typing import Final

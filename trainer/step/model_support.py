@@ -99,7 +99,7 @@ def loading(path: str) -> Iterator[None]:
 
 
 def prepare(model: Any, path: str, *, dtype: str, longest: int) -> None:
-    """Switch off what is random in a model, and run a tree through it.
+    """Switch off a model's dropout, and run a tree through it.
 
     Args:
         model: With our attention and our head.

@@ -1,4 +1,4 @@
-"""TRL's configuration, made from ours: what is decided elsewhere is put out of its reach."""
+"""TRL's configuration, made from ours. TRL does not decide what other parts decide."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

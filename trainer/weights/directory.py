@@ -95,7 +95,7 @@ class DirectoryTransfer:
         self.digest = sha256_of(folder / WEIGHTS)
 
     def resume(self) -> None:
-        """Have every engine load what was written; one that is away loads it when it is back.
+        """Load the written weights into every engine; one that is away loads them when it returns.
 
         Raises EngineDown or EngineRefused if none of them has it.
         """

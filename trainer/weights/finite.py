@@ -1,4 +1,4 @@
-"""Whether an optimizer step may be made: what is no number must never come into the weights.
+"""Whether an optimizer step may be made: no infinite or NaN value may reach the weights.
 
 Adam's moments remember: one infinite gradient makes its weight useless for ever, and weights that
 are no numbers make everything so. So a step is looked at before it is made, not undone afterwards:
@@ -33,7 +33,7 @@ def _finite(tensors: Sequence[torch.Tensor]) -> bool:
 
 
 def why_not_step(optimizer: torch.optim.Optimizer, loss: float, norm: float) -> str:
-    """What would not be a number if the step were made: "loss", "gradient", "weights", or "".
+    """The first of "loss", "gradient" and "weights" that the step would make non-finite, or "".
 
     Args:
         optimizer: With the gradients of the step; neither it nor its parameters are changed.

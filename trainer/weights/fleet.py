@@ -23,7 +23,7 @@ LONGEST_PAUSE_S: Final = 2.0
 
 
 class SwapStatus(Enum):
-    """What has become of a swap at one engine."""
+    """The state of a swap at one engine."""
 
     LOADING = "loading"
     """It is at it, or was well when it was asked last."""
@@ -36,7 +36,7 @@ class SwapStatus(Enum):
 
 
 class SwapDecision(Enum):
-    """What a swap does next."""
+    """The next action of a swap."""
 
     WAIT = "wait"
     GO = "go"
@@ -60,7 +60,7 @@ def verdict(fates: Collection[SwapStatus], *, over: bool) -> SwapDecision:
 
 
 class TargetWeights(Struct, frozen=True):
-    """What every engine is to have."""
+    """The weights that every engine should have."""
 
     folder: Path
     version: int

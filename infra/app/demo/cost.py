@@ -1,4 +1,4 @@
-"""What processes cost: CPU seconds from /proc, restarts included."""
+"""CPU seconds of processes from /proc, restarts included."""
 
 import asyncio
 import os

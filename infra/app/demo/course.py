@@ -32,7 +32,7 @@ class DemoStuck(InfraError):
 
 @dataclass(frozen=True, kw_only=True)
 class DemoAims:
-    """What the demo is to reach."""
+    """The aims of a demo."""
 
     target: float = 0.9
     max_steps: int = 300

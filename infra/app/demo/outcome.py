@@ -1,4 +1,4 @@
-"""What came out of a demo: the figures of `--json`, and whether it counts as a success."""
+"""The result of a demo: the figures of `--json`, and whether it counts as a success."""
 
 from collections.abc import Mapping
 from typing import Any

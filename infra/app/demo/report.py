@@ -65,7 +65,7 @@ def cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def rows(conservation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The conservation table: what was counted, in training and in evaluation."""
+    """The conservation table: counts of training and of evaluation."""
     other = conservation.get("eval", {})
     found: list[tuple[str, str, str]] = []
     for name, value in conservation.items():

@@ -35,7 +35,7 @@ BEYOND: Final = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """What the command line says."""
+    """Options of the command line."""
 
     aims: DemoAims = field(default_factory=DemoAims)
     out: Path = Path("report")
@@ -70,7 +70,7 @@ def variables(told: Mapping[str, str]) -> Iterator[None]:
 
 
 async def demo(options: DemoOptions, console: Console) -> dict[str, Any]:
-    """Run it; returns the figures. What it shows goes to `console`, the report into `out`."""
+    """Run it and return the figures. Output goes to `console`, the report into `out`."""
     began = time.monotonic()
     cancelled_by_sigterm()
     folder = await asyncio.to_thread(prepare, options.out)

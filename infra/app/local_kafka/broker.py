@@ -65,7 +65,7 @@ class LocalBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients connect to. Raises RuntimeError before the start."""
+        """The address for clients. Raises RuntimeError before the start."""
         if self._server is None:
             raise RuntimeError("the local broker has not been started")
         return self._server.bootstrap_servers

@@ -36,7 +36,7 @@ PORT: Final = 9092
 
 
 class BrokerStatus(Struct, frozen=True):
-    """What is known about the broker of a folder."""
+    """The state of a folder's broker."""
 
     running: bool
     ready: bool

@@ -1,4 +1,4 @@
-"""What can go wrong with the broker that we start ourselves.
+"""Errors of the local broker.
 
 LocalKafkaError        an InfraError
 ├── JarsUnavailable    a jar could not be fetched: the network, mostly
@@ -15,7 +15,7 @@ from odradek.infra.errors import InfraError
 
 
 class LocalKafkaError(InfraError):
-    """The local broker cannot do what was asked."""
+    """The local broker cannot do what the command asks."""
 
 
 class JarsUnavailable(LocalKafkaError):

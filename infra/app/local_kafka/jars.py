@@ -50,7 +50,7 @@ class Jar(Struct, frozen=True):
 
 
 def cache_dir() -> Path:
-    """Where this program keeps what it can fetch again.
+    """The cache folder, for files that can be fetched again.
 
     `ODRADEK_CACHE_DIR`, else `odradek` in the user's cache folder (XDG base directory rules), else,
     for users who have no home or may not write there, a folder of theirs among temporary files.

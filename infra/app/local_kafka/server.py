@@ -58,7 +58,7 @@ class BrokerPlace(Struct, frozen=True):
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients connect to."""
+        """The address for clients."""
         return f"{HOST}:{self.port}"
 
     @property
@@ -68,12 +68,12 @@ class BrokerPlace(Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """What names the folder, in ASCII, on the server's command line."""
+        """A name of the folder in ASCII, for the server's command line."""
         return mark(self.folder)
 
     @property
     def log(self) -> Path:
-        """What the server prints."""
+        """The file of the server's output."""
         return self.folder / "server.log"
 
 

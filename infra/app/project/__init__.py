@@ -1,4 +1,4 @@
-"""A project: odradek.toml, and what it makes of the processes."""
+"""A project: odradek.toml, and the processes that it configures."""
 
 from odradek.infra.app.project.load import FILE, load
 from odradek.infra.app.project.project import Project, ProjectSection, SettingValue

@@ -1,4 +1,4 @@
-"""What a project means in processes: commands, environments, and who waits for whom."""
+"""A project's processes: commands, environments, and their order of start."""
 
 import os
 import shlex
@@ -54,7 +54,7 @@ def engine_url(project: Project, places: RunAddresses) -> str:
 
 
 def common(project: Project, places: RunAddresses) -> dict[str, str]:
-    """What every process is told."""
+    """The variables of every process."""
     return {
         **project.environment("kafka"),
         "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": places.bootstrap_servers,

@@ -1,4 +1,4 @@
-"""A project: what an odradek.toml and the environment say together."""
+"""A project: the settings from odradek.toml and the environment."""
 
 import json
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class ProjectSection:
     values: tuple[SettingValue, ...]
 
     def environment(self) -> dict[str, str]:
-        """What the file tells a process; what the environment says reaches it anyway."""
+        """The file's variables for a process; it inherits the environment anyway."""
         return {
             value.variable: _as_text(value.value)
             for value in self.values
@@ -68,7 +68,7 @@ class Project:
         return self.entries[section][0].environment()
 
     def value(self, section: str, key: str) -> Any:
-        """What holds for a key of a section that stands once."""
+        """The value of a key, in a section that occurs once."""
         return next(value.value for value in self.entries[section][0].values if value.key == key)
 
     def given(self, section: str, key: str) -> bool:

@@ -138,7 +138,7 @@ class EvaluationSection(Section):
 
 @dataclass(frozen=True)
 class SectionKind:
-    """What a section may hold: keys of the project itself, and settings of a process."""
+    """The keys of a section: the project's own, and settings of a process."""
 
     own: type[Section] | None = None
     module: str = ""

@@ -21,7 +21,7 @@ LINE_S: Final = 5.0
 
 
 class RunView:
-    """What a run looks like now.
+    """The state of a run, for the terminal.
 
     Args:
         session: What runs.
@@ -100,5 +100,5 @@ async def show(view: RunView, console: Console) -> None:
 
 
 def teller(console: Console) -> Callable[[str], None]:
-    """Says in a line what is being done."""
+    """Report progress, one line each."""
     return lambda text: console.print(f"[dim]{text} …[/dim]", highlight=False)

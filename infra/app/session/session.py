@@ -27,7 +27,7 @@ TINY = "tiny"
 
 @dataclass
 class Session:
-    """What runs."""
+    """A running project."""
 
     project: Project
     bus: BusSettings
@@ -37,7 +37,7 @@ class Session:
 
     @property
     def tally(self) -> RunStats:
-        """What has happened so far."""
+        """The counts so far."""
         return self.watch.tally
 
 

@@ -1,4 +1,4 @@
-"""What has happened so far, counted from the topics. Pure: events in, figures out."""
+"""A run's counts, from the topics. Pure: events in, figures out."""
 
 from collections import Counter, deque
 from dataclasses import dataclass, field

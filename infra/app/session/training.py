@@ -21,7 +21,7 @@ log = logging.getLogger("odradek")
 
 @dataclass
 class TrainingCourse:
-    """What is done with a session: publish, evaluate, wait."""
+    """Work with a session: publish, evaluate, wait."""
 
     session: Session
     rounds: list[EvaluationRound] = field(default_factory=list)

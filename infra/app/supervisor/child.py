@@ -103,7 +103,7 @@ class Child:
         return code
 
     async def end(self, grace_s: float) -> None:
-        """SIGTERM to the whole group, SIGKILL to what is left after `grace_s` seconds."""
+        """SIGTERM to the whole group, SIGKILL to the rest after `grace_s` seconds."""
         process = self._process
         if process is None:
             return

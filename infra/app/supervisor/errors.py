@@ -1,4 +1,4 @@
-"""What can go wrong with the processes that we keep running.
+"""Errors of supervised processes.
 
 SupervisorError
 ├── ProcessRefused     a process ended at its first start with code 2: a restart cannot mend that

@@ -1,4 +1,4 @@
-"""What the supervisor has to know about a process."""
+"""A process, as the supervisor starts it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

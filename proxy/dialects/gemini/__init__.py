@@ -69,7 +69,7 @@ def _models(listed: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class GeminiContext(Struct, frozen=True):
-    """What of a request its reply needs."""
+    """The fields of a request that its reply needs."""
 
     thoughts: bool
     """Whether the agent wants to see the model's reasoning."""

@@ -59,7 +59,7 @@ class ContentPart(Struct, rename="camel"):
 
     @property
     def media(self) -> bool:
-        """Whether it is no text and no call."""
+        """Whether it is neither text nor a call."""
         return self.inline_data is not None or self.file_data is not None
 
 
@@ -127,7 +127,7 @@ class ChatBuilder:
             self.messages.append({"role": "system", "content": "\n".join(texts)})
 
     def add(self, listed: list[Any]) -> None:
-        """Take in what was said. Raises BadRequest."""
+        """Read one message. Raises BadRequest."""
         for place, given in enumerate(listed):
             where = f"contents[{place}]"
             content: Content = fields.taken(given, Content, where)

@@ -17,7 +17,7 @@ def camel(name: str) -> str:
 
 
 def level(value: Any, where: str) -> dict[str, Any]:
-    """An object with its own names in camelCase; what is within it stays. Raises BadRequest."""
+    """Rename an object's own keys to camelCase; nested values stay. Raises BadRequest."""
     if not isinstance(value, dict):
         raise BadRequest(f"{where}: an object is needed", param=where)
     return {camel(name): inner for name, inner in value.items()}

@@ -63,7 +63,7 @@ def content(
     choice: Choice | None = None,
     used: EngineUsage | None = None,
 ) -> dict[str, Any]:
-    """A reply, or what is new of it; with a choice, its end."""
+    """A reply, or the new part of it; with a choice, its end."""
     candidate: dict[str, Any] = {"content": {"role": "model", "parts": made}, "index": 0}
     if choice is not None:
         candidate["finishReason"] = REASONS.get(choice.finish_reason or "", "STOP")

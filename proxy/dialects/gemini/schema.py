@@ -21,7 +21,7 @@ UNSPECIFIED: Final = "type_unspecified"
 
 
 def json_schema(schema: Any) -> Any:
-    """The same in JSON Schema; what is one already stays as it is."""
+    """The same in JSON Schema; a JSON Schema stays as it is."""
     if not isinstance(schema, dict):
         return schema
     made: dict[str, Any] = {}

@@ -38,7 +38,7 @@ class GeminiEvents:
         self._usage: EngineUsage | None = None
 
     def feed(self, event: sse.ServerEvent, body: ReplyBody) -> bytes:
-        """What is new in one chunk."""
+        """The new parts of one chunk."""
         if self._over:
             return b""
         self._id = self._id or body.id

@@ -71,7 +71,7 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
 
 
 class MessagesContext(Struct, frozen=True):
-    """What of a request its reply needs."""
+    """The fields of a request that its reply needs."""
 
     thinking: bool
     """Whether the agent wants to see the model's reasoning."""

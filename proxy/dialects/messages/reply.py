@@ -36,7 +36,7 @@ def shows_thinking(request: ParsedRequest) -> bool:
 
 
 def head(body: ReplyBody, request: ParsedRequest) -> dict[str, Any]:
-    """What a message begins with. Its id derives from the engine's, so a repeat has the same."""
+    """The beginning of a message. Its id derives from the engine's, so a repeat has the same."""
     return {
         "id": f"msg_{parts.identity(body.id, request)}",
         "type": "message",

@@ -61,7 +61,7 @@ class Document(Struct, tag="document"):
 
 
 class SearchResult(Struct, tag="search_result"):
-    """What a search of the agent's own brought."""
+    """A result of the agent's own search."""
 
     content: list[TextBlock] = []
     title: str = ""

@@ -73,7 +73,7 @@ RUN_BY_CLIENTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 
 
 class MessagesTool(Struct):
-    """What every tool may have."""
+    """The fields that every tool may have."""
 
     type: str | None = None
 

@@ -91,7 +91,7 @@ def whole(response: dict[str, Any], request: ParsedRequest) -> dict[str, Any]:
 
 
 def users(given: bytes) -> tuple[dict[str, Any], ...]:
-    """What users said in an input, which outlives the summary."""
+    """The users' messages of an input, which are kept beside the summary."""
     value = msgspec.json.decode(given)
     if isinstance(value, str):
         return (_user([{"type": "input_text", "text": value}]),)

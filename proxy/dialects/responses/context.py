@@ -1,4 +1,4 @@
-"""What of a request to `/v1/responses` its reply needs."""
+"""The fields of a request to `/v1/responses` that its reply needs."""
 
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ PREFIX: Final = "resp_"
 
 
 class ResponsesContext(Struct, frozen=True):
-    """What of a request its reply needs."""
+    """The fields of a request that its reply needs."""
 
     echo: dict[str, Any]
     """Fields that a response repeats."""

@@ -32,7 +32,7 @@ SUMMARY: Final = "Your own summary of all that came before:\n\n{}"
 
 
 class Past(Struct, frozen=True):
-    """What a history refers to."""
+    """The earlier items that a history refers to."""
 
     memory: ReplyStore
     names: Names

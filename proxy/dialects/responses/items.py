@@ -1,4 +1,4 @@
-"""What a response's input consists of."""
+"""The items of a response's input."""
 
 from typing import Any, Literal
 

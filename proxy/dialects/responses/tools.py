@@ -21,7 +21,7 @@ NAMESPACE: Final = "namespace"
 
 
 class OwnTool(Struct):
-    """A tool of the agent's own; others are told by their type alone."""
+    """The agent's own tool; others are recognised by their type alone."""
 
     type: str
     name: str = ""
@@ -34,7 +34,7 @@ class OwnTool(Struct):
 
 
 class ResponsesTool(Struct):
-    """What every tool has."""
+    """The fields that every tool has."""
 
     type: str
 

@@ -1,4 +1,4 @@
-"""A chat's own tools that are no functions: text tools go there and back, hosted ones stay out.
+"""A chat's tools that are not functions: text tools are translated, hosted ones left out.
 
 Nearly all chats have functions only, and pass as they are.
 """

@@ -33,7 +33,7 @@ Decoded = tuple[str, int]
 
 
 class Grammar(Struct):
-    """What the text must be like."""
+    """The grammar of the text."""
 
     syntax: str = ""
     definition: str = ""
@@ -77,7 +77,7 @@ class Reader:
         self._all: list[str] = []
 
     def feed(self, arguments: str) -> str:
-        """What is new of the text."""
+        """The new part of the text."""
         self._all.append(arguments)
         self._held += arguments
         if self._place == "head":
@@ -136,7 +136,7 @@ def read(arguments: str) -> str:
 
 
 def values(names: Names) -> replies.Values:
-    """What an agent hands back of a call, for the memory of how the engine spelt it."""
+    """A call as the agent sends it back, to be compared with the engine's spelling."""
 
     def value(name: str, arguments: str) -> dict[str, Any]:
         if names.tool(name).kind == "custom":

@@ -1,4 +1,4 @@
-"""What only a vendor's own servers have, such as a search of the web: left out, and named.
+"""Tools that only a vendor's servers have, such as a web search: left out, and named.
 
 Agents list such tools by default and play on without them, so a refusal would end a task that needs
 none. The turn and a header of the reply name what the engine did not get.
@@ -21,7 +21,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 class Absent:
-    """What of a request is left out.
+    """The parts of a request that are left out.
 
     Args:
         hosted: `refuse` makes an error of each.
@@ -51,5 +51,5 @@ class Absent:
 
 
 def headers(dropped: tuple[str, ...]) -> dict[str, str]:
-    """What the agent's reply says of it."""
+    """The note about them in the agent's reply."""
     return {HEADER: ", ".join(dropped)} if dropped else {}

@@ -1,4 +1,4 @@
-"""What the engine's function for each tool of an agent is called, and which tool a call is for.
+"""Names of tools: the engine's function for each tool of an agent, and back.
 
 A function of the agent's own keeps its name, whatever it is. One in a namespace has both names,
 and a name that engines would refuse, or that another tool has, ends in a digest of its own. A
@@ -17,7 +17,7 @@ _ILLEGAL: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class ToolName(Struct, frozen=True):
-    """What an agent calls a tool."""
+    """A tool's name as the agent has it."""
 
     name: str
     namespace: str = ""
@@ -66,7 +66,7 @@ class Names:
             self._tools[name] = tool
 
     def name(self, tool: ToolName) -> str:
-        """What the engine calls a tool; one of an earlier call, too, that is not offered now."""
+        """The engine's name of a tool, also of an earlier one that is not offered now."""
         if (name := self._names.get(tool)) is not None:
             return name
         name = _wanted(tool)

@@ -1,1 +1,1 @@
-"""What translated dialects share: a reply in parts, opaque values, and a history."""
+"""Shared by translated dialects: a reply in parts, opaque values, and a history."""

@@ -1,4 +1,4 @@
-"""Text that a client keeps for us without reading it: what a vendor's servers would have encrypted.
+"""Text that a client keeps without reading it, where a vendor's servers would encrypt.
 
 Clients hand a model's reasoning back in this form only (OpenAI's `encrypted_content`, Google's
 `thoughtSignature`), so without it the model would lose its own words.

@@ -41,13 +41,13 @@ def first(body: ReplyBody) -> Choice | None:
 
 
 def of_message(choice: Choice) -> list[ReplyPart]:
-    """The parts of a whole message; one that is no object has none."""
+    """The parts of a whole message; a message that is not an object has none."""
     message = msgspec.json.decode(choice.message)
     return list(of(message)) if isinstance(message, dict) else []
 
 
 def of(said: dict[str, Any]) -> Iterator[ReplyPart]:
-    """The parts of a message or of a chunk's delta; what is of another type is passed over."""
+    """The parts of a message or of a chunk's delta; other types are ignored."""
     for name in REASONING:
         if text := _text(said, name):
             yield ReplyPart("reasoning", text)
@@ -106,7 +106,7 @@ class NamedCalls:
                 self._waiting = part
 
     def end(self) -> Iterator[ReplyPart]:
-        """What still waits."""
+        """The parts that still wait."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self._begun.add(waiting.tool)

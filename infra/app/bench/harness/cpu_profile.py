@@ -57,7 +57,7 @@ def _part_of(frame: FrameType | None) -> str:
 
 
 def named(file: str, function: str) -> str:
-    """The part of a function, "" for code that works for whoever called it."""
+    """The part that a function belongs to, "" for code that counts for its caller."""
     place = f"{file}:{function}"
     if "aiohttp" not in file and "aiokafka" not in file and "/odradek/" not in file:
         return ""

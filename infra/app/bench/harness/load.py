@@ -1,4 +1,4 @@
-"""Load on HTTP targets in alternating order, and what it cost each of them."""
+"""Load on HTTP targets in alternating order, and its cost for each of them."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ IN_FLIGHT: Final = (1, 32)
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """What every call of a measurement asks for."""
+    """The payload of every call of a measurement."""
 
     name: str
     prompt_ids: int
@@ -104,7 +104,7 @@ class LoadTest:
                     self._samples.setdefault((target.name, in_flight), []).append(sample)
 
     async def one(self, target: LoadTarget, in_flight: int, calls: int) -> Measurement:
-        """One measurement. Raises ProjectError for an answer that is no 200."""
+        """One measurement. Raises ProjectError for an answer other than 200."""
         requests = iter([self._request(target) for _ in range(calls)])
         times: list[float] = []
         async with connections(target.port, in_flight) as clients:

@@ -1,4 +1,4 @@
-"""The thinnest HTTP/1.1 that a benchmark can do with: its cost must not hide what it measures."""
+"""The thinnest HTTP/1.1 that will do: its cost must not hide what is measured."""
 
 import asyncio
 from collections.abc import Callable, Sequence

@@ -28,7 +28,7 @@ Addresses = Callable[[str], Address]
 
 
 class SeenTurn(msgspec.Struct):
-    """What the count of losses reads of a turn."""
+    """The fields of a turn that the count of losses reads."""
 
     episode_id: str
     writer: str
@@ -157,7 +157,7 @@ def _name(place: tuple[int, int]) -> str:
 
 
 async def count(bus: BusSettings, acked: int) -> dict[str, Any]:
-    """Hold the topic against what was acknowledged."""
+    """Compare the topic with the acknowledged turns."""
     decode = msgspec.json.Decoder(SeenTurn).decode
     seen: list[tuple[str, str, int]] = []
     spoiled = 0

@@ -239,7 +239,7 @@ class Proxy:
         told = {
             "status": "ok", "writer": self.writer, "turns": self.turn_writer.turns,
             "episodes": len(self.episodes), "lost": self.calls.lost, "refused": self.refused,
-            "failed": self.calls.failed, "side_calls": self.calls.aside.count,
+            "failed": self.calls.failed, "side_calls": self.calls.side_calls.count,
             "engines": {"up": self.engine.up, "all": len(self.engine)},
         }  # fmt: skip
         return _json(200, told)

@@ -3,12 +3,11 @@
 import asyncio
 import re
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
 from odradek.proxy.auth import Permit
-from odradek.proxy.calls import retries
 from odradek.proxy.calls.keepalive import AgentStream
 from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.engines.client import EngineAttempt
@@ -29,20 +28,38 @@ from odradek.schemas.events import Timing
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SEALED: Final = "sealed while in flight"
 LEFT: Final = "the client left"
+RETRY_COUNT: Final = "x-stainless-retry-count"
+
+
+class Relay(Protocol):
+    """A stream on its way from the engine to an agent."""
+
+    @property
+    def rest(self) -> bytes:
+        """The end, and what has waited for it."""
+
+    def fail(self, error: ProxyError) -> bytes:
+        """What the agent gets in place of the end."""
 
 
 class ModelCall:
     """A call in flight."""
 
     def __init__(
-        self, client: web.Request, request: ParsedRequest, episode: LiveEpisode, permit: Permit
+        self,
+        client: web.Request,
+        request: ParsedRequest,
+        episode: LiveEpisode,
+        permit: Permit,
+        *,
+        call_s: float,
     ) -> None:
         self.client = client
         self.request = request
         self.episode = episode
         self.permit = permit
         self.headers = client.headers
-        self.retries = retries.count(client)
+        self.retries = repeated(client)
         self.supersedes: tuple[str, ...] = ()
         self.follows = False
         """It waits for another call's reply."""
@@ -51,6 +68,8 @@ class ModelCall:
         self.started_at = time.time()
         self.begun = time.perf_counter()
         self.ttft_ms: float | None = None
+        self.limit_s = min(permit.call_s or call_s, call_s)
+        """How long it may take in all."""
         self.limit: asyncio.Timeout | None = None
         """Of the engine's part, once that begins."""
         self.asked_at: float | None = None
@@ -64,6 +83,8 @@ class ModelCall:
         """Engines that gave it no good reply."""
         self.line: AgentStream | None = None
         """The agent's side of it, if it streams."""
+        self.relay: Relay | None = None
+        """What passed its reply on to the agent, of which only the end is left."""
         self.doubt = ""
         """Why nothing that its engine samples can be trained on."""
         self.sent: SentVersion | None = None
@@ -71,23 +92,30 @@ class ModelCall:
         self.traceparent: str | None = None
         self.body = request.body
         """What goes to the engine."""
-        self.standing: PromptSource | None = None
+        self.prompt_source: PromptSource | None = None
         """How its prompt came about, where prompts carry ids on."""
         self._waiter: asyncio.Future[RecordedReply] | None = None
+
+    @property
+    def parent(self) -> str | None:
+        """The trace that it belongs to: its header's (W3C Trace Context), or its run's."""
+        named = self.headers.get("traceparent")
+        return named if named and TRACEPARENT.fullmatch(named) else self.permit.trace or None
 
     @property
     def path(self) -> str:
         """The engine's route for it."""
         return self.request.dialect.path
 
-    def had(self) -> bool:
+    def taken(self) -> bool:
         """Whether an engine has this call: no other one will be asked for want of an answer."""
         return bool(self.engine) or self.attempt.taken()
 
     @property
     def gone(self) -> bool:
         """Whether nobody waits for this call's reply."""
-        return retries.gone(self.client)
+        transport = self.client.transport
+        return transport is None or transport.is_closing()
 
     @property
     def joined(self) -> bool:
@@ -113,8 +141,8 @@ class ModelCall:
     def fail(self, error: BaseException) -> None:
         """No reply will come."""
         if self._waiter is not None and not self._waiter.done():
-            told = error if isinstance(error, ProxyError) else EngineSlow("the call was given up")
-            self._waiter.set_exception(told)
+            ours = error if isinstance(error, ProxyError) else EngineSlow("the call was given up")
+            self._waiter.set_exception(ours)
 
     def stop(self, why: str, *, in_s: float) -> None:
         """Give the engine that many seconds more."""
@@ -126,6 +154,14 @@ class ModelCall:
             self.limit.reschedule(min(at, self.limit.when() or at))
         except RuntimeError:
             return  # it is over already
+
+    def time_left(self) -> asyncio.Timeout:
+        """The engines' time, of which another engine has what the first one left."""
+        now = time.perf_counter()
+        self.asked_at = self.asked_at or now
+        left = self.asked_at + self.limit_s - now
+        self.limit = asyncio.timeout(0 if self.ended_by else left)
+        return self.limit
 
     def timing(self) -> Timing:
         """How long it took, as the log has it."""
@@ -139,7 +175,7 @@ class ModelCall:
         return (time.perf_counter() - self.begun) * 1000
 
 
-def told(raised: Exception, call: ModelCall) -> ProxyError:
+def failure(raised: Exception, call: ModelCall) -> ProxyError:
     """The error between proxy and engine, for the agent."""
     if not isinstance(raised, TimeoutError):
         return raised if isinstance(raised, ProxyError) else EngineError(str(raised))
@@ -153,10 +189,10 @@ def why(error: ProxyError, call: ModelCall) -> str:
     return call.ended_by or f"{error.code}: {error}"[:500]
 
 
-def parent(client: web.Request, permit: Permit) -> str | None:
-    """The trace of the agent's call: its header's (W3C Trace Context), or the run's."""
-    said = client.headers.get("traceparent")
-    return said if said is not None and TRACEPARENT.fullmatch(said) else permit.trace or None
+def repeated(client: web.Request) -> int:
+    """How often the client has repeated this request, as it says itself."""
+    count = client.headers.get(RETRY_COUNT, "")
+    return min(int(count), 1000) if count.isascii() and count.isdigit() and len(count) < 10 else 0
 
 
 async def body_of(client: web.Request) -> bytes:

@@ -13,7 +13,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from odradek.proxy.calls.agent_replies import headers
 from odradek.proxy.calls.call import ModelCall
+from odradek.proxy.calls.keepalive import always
+from odradek.proxy.calls.stream import StreamRelay
+from odradek.proxy.dialects.cache_salt import unsaid
 from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.sampling import FORCED, Training
 from odradek.proxy.engines.client import EngineResponse, Probe
@@ -43,6 +47,8 @@ class EngineAnswer(Struct):
     """Unless a relay has it."""
     raised: Exception | None = None
     """Why there is no answer, or no end of it."""
+    relay: StreamRelay | None = None
+    """What passes it on while it comes, where the agent is to get a stream."""
 
     @property
     def good(self) -> bool:
@@ -81,6 +87,42 @@ class EngineRequester:
         if self._taken is not self._wanted and self._lives != self._engine.lives:
             self._taken = self._wanted  # whatever answers there next may be another
         return self._taken
+
+    async def ask(self, call: ModelCall) -> EngineAnswer:
+        """What an engine answers; after a failure of which the agent has seen nothing, another.
+
+        What is to be a stream for the agent goes through a relay as it comes.
+        """
+        line = call.line
+        if line is not None:
+            line.watch(call.taken)
+        while True:
+            answer = EngineAnswer(relay=None if line is None else StreamRelay(call, line))
+            await self._answer(call, answer)
+            # Signs of life are no part of a reply, so another engine may still give it.
+            begun = answer.relay is not None and answer.relay.begun
+            if begun or not self.again(call, answer.fault):
+                break
+        if line is not None:
+            line.watch(always)
+        return answer
+
+    async def _answer(self, call: ModelCall, answer: EngineAnswer) -> None:
+        """Fill in what one engine answers."""
+        relay = answer.relay
+        try:
+            async with call.time_left(), await self.send(call) as upstream:
+                answer.status = upstream.status
+                answer.headers = headers(upstream.headers, call.request)
+                if relay is not None and answer.good:
+                    await relay.take(upstream, answer.headers)
+                else:
+                    answer.body = await upstream.read()
+        except (EngineError, TimeoutError) as raised:
+            answer.raised = raised
+        else:
+            if relay is not None and relay.error:
+                answer.raised = EngineError(unsaid(relay.error))
 
     async def send(self, call: ModelCall) -> EngineResponse:
         """Send a call. Raises EngineError."""

@@ -79,10 +79,6 @@ class AgentStream:
         """
         return self._call.ms() >= 1000 * PATIENT * self._silence_s
 
-    def has_begun(self) -> bool:
-        """The same, for who asks more than once."""
-        return self.begun
-
     def watch(self, may: Callable[[], bool]) -> None:
         """From now on give signs of life, whenever one is due and `may` allows it."""
         self._may = may

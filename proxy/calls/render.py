@@ -66,20 +66,20 @@ class PromptBuilder:
         self._engine = engine
 
     async def prepare(self, call: ModelCall) -> None:
-        """Give a call its standing and, where its prompt could be made, its ids."""
+        """Note how a call's prompt comes about and, where its prompt could be made, its ids."""
         if call.path != CHAT.path:
             return
         fields = _fields.decode(call.request.body)
-        standing = await self._standing(call, fields)
-        standing.shape = _shape(fields)
-        standing.limit = _limit(call.request.sampling)
-        call.standing = standing
-        if standing.sent:
-            ids = unpack_ids(standing.sent).tolist()
+        source = await self._source(call, fields)
+        source.shape = _shape(fields)
+        source.limit = _limit(call.request.sampling)
+        call.prompt_source = source
+        if source.sent:
+            ids = unpack_ids(source.sent).tolist()
             fields[CARRIED] = Raw(_encode(CarriedPrompt(ids)))
             call.body = _encode(fields)
 
-    async def _standing(self, call: ModelCall, fields: dict[str, Raw]) -> PromptSource:
+    async def _source(self, call: ModelCall, fields: dict[str, Raw]) -> PromptSource:
         messages = call.request.messages
         found = call.episode.branches.reply(messages)
         if found is None:
@@ -132,7 +132,7 @@ class PromptBuilder:
 
 
 def _rendered(reason: Reason) -> PromptSource:
-    return PromptSource(told=rendered(reason))
+    return PromptSource(continuation=rendered(reason))
 
 
 def _shape(fields: dict[str, Raw]) -> bytes:

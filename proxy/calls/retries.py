@@ -8,37 +8,35 @@ sample.
 
 from typing import Final
 
-from aiohttp import web
-
+from odradek.proxy.calls.call import ModelCall
+from odradek.proxy.calls.keepalive import always
 from odradek.proxy.episodes.draft import RecordedReply
 from odradek.proxy.episodes.episode import LiveEpisode
 
 MAX_ORPHANS: Final = 8
 MAX_BYTES: Final = 8 * 1024 * 1024
-HEADER: Final = "x-stainless-retry-count"
 
 
-def gone(client: web.Request) -> bool:
-    """Whether a client has closed its connection."""
-    transport = client.transport
-    return transport is None or transport.is_closing()
+async def waiting_reply(call: ModelCall) -> RecordedReply | None:
+    """The reply that a retry's client did not wait for, if there is one: made already, or soon."""
+    for other in call.episode.calls:
+        same = other is not call and other.request.digest == call.request.digest
+        if same and other.gone and not other.follows:
+            if call.line is not None:
+                call.line.watch(always)
+            return await other.join(call)
+    return take(call.episode, call.request.digest)
 
 
-def count(client: web.Request) -> int:
-    """How often the client has repeated this request, as it says itself."""
-    said = client.headers.get(HEADER, "")
-    return min(int(said), 1000) if said.isascii() and said.isdigit() and len(said) < 10 else 0
-
-
-def keep(episode: LiveEpisode, result: RecordedReply) -> None:
+def keep(episode: LiveEpisode, reply: RecordedReply) -> None:
     """Keep a reply for the retry of its client, within the bounds of an episode.
 
     Of those beyond the bounds the turns' names stay: the retry samples anew, and supersedes them.
     """
-    if result.answer.status >= 400 or result.error:
+    if reply.answer.status >= 400 or reply.error:
         return
-    episode.orphans.append(result)
-    size = sum(one.size for one in episode.orphans)
+    episode.orphans.append(reply)
+    size = sum(orphan.size for orphan in episode.orphans)
     while len(episode.orphans) > MAX_ORPHANS or size > MAX_BYTES:
         oldest = episode.orphans.pop(0)
         size -= oldest.size
@@ -47,8 +45,8 @@ def keep(episode: LiveEpisode, result: RecordedReply) -> None:
 
 def take(episode: LiveEpisode, digest: str) -> RecordedReply | None:
     """Take the oldest reply to this request out of those kept."""
-    for index, result in enumerate(episode.orphans):
-        if result.digest == digest:
+    for index, reply in enumerate(episode.orphans):
+        if reply.digest == digest:
             return episode.orphans.pop(index)
     return None
 
@@ -58,12 +56,12 @@ def superseded(episode: LiveEpisode, digest: str) -> tuple[str, ...]:
 
     Those are turns which count in the log although no client got them. A cut turn does not count.
     """
-    for index, result in enumerate(episode.orphans):
-        if result.digest == digest and any(standing := result.standing):
+    for index, reply in enumerate(episode.orphans):
+        if reply.digest == digest and any(turn_ids := reply.turn_ids):
             del episode.orphans[index]
-            return standing
-    for index, (known, standing) in enumerate(episode.unseen):
-        if known == digest:
+            return turn_ids
+    for index, (unseen, turn_ids) in enumerate(episode.unseen):
+        if unseen == digest:
             del episode.unseen[index]
-            return standing
+            return turn_ids
     return ()

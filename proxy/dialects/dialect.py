@@ -139,7 +139,7 @@ class ParsedRequest(Struct, frozen=True, kw_only=True):
 class Origin(Protocol):
     """A translated request, in the dialect's own terms."""
 
-    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, captured: CapturedReply) -> None:
         """Note a reply that the log has, for requests that will refer to it."""
         ...
 

@@ -150,11 +150,11 @@ class LiveEpisode:
     @property
     def size(self) -> int:
         """Bytes that its history and its replies hold in memory, about."""
-        return self.branches.size + self.memory.size + sum(one.size for one in self.orphans)
+        return self.branches.size + self.memory.size + sum(orphan.size for orphan in self.orphans)
 
-    def put_aside(self, result: RecordedReply) -> None:
+    def put_aside(self, reply: RecordedReply) -> None:
         """Give up a reply that no client got, but for the names of its turns."""
-        self.unseen = [*self.unseen, (result.digest, result.standing)][-MAX_UNSEEN:]
+        self.unseen = [*self.unseen, (reply.digest, reply.turn_ids)][-MAX_UNSEEN:]
 
     def forget(self) -> None:
         """Give the history's memory back; the next turn is written whole.
@@ -163,8 +163,8 @@ class LiveEpisode:
         """
         self.branches.clear()
         self.tools.clear()
-        for result in self.orphans:
-            self.put_aside(result)
+        for reply in self.orphans:
+            self.put_aside(reply)
         self.orphans.clear()
 
     def forget_replies(self) -> None:

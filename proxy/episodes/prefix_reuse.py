@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from odradek.proxy.episodes.history import ReplyEnd
 from odradek.proxy.wire.reply import CapturedReply
-from odradek.schemas.arrays import ID_BYTES, common_prefix, type_ids
+from odradek.schemas.arrays import ID_BYTES, common_prefix, count, type_ids
 from odradek.schemas.events import NO_CONTINUATION, Continuation
 
 
@@ -43,7 +43,7 @@ class Reason(StrEnum):
 class PromptSource(Struct, kw_only=True):
     """How a call's prompt came about."""
 
-    told: Continuation
+    continuation: Continuation
     sent: bytes = b""
     """The ids that the engine was sent."""
     shape: bytes = b""
@@ -53,7 +53,7 @@ class PromptSource(Struct, kw_only=True):
     def proved(self, used: bytes) -> Continuation:
         """The note, once the engine has reported the ids that it used."""
         if not self.sent or not used or used == self.sent:
-            return self.told
+            return self.continuation
         return rendered(Reason.IGNORED, common_prefix(self.sent, used))
 
 
@@ -88,12 +88,12 @@ def bridge(known: bytes, start: int, renderings: Renderings, *, closed: bool) ->
     ):
         if not second.startswith(first):
             index = common_prefix(first, second)
-            return PromptSource(told=rendered(Reason.NOT_MONOTONIC, index))
+            return PromptSource(continuation=rendered(Reason.NOT_MONOTONIC, index))
     own = renderings.reply[len(renderings.before) :]
     rest = _rest(own, renderings.whole[len(renderings.reply) :], known[start * ID_BYTES :], closed)
     if rest is None:
-        return PromptSource(told=rendered(Reason.UNCLOSED_REPLY))
-    return PromptSource(told=Continuation(mode="bridge"), sent=known + rest)
+        return PromptSource(continuation=rendered(Reason.UNCLOSED_REPLY))
+    return PromptSource(continuation=Continuation(mode="bridge"), sent=known + rest)
 
 
 def _rest(own: bytes, new: bytes, sampled: bytes, closed: bool) -> bytes | None:
@@ -138,18 +138,18 @@ def _only(ids: bytes, part: bytes) -> int | None:
 
 
 def ends(
-    standing: PromptSource | None, messages: int, captured: CapturedReply
+    source: PromptSource | None, messages: int, captured: CapturedReply
 ) -> tuple[ReplyEnd, ...]:
     """The end of a reply that later prompts may go on from; none where its ids are not sure."""
-    sampled = len(captured.completion.ids) // ID_BYTES
-    if standing is None or captured.untrainable or not sampled:
+    sampled = count(captured.completion.ids)
+    if source is None or captured.untrainable or not sampled:
         return ()
-    start = len(captured.prompt) // ID_BYTES
+    start = count(captured.prompt)
     # Parsers call a reply that was cut off behind a tool call a tool call.
-    closed = captured.closed and sampled != standing.limit
-    return (ReplyEnd(messages + 1, start, start + sampled, closed, standing.shape),)
+    closed = captured.closed and sampled != source.limit
+    return (ReplyEnd(messages + 1, start, start + sampled, closed, source.shape),)
 
 
-def told(standing: PromptSource | None, captured: CapturedReply) -> Continuation:
+def continuation(source: PromptSource | None, captured: CapturedReply) -> Continuation:
     """The turn's note on how its prompt was made."""
-    return NO_CONTINUATION if standing is None else standing.proved(captured.prompt)
+    return NO_CONTINUATION if source is None else source.proved(captured.prompt)

@@ -1,1 +1,1 @@
-"""The log of turns: `writer` appends them in order, `health` says whether the log takes any."""
+"""The log of turns: `compose` makes them, `writer` appends them, `health` watches the log."""

@@ -8,41 +8,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import msgspec
-from msgspec import Raw
 
 from odradek.infra.bus import Appender
 from odradek.infra.errors import BusError, LogUnavailable
 from odradek.infra.runtime import metrics
 from odradek.infra.runtime.crash_points import crash_point
-from odradek.proxy.dialects.dialect import ParsedRequest, fingerprint
 from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode, PendingTurn
-from odradek.proxy.episodes.history import Leaf
-from odradek.proxy.episodes.prefix_reuse import ends, told
 from odradek.proxy.errors import LogRefused, TurnTooLarge
+from odradek.proxy.log import compose
 from odradek.proxy.log.health import LogHealth
-from odradek.proxy.wire import media
 from odradek.schemas import codec
-from odradek.schemas.arrays import ID_BYTES, count
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import (
-    Completion,
-    EpisodeOpened,
-    EpisodeSealed,
-    Event,
-    Prompt,
-    Reply,
-    Request,
-    Turn,
-    Upstream,
-    VersionSpan,
-)
+from odradek.schemas.events import EpisodeOpened, EpisodeSealed, Event, Turn
 from odradek.schemas.topics import TURNS
-
-TOO_LARGE: Final = "turn_too_large"
-"""The error of a turn that stands in the place of one that no log takes."""
-UNSEEN: Final = "media"
-"""Why a turn is not trained on whose history is more than text."""
 
 log = logging.getLogger("odradek.proxy")
 
@@ -83,7 +62,7 @@ class TurnWriter:
         """
         async with self._turn_of(episode):
             await self.settle_locked(episode)
-            pending = self._compose(episode, draft)
+            pending = self._pending(episode, draft)
             # The number is taken before the send, under the lock. If we die here it was never
             # used by anyone: the next process is another writer, and starts at 0.
             episode.next_seq += 1
@@ -160,7 +139,7 @@ class TurnWriter:
             try:
                 await self._append(episode.episode_id, first.value, first.headers)
             except TurnTooLarge:
-                if first.turn.error == TOO_LARGE:
+                if first.turn.error == compose.TOO_LARGE:
                     raise
                 self._slim(episode, first)  # the log was away when it was sent first
             else:
@@ -201,144 +180,41 @@ class TurnWriter:
         self.health.failed(error, began)
         return self.health.refusal("the log did not acknowledge this call, its reply is withheld")
 
-    def _compose(self, episode: LiveEpisode, draft: TurnDraft) -> PendingTurn:
-        turn = self._turn(episode, draft)
-        draft.turn_id = turn.turn_id
+    def _pending(self, episode: LiveEpisode, draft: TurnDraft) -> PendingTurn:
+        """The turn with the next number, and the record that it is."""
+        turn_id = draft.turn_id = f"{self.writer}-{next(self._ids)}"
+        turn = compose.placed(episode, draft, self.writer, turn_id)
         try:
             value = codec.encode(turn)
         except InvalidRecord as error:
-            turn = msgspec.structs.replace(
-                turn, prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
-                untrainable=draft.aside or "bad_tokens",
-            )  # fmt: skip
-            log.warning("turn %s has tokens that no reader accepts: %s", turn.turn_id, error.reason)
+            log.warning("turn %s has tokens that no reader accepts: %s", turn_id, error.reason)
+            turn = compose.without_tokens(turn, draft)
             value = codec.encode(turn)
-        return self._pending(episode, turn, value, draft.traceparent)
+        return self._record(turn, value, draft.traceparent)
 
-    def _pending(
-        self, episode: LiveEpisode, turn: Turn, value: bytes, traceparent: str | None
-    ) -> PendingTurn:
+    def _record(self, turn: Turn, value: bytes, traceparent: str | None) -> PendingTurn:
         headers = codec.headers(
             turn,
             source=self._source,
-            subject=episode.episode_id,
+            subject=turn.episode_id,
             event_id=turn.turn_id,
             traceparent=traceparent,
         )
         return PendingTurn(turn, value, headers)
 
-    def _turn(self, episode: LiveEpisode, draft: TurnDraft) -> Turn:
-        captured, asked = draft.captured, draft.request
-        request = _request(episode, asked)
-        draft.media = _media(episode, draft, request)
-        unseen = asked.media or draft.media is not None
-        n = count(captured.completion.ids)
-        versions, versions_from = captured.versions, "engine" if captured.versions else ""
-        if n and not versions and draft.inferred is not None:
-            versions, versions_from = (VersionSpan(draft.inferred, 0, n),), "inferred"
-        return Turn(
-            episode_id=episode.episode_id,
-            turn_id=f"{self.writer}-{next(self._ids)}",
-            writer=self.writer,
-            seq=episode.next_seq,
-            choice=captured.choice,
-            dialect=asked.dialect.name,
-            agent=draft.agent,
-            model=asked.model,
-            request=request,
-            reply=Reply(message=captured.message, finish_reason=captured.finish_reason),
-            prompt=_prompt(episode, captured.prompt),
-            completion=captured.completion,
-            versions=versions,
-            cache_salt=draft.salt,
-            versions_from=versions_from,  # type: ignore[arg-type]  # one of its three words
-            usage=captured.usage,
-            timing=draft.timing,
-            upstream=Upstream(status=draft.status, id=captured.id),
-            retry_count=draft.retries,
-            equal_calls=max(1, episode.begun[asked.digest]),
-            streamed=asked.stream,
-            disconnected=draft.disconnected,
-            supersedes=draft.supersedes,
-            error=captured.error,
-            untrainable=draft.aside or (UNSEEN if unseen else captured.untrainable),
-            without_tools=draft.without_tools,
-            continuation=told(draft.standing, captured),
-        )
-
     def _slim(self, episode: LiveEpisode, pending: PendingTurn) -> None:
         """Put a turn without content in the place of one that is too large, against a gap."""
-        turn = msgspec.structs.replace(
-            pending.turn, request=Request(digest=pending.turn.request.digest), reply=Reply(),
-            prompt=Prompt(), completion=Completion(), versions=(), versions_from="",
-            error=TOO_LARGE,
-        )  # fmt: skip
-        slim = self._pending(episode, turn, codec.encode(turn), None)
+        turn = compose.without_content(pending.turn)
+        slim = self._record(turn, codec.encode(turn), None)
         episode.slimmed.add(turn.turn_id)
         if pending in episode.unsure:  # `best_effort` may have given it up meanwhile
             episode.unsure[episode.unsure.index(pending)] = slim
         metrics.moved(metrics.CAPTURE_GAPS, where="proxy")
 
     def _learn(self, episode: LiveEpisode, draft: TurnDraft, turn: Turn) -> None:
+        """Remember a turn that the log has, for the turns that share something with it."""
         self.turns += 1
         if turn.request.tools_digest:
             episode.learn_tools(turn.request.tools_digest)
-        if turn.error or turn.disconnected:
-            return
-        captured = draft.captured
-        ids = (
-            captured.prompt + captured.completion.ids
-            if turn.prompt.ids or turn.prompt.base
-            else b""
-        )
-        episode.branches.add(
-            Leaf(
-                turn_id=turn.turn_id,
-                messages=draft.request.messages,
-                reply=captured.message,
-                ids=ids,
-                sampling=draft.request.sampling,
-                media=draft.media,
-                size=len(draft.request.body) + len(captured.message) + len(ids),
-                ends=ends(draft.standing, len(draft.request.messages), captured) if ids else (),
-            )
-        )
-
-
-def _request(episode: LiveEpisode, asked: ParsedRequest) -> Request:
-    base, kept = episode.branches.messages(asked.messages)
-    tools: tuple[Raw, ...] = ()
-    digest = ""
-    if asked.tools is not None:
-        digest = fingerprint(asked.tools)
-        tools = () if episode.knows_tools(digest) else _list(asked.tools)
-    return Request(
-        base=base,
-        prefix_len=kept,
-        messages=tuple(asked.messages[kept:]),
-        tools=tools,
-        tools_digest=digest,
-        sampling=episode.branches.sampling(base, asked.sampling),
-        digest=asked.digest,
-        dropped=asked.dropped,
-    )
-
-
-def _media(episode: LiveEpisode, draft: TurnDraft, request: Request) -> int | None:
-    asked = draft.request
-    known = episode.branches.media(request.base, asked.messages, request.prefix_len)
-    replied = known is None and media.holds(draft.captured.message)
-    return len(asked.messages) if replied else known
-
-
-def _list(tools: Raw) -> tuple[Raw, ...]:
-    """The tools one by one; what is no list stands as the only one."""
-    try:
-        return msgspec.json.decode(tools, type=tuple[Raw, ...])
-    except msgspec.ValidationError:
-        return (tools,)
-
-
-def _prompt(episode: LiveEpisode, ids: bytes) -> Prompt:
-    base, length = episode.branches.prompt(ids)
-    return Prompt(base=base, prefix_len=length, ids=ids[ID_BYTES * length :])
+        if not turn.error and not turn.disconnected:
+            episode.branches.add(compose.leaf(draft, turn))

@@ -23,7 +23,7 @@ from odradek.proxy.wire.tool_calls import ToolCalls
 from odradek.schemas.arrays import count
 from odradek.schemas.codec import check_depth, check_text
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Completion, Usage, VersionSpan
+from odradek.schemas.events import Completion, Reply, Usage, VersionSpan
 from odradek.schemas.http.reply import Choice, EngineUsage, Logprob, ReplyBody
 
 
@@ -31,8 +31,7 @@ class CapturedReply(Struct, kw_only=True):
     """One choice of a reply, as a turn records it."""
 
     choice: int = 0
-    message: Raw = Raw(b"null")
-    finish_reason: str | None = None
+    reply: Reply = msgspec.field(default_factory=Reply)
     prompt: bytes = b""
     """All prompt ids."""
     completion: Completion = Completion()
@@ -48,7 +47,7 @@ class CapturedReply(Struct, kw_only=True):
     def size(self) -> int:
         """Its bytes, those of a few short fields apart."""
         sampled = self.completion
-        return len(self.message) + len(self.prompt) + len(sampled.ids) + len(sampled.logprobs)
+        return len(self.reply.message) + len(self.prompt) + len(sampled.ids) + len(sampled.logprobs)
 
 
 MAX_CHOICE: Final = 2**16
@@ -321,8 +320,7 @@ def _choice(body: ReplyBody, taken: ChoiceState) -> CapturedReply:
     prompt = taken.prompt or body.prompt_token_ids
     found = CapturedReply(
         choice=choice.index if 0 <= choice.index < MAX_CHOICE else 0,
-        message=taken.message,
-        finish_reason=choice.finish_reason,
+        reply=Reply(message=taken.message, finish_reason=choice.finish_reason),
         id=body.id,
         closed=choice.finish_reason in CLOSED and not isinstance(choice.stop_reason, str),
     )

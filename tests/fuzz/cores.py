@@ -14,14 +14,16 @@ import traceback
 from types import SimpleNamespace
 
 from odradek.infra.bus import MemoryAppender
-from odradek.proxy.calls import agent_replies
+from odradek.proxy.calls.capture import whole
+from odradek.proxy.calls.commit import remember
 from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.calls.stream import StreamRelay
 from odradek.proxy.dialects import DIALECTS
 from odradek.proxy.dialects.dialect import RequestRules
-from odradek.proxy.episodes.draft import AgentReply, RecordedReply, TurnDraft
+from odradek.proxy.episodes.draft import AgentReply, RecordedReply
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import EngineBroke, ProxyError
+from odradek.proxy.log import compose
 from odradek.proxy.log.writer import TurnWriter
 from odradek.schemas import codec
 from odradek.schemas.events import TurnsEvent
@@ -102,15 +104,15 @@ async def one(seed, number, recorder, story):
     if ask.stream:
         found, told = await streamed(chance, ask, chunks)
     else:
-        found, answer = agent_replies.taken(EngineAnswer(200, {}, spoiled(chance, reply)), ask)
+        found, answer = whole(EngineAnswer(200, {}, spoiled(chance, reply)), ask)
         told = b"".join(answer.chunks)
-    drafts = tuple(TurnDraft(request=ask.of(each.choice), captured=each) for each in found)
+    drafts = tuple(compose.draft(ask.of(each.choice), each) for each in found)
     for draft in drafts:
         await recorder.turn(story, draft)
     if ask.content_type and told:
         json.loads(told)  # a stream as an array, whatever became of it
     answer = AgentReply(status=200, headers={}, chunks=(told,))
-    agent_replies.remember(story, RecordedReply(drafts=drafts, answer=answer))
+    remember(story, RecordedReply(drafts=drafts, answer=answer))
     return True
 
 

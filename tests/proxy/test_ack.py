@@ -13,9 +13,9 @@ from odradek.infra.bus import MemoryAppender
 from odradek.infra.errors import BusError, KafkaUnreachable, LogUnavailable
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules, fingerprint
-from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.errors import LogLost
+from odradek.proxy.log import compose
 from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.codec import decode
@@ -181,9 +181,8 @@ async def test_a_turn_that_no_log_takes_leaves_an_empty_one_in_its_place(make):
 async def test_tokens_that_no_reader_accepts_are_left_out_of_their_turn():
     """The turn keeps its number, and says so."""
     log = MemoryAppender()
-    draft = TurnDraft(
-        request=CHAT.parse(b'{"messages":[]}', RequestRules()),
-        captured=CapturedReply(prompt=b"odd"),
+    draft = compose.draft(
+        CHAT.parse(b'{"messages":[]}', RequestRules()), CapturedReply(prompt=b"odd")
     )
     await TurnWriter(log, "w", lambda: 0.0).turn(LiveEpisode("e", 0.0), draft)
     turn = decode(log.records[0].value, Turn)

@@ -320,7 +320,7 @@ def test_what_is_sent_begins_with_all_that_is_known(before, own, new, sampled, c
     )
     standing = bridge(known, len(before), renderings, closed=closed)
     assert standing.sent == b"" or standing.sent.startswith(known)
-    assert (standing.told.mode == "bridge") is bool(standing.sent)
+    assert (standing.continuation.mode == "bridge") is bool(standing.sent)
 
 
 def sent(own, new, sampled, *, closed=True):
@@ -383,6 +383,6 @@ def test_where_a_later_prompt_may_go_on(limit, more, expected):
     captured = CapturedReply(
         **{"prompt": pack_ids([1, 2]), "completion": sampled, "closed": True, **more}
     )
-    standing = PromptSource(told=BRIDGED, limit=limit)
+    standing = PromptSource(continuation=BRIDGED, limit=limit)
     assert expected == [*ends(standing, 3, captured)]
     assert () == ends(None, 3, captured)

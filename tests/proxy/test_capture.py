@@ -38,7 +38,7 @@ def test_any_reply_is_captured_or_named_an_error(reply):
     found = whole(data)[0]
     streamed = StreamCapture()
     streamed.feed(data)
-    assert found.error or found.message is not None
+    assert found.error or found.reply.message is not None
     assert streamed.captured() is not None
 
 
@@ -223,7 +223,7 @@ def test_a_stream_keeps_what_only_some_of_its_chunks_say():
     (one,) = found.captured()
     assert [False, True, False, False] == told
     assert found.ended
-    assert ("a", "stop", False) == (one.id, one.finish_reason, one.closed)
+    assert ("a", "stop", False) == (one.id, one.reply.finish_reason, one.closed)
     assert (1, 4) == (one.usage.prompt_tokens, len(one.prompt))
 
 
@@ -331,5 +331,7 @@ def test_a_chunk_nests_no_deeper_than_a_turn_may(depth):
     ended = streamed.feed(b'{"choices": [{"delta": {"content": "a", "x": %s}}]}' % inner.encode())
     (found,) = streamed.captured()
     assert (depth > 55) is ended is bool(found.error)
-    turn = Turn(episode_id="e", turn_id="t", writer="w", seq=0, reply=Reply(message=found.message))
+    turn = Turn(
+        episode_id="e", turn_id="t", writer="w", seq=0, reply=Reply(message=found.reply.message)
+    )
     assert turn.seq == codec.decode(codec.encode(turn), Turn).seq

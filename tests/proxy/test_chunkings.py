@@ -247,6 +247,6 @@ def test_a_stream_says_what_the_whole_reply_says(path, said):
         assert whole == found[-1]["response"]
         done = [event["item"] for event in found if event["type"] == "response.output_item.done"]
         assert whole["output"] == done
-    message = parsed(relay.captured()[0].message)
+    message = parsed(relay.captured()[0].reply.message)
     assert said.get("tool_calls", []) == message.get("tool_calls", [])
     assert said["content"] == message["content"]

@@ -123,7 +123,7 @@ def test_what_is_remembered_of_calls_does_not_grow_with_their_number(stories):
     for n in range(5000):
         story.begin(f"digest {n}")
         story.learn_tools(f"tools {n}")
-        story.put_aside(SimpleNamespace(digest=f"digest {n}", standing=("t",)))
+        story.put_aside(SimpleNamespace(digest=f"digest {n}", turn_ids=("t",)))
     assert MAX_DIGESTS >= len(story.begun) > 0
     assert MAX_TOOLS >= len(story.tools) > 0
     assert [f"digest {n}" for n in range(5000 - MAX_UNSEEN, 5000)] == [

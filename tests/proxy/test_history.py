@@ -12,7 +12,6 @@ from msgspec import Raw
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.dialects import chat
 from odradek.proxy.dialects.dialect import RequestRules
-from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.episodes.history import (
     END_BYTES,
@@ -22,6 +21,7 @@ from odradek.proxy.episodes.history import (
     common_messages,
     respelt,
 )
+from odradek.proxy.log import compose
 from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.settings import ProxySettings
 from odradek.proxy.wire.reply import whole
@@ -71,9 +71,8 @@ async def record(requests, tools=None):
     recorder, story = TurnWriter(log, "w", lambda: 0.0), LiveEpisode("e", 0.0)
     for messages, reply in requests:
         body = json.dumps({"messages": messages, **({"tools": tools} if tools else {})}).encode()
-        draft = TurnDraft(
-            request=chat.CHAT.parse(body, RequestRules()),
-            captured=whole(reply_to(messages, reply))[0],
+        draft = compose.draft(
+            chat.CHAT.parse(body, RequestRules()), whole(reply_to(messages, reply))[0]
         )
         await recorder.turn(story, draft)
     return [codec.decode(found.value, Turn) for found in log.records], story

@@ -14,7 +14,7 @@ from odradek.schemas.events import parsed
 
 from .test_ack import DeadLog, SlowLog
 from .test_chunkings import BODIES, events
-from .test_retries import HEADER
+from .test_retries import RETRY_COUNT
 
 PATHS = list(BODIES)
 SOON_S = 0.02
@@ -270,7 +270,7 @@ async def test_a_retry_that_waits_for_its_first_try_hears_something(soon, engine
         engine.head.clear()
         await left(bench, path, engine)
         bench.proxy.calls.silence_s = SOON_S
-        async with asking(bench, path, {HEADER: "1"}) as answer:
+        async with asking(bench, path, {RETRY_COUNT: "1"}) as answer:
             seen = await heard(answer, ping(path), 2)
             engine.head.set()
             seen += await answer.content.read()
@@ -302,7 +302,7 @@ async def test_a_retry_is_told_in_its_stream_that_the_first_try_failed(soon, lat
         bench.proxy.calls.silence_s = 60.0
         await left(bench, path, late)
         bench.proxy.calls.silence_s = SOON_S
-        async with asking(bench, path, {HEADER: "1"}) as answer:
+        async with asking(bench, path, {RETRY_COUNT: "1"}) as answer:
             await heard(answer, ping(path))
             await fail(bench, late, "error")
             rest = await answer.content.read()

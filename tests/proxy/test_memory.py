@@ -11,10 +11,11 @@ from odradek.proxy.dialects import replies as memory
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
 from odradek.proxy.dialects.replies import ReplyStore
-from odradek.proxy.episodes.draft import AgentReply, RecordedReply, TurnDraft
+from odradek.proxy.episodes.draft import AgentReply, RecordedReply
 from odradek.proxy.episodes.episode import LiveEpisode
 from odradek.proxy.episodes.history import Leaf
 from odradek.proxy.episodes.registry import EpisodeRegistry
+from odradek.proxy.log import compose
 from odradek.proxy.wire.reply import CapturedReply
 from odradek.schemas.events import Completion
 
@@ -81,11 +82,9 @@ def test_the_spelling_of_arguments_is_bounded_in_bytes():
 
 def result(n, size):
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * size}]})
-    draft = TurnDraft(
-        request=CHAT.parse(body.encode(), RequestRules()),
-        captured=CapturedReply(completion=Completion(ids=bytes(4))),
-        turn_id=f"t{n}",
-    )
+    request = CHAT.parse(body.encode(), RequestRules())
+    draft = compose.draft(request, CapturedReply(completion=Completion(ids=bytes(4))))
+    draft.turn_id = f"t{n}"
     return RecordedReply(
         drafts=(draft,), answer=AgentReply(status=200, headers={}, chunks=(b"ok",))
     )

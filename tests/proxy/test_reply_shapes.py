@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from odradek.proxy.calls import agent_replies
+from odradek.proxy.calls import capture
 from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.wire import body, shapes
 from odradek.schemas.events import parsed
@@ -189,9 +189,9 @@ def test_turn_and_agent_say_what_the_engine_meant(shape, path, places):
     relay = relayed(ask, cut(shape.wire(), places))
     (turn,) = relay.captured()
     assert ("", why) == (turn.error, turn.untrainable)
-    message = parsed(turn.message)
+    message = parsed(turn.reply.message)
     assert (thought, text, calls) == said(message)
-    assert ("assistant", finish) == (message["role"], turn.finish_reason)
+    assert ("assistant", finish) == (message["role"], turn.reply.finish_reason)
     words, reason, ids = seen(path, b"".join(relay.pieces))
     assert (thought, text, calls) == words
     expected = "stop_sequence" if strings(path, shape) else ended(path, finish, calls)
@@ -205,12 +205,12 @@ def test_turn_and_agent_say_what_the_engine_meant(shape, path, places):
     if shape.whole is None:
         return
     whole = json.dumps(shape.whole).encode()
-    (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, whole), asked(path))
+    (captured,), answer = capture.whole(EngineAnswer(200, {}, whole), asked(path))
     assert (200, "", why) == (answer.status, captured.error, captured.untrainable)
-    assert (thought, text, calls) == said(parsed(captured.message))
-    assert finish == captured.finish_reason
+    assert (thought, text, calls) == said(parsed(captured.reply.message))
+    assert finish == captured.reply.finish_reason
     assert (words, reason) == of_whole(path, json.loads(answer.chunks[0]))[:2]
-    message = parsed(captured.message)
+    message = parsed(captured.reply.message)
     assert [call["id"] for call in message.get("tool_calls") or ()] == of_whole(
         path, json.loads(answer.chunks[0])
     )[2]
@@ -258,9 +258,9 @@ def test_a_reply_that_no_model_ended_is_an_error_of_the_engine(path, word):
     relay = relayed(asked(path, stream=True), [wire + DONE])
     failed(path, relay)
     assert word[:100] in relay.captured()[0].error
-    assert "so" == parsed(relay.captured()[0].message)["content"]
+    assert "so" == parsed(relay.captured()[0].reply.message)["content"]
     reply = whole({"role": "assistant", "content": "so"}, word)
-    (captured,), answer = agent_replies.taken(
+    (captured,), answer = capture.whole(
         EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
     )
     assert word[:100] in captured.error
@@ -274,7 +274,7 @@ def test_an_end_in_another_form_that_no_model_says_is_an_error_of_the_engine(wor
     for path in ROUTES:
         chunks, reply = spoken(path, word)
         failed(path, relayed(asked(path, stream=True), [*map(event, chunks), DONE]))
-        (captured,), answer = agent_replies.taken(
+        (captured,), answer = capture.whole(
             EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
         )
         assert ("which no model says" in captured.error, 502) == (True, answer.status)
@@ -324,11 +324,11 @@ def test_an_end_in_any_spelling_is_the_end(finish, word):
         chunks, reply = spoken(path, word)
         relay = relayed(asked(path, stream=True), [*map(event, chunks), DONE])
         (turn,) = relay.captured()
-        assert ("", finish) == (turn.error, turn.finish_reason)
-        (captured,), answer = agent_replies.taken(
+        assert ("", finish) == (turn.error, turn.reply.finish_reason)
+        (captured,), answer = capture.whole(
             EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
         )
-        assert ("", finish, 200) == (captured.error, captured.finish_reason, answer.status)
+        assert ("", finish, 200) == (captured.error, captured.reply.finish_reason, answer.status)
         words, reason = heard(path, relay)
         assert "so" == words[1]
         assert (words, reason) == heard_whole(path, answer)
@@ -346,11 +346,11 @@ def test_a_word_for_no_end_yet_is_none(word):
     for path in ROUTES:
         chunks, reply = spoken(path, word, "stop")
         relay = relayed(asked(path, stream=True), [*map(event, chunks), DONE])
-        assert ("", "stop") == (relay.captured()[0].error, relay.captured()[0].finish_reason)
+        assert ("", "stop") == (relay.captured()[0].error, relay.captured()[0].reply.finish_reason)
         assert "so" == heard(path, relay)[0][1]
         failed(path, relayed(asked(path, stream=True), [*map(event, chunks[:-1]), DONE]))
         reply["choices"][0]["finish_reason"] = word
-        (captured,), answer = agent_replies.taken(
+        (captured,), answer = capture.whole(
             EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
         )
         assert ("without a finish reason" in captured.error, 502) == (True, answer.status)
@@ -361,7 +361,7 @@ def test_an_end_that_names_what_it_met_says_whether_it_was_a_stop_string(matched
     """SGLang's own form of a finish reason."""
     chunks, reply = spoken("/messages", {"type": "stop", "matched": matched})
     relay = relayed(asked("/messages", stream=True), [*map(event, chunks), DONE])
-    (captured,), answer = agent_replies.taken(
+    (captured,), answer = capture.whole(
         EngineAnswer(200, {}, json.dumps(reply).encode()), asked("/messages")
     )
     assert (closed, closed) == (relay.captured()[0].closed, captured.closed)
@@ -379,7 +379,7 @@ def test_a_reply_without_an_end_is_an_error_of_the_engine(path, missing):
         failed(path, relayed(asked(path, stream=True), [head + behind]))
     choice = {"index": 0, "message": {"role": "assistant", "content": "so"}, **missing}
     reply = json.dumps({"id": "c1", "choices": [choice]}).encode()
-    (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, reply), asked(path))
+    (captured,), answer = capture.whole(EngineAnswer(200, {}, reply), asked(path))
     assert "without a finish reason" in captured.error
     assert (502, "1") == (answer.status, answer.headers["Retry-After"])
 
@@ -402,9 +402,7 @@ def test_one_choice_that_no_model_ended_fails_the_call(word, place):
         for index, word in enumerate(words)
     ]
     reply = json.dumps({"choices": choices}).encode()
-    found, answer = agent_replies.taken(
-        EngineAnswer(200, {}, reply), asked("/chat/completions", n=2)
-    )
+    found, answer = capture.whole(EngineAnswer(200, {}, reply), asked("/chat/completions", n=2))
     assert [True, True] == [bool(one.error) for one in found]
     assert 502 == answer.status
 
@@ -422,7 +420,7 @@ def test_no_error_is_no_error(error, place):
             chunks[:0] = [{**HEAD, "choices": [], "error": error}, {"id": "c1", "error": error}]
         relay = relayed(asked(path, stream=True), [*map(event, chunks), DONE])
         assert ("so", "") == (heard(path, relay)[0][1], relay.captured()[0].error)
-        (captured,), answer = agent_replies.taken(
+        (captured,), answer = capture.whole(
             EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
         )
         assert ("", 200) == (captured.error, answer.status)
@@ -445,7 +443,7 @@ def test_an_error_beside_a_good_end_is_one(error, place):
             target = one if place == "reply" else one["choices"][0]
             target["error"] = error
         failed(path, relayed(asked(path, stream=True), [*map(event, chunks), DONE]))
-        (captured,), answer = agent_replies.taken(
+        (captured,), answer = capture.whole(
             EngineAnswer(200, {}, json.dumps(reply).encode()), asked(path)
         )
         assert captured.error
@@ -459,7 +457,7 @@ def test_an_error_that_calls_itself_good_is_a_502(path, failure):
     """With the engine's words, in the dialect's shape; SDKs try again."""
     choices = [{"message": {"content": "so"}, **choice} for choice in failure.get("choices") or ()]
     body = {**failure, "choices": choices} if "choices" in failure else failure
-    (captured,), answer = agent_replies.taken(
+    (captured,), answer = capture.whole(
         EngineAnswer(200, {}, json.dumps(body).encode()), asked(path)
     )
     assert "out of memory" in captured.error
@@ -478,7 +476,7 @@ def test_the_older_way_to_call_a_function_is_heard():
     for path in DIALECTS:
         relay = relayed(asked(path, stream=True), [wire])
         (turn,) = relay.captured()
-        assert {"name": "f", "arguments": '{"x": 1}'} == parsed(turn.message)["function_call"]
+        assert {"name": "f", "arguments": '{"x": 1}'} == parsed(turn.reply.message)["function_call"]
         if path != "/chat/completions":
             assert [("f", {"x": 1})] == seen(path, b"".join(relay.pieces))[0][2]
 
@@ -510,21 +508,21 @@ def test_text_completions_of_any_shape_are_read(choices):
     (turn,) = relay.captured()
     told = [json.loads(one) for one in events(b"".join(relay.pieces))[:-1]]
     texts = [choice["text"] for chunk in told for choice in chunk["choices"]]
-    assert ("so", "so") == ("".join(texts), parsed(turn.message)["content"])
+    assert ("so", "so") == ("".join(texts), parsed(turn.reply.message)["content"])
     ends = [choice["finish_reason"] for choice in told[-1]["choices"]]
-    assert (["stop"], "stop", "") == (ends, turn.finish_reason, turn.error)
+    assert (["stop"], "stop", "") == (ends, turn.reply.finish_reason, turn.error)
     whole = {"choices": [{**choices[0], "finish_reason": choices[1]["finish_reason"]}]}
     if choices[0].get("text") == "s":
         whole["choices"][0]["text"] = "so"
     pieces = shapes.chunks(json.dumps(whole).encode(), ask.dialect.read)
     again = relayed(ask, [b"data: " + one + b"\n\n" for one in [*pieces, b"[DONE]"]]).captured()[0]
-    assert ("", parsed(turn.message)) == (again.error, parsed(again.message))
-    (captured,), answer = agent_replies.taken(
+    assert ("", parsed(turn.reply.message)) == (again.error, parsed(again.reply.message))
+    (captured,), answer = capture.whole(
         EngineAnswer(200, {}, json.dumps(whole).encode()), ask_of(path)
     )
     (choice,) = json.loads(answer.chunks[0])["choices"]
     assert ("so", "stop", "stop") == (
-        choice["text"], choice["finish_reason"], captured.finish_reason,
+        choice["text"], choice["finish_reason"], captured.reply.finish_reason,
     )  # fmt: skip
 
 
@@ -539,7 +537,7 @@ def test_log_probabilities_of_texts_are_all_there_or_none(values, why):
         "logprobs": {"token_logprobs": values},
     }  # fmt: skip
     reply = json.dumps({"choices": [choice]}).encode()
-    (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, reply), ask_of("/completions"))
+    (captured,), answer = capture.whole(EngineAnswer(200, {}, reply), ask_of("/completions"))
     assert (why, "", 200) == (captured.untrainable, captured.error, answer.status)
 
 
@@ -562,7 +560,7 @@ def test_what_only_a_turn_needs_costs_the_agent_nothing(wrong, why):
         **tokens, **wrong,
     }  # fmt: skip
     body = {"id": "c1", "prompt_token_ids": [1], "choices": [choice]}
-    (captured,), answer = agent_replies.taken(
+    (captured,), answer = capture.whole(
         EngineAnswer(200, {}, json.dumps(body).encode()), asked(DIALECTS[0])
     )
     assert (200, "", why) == (answer.status, captured.error, captured.untrainable)
@@ -601,7 +599,7 @@ def test_a_field_that_nobody_reads_may_hold_anything(place):
         (choice if place == "of its choice" else body)["XX"] = 1
         reply = json.dumps(body).encode().replace(b"XX", b"\xa5\xff")
         ask = ask_of(path) if path == "/completions" else asked(path)
-        (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, reply), ask)
+        (captured,), answer = capture.whole(EngineAnswer(200, {}, reply), ask)
         copied = path in {"/chat/completions", "/completions"}
         assert (502 if copied else 200) == answer.status
         assert copied is ("cannot be read" in captured.error)
@@ -627,7 +625,7 @@ UNREAD = [b'"\xff"', b'"\\ud83d"', b'"a\xc3"', b'{"\xff": 1}', DEEP]
 def test_a_whole_reply_that_cannot_be_read_is_an_error_of_the_dialect(reply):
     """Its agent never gets the engine's bytes as a good answer."""
     for path in ROUTES:
-        (captured,), answer = agent_replies.taken(
+        (captured,), answer = capture.whole(
             EngineAnswer(200, {"Content-Type": "text/html"}, reply), asked(path)
         )
         assert captured.error
@@ -652,7 +650,7 @@ def test_what_a_client_could_not_read_is_no_reply(unread, place, wants):
         reply = {"id": "c1", "choices": [choice]}
         (choice if place else reply)["x"] = "X"
         data = json.dumps(reply).encode().replace(b'"X"', unread)
-        (captured,), answer = agent_replies.taken(EngineAnswer(200, {}, data), asked(path, **wants))
+        (captured,), answer = capture.whole(EngineAnswer(200, {}, data), asked(path, **wants))
         assert captured.error
         assert 502 == answer.status
         json.loads(answer.chunks[0].decode())
@@ -662,7 +660,7 @@ def test_what_a_client_could_not_read_is_no_reply(unread, place, wants):
 def test_an_answer_without_a_reply_is_no_good_answer(status):
     """Whatever its status: what sends its caller elsewhere, too."""
     for path in ROUTES:
-        (captured,), answer = agent_replies.taken(EngineAnswer(status, {}, b""), asked(path))
+        (captured,), answer = capture.whole(EngineAnswer(status, {}, b""), asked(path))
         assert captured.error
         assert 502 == answer.status
         assert json.loads(answer.chunks[0])["error"]["message"]

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.calls.retries import HEADER, MAX_ORPHANS, count
+from odradek.proxy.calls.call import RETRY_COUNT, repeated
+from odradek.proxy.calls.retries import MAX_ORPHANS
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 PATH = "/e/e1/v1/chat/completions"
@@ -23,7 +24,7 @@ async def leave(bench, engine, body, count=0):
 
     before = calls()
     async with ClientSession() as session:
-        headers = {"Authorization": f"Bearer {bench.token()}", HEADER: str(count)}
+        headers = {"Authorization": f"Bearer {bench.token()}", RETRY_COUNT: str(count)}
         asking = asyncio.create_task(session.post(bench.url + PATH, json=body, headers=headers))
         await engine.entered.wait()
         await bench.until(lambda: bool(calls() - before))
@@ -44,14 +45,14 @@ async def leave(bench, engine, body, count=0):
 )
 def test_a_retry_count_is_a_small_number_or_none(said, expected):
     """A client's header breaks no call."""
-    assert expected == count(SimpleNamespace(headers={HEADER: said}))
+    assert expected == repeated(SimpleNamespace(headers={RETRY_COUNT: said}))
 
 
 def retry(bench, body, count=1):
     import json
 
     return bench.post(
-        PATH, json.dumps(body).encode(), token=bench.token(), headers={HEADER: str(count)}
+        PATH, json.dumps(body).encode(), token=bench.token(), headers={RETRY_COUNT: str(count)}
     )
 
 

@@ -72,7 +72,7 @@ async def test_a_mapped_name_is_asked_of_the_policy_and_not_trained_on(make, eng
         assert ["", "side_call", "", ""] == why(bench)
         assert bench.turns()[1].completion.logprobs
         assert ({1: "side_call"}, [True] * 4) == left_out(bench)
-        assert 1 == bench.proxy.calls.aside.count
+        assert 1 == bench.proxy.calls.side_calls.count
 
 
 @asynccontextmanager
@@ -240,7 +240,7 @@ async def test_a_header_that_says_no_says_no(make):
                 bench, headers=said, tools=TOOLS["/chat/completions"], seed=len(bench.turns())
             )
         assert [""] * len(NO) + ["side_call"] * len(YES) == why(bench)
-        assert len(YES) == bench.proxy.calls.aside.count
+        assert len(YES) == bench.proxy.calls.side_calls.count
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -61,7 +61,7 @@ def test_a_character_in_two_chunks_is_one(path, texts, expected):
         chunks = [ROLE, *(chunk({"content": text}) for text in texts), *END]
     relay = relayed(asked(path, stream=True), wire(chunks))
     (turn,) = relay.captured()
-    assert ("", expected) == (turn.error, parsed(turn.message)["content"])
+    assert ("", expected) == (turn.error, parsed(turn.reply.message)["content"])
     assert expected == heard(path, relay)[0][1]
 
 
@@ -77,7 +77,7 @@ def test_each_kind_of_text_has_halves_of_its_own(path):
     (turn,) = relay.captured()
     whole = "\U0001f600"
     expected = ("h" + whole, "w" + whole, [("f", {"x": whole}), ("g", {"y": whole})])
-    assert ("", expected) == (turn.error, said(parsed(turn.message)))
+    assert ("", expected) == (turn.error, said(parsed(turn.reply.message)))
     assert expected == heard(path, relay)[0]
 
 
@@ -100,4 +100,4 @@ def test_choices_do_not_join_each_others_halves():
     ]
     ends = choices(*({"index": n, "delta": {}, "finish_reason": "stop"} for n in range(2)))
     relay = relayed(asked("/chat/completions", stream=True, n=2), wire([*chunks, ends, DONE]))
-    assert ["\U0001f600"] * 2 == [parsed(one.message)["content"] for one in relay.captured()]
+    assert ["\U0001f600"] * 2 == [parsed(one.reply.message)["content"] for one in relay.captured()]

@@ -8,8 +8,8 @@ import time
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
-from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
+from odradek.proxy.log import compose
 from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.wire.reply import whole
 from odradek.schemas.events import Timing
@@ -68,9 +68,9 @@ async def test_fifty_turns_cost_little_more_than_their_content_once():
         named = {"id": f"chatcmpl-{chance.getrandbits(128):032x}", "usage": usage}
         reply = compact({**named, "choices": [choice], "prompt_token_ids": ids})
         (captured,) = whole(reply)
-        draft = TurnDraft(
-            request=CHAT.parse(body, RequestRules()),
-            captured=captured,
+        draft = compose.draft(
+            CHAT.parse(body, RequestRules()),
+            captured,
             status=200,
             agent="coder",
             timing=Timing(started_at=1_700_000_000.123, total_ms=round(chance.random() * 9000, 3)),

@@ -206,7 +206,7 @@ def test_a_conversation_keeps_its_tokens_through_a_dialect(replies, stream, chai
             captured = capture.whole(data)[0]
             told = [json.loads(ask.dialect.reply(data, ask))]
         ask.origin.remember(memory, ask, captured)
-        before = [said_ids(message) for message in [*sent, parsed(captured.message)]]
+        before = [said_ids(message) for message in [*sent, parsed(captured.reply.message)]]
         if path == "/messages":
             content = content_of(told) if stream else told[0]["content"]
             calls = [block["id"] for block in content if block["type"] == "tool_use"]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from odradek.proxy.calls import agent_replies
+from odradek.proxy.calls import capture
 from odradek.proxy.calls.engine_request import EngineAnswer
 from odradek.proxy.wire import shapes, sse
 from odradek.schemas.arrays import unpack_ids
@@ -53,9 +53,7 @@ def streamed(path, *chunks, n=1, tail=DONE):
 
 def taken(path, *choices, n=1, **more):
     ask = asked(path, **({"n": n} if n > 1 else {}))
-    return agent_replies.taken(
-        EngineAnswer(200, {}, json.dumps(body(*choices, **more)).encode()), ask
-    )
+    return capture.whole(EngineAnswer(200, {}, json.dumps(body(*choices, **more)).encode()), ask)
 
 
 def why(turns):
@@ -65,7 +63,7 @@ def why(turns):
 
 
 def said(turn):
-    return parsed(turn.message)["content"]
+    return parsed(turn.reply.message)["content"]
 
 
 routes = pytest.mark.parametrize("path", ROUTES)
@@ -144,9 +142,7 @@ def test_choices_of_several_prompts_are_counted_together():
             **{**{f: getattr(ask, f) for f in ask.__struct_fields__}, "prompts": prompts}
         )
         whole = [words(TEXTS, "x", [7], i, "stop", whole=True) for i in indexes]
-        found, _ = agent_replies.taken(
-            EngineAnswer(200, {}, json.dumps(body(*whole)).encode()), ask
-        )
+        found, _ = capture.whole(EngineAnswer(200, {}, json.dumps(body(*whole)).encode()), ask)
         assert [expected] * len(indexes) == why(found)
 
 
@@ -218,7 +214,12 @@ def test_nothing_behind_the_end_of_a_stream_counts(path, behind):
     relay = streamed(path, *chunks, tail=DONE + behind(path))
     assert b"".join(streamed(path, *chunks).pieces) == b"".join(relay.pieces)
     (turn,) = relay.captured()
-    assert ("", "", "so", "stop") == (turn.error, turn.untrainable, said(turn), turn.finish_reason)
+    assert ("", "", "so", "stop") == (
+        turn.error,
+        turn.untrainable,
+        said(turn),
+        turn.reply.finish_reason,
+    )
     assert [7, 8] == unpack_ids(turn.completion.ids).tolist()
 
 

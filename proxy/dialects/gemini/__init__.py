@@ -74,9 +74,9 @@ class GeminiContext(Struct, frozen=True):
     thoughts: bool
     """Whether the agent wants to see the model's reasoning."""
 
-    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, captured: CapturedReply) -> None:
         """Note how the reply spelt the arguments of its calls, which clients may name no more."""
-        memory.learn(reply.message, anonymous=True)
+        memory.learn(captured.reply.message, anonymous=True)
 
 
 class Gemini:

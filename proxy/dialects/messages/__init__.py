@@ -76,9 +76,9 @@ class MessagesContext(Struct, frozen=True):
     thinking: bool
     """Whether the agent wants to see the model's reasoning."""
 
-    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, captured: CapturedReply) -> None:
         """Note how the reply spelt the arguments of its tool calls."""
-        memory.learn(reply.message)
+        memory.learn(captured.reply.message)
 
 
 class Messages:

@@ -34,15 +34,15 @@ class ResponsesContext(Struct, frozen=True):
     users: tuple[dict[str, Any], ...] = ()
     """What users said, which a summary leaves as it is."""
 
-    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, captured: CapturedReply) -> None:
         """Keep the conversation, without instructions, under the response's id; and its calls."""
-        memory.learn(reply.message, freeform.values(self.names))
+        memory.learn(captured.reply.message, freeform.values(self.names))
         if not self.store:
             return
         # Copied, else the memory would hold the whole request.
         new = tuple(message.copy() for message in request.messages[self.told :])
-        messages = (*self.chain, *new, reply.message)
-        memory.keep(name(reply.id, request), messages)
+        messages = (*self.chain, *new, captured.reply.message)
+        memory.keep(name(captured.id, request), messages)
 
 
 def context(request: ParsedRequest) -> ResponsesContext:

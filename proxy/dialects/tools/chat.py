@@ -73,9 +73,9 @@ class Texts(Struct, frozen=True):
 
     names: Names
 
-    def remember(self, memory: ReplyStore, request: ParsedRequest, reply: CapturedReply) -> None:
+    def remember(self, memory: ReplyStore, request: ParsedRequest, captured: CapturedReply) -> None:
         """Note how the engine spelt the arguments of the reply's calls."""
-        memory.learn(reply.message, freeform.values(self.names))
+        memory.learn(captured.reply.message, freeform.values(self.names))
 
 
 Translated = tuple[Texts | None, tuple[str, ...]]

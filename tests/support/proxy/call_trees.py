@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy.dialects.chat import CHAT
 from odradek.proxy.dialects.dialect import RequestRules
-from odradek.proxy.episodes.draft import TurnDraft
 from odradek.proxy.episodes.episode import LiveEpisode
+from odradek.proxy.log import compose
 from odradek.proxy.log.writer import TurnWriter
 from odradek.proxy.wire.reply import CapturedReply, whole
 from odradek.schemas import codec
@@ -166,12 +166,11 @@ async def _record(tree):
         story.begin(ask.digest)
         for call, captured in zip(choices, whole(_answer(choices)), strict=True):
             found = CapturedReply(error="the engine broke") if call.fate == "failed" else captured
-            draft = TurnDraft(request=ask, captured=found, disconnected=call.fate == "cut")
+            draft = compose.draft(ask, found, disconnected=call.fate == "cut")
             await recorder.turn(story, draft)
             calls.append(replace(call, turn_id=draft.turn_id))
-            if draft.disconnected:  # the retry that came for it has it written again
-                draft.supersedes, draft.turn_id = draft.turn_id, ""
-                draft.disconnected, draft.retries = False, 1
+            if draft.turn.disconnected:  # the retry that came for it has it written again
+                draft.again(retries=1)
                 await recorder.turn(story, draft)
                 calls.append(replace(call, turn_id=draft.turn_id, fate="plain"))
     return calls, [codec.decode(found.value, Turn) for found in log.records]

@@ -7,8 +7,8 @@ import pytest
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy import app
 from odradek.proxy.app import Proxy
-from odradek.proxy.calls import budget
 from odradek.proxy.engines import pool
+from odradek.proxy.episodes import budget
 from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 from tests.support.engines.stub_engine import StubEngine, listening

@@ -3,7 +3,7 @@
 from typing import Final
 
 from odradek.proxy.auth import Permit
-from odradek.proxy.calls.call import ModelCall
+from odradek.proxy.episodes.episode import InFlight, LiveEpisode
 from odradek.proxy.errors import BudgetSpent, TooManyStreams
 
 STREAMS_PER_TOKEN: Final = 256
@@ -17,9 +17,9 @@ MAX_EPISODE_TOKENS: Final = 1_000_000_000
 class Budget:
     """Holds calls against what their episodes may use."""
 
-    def afford(self, call: ModelCall) -> None:
+    def afford(self, call: InFlight, episode: LiveEpisode) -> None:
         """Count a call that is to be sampled. Raises BudgetSpent or TooManyStreams."""
-        episode, permit = call.episode, call.permit
+        permit = call.permit
         calls = self.calls(permit)
         tokens = min(MAX_EPISODE_TOKENS, permit.max_tokens or MAX_EPISODE_TOKENS)
         if episode.samples >= calls:
@@ -27,8 +27,11 @@ class Budget:
         if episode.tokens >= tokens:
             raise BudgetSpent(f"the episode has used its {tokens} tokens")
         if call.request.stream:
-            same = (one for one in episode.calls if one.request.stream and one is not call)
-            others = sum(one.permit.holder == permit.holder for one in same)
+            others = sum(
+                other.request.stream and other.permit.holder == permit.holder
+                for other in episode.calls
+                if other is not call
+            )
             if others >= STREAMS_PER_TOKEN:
                 raise TooManyStreams(f"the token has {others} streams open already")
         episode.samples += 1

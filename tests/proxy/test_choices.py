@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from odradek.proxy.calls.retries import HEADER
+from odradek.proxy.calls.call import RETRY_COUNT
 from odradek.schemas.arrays import unpack_ids
 from odradek.schemas.events import parsed
 from odradek.streams.stages.continuity import Continuity
@@ -89,7 +89,9 @@ async def test_a_retry_gets_all_choices_and_only_then_they_count(make, engine):
 
         bench.log.append = once
         asking = [
-            await bench.post(PATH, body.encode(), token=bench.token(), headers={HEADER: str(n)})
+            await bench.post(
+                PATH, body.encode(), token=bench.token(), headers={RETRY_COUNT: str(n)}
+            )
             for n in range(2)
         ]
         assert [503, 200] == [status for status, _, _ in asking]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import ClientSession
 
-from odradek.proxy.calls.retries import HEADER
+from odradek.proxy.calls.call import RETRY_COUNT
 
 from .test_chunkings import BODIES
 
@@ -36,7 +36,9 @@ async def test_a_client_that_leaves_a_stream_gets_it_whole_when_it_comes_again(
     if not joins:
         engine.gate.set()
         await bench.until(bench.turns)
-    again = asyncio.create_task(bench.post(url, body, token=bench.token(), headers={HEADER: "1"}))
+    again = asyncio.create_task(
+        bench.post(url, body, token=bench.token(), headers={RETRY_COUNT: "1"})
+    )
     if joins:
         await bench.until(lambda: call.joined)
         engine.gate.set()

@@ -5,11 +5,11 @@ import json
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from odradek.proxy.dialects.tools.hosted import HEADER as DROPPED
+from odradek.proxy.dialects.tools.hosted import RETRY_COUNT as DROPPED
 
 from .test_ack import DeadLog, SlowLog
 from .test_keepalive import HI, PATHS, SOON_S, asked, asking, heard, left, ping, soon, told
-from .test_retries import HEADER
+from .test_retries import RETRY_COUNT
 
 __all__ = ["soon"]
 HOSTED = {
@@ -83,7 +83,7 @@ async def test_a_retry_that_hears_something_hears_what_was_left_out(soon, engine
         engine.head.clear()
         await left(bench, path, engine, **more)
         bench.proxy.calls.silence_s = SOON_S
-        async with asking(bench, path, {HEADER: "1"}, **more) as answer:
+        async with asking(bench, path, {RETRY_COUNT: "1"}, **more) as answer:
             await heard(answer, ping(path), 2)
             expected = NAMES.get(path, "web_search_options") if more else None
             assert expected == answer.headers.get(DROPPED)
@@ -107,7 +107,7 @@ async def test_a_kept_reply_that_waits_for_the_log_is_silence(soon, engine, path
         await bench.until(lambda: story.orphans)
         log.go.clear()
         bench.proxy.calls.silence_s = SOON_S
-        async with asking(bench, path, {HEADER: "1"}, **more) as answer:
+        async with asking(bench, path, {RETRY_COUNT: "1"}, **more) as answer:
             seen = await heard(answer, ping(path), 2)
             assert bool(more) == (DROPPED in answer.headers)
             log.go.set()

@@ -281,7 +281,7 @@ async def test_counts_of_tokens_have_bounds_of_their_own(make, engine):
 
 async def test_a_retry_that_gets_a_recorded_reply_costs_no_call(make, engine):
     """Whose client has lost its connection may come again, although the budget is spent."""
-    from odradek.proxy.calls.retries import HEADER
+    from odradek.proxy.calls.call import RETRY_COUNT
 
     path, body = CHAT
     async with make() as bench:
@@ -292,6 +292,6 @@ async def test_a_retry_that_gets_a_recorded_reply_costs_no_call(make, engine):
         asking.cancel()
         await bench.until(lambda: any(c.gone for s in bench.proxy.episodes for c in s.calls))
         engine.gate.set()
-        status, _, _ = await bench.post(path, body, token=token, headers={HEADER: "1"})
+        status, _, _ = await bench.post(path, body, token=token, headers={RETRY_COUNT: "1"})
         assert (200, 1) == (status, len(engine.calls))
         assert 429 == (await bench.post(path, body, token=token))[0]

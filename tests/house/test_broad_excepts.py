@@ -19,7 +19,6 @@ PROCESSES = {
 """File: the process whose one broad except it holds, and why."""
 
 HELPERS = {
-    "proxy/calls/handler.py": "`complete`: a retry may wait for the reply of a call that is cancelled",
     "schemas/numbers.py": "`_asked`: a person's number may raise anything",
     "trainer/commit/durable_files.py": "`room`: libraries in Rust raise a bare Exception for a full disk",
 }

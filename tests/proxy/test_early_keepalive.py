@@ -5,7 +5,7 @@ import json
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from odradek.proxy.dialects.tools.hosted import RETRY_COUNT as DROPPED
+from odradek.proxy.dialects.tools.hosted import HEADER as DROPPED
 
 from .test_ack import DeadLog, SlowLog
 from .test_keepalive import HI, PATHS, SOON_S, asked, asking, heard, left, ping, soon, told

@@ -285,7 +285,7 @@ async def test_every_adapter_brings_back_what_a_turn_needs(adapter: EngineAdapte
         headers = {"Content-Type": "application/json"}
         async with session.post(url + adapter.path(route), data=sent, headers=headers) as answer:
             (captured,) = replies.whole(adapter.reply(route, await answer.read()))
-    assert ("", "", "stop") == (captured.untrainable, captured.error, captured.finish_reason)
+    assert ("", "", "stop") == (captured.untrainable, captured.error, captured.reply.finish_reason)
     assert prompt_ids(HI) == unpack_ids(captured.prompt).tolist()
     assert captured.versions and captured.completion.logprobs
     assert adapter.path(surface.HEALTH.path) and adapter.path(surface.VERSION.path)

@@ -316,4 +316,4 @@ async def test_an_agent_is_served_whatever_its_engine_counts(
     assert expected == [turn.untrainable for turn in bench.turns()]
     assert [*range(1 + more)] == [turn.choice for turn in bench.turns()]
     if not stream:
-        assert said(bench.turns()[0].reply).encode() in answer
+        assert said(bench.turns()[0]).encode() in answer

@@ -220,7 +220,8 @@ class EnteredCall:
         """Count it out; a retry that waits for its reply learns what became of it."""
         # A cancelled call as well. Without an error this is for a retry that joined when the reply
         # had gone: it is to ask again.
-        self._call.fail(EngineSlow("the call was over") if error is None else error)
+        if self._call.joined:
+            self._call.fail(error or EngineSlow("the call was over"))
         # A reply in one piece is written after we return: die when it is under way.
         crash_point("turn_released", in_s=0.001)
         self._handler.leave(self._call)

@@ -150,11 +150,11 @@ class EngineRequester:
         async with AsyncExitStack() as refusals:
             while answer.status in REFUSING:
                 await refusals.enter_async_context(answer)
-                said = await answer.read()
-                less = lesser(left, said)
+                refusal = await answer.read()
+                less = lesser(left, refusal)
                 if less is None:
                     # What is left is the client's own mistake, or ours was none.
-                    repeated = any(name.encode() in said for name in before.keys() - left.keys())
+                    repeated = any(name.encode() in refusal for name in before.keys() - left.keys())
                     return first if repeated else answer
                 left = less
                 answer = await self._post(call, _rewritten(fields, before, left))
@@ -174,12 +174,12 @@ class EngineRequester:
         )
         if odd:
             return
-        known = self.training
-        self._taken, self._lives = known.lessened(before, left), self._engine.lives
-        if self._taken != known:
+        former = self.training
+        self._taken, self._lives = former.lessened(before, left), self._engine.lives
+        if self._taken != former:
             names = ", ".join(name for name in before if left.get(name) != before[name])
             log.warning("the engine does not take %s as we wrote it: no call has it so", names)
-        if "temperature" in self._taken.lacks - known.lacks:
+        if "temperature" in self._taken.lacks - former.lacks:
             log.error("so nobody knows at which temperature it samples: no reply can be trained on")
 
     async def _post(self, call: ModelCall, body: bytes) -> EngineResponse:
@@ -234,8 +234,8 @@ def _is_odd(request: ParsedRequest, fields: Mapping[str, Raw]) -> bool:
 
     Engines refuse a temperature beside a top_p, or log probabilities of beams and prompts.
     """
-    said = {name: value for name, value in request.sampling.items() if name != UNSENT}
-    return bool(sampling_of(said).altered_by or TOLD & fields.keys())
+    sampling = {name: value for name, value in request.sampling.items() if name != UNSENT}
+    return bool(sampling_of(sampling).altered_by or TOLD & fields.keys())
 
 
 def _rewritten(fields: dict[str, Raw], before: dict[str, Any], left: dict[str, Any]) -> bytes:
@@ -245,8 +245,10 @@ def _rewritten(fields: dict[str, Raw], before: dict[str, Any], left: dict[str, A
     return msgspec.json.encode({**made, **changed})
 
 
-def _recorded(said: dict[str, Any], before: dict[str, Any], left: dict[str, Any]) -> dict[str, Any]:
+def _recorded(
+    sampling: dict[str, Any], before: dict[str, Any], left: dict[str, Any]
+) -> dict[str, Any]:
     """What a turn records of its sampling then."""
-    kept = {name: value for name, value in said.items() if name not in before or name in left}
-    kept |= {name: value for name, value in left.items() if name in said}
+    kept = {name: value for name, value in sampling.items() if name not in before or name in left}
+    kept |= {name: value for name, value in left.items() if name in sampling}
     return kept if "temperature" not in before.keys() - left.keys() else {**kept, UNSENT: True}

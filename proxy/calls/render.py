@@ -81,10 +81,10 @@ class PromptBuilder:
 
     async def _source(self, call: ModelCall, fields: dict[str, Raw]) -> PromptSource:
         messages = call.request.messages
-        found = call.episode.branches.reply(messages)
-        if found is None:
+        match = call.episode.branches.reply(messages)
+        if match is None:
             return _rendered(Reason.NO_EARLIER_REPLY)
-        leaf, end = found
+        leaf, end = match
         if end.shape != _shape(fields):
             return _rendered(Reason.INPUTS_CHANGED)
         if _prefills(fields):
@@ -95,8 +95,8 @@ class PromptBuilder:
         if renderings is None:
             # Whatever it is, the call itself will meet it again, and tell the agent.
             return _rendered(Reason.NOT_RENDERED)
-        known = leaf.ids[: end.end * ID_BYTES]
-        return bridge(known, end.start, renderings, closed=end.closed)
+        ids = leaf.ids[: end.end * ID_BYTES]
+        return bridge(ids, end.start, renderings, closed=end.closed)
 
     async def _renderings(
         self, call: ModelCall, fields: dict[str, Raw], n: int
@@ -123,10 +123,10 @@ class PromptBuilder:
             async with await self._engine.ask(
                 RENDER.path, _encode(body), call.traceparent, episode=call.episode.episode_id
             ) as answer:
-                said = await answer.read()
+                rendering = await answer.read()
             if answer.status != 200:
                 return None
-            return pack_ids(_rendering.decode(said).token_ids)
+            return pack_ids(_rendering.decode(rendering).token_ids)
         except (EngineError, InvalidRecord, *UNREADABLE):
             return None
 
@@ -138,8 +138,8 @@ def _rendered(reason: Reason) -> PromptSource:
 def _shape(fields: dict[str, Raw]) -> bytes:
     # An engine may leave the tools out of the prompt where none is to be called.
     no_tools = NONE == fields.get("tool_choice")
-    found = [no_tools, *((name, bytes(fields[name])) for name in SHAPE if name in fields)]
-    return hashlib.sha256(repr(found).encode()).digest()[:16]
+    inputs = [no_tools, *((name, bytes(fields[name])) for name in SHAPE if name in fields)]
+    return hashlib.sha256(repr(inputs).encode()).digest()[:16]
 
 
 def _prefills(fields: dict[str, Raw]) -> bool:

@@ -166,10 +166,10 @@ class StreamRelay:
 
     def captured(self) -> list[reply.CapturedReply]:
         """All of it as one reply, choice by choice."""
-        found = self._streamed.captured()
-        for one in found:
-            one.error = self._broken or one.error
-        return found
+        captured = self._streamed.captured()
+        for choice in captured:
+            choice.error = self._broken or choice.error
+        return captured
 
     async def _write(self, data: bytes) -> None:
         if not self._call.joined and not self._call.gone:

@@ -62,21 +62,21 @@ class TokenCounter:
             episode.counting -= 1
 
     async def _ask(self, episode: LiveEpisode, request: ParsedRequest) -> int:
-        known = _fields.decode(request.body)
-        body = msgspec.json.encode({name: known[name] for name in RENDERED if name in known})
-        asked = self._engine.ask(COUNT.path, body, None, episode=episode.episode_id)
+        fields = _fields.decode(request.body)
+        body = msgspec.json.encode({name: fields[name] for name in RENDERED if name in fields})
+        response = self._engine.ask(COUNT.path, body, None, episode=episode.episode_id)
         try:
-            async with asyncio.timeout(self._deadline_s), await asked as upstream:
+            async with asyncio.timeout(self._deadline_s), await response as upstream:
                 status, answer = upstream.status, await upstream.read()
         except TimeoutError:
             raise EngineSlow("the engine did not count these tokens in time") from None
         if status >= 400:
-            told = error_of(answer, status)
+            problem = error_of(answer, status)
             if status in BUSY:
-                raise EngineBusy(f"the engine counts no tokens now: {told}")
+                raise EngineBusy(f"the engine counts no tokens now: {problem}")
             if status >= 500:
-                raise EngineError(f"the engine failed to count these tokens: {told}")
-            raise Unsupported(f"the engine cannot count these tokens: {told}")
+                raise EngineError(f"the engine failed to count these tokens: {problem}")
+            raise Unsupported(f"the engine cannot count these tokens: {problem}")
         try:
             return msgspec.json.decode(answer, type=TokenCount).count
         except UNREADABLE:

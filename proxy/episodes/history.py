@@ -90,13 +90,13 @@ class EpisodeBranches:
         at = media.first(messages[kept:])
         return None if at is None else kept + at
 
-    def sampling(self, turn_id: str, said: dict[str, Any]) -> dict[str, Any]:
+    def sampling(self, turn_id: str, sampling: dict[str, Any]) -> dict[str, Any]:
         """The sampling to record for a turn on that one: nothing if it is the same."""
         alike = bool(turn_id) and any(
-            leaf.turn_id == turn_id and leaf.sampling == said and complete(said)
+            leaf.turn_id == turn_id and leaf.sampling == sampling and complete(sampling)
             for leaf in self._leaves
         )
-        return {} if alike else said
+        return {} if alike else sampling
 
     def prompt(self, ids: bytes) -> tuple[str, int]:
         """(turn_id, number of its ids that come first); ("", 0) for none."""
@@ -161,31 +161,31 @@ def common_messages(leaf: Leaf, messages: list[Raw]) -> int:
     return n
 
 
-def same(one: Raw, other: Raw) -> bool:
+def same(first: Raw, second: Raw) -> bool:
     """Whether two messages are equal as JSON, empty fields apart.
 
     Clients write a reply back in their own spacing, and many without its nulls.
     """
-    if one == other:
+    if first == second:
         return True
-    if one == Raw(b"null"):
+    if first == Raw(b"null"):
         return False
     try:
-        return bool(_full(one) == _full(other))
+        return bool(_full(first) == _full(second))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
 
 
-def respelt(reply: Raw, said: Raw) -> bool:
+def respelt(reply: Raw, message: Raw) -> bool:
     """Whether a message is an earlier reply, apart from changes that clients make silently.
 
     They spell the arguments of tool calls anew, and few send reasoning back.
     """
-    known = bytes(reply)
-    if not any(name in known for name in (b'"arguments"', b'"reasoning', b'"thinking"')):
+    text = bytes(reply)
+    if not any(name in text for name in (b'"arguments"', b'"reasoning', b'"thinking"')):
         return False
     try:
-        ours, theirs = _valued(reply), _valued(said)
+        ours, theirs = _valued(reply), _valued(message)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -198,8 +198,8 @@ def _valued(message: Raw) -> Any:
     fields = _full(message)
     for call in fields.get("tool_calls", ()) if isinstance(fields, dict) else ():
         function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict) and isinstance(said := function.get("arguments"), str):
-            function["arguments"] = msgspec.json.decode(said or "{}")
+        if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
+            function["arguments"] = msgspec.json.decode(arguments or "{}")
     return fields
 
 

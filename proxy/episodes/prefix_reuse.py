@@ -73,11 +73,11 @@ def rendered(reason: Reason, index: int | None = None) -> Continuation:
     return Continuation(mode="render", reason=reason.value, index=index)
 
 
-def bridge(known: bytes, start: int, renderings: Renderings, *, closed: bool) -> PromptSource:
+def bridge(ids: bytes, start: int, renderings: Renderings, *, closed: bool) -> PromptSource:
     """The next prompt, or why it is to be rendered.
 
     Args:
-        known: The ids of a prompt and its reply.
+        ids: The ids of a prompt and its reply.
         start: Where the reply begins in them, in ids.
         renderings: What the engine's template makes of it.
         closed: Whether the reply ends with an end token.
@@ -90,10 +90,10 @@ def bridge(known: bytes, start: int, renderings: Renderings, *, closed: bool) ->
             index = common_prefix(first, second)
             return PromptSource(continuation=rendered(Reason.NOT_MONOTONIC, index))
     own = renderings.reply[len(renderings.before) :]
-    rest = _rest(own, renderings.whole[len(renderings.reply) :], known[start * ID_BYTES :], closed)
+    rest = _rest(own, renderings.whole[len(renderings.reply) :], ids[start * ID_BYTES :], closed)
     if rest is None:
         return PromptSource(continuation=rendered(Reason.UNCLOSED_REPLY))
-    return PromptSource(continuation=Continuation(mode="bridge"), sent=known + rest)
+    return PromptSource(continuation=Continuation(mode="bridge"), sent=ids + rest)
 
 
 def _rest(own: bytes, new: bytes, sampled: bytes, closed: bool) -> bytes | None:
@@ -122,8 +122,8 @@ def _rest(own: bytes, new: bytes, sampled: bytes, closed: bool) -> bytes | None:
 
 def _last(ids: bytes, token: bytes) -> int | None:
     """Where a token stands last, in bytes."""
-    found = np.flatnonzero(np.frombuffer(ids, type_ids) == np.frombuffer(token, type_ids))
-    return int(found[-1]) * ID_BYTES if found.size else None
+    places = np.flatnonzero(np.frombuffer(ids, type_ids) == np.frombuffer(token, type_ids))
+    return int(places[-1]) * ID_BYTES if places.size else None
 
 
 def _only(ids: bytes, part: bytes) -> int | None:

@@ -41,8 +41,8 @@ class EpisodeRegistry:
 
     def sealed(self, episode_id: str) -> SealReply | None:
         """The result of an earlier seal, while it is remembered."""
-        found = self._sealed.get(episode_id)
-        return found[0] if found else None
+        entry = self._sealed.get(episode_id)
+        return entry[0] if entry else None
 
     def check(self, episode_id: str) -> None:
         """Raise EpisodeSealed if an episode has ended here."""

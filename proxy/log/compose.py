@@ -137,8 +137,8 @@ def without_content(turn: Turn) -> Turn:
 def leaf(draft: TurnDraft, turn: Turn) -> Leaf:
     """What later turns may build on of one that the log has."""
     request, captured = draft.request, draft.captured
-    known = bool(turn.prompt.ids or turn.prompt.base)
-    ids = captured.prompt + captured.completion.ids if known else b""
+    has_ids = bool(turn.prompt.ids or turn.prompt.base)
+    ids = captured.prompt + captured.completion.ids if has_ids else b""
     message = captured.reply.message
     return Leaf(
         turn_id=turn.turn_id,

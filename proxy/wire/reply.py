@@ -90,13 +90,13 @@ def choices(reply: NormalizedReply) -> list[CapturedReply]:
         )
         for choice in body.choices
     ]
-    found = _captured(body, taken, reply.spoilt)
+    captured = _captured(body, taken, reply.spoilt)
     endings = (failure(choice.finish_reason) for choice in body.choices)
     # Its agent gets no reply, so none of its choices counts.
     error = _said_wrong(reply) or next(filter(None, endings), "")
-    for one in found:
-        one.error = error
-    return found
+    for each in captured:
+        each.error = error
+    return captured
 
 
 def _said_wrong(reply: NormalizedReply) -> str:
@@ -121,7 +121,7 @@ class ChoiceState(Struct):
 
     choice: Choice
     message: Raw = NULL
-    said: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     """The message of a stream, so far."""
     ids: list[int] | None = None
     prompt: list[int] | None = None
@@ -137,14 +137,14 @@ class ChoiceState(Struct):
 
     def add(self, chunk: Choice) -> None:
         """Take in the choice of a chunk, of which there are as many as tokens."""
-        merge(self.said, chunk.delta)
+        merge(self.merged, chunk.delta)
         if chunk.finish_reason or self.choice.finish_reason:
             self._end(chunk)
         if chunk.stop_reason is not None:
             self.choice.stop_reason = chunk.stop_reason
         if chunk.weight_versions:
-            known = self.choice.weight_versions or []
-            self.choice.weight_versions = version_spans.joined(known, chunk.weight_versions)
+            spans = self.choice.weight_versions or []
+            self.choice.weight_versions = version_spans.joined(spans, chunk.weight_versions)
         if (ids := chunk.token_ids) is not None:
             if self.ids is None:
                 self.ids = [*ids]
@@ -226,15 +226,15 @@ class StreamCapture:
     def _take(self, regular: NormalizedReply) -> bool:
         body = self.body = regular.body
         self.data = regular.data
-        known = self._whole
-        if body.id and body.id != known.id:
-            known.id = body.id
-        if body.usage is not None and (known.usage is None or body.usage.counts):
-            known.usage = body.usage
+        whole = self._whole
+        if body.id and body.id != whole.id:
+            whole.id = body.id
+        if body.usage is not None and (whole.usage is None or body.usage.counts):
+            whole.usage = body.usage
         if regular.spoilt and not self._spoilt:
             self._spoilt = regular.spoilt
-        if body.prompt_token_ids and not known.prompt_token_ids:
-            known.prompt_token_ids = body.prompt_token_ids
+        if body.prompt_token_ids and not whole.prompt_token_ids:
+            whole.prompt_token_ids = body.prompt_token_ids
         ends = mended = False
         for choice in body.choices:
             ends = ends or choice.finish_reason is not None
@@ -273,52 +273,52 @@ class StreamCapture:
         choices = sorted(self._choices.values(), key=lambda taken: taken.choice.index)
         choices = choices or [ChoiceState(Choice())]
         for taken in choices:
-            if taken.said or taken.choice.finish_reason is not None:
-                taken.message = Raw(_encode(_whole_message(taken.said)))
-        found = _captured(self._whole, choices, self._spoilt or self._numbering.spoilt)
-        for one in found:
-            one.error = self.error
-        return found
+            if taken.merged or taken.choice.finish_reason is not None:
+                taken.message = Raw(_encode(_whole_message(taken.merged)))
+        captured = _captured(self._whole, choices, self._spoilt or self._numbering.spoilt)
+        for each in captured:
+            each.error = self.error
+        return captured
 
 
-def _whole_message(said: dict[str, Any]) -> dict[str, Any]:
+def _whole_message(message: dict[str, Any]) -> dict[str, Any]:
     """A stream's message with what each message has, though no chunk said it."""
-    if said.get("role") and "content" in said:
-        return said
-    rest = {name: value for name, value in said.items() if name not in {"role", "content"}}
-    role = said.get("role")
-    return {"role": role or "assistant", "content": said.get("content"), **rest}
+    if message.get("role") and "content" in message:
+        return message
+    rest = {name: value for name, value in message.items() if name not in {"role", "content"}}
+    role = message.get("role")
+    return {"role": role or "assistant", "content": message.get("content"), **rest}
 
 
 def _captured(body: ReplyBody, choices: list[ChoiceState], spoilt: str) -> list[CapturedReply]:
-    found = [_choice(body, taken) for taken in choices]
+    captured = [_choice(body, taken) for taken in choices]
     if spoilt:
-        for one in found:
-            one.untrainable = spoilt
+        for each in captured:
+            each.untrainable = spoilt
     n = sum(len(taken.ids or ()) for taken in choices)
     counted = body.usage.completion_tokens if body.usage else None
     if counted is not None and counted != n:
-        for one in found:
-            one.untrainable = one.untrainable or "length_mismatch"
-    _share(_usage(body.usage), found)
-    return found
+        for each in captured:
+            each.untrainable = each.untrainable or "length_mismatch"
+    _share(_usage(body.usage), captured)
+    return captured
 
 
-def _share(usage: Usage, found: list[CapturedReply]) -> None:
+def _share(usage: Usage, choices: list[CapturedReply]) -> None:
     """The usage of a call, so that its choices add up to it: the first has the prompt."""
-    if len(found) == 1:
-        found[0].usage = usage
+    if len(choices) == 1:
+        choices[0].usage = usage
         return
-    for one in found:
-        one.usage = Usage(completion_tokens=count(one.completion.ids))
-    rest = usage.completion_tokens - sum(one.usage.completion_tokens for one in found[1:])
-    found[0].usage = msgspec.structs.replace(usage, completion_tokens=max(0, rest))
+    for each in choices:
+        each.usage = Usage(completion_tokens=count(each.completion.ids))
+    rest = usage.completion_tokens - sum(each.usage.completion_tokens for each in choices[1:])
+    choices[0].usage = msgspec.structs.replace(usage, completion_tokens=max(0, rest))
 
 
 def _choice(body: ReplyBody, taken: ChoiceState) -> CapturedReply:
     choice, ids = taken.choice, taken.ids
     prompt = taken.prompt or body.prompt_token_ids
-    found = CapturedReply(
+    captured = CapturedReply(
         choice=choice.index if 0 <= choice.index < MAX_CHOICE else 0,
         reply=Reply(message=taken.message, finish_reason=choice.finish_reason),
         id=body.id,
@@ -327,26 +327,26 @@ def _choice(body: ReplyBody, taken: ChoiceState) -> CapturedReply:
     # Only the engine's count can tell that those of all words are among ids that came late.
     unsure = taken.late_ids and (body.usage is None or body.usage.completion_tokens is None)
     if ids is None or not prompt or taken.lacks_ids or unsure:
-        found.untrainable = "no_token_ids"
-        return found
+        captured.untrainable = "no_token_ids"
+        return captured
     try:
-        found.prompt = _ids(prompt)
+        captured.prompt = _ids(prompt)
         sampled = _ids(ids)
     except OverflowError:
-        found.untrainable = "bad_tokens"
-        return found
-    found.versions = version_spans.versions(choice.weight_versions, len(ids))
-    found.completion = Completion(ids=sampled)
+        captured.untrainable = "bad_tokens"
+        return captured
+    captured.versions = version_spans.versions(choice.weight_versions, len(ids))
+    captured.completion = Completion(ids=sampled)
     values = _logprobs(taken.logprobs)
     if values is None:
-        found.untrainable = "no_logprobs"
+        captured.untrainable = "no_logprobs"
     elif len(values) == len(ids) and math.isfinite(sum(values)):  # of doubles: none overflows
-        found.completion = Completion(ids=sampled, logprobs=_little(values))
+        captured.completion = Completion(ids=sampled, logprobs=_little(values))
     else:
-        found.untrainable = "length_mismatch"
+        captured.untrainable = "length_mismatch"
     if taken.text_after_end:
-        found.untrainable = found.untrainable or "text_after_end"
-    return found
+        captured.untrainable = captured.untrainable or "text_after_end"
+    return captured
 
 
 def _logprobs(entries: list[Logprob | None] | None) -> "array[float] | None":

@@ -27,7 +27,7 @@ GROUPS = {
     "Run": ("bring-your-own-kafka", "train-on-a-gpu", "scale-the-proxy", "security"),
     "Look up": ("settings", "commands", "topics", "engines", "counters", "glossary", "api"),
     "Understand": ("design", "one-step", "guarantees", "proofs", "figures"),
-    "Change": ("contributing", "changelog", "security-policy", "code-of-conduct"),
+    "Change": ("extend", "contributing", "changelog", "security-policy", "code-of-conduct"),
 }
 """The sidebar: (title, pages). A page that stands in none comes at the end of `Understand`."""
 FOLDERS = ("schemas", "proxy", "agents", "streams", "trainer", "infra")

@@ -37,7 +37,7 @@ async def far(tmp_path):
     async with FaultyLink(f"127.0.0.1:{port}") as link:
         (tmp_path / "kafka").mkdir()
         async with Broker(tmp_path / "kafka", port=port, advertised=link.port) as broker:
-            link.weather.latency_s = 0.1
+            link.conditions.latency_s = 0.1
             servers = broker.bootstrap_servers
             yield BusSettings(bootstrap_servers=servers, topic_partitions=3), link
 
@@ -181,7 +181,7 @@ async def test_a_proxy_killed_with_64_streams_open_loses_no_turn_whose_end_was_s
             while not any(agent.seen for agent in agents):
                 await asyncio.sleep(0)
             await proxy.kill()
-            link.weather.latency_s = 0.0
+            link.conditions.latency_s = 0.0
             gate.set()
         whole = {agent.question for agent in agents if agent.seen and not agent.disconnected}
         await proxy.start()

@@ -105,6 +105,12 @@ async def keys(bus, topic) -> Counter:
     return Counter([record.key async for record in to_end(bus, topic.name)])
 
 
+def worker_of(folder, name) -> int | None:
+    """Process id of the worker that was asked for a conversation, once it has written it down."""
+    note = folder / f"asked-{name}"
+    return int(note.read_text() or 0) or None if note.exists() else None
+
+
 async def until(process, what):
     """Wait until something holds, or the process has ended."""
     async with asyncio.timeout(60):
@@ -119,10 +125,11 @@ async def test_what_hangs_or_dies_is_one_error_and_sigterm_waits_for_nothing(bus
     process = await start(bus, tmp_path, "rewards:plain", "--concurrency", "2")
 
     async def judged():
-        return len(await keys(bus, REWARDS)) == 20 and len(await keys(bus, DLQ)) == 2
+        asked = worker_of(tmp_path, "hang")
+        return asked and len(await keys(bus, REWARDS)) == 20 and len(await keys(bus, DLQ)) == 2
 
     await until(process, judged)
-    worker = int((tmp_path / "asked-hang").read_text())
+    worker = worker_of(tmp_path, "hang")
     assert alive(worker)
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(60):
@@ -200,7 +207,7 @@ async def test_a_service_can_be_told_to_end_while_its_module_is_imported(bus, tm
 
 async def everybody_hit(process, bus, tmp_path, order):
     """Signal a service and its worker, as whoever ends a control group does."""
-    worker = int((tmp_path / "asked-nap").read_text())
+    worker = worker_of(tmp_path, "nap")
     for who in order:
         if who == "service":
             process.send_signal(signal.SIGTERM)
@@ -220,7 +227,7 @@ async def test_a_signal_for_everybody_costs_no_conversation(bus, tmp_path, funct
     process = await start(bus, tmp_path, f"rewards:{function}")
 
     async def asked():
-        return (tmp_path / "asked-nap").exists()
+        return worker_of(tmp_path, "nap")
 
     await until(process, asked)
     await everybody_hit(process, bus, tmp_path, order)
@@ -254,7 +261,7 @@ async def test_a_signal_for_everybody_while_the_module_is_imported_ends_in_good_
     process = await start(bus, tmp_path, "slow:f")
 
     async def importing():
-        return (tmp_path / "asked-nap").exists() and (tmp_path / "asked-nap").read_text()
+        return worker_of(tmp_path, "nap")
 
     await until(process, importing)
     await everybody_hit(process, bus, tmp_path, order)

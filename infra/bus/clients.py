@@ -231,12 +231,17 @@ async def topic_names(reader: AIOKafkaConsumer) -> set[str]:
     return set((await _metadata(reader)).topics())
 
 
-async def topic_partitions(reader: AIOKafkaConsumer, topic: str) -> set[int]:
-    """Partitions of a topic (name on the cluster), asked of the broker now; none if it is missing.
+async def topic_partitions(reader: AIOKafkaConsumer, *topics: str) -> list[TopicPartition]:
+    """All partitions of topics (names on the cluster), asked of the broker now, in their order.
 
-    Raises KafkaError.
+    A topic that is missing has none. Raises KafkaError.
     """
-    return (await _metadata(reader)).partitions_for_topic(topic) or set()
+    metadata = await _metadata(reader)
+    return [
+        TopicPartition(topic, number)
+        for topic in topics
+        for number in sorted(metadata.partitions_for_topic(topic) or ())
+    ]
 
 
 async def _metadata(reader: AIOKafkaConsumer) -> Any:
@@ -246,12 +251,11 @@ async def _metadata(reader: AIOKafkaConsumer) -> Any:
 
 async def partitions_of(reader: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     """All partitions of a topic (name on the cluster). Raises TopicMissing."""
-    numbers = reader.partitions_for_topic(topic)
-    if not numbers:
-        numbers = await topic_partitions(reader, topic)
-    if not numbers:
-        raise TopicMissing(f"topic {topic} does not exist: run `odradek topics apply`")
-    return [TopicPartition(topic, number) for number in sorted(numbers)]
+    if numbers := reader.partitions_for_topic(topic):
+        return [TopicPartition(topic, number) for number in sorted(numbers)]
+    if partitions := await topic_partitions(reader, topic):
+        return partitions
+    raise TopicMissing(f"topic {topic} does not exist: run `odradek topics apply`")
 
 
 async def standings(

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
-from odradek.infra.bus.clients import consumer, running
+from odradek.infra.bus.clients import consumer, running, topic_partitions
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, FormatRefused
 from odradek.schemas.compatibility import Age, Dated, dated
@@ -37,13 +37,9 @@ async def require_current(bus: BusSettings, names: Iterable[str]) -> None:
         BusError: The offsets cannot be read.
     """
     async with running(consumer(bus, committed=False), bus) as reader:
-        metadata = await reader._client.fetch_all_metadata()  # noqa: SLF001 - no public way
-        wanted = [
-            TopicPartition(bus.topic(name), number)
-            for name in names
-            if name != DLQ.name  # holds whatever could not be read
-            for number in sorted(metadata.partitions_for_topic(bus.topic(name)) or ())
-        ]
+        # Dead letters hold whatever could not be read.
+        topics = (bus.topic(name) for name in names if name != DLQ.name)
+        wanted = await topic_partitions(reader, *topics)
         if not wanted:
             return
         try:

@@ -24,7 +24,7 @@ from odradek.proxy.calls.token_count import TokenCounter
 from odradek.proxy.dialects.dialect import Dialect, ParsedRequest, RequestRules
 from odradek.proxy.dialects.model_routes import routes
 from odradek.proxy.engines.pool import Pool
-from odradek.proxy.episodes.budget import Budget
+from odradek.proxy.episodes.budget import afford, call_limit
 from odradek.proxy.episodes.draft import RecordedReply
 from odradek.proxy.episodes.registry import EpisodeRegistry
 from odradek.proxy.errors import EngineSlow, ProxyError
@@ -76,7 +76,6 @@ class CallHandler:
         self._commit = Commit(turn_writer, required=settings.durability == "required")
         self._episodes = episodes
         self._clock = clock
-        self._budget = Budget()
         self._prompts = PromptBuilder(engine) if settings.continuation == "bridge" else None
 
     def _engines(self, pool: Pool, *, salted: bool = True) -> EngineRoutes:
@@ -152,7 +151,7 @@ class CallHandler:
 
         Raises BudgetSpent, TooManyStreams or LogRefused.
         """
-        self._budget.afford(call, call.episode)
+        afford(call, call.episode)
         call.episode.begin(call.request.digest)
         call.supersedes = retries.superseded(call.episode, call.request.digest)
         if call.permit.unattributed:
@@ -188,7 +187,7 @@ class CallHandler:
         episode = self._episodes.of(permit.episode_id, until=self._clock() + permit.lasts_s)
         counter = self._engines_of(request).counter
         try:
-            return await counter.count(episode, request, self._budget.calls(permit))
+            return await counter.count(episode, request, call_limit(permit))
         finally:
             if permit.unattributed:
                 self._episodes.drop(episode)

@@ -14,28 +14,26 @@ MAX_EPISODE_TOKENS: Final = 1_000_000_000
 """Tokens of one episode, prompts and replies, after which no further call is taken."""
 
 
-class Budget:
-    """Holds calls against what their episodes may use."""
+def afford(call: InFlight, episode: LiveEpisode) -> None:
+    """Count a call that is to be sampled. Raises BudgetSpent or TooManyStreams."""
+    permit = call.permit
+    calls = call_limit(permit)
+    tokens = min(MAX_EPISODE_TOKENS, permit.max_tokens or MAX_EPISODE_TOKENS)
+    if episode.samples >= calls:
+        raise BudgetSpent(f"the episode has made its {calls} calls")
+    if episode.tokens >= tokens:
+        raise BudgetSpent(f"the episode has used its {tokens} tokens")
+    if call.request.stream:
+        others = sum(
+            other.request.stream and other.permit.holder == permit.holder
+            for other in episode.calls
+            if other is not call
+        )
+        if others >= STREAMS_PER_TOKEN:
+            raise TooManyStreams(f"the token has {others} streams open already")
+    episode.samples += 1
 
-    def afford(self, call: InFlight, episode: LiveEpisode) -> None:
-        """Count a call that is to be sampled. Raises BudgetSpent or TooManyStreams."""
-        permit = call.permit
-        calls = self.calls(permit)
-        tokens = min(MAX_EPISODE_TOKENS, permit.max_tokens or MAX_EPISODE_TOKENS)
-        if episode.samples >= calls:
-            raise BudgetSpent(f"the episode has made its {calls} calls")
-        if episode.tokens >= tokens:
-            raise BudgetSpent(f"the episode has used its {tokens} tokens")
-        if call.request.stream:
-            others = sum(
-                other.request.stream and other.permit.holder == permit.holder
-                for other in episode.calls
-                if other is not call
-            )
-            if others >= STREAMS_PER_TOKEN:
-                raise TooManyStreams(f"the token has {others} streams open already")
-        episode.samples += 1
 
-    def calls(self, permit: Permit) -> int:
-        """How many calls an episode may make."""
-        return min(MAX_EPISODE_CALLS, permit.max_calls or MAX_EPISODE_CALLS)
+def call_limit(permit: Permit) -> int:
+    """How many calls an episode may make."""
+    return min(MAX_EPISODE_CALLS, permit.max_calls or MAX_EPISODE_CALLS)

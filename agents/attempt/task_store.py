@@ -24,7 +24,7 @@ from odradek.agents.binding.responses import (
     state_of,
     stream_value,
 )
-from odradek.infra.bus import Appender, OutgoingRecord
+from odradek.infra.bus import Appender, OutgoingRecord, PlainWriter
 from odradek.infra.errors import BusError
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 
@@ -63,7 +63,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         source: str,
         fail: Fail,
     ) -> None:
-        self._appender = appender
+        self._writer = PlainWriter(appender)
         self._tasks_topic = agent_topic(A2A_TASKS, agent)
         self._events_topic = agent_topic(A2A_EVENTS, agent)
         self._source = source
@@ -215,13 +215,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
 
     async def _append(self, entry: OutgoingRecord) -> None:
         try:
-            await self._appender.append(
-                entry.topic,
-                key=entry.key,
-                value=entry.value,
-                headers=entry.headers,
-                partition=entry.partition,
-            )
+            await self._writer.write(entry)
         except BusError as error:
             kept = self._kept.get(entry.key or "")
             if kept is not None:

@@ -1,7 +1,7 @@
 """Writing for one partition in transactions, so that a member that lost it cannot.
 
 `TransactionalWriter` is what attempts ask for, `FencedWriter` the real one, and `PlainWriter` the
-one for tests and for logs without transactions.
+one for what needs no fence, and for tests.
 """
 
 import asyncio

@@ -11,6 +11,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from odradek.trainer.commit.announcer import ListedAnnouncements
+from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.resume import ResumePoint
 from odradek.trainer.engine.decode import Sampler
 from odradek.trainer.engine.tiny import make_tiny
@@ -20,6 +21,7 @@ from odradek.trainer.feed.rollout_worker import ListedGroups, LogRolloutWorker
 from odradek.trainer.models import load_model, load_tokenizer
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step.grpo import LogTrainer, TrainerParts
+from odradek.trainer.weights import fleet
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 from tests.support.trainer.hilo import random_play
@@ -130,3 +132,23 @@ def standing_of(folder: Path, incarnation: int = 2) -> ResumePoint:
 def resume():
     """`resume(folder)`: see `standing_of`."""
     return standing_of
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Folders of weights, by version."""
+
+    def made(version):
+        folder = tmp_path / f"v{version}"
+        folder.mkdir(exist_ok=True)
+        (folder / WEIGHTS).write_bytes(b"weights %d" % version)
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def quick_fleet(monkeypatch):
+    """Fleets look again at once, not after seconds."""
+    monkeypatch.setattr(fleet, "LOOK_S", 0.05)
+    monkeypatch.setattr(fleet, "LONGEST_PAUSE_S", 0.1)

@@ -9,24 +9,11 @@ import pytest
 from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.durable_files import sha256_of
 from odradek.trainer.errors import EngineDown, EngineRefused
-from odradek.trainer.weights import fleet
 from odradek.trainer.weights.engines import Engines
 from tests.support.engines.weight_engine import WeightServer
 
+pytestmark = pytest.mark.usefixtures("quick_fleet")
 ROUTES = ("/pause", "/collective_rpc", "/update_weight_version", "/reset_prefix_cache", "/resume")
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """Folders of weights, by version."""
-
-    def made(version):
-        folder = tmp_path / f"v{version}"
-        folder.mkdir(exist_ok=True)
-        (folder / WEIGHTS).write_bytes(b"weights %d" % version)
-        return folder
-
-    return made
 
 
 @contextmanager
@@ -39,12 +26,6 @@ def engines(*urls, timeout_s=30.0):
         yield made
     finally:
         made.close()
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(fleet, "LOOK_S", 0.05)
-    monkeypatch.setattr(fleet, "LONGEST_PAUSE_S", 0.1)
 
 
 @contextmanager

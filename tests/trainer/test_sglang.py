@@ -8,7 +8,6 @@ import pytest
 from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.durable_files import sha256_of
 from odradek.trainer.errors import EngineDown, EngineRefused
-from odradek.trainer.weights import fleet
 from odradek.trainer.weights.engines import Engines
 from odradek.trainer.weights.memory import MemoryEngine
 from odradek.trainer.weights.recognition import RecognizedEngine
@@ -21,23 +20,7 @@ from tests.support.engines.weight_engine import WeightServer
 SWAP = ["pause retract", "update", "continue"]
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(fleet, "LOOK_S", 0.05)
-    monkeypatch.setattr(fleet, "LONGEST_PAUSE_S", 0.1)
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """Folders of weights, by version."""
-
-    def made(version):
-        folder = tmp_path / f"v{version}"
-        folder.mkdir(exist_ok=True)
-        (folder / WEIGHTS).write_bytes(b"weights %d" % version)
-        return folder
-
-    return made
+pytestmark = pytest.mark.usefixtures("quick_fleet")
 
 
 @asynccontextmanager

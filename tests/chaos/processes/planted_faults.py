@@ -34,20 +34,10 @@ def dedupe_off() -> None:
 
 def commit_first() -> None:
     """Offsets are committed before the results are written."""
-    from odradek.infra.bus import FencedWriter
     from odradek.streams.drivers import kafka
+    from tests.support.streams.split_commits import OffsetsFirst
 
-    class CommitFirst(FencedWriter):
-        async def _transaction(self, records: Any, offsets: Any) -> None:
-            await self._client.begin_transaction()
-            await self._send_offsets(offsets)
-            await self._client.commit_transaction()
-            self._at("after_commit")
-            await self._client.begin_transaction()
-            await self._produce(records)
-            await self._client.commit_transaction()
-
-    kafka.FencedWriter = CommitFirst
+    kafka.FencedWriter = OffsetsFirst
 
 
 def no_seek() -> None:

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
-from odradek.infra.bus import FencedWriter, PartitionGroup, Record
+from odradek.infra.bus import PartitionGroup, Record
 from odradek.infra.errors import PartitionLost
 from odradek.schemas.events import Tick
 from odradek.streams.drivers import kafka
@@ -15,6 +15,7 @@ from odradek.streams.partition import StagePartition
 from tests.simulation.cluster import Cluster
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.planted.patches import Patches
+from tests.support.streams.split_commits import OffsetsFirst, RecordsFirst
 
 
 def done_mark_ignored() -> Patches:
@@ -30,34 +31,12 @@ def done_mark_ignored() -> Patches:
 
 def commit_before_produce() -> Patches:
     """Produce and commit swapped: the offset stands before the results do."""
-
-    class Swapped(FencedWriter):
-        async def _transaction(self, records: Any, offsets: Any) -> None:
-            await self._client.begin_transaction()
-            await self._send_offsets(offsets)
-            await self._client.commit_transaction()
-            self._at("after_commit")
-            await self._client.begin_transaction()
-            await self._produce(records)
-            await self._client.commit_transaction()
-
-    return [(kafka, "FencedWriter", Swapped)]
+    return [(kafka, "FencedWriter", OffsetsFirst)]
 
 
 def commit_outside_the_transaction() -> Patches:
     """Results in a transaction, the offset after it."""
-
-    class Outside(FencedWriter):
-        async def _transaction(self, records: Any, offsets: Any) -> None:
-            await self._client.begin_transaction()
-            await self._produce(records)
-            await self._client.commit_transaction()
-            self._at("after_commit")
-            await self._client.begin_transaction()
-            await self._send_offsets(offsets)
-            await self._client.commit_transaction()
-
-    return [(kafka, "FencedWriter", Outside)]
+    return [(kafka, "FencedWriter", RecordsFirst)]
 
 
 def no_seek_after_assignment() -> Patches:

@@ -134,11 +134,11 @@ class Proxy:
         for surface in SURFACES:
             for root in (*ROOTS, *surface.roots):
                 self._serve(app.router, root, surface, named=True)
-            models = self.guarded(self.models, surface.dialect)
+            listing = self.guarded(self.models, surface.dialect)
             for root in surface.roots:
                 self._serve(app.router, root, surface, named=False)
-                app.router.add_get(f"{root}/models", models)
-                app.router.add_get(root + MODEL, models)
+                app.router.add_get(f"{root}/models", listing)
+                app.router.add_get(root + MODEL, listing)
         for method, path, handler in routes:
             app.router.add_route(method, path, self.guarded(handler))
         app.cleanup_ctx.append(self._life)
@@ -370,7 +370,7 @@ class Proxy:
             raise  # the client has left: nobody reads an answer
         # The one place: a bug in one call must not end the calls of all other episodes. The type
         # is logged and no text, since that may hold what an agent said.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - see above
             log.error("a bug answered 500: %s", error_site(error))  # noqa: TRY400 - no content in logs
             return ProxyError("the proxy failed on this call")
 

@@ -75,7 +75,7 @@ class TemperatureHead:
             chosen = (targets.temperatures == temperature).nonzero()[:, 0]
             # Rows of a tree share positions: each is scored once.
             mine = targets.at[chosen]
-            places, inverse = mine.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+            places, inverse = mine.unique(return_inverse=True)  # type: ignore[no-untyped-call] # so here
             labels = targets.labels.new_zeros(len(hidden))
             labels[mine] = targets.labels[chosen]
             fused: Any = _Given(self._model, temperature)

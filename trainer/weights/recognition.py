@@ -3,7 +3,8 @@
 A new kind of engine is one module with a client, and one line of `KINDS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,16 +48,19 @@ class RecognizedEngine:
 
     async def serves(self) -> int | None:
         """See `EngineClient`."""
-        try:
+        with self._until_down():
             return await (await self._known()).serves()
-        except EngineDown:
-            self._client = None
-            raise
 
     async def load(self, folder: Path, version: int, began: Callable[[], None]) -> None:
         """See `EngineClient`."""
-        try:
+        with self._until_down():
             await (await self._known()).load(folder, version, began)
+
+    @contextmanager
+    def _until_down(self) -> Iterator[None]:
+        """Forget what kind of engine it is if nobody answers."""
+        try:
+            yield
         except EngineDown:
             self._client = None
             raise

@@ -26,7 +26,7 @@ class StagePartition:
 
     Args:
         stage: What folds.
-        partition: Its number.
+        number: Which partition of its source.
         position: The next offset to read.
         done: Emissions caused by records below this offset are already in the log.
         partitions: Of the stage's source, to know where keys belong; 0 where nobody knows.
@@ -35,14 +35,14 @@ class StagePartition:
     def __init__(
         self,
         stage: Stage,
-        partition: int,
+        number: int,
         position: int = 0,
         done: int = 0,
         *,
         partitions: int = 0,
     ) -> None:
         self.stage = stage
-        self.partition = partition
+        self.number = number
         self.position = position
         self.done = done
         self.fold: Fold = stage.fold()
@@ -98,15 +98,15 @@ class StagePartition:
         """A Tick for this partition."""
         tick = Tick(writer=self.stage.name)
         return OutgoingRecord(
-            partition=self.partition,
+            partition=self.number,
             topic=self.stage.source.name,
             key=None,
             value=codec.encode(tick),
             headers=codec.headers(
                 tick,
                 source=f"/{self.stage.name}",
-                subject=str(self.partition),
-                event_id=f"tick/{self.stage.name}/{self.partition}/{now:.3f}",
+                subject=str(self.number),
+                event_id=f"tick/{self.stage.name}/{self.number}/{now:.3f}",
             ),
         )
 

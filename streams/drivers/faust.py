@@ -57,10 +57,10 @@ class Transport(transport.Transport):  # type: ignore[misc] # Faust is untyped
 
 
 class FaustPartition:
-    """A partition's lane and the events that Faust must not commit yet."""
+    """The state of a stage over a partition, and the events that Faust must not commit yet."""
 
-    def __init__(self, lane: StagePartition) -> None:
-        self.lane = lane
+    def __init__(self, stage_partition: StagePartition) -> None:
+        self.stage_partition = stage_partition
         self.waiting: deque[Any] = deque()
         self.next_tick = 0.0
         self.tick_pause = 1.0
@@ -83,7 +83,7 @@ class FaustDriver:
         self.ready = asyncio.Event()
         self._clock = clock
         self._stop = asyncio.Event()
-        self._lanes: dict[int, FaustPartition] = {}
+        self._partitions: dict[int, FaustPartition] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="odradek-faust-")
         self.app: Any = None
         self._sinks: dict[str, Any] = {}
@@ -158,7 +158,7 @@ class FaustDriver:
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         """A rebalance takes all partitions and rewinds what comes back: their state goes."""
-        self._lanes.clear()
+        self._partitions.clear()
 
     async def _assigned(self, *_: Any, **__: Any) -> None:
         self.ready.set()
@@ -166,22 +166,22 @@ class FaustDriver:
     async def _take(self, event: Any) -> None:
         """Fold one event, write what follows, and acknowledge what is below the low-water mark."""
         message = event.message
-        held = self._lanes.get(message.partition)
-        if held is None or message.offset < held.lane.position:
+        held = self._partitions.get(message.partition)
+        if held is None or message.offset < held.stage_partition.position:
             # A first event, or a rewind to the committed offset: fold from there anew.
-            lane = StagePartition(
+            stage_partition = StagePartition(
                 self.stage,
                 message.partition,
                 message.offset,
                 partitions=self.bus.partitions(self.stage.source),
             )
-            held = self._lanes[message.partition] = FaustPartition(lane)
-        out = held.lane.feed([self._record(message)])
+            held = self._partitions[message.partition] = FaustPartition(stage_partition)
+        out = held.stage_partition.feed([self._record(message)])
         held.waiting.append(event)
         await self._send(out)
         # If we die above this line, the events are read again, and written again under the same
         # ids. Below it, what they caused is in the log.
-        low = held.lane.low_water
+        low = held.stage_partition.low_water
         while held.waiting and held.waiting[0].message.offset < low:
             held.waiting.popleft().ack()
 
@@ -201,15 +201,15 @@ class FaustDriver:
     async def _ticks(self) -> None:
         """Append a Tick where one is due: at most one a second, fewer while nothing changes."""
         now = self._clock()
-        for held in list(self._lanes.values()):
+        for held in list(self._partitions.values()):
             if not self.stage.ticks or now < held.next_tick:
                 continue
-            if not held.lane.fold.overdue(now):
+            if not held.stage_partition.fold.overdue(now):
                 held.tick_pause = 1.0
                 continue
             held.next_tick = now + held.tick_pause
             held.tick_pause = min(held.tick_pause * 2, 30.0)
-            await self._send([held.lane.tick(now)])
+            await self._send([held.stage_partition.tick(now)])
 
     def _record(self, message: Any) -> Record:
         headers = message.headers or ()

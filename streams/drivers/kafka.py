@@ -88,9 +88,9 @@ class KafkaDriver:
         self._admin: AIOKafkaAdminClient = None
 
     @property
-    def lanes(self) -> list[StagePartition]:
-        """The lanes that are ours now."""
-        return [owned.lane for owned in self._partitions.values()]
+    def partitions(self) -> list[StagePartition]:
+        """The state of the stage over each partition that is ours now."""
+        return [owned.stage_partition for owned in self._partitions.values()]
 
     def stop(self) -> None:
         """Commit the open transaction, then release the partitions."""
@@ -145,14 +145,14 @@ class KafkaDriver:
             await self._fold(fetched)
         else:
             # Between the fetch and now partitions came or went, and some of these records may
-            # belong to lanes that are no longer ours, or stand before their low-water mark.
-            # Dropping them alone would lose them: put every lane back to where it is.
+            # belong to partitions that are no longer ours, or stand before their low-water mark.
+            # Dropping them alone would lose them: put every partition back to where it is.
             self._put_back()
 
     def _put_back(self) -> None:
         for owned in self._partitions.values():
             with suppress(IllegalStateError):  # a rebalance goes on; the next assignment seeks
-                self._reader.seek(owned.where, owned.lane.position)
+                self._reader.seek(owned.where, owned.stage_partition.position)
 
     async def _fold(self, fetched: dict[TopicPartition, Any]) -> None:
         """Fold what was fetched of each partition, and commit."""
@@ -209,8 +209,8 @@ class KafkaDriver:
         position, metadata = standing[where]
         count = len(self._reader.partitions_for_topic(self._topic) or ())
         done = done_mark(metadata)
-        lane = StagePartition(self.stage, number, position, done, partitions=count)
-        self._partitions[number] = KafkaPartition(where, lane, writer)
+        stage_partition = StagePartition(self.stage, number, position, done, partitions=count)
+        self._partitions[number] = KafkaPartition(where, stage_partition, writer)
         return position
 
     def keep(self, number: int) -> int | None:

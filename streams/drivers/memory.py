@@ -23,7 +23,7 @@ class MemoryDriver:
         self.log = log
         self.stage = stage
         self.now = 0.0
-        self.lanes: dict[int, StagePartition] = {}
+        self.partitions: dict[int, StagePartition] = {}
         self.committed: dict[int, tuple[int, int]] = {}
         """Per partition: low-water mark and done mark, as a broker would keep them."""
         self._stamps: dict[tuple[int, int], float] = {}
@@ -32,9 +32,9 @@ class MemoryDriver:
         """Fold all there is, write what follows, commit; then append Ticks that are due."""
         for record in self.log.on(self.stage.source.name):
             await self._feed(record)
-        for lane in list(self.lanes.values()):
-            if self.stage.ticks and lane.fold.overdue(self.now):
-                tick = lane.tick(self.now)
+        for partition in list(self.partitions.values()):
+            if self.stage.ticks and partition.fold.overdue(self.now):
+                tick = partition.tick(self.now)
                 await self.log.append(
                     tick.topic,
                     key=None,
@@ -44,20 +44,20 @@ class MemoryDriver:
                 )
 
     async def _feed(self, record: Record) -> None:
-        lane = self.lanes.get(record.partition)
-        if lane is None:
+        partition = self.partitions.get(record.partition)
+        if partition is None:
             low, done = self.committed.get(record.partition, (0, 0))
-            lane = self.lanes[record.partition] = StagePartition(
+            partition = self.partitions[record.partition] = StagePartition(
                 self.stage, record.partition, low, done, partitions=self.log.partitions
             )
-        if record.offset < lane.position:
+        if record.offset < partition.position:
             return
         # Append time is given once: a fold after a crash sees the same times.
         stamp = self._stamps.setdefault((record.partition, record.offset), self.now)
-        for out in lane.feed([msgspec.structs.replace(record, timestamp=stamp)]):
+        for out in partition.feed([msgspec.structs.replace(record, timestamp=stamp)]):
             await self.log.append(out.topic, key=out.key, value=out.value, headers=out.headers)
-        self.committed[record.partition] = (lane.low_water, lane.position)
+        self.committed[record.partition] = (partition.low_water, partition.position)
 
     def crash(self) -> None:
         """Lose all state in memory."""
-        self.lanes.clear()
+        self.partitions.clear()

@@ -19,19 +19,21 @@ Commit = Coroutine[Any, Any, None]
 
 
 class KafkaPartition:
-    """A partition that we own: its lane, and the writer that proves it.
+    """A partition that we own: the state of its stage, and the writer that proves it.
 
     Args:
         where: Which partition it is.
-        lane: Its fold.
+        stage_partition: The state of the stage over it.
         writer: Writes as its owner.
     """
 
-    def __init__(self, where: TopicPartition, lane: StagePartition, writer: FencedWriter) -> None:
+    def __init__(
+        self, where: TopicPartition, stage_partition: StagePartition, writer: FencedWriter
+    ) -> None:
         self.where = where
-        self.lane = lane
+        self.stage_partition = stage_partition
         self.writer = writer
-        self._committed = lane.written
+        self._committed = stage_partition.written
         """The done mark at the last commit."""
         self._committed_at = 0.0
         self._rebalances = 0
@@ -48,7 +50,7 @@ class KafkaPartition:
     @property
     def ahead(self) -> bool:
         """Whether more was read than the last commit says."""
-        return self.lane.written > self._committed
+        return self.stage_partition.written > self._committed
 
     @property
     def unproved(self) -> bool:
@@ -61,7 +63,7 @@ class KafkaPartition:
     def keep(self) -> int:
         """A rebalance left it to us: return where reading goes on."""
         self._rebalances += 1
-        return self.lane.position
+        return self.stage_partition.position
 
     def advance(self, messages: Sequence[Any], clock: float) -> Commit | None:
         """Fold what was fetched, and begin to commit what follows, if anything.
@@ -71,8 +73,8 @@ class KafkaPartition:
             clock: Unix time.
         """
         at = time.monotonic()  # how long ago something was: a clock that is set back never says
-        out = self.lane.feed(self._records(messages))
-        if messages and self.lane.stage.source.log_append_time:
+        out = self.stage_partition.feed(self._records(messages))
+        if messages and self.stage_partition.stage.source.log_append_time:
             self._appended_at, self._read_at = messages[-1].timestamp / 1000, at
         if (tick := self._tick(self._time(clock, at), at)) is not None:
             out.append(tick)
@@ -81,7 +83,7 @@ class KafkaPartition:
 
     def _records(self, messages: Sequence[Any]) -> list[Record]:
         """Messages of our source as records; like `record_of`, for many."""
-        topic = self.lane.stage.source.name
+        topic = self.stage_partition.stage.source.name
         return [
             Record(
                 topic,
@@ -105,15 +107,15 @@ class KafkaPartition:
 
     def _tick(self, now: float, at: float) -> OutgoingRecord | None:
         """A Tick if one is due: at most one a second, and ever fewer while they change nothing."""
-        lane = self.lane
-        if not lane.stage.ticks or at < self._next_tick or lane.position < lane.done:
+        partition = self.stage_partition
+        if not partition.stage.ticks or at < self._next_tick or partition.position < partition.done:
             return None
-        if not lane.fold.overdue(now):
+        if not partition.fold.overdue(now):
             self._tick_pause = 1.0
             return None
         self._next_tick = at + self._tick_pause
         self._tick_pause = min(self._tick_pause * 2, 30.0)
-        return lane.tick(now)
+        return partition.tick(now)
 
     def commit(self, out: Sequence[OutgoingRecord] = ()) -> Commit:
         """Begin to commit results and both marks in one transaction, without waiting for it.
@@ -121,8 +123,8 @@ class KafkaPartition:
         What was folded and what is written are of one moment: nothing waits between the two. See
         `FencedWriter` for what a death leaves behind.
         """
-        done = self.lane.written
-        ended = self.writer.submit(self.where, self.lane.low_water, f"done={done}", *out)
+        done = self.stage_partition.written
+        ended = self.writer.submit(self.where, self.stage_partition.low_water, f"done={done}", *out)
         return self._confirm(ended, done, self._rebalances)
 
     async def _confirm(self, ended: "asyncio.Future[None]", done: int, rebalances: int) -> None:

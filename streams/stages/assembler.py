@@ -1,9 +1,9 @@
 """The assembler: one partition of `rl.turns.v1` folded into conversations and episodes.
 
-    (nothing) --Opened--> open --Sealed--> sealed --last wanted reward, or Tick--> Episode
-                            |                 `---- failed, timed out, incomplete --> Episode
-                            |---Aborted--> Episode
-                            `---Tick past the run's deadline--> Episode
+    (nothing) --EpisodeOpened--> open
+    open --EpisodeSealed, completed, a wanted reward is missing--> sealed
+    open --EpisodeSealed otherwise, EpisodeAborted, or Tick past the attempt's deadline--> Episode
+    sealed --last wanted Reward, or Tick past the rewards' deadline--> Episode
 
 Only EpisodeOpened creates state. Everything else without state is a dead letter: there is no memory
 of closed episodes, hence no ghost that pins the low-water mark.

@@ -116,8 +116,8 @@ class OpenEpisode:
         elif self.opened.unattributed:
             self.end = EpisodeEnd(Outcome.INCOMPLETE, at, "no host opened or sealed this episode")
         else:
-            lost = "neither Sealed nor Aborted came before the run's deadline"
-            self.end = EpisodeEnd(Outcome.HOST_LOST, at, lost, retry=not self.opened.last_attempt)
+            error = "neither EpisodeSealed nor EpisodeAborted came before the attempt's deadline"
+            self.end = EpisodeEnd(Outcome.HOST_LOST, at, error, retry=not self.opened.last_attempt)
         return self.end
 
     def _gap(self, sealed: EpisodeSealed) -> str:

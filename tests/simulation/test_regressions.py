@@ -71,7 +71,7 @@ def test_tasks_of_a_partition_that_changes_hands_go_out_once(seed):
 
 
 class SetBack(Faults):
-    """Every stage's clock is ahead, its lanes are fenced, and then the clocks are set right."""
+    """Every stage's clock is ahead, its partitions are fenced, and then the clocks are set right."""
 
     def schedule(self):
         super().schedule()
@@ -87,7 +87,7 @@ class SetBack(Faults):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_clock_that_is_set_back_makes_nobody_wait(seed):
-    """A lane that was fenced is let go after half a minute of time that passes, not of the clock's.
+    """A fenced partition is let go after half a minute of time that passes, not of the clock's.
 
     It was ten minutes where a clock, ahead by as much, had been set right meanwhile.
     """

@@ -334,11 +334,11 @@ class World:
                 self.failures.append(Failure("unhandled", f"{context.get('message')}: {error!r}"))
             self.loop.unhandled.clear()
             self.ghosts = {
-                f"{life!r}[{lane.partition}]": lane.fold.open()
+                f"{life!r}[{partition.number}]": partition.fold.open()
                 for life, driver in self.drivers.items()
                 if not life.dead
-                for lane in driver.lanes
-                if lane.fold.open()
+                for partition in driver.partitions
+                if partition.fold.open()
             }
             self.out = {
                 repr(life): one.credit.out("train") + one.credit.out("eval")

@@ -104,10 +104,10 @@ def crashing(stage, records, cuts):
     """What is written by owners that die after these many records each."""
     out, low, done, at = [], 0, 0, 0
     for cut in sorted({*cuts, len(records)}):
-        lane = StagePartition(stage, 0, low, done)
-        out += lane.feed(record for record in records[:cut] if record.offset >= low)
+        partition = StagePartition(stage, 0, low, done)
+        out += partition.feed(record for record in records[:cut] if record.offset >= low)
         at = max(at, cut)
-        low, done = lane.low_water, max(done, lane.position)
+        low, done = partition.low_water, max(done, partition.position)
     return out
 
 
@@ -184,8 +184,8 @@ def test_a_repeated_task_raises_no_ghost_after_a_crash():
 def test_every_episode_that_opens_ends_once(told):
     """After a last Tick far away: as many episodes as openings, nothing left open."""
     records = logged(ASSEMBLE, [*told, (Tick(), 1000)])
-    lane = StagePartition(ASSEMBLE, 0)
-    out = lane.feed(records)
+    partition = StagePartition(ASSEMBLE, 0)
+    out = partition.feed(records)
     episodes = [codec.decode(one.value, Episode) for one in out if one.topic == EPISODES.name]
     open_now: set[str] = set()
     # A model with a set: an episode is open from its first EpisodeOpened until its Episode is written.
@@ -204,7 +204,7 @@ def test_every_episode_that_opens_ends_once(told):
                 closes[record.offset] += 1
             assert not isinstance(made, Conversation) or made.episode_id == event.episode_id
     assert openings == len(episodes) == closes.total()
-    assert (0, lane.position) == (lane.fold.open(), lane.low_water)
+    assert (0, partition.position) == (partition.fold.open(), partition.low_water)
 
 
 @settings(max_examples=200, deadline=None)

@@ -33,9 +33,14 @@ async def halfway(bus):
         for event in (opened(name, timeouts=Timeouts()), turn(name), reward(name)):
             await world.write(event)
     driver, _ = world.running[ASSEMBLE.name]
-    await until(lambda: sum(lane.records for lane in driver.lanes) == 3 * len(NAMES))
+    await until(lambda: sum(partition.records for partition in driver.partitions) == 3 * len(NAMES))
     yield world, driver
     await world.end()
+
+
+def progress(driver):
+    """Each partition's state, and how many records it has folded."""
+    return {partition.number: (partition, partition.records) for partition in driver.partitions}
 
 
 async def ended(world):
@@ -50,16 +55,16 @@ async def ended(world):
 async def test_what_is_kept_is_not_read_again_from_its_low_water_mark(halfway):
     """Another worker joins and leaves; the first one reads again only what it got back."""
     world, first = halfway
-    before = {lane.partition: (lane, lane.records) for lane in first.lanes}
+    before = progress(first)
     second = world.driver(ASSEMBLE)
     other = asyncio.create_task(second.run())
-    await until(lambda: 0 < len(first.lanes) < 3 and second.lanes)
-    kept = {lane.partition: (lane, lane.records) for lane in first.lanes}
+    await until(lambda: 0 < len(first.partitions) < 3 and second.partitions)
+    kept = progress(first)
     assert kept.items() <= before.items()
     second.stop()
     await other
-    await until(lambda: len(first.lanes) == 3 and first.ready.is_set())
-    assert kept.items() <= {lane.partition: (lane, lane.records) for lane in first.lanes}.items()
+    await until(lambda: len(first.partitions) == 3 and first.ready.is_set())
+    assert kept.items() <= progress(first).items()
     await ended(world)
 
 
@@ -69,14 +74,16 @@ async def test_what_another_had_meanwhile_is_taken_over_anew(halfway):
     It does not end, nor does it wait: the group has just said that the partition is its own.
     """
     world, driver = halfway
-    before = {lane.partition: lane for lane in driver.lanes}
+    before = {partition.number: partition for partition in driver.partitions}
     stranger = FencedWriter(world.bus, ASSEMBLE.name, 1)
     await stranger.start()
     await driver._group.on_partitions_assigned(
         TopicPartition(world.bus.topic(TURNS.name), number) for number in range(3)
     )
-    await until(lambda: len(driver.lanes) == 3 and before[1] not in driver.lanes)
-    assert {0, 2} == {lane.partition for lane in driver.lanes if lane in before.values()}
+    await until(lambda: len(driver.partitions) == 3 and before[1] not in driver.partitions)
+    assert {0, 2} == {
+        partition.number for partition in driver.partitions if partition in before.values()
+    }
     await stranger.aclose()
     await ended(world)
 
@@ -93,10 +100,10 @@ async def test_who_was_fenced_since_its_last_commit_takes_nothing_back(halfway, 
     await stranger.start()
     for name in NAMES:
         await world.write(sealed(name))
-    await until(lambda: [0, 2] == sorted(lane.partition for lane in driver.lanes))
+    await until(lambda: [0, 2] == sorted(partition.number for partition in driver.partitions))
     await stranger.aclose()
     await driver._group.on_partitions_assigned(assigned[::2])
     await driver._group.on_partitions_assigned(assigned)
-    await until(lambda: len(driver.lanes) == 3 and driver.ready.is_set())
+    await until(lambda: len(driver.partitions) == 3 and driver.ready.is_set())
     episodes = await world.until(EPISODES, len(NAMES))
     assert len(NAMES) == len(episodes)

@@ -22,12 +22,12 @@ async def test_a_worker_that_ends_leaves_its_group(bus, stage):
     second = world.driver(stage)
     other = asyncio.create_task(second.run())
     await asyncio.wait_for(second.ready.wait(), 30)
-    while not (0 < len(first.lanes) < bus.topic_partitions):
+    while not (0 < len(first.partitions) < bus.topic_partitions):
         await asyncio.sleep(0.02)
     first.stop()
     await task
     async with asyncio.timeout(20):
-        while len(second.lanes) < bus.topic_partitions:
+        while len(second.partitions) < bus.topic_partitions:
             await asyncio.sleep(0.02)
     second.stop()
     await other

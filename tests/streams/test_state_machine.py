@@ -38,7 +38,7 @@ class Model:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two writers a story; a lane that may be lost at any step and rebuilt from its marks."""
+    """Two writers a story; a partition that may be lost at any step and rebuilt from its marks."""
 
     names = Bundle("names")
 
@@ -46,7 +46,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.log = Log()
         self.now = 0.0
-        self.lane = StagePartition(ASSEMBLE, 0)
+        self.partition = StagePartition(ASSEMBLE, 0)
         self.marks = (0, 0)
         self.open: dict[str, Model] = {}
         self.wanted: list[tuple[str, str, int, float | None]] = []
@@ -60,7 +60,7 @@ class Machine(RuleBasedStateMachine):
 
     def _append(self, event: object) -> None:
         record = self.log.add(event, self.now)
-        out = self.lane.feed([record])
+        out = self.partition.feed([record])
         for one in out:
             if one.topic == EPISODES.name:
                 made = codec.decode(one.value, Episode)
@@ -70,7 +70,7 @@ class Machine(RuleBasedStateMachine):
             elif one.topic == DLQ.name:
                 self.dead += 1
         # Results and marks are committed together: a crash comes before both or after both.
-        self.marks = (self.lane.low_water, self.lane.position)
+        self.marks = (self.partition.low_water, self.partition.position)
 
     def _end(self, name: str, outcome: Outcome, value: float | None) -> None:
         story = self.open.pop(name)
@@ -151,7 +151,7 @@ class Machine(RuleBasedStateMachine):
     def expires(self, later: float, skew: float) -> None:
         """A Tick, by a driver whose clock is wrong: only the broker's time counts."""
         self.now += later
-        self.lane.fold.overdue(self.now + skew)
+        self.partition.fold.overdue(self.now + skew)
         self._append(Tick(writer="assemble"))
         for name in list(self.open):
             story = self.open[name]
@@ -162,10 +162,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def crashes(self) -> None:
-        """The lane is lost; its successor reads from the low-water mark, silent below the done mark."""
+        """A new owner reads from the low-water mark, and is silent below the done mark."""
         low, done = self.marks
-        self.lane = StagePartition(ASSEMBLE, 0, low, done)
-        again = self.lane.feed(record for record in self.log.records if record.offset >= low)
+        self.partition = StagePartition(ASSEMBLE, 0, low, done)
+        again = self.partition.feed(record for record in self.log.records if record.offset >= low)
         assert [] == again
 
     @rule(junk=st.sampled_from([b"{", b"null", b'{"type":"nonsense"}']))
@@ -175,16 +175,16 @@ class Machine(RuleBasedStateMachine):
 
     def _append_raw(self, junk: bytes) -> None:
         record = self.log.add(junk, self.now, key="e0")
-        self.dead += len(self.lane.feed([record]))
+        self.dead += len(self.partition.feed([record]))
         self.letters += 1
-        self.marks = (self.lane.low_water, self.lane.position)
+        self.marks = (self.partition.low_water, self.partition.position)
 
     # -- what must hold
 
     @invariant()
     def the_dict_agrees(self) -> None:
         """As many open, the same episodes, as many letters."""
-        assert len(self.open) == self.lane.fold.open()
+        assert len(self.open) == self.partition.fold.open()
         assert sorted(self.wanted, key=str) == sorted(self.written, key=str)
         assert self.letters == self.dead
 
@@ -192,8 +192,8 @@ class Machine(RuleBasedStateMachine):
     def nothing_pins_the_mark(self) -> None:
         """With nothing open the low-water mark is the position."""
         if not self.open:
-            assert self.lane.position == self.lane.low_water
-        assert self.lane.low_water <= self.lane.position
+            assert self.partition.position == self.partition.low_water
+        assert self.partition.low_water <= self.partition.position
 
 
 Machine.TestCase.settings = settings(

@@ -55,7 +55,7 @@ async def test_a_crash_at_any_point_of_a_commit_writes_everything_once(bus, poin
 
 
 async def test_what_was_fetched_before_a_rebalance_is_read_again(bus):
-    """Partitions that came or went between fetch and fold put every lane back to where it is."""
+    """When partitions come or go between fetch and fold, each is put back to where it is."""
     world = KafkaWorld(bus)
     await world.run(ASSEMBLE)
     driver, _ = world.running[ASSEMBLE.name]
@@ -88,7 +88,7 @@ async def test_a_fenced_lane_writes_nothing_and_ends_the_process_in_the_end(bus,
     for event in (opened(), turn(), reward(), sealed()):
         await world.write(event)
     driver, task = world.running.pop(ASSEMBLE.name)
-    while not task.done() and len(driver.lanes) == 3:
+    while not task.done() and len(driver.partitions) == 3:
         await asyncio.sleep(0.02)
     assert [] == await world.until(EPISODES, 0)
     with pytest.raises(PartitionLost):
@@ -170,7 +170,7 @@ async def test_a_position_that_retention_deleted_is_an_error(bus):
     for number in range(6):
         await world.write(opened(f"e{number}"))
     driver, task = world.running.pop(ASSEMBLE.name)
-    while sum(lane.records for lane in driver.lanes) < 6:
+    while sum(partition.records for partition in driver.partitions) < 6:
         await asyncio.sleep(0.02)
     marks = {}
     while len(marks) < 2:

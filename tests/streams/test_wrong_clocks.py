@@ -35,15 +35,15 @@ skews = st.floats(-600, 600)
 
 def driven(stage, told, skew, *, polls=1.0):
     """What a driver writes whose clock is wrong by `skew`: it polls, and appends Ticks."""
-    log, lane, out = Log(stage.source), StagePartition(stage, 0), []
+    log, partition, out = Log(stage.source), StagePartition(stage, 0), []
     now = next_poll = 0.0
     for event, later in told:
         now += later
         while next_poll < now:
-            if lane.fold.overdue(next_poll + skew):
-                out += lane.feed([log.add(Tick(writer=stage.name), next_poll)])
+            if partition.fold.overdue(next_poll + skew):
+                out += partition.feed([log.add(Tick(writer=stage.name), next_poll)])
             next_poll += polls
-        out += lane.feed([log.add(event, now)])
+        out += partition.feed([log.add(event, now)])
     return out, log
 
 

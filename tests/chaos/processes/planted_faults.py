@@ -60,7 +60,9 @@ def no_seek() -> None:
     def unsought(self: Any, number: int, position: int) -> None:
         driver = self._owner
         # Only where nothing was ever committed a first position must be set.
-        committed = isinstance(driver, KafkaDriver) and driver._partitions[number].lane.done
+        committed = (
+            isinstance(driver, KafkaDriver) and driver._partitions[number].stage_partition.done
+        )
         without(self._reader, ("seek",) if committed else (), enter, self, number, position)
 
     PartitionGroup._begin = unpaused
@@ -99,21 +101,22 @@ def tick_unread() -> None:
     advance = KafkaPartition.advance
 
     def act(self: Any, messages: Any, clock: float) -> Any:
-        lane, stage = self.lane, self.lane.stage
+        partition = self.stage_partition
+        stage = partition.stage
         acted = []
-        if stage.ticks and lane.position >= lane.done and lane.fold.overdue(clock):
-            at = max(lane.position - 1, lane.done)
+        if stage.ticks and partition.position >= partition.done and partition.fold.overdue(clock):
+            at = max(partition.position - 1, partition.done)
             record = Record(stage.source.name, self.where.partition, at, None, b"", (), clock)
-            outputs = lane.fold.feed(record, Tick(writer="clock"))
-            acted = [lane._write(record, output) for output in outputs]
+            outputs = partition.fold.feed(record, Tick(writer="clock"))
+            acted = [partition._write(record, output) for output in outputs]
         if not acted:
             return advance(self, messages, clock)
-        feed = lane.feed
-        lane.feed = lambda records: [*acted, *feed(records)]
+        feed = partition.feed
+        partition.feed = lambda records: [*acted, *feed(records)]
         try:
             return advance(self, messages, clock)
         finally:
-            lane.feed = feed
+            partition.feed = feed
 
     KafkaPartition.advance = act
     KafkaPartition._tick = lambda *_: None

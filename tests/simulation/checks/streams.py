@@ -20,7 +20,7 @@ class Folded:
 
     def __init__(self, stage: Stage, where: TopicPartition, world: World) -> None:
         bus = world.bus_of("any")
-        lane = StagePartition(
+        partition = StagePartition(
             stage, where.partition, partitions=len(world.cluster.topics[where.topic])
         )
         messages, _ = world.cluster.partition(where).read(0, committed=True, most=1 << 60)
@@ -30,10 +30,10 @@ class Folded:
         self.low: dict[int, int] = {0: 0}
         """Low-water mark by position."""
         for message in messages:
-            self.outputs += lane.feed([record_of(message, bus)])
-            self.low[lane.position] = lane.low_water
-        self.position = lane.position
-        self.open = lane.fold.open()
+            self.outputs += partition.feed([record_of(message, bus)])
+            self.low[partition.position] = partition.low_water
+        self.position = partition.position
+        self.open = partition.fold.open()
 
 
 class Folding:
@@ -80,9 +80,9 @@ def folding(world: World) -> Folding:
 
 
 def ghosts(world: World) -> Find:
-    """No lane holds a story once everything has ended."""
-    for lane, n in world.ghosts.items():
-        yield f"{lane} still holds {n} stories"
+    """No partition holds a story once everything has ended."""
+    for partition, n in world.ghosts.items():
+        yield f"{partition} still holds {n} stories"
 
 
 def unended(world: World) -> Find:

@@ -1,4 +1,4 @@
-"""Faults of the driver, of lanes and of the broker."""
+"""Faults of the driver, of partitions and of the broker."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -85,16 +85,16 @@ def fenced_fold_goes_on() -> Patches:
     def noting(self: KafkaDriver, owned: KafkaPartition, error: PartitionLost) -> None:
         number = owned.where.partition
         if owned.unproved and self._partitions.get(number) is owned:
-            stale[self, number] = owned.lane
+            stale[self, number] = owned.stage_partition
         fenced(self, owned, error)
 
     async def going_on(self: KafkaDriver, number: int) -> int:
         position = await take(self, number)
-        lane = stale.pop((self, number), None)
-        if lane is None:
+        partition = stale.pop((self, number), None)
+        if partition is None:
             return position
-        self._partitions[number].lane = lane
-        return lane.position
+        self._partitions[number].stage_partition = partition
+        return partition.position
 
     return [(KafkaDriver, "_fenced", noting), (KafkaDriver, "take", going_on)]
 
@@ -104,20 +104,21 @@ def tick_not_read_back() -> Patches:
     advance = KafkaPartition.advance
 
     def hasty(self: KafkaPartition, messages: Any, clock: float) -> Any:
-        lane, stage = self.lane, self.lane.stage
-        if not stage.ticks or not lane.fold.overdue(clock):
+        partition = self.stage_partition
+        stage = partition.stage
+        if not stage.ticks or not partition.fold.overdue(clock):
             return advance(self, messages, clock)
         record = Record(
-            stage.source.name, self.where.partition, lane.position, None, b"", (), clock
+            stage.source.name, self.where.partition, partition.position, None, b"", (), clock
         )
-        outputs = lane.fold.feed(record, Tick(writer=stage.name))
-        extra = [lane._write(record, output) for output in outputs]
-        original = lane.feed
-        lane.feed = lambda records: [*extra, *original(records)]  # type: ignore[method-assign]
+        outputs = partition.fold.feed(record, Tick(writer=stage.name))
+        extra = [partition._write(record, output) for output in outputs]
+        original = partition.feed
+        partition.feed = lambda records: [*extra, *original(records)]  # type: ignore[method-assign]
         try:
             return advance(self, messages, clock)
         finally:
-            del lane.feed
+            del partition.feed
 
     return [(KafkaPartition, "advance", hasty)]
 
@@ -146,7 +147,7 @@ def repeats_not_held() -> Patches:
 
 
 def ticks_held_back() -> Patches:
-    """A lane appends a Tick every two minutes, and no sooner."""
+    """A partition appends a Tick every two minutes, and no sooner."""
     tick = KafkaPartition._tick
 
     def rarely(self: KafkaPartition, now: float, at: float) -> Any:

@@ -146,5 +146,5 @@ def tell(stage: Stage, told: Iterable[Any], *, at: float = 0.0) -> tuple[list[An
 
 
 def written(stage: Stage, records: Iterable[Record]) -> list[OutgoingRecord]:
-    """What a lane writes because of these records."""
+    """What a partition writes because of these records."""
     return StagePartition(stage, 0).feed(records)

@@ -1,6 +1,8 @@
 """The suite's own rules: which tests `--fast` runs, and how long each part may take."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.suite.fast_lane import ROWS, WHOLE_FILE, fast_lane
 from tests.support.suite.part_times import ROOT, budgets, part_of
@@ -69,3 +71,20 @@ def test_each_folder_of_tests_has_one_share_of_the_time():
     assert set(named) >= folders
     assert "trainer" == part_of("tests/trainer/test_rows.py")
     assert TEN_MINUTES_OF_TWO_CORES_S >= sum(seconds for _, seconds in budgets().values())
+
+
+def test_the_fast_lane_tries_a_tenth_of_the_examples_of_a_property_test_and_at_least_ten():
+    """And never more than the test itself asks for."""
+
+    def lane(examples):
+        @settings(max_examples=examples)
+        @given(st.none())
+        def claim(_):
+            pass
+
+        item = Item("t.py::claim")
+        item.obj = claim
+        fast_lane([item])
+        return claim._hypothesis_internal_use_settings.max_examples
+
+    assert [(400, 40), (60, 10), (5, 5)] == [(examples, lane(examples)) for examples in (400, 60, 5)]

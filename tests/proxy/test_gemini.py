@@ -658,7 +658,7 @@ def test_a_stream_and_a_whole_reply_of_one_body_are_two_requests():
 @pytest.mark.parametrize("alt", ["?alt=sse", ""])
 async def test_silence_is_filled_with_blank_lines_and_a_stream_stays_what_it_is(make, engine, alt):
     """Google's client takes a comment for an event; blanks are nothing, in an array, too."""
-    async with make() as bench:
+    async with make(CONNECT_S=0.1) as bench:
         bench.proxy.calls.silence_s = 0.02
         engine.head.clear()
         url = f"{bench.url}{ROOT}:streamGenerateContent{alt}"
@@ -684,7 +684,7 @@ async def test_an_engine_that_fails_after_a_silence_ends_the_stream_with_an_erro
     make, engine, alt
 ):
     """The head of the answer has gone: the error comes in it, and the array is one."""
-    async with make() as bench:
+    async with make(CONNECT_S=0.1) as bench:
         bench.proxy.calls.silence_s = 0.02
         engine.head.clear()
         engine.mode = "die"

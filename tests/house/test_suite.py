@@ -87,4 +87,6 @@ def test_the_fast_lane_tries_a_tenth_of_the_examples_of_a_property_test_and_at_l
         fast_lane([item])
         return claim._hypothesis_internal_use_settings.max_examples
 
-    assert [(400, 40), (60, 10), (5, 5)] == [(examples, lane(examples)) for examples in (400, 60, 5)]
+    assert [(400, 40), (60, 10), (5, 5)] == [
+        (examples, lane(examples)) for examples in (400, 60, 5)
+    ]

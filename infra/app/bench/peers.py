@@ -63,7 +63,7 @@ class Peer(msgspec.Struct, frozen=True):
     """Where it keeps what it captured, in words."""
     ready: Callable[[int, str, Path], str]
     """After start: makes it accept our calls; returns the path of a call."""
-    kept: Callable[[Path], int | None] = lambda _: 0
+    survivors: Callable[[Path], int | None] = lambda _: 0
     """How many calls are left of it after SIGKILL; None where it captures none. What stands in
     memory alone is gone with its process, and is not counted."""
     calls: float = 1.0
@@ -153,17 +153,17 @@ PEERS: Final = (
 async def measure(place: BenchSite, repeats: int, calls: int) -> dict[str, Any]:
     """Ours and every installed peer, one at a time, in the same run."""
     console = Console(stderr=True)
-    found: dict[str, Any] = {"odradek": await _ours(place, repeats, calls)}
+    figures: dict[str, Any] = {"odradek": await _measure_proxy(place, repeats, calls)}
     for peer in PEERS:
         if not (FOLDER / peer.environment / ".whole").exists():
             console.print(f"{peer.name}: not installed; scripts/prove peers installs it")
             continue
         console.print(peer.name)
-        found[peer.name] = await _one(place, peer, repeats, calls)
-    return found
+        figures[peer.name] = await _measure_peer(place, peer, repeats, calls)
+    return figures
 
 
-async def _ours(place: BenchSite, repeats: int, calls: int) -> dict[str, Any]:
+async def _measure_proxy(place: BenchSite, repeats: int, calls: int) -> dict[str, Any]:
     await ensure_topics(place.bus)
     try:
         with ExitStack() as stack:
@@ -171,13 +171,13 @@ async def _ours(place: BenchSite, repeats: int, calls: int) -> dict[str, Any]:
             target = stack.enter_context(our_proxy(place, engine.port))
             figures = await _figures(target, repeats, calls)
             _kill(target.process)
-        kept = target.answered - (await count(place.bus, target.answered))["lost"]
-        return {**figures, "keeps": "Kafka, acknowledged", **_loss(target.answered, kept)}
+        survivors = target.answered - (await count(place.bus, target.answered))["lost"]
+        return {**figures, "keeps": "Kafka, acknowledged", **_loss(target.answered, survivors)}
     finally:
         await delete_topics(place.bus)
 
 
-async def _one(place: BenchSite, peer: Peer, repeats: int, calls: int) -> dict[str, Any]:
+async def _measure_peer(place: BenchSite, peer: Peer, repeats: int, calls: int) -> dict[str, Any]:
     folder = place.folder / peer.name.replace(" ", "-").replace(",", "")
     folder.mkdir()
     with ExitStack() as stack:
@@ -188,20 +188,23 @@ async def _one(place: BenchSite, peer: Peer, repeats: int, calls: int) -> dict[s
         target = LoadTarget(peer.name, process, port, lambda _: (path, ""))
         figures = await _figures(target, repeats, max(50, int(calls * peer.calls)))
         _kill(process)
-        return {**figures, "keeps": peer.keeps, **_loss(target.answered, peer.kept(folder))}
+        return {**figures, "keeps": peer.keeps, **_loss(target.answered, peer.survivors(folder))}
 
 
 async def _figures(target: LoadTarget, repeats: int, calls: int) -> dict[str, Any]:
     load = LoadTest(CHAT, [target])
-    await load.one(target, 32, WARM_UP)
+    await load.measure(target, 32, WARM_UP)
     before, answered = target.process.rss_kb(), target.answered
-    await load.all(repeats, calls, warm_up=WARM_UP)
+    await load.measure_all(repeats, calls, warm_up=WARM_UP)
     slope = (target.process.rss_kb() - before) / (target.answered - answered)
     return {**load.figures()[target.name], "rss_kb_per_call": round(slope, 3)}
 
 
-def _loss(answered: int, kept: int | None) -> dict[str, Any]:
-    return {"answered": answered, "lost_on_kill": None if kept is None else answered - kept}
+def _loss(answered: int, survivors: int | None) -> dict[str, Any]:
+    return {
+        "answered": answered,
+        "lost_on_kill": None if survivors is None else answered - survivors,
+    }
 
 
 def _kill(process: MeasuredProcess) -> None:
@@ -243,8 +246,8 @@ def _healthy(process: MeasuredProcess, port: int, path: str) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    said = process.log.read_text(errors="replace")[-800:]
-    raise ProjectError(f"a peer did not start: {said}")
+    log = process.log.read_text(errors="replace")[-800:]
+    raise ProjectError(f"a peer did not start: {log}")
 
 
 def _ask(port: int, method: str, path: str, body: Any = None) -> int:

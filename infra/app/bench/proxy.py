@@ -85,18 +85,20 @@ def run(
         tested, load = two_cores()
         place = BenchSite(stack.enter_context(log_of(load)), folder, tested, load)
         stack.enter_context(pinned(load))
-        found = uvloop.run(_measure(place, CHAT, repeats, calls, durability))
+        figures = uvloop.run(_measure(place, CHAT, repeats, calls, durability))
         more = [WORKLOADS[name] for name in dict.fromkeys(workloads) if name != CHAT.name]
         # Longer replies cost more: the same time for each workload, roughly.
-        found["workloads"] = {
-            one.name: uvloop.run(_measure(place, one, repeats, max(50, calls // 4), durability))
-            for one in more
+        figures["workloads"] = {
+            workload.name: uvloop.run(
+                _measure(place, workload, repeats, max(50, calls // 4), durability)
+            )
+            for workload in more
         }
         if parts:
-            found["parts_us"] = uvloop.run(_spent(place, max(FEW, repeats * calls)))
+            figures["parts_us"] = uvloop.run(_spent(place, max(FEW, repeats * calls)))
         if peers:
-            found["peers"] = uvloop.run(measure_peers(place, repeats, calls))
-        return found
+            figures["peers"] = uvloop.run(measure_peers(place, repeats, calls))
+        return figures
 
 
 async def _measure(
@@ -114,7 +116,7 @@ async def _measure(
                 targets.append(stack.enter_context(_bare(place, bare_bus, engine.port)))
             proxy = stack.enter_context(our_proxy(place, engine.port, durability))
             load = LoadTest(workload, [*targets, proxy])
-            await load.all(repeats, calls)
+            await load.measure_all(repeats, calls)
         return {
             **_figures(load, workload, durability),
             **await count(place.bus, proxy.answered),
@@ -127,7 +129,7 @@ async def _measure(
 
 def _figures(load: LoadTest, workload: Workload, durability: str) -> dict[str, Any]:
     figures = load.figures()
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "payload": {"prompt_ids": workload.prompt_ids, "sampled": workload.sampled},
         "durability": durability,
         **figures,
@@ -136,14 +138,16 @@ def _figures(load: LoadTest, workload: Workload, durability: str) -> dict[str, A
         ),
     }
     if "bare" in figures:
-        found["times_bare"] = {f"c{n}": round(load.times("proxy", "bare", n), 3) for n in IN_FLIGHT}
-    return found
+        report["times_bare"] = {
+            f"c{n}": round(load.times("proxy", "bare", n), 3) for n in IN_FLIGHT
+        }
+    return report
 
 
 async def _spent(place: BenchSite, calls: int) -> dict[str, dict[str, float]]:
     """Microseconds a turn with 32 in flight that the bare loop and the proxy spend on each part."""
     await ensure_topics(place.bus)
-    found = {}
+    parts_us = {}
     try:
         with ExitStack() as stack:
             engine = stack.enter_context(mock_engine(place, CHAT))
@@ -154,14 +158,14 @@ async def _spent(place: BenchSite, calls: int) -> dict[str, dict[str, float]]:
             ]
             load = LoadTest(CHAT, targets)
             for target in targets:
-                await load.one(target, 32, WARM_UP)
+                await load.measure(target, 32, WARM_UP)
                 target.process.child.send_signal(signal.SIGUSR1)
-                sample = await load.one(target, 32, calls)
+                sample = await load.measure(target, 32, calls)
                 target.process.child.send_signal(signal.SIGUSR2)
                 counts = written(files[target.name])
                 each = sample.cpu_ms * 1000 / sum(counts.values())
-                found[target.name] = {part: round(n * each, 1) for part, n in counts.items()}
-        return found
+                parts_us[target.name] = {part: round(n * each, 1) for part, n in counts.items()}
+        return parts_us
     finally:
         await delete_topics(place.bus)
 

@@ -96,10 +96,10 @@ def run(**options: Any) -> dict[str, Any]:
 async def repeated(*, repeats: int = 1, **options: Any) -> dict[str, Any]:
     """The run with the median throughput of `repeats`; all throughputs stand beside it."""
     runs = [await measure(**options) for _ in range(repeats)]
-    rates = sorted(one["turns_per_s"] for one in runs)
+    rates = sorted(figures["turns_per_s"] for figures in runs)
     median = statistics.median_low(rates)
-    chosen = next(one for one in runs if one["turns_per_s"] == median)
-    return chosen | {"runs": rates, "lost": sum(one["lost"] for one in runs)}
+    chosen = next(figures for figures in runs if figures["turns_per_s"] == median)
+    return chosen | {"runs": rates, "lost": sum(figures["lost"] for figures in runs)}
 
 
 async def measure(
@@ -311,13 +311,13 @@ async def _load(bus: BusSettings, stories: SyntheticEpisodes) -> None:
 async def _await_count(bus: BusSettings, topic: Topic, n: int, timeout_s: float = 120.0) -> float:
     """Wait until a topic holds n committed records; return the last one's time."""
     deadline = time.monotonic() + timeout_s
-    seen, last = 0, 0.0
+    arrived, last = 0, 0.0
     begin: dict[tuple[str, int], int] = {}
-    while seen < n:
+    while arrived < n:
         if time.monotonic() > deadline:
-            raise BusError(f"{seen} of {n} records came on {topic.name} within {timeout_s:g} s")
+            raise BusError(f"{arrived} of {n} records came on {topic.name} within {timeout_s:g} s")
         async for record in to_end(bus, topic.name, start=at_offsets(bus, begin)):
-            seen += 1
+            arrived += 1
             last = max(last, record.timestamp)
             begin[topic.name, record.partition] = record.offset + 1
         await asyncio.sleep(0.3)
@@ -366,14 +366,14 @@ class StageProcess:
     async def _read(self) -> None:
         assert self._process is not None
         assert self._process.stderr is not None
-        said = ""
+        last_line = ""
         async for line in self._process.stderr:
-            said = line.decode(errors="replace").strip() or said
-            if "ready:" in said and not self._ready.done():
+            last_line = line.decode(errors="replace").strip() or last_line
+            if "ready:" in last_line and not self._ready.done():
                 self._cpu_at_start = self._cpu()
                 self._ready.set_result(time.time())
         if not self._ready.done():
-            self._ready.set_exception(BusError(f"`odradek {self._verb}` ended: {said}"))
+            self._ready.set_exception(BusError(f"`odradek {self._verb}` ended: {last_line}"))
 
     def _cpu(self) -> float:
         assert self._process is not None

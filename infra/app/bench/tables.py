@@ -23,20 +23,22 @@ OWN: Final = (("kB a call", "rss_kb_per_call"), ("lost on kill -9", "lost_on_kil
 
 def show(figures: dict[str, Any], console: Console, title: str = "") -> None:
     """Print all figures but the single repeats, targets of load and tables of parts first."""
-    targets = {name: one for name, one in figures.items() if _is_target(one)}
+    targets = {name: figure for name, figure in figures.items() if _is_target(figure)}
     if targets:
         console.print(_targets(targets, title))
         console.print()
-    nested = {name: one for name, one in figures.items() if _is_map(one) and name not in targets}
+    nested = {
+        name: figure for name, figure in figures.items() if _is_map(figure) and name not in targets
+    }
     rest: list[tuple[str, str]] = []
-    for name, one in nested.items():
-        if _is_matrix(one):
-            console.print(_matrix(one, name))
+    for name, table in nested.items():
+        if _is_matrix(table):
+            console.print(_matrix(table, name))
             console.print()
-        elif _has_targets(one):
-            show(one, console, name)
+        elif _has_targets(table):
+            show(table, console, name)
     for name, value in _scalars(figures):
-        rest.append((name, _told(value)))
+        rest.append((name, _cell(value)))
     if rest:
         console.print(ReadableTable(("", ""), rest, "" if targets else title))
         console.print()
@@ -55,22 +57,26 @@ def _is_matrix(value: Any) -> bool:
 
 
 def _has_targets(value: dict[str, Any]) -> bool:
-    return any(_is_target(one) or (_is_map(one) and _has_targets(one)) for one in value.values())
+    return any(
+        _is_target(child) or (_is_map(child) and _has_targets(child)) for child in value.values()
+    )
 
 
 def _targets(targets: dict[str, Any], title: str) -> ReadableTable:
-    own = [(name, field) for name, field in OWN if any(field in one for one in targets.values())]
+    own = [
+        (name, field) for name, field in OWN if any(field in target for target in targets.values())
+    ]
     headings = ("", *(name for name, _, _ in COLUMNS), *(name for name, _ in own))
     rows = []
     for name, target in targets.items():
-        loads = [_told(target[load][field]) for _, load, field in COLUMNS]
-        rows.append((name, *loads, *(_told(target.get(field)) for _, field in own)))
+        loads = [_cell(target[load][field]) for _, load, field in COLUMNS]
+        rows.append((name, *loads, *(_cell(target.get(field)) for _, field in own)))
     return ReadableTable(headings, rows, title)
 
 
 def _matrix(columns: dict[str, dict[str, Any]], title: str) -> ReadableTable:
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [(name, *(_told(column.get(name)) for column in columns.values())) for name in names]
+    rows = [(name, *(_cell(column.get(name)) for column in columns.values())) for name in names]
     return ReadableTable(("", *columns), rows, title)
 
 
@@ -84,7 +90,7 @@ def _scalars(figures: dict[str, Any], above: str = "") -> Iterator[tuple[str, An
             yield from _scalars(value, f"{above}{name}.")
 
 
-def _told(value: Any) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):

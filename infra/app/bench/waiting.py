@@ -77,15 +77,15 @@ async def _measure(place: BenchSite, workload: Workload, calls: int) -> dict[str
             )
             port = int(engine.wait_for("\n").split()[0])
             proxy = stack.enter_context(our_proxy(place, port, addresses=_agents))
-            found = await _wait(port, proxy, workload, calls)
-        return {**found, **await count(place.bus, proxy.answered)}
+            figures = await _wait(port, proxy, workload, calls)
+        return {**figures, **await count(place.bus, proxy.answered)}
     finally:
         await delete_topics(place.bus)
 
 
 async def _wait(port: int, proxy: LoadTarget, workload: Workload, calls: int) -> dict[str, Any]:
     for number in range(WARM_UP):
-        await _one(proxy, workload, -1 - number)
+        await _call(proxy, workload, -1 - number)
     await _tell(port, b"POST /count")
     before_kb, cpu_ms, began = proxy.process.rss_kb(), proxy.process.cpu_ms(), time.time()
     asking = await _begin(port, proxy, workload, calls)
@@ -123,7 +123,7 @@ async def _begin(
             raise ProjectError(f"{here} of {calls} calls arrived within {PATIENCE_S:g} s")
         begin = min(WAVE, calls - len(asking), max(0, here + 2 * WAVE - len(asking)))
         asking += [
-            asyncio.create_task(_one(proxy, workload, len(asking) + n)) for n in range(begin)
+            asyncio.create_task(_call(proxy, workload, len(asking) + n)) for n in range(begin)
         ]
         await asyncio.sleep(0.01)
     return asking
@@ -139,7 +139,7 @@ def _agents(key: str) -> Address:
     return address
 
 
-async def _one(proxy: LoadTarget, workload: Workload, number: int) -> int:
+async def _call(proxy: LoadTarget, workload: Workload, number: int) -> int:
     """The status of one call of an episode of its own; 0 for a connection that broke."""
     path, token = proxy.address(number)
     request = raw_http.request(path, "bench", workload.body(number), token=token)
@@ -178,8 +178,8 @@ class HeldCalls(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """A part of a request."""
         self._buffer += data
-        while (found := raw_http.message(self._buffer)) is not None:
-            head, _, length = found
+        while (parsed := raw_http.message(self._buffer)) is not None:
+            head, _, length = parsed
             del self._buffer[:length]
             self._take(head)
 

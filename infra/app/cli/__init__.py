@@ -162,8 +162,8 @@ def explain(error: BaseException) -> str | None:
             more = f" (`{ctx.command_path} --help` tells more)" if ctx else ""
             return leaf.format_message() + more
         if hasattr(kind, "retriable"):
-            ours = kind.__module__.startswith("odradek.")
-            return str(leaf) if ours and str(leaf) else f"{kind.__name__}: {leaf}"
+            is_ours = kind.__module__.startswith("odradek.")
+            return str(leaf) if is_ours and str(leaf) else f"{kind.__name__}: {leaf}"
         if kind.__module__.startswith("pydantic") and hasattr(leaf, "errors"):
             return _settings_mistake(leaf)
         if isinstance(leaf, ModuleNotFoundError) and _extra(leaf):

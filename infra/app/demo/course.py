@@ -133,7 +133,7 @@ class DemoCourse(TrainingCourse):
         since, begun = len(self.rounds), tally.last_step
         evaluated = tally.version
         running: asyncio.Task[EvaluationRound] | None = None
-        seen, moved = -1, time.monotonic()
+        progress, progress_at = -1, time.monotonic()
         while not self._capped:
             if self._reached(since) and len(self.kills) == len(self.aims.kill):
                 break
@@ -147,9 +147,9 @@ class DemoCourse(TrainingCourse):
                 evaluated = tally.version
                 running = asyncio.create_task(evaluation.run("greedy", greedy))
             self._kill_next(tally.last_step - begun)
-            if len(tally.episodes) + tally.last_step != seen:
-                seen, moved = len(tally.episodes) + tally.last_step, time.monotonic()
-            if time.monotonic() > moved + STUCK_S:
+            if len(tally.episodes) + tally.last_step != progress:
+                progress, progress_at = len(tally.episodes) + tally.last_step, time.monotonic()
+            if time.monotonic() > progress_at + STUCK_S:
                 raise DemoStuck(
                     f"nothing happened for {STUCK_S:g} s at step {tally.last_step}: see "
                     f"{self.session.project.work / 'logs'}"

@@ -61,11 +61,11 @@ def _mismatch(course: DemoCourse) -> dict[str, float | int | None]:
     `max_logprob` in nats, the largest of all steps; `k3`, the KL estimate of the worst step;
     `steps` in which there were such tokens. Without any, the first two were not measured: None.
     """
-    told = [step.metrics for step in course.session.tally.steps.values()]
-    measured = [one for one in told if "mismatch_k3" in one and "mismatch_max" in one]
+    metrics = [step.metrics for step in course.session.tally.steps.values()]
+    measured = [step for step in metrics if "mismatch_k3" in step and "mismatch_max" in step]
     return {
-        "max_logprob": max((one["mismatch_max"] for one in measured), default=None),
-        "k3": max((one["mismatch_k3"] for one in measured), default=None),
+        "max_logprob": max((step["mismatch_max"] for step in measured), default=None),
+        "k3": max((step["mismatch_k3"] for step in measured), default=None),
         "steps": len(measured),
     }
 
@@ -78,19 +78,19 @@ def succeeded(figures: Mapping[str, Any]) -> bool:
 
 def _phases(course: DemoCourse, wall_s: float) -> dict[str, float]:
     """Seconds of each part of the run; what is left went into starting and ending."""
-    found = {phase.name: round(phase.ended - phase.began, 1) for phase in _merged(course)}
-    return {"starting and counting": round(max(0.0, wall_s - sum(found.values())), 1), **found}
+    seconds = {phase.name: round(phase.ended - phase.began, 1) for phase in _merged(course)}
+    return {"starting and counting": round(max(0.0, wall_s - sum(seconds.values())), 1), **seconds}
 
 
 def _merged(course: DemoCourse) -> list[Any]:
     """Phases, those of the same name added up."""
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for phase in course.phases:
-        if phase.name in found:
-            found[phase.name].ended += phase.ended - phase.began
+        if phase.name in merged:
+            merged[phase.name].ended += phase.ended - phase.began
         else:
-            found[phase.name] = type(phase)(phase.name, phase.began, phase.ended)
-    return list(found.values())
+            merged[phase.name] = type(phase)(phase.name, phase.began, phase.ended)
+    return list(merged.values())
 
 
 def _rate(course: DemoCourse) -> float:

@@ -22,7 +22,7 @@ def draw(course: DemoCourse, folder: Path) -> dict[str, str]:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    found = {}
+    captions = {}
     for name, (caption, paint) in PLOTS.items():
         figure, axes = plt.subplots(figsize=(7.2, 3.4), dpi=110, layout="constrained")
         paint(course, axes)
@@ -33,17 +33,17 @@ def draw(course: DemoCourse, folder: Path) -> dict[str, str]:
             axes.legend(frameon=False, fontsize=8)
         figure.savefig(folder / name)
         plt.close(figure)
-        found[name] = caption
-    return found
+        captions[name] = caption
+    return captions
 
 
 def moving(values: Sequence[float], window: int = WINDOW) -> list[float]:
     """The mean of the last `window` values at each place."""
-    found, total = [], 0.0
+    means, total = [], 0.0
     for at, value in enumerate(values):
         total += value - (values[at - window] if at >= window else 0.0)
-        found.append(total / min(at + 1, window))
-    return found
+        means.append(total / min(at + 1, window))
+    return means
 
 
 def _steps(course: DemoCourse, name: str) -> tuple[list[int], list[float]]:

@@ -67,21 +67,21 @@ def cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
 def rows(conservation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The conservation table: counts of training and of evaluation."""
     other = conservation.get("eval", {})
-    found: list[tuple[str, str, str]] = []
+    cells: list[tuple[str, str, str]] = []
     for name, value in conservation.items():
         if name in {"closed", "eval"}:
             continue
         if isinstance(value, Mapping):
             reasons = sorted({*value, *other.get(name, {})})
-            found += [
+            cells += [
                 (f"{name}: {reason}", str(value.get(reason, 0)),
                  str(other.get(name, {}).get(reason, 0)))
                 for reason in reasons
             ] or [(name, "0", "0")]  # fmt: skip
         else:
-            found.append((name, str(value), str(other.get(name, ""))))
+            cells.append((name, str(value), str(other.get(name, ""))))
     closed = "yes" if conservation.get("closed") else "NO"
-    return [*found, ("the sums close", closed, "")]
+    return [*cells, ("the sums close", closed, "")]
 
 
 def closing(conservation: Mapping[str, Any]) -> str:

@@ -58,9 +58,9 @@ def prepare(out: Path) -> Path:
 
 
 @contextmanager
-def variables(told: Mapping[str, str]) -> Iterator[None]:
+def variables(defaults: Mapping[str, str]) -> Iterator[None]:
     """Environment variables for the while of a block; those that are set already stay."""
-    added = {name: value for name, value in told.items() if name not in os.environ}
+    added = {name: value for name, value in defaults.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield
@@ -74,20 +74,20 @@ async def demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     began = time.monotonic()
     cancelled_by_sigterm()
     folder = await asyncio.to_thread(prepare, options.out)
-    told = {
+    environment = {
         "ODRADEK_TRAINER_SEED": str(options.seed),
         "ODRADEK_ENGINE_SEED": str(options.seed),
         "ODRADEK_TRAINER_MAX_STEPS": str(options.aims.max_steps + BEYOND),
         "ODRADEK_STREAMS_DRIVER": options.driver,
     }
     if os.environ.get("ODRADEK_KAFKA_BOOTSTRAP_SERVERS"):
-        told["ODRADEK_TOPIC_PREFIX"] = f"demo-{os.getpid()}-{int(time.time())}."
-    with variables(told):
+        environment["ODRADEK_TOPIC_PREFIX"] = f"demo-{os.getpid()}-{int(time.time())}."
+    with variables(environment):
         project = load(folder)
         async with running(project, teller(console), keep=False, seed=options.seed) as session:
             course = await _learn(session, options.aims, console)
             conservation = await count(session)
-            if "ODRADEK_TOPIC_PREFIX" in told:  # somebody's cluster: leave nothing there
+            if "ODRADEK_TOPIC_PREFIX" in environment:  # somebody's cluster: leave nothing there
                 await delete_topics(session.bus)
             figures = outcome(course, conservation, wall_s=time.monotonic() - began)
     page = await asyncio.to_thread(write, course, figures, options.out)

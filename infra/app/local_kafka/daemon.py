@@ -159,7 +159,7 @@ def _server(folder: Path, state: DaemonState) -> BrokerPlace:
 def _launch(command: list[str], server: BrokerPlace) -> int:
     """Start the command in a session of its own, as nobody's child, and return its process id."""
     script = '"$@" </dev/null >"$LOG" 2>&1 & echo $!'
-    said = subprocess.run(
+    shell = subprocess.run(
         ["/bin/sh", "-c", script, "sh", *command],
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -168,7 +168,7 @@ def _launch(command: list[str], server: BrokerPlace) -> int:
         start_new_session=True,
         check=True,
     )
-    return int(said.stdout)
+    return int(shell.stdout)
 
 
 def _is_ours(pid: int, folder: Path) -> bool:
@@ -181,10 +181,10 @@ def _command_line(pid: int) -> str:
     """A process' command line; empty once it has ended, also while nobody has reaped it."""
     if Path("/proc/self/cmdline").exists():
         return _from_proc(Path("/proc") / str(pid))
-    said = subprocess.run(
+    ps = subprocess.run(
         ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return said.stdout
+    return ps.stdout
 
 
 def _from_proc(process: Path) -> str:

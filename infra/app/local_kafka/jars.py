@@ -145,16 +145,16 @@ def fetch_jars(
         NoDisk: The folder cannot be written.
     """
     folder = folder or jars_dir()
-    wanted = pinned()
+    jars = pinned()
     absent = missing(folder)
-    for jar in wanted:
+    for jar in jars:
         if jar not in absent:
             _check(jar, folder / jar.file_name, cached=True)
     if absent:
-        _fetch(absent, folder, len(wanted), progress, download or _download_with_jgo)
+        _fetch(absent, folder, len(jars), progress, download or _download_with_jgo)
     elif progress:
-        progress(len(wanted), len(wanted), wanted[-1].file_name)
-    return [folder / jar.file_name for jar in wanted]
+        progress(len(jars), len(jars), jars[-1].file_name)
+    return [folder / jar.file_name for jar in jars]
 
 
 def _download_with_jgo(jar: Jar, folder: Path) -> Path:
@@ -218,15 +218,15 @@ def _fetch_one(jar: Jar, folder: Path, temporary: Path, download: Download) -> s
 
 def _check(jar: Jar, path: Path, *, cached: bool) -> None:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found == jar.sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest == jar.sha256:
         return
     if cached:
         advice = f"remove {path} and run `odradek kafka fetch`"
     else:
         advice = "your Maven repository or a proxy on the way changed it: fetch from elsewhere"
     raise JarDiffers(
-        f"{jar.file_name} has SHA-256 {found[:16]}…, pinned is {jar.sha256[:16]}…: {advice}"
+        f"{jar.file_name} has SHA-256 {digest[:16]}…, pinned is {jar.sha256[:16]}…: {advice}"
     )
 
 

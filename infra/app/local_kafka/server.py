@@ -271,7 +271,7 @@ def _link(place: Path, target: Path) -> None:
 
 
 def _format(tool: list[str], server: BrokerPlace, cluster_id: str) -> None:
-    said = subprocess.run(
+    process = subprocess.run(
         [*tool, "format", "-t", cluster_id, "-c", server.properties.name, "--ignore-formatted"],
         capture_output=True,
         encoding="utf-8",
@@ -281,8 +281,8 @@ def _format(tool: list[str], server: BrokerPlace, cluster_id: str) -> None:
         env=environment(),
         check=False,
     )
-    if said.returncode:
-        server.log.write_text(said.stdout + said.stderr, encoding="utf-8")
+    if process.returncode:
+        server.log.write_text(process.stdout + process.stderr, encoding="utf-8")
         raise _died(server)
 
 

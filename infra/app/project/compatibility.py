@@ -48,7 +48,7 @@ def _of_rewards(project: Project) -> Iterator[str]:
             )
         source = f"/reward/{component}"
         allowed = project.value("streams", "sources").get(component)
-        if allowed is not None and not any(fnmatchcase(source, one) for one in allowed):
+        if allowed is not None and not any(fnmatchcase(source, pattern) for pattern in allowed):
             yield (
                 f"streams.sources lets {list(allowed)} judge {component!r}, but the service in "
                 f"[[rewards]] judges as {source}: all its verdicts would be refused"
@@ -67,7 +67,7 @@ def _of_attempts(project: Project) -> Iterator[str]:
 
 def _of_temperatures(project: Project) -> Iterator[str]:
     sampled, assumed = (project.value(name, "temperature") for name in ("proxy", "trainer"))
-    if sampled != assumed and project.given("trainer", "temperature"):
+    if sampled != assumed and project.is_set("trainer", "temperature"):
         yield (
             f"trainer.temperature ({assumed:g}) does not change how replies are sampled, which is "
             f"at proxy.temperature ({sampled:g}): give both the same number, or leave the "

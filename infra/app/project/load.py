@@ -49,7 +49,7 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
     except tomllib.TOMLDecodeError as error:
         raise ProjectError(f"{path} is no TOML: {error}") from error
     for name in text:
-        _known(path, "section", f"[{name}]", name, KINDS)
+        _require_known(path, "section", f"[{name}]", name, KINDS)
     entries = {
         name: tuple(
             _entry(path, name, kind, table, environ)
@@ -67,22 +67,22 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
     return project
 
 
-def _tables(path: Path, name: str, kind: SectionKind, found: Any) -> list[dict[str, Any]]:
-    if found is None:
+def _tables(path: Path, name: str, kind: SectionKind, content: Any) -> list[dict[str, Any]]:
+    if content is None:
         return [] if kind.many else [{}]
     written = f"[[{name}]]" if kind.many else f"[{name}]"
-    tables = found if kind.many and isinstance(found, list) else [found]
-    if kind.many != isinstance(found, list) or not all(isinstance(t, dict) for t in tables):
+    tables = content if kind.many and isinstance(content, list) else [content]
+    if kind.many != isinstance(content, list) or not all(isinstance(t, dict) for t in tables):
         raise ProjectError(f"{path}: {name} is written as {written}")
     return tables
 
 
-def _known(path: Path, what: str, written: str, name: str, known: Any) -> None:
-    if name in known:
+def _require_known(path: Path, noun: str, written: str, name: str, names: Any) -> None:
+    if name in names:
         return
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
-    raise ProjectError(f"{path}: unknown {what} {written}: {hint}")
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(names))}"
+    raise ProjectError(f"{path}: unknown {noun} {written}: {hint}")
 
 
 def _entry(
@@ -93,14 +93,14 @@ def _entry(
             raise ProjectError(f"{path}: {name}.{key} {former}")
         if key in kind.withheld:
             raise ProjectError(f"{path}: {name}.{key} is decided by `odradek up`, not by the file")
-        _known(path, "key", f"{name}.{key}", key, kind.keys())
-    mine, theirs = kind.own_keys(), kind.process_keys()
-    own = _own(path, name, kind, {k: v for k, v in table.items() if k in mine}, environ)
+        _require_known(path, "key", f"{name}.{key}", key, kind.keys())
+    own_keys, process_keys = kind.own_keys(), kind.process_keys()
+    own = _own(path, name, kind, {k: v for k, v in table.items() if k in own_keys}, environ)
     values = [] if kind.own is None or own is None else _own_values(path, name, own, table, environ)
     settings = kind.settings()
     if settings is not None:
-        given = {key: value for key, value in table.items() if key in theirs}
-        values += _process_values(path, name, settings, given, theirs, environ)
+        process_table = {key: value for key, value in table.items() if key in process_keys}
+        values += _process_values(path, name, settings, process_table, process_keys, environ)
     return ProjectSection(own=own, values=tuple(values))
 
 
@@ -130,13 +130,13 @@ def _own_values(
     path: Path, name: str, own: BaseModel, table: dict[str, Any], environ: Mapping[str, str]
 ) -> list[SettingValue]:
     many = KINDS[name].many
-    found = []
+    values = []
     for key in type(own).model_fields:
         env = _own_variable(name, key)
-        told = not many and env in environ
-        origin = env if told else path.name if key in table else "default"
-        found.append(SettingValue(key, getattr(own, key), origin, "", False))
-    return found
+        from_environment = not many and env in environ
+        origin = env if from_environment else path.name if key in table else "default"
+        values.append(SettingValue(key, getattr(own, key), origin, "", False))
+    return values
 
 
 def _process_values(
@@ -149,18 +149,18 @@ def _process_values(
 ) -> list[SettingValue]:
     """Hold the values against the process' own settings class, as it will at its start."""
     variables = {key: variable(settings, key) for key in settings.model_fields if key in keys}
-    told = {key: environ[env] for key, env in variables.items() if env in environ}
+    from_environment = {key: environ[env] for key, env in variables.items() if env in environ}
     table = {key: value for key, value in table.items() if value != ""}  # as of a variable
-    given = {**{key: value for key, value in table.items() if key not in told}, **told}
+    texts = {**table, **from_environment}
     try:
-        made = settings.model_validate({key: _typed(value) for key, value in given.items()})
+        instance = settings.model_validate({key: _typed(value) for key, value in texts.items()})
     except ValidationError as error:
         raise _mistake(path, name, error) from None
-    found = []
+    values = []
     for key, env in variables.items():
-        origin = env if key in told else path.name if key in table else "default"
-        found.append(SettingValue(key, getattr(made, key), origin, env, secret(settings, key)))
-    return found
+        origin = env if key in from_environment else path.name if key in table else "default"
+        values.append(SettingValue(key, getattr(instance, key), origin, env, secret(settings, key)))
+    return values
 
 
 def _typed(value: Any) -> Any:

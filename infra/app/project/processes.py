@@ -49,8 +49,8 @@ def grace_of(project: Project) -> float:
 
 def engine_url(project: Project, places: RunAddresses) -> str:
     """Where the engine is: the project's own, or the one that we start."""
-    given = project.engine.url.rstrip("/").removesuffix("/v1")
-    return given or f"http://{HOST}:{places.engine_port}"
+    own_url = project.engine.url.rstrip("/").removesuffix("/v1")
+    return own_url or f"http://{HOST}:{places.engine_port}"
 
 
 def common(project: Project, places: RunAddresses) -> dict[str, str]:
@@ -74,15 +74,15 @@ def common(project: Project, places: RunAddresses) -> dict[str, str]:
 def specs(project: Project, places: RunAddresses) -> list[Spec]:
     """Every process that the project names."""
     base = common(project, places)
-    found = [] if project.engine.url else [_engine(project, places, base)]
-    found += [_proxy(project, places, base, after=tuple(spec.name for spec in found))]
-    found += _streams(project, base)
-    found += _agents(project, base)
-    found += _rewards(project, base)
+    processes = [] if project.engine.url else [_engine(project, places, base)]
+    processes += [_proxy(project, places, base, after=tuple(spec.name for spec in processes))]
+    processes += _streams(project, base)
+    processes += _agents(project, base)
+    processes += _rewards(project, base)
     trains = "trainer" in project.written
     if trains:
-        found.append(_trainer(project, places, base))
-    found.append(
+        processes.append(_trainer(project, places, base))
+    processes.append(
         Spec(
             name="dispatcher",
             command=odradek("dispatch", *([] if trains else ["--no-trainer"])),
@@ -94,16 +94,16 @@ def specs(project: Project, places: RunAddresses) -> list[Spec]:
             cwd=project.folder,
         )
     )
-    return found
+    return processes
 
 
 def _engine(project: Project, places: RunAddresses, base: dict[str, str]) -> Spec:
     vllm = project.engine.vllm
     flags = shlex.split(project.engine.vllm_flags)
-    what = ("vllm", "--python", vllm, *flags) if vllm else ("serve",)
+    arguments = ("vllm", "--python", vllm, *flags) if vllm else ("serve",)
     return Spec(
         name="engine",
-        command=odradek("engine", *what),
+        command=odradek("engine", *arguments),
         env={
             **base,
             **project.environment("engine"),
@@ -149,25 +149,25 @@ def _streams(project: Project, base: dict[str, str]) -> list[Spec]:
 
 
 def _agents(project: Project, base: dict[str, str]) -> list[Spec]:
-    found = []
+    hosts = []
     for agent, entry in project.agents:
-        what: tuple[str, ...] = (agent.run,)
+        source: tuple[str, ...] = (agent.run,)
         if agent.command:
-            what = ("--command", agent.command)
+            source = ("--command", agent.command)
         elif agent.harness:
-            what = ("--harness", agent.harness)
+            source = ("--harness", agent.harness)
         for number in range(agent.replicas):
             name = f"agent-{agent.name}" + (f"-{number}" if agent.replicas > 1 else "")
-            found.append(
+            hosts.append(
                 Spec(
                     name=name,
-                    command=odradek("agent", *what, "--name", agent.name),
+                    command=odradek("agent", *source, "--name", agent.name),
                     env={**base, **entry.environment(), "ODRADEK_INSTANCE": name},
                     cwd=project.folder,
                     after=("proxy",),
                 )
             )
-    return found
+    return hosts
 
 
 def _rewards(project: Project, base: dict[str, str]) -> list[Spec]:

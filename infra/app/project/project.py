@@ -26,7 +26,7 @@ class SettingValue:
     origin: str
     """`default`, the file's name, or the environment variable."""
     variable: str
-    """What tells it to a process; empty for what only the project reads."""
+    """The variable through which a process gets it; empty for what only the project reads."""
     secret: bool
 
     @property
@@ -71,8 +71,8 @@ class Project:
         """The value of a key, in a section that occurs once."""
         return next(value.value for value in self.entries[section][0].values if value.key == key)
 
-    def given(self, section: str, key: str) -> bool:
-        """Whether somebody has said it."""
+    def is_set(self, section: str, key: str) -> bool:
+        """Whether the file or the environment sets it."""
         values = self.entries[section][0].values
         return next(value.origin for value in values if value.key == key) != "default"
 

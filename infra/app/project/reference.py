@@ -123,19 +123,19 @@ def group_of(place: str, key: str) -> str:
 
 def _rows() -> dict[str, tuple[str, str, list[str], str]]:
     """By variable: its group, its default, who reads it, and what it means to the first of them."""
-    found: dict[str, tuple[str, str, list[str], str]] = {}
+    rows: dict[str, tuple[str, str, list[str], str]] = {}
     for place, (module, attribute) in CLASSES.items():
         settings: type[BaseSettings] = getattr(importlib.import_module(module), attribute)
         for key, field in settings.model_fields.items():
             name = variable(settings, key)
-            if name in found:
-                found[name][2].append(place)
+            if name in rows:
+                rows[name][2].append(place)
                 continue
             value = field.get_default(call_default_factory=True)
             default = "" if secret(settings, key) else _shown(value)
             about = SHARED.get(name) or _line(field.description)
-            found[name] = (group_of(place, key), default, [place], about)
-    return found
+            rows[name] = (group_of(place, key), default, [place], about)
+    return rows
 
 
 def _shown(value: Any) -> str:

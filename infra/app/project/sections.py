@@ -152,8 +152,10 @@ class SectionKind:
         """The settings class of the process; imported when asked for."""
         if not self.module:
             return None
-        found: type[BaseSettings] = getattr(importlib.import_module(self.module), self.name)
-        return found
+        settings_class: type[BaseSettings] = getattr(
+            importlib.import_module(self.module), self.name
+        )
+        return settings_class
 
     def own_keys(self) -> set[str]:
         """Keys that the project itself reads."""

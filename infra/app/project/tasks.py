@@ -31,22 +31,22 @@ def read(path: Path, *, keep_ids: bool = False) -> list[Task]:
         ProjectError: For the first bad line, naming it.
     """
     lines = read_text(path).split("\n")
-    found: list[Task] = []
-    seen: dict[str, int] = {}
+    tasks: list[Task] = []
+    line_of: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         task = _task(f"{path}, line {number}", line, keep_ids=keep_ids)
-        if keep_ids and task.task_id in seen:
+        if keep_ids and task.task_id in line_of:
             raise ProjectError(
                 f"{path}, line {number}: task_id {task.task_id!r} stands in line "
-                f"{seen[task.task_id]} already"
+                f"{line_of[task.task_id]} already"
             )
-        seen[task.task_id] = number
-        found.append(task)
-    if not found:
+        line_of[task.task_id] = number
+        tasks.append(task)
+    if not tasks:
         raise ProjectError(f"{path} holds no tasks")
-    return found
+    return tasks
 
 
 def epochs(tasks: list[Task], count: int, *, first: int = 0, run: str | None = None) -> list[Task]:
@@ -57,30 +57,30 @@ def epochs(tasks: list[Task], count: int, *, first: int = 0, run: str | None = N
     ]
 
 
-def _named(where: str, what: str, given: dict[str, Any], names: frozenset[str]) -> None:
+def _named(where: str, noun: str, fields: dict[str, Any], names: frozenset[str]) -> None:
     """Raise ProjectError for a field that no reader would look at."""
-    for name in given:
+    for name in fields:
         if name in names:
             continue
         near = difflib.get_close_matches(name, names, n=1)
         meant = FORMER.get(name) or (near[0] if near else "")
         hint = f"; did you mean {meant!r}?" if meant else ""
-        raise ProjectError(f"{where}: {what} has no {name!r}{hint}")
+        raise ProjectError(f"{where}: {noun} has no {name!r}{hint}")
 
 
 def _task(where: str, line: str, *, keep_ids: bool) -> Task:
     try:
-        found: Any = json.loads(line)
+        fields: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ProjectError(f"{where} is no JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise ProjectError(f"{where}: a task is a JSON object")
-    _named(where, "a task", found, FIELDS)
-    if isinstance(timeouts := found.get("timeouts"), dict):
+    _named(where, "a task", fields, FIELDS)
+    if isinstance(timeouts := fields.get("timeouts"), dict):
         _named(where, "a task's table of timeouts", timeouts, TIMEOUTS)
-    if keep_ids and not found.get("task_id"):
+    if keep_ids and not fields.get("task_id"):
         raise ProjectError(f"{where}: --keep-ids needs a task_id in every line")
-    whole = {"type": "task", "task_id": "-", **found}
+    whole = {"type": "task", "task_id": "-", **fields}
     try:
         text = json.dumps(whole, allow_nan=False, ensure_ascii=False).encode()
         task: Task = codec.decode(text, Task)

@@ -26,8 +26,8 @@ def written(path: Path) -> Iterator[None]:
 
 def token_keys(work: Path) -> str:
     """The signing keys: the environment's, else the project's own, made once."""
-    if told := os.environ.get("ODRADEK_TOKEN_KEYS"):
-        return told
+    if keys := os.environ.get("ODRADEK_TOKEN_KEYS"):
+        return keys
     path = work / "token-key"
     with written(path):
         if not path.exists():
@@ -38,16 +38,16 @@ def token_keys(work: Path) -> str:
 
 def write_environment(work: Path, bus: BusSettings, places: RunAddresses) -> None:
     """`.odradek/env`: what another terminal sources to reach this run."""
-    told = {
+    environment = {
         "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
         "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
         "ODRADEK_PROXY_URL": places.proxy_url,
         "ODRADEK_TOKEN_KEYS": places.token_keys,
     }
     if bus.topic_partitions:
-        told["ODRADEK_TOPIC_PARTITIONS"] = str(bus.topic_partitions)
+        environment["ODRADEK_TOPIC_PARTITIONS"] = str(bus.topic_partitions)
     path = work / "env"
-    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
     with written(path):
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")

@@ -48,16 +48,18 @@ class Evaluation:
         tally = self.watch.tally
         step, version = tally.last_step, tally.version
         await asyncio.gather(*(publish_task(self.appender, task) for task in chosen))
-        wanted = {task.task_id for task in chosen}
+        task_ids = {task.task_id for task in chosen}
         try:
             async with asyncio.timeout(self.timeout_s):
-                while not wanted <= tally.closed:
+                while not task_ids <= tally.closed:
                     self.watch.changed.clear()
                     await self.watch.changed.wait()
         except TimeoutError:
             pass
-        found = [p for p in tally.episodes if p.task_id in wanted and p.counts]
-        done = EvaluationRound(kind, step, version, success_of(found), len(found), time.time())
+        episodes = [p for p in tally.episodes if p.task_id in task_ids and p.counts]
+        done = EvaluationRound(
+            kind, step, version, success_of(episodes), len(episodes), time.time()
+        )
         self.rounds.append(done)
         return done
 

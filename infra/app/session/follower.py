@@ -90,7 +90,7 @@ async def lags(
 ) -> dict[str, int]:
     """Records between each group's committed position and the end, by group without prefix."""
     prefix = bus.group("")
-    found = {}
+    behind = {}
     for name, *_ in await client.list_consumer_groups():
         if not name.startswith(prefix):
             continue
@@ -100,7 +100,7 @@ async def lags(
             if at.offset >= 0
         }
         ends: dict[TopicPartition, int] = await reader.end_offsets(list(committed))
-        found[name.removeprefix(prefix)] = sum(
+        behind[name.removeprefix(prefix)] = sum(
             max(0, ends[partition] - offset) for partition, offset in committed.items()
         )
-    return found
+    return behind

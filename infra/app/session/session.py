@@ -117,18 +117,18 @@ async def _settle(task: "asyncio.Task[object]") -> None:
 
 
 async def _bus(project: Project, say: Say, stack: AsyncExitStack, *, keep: bool) -> BusSettings:
-    told = project.environment("kafka")
-    named = os.environ.get("ODRADEK_KAFKA_BOOTSTRAP_SERVERS") or told.get(
+    variables = project.environment("kafka")
+    servers = os.environ.get("ODRADEK_KAFKA_BOOTSTRAP_SERVERS") or variables.get(
         "ODRADEK_KAFKA_BOOTSTRAP_SERVERS"
     )
-    if not named:
+    if not servers:
         say("starting Kafka")
         broker = await stack.enter_async_context(
             LocalBroker(project.work / "kafka" if keep else None)
         )
-        named = broker.bootstrap_servers
+        servers = broker.bootstrap_servers
     values = {value.key: value.value for value in project.entries["kafka"][0].values}
-    return BusSettings(**{**values, "bootstrap_servers": named})
+    return BusSettings(**{**values, "bootstrap_servers": servers})
 
 
 async def _model(project: Project, say: Say, seed: int) -> str:
@@ -167,8 +167,8 @@ async def _model(project: Project, say: Say, seed: int) -> str:
 
 
 def _proxy_port(project: Project) -> int:
-    given = next(v for v in project.entries["proxy"][0].values if v.key == "port")
-    return free_port() if given.origin == "default" or not given.value else int(given.value)
+    setting = next(v for v in project.entries["proxy"][0].values if v.key == "port")
+    return free_port() if setting.origin == "default" or not setting.value else int(setting.value)
 
 
 def free_port() -> int:

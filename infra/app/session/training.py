@@ -30,11 +30,11 @@ class TrainingCourse:
 
     async def run(self, tasks: Path | None = None, epochs: int = 1) -> None:
         """Publish the file's tasks, if one is given, then evaluate every so many versions."""
-        found = read(tasks) if tasks else []
-        warn(found)
-        if line := in_flight(self.session.project, found):
+        from_file = read(tasks) if tasks else []
+        warn(from_file)
+        if line := in_flight(self.session.project, from_file):
             log.warning("%s", line)
-        chosen = repeated(found, epochs)
+        chosen = repeated(from_file, epochs)
         async with self.appender() as appender:
             await self.publish(appender, chosen)
             if self.session.project.evaluation.tasks:

@@ -20,10 +20,10 @@ def function(name: str) -> Callable[[], Sequence[Any]]:
     """The function that `module:function` names. Raises ProjectError."""
     module, _, attribute = name.partition(":")
     try:
-        found: Callable[[], Sequence[Any]] = getattr(importlib.import_module(module), attribute)
+        warm_up: Callable[[], Sequence[Any]] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ProjectError(f"engine.warm_up: cannot import {name!r}: {error}") from error
-    return found
+    return warm_up
 
 
 def main(name: str, folder: str, steps: str, seed: str) -> None:

@@ -127,8 +127,8 @@ class Supervisor:
         try:
             return self.children[name]
         except KeyError:
-            known = ", ".join(sorted(self.children))
-            raise UnknownProcess(f"no process is called {name!r}; there are {known}") from None
+            names = ", ".join(sorted(self.children))
+            raise UnknownProcess(f"no process is called {name!r}; there are {names}") from None
 
     def _keep(self, name: str) -> None:
         self._keepers[name] = asyncio.create_task(self._run(self.children[name]), name=name)

@@ -56,18 +56,18 @@ async def serve(engine_port: int) -> None:
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
     async def complete(request: web.Request) -> web.Response:
-        asked = read_request(await request.read())
-        asked.update(FORCED)
-        async with session.post(engine, data=write(asked)) as upstream:
+        payload = read_request(await request.read())
+        payload.update(FORCED)
+        async with session.post(engine, data=write(payload)) as upstream:
             body = await upstream.read()
         reply = read_reply(body)
         choice = reply.choices[0]
         turn = {
-            "messages": asked["messages"],
+            "messages": payload["messages"],
             "reply": choice.message,
             "prompt": array("I", reply.prompt_token_ids).tobytes(),
             "ids": array("I", choice.token_ids).tobytes(),
-            "logprobs": array("f", [one.logprob for one in choice.logprobs.content]).tobytes(),
+            "logprobs": array("f", [token.logprob for token in choice.logprobs.content]).tobytes(),
         }
         await appender.append(TURNS.name, key=str(next(numbers)), value=write(turn), headers=())
         return web.Response(body=body, content_type="application/json")

@@ -41,15 +41,15 @@ PARTS: Final = (
 """Names of parts, and what their code's `file:function` contains; the first that fits counts."""
 
 _counts: Counter[str] = Counter()
-_known: dict[CodeType, str] = {}
+_part_of_code: dict[CodeType, str] = {}
 
 
 def _part_of(frame: FrameType | None) -> str:
     """The part that a frame works for: of the innermost code that is known to belong to one."""
     while frame is not None:
         code = frame.f_code
-        if (part := _known.get(code)) is None:
-            part = _known[code] = named(code.co_filename, code.co_name)
+        if (part := _part_of_code.get(code)) is None:
+            part = _part_of_code[code] = named(code.co_filename, code.co_name)
         if part:
             return part
         frame = frame.f_back
@@ -63,7 +63,9 @@ def named(file: str, function: str) -> str:
         return ""
     if "/infra/app/cli/" in file or place.endswith("/process.py:run") or file == __file__:
         return LOOP
-    return next((part for part, fits in PARTS if any(one in place for one in fits)), "")
+    return next(
+        (part for part, patterns in PARTS if any(pattern in place for pattern in patterns)), ""
+    )
 
 
 def _sample(_: int, frame: FrameType | None) -> None:

@@ -31,7 +31,7 @@ class Workload(msgspec.Struct, frozen=True):
     def body(self, number: int) -> bytes:
         """A chat completion with messages of its own, so that deltas save nothing."""
         words = " ".join(f"{number * 7919 + n * 31:x}" for n in range(self.prompt_ids * 3 // 5))
-        asked: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "model": "policy",
             "messages": [
                 {"role": "system", "content": "You are a player."},
@@ -41,14 +41,14 @@ class Workload(msgspec.Struct, frozen=True):
             "max_tokens": self.sampled,
         }
         if self.stream:
-            asked["stream"] = True
-        return json.dumps(asked).encode()
+            payload["stream"] = True
+        return json.dumps(payload).encode()
 
 
 CHAT: Final = Workload("chat", prompt_ids=1000, sampled=64)
 STREAM: Final = Workload("stream", prompt_ids=1000, sampled=64, stream=True)
 LONG: Final = Workload("long", prompt_ids=16_000, sampled=64)
-WORKLOADS: Final = {one.name: one for one in (CHAT, STREAM, LONG)}
+WORKLOADS: Final = {workload.name: workload for workload in (CHAT, STREAM, LONG)}
 
 
 class LoadTarget(msgspec.Struct):
@@ -82,12 +82,12 @@ class LoadTest:
         self.workload = workload
         self.targets = targets
         self._samples: dict[tuple[str, int], list[Measurement]] = {}
-        self._made = 0
+        self._next_number = 0
 
-    async def all(self, repeats: int, calls: int, warm_up: int = WARM_UP) -> None:
-        """Warm up, then measure each in alternating order."""
+    async def measure_all(self, repeats: int, calls: int, warm_up: int = WARM_UP) -> None:
+        """Warm up, then measure the targets in alternating order."""
         for target in self.targets:
-            await self.one(target, 32, warm_up)
+            await self.measure(target, 32, warm_up)
         console = Console(stderr=True)
         for repeat in track(
             range(repeats),
@@ -100,10 +100,10 @@ class LoadTest:
             order = self.targets[:: 1 if repeat % 2 == 0 else -1]
             for in_flight, n in zip(IN_FLIGHT, (max(50, calls // 4), calls), strict=True):
                 for target in order:
-                    sample = await self.one(target, in_flight, n)
+                    sample = await self.measure(target, in_flight, n)
                     self._samples.setdefault((target.name, in_flight), []).append(sample)
 
-    async def one(self, target: LoadTarget, in_flight: int, calls: int) -> Measurement:
+    async def measure(self, target: LoadTarget, in_flight: int, calls: int) -> Measurement:
         """One measurement. Raises ProjectError for an answer other than 200."""
         requests = iter([self._request(target) for _ in range(calls)])
         times: list[float] = []
@@ -124,32 +124,34 @@ class LoadTest:
         )
 
     def _request(self, target: LoadTarget) -> bytes:
-        number, self._made = self._made, self._made + 1
+        number, self._next_number = self._next_number, self._next_number + 1
         path, token = target.address(number)
         host = f"127.0.0.1:{target.port}"
         return raw_http.request(path, host, self.workload.body(number), token=token)
 
-    def times(self, one: str, other: str, in_flight: int) -> float:
-        """How much more CPU a call of one target takes than one of another.
+    def times(self, target: str, baseline: str, in_flight: int) -> float:
+        """How many times the CPU of a call to `baseline` a call to `target` takes.
 
         The median over the repeats, each by itself: what slows a machine for seconds slows both.
         """
-        pairs = zip(self._samples[one, in_flight], self._samples[other, in_flight], strict=True)
-        return statistics.median(ours.cpu_ms / theirs.cpu_ms for ours, theirs in pairs)
+        pairs = zip(
+            self._samples[target, in_flight], self._samples[baseline, in_flight], strict=True
+        )
+        return statistics.median(sample.cpu_ms / base.cpu_ms for sample, base in pairs)
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """Per target and number in flight: medians of the repeats, and every repeat."""
-        found: dict[str, dict[str, Any]] = {}
+        medians: dict[str, dict[str, Any]] = {}
         for (name, in_flight), samples in self._samples.items():
             columns = {
                 field: [getattr(sample, field) for sample in samples]
                 for field in Measurement.__struct_fields__
             }
-            found.setdefault(name, {})[f"c{in_flight}"] = {
+            medians.setdefault(name, {})[f"c{in_flight}"] = {
                 **{field: round(statistics.median(v), 4) for field, v in columns.items()},
                 "repeats": columns,
             }
-        return found
+        return medians
 
 
 async def _worker(

@@ -71,7 +71,7 @@ def chunks(number: int, prompt_ids: int, sampled: int) -> list[bytes]:
             "model": whole["model"]}  # fmt: skip
     first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None,
              "finish_reason": None}  # fmt: skip
-    found = [{**head, "choices": [first], "prompt_token_ids": whole["prompt_token_ids"]}]
+    events = [{**head, "choices": [first], "prompt_token_ids": whole["prompt_token_ids"]}]
     words = choice["message"]["content"].split(" ")
     for at, (word, token) in enumerate(zip(words, choice["token_ids"], strict=True)):
         last = at == sampled - 1
@@ -84,8 +84,8 @@ def chunks(number: int, prompt_ids: int, sampled: int) -> list[bytes]:
         }
         if last:
             piece["weight_versions"] = choice["weight_versions"]
-        found.append({**head, "choices": [piece]})
-    return [json.dumps(one, separators=(",", ":")).encode() for one in found]
+        events.append({**head, "choices": [piece]})
+    return [json.dumps(event, separators=(",", ":")).encode() for event in events]
 
 
 async def serve(prompt_ids: int, sampled: int) -> None:

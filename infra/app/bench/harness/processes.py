@@ -35,11 +35,11 @@ class MeasuredProcess:
         """Its output up to `text`. Raises ProjectError with that output if it never comes."""
         end = time.monotonic() + timeout_s
         while True:
-            said = self.log.read_text(errors="replace")
-            if text in said:
-                return said
+            output = self.log.read_text(errors="replace")
+            if text in output:
+                return output
             if self.child.poll() is not None or time.monotonic() > end:
-                raise ProjectError(f"a process of the benchmark did not start: {said[-500:]}")
+                raise ProjectError(f"a process of the benchmark did not start: {output[-500:]}")
             time.sleep(0.05)
 
 

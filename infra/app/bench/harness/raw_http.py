@@ -18,11 +18,11 @@ def message(buffer: bytes | bytearray) -> tuple[bytes, bytes, int] | None:
         return None
     head = bytes(buffer[:end])
     start = end + len(END)
-    told = head.lower()
-    if CHUNKED in told:
+    lowered = head.lower()
+    if CHUNKED in lowered:
         last = start if buffer.startswith(LAST, start) else buffer.find(b"\r\n" + LAST, start) + 2
         return None if last < start else (head, bytes(buffer[start:last]), last + len(LAST))
-    at = told.find(LENGTH)
+    at = lowered.find(LENGTH)
     size = int(head[at + len(LENGTH) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
     if len(buffer) < start + size:
         return None
@@ -44,9 +44,9 @@ class HTTPConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """A part of an answer."""
         self._buffer += data
-        found = message(self._buffer)
-        if found is not None and self._answer is not None:
-            head, body, length = found
+        parsed = message(self._buffer)
+        if parsed is not None and self._answer is not None:
+            head, body, length = parsed
             del self._buffer[:length]
             self._answer.set_result((int(head[9:12]), body))
 
@@ -88,8 +88,8 @@ class HTTPServer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """A part of a request."""
         self._buffer += data
-        while (found := message(self._buffer)) is not None:
-            head, body, length = found
+        while (parsed := message(self._buffer)) is not None:
+            head, body, length = parsed
             del self._buffer[:length]
             self._write(self._answer(head, body), 0)
 

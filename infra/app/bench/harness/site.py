@@ -51,10 +51,10 @@ class BenchSite(msgspec.Struct, frozen=True):
 @contextmanager
 def log_of(core: int | None) -> Iterator[BusSettings]:
     """Topics of the benchmark's own, on the given cluster or on a broker of its own."""
-    given = BusSettings()
+    settings = BusSettings()
     prefix = f"bench-{secrets.token_hex(4)}."
-    if given.bootstrap_servers:
-        yield given.model_copy(update={"topic_prefix": prefix})
+    if settings.bootstrap_servers:
+        yield settings.model_copy(update={"topic_prefix": prefix})
         return
     with LocalBroker() as broker:
         if broker.pid is not None:
@@ -97,8 +97,8 @@ def our_proxy(
         *observed(watched), "odradek.infra.app.cli", "proxy", "--port", "0", folder=place.folder,
         core=place.tested, env=env,
     ) as proxy:  # fmt: skip
-        said = proxy.wait_for("ready: proxy")
-        port = int(said.split("listens on http://127.0.0.1:")[1].split(",")[0])
+        output = proxy.wait_for("ready: proxy")
+        port = int(output.split("listens on http://127.0.0.1:")[1].split(",")[0])
         if addresses is not None:
             yield LoadTarget("proxy", proxy, port, addresses(key))
             return
@@ -159,18 +159,18 @@ def _name(place: tuple[int, int]) -> str:
 async def count(bus: BusSettings, acked: int) -> dict[str, Any]:
     """Compare the topic with the acknowledged turns."""
     decode = msgspec.json.Decoder(SeenTurn).decode
-    seen: list[tuple[str, str, int]] = []
+    identities: list[tuple[str, str, int]] = []
     spoiled = 0
     async for record in to_end(bus, TURNS.name):
         if header(record.headers, "ce_type") != TURN:
             continue
         turn = decode(record.value or b"")
-        seen.append((turn.episode_id, turn.writer, turn.seq))
+        identities.append((turn.episode_id, turn.writer, turn.seq))
         spoiled += bool(turn.error or turn.untrainable)
-    distinct = len(set(seen))
+    distinct = len(set(identities))
     return {
         "acked": acked,
         "lost": acked - distinct,
-        "duplicated": len(seen) - distinct,
+        "duplicated": len(identities) - distinct,
         "spoiled": spoiled,
     }

@@ -24,26 +24,26 @@ def command(folder: Path, as_json: bool, changed: bool, reference: bool) -> None
     if reference:
         click.echo(page(), nl=False)
         return
-    found = [row for row in rows(load(folder)) if not changed or row["from"] != "default"]
+    settings = [row for row in rows(load(folder)) if not changed or row["from"] != "default"]
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(settings, indent=1))
         return
     from rich.console import Console
 
     from odradek.infra.app.tables import ReadableTable
 
-    cells = [(row["key"], row["value"] or "-", row["from"]) for row in found]
+    cells = [(row["key"], row["value"] or "-", row["from"]) for row in settings]
     Console().print(ReadableTable(("setting", "value", "from"), cells))
 
 
 def rows(project: Project) -> list[dict[str, Any]]:
     """{key, value, from} of every setting, secrets masked."""
-    found = []
+    settings = []
     for section, entries in project.entries.items():
         for at, entry in enumerate(entries):
             name = f"{section}[{at}]" if section in {"agents", "rewards"} else section
-            found += [
+            settings += [
                 {"key": f"{name}.{value.key}", "value": value.shown, "from": value.origin}
                 for value in entry.values
             ]
-    return found
+    return settings

@@ -52,9 +52,9 @@ def list_letters(dlq: str, as_json: bool, **words: str) -> None:
     """List dead letters: place, origin and reason, without content."""
     from odradek.streams.dead_letters import described
 
-    found = [described(letter) for letter in asyncio.run(_letters(dlq, _filter(**words)))]
+    descriptions = [described(letter) for letter in asyncio.run(_letters(dlq, _filter(**words)))]
     if as_json:
-        click.echo(msgspec.json.encode({"letters": found}))
+        click.echo(msgspec.json.encode({"letters": descriptions}))
         return
     from rich.console import Console
 
@@ -63,11 +63,11 @@ def list_letters(dlq: str, as_json: bool, **words: str) -> None:
     cells = [
         (letter["at"], letter.get("reason", "?"), _origin(letter), letter["key"] or "-",
          letter.get("detail", ""))
-        for letter in found
+        for letter in descriptions
     ]  # fmt: skip
     if cells:
         Console().print(ReadableTable(("at", "reason", "from", "key", "detail"), cells))
-    click.echo(f"{len(found)} dead letters")
+    click.echo(f"{len(descriptions)} dead letters")
 
 
 def _origin(letter: dict[str, str]) -> str:
@@ -89,8 +89,8 @@ def show(at: str, dlq: str, as_json: bool) -> None:
     letter = asyncio.run(find(BusSettings(), at, dlq=dlq))
     shown = {name: (value or b"").decode(errors="replace") for name, value in letter.headers}
     if as_json:
-        told = {**described(letter), "headers": shown, "value": letter.value}
-        click.echo(msgspec.json.encode(told))
+        description = {**described(letter), "headers": shown, "value": letter.value}
+        click.echo(msgspec.json.encode(description))
         return
     for name, text in shown.items():
         click.echo(f"{name}: {text}")
@@ -149,13 +149,15 @@ def drop(before: tuple[str, ...], until: str, dlq: str, as_json: bool) -> None:
     if bool(before) == bool(until):
         raise click.UsageError("say PARTITION:OFFSET, or --until TIME")
     bus = BusSettings()
-    below = dict(place(one) for one in before)
+    below = dict(place(text) for text in before)
     if until:
         below = asyncio.run(older_than(bus, parse_time(until, time.time()), dlq=dlq))
     if below:
         asyncio.run(delete(bus, below, dlq=dlq))
     if as_json:
-        click.echo(msgspec.json.encode({"below": {str(at): one for at, one in below.items()}}))
+        click.echo(
+            msgspec.json.encode({"below": {str(partition): n for partition, n in below.items()}})
+        )
         return
     for partition, offset in below.items():
         click.echo(f"dropped below {offset} of partition {partition}")
@@ -180,7 +182,7 @@ async def _letters(dlq: str, only: "Filter") -> "list[Record]":
     from odradek.infra.bus import BusSettings
     from odradek.streams.dead_letters import letters
 
-    return [one async for one in letters(BusSettings(), dlq=dlq, only=only)]
+    return [letter async for letter in letters(BusSettings(), dlq=dlq, only=only)]
 
 
 async def _replay(

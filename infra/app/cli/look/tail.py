@@ -45,15 +45,15 @@ def command(
 
     Token arrays are summed up and long texts cut; what looks like a credential is masked.
     """
-    wanted = [_pair(text) for text in headers]
+    required = [_pair(text) for text in headers]
     place: Since = int(since) if since.isdigit() else since
-    asyncio.run(_tail(topic, key, wanted, place, follow=follow, as_json=as_json))
+    asyncio.run(_tail(topic, key, required, place, follow=follow, as_json=as_json))
 
 
 async def _tail(
     topic: str,
     key: str | None,
-    wanted: list[tuple[str, str]],
+    required: list[tuple[str, str]],
     since: Since,
     *,
     follow: bool,
@@ -62,7 +62,7 @@ async def _tail(
     async for record in records(topic, since=since, follow=follow):
         if key is not None and record.key != key:
             continue
-        if any(header(record.headers, name) != value for name, value in wanted):
+        if any(header(record.headers, name) != value for name, value in required):
             continue
         click.echo(as_object(record) if as_json else as_line(record))
 

@@ -53,7 +53,7 @@ def _show(report: object) -> None:
     for reason, n in report.dead_letters.items():
         console.print(f"dead letters, {reason}: {n}")
     for run in report.trainers:
-        console.print(_told(run), markup=False, highlight=False)
+        console.print(_run_line(run), markup=False, highlight=False)
     lines = report.lines()
     for line in lines[:SHOWN]:
         console.print(line, markup=False)
@@ -64,7 +64,7 @@ def _show(report: object) -> None:
     console.print("closed" if report.closed else f"not closed: {len(lines)} open ends")
 
 
-def _told(run: dict[str, Any]) -> str:
+def _run_line(run: dict[str, Any]) -> str:
     """A trainer's run in one line."""
     refused = sum(run["refused"].values())
     reasons = ", ".join(f"{name} {n}" for name, n in run["refused"].items())

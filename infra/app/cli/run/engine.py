@@ -40,8 +40,7 @@ def serve(**options: Any) -> None:
     from odradek.trainer.engine.process import serve as run
     from odradek.trainer.engine.settings import EngineSettings
 
-    told = given(**options)
-    asyncio.run(run(EngineSettings(**told), BusSettings()))
+    asyncio.run(run(EngineSettings(**given(**options)), BusSettings()))
 
 
 @command.command(context_settings={"ignore_unknown_options": True})
@@ -69,8 +68,7 @@ def vllm(python: str, flags: tuple[str, ...], **options: Any) -> None:
     from odradek.trainer.engine.settings import EngineSettings
     from odradek.trainer.engine.vllm import run
 
-    told = given(**options)
-    run(EngineSettings(**told), BusSettings(), python=python, flags=flags)
+    run(EngineSettings(**given(**options)), BusSettings(), python=python, flags=flags)
 
 
 @command.command()
@@ -84,7 +82,7 @@ def contract(*, as_json: bool) -> None:
     from odradek.schemas.http.contract import document, markdown
 
     if as_json:
-        made = msgspec.json.encode(document(version=version("odradek")))
-        click.echo(msgspec.json.format(made, indent=2).decode())
+        openapi = msgspec.json.encode(document(version=version("odradek")))
+        click.echo(msgspec.json.format(openapi, indent=2).decode())
     else:
         click.echo(markdown(), nl=False)

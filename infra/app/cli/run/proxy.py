@@ -65,5 +65,5 @@ def _document(settings: "ProxySettings") -> str:
     from odradek.proxy.app import Proxy
     from odradek.proxy.openapi import document
 
-    made = document(Proxy(settings, MemoryAppender()).application(), version=version("odradek"))
-    return msgspec.json.format(msgspec.json.encode(made), indent=2).decode()
+    openapi = document(Proxy(settings, MemoryAppender()).application(), version=version("odradek"))
+    return msgspec.json.format(msgspec.json.encode(openapi), indent=2).decode()

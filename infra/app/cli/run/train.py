@@ -44,5 +44,4 @@ def command(**options: Any) -> None:
     from odradek.trainer.process import run
     from odradek.trainer.settings import TrainerSettings
 
-    told = given(**options)
-    run(TrainerSettings(**told), BusSettings())
+    run(TrainerSettings(**given(**options)), BusSettings())

@@ -33,9 +33,9 @@ def write(folder: Path) -> list[str]:
     Raises ProjectError rather than write over a file.
     """
     names = sorted(path.name for path in TEMPLATE.iterdir() if path.is_file())
-    taken = [name for name in names if (folder / name).exists()]
-    if taken:
-        raise ProjectError(f"{folder} holds {', '.join(taken)} already: choose another folder")
+    existing = [name for name in names if (folder / name).exists()]
+    if existing:
+        raise ProjectError(f"{folder} holds {', '.join(existing)} already: choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:

@@ -80,16 +80,16 @@ def stop(folder: Path | None, as_json: bool) -> None:
 @options
 def status(folder: Path | None, as_json: bool) -> None:
     """Tell whether the broker runs; the exit code is 0 when it answers, else 1."""
-    found = daemon.status(folder or daemon.default_folder())
+    broker = daemon.status(folder or daemon.default_folder())
     if as_json:
-        _print_json(msgspec.to_builtins(found))
-    elif found.running:
-        said = "answers" if found.ready else "runs but does not answer"
-        click.echo(f"Kafka {said} at {found.bootstrap_servers}, process {found.pid}")
-        click.echo(f"data in {found.folder}")
+        _print_json(msgspec.to_builtins(broker))
+    elif broker.running:
+        state = "answers" if broker.ready else "runs but does not answer"
+        click.echo(f"Kafka {state} at {broker.bootstrap_servers}, process {broker.pid}")
+        click.echo(f"data in {broker.folder}")
     else:
-        click.echo(f"no broker of {found.folder} is running")
-    raise SystemExit(0 if found.ready else 1)
+        click.echo(f"no broker of {broker.folder} is running")
+    raise SystemExit(0 if broker.ready else 1)
 
 
 @command.command()

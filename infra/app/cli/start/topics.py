@@ -37,23 +37,23 @@ def apply(agents: tuple[str, ...], clients: tuple[str, ...], as_json: bool) -> N
     from odradek.infra.bus import BusSettings, ensure_topics, rows
 
     bus = BusSettings()
-    wanted = rows(agents, clients)
-    created = asyncio.run(ensure_topics(bus, wanted))
+    required = rows(agents, clients)
+    created = asyncio.run(ensure_topics(bus, required))
     if as_json:
-        _print_json({"created": created, "there": len(wanted) - len(created)})
+        _print_json({"created": created, "there": len(required) - len(created)})
         return
     for name in created:
         click.echo(f"created {name}")
-    click.echo(f"{len(created)} created, {len(wanted) - len(created)} were there")
+    click.echo(f"{len(created)} created, {len(required) - len(created)} were there")
 
 
 @command.command("list")
 @AS_JSON
 def list_topics(as_json: bool) -> None:
     """List this installation's topics on the cluster, with what the table says about them."""
-    found = asyncio.run(_on_cluster())
+    topics = asyncio.run(_on_cluster())
     if as_json:
-        _print_json({"topics": found})
+        _print_json({"topics": topics})
         return
     from rich.console import Console
 
@@ -62,7 +62,7 @@ def list_topics(as_json: bool) -> None:
     cells = [
         (row["name"], str(row["partitions"] or "missing"), row["retention"], row["key"],
          row["about"])
-        for row in found
+        for row in topics
     ]  # fmt: skip
     Console().print(ReadableTable(("topic", "partitions", "retention", "key", "what"), cells))
 
@@ -75,8 +75,8 @@ def asyncapi(server: str) -> None:
     from odradek.schemas.asyncapi import document
 
     prefix = BusSettings().topic_prefix
-    made = document(version=version("odradek"), server=server, prefix=prefix)
-    click.echo(msgspec.json.format(msgspec.json.encode(made), indent=2))
+    specification = document(version=version("odradek"), server=server, prefix=prefix)
+    click.echo(msgspec.json.format(msgspec.json.encode(specification), indent=2))
 
 
 async def _on_cluster() -> list[dict[str, Any]]:
@@ -98,14 +98,14 @@ async def _on_cluster() -> list[dict[str, Any]]:
             row = find(name)
         except UnknownTopic:
             continue
-        kept = ["compact"] if row.compact else []
-        kept += [f"{row.retention_ms // (24 * 3600 * 1000)} d"] if row.retention_ms > 0 else []
+        retention = ["compact"] if row.compact else []
+        retention += [f"{row.retention_ms // (24 * 3600 * 1000)} d"] if row.retention_ms > 0 else []
         listed.append(
             {
                 "name": bus.topic(name),
                 "partitions": partitions.get(name, 0),
                 "key": row.key,
-                "retention": ", ".join(kept),
+                "retention": ", ".join(retention),
                 "about": row.about,
             }
         )

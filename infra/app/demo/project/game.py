@@ -41,14 +41,14 @@ def conversations(n: int = 512, seed: int = 0) -> list[list[dict[str, str]]]:
     read has nothing to learn from. It still wins as often as chance, 5 of 9.
     """
     chance = random.Random(seed)
-    found = []
+    samples = []
     for _ in range(n):
         game = HiLo(chance.choice(RANGE))
         messages = game.opening()
         while not game.over:
             messages += game.answer(str(chance.choice(RANGE)))
-        found.append(messages)
+        samples.append(messages)
     for hint in HINTS:
         lesson = [{"role": "user", "content": hint}, {"role": "assistant", "content": hint[0]}]
-        found += [lesson] * (n // 4)
-    return found
+        samples += [lesson] * (n // 4)
+    return samples

@@ -47,25 +47,25 @@ def refuse(fields: dict[str, Raw]) -> None:
     for name in REFUSED.keys() & fields.keys():
         if bytes(fields[name]) != b"null":
             raise Unsupported(f"{name}: {REFUSED[name]}", param=name)
-    if (said := fields.get("chat_template_kwargs")) is not None:
-        _refuse_rendering(said)
+    if (kwargs := fields.get("chat_template_kwargs")) is not None:
+        _refuse_rendering(kwargs)
     if (messages := fields.get("messages")) is not None:
         _refuse_tensors(bytes(messages))
 
 
-def _refuse_rendering(said: Raw) -> None:
+def _refuse_rendering(raw: Raw) -> None:
     try:
-        known = _kwargs.decode(said) or {}
+        arguments = _kwargs.decode(raw) or {}
     except msgspec.ValidationError:
         raise Unsupported("chat_template_kwargs: an object", param="chat_template_kwargs") from None
-    if wrong := RENDERING & known.keys():
+    if wrong := RENDERING & arguments.keys():
         field = f"chat_template_kwargs.{min(wrong)}"
         raise Unsupported(f"{field}: the rendering is the engine's own", param=field)
 
 
 def _refuse_tensors(messages: bytes) -> None:
     """Parts such as `image_embeds` are tensors, too."""
-    # Escapes can spell any name, so what has some is looked at, too.
+    # Escapes can spell any name, so messages with escapes are parsed, too.
     escaped = messages.find(b"\\") >= 0 and messages.find(b"\\u") >= 0
     if not escaped and messages.find(b"_embeds") < 0:
         return

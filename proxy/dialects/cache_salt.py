@@ -1,9 +1,10 @@
-"""The salt of an engine's prefix cache: what one version's weights computed, no other one reads.
+"""The salt of an engine's prefix cache: no version reads what another version's weights computed.
 
-An engine that swaps its weights may keep the keys and values of the old ones. Salted with the
-version (`cache_salt`, a part of each cached block's name), they are not found any more, be the
-cache reset or not. An agent's own salt is combined with ours, so that it neither reads what
-others left nor chooses a version's salt; it sees neither of them again.
+An engine that swaps its weights may keep the keys and values of the old ones. The version is part
+of the salt (`cache_salt`), and the salt is part of each cached block's name. So the new weights do
+not read the old blocks, whether the cache was reset or not. An agent's own salt is combined with
+ours: the agent neither reads what others left nor chooses a version's salt. It sees neither of them
+again.
 """
 
 from typing import Final
@@ -24,7 +25,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _KEY: Final = _encode(NAME)
 
 
-def taken(fields: dict[str, Raw]) -> str:
+def take_own(fields: dict[str, Raw]) -> str:
     """Take the agent's own salt out of a request: its digest, "" where there is none.
 
     Raises BadRequest.
@@ -39,14 +40,14 @@ def taken(fields: dict[str, Raw]) -> str:
 
 
 def of(version: int, own: str) -> str:
-    """The salt of a version for who has that digest of an own one. No digest holds a full stop."""
+    """A version's salt, for an agent whose own salt has this digest. A digest has no full stop."""
     return f"{version}.{own}" if own else str(version)
 
 
 def salted(body: bytes, version: int, own: str) -> bytes:
-    """A request, a JSON object with members and without a salt, with one."""
-    said = _encode(of(version, own))
-    return b"".join((memoryview(body)[:-1], b",", _KEY, b":", said, b"}"))
+    """The request with a salt; before, it is a JSON object with members and without a salt."""
+    salt = _encode(of(version, own))
+    return b"".join((memoryview(body)[:-1], b",", _KEY, b":", salt, b"}"))
 
 
 def unsaid(error: str) -> str:

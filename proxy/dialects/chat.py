@@ -128,8 +128,8 @@ class Chunks:
         if data is None:
             return event.raw
         if data == sse.DONE:
-            told, self._done = b"" if self._done else event.raw, True
-            return told
+            marker, self._done = b"" if self._done else event.raw, True
+            return marker
         trimmed = self._trimmed(data)
         if trimmed is None:
             return b""
@@ -160,10 +160,10 @@ class Chunks:
             if fields.get("choices") == Raw(b"[]"):
                 return None
             del fields["usage"]
-        known = fields.get("choices", NULL)
+        untrimmed = fields.get("choices", NULL)
         _trim(fields, self._request)
         trimmed = _encode(fields)
-        self._head = _head(data, known, trimmed, fields)
+        self._head = _head(data, untrimmed, trimmed, fields)
         return trimmed
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
@@ -206,7 +206,7 @@ def common_fields(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]
     tools = _tools(fields)
     _bound(fields, n, tools, terms)
     blocklist.refuse(fields)
-    own = cache_salt.taken(fields)
+    own = cache_salt.take_own(fields)
     name = terms.model or model if route is None else route.named(model, terms.model)
     if name != model:
         fields["model"] = Raw(_encode(name))

@@ -41,19 +41,19 @@ def read(data: bytes) -> ReplyBody:
 
 
 def _choice(choice: TextChoice) -> Choice:
-    said = {"role": "assistant", "content": choice.text}
+    message = {"role": "assistant", "content": choice.text}
     values = choice.logprobs.token_logprobs if choice.logprobs else None
     # A token without a value, such as the first of an echoed prompt, spoils all of them.
-    known: list[Logprob | None] = [Logprob(value) for value in values or ()]
+    logprobs: list[Logprob | None] = [Logprob(value) for value in values or ()]
     return Choice(
         index=choice.index,
-        message=Raw(_encode(said)),
-        delta=said,
+        message=Raw(_encode(message)),
+        delta=message,
         finish_reason=choice.finish_reason,
         stop_reason=choice.stop_reason,
         token_ids=choice.token_ids,
         prompt_token_ids=choice.prompt_token_ids,
-        logprobs=None if values is None else Logprobs(known),
+        logprobs=None if values is None else Logprobs(logprobs),
         weight_versions=choice.weight_versions,
         error=choice.error,
     )
@@ -122,7 +122,7 @@ class Completions:
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[Any]:
-    """Each prompt as a message's content; one of ids has its ids in the turn's prompt."""
+    """Each prompt as a message's content; for a prompt of ids, the turn's prompt has the ids."""
     if isinstance(prompt, str):
         return [prompt]
     if not prompt or all(isinstance(entry, int) for entry in prompt):

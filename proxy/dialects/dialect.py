@@ -238,8 +238,8 @@ def shallow(body: bytes, limits: Limits) -> None:
 def unreadable(error: Exception, where: str = "") -> BadRequest:
     """The message of msgspec about a value, with the field's name in the dialect."""
     text = str(error)
-    found = _PLACE.search(text)
-    inner = found[1] if found else ""
+    match = _PLACE.search(text)
+    inner = match[1] if match else ""
     joint = "." if where and inner and not inner.startswith("[") else ""
     place = f"{where}{joint}{inner}"
     text = _PLACE.sub("", text)[:200]
@@ -273,12 +273,12 @@ def typed(fields: dict[str, Raw], name: str, kind: Any) -> Any:
     try:
         return _decoder(kind).decode(fields.get(name, NULL))
     except msgspec.ValidationError:
-        return taken(msgspec.json.decode(fields.get(name, NULL)), kind, name)
+        return convert(msgspec.json.decode(fields.get(name, NULL)), kind, name)
     except UNREADABLE as error:
         raise unreadable(error, name) from None
 
 
-def taken(value: Any, kind: Any, where: str) -> Any:
+def convert(value: Any, kind: Any, where: str) -> Any:
     """A value in the shape of `kind`; null is absent. Raises BadRequest, which names the field."""
     with suppress(msgspec.ValidationError, RecursionError):
         return msgspec.convert(value, kind)

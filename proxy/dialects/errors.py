@@ -39,13 +39,13 @@ RPC: Final = "type.googleapis.com/google.rpc"
 
 def openai(error: ProxyError) -> bytes:
     """The body that OpenAI's clients expect."""
-    told = {
+    fields = {
         "message": str(error),
         "type": error.kind,
         "param": error.param,
         "code": error.code,
     }
-    return msgspec.json.encode({"error": told})
+    return msgspec.json.encode({"error": fields})
 
 
 def openai_of(body: bytes, status: int) -> bytes:
@@ -54,18 +54,18 @@ def openai_of(body: bytes, status: int) -> bytes:
         return body
     kind = "invalid_request_error" if 400 <= status < 500 else "api_error"
     message = bodies.error_of(body, status)
-    told = {"message": message, "type": kind, "param": None, "code": None}
-    return msgspec.json.encode({"error": told})
+    fields = {"message": message, "type": kind, "param": None, "code": None}
+    return msgspec.json.encode({"error": fields})
 
 
 def is_openai(body: bytes) -> bool:
     """Whether a body, or an event's data, is an error in that shape."""
     try:
-        found = msgspec.json.decode(body, type=_Wrong)
+        parsed = msgspec.json.decode(body, type=_Wrong)
     except bodies.UNREADABLE:
         return False
-    said = found.error.get("message") if isinstance(found.error, dict) else None
-    return isinstance(said, str) and found.choices is UNSET
+    message = parsed.error.get("message") if isinstance(parsed.error, dict) else None
+    return isinstance(message, str) and parsed.choices is UNSET
 
 
 class _Wrong(Struct):
@@ -112,10 +112,10 @@ def google_of(body: bytes, status: int) -> bytes:
 
 def _google(status: int, message: str, details: list[dict[str, Any]]) -> bytes:
     rest = "INVALID_ARGUMENT" if 400 <= status < 500 else "INTERNAL"
-    told = {
+    fields = {
         "code": status,
         "message": message,
         "status": GOOGLE.get(status, rest),
         "details": details,
     }
-    return msgspec.json.encode({"error": told})
+    return msgspec.json.encode({"error": fields})

@@ -19,10 +19,10 @@ def _page(listed: list[dict[str, Any]]) -> dict[str, Any]:
 class ModelShape(Struct, frozen=True):
     """How a dialect lists models."""
 
-    one: Callable[[dict[str, Any]], dict[str, Any]] = dict
-    """Of a model as the engine lists it."""
-    several: Callable[[list[dict[str, Any]]], dict[str, Any]] = _page
-    """Of models that `one` has made."""
+    model: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    """Makes an entry of a model as the engine lists it."""
+    models: Callable[[list[dict[str, Any]]], dict[str, Any]] = _page
+    """Makes the list of entries that `model` has made."""
 
 
 OPENAI: Final = ModelShape()
@@ -34,20 +34,20 @@ class _List(Struct):
 
 def added(body: bytes, names: Iterable[str]) -> bytes:
     """The engine's list with names that the proxy maps; as it is where it cannot be read."""
-    wanted = list(names)
-    if not wanted:
+    mapped = list(names)
+    if not mapped:
         return body
     try:
         whole = msgspec.json.decode(body, type=dict[str, Any])
-        known = msgspec.convert(whole.get("data", []), list[dict[str, Any]])
+        models = msgspec.convert(whole.get("data", []), list[dict[str, Any]])
     except UNREADABLE:
         return body
-    there = {model.get("id") for model in known}
-    more = [{"id": name, "object": "model", "created": 0} for name in wanted if name not in there]
-    return msgspec.json.encode({**whole, "data": [*known, *more]})
+    there = {model.get("id") for model in models}
+    more = [{"id": name, "object": "model", "created": 0} for name in mapped if name not in there]
+    return msgspec.json.encode({**whole, "data": [*models, *more]})
 
 
-def listed(body: bytes, wanted: str | None, shape: ModelShape = OPENAI) -> bytes:
+def listed(body: bytes, name: str | None, shape: ModelShape = OPENAI) -> bytes:
     """The engine's list, or the one model that was asked for, in a dialect's own shape.
 
     Raises NoSuchModel, EngineError.
@@ -56,9 +56,9 @@ def listed(body: bytes, wanted: str | None, shape: ModelShape = OPENAI) -> bytes
         models = msgspec.json.decode(body, type=_List).data
     except UNREADABLE:
         raise EngineError("the engine's list of models cannot be read") from None
-    if wanted is not None:
+    if name is not None:
         for model in models:
-            if model.get("id") == wanted:
-                return msgspec.json.encode(shape.one(model))
+            if model.get("id") == name:
+                return msgspec.json.encode(shape.model(model))
         raise NoSuchModel("the engine serves no model of this name", param="model")
-    return msgspec.json.encode(shape.several([shape.one(model) for model in models]))
+    return msgspec.json.encode(shape.models([shape.model(model) for model in models]))

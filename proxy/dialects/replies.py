@@ -79,9 +79,11 @@ class ReplyStore:
             return
         for call in calls:
             function = call.function
-            given = value(function.name, function.arguments) if value else read(function.arguments)
+            arguments = (
+                value(function.name, function.arguments) if value else read(function.arguments)
+            )
             for named in {call.id, ""} if anonymous else {call.id}:
-                self._spell((named, _canonical(given)), function)
+                self._spell((named, _canonical(arguments)), function)
 
     def _spell(self, key: tuple[str, bytes], function: "_Function") -> None:
         self._unspell(key)
@@ -101,8 +103,8 @@ class ReplyStore:
         the tokens of the next prompt. The id alone does not name a call: some engines count their
         calls anew in each reply.
         """
-        known = self._arguments.get((call_id, _canonical(value)))
-        return msgspec.json.encode(value).decode() if known is None else known
+        spelling = self._arguments.get((call_id, _canonical(value)))
+        return msgspec.json.encode(value).decode() if spelling is None else spelling
 
     def spelt(self, call_id: str, text: str) -> str:
         """The same where the client sends them as text."""
@@ -124,10 +126,10 @@ INVALID: Final = "INVALID_JSON"
 def read(text: str) -> dict[str, Any]:
     """A tool's arguments; where the model wrote no JSON object, its words under one key."""
     try:
-        found = msgspec.json.decode(text or "{}")
+        parsed = msgspec.json.decode(text or "{}")
     except (msgspec.MsgspecError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {INVALID: text}
+        parsed = None
+    return parsed if isinstance(parsed, dict) else {INVALID: text}
 
 
 Values = Callable[[str, str], dict[str, Any]]

@@ -64,10 +64,10 @@ ALL_TOKENS: Final = Training.at(1.0)
 
 
 def force(fields: dict[str, Raw]) -> None:
-    """Take out of a request what would make its distribution another one than that of training."""
-    said = {name: _decode(raw) for name, raw in fields.items() if name not in PLAIN | NOTED}
-    for name in said:
-        if name == "temperature" or name in NEUTRAL or alters(name, said):
+    """Take out of a request each field that changes its distribution from that of training."""
+    values = {name: _decode(raw) for name, raw in fields.items() if name not in PLAIN | NOTED}
+    for name in values:
+        if name == "temperature" or name in NEUTRAL or alters(name, values):
             del fields[name]
     if _is_strict(fields.get("tools", NULL)):
         fields["tools"] = Raw(_encode([_lenient(tool) for tool in _decode(fields["tools"])]))
@@ -75,30 +75,30 @@ def force(fields: dict[str, Raw]) -> None:
 
 def settle(fields: dict[str, Raw], training: Training) -> dict[str, Any]:
     """Write into a request what its client left out; returns what its turn records."""
-    said: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for name, raw in fields.items():
         if name not in PLAIN and raw != NULL:
             value = recorded(name, _decode(raw))
             if value is not None:
-                said[name] = value
+                record[name] = value
     for name, raw in training.raws.items():
         if name not in fields or fields[name] == NULL:
             fields[name] = raw
-            said[name] = training.values[name]
+            record[name] = training.values[name]
     if training.lacks:
-        _leave_out(fields, said, training)
+        _leave_out(fields, record, training)
     if _is_strict(fields.get("tools", NULL)):
-        said[STRICT] = True
-    return said
+        record[STRICT] = True
+    return record
 
 
-def _leave_out(fields: dict[str, Raw], said: dict[str, Any], training: Training) -> None:
+def _leave_out(fields: dict[str, Raw], record: dict[str, Any], training: Training) -> None:
     """A null is no wish, and the engine would refuse it, too."""
     for name in training.lacks:
         if fields.get(name) == NULL:
             del fields[name]
-    if "temperature" in training.lacks and "temperature" not in said:
-        said[UNSENT] = True
+    if "temperature" in training.lacks and "temperature" not in record:
+        record[UNSENT] = True
 
 
 def _is_strict(tools: Raw) -> bool:

@@ -189,7 +189,7 @@ async def test_a_tokens_sampling_may_set_a_salt_too(strict):
     """It is combined like an agent's own."""
     agent = strict.agent(sampling={"cache_salt": "ours"})
     await agent.chat.completions.create(model="m", messages=HI)
-    assert [cache_salt.of(7, cache_salt.taken({"cache_salt": b'"ours"'}))] == salts(strict)
+    assert [cache_salt.of(7, cache_salt.take_own({"cache_salt": b'"ours"'}))] == salts(strict)
 
 
 @pytest.mark.parametrize("bad", ["", 5, {}, ["x"], True])

@@ -115,15 +115,15 @@ class Gemini:
                 raw |= _fields.decode(raw.pop(name))
         except UNREADABLE as error:
             raise unreadable(error) from None
-        made = requests.chat(raw, terms)
-        chat = {**made.chat, "model": self.model, "stream": self.streams}
+        translation = requests.chat(raw, terms)
+        chat = {**translation.chat, "model": self.model, "stream": self.streams}
         where = f"{self.model}:{self.streams}:".encode()
         return msgspec.structs.replace(
             single(CHAT.parse(msgspec.json.encode(chat), terms)),
             dialect=self,
             digest=fingerprint(where + body),
-            origin=GeminiContext(made.thoughts),
-            dropped=made.dropped,
+            origin=GeminiContext(translation.thoughts),
+            dropped=translation.dropped,
             content_type="application/json" if self.streams and self.array else "",
         )
 

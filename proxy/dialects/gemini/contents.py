@@ -110,14 +110,14 @@ class ChatBuilder:
         self._open: list[tuple[str, str]] = []
         """Name and id of calls that have no result yet."""
 
-    def instruct(self, given: Any) -> None:
+    def instruct(self, instruction: Any) -> None:
         """Take in the system's instruction. Raises BadRequest."""
         where = "systemInstruction"
-        if isinstance(given, str):
-            given = {"parts": [{"text": given}]}
-        if given is None:
+        if isinstance(instruction, str):
+            instruction = {"parts": [{"text": instruction}]}
+        if instruction is None:
             return
-        content: Content = fields.taken(given, Content, where)
+        content: Content = fields.convert(instruction, Content, where)
         texts = []
         for part, at in _parts(content, where):
             if part.text is None:
@@ -128,9 +128,9 @@ class ChatBuilder:
 
     def add(self, listed: list[Any]) -> None:
         """Read one message. Raises BadRequest."""
-        for place, given in enumerate(listed):
+        for place, entry in enumerate(listed):
             where = f"contents[{place}]"
-            content: Content = fields.taken(given, Content, where)
+            content: Content = fields.convert(entry, Content, where)
             role = (content.role or "").lower()
             if role in MODEL:
                 for part, at in _parts(content, where):
@@ -157,7 +157,7 @@ class ChatBuilder:
             raise BadRequest(f"{where}: no such part in a content of the model", param=where)
         signed = opaque.unpack(part.thought_signature)
         if part.function_call is not None:
-            call: FunctionCall = fields.taken(
+            call: FunctionCall = fields.convert(
                 part.function_call, FunctionCall, f"{where}.functionCall"
             )
             history.reply(self.messages).setdefault("tool_calls", []).append(self._called(call))
@@ -187,7 +187,7 @@ class ChatBuilder:
             elif part.function_response is not None:
                 self._show(role, shown)
                 shown = []
-                answer: FunctionResponse = fields.taken(
+                answer: FunctionResponse = fields.convert(
                     part.function_response, FunctionResponse, f"{where}.functionResponse"
                 )
                 self.messages.append(self._answered(answer, f"{where}.functionResponse"))
@@ -204,9 +204,9 @@ class ChatBuilder:
     def _answered(self, answer: FunctionResponse, where: str) -> dict[str, Any]:
         text = _text(answer.response)
         pieces = [{"type": "text", "text": text}] if text else []
-        for place, given in enumerate(fields.listed(answer.parts, f"{where}.parts")):
+        for place, entry in enumerate(fields.listed(answer.parts, f"{where}.parts")):
             at = f"{where}.parts[{place}]"
-            piece = _shown(fields.taken(given, ContentPart, at), at)
+            piece = _shown(fields.convert(entry, ContentPart, at), at)
             if piece is not None:
                 pieces.append(piece)
         return {
@@ -225,24 +225,23 @@ class ChatBuilder:
 
 
 def _parts(content: Content, where: str) -> list[tuple[ContentPart, str]]:
-    given = content.parts
-    if isinstance(given, str):
-        given = [{"text": given}]
-    found = []
-    for place, one in enumerate(fields.listed(given, f"{where}.parts")):
+    entries = content.parts
+    if isinstance(entries, str):
+        entries = [{"text": entries}]
+    parts = []
+    for place, entry in enumerate(fields.listed(entries, f"{where}.parts")):
         at = f"{where}.parts[{place}]"
-        found.append(
-            (fields.taken({"text": one} if isinstance(one, str) else one, ContentPart, at), at)
-        )
-    return found
+        part = {"text": entry} if isinstance(entry, str) else entry
+        parts.append((fields.convert(part, ContentPart, at), at))
+    return parts
 
 
 def _shown(part: ContentPart, where: str) -> dict[str, Any] | None:
     """A part that a user, or a tool, may show; None where there is nothing in it."""
     if part.inline_data is not None:
-        return _blob(fields.taken(part.inline_data, Blob, f"{where}.inlineData"), where)
+        return _blob(fields.convert(part.inline_data, Blob, f"{where}.inlineData"), where)
     if part.file_data is not None:
-        file: File = fields.taken(part.file_data, File, f"{where}.fileData")
+        file: File = fields.convert(part.file_data, File, f"{where}.fileData")
         if not file.file_uri.startswith(("http://", "https://")) or not _image(file.mime_type):
             at = f"{where}.fileData"
             raise Unsupported(f"{at}: images by their address only", param=at)

@@ -13,7 +13,7 @@ _UNDERSCORE: Final = re.compile(r"(?<=[a-zA-Z0-9])_([a-z0-9])")
 
 def camel(name: str) -> str:
     """A field's name as Google's documents have it."""
-    return _UNDERSCORE.sub(lambda found: found[1].upper(), name)
+    return _UNDERSCORE.sub(lambda match: match[1].upper(), name)
 
 
 def level(value: Any, where: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def level(value: Any, where: str) -> dict[str, Any]:
     return {camel(name): inner for name, inner in value.items()}
 
 
-def taken(value: Any, kind: Any, where: str) -> Any:
+def convert(value: Any, kind: Any, where: str) -> Any:
     """An object in the shape of `kind`, a struct. Raises BadRequest, which names the field."""
     try:
         return msgspec.convert(level(value, where), kind, strict=False)

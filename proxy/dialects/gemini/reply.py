@@ -14,18 +14,18 @@ REASONS: Final = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 def whole(body: ReplyBody, request: ParsedRequest) -> dict[str, Any]:
     """A whole reply. Raises what `body.UNREADABLE` lists."""
     choice = parts.first(body) or Choice()
-    made: list[dict[str, Any]] = []
+    pieces: list[dict[str, Any]] = []
     thoughts = ""
     for part in parts.of_message(choice):
         if part.kind == "reasoning":
             thoughts += part.text
             if shows_thoughts(request):
-                made.append(thought(part.text))
+                pieces.append(thought(part.text))
         elif part.kind == "tool":
-            made.append(call(part, request, body.id))
+            pieces.append(call(part, request, body.id))
         else:
-            made.append({"text": part.text})
-    return content(sign(made, thoughts), request, body.id, choice, body.usage)
+            pieces.append({"text": part.text})
+    return content(sign(pieces, thoughts), request, body.id, choice, body.usage)
 
 
 def shows_thoughts(request: ParsedRequest) -> bool:
@@ -38,16 +38,16 @@ def thought(text: str) -> dict[str, Any]:
     return {"text": text, "thought": True}
 
 
-def sign(made: list[dict[str, Any]], thoughts: str) -> list[dict[str, Any]]:
-    """The parts, the first of which to say something keeps the reasoning for the next request."""
+def sign(pieces: list[dict[str, Any]], thoughts: str) -> list[dict[str, Any]]:
+    """The parts; the first that is no thought keeps the reasoning for the next request."""
     if not thoughts:
-        return made
-    bearer = next((part for part in made if "thought" not in part), None)
+        return pieces
+    bearer = next((part for part in pieces if "thought" not in part), None)
     if bearer is None:
         bearer = {"text": ""}
-        made.append(bearer)
+        pieces.append(bearer)
     bearer["thoughtSignature"] = opaque.pack(thoughts)
-    return made
+    return pieces
 
 
 def call(part: parts.ReplyPart, request: ParsedRequest, engine_id: str) -> dict[str, Any]:
@@ -57,28 +57,32 @@ def call(part: parts.ReplyPart, request: ParsedRequest, engine_id: str) -> dict[
 
 
 def content(
-    made: list[dict[str, Any]],
+    pieces: list[dict[str, Any]],
     request: ParsedRequest,
     engine_id: str,
     choice: Choice | None = None,
     used: EngineUsage | None = None,
 ) -> dict[str, Any]:
     """A reply, or the new part of it; with a choice, its end."""
-    candidate: dict[str, Any] = {"content": {"role": "model", "parts": made}, "index": 0}
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": pieces}, "index": 0}
     if choice is not None:
         candidate["finishReason"] = REASONS.get(choice.finish_reason or "", "STOP")
-    told: dict[str, Any] = {"candidates": [candidate]}
+    response: dict[str, Any] = {"candidates": [candidate]}
     if choice is not None:
-        told["usageMetadata"] = usage(used)
-    return {**told, "modelVersion": request.model, "responseId": parts.identity(engine_id, request)}
+        response["usageMetadata"] = usage(used)
+    return {
+        **response,
+        "modelVersion": request.model,
+        "responseId": parts.identity(engine_id, request),
+    }
 
 
 def usage(used: EngineUsage | None) -> dict[str, Any]:
     """Tokens as Google counts them."""
     used = used or EngineUsage()
-    told = {
+    counts = {
         "promptTokenCount": used.prompt,
         "candidatesTokenCount": used.completion,
         "totalTokenCount": used.prompt + used.completion,
     }
-    return {**told, "cachedContentTokenCount": used.cached} if used.cached else told
+    return {**counts, "cachedContentTokenCount": used.cached} if used.cached else counts

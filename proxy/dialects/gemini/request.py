@@ -72,42 +72,45 @@ def chat(raw: dict[str, Raw], terms: RequestRules) -> GeminiTranslation:
     """The same as a chat completion, without its model. Raises BadRequest."""
     absent = Absent(terms.hosted)
     try:
-        made, thoughts = _chat(raw, terms, absent)
+        completion, thoughts = _chat(raw, terms, absent)
     except UNREADABLE as error:
         raise unreadable(error) from None
-    return GeminiTranslation(made, thoughts, absent.names)
+    return GeminiTranslation(completion, thoughts, absent.names)
 
 
 def _chat(raw: dict[str, Raw], terms: RequestRules, absent: Absent) -> tuple[dict[str, Any], bool]:
-    given: dict[str, Any] = {}
+    decoded: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for name, value in raw.items():
-        known = fields.camel(name)
-        if known in READ:
-            given[known] = _decode(value)
-        elif known == "cachedContent":
+        field = fields.camel(name)
+        if field in READ:
+            decoded[field] = _decode(value)
+        elif field == "cachedContent":
             if _decode(value):
                 raise Unsupported("cachedContent: this proxy keeps none", param="cachedContent")
-        elif known not in DROPPED:
+        elif field not in DROPPED:
             rest[name] = value
     contents = ChatBuilder(terms.memory, absent)
-    contents.instruct(given.get("systemInstruction"))
-    contents.add(fields.listed(given.get("contents"), "contents"))
+    contents.instruct(decoded.get("systemInstruction"))
+    contents.add(fields.listed(decoded.get("contents"), "contents"))
     messages = contents.finish()
     if not messages:
         raise BadRequest("contents: something is needed", param="contents")
-    listed = fields.listed(given.get("tools"), "tools")
+    listed = fields.listed(decoded.get("tools"), "tools")
     functions = tools.functions(listed, absent, terms.limits.tools)
-    made = {"messages": messages, **tools.chosen(functions, given.get("toolConfig"), absent)}
-    config = given.get(CONFIG)
-    thoughts = config is not None and _configure(made, config, absent)
-    return {**rest, **made}, thoughts
+    completion = {
+        "messages": messages,
+        **tools.chosen(functions, decoded.get("toolConfig"), absent),
+    }
+    config = decoded.get(CONFIG)
+    thoughts = config is not None and _configure(completion, config, absent)
+    return {**rest, **completion}, thoughts
 
 
-def _configure(made: dict[str, Any], given: Any, absent: Absent) -> bool:
+def _configure(completion: dict[str, Any], raw: Any, absent: Absent) -> bool:
     """How to sample, in the words of chats; tells whether reasoning is shown."""
-    config: GenerationConfig = fields.taken(given, GenerationConfig, CONFIG)
-    for name, value in fields.level(given, CONFIG).items():
+    config: GenerationConfig = fields.convert(raw, GenerationConfig, CONFIG)
+    for name, value in fields.level(raw, CONFIG).items():
         if name not in KNOWN and value not in (None, False):
             absent.leave(name, f"{CONFIG}.{name}")
     if config.candidate_count not in (None, 1):
@@ -127,12 +130,12 @@ def _configure(made: dict[str, Any], given: Any, absent: Absent) -> bool:
         "presence_penalty": config.presence_penalty,
         "frequency_penalty": config.frequency_penalty,
     }
-    made |= {name: value for name, value in values.items() if value is not None}
-    _form(made, config)
-    return _think(made, config)
+    completion |= {name: value for name, value in values.items() if value is not None}
+    _form(completion, config)
+    return _think(completion, config)
 
 
-def _form(made: dict[str, Any], config: GenerationConfig) -> None:
+def _form(completion: dict[str, Any], config: GenerationConfig) -> None:
     """What the reply's text is to be like."""
     schema = config.response_json_schema
     if schema is None and config.response_schema is not None:
@@ -140,7 +143,7 @@ def _form(made: dict[str, Any], config: GenerationConfig) -> None:
     kind = config.response_mime_type or (JSON if schema is not None else "text/plain")
     if kind == JSON:
         form = {"name": "reply", "schema": schema, "strict": True}
-        made["response_format"] = (
+        completion["response_format"] = (
             {"type": "json_object"}
             if schema is None
             else {"type": "json_schema", "json_schema": form}
@@ -150,15 +153,15 @@ def _form(made: dict[str, Any], config: GenerationConfig) -> None:
         raise Unsupported(f"{where}: text/plain or {JSON}", param=where)
 
 
-def _think(made: dict[str, Any], config: GenerationConfig) -> bool:
+def _think(completion: dict[str, Any], config: GenerationConfig) -> bool:
     """Whether the reply shows reasoning; templates that can switch it get to know."""
     if config.thinking_config is None:
         return False
-    thinking: ThinkingConfig = fields.taken(
+    thinking: ThinkingConfig = fields.convert(
         config.thinking_config, ThinkingConfig, f"{CONFIG}.thinkingConfig"
     )
     level = (thinking.thinking_level or "").lower().removeprefix("thinking_level_")
     if level not in ("", "unspecified"):
-        made["reasoning_effort"] = EFFORTS.get(level, level)
-    made["chat_template_kwargs"] = {"enable_thinking": thinking.thinking_budget != 0}
+        completion["reasoning_effort"] = EFFORTS.get(level, level)
+    completion["chat_template_kwargs"] = {"enable_thinking": thinking.thinking_budget != 0}
     return thinking.include_thoughts is True

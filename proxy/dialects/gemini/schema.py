@@ -24,15 +24,15 @@ def json_schema(schema: Any) -> Any:
     """The same in JSON Schema; a JSON Schema stays as it is."""
     if not isinstance(schema, dict):
         return schema
-    made: dict[str, Any] = {}
+    converted: dict[str, Any] = {}
     for word, value in schema.items():
         name = camel(word)
         name = NAMED.get(name, name)
         if name not in DROPPED:
-            made[name] = _value(name, value)
-    if made.get("type") == UNSPECIFIED:
-        del made["type"]
-    return _nullable(made) if schema.get("nullable") is True else made
+            converted[name] = _value(name, value)
+    if converted.get("type") == UNSPECIFIED:
+        del converted["type"]
+    return _nullable(converted) if schema.get("nullable") is True else converted
 
 
 def _value(name: str, value: Any) -> Any:

@@ -14,7 +14,7 @@ from odradek.schemas.http.reply import Choice, EngineUsage, ReplyBody
 
 
 class GeminiEvents:
-    """Text as it comes; calls, which Gemini tells whole, with the end.
+    """Text as it comes; calls with the end, since Gemini sends each call in one piece.
 
     Args:
         request: The request.
@@ -30,7 +30,7 @@ class GeminiEvents:
         self._named = parts.NamedCalls()
         self._thoughts = ""
         self._signed = ""
-        """What of the thoughts the client has been given to keep."""
+        """The thoughts that the client has been given to keep."""
         self._calls: dict[int, parts.ReplyPart] = {}
         self._rest: list[dict[str, Any]] = []
         """Parts that came with the end, and wait for it."""
@@ -47,28 +47,28 @@ class GeminiEvents:
         choice = parts.first(body)
         if choice is None:
             return b""
-        made = self._parts(self._named.feed(parts.of(choice.delta)))
+        pieces = self._parts(self._named.feed(parts.of(choice.delta)))
         if choice.finish_reason is not None:
             self._last = choice
         if self._last is not None:
-            self._rest += made
+            self._rest += pieces
             return b""
-        return self._piece(replies.content(made, self._request, self._id)) if made else b""
+        return self._piece(replies.content(pieces, self._request, self._id)) if pieces else b""
 
-    def _parts(self, found: Any) -> list[dict[str, Any]]:
-        made = []
-        for part in found:
+    def _parts(self, incoming: Any) -> list[dict[str, Any]]:
+        pieces = []
+        for part in incoming:
             if part.kind == "tool":
                 before = self._calls.get(part.tool)
                 text = part.text if before is None else before.text + part.text
                 self._calls[part.tool] = msgspec.structs.replace(before or part, text=text)
             elif part.kind != "reasoning":
-                made.append(self._sign({"text": part.text}))
+                pieces.append(self._sign({"text": part.text}))
             else:
                 self._thoughts += part.text
                 if replies.shows_thoughts(self._request):
-                    made.append(replies.thought(part.text))
-        return made
+                    pieces.append(replies.thought(part.text))
+        return pieces
 
     def _sign(self, part: dict[str, Any]) -> dict[str, Any]:
         """The part, with the thoughts that came before it."""
@@ -93,18 +93,20 @@ class GeminiEvents:
         if why:
             return self.fail(EngineError(why))
         self._over = True
-        made = [*self._rest, *self._parts(self._named.end())]
-        made += [
+        pieces = [*self._rest, *self._parts(self._named.end())]
+        pieces += [
             self._sign(replies.call(self._calls[index], self._request, self._id))
             for index in self._calls
         ]
         if self._thoughts != self._signed:
-            made.append(self._sign({"text": ""}))
-        told = replies.content(made, self._request, self._id, self._last or Choice(), self._usage)
-        return self._wire(msgspec.json.encode(told), last=True)
+            pieces.append(self._sign({"text": ""}))
+        response = replies.content(
+            pieces, self._request, self._id, self._last or Choice(), self._usage
+        )
+        return self._wire(msgspec.json.encode(response), last=True)
 
-    def _piece(self, told: dict[str, Any]) -> bytes:
-        piece = self._wire(msgspec.json.encode(told))
+    def _piece(self, response: dict[str, Any]) -> bytes:
+        piece = self._wire(msgspec.json.encode(response))
         self._begun = True
         return piece
 

@@ -39,20 +39,20 @@ class ToolConfig(Struct, rename="camel"):
 
 def functions(listed: list[Any], absent: Absent, most: int) -> list[dict[str, Any]]:
     """Tools as functions; `most` bounds what a request may list. Raises BadRequest."""
-    made = []
-    for place, given in enumerate(listed):
+    offered = []
+    for place, tool in enumerate(listed):
         where = f"tools[{place}]"
-        for kind, value in fields.level(given, where).items():
+        for kind, value in fields.level(tool, where).items():
             if kind != DECLARATIONS:
                 if value is not None:
                     absent.leave(kind, f"{where}.{kind}")
                 continue
             at = f"{where}.{kind}"
             for n, declaration in enumerate(fields.listed(value, at)):
-                made.append(_function(fields.taken(declaration, Declaration, f"{at}[{n}]")))
-                if len(made) > most:
+                offered.append(_function(fields.convert(declaration, Declaration, f"{at}[{n}]")))
+                if len(offered) > most:
                     raise BadRequest(f"tools: at most {most}", param="tools")
-    return made
+    return offered
 
 
 def _function(declaration: Declaration) -> dict[str, Any]:
@@ -72,17 +72,17 @@ def chosen(tools: list[dict[str, Any]], config: Any, absent: Absent) -> dict[str
     """The fields of a chat: functions, and which of them may be used. Raises BadRequest."""
     calling = Calling()
     if config is not None:
-        outer: ToolConfig = fields.taken(config, ToolConfig, "toolConfig")
+        outer: ToolConfig = fields.convert(config, ToolConfig, "toolConfig")
         if outer.function_calling_config is not None:
-            calling = fields.taken(outer.function_calling_config, Calling, CONFIG)
+            calling = fields.convert(outer.function_calling_config, Calling, CONFIG)
     mode = (calling.mode or "").upper()
     allowed = _allowed(tools, calling.allowed_function_names or [])
     if mode == "NONE":
         choice: Any = "none"
     elif mode == "ANY":
         alone = allowed[0]["function"]["name"] if len(allowed) == 1 else ""
-        one = {"type": "function", "function": {"name": alone}}
-        choice = one if alone and calling.allowed_function_names else "required"
+        forced = {"type": "function", "function": {"name": alone}}
+        choice = forced if alone and calling.allowed_function_names else "required"
     elif mode in FREE:
         choice = None
     else:
@@ -98,9 +98,9 @@ def _allowed(tools: list[dict[str, Any]], names: list[str]) -> list[dict[str, An
     """The functions with these names; all of them without any."""
     if not names:
         return tools
-    known = {tool["function"]["name"] for tool in tools}
+    declared = {tool["function"]["name"] for tool in tools}
     for place, name in enumerate(names):
-        if name not in known:
+        if name not in declared:
             where = f"{CONFIG}.allowedFunctionNames[{place}]"
             raise BadRequest(f"{where}: no function has this name", param=where)
     return [tool for tool in tools if tool["function"]["name"] in names]

@@ -60,8 +60,8 @@ class CountRequest(Struct, kw_only=True):
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:
     """A model as Anthropic lists it."""
-    made = model.get("created")
-    seconds = made if isinstance(made, int) and 0 <= made < 2**33 else 0
+    created = model.get("created")
+    seconds = created if isinstance(created, int) and 0 <= created < 2**33 else 0
     return {
         "type": "model",
         "id": str(model.get("id", "")),
@@ -99,13 +99,13 @@ class Messages:
             fields = _fields.decode(body)
         except bodies.UNREADABLE as error:
             raise unreadable(error) from None
-        made = requests.chat(fields, terms)
+        translation = requests.chat(fields, terms)
         return msgspec.structs.replace(
-            single(CHAT.parse(msgspec.json.encode(made.chat), terms)),
+            single(CHAT.parse(msgspec.json.encode(translation.chat), terms)),
             dialect=self,
             digest=fingerprint(body),
-            origin=MessagesContext(made.thinking),
-            dropped=made.dropped,
+            origin=MessagesContext(translation.thinking),
+            dropped=translation.dropped,
         )
 
     def reply(self, reply: bytes, request: ParsedRequest) -> bytes:

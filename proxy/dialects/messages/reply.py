@@ -22,7 +22,7 @@ def message(body: ReplyBody, request: ParsedRequest) -> dict[str, Any]:
             if shows_thinking(request):
                 blocks.append({"type": "thinking", "thinking": part.text, "signature": SIGNATURE})
         elif part.kind == "tool":
-            blocks.append(tool_use(part, request, body.id, given=read(part.text)))
+            blocks.append(tool_use(part, request, body.id, arguments=read(part.text)))
         else:
             blocks.append({"type": "text", "text": part.text, "citations": None})
     tools = any(block["type"] == "tool_use" for block in blocks)
@@ -56,20 +56,20 @@ def ending(choice: Choice, *, tools: bool) -> dict[str, Any]:
     return {"stop_reason": reason, "stop_sequence": None}
 
 
-def usage(told: EngineUsage | None) -> dict[str, Any]:
+def usage(used: EngineUsage | None) -> dict[str, Any]:
     """Tokens in Anthropic's way of counting: what the cache had is not among the input."""
-    told = told or EngineUsage()
+    used = used or EngineUsage()
     return {
-        "input_tokens": max(0, told.prompt - told.cached),
-        "output_tokens": told.completion,
-        "cache_read_input_tokens": told.cached,
+        "input_tokens": max(0, used.prompt - used.cached),
+        "output_tokens": used.completion,
+        "cache_read_input_tokens": used.cached,
         "cache_creation_input_tokens": 0,
     }
 
 
 def tool_use(
-    part: parts.ReplyPart, request: ParsedRequest, engine_id: str, *, given: dict[str, Any]
+    part: parts.ReplyPart, request: ParsedRequest, engine_id: str, *, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     """A call of a tool."""
     named = part.id or f"toolu_{parts.identity(engine_id, request)}_{part.tool}"
-    return {"type": "tool_use", "id": named, "name": part.name, "input": given}
+    return {"type": "tool_use", "id": named, "name": part.name, "input": arguments}

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.dialects.dialect import RequestRules, taken, typed, unreadable
+from odradek.proxy.dialects.dialect import RequestRules, convert, typed, unreadable
 from odradek.proxy.dialects.messages import tools
 from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.tools.hosted import Absent
@@ -158,10 +158,10 @@ def chat(fields: dict[str, Raw], terms: RequestRules) -> MessagesTranslation:
     """The same as a chat completion. Raises BadRequest."""
     absent = Absent(terms.hosted)
     try:
-        made, thinking = _chat(dict(fields), terms.memory, absent)
+        completion, thinking = _chat(dict(fields), terms.memory, absent)
     except UNREADABLE as error:
         raise unreadable(error) from None
-    return MessagesTranslation(made, thinking, absent.names)
+    return MessagesTranslation(completion, thinking, absent.names)
 
 
 def _chat(
@@ -180,31 +180,31 @@ def _chat(
     messages = _history(fields, memory, absent)
     functions = tools.functions(_field(fields, "tools", list[Any] | None) or [], absent)
     choice = _field(fields, "tool_choice", tools.MessagesToolChoice | None)
-    made: dict[str, Any] = {"messages": messages, **tools.chosen(functions, choice, absent)}
-    thinking = _thinking(fields, made)
-    _output(fields, made)
+    completion: dict[str, Any] = {"messages": messages, **tools.chosen(functions, choice, absent)}
+    thinking = _thinking(fields, completion)
+    _output(fields, completion)
     if stop := _field(fields, "stop_sequences", list[str] | None):
-        made["stop"] = stop
+        completion["stop"] = stop
     user = _field(fields, "metadata", Metadata | None)
     if user and user.user_id:
-        made["user"] = user.user_id
+        completion["user"] = user.user_id
     if messages and messages[-1]["role"] == "assistant":
         # The agent has begun the reply: the model is to go on in the same message.
-        made |= {"continue_final_message": True, "add_generation_prompt": False}
+        completion |= {"continue_final_message": True, "add_generation_prompt": False}
     rest = {name: value for name, value in fields.items() if name not in DROPPED}
-    return {**rest, **made}, thinking
+    return {**rest, **completion}, thinking
 
 
 def _history(fields: dict[str, Raw], memory: ReplyStore, absent: Absent) -> list[dict[str, Any]]:
-    """All that was said."""
+    """All messages so far, the system's first."""
     if "messages" not in fields:
         raise BadRequest("messages: Field required", param="messages")
     messages = _system(_field(fields, "system", str | list[TextBlock] | None))
-    for place, given in enumerate(_field(fields, "messages", list[Any])):
+    for place, entry in enumerate(_field(fields, "messages", list[Any])):
         where = f"messages.{place}"
-        message = _present(given, where, absent)
+        message = _present(entry, where, absent)
         if message is not None:
-            messages += _message(taken(message, InputMessage, where), memory, where)
+            messages += _message(convert(message, InputMessage, where), memory, where)
     return messages
 
 
@@ -238,20 +238,20 @@ def _system(system: str | list[TextBlock] | None) -> list[dict[str, Any]]:
     return [{"role": "system", "content": text}]
 
 
-def _present(given: Any, where: str, absent: Absent) -> Any:
+def _present(message: Any, where: str, absent: Absent) -> Any:
     """A message without blocks of hosted tools; None where it had no others."""
-    blocks = given.get("content") if isinstance(given, dict) else None
+    blocks = message.get("content") if isinstance(message, dict) else None
     if not isinstance(blocks, list):
-        return given
-    kept = [
+        return message
+    remaining = [
         block for n, block in enumerate(blocks) if _is_ours(block, f"{where}.content.{n}", absent)
     ]
-    for place, block in enumerate(kept):
+    for place, block in enumerate(remaining):
         if block.__class__ is dict and block.get("type") == "tool_result":
-            kept[place] = _present(block, f"{where}.content.{place}", absent) or {
+            remaining[place] = _present(block, f"{where}.content.{place}", absent) or {
                 **block, "content": "",
             }  # fmt: skip
-    return {**given, "content": kept} if kept or not blocks else None
+    return {**message, "content": remaining} if remaining or not blocks else None
 
 
 def _is_ours(block: Any, where: str, absent: Absent) -> bool:
@@ -288,24 +288,24 @@ def _assistant(blocks: list[Block], memory: ReplyStore, where: str) -> dict[str,
             calls.append({"id": block.id, "type": "function", "function": function})
         elif not isinstance(block, Redacted):
             raise _misplaced(f"{where}.content.{place}", "assistant")
-    made: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None}
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None}
     if thoughts:
-        made["reasoning"] = "".join(thoughts)
+        message["reasoning"] = "".join(thoughts)
     if calls:
-        made["tool_calls"] = calls
-    return made
+        message["tool_calls"] = calls
+    return message
 
 
 def _user(blocks: list[Block], role: str, where: str) -> list[dict[str, Any]]:
     """A user's message: results of tools stand as messages of their own, in order."""
-    made: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []
     for place, block in enumerate(blocks):
         at = f"{where}.content.{place}"
         if isinstance(block, ToolResult):
-            made += _said(role, parts)
+            messages += _shown_message(role, parts)
             parts = []
-            made.append({
+            messages.append({
                 "role": "tool",
                 "tool_call_id": block.tool_use_id,
                 "content": _result(block.content, at),
@@ -314,14 +314,14 @@ def _user(blocks: list[Block], role: str, where: str) -> list[dict[str, Any]]:
             parts.append(_part(block, at))
         else:
             raise _misplaced(at, role)
-    return made + _said(role, parts)
+    return messages + _shown_message(role, parts)
 
 
 def _misplaced(where: str, role: str) -> BadRequest:
     return BadRequest(f"{where}: no such block in a message of the {role}", param=where)
 
 
-def _said(role: str, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shown_message(role: str, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"role": role, "content": history.content(parts)}] if parts else []
 
 
@@ -353,27 +353,27 @@ def _part(block: Shown, where: str) -> dict[str, Any]:
     raise Unsupported(f"{where}.source.type: url or base64", param=f"{where}.source.type")
 
 
-def _thinking(fields: dict[str, Raw], made: dict[str, Any]) -> bool:
-    """Whether the reply shows reasoning; templates that can switch it are told."""
+def _thinking(fields: dict[str, Raw], completion: dict[str, Any]) -> bool:
+    """Whether the reply shows reasoning; a template that can switch it gets an argument."""
     mode = _field(fields, "thinking", ThinkingMode | None)
     if mode is None:
         return False
     thinks = bool(mode.type != "disabled")
-    known = _field(fields, "chat_template_kwargs", dict[str, Any] | None) or {}
-    made["chat_template_kwargs"] = {"enable_thinking": thinks, **known}
+    kwargs = _field(fields, "chat_template_kwargs", dict[str, Any] | None) or {}
+    completion["chat_template_kwargs"] = {"enable_thinking": thinks, **kwargs}
     return thinks
 
 
-def _output(fields: dict[str, Raw], made: dict[str, Any]) -> None:
+def _output(fields: dict[str, Raw], completion: dict[str, Any]) -> None:
     output = _field(fields, "output_config", OutputConfig | None) or OutputConfig()
     form = _field(fields, "output_format", OutputFormat | None) or output.format
     if output.effort is not None:
-        made["reasoning_effort"] = output.effort
+        completion["reasoning_effort"] = output.effort
     if form is None:
         return
     if form.type != "json_schema":
         raise Unsupported("output_format.type: json_schema", param="output_format.type")
-    made["response_format"] = {
+    completion["response_format"] = {
         "type": "json_schema",
         "json_schema": {"name": "reply", "schema": form.schema, "strict": True},
     }

@@ -37,19 +37,19 @@ class MessagesEvents:
         """The events of one chunk."""
         if self._over:
             return b""
-        told = [] if self._begun or not body.choices else self._start(body)
+        events = [] if self._begun or not body.choices else self._start(body)
         if body.usage is not None and body.usage.counts:
             self._usage = body.usage
         choice = parts.first(body)
         if choice is not None:
             for part in self._named.feed(parts.of(choice.delta)):
-                told += self._part(part)
+                events += self._part(part)
             if choice.finish_reason is not None:
                 self._last = choice
                 for part in self._named.end():
-                    told += self._part(part)
-                told += self._close()
-        return b"".join(told)
+                    events += self._part(part)
+                events += self._close()
+        return b"".join(events)
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
         """An error of the engine's."""
@@ -92,27 +92,27 @@ class MessagesEvents:
         if part.kind == "reasoning":
             if not replies.shows_thinking(self._request):
                 return []
-            told = self._block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-            return [*told, self._delta(type="thinking_delta", thinking=part.text)]
+            events = self._block("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            return [*events, self._delta(type="thinking_delta", thinking=part.text)]
         if part.kind == "tool":
             return self._tool(part)
-        told = self._block("text", {"type": "text", "text": "", "citations": None})
-        return [*told, self._delta(type="text_delta", text=part.text)]
+        events = self._block("text", {"type": "text", "text": "", "citations": None})
+        return [*events, self._delta(type="text_delta", text=part.text)]
 
     def _tool(self, part: parts.ReplyPart) -> list[bytes]:
-        told: list[bytes] = []
+        events: list[bytes] = []
         if part.tool not in self._tools:
-            block = replies.tool_use(part, self._request, self._id, given={})
-            told = self._block(f"tool {part.tool}", block)
+            block = replies.tool_use(part, self._request, self._id, arguments={})
+            events = self._block(f"tool {part.tool}", block)
             self._tools[part.tool] = self._blocks - 1
             self._unsure[self._open] = ""
         if text := self._sure(f"tool {part.tool}", part.text):
             at = self._tools[part.tool]
-            told.append(self._delta(at, type="input_json_delta", partial_json=text))
-        return told
+            events.append(self._delta(at, type="input_json_delta", partial_json=text))
+        return events
 
     def _sure(self, kind: str, text: str) -> str:
-        """What of a call's arguments can be told: clients take nothing else than an object."""
+        """The arguments of a call that may go out: clients take nothing else than an object."""
         if kind not in self._unsure:
             return text
         self._unsure[kind] += text
@@ -122,23 +122,23 @@ class MessagesEvents:
         """Open a block, unless one of this kind is open."""
         if kind == self._open:
             return []
-        told = self._close()
+        events = self._close()
         self._open = kind
-        told.append(_event("content_block_start", index=self._blocks, content_block=block))
+        events.append(_event("content_block_start", index=self._blocks, content_block=block))
         self._blocks += 1
-        return told
+        return events
 
     def _close(self) -> list[bytes]:
         if not self._open:
             return []
-        told = []
+        events = []
         if self._open == "thinking":
-            told.append(self._delta(type="signature_delta", signature=replies.SIGNATURE))
+            events.append(self._delta(type="signature_delta", signature=replies.SIGNATURE))
         if words := self._unsure.pop(self._open, ""):
-            said = msgspec.json.encode({INVALID: words}).decode()
-            told.append(self._delta(type="input_json_delta", partial_json=said))
+            arguments = msgspec.json.encode({INVALID: words}).decode()
+            events.append(self._delta(type="input_json_delta", partial_json=arguments))
         self._open = ""
-        return [*told, _event("content_block_stop", index=self._blocks - 1)]
+        return [*events, _event("content_block_stop", index=self._blocks - 1)]
 
     def _delta(self, at: int | None = None, **delta: Any) -> bytes:
         index = self._blocks - 1 if at is None else at

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, structs
 
-from odradek.proxy.dialects.dialect import taken
+from odradek.proxy.dialects.dialect import convert
 from odradek.proxy.dialects.tools.hosted import CHOICE, Absent
 
 _VERSION: Final = re.compile(r"_\d{8}\Z")
@@ -102,16 +102,16 @@ class MessagesToolChoice(Struct):
 
 def functions(listed: list[Any], absent: Absent) -> list[dict[str, Any]]:
     """Tools as functions. Raises BadRequest."""
-    made = []
-    for place, given in enumerate(listed):
+    offered = []
+    for place, tool in enumerate(listed):
         where = f"tools.{place}"
-        kind = taken(given, MessagesTool, where).type or "custom"
+        kind = convert(tool, MessagesTool, where).type or "custom"
         own = _VERSION.sub("", kind)
         if kind != "custom" and (own == kind or own not in RUN_BY_CLIENTS):
             absent.leave(kind, f"{where}.type")
             continue
-        made.append(_function(taken(given, ClientTool, where), own))
-    return made
+        offered.append(_function(convert(tool, ClientTool, where), own))
+    return offered
 
 
 def _function(tool: ClientTool, kind: str) -> dict[str, Any]:

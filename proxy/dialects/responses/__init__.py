@@ -60,29 +60,29 @@ class Responses:
 
     def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
         """Read an agent's request and make a chat completion of it. Raises BadRequest."""
-        return self._ask(_read(body, terms), body, terms)
+        return self._translate(_read(body, terms), body, terms)
 
-    def _ask(
+    def _translate(
         self, fields: dict[str, Raw], body: bytes, terms: RequestRules, **more: Any
     ) -> ParsedRequest:
-        made = requests.chat(fields, terms, compact="users" in more)
-        asked = ResponsesContext(
-            echo=made.echo,
-            chain=made.chain,
-            told=made.told,
-            logprobs=made.logprobs,
-            store=made.store,
-            names=made.names,
-            opaque=made.opaque,
-            compacts=made.compacts,
+        translation = requests.chat(fields, terms, compact="users" in more)
+        context = ResponsesContext(
+            echo=translation.echo,
+            chain=translation.chain,
+            preceding=translation.preceding,
+            logprobs=translation.logprobs,
+            store=translation.store,
+            names=translation.names,
+            opaque=translation.opaque,
+            compacts=translation.compacts,
             **more,
         )
         return msgspec.structs.replace(
-            single(CHAT.parse(msgspec.json.encode(made.chat), terms)),
+            single(CHAT.parse(msgspec.json.encode(translation.chat), terms)),
             dialect=self,
             digest=fingerprint(body),
-            origin=asked,
-            dropped=made.dropped,
+            origin=context,
+            dropped=translation.dropped,
         )
 
     def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
@@ -112,7 +112,7 @@ class Compact(Responses):
             users = compaction.users(bytes(fields.get("input", b"null")))
         except bodies.UNREADABLE as error:
             raise unreadable(error, "input") from None
-        return self._ask(fields, body, terms, users=users)
+        return self._translate(fields, body, terms, users=users)
 
     def reply(self, reply: bytes, request: ParsedRequest) -> bytes:
         """The summary, behind what users said."""

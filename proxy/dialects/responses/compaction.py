@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from odradek.proxy.dialects.dialect import ParsedRequest
-from odradek.proxy.dialects.responses.output import Told
+from odradek.proxy.dialects.responses.output import OutputEvent
 from odradek.proxy.dialects.translation import opaque, parts
 from odradek.proxy.dialects.translation.parts import ReplyPart
 
@@ -25,9 +25,9 @@ PROMPT: Final = {
 }
 
 
-def wanted(given: str | list[Any]) -> bool:
+def is_requested(new_input: str | list[Any]) -> bool:
     """Whether the last item asks for a summary."""
-    last = given[-1] if isinstance(given, list) and given else None
+    last = new_input[-1] if isinstance(new_input, list) and new_input else None
     return isinstance(last, dict) and last.get("type") == TRIGGER
 
 
@@ -43,21 +43,21 @@ class Compacted:
         self._text = ""
         self._open = False
 
-    def add(self, part: ReplyPart, _: list[Any]) -> list[Told]:
+    def add(self, part: ReplyPart, _: list[Any]) -> list[OutputEvent]:
         """Take in a part; the client sees none of it before it is whole."""
         if part.kind != "text":
             return []
         self._text += part.text
         return self._begin()
 
-    def _begin(self) -> list[Told]:
+    def _begin(self) -> list[OutputEvent]:
         if self._open:
             return []
         self._open = True
         item = {**self._item(), "encrypted_content": ""}
         return [("response.output_item.added", {"output_index": 0, "item": item})]
 
-    def close(self, _: str = "completed") -> list[Told]:
+    def close(self, _: str = "completed") -> list[OutputEvent]:
         """The summary is complete."""
         done = {"output_index": 0, "item": self._item()}
         return [*self._begin(), ("response.output_item.done", done)]
@@ -69,7 +69,7 @@ class Compacted:
             "encrypted_content": opaque.pack(self._text),
         }
 
-    def told(self, *, complete: bool = True) -> list[dict[str, Any]]:
+    def as_json(self, *, complete: bool = True) -> list[dict[str, Any]]:
         """The item, once there is some of it."""
         return [self._item()] if self._open else []
 
@@ -77,7 +77,7 @@ class Compacted:
 def whole(response: dict[str, Any], request: ParsedRequest) -> dict[str, Any]:
     """The answer of `/responses/compact`: what users said, and the summary of all."""
     named = parts.identity(response["id"], request)[:20]
-    said = [
+    messages = [
         {**item, "id": f"msg_{named}_{place}", "type": "message", "status": "completed"}
         for place, item in enumerate(getattr(request.origin, "users", ()))
     ]
@@ -85,23 +85,23 @@ def whole(response: dict[str, Any], request: ParsedRequest) -> dict[str, Any]:
         "id": response["id"],
         "object": "response.compaction",
         "created_at": response["created_at"],
-        "output": [*said, *response["output"]],
+        "output": [*messages, *response["output"]],
         "usage": response["usage"],
     }
 
 
-def users(given: bytes) -> tuple[dict[str, Any], ...]:
+def users(raw: bytes) -> tuple[dict[str, Any], ...]:
     """The users' messages of an input, which are kept beside the summary."""
-    value = msgspec.json.decode(given)
+    value = msgspec.json.decode(raw)
     if isinstance(value, str):
         return (_user([{"type": "input_text", "text": value}]),)
-    found = []
+    messages = []
     for item in value if isinstance(value, list) else ():
         if isinstance(item, dict) and item.get("role") == "user":
             content = item.get("content")
             text = isinstance(content, str)
-            found.append(_user([{"type": "input_text", "text": content}] if text else content))
-    return tuple(found)
+            messages.append(_user([{"type": "input_text", "text": content}] if text else content))
+    return tuple(messages)
 
 
 def _user(content: Any) -> dict[str, Any]:

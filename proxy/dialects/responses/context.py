@@ -21,7 +21,7 @@ class ResponsesContext(Struct, frozen=True):
     """Fields that a response repeats."""
     chain: tuple[Raw, ...]
     """The conversation that it goes on from."""
-    told: int
+    preceding: int
     """How many messages come before the input: the instructions, and the chain."""
     logprobs: bool
     store: bool
@@ -40,7 +40,7 @@ class ResponsesContext(Struct, frozen=True):
         if not self.store:
             return
         # Copied, else the memory would hold the whole request.
-        new = tuple(message.copy() for message in request.messages[self.told :])
+        new = tuple(message.copy() for message in request.messages[self.preceding :])
         messages = (*self.chain, *new, captured.reply.message)
         memory.keep(name(captured.id, request), messages)
 

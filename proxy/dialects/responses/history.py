@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from odradek.proxy.dialects.dialect import taken
+from odradek.proxy.dialects.dialect import convert
 from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.responses import items
 from odradek.proxy.dialects.tools import freeform
@@ -43,56 +43,56 @@ def messages(value: str | list[Any], past: Past) -> list[dict[str, Any]]:
     """The input as messages. Raises BadRequest."""
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
-    made: list[dict[str, Any]] = []
-    for place, one in enumerate(value):
+    chat: list[dict[str, Any]] = []
+    for place, entry in enumerate(value):
         where = f"input[{place}]"
-        item = _item(one, where, past.absent)
+        item = _item(entry, where, past.absent)
         if item is not None:
-            _add(made, item, where, past)
-    return made
+            _add(chat, item, where, past)
+    return chat
 
 
-def _item(given: Any, where: str, absent: Absent) -> items.Item | None:
+def _item(entry: Any, where: str, absent: Absent) -> items.Item | None:
     """An item, None for one that is left out."""
-    if isinstance(given, dict):
-        kind = given.get("type") or "message"  # messages may leave it out
+    if isinstance(entry, dict):
+        kind = entry.get("type") or "message"  # messages may leave it out
         if isinstance(kind, str) and kind in HOSTED:
             absent.leave(kind, f"{where}.type")
             return None
-        given = {**given, "type": SPELT.get(kind, kind) if isinstance(kind, str) else kind}
-    item: items.Item = taken(given, items.Item, where)
+        entry = {**entry, "type": SPELT.get(kind, kind) if isinstance(kind, str) else kind}
+    item: items.Item = convert(entry, items.Item, where)
     return item
 
 
-def _add(made: list[dict[str, Any]], item: items.Item, where: str, past: Past) -> None:
+def _add(chat: list[dict[str, Any]], item: items.Item, where: str, past: Past) -> None:
     if isinstance(item, items.FunctionOutput | items.CustomOutput):
         content = _content(item.output, f"{where}.output")
-        made.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
+        chat.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
     elif isinstance(item, items.FunctionCallItem | items.CustomCall | items.ShellCall):
-        history.reply(made).setdefault("tool_calls", []).append(_call(item, past))
+        history.reply(chat).setdefault("tool_calls", []).append(_call(item, past))
     elif isinstance(item, items.ShellOutput):
         named = item.call_id or item.id or ""
-        made.append({"role": "tool", "tool_call_id": named, "content": item.output})
+        chat.append({"role": "tool", "tool_call_id": named, "content": item.output})
     elif isinstance(item, items.Reasoning):
         text = "".join(part.text for part in item.content or ())
         if text := text or opaque.unpack(item.encrypted_content) or "":
-            history.reply(made, "reasoning", "content", "tool_calls")["reasoning"] = text
+            history.reply(chat, "reasoning", "content", "tool_calls")["reasoning"] = text
     elif isinstance(item, items.CompactionItem):
-        _sum_up(made, item, where, past.absent)
+        _sum_up(chat, item, where, past.absent)
     elif isinstance(item, items.AgentMessage):
         texts = [part.text for part in item.content if not isinstance(part, items.Opaque)]
-        made.append({"role": "user", "content": "".join(texts)})
+        chat.append({"role": "user", "content": "".join(texts)})
     elif isinstance(item, items.MessageItem):
-        _say(made, item, where)
+        _say(chat, item, where)
 
 
-def _say(made: list[dict[str, Any]], item: items.MessageItem, where: str) -> None:
+def _say(chat: list[dict[str, Any]], item: items.MessageItem, where: str) -> None:
     if item.role == "assistant":
         text = _text(item.content, where)
-        history.reply(made, "content", "tool_calls")["content"] = text
+        history.reply(chat, "content", "tool_calls")["content"] = text
     else:
         role = "user" if item.role == "user" else "system"
-        made.append({"role": role, "content": _content(item.content, f"{where}.content")})
+        chat.append({"role": role, "content": _content(item.content, f"{where}.content")})
 
 
 def _call(
@@ -114,13 +114,13 @@ def _call(
 
 
 def _sum_up(
-    made: list[dict[str, Any]], item: items.CompactionItem, where: str, absent: Absent
+    chat: list[dict[str, Any]], item: items.CompactionItem, where: str, absent: Absent
 ) -> None:
     text = opaque.unpack(item.encrypted_content)
     if text is None:  # somebody else's
         absent.leave("compaction", f"{where}.encrypted_content")
     else:
-        made.append({"role": "user", "content": SUMMARY.format(text)})
+        chat.append({"role": "user", "content": SUMMARY.format(text)})
 
 
 def _text(content: str | list[items.Part], where: str) -> str:
@@ -155,6 +155,6 @@ def _part(part: items.Part, where: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": image}
 
 
-def encoded(made: list[dict[str, Any]]) -> list[msgspec.Raw]:
+def encoded(chat: list[dict[str, Any]]) -> list[msgspec.Raw]:
     """Messages as JSON."""
-    return [msgspec.Raw(msgspec.json.encode(message)) for message in made]
+    return [msgspec.Raw(msgspec.json.encode(message)) for message in chat]

@@ -9,7 +9,7 @@ from odradek.proxy.dialects.tools.names import Names
 from odradek.proxy.dialects.translation import opaque
 from odradek.proxy.dialects.translation.parts import ReplyPart
 
-Told = tuple[str, dict[str, Any]]
+OutputEvent = tuple[str, dict[str, Any]]
 """The name of an event, and its fields."""
 KINDS: Final = {"reasoning": "rs", "text": "msg", "refusal": "msg", "tool": "fc"}
 PARTS: Final = {"reasoning": "reasoning_text", "text": "output_text", "refusal": "refusal"}
@@ -32,7 +32,7 @@ class Item(Struct):
     reader: freeform.Reader | None = None
     """Of a call whose tool takes text."""
 
-    def told(self, status: str) -> dict[str, Any]:
+    def as_json(self, status: str) -> dict[str, Any]:
         """The item as it is in an output."""
         content = [self.part()] if self.text or status != "in_progress" else []
         if self.kind == "tool":
@@ -85,28 +85,28 @@ class ResponseOutput:
         self._items: list[Item] = []
         self._tools: dict[int, Item] = {}
 
-    def add(self, part: ReplyPart, logprobs: list[Any]) -> list[Told]:
-        """Take in a part; gives the events that tell of it."""
-        told: list[Told] = []
+    def add(self, part: ReplyPart, logprobs: list[Any]) -> list[OutputEvent]:
+        """Take in a part; returns its events."""
+        events: list[OutputEvent] = []
         item = self._item(part)
         if item is None:
-            told = self._done(self._last())
+            events = self._done(self._last())
             item = self._new(part)
-            told += _opened(item)
+            events += _opened(item)
         if part.kind == "tool":
-            return told + _called(item, item.reader.feed(part.text) if item.reader else part.text)
+            return events + _called(item, item.reader.feed(part.text) if item.reader else part.text)
         if not part.text:
-            return told
+            return events
         item.text += part.text
         more = {}
         if part.kind == "text":
             item.logprobs = item.logprobs + logprobs
             more = {"logprobs": logprobs}
         kind = PARTS[part.kind]
-        told.append(
+        events.append(
             _event(item, f"response.{kind}.delta", content_index=0, delta=part.text, **more)
         )
-        return told
+        return events
 
     def _last(self) -> list[Item]:
         """What a new item ends: calls go on, since their arguments may come in turns."""
@@ -134,41 +134,41 @@ class ResponseOutput:
             self._tools[part.tool] = item
         return item
 
-    def close(self, status: str = "completed") -> list[Told]:
+    def close(self, status: str = "completed") -> list[OutputEvent]:
         """All items are complete, but the last one where the output was cut off."""
         return self._done(self._items[:-1]) + self._done(self._items[-1:], status)
 
-    def _done(self, items: list[Item], status: str = "completed") -> list[Told]:
-        told: list[Told] = []
+    def _done(self, items: list[Item], status: str = "completed") -> list[OutputEvent]:
+        events: list[OutputEvent] = []
         for item in items:
             if item.open:
                 item.open = False
-                told += _ended(item)
-                done = {"output_index": item.index, "item": item.told(status)}
-                told.append(("response.output_item.done", done))
-        return told
+                events += _ended(item)
+                done = {"output_index": item.index, "item": item.as_json(status)}
+                events.append(("response.output_item.done", done))
+        return events
 
-    def told(self, *, complete: bool = True) -> list[dict[str, Any]]:
+    def as_json(self, *, complete: bool = True) -> list[dict[str, Any]]:
         """All items; the last one was cut off where the output is not complete."""
-        found = [item.told("completed") for item in self._items]
-        if found and not complete:
-            found[-1]["status"] = "incomplete"
-        return found
+        items = [item.as_json("completed") for item in self._items]
+        if items and not complete:
+            items[-1]["status"] = "incomplete"
+        return items
 
 
-def _opened(item: Item) -> list[Told]:
-    told = [
+def _opened(item: Item) -> list[OutputEvent]:
+    events = [
         ("response.output_item.added", {
-            "output_index": item.index, "item": item.told("in_progress"),
+            "output_index": item.index, "item": item.as_json("in_progress"),
         }),
     ]  # fmt: skip
     if item.kind != "tool":
         part = item.part()
-        told.append(_event(item, "response.content_part.added", content_index=0, part=part))
-    return told
+        events.append(_event(item, "response.content_part.added", content_index=0, part=part))
+    return events
 
 
-def _called(item: Item, text: str) -> list[Told]:
+def _called(item: Item, text: str) -> list[OutputEvent]:
     """More of what a tool is called with."""
     if not text:
         return []
@@ -177,11 +177,11 @@ def _called(item: Item, text: str) -> list[Told]:
     return [_event(item, f"response.{name}.delta", delta=text)]
 
 
-def _ended(item: Item) -> list[Told]:
+def _ended(item: Item) -> list[OutputEvent]:
     """The end of an item's text."""
     if item.reader is not None:
-        told = _called(item, item.reader.end())
-        return [*told, _event(item, "response.custom_tool_call_input.done", input=item.text)]
+        events = _called(item, item.reader.end())
+        return [*events, _event(item, "response.custom_tool_call_input.done", input=item.text)]
     if item.kind == "tool":
         name = "response.function_call_arguments.done"
         return [_event(item, name, name=item.name, arguments=item.text)]
@@ -194,5 +194,5 @@ def _ended(item: Item) -> list[Told]:
     ]
 
 
-def _event(item: Item, kind: str, **fields: Any) -> Told:
+def _event(item: Item, kind: str, **fields: Any) -> OutputEvent:
     return kind, {"item_id": item.id, "output_index": item.index, **fields}

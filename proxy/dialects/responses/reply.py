@@ -42,15 +42,17 @@ def whole(reply: bytes, request: ParsedRequest) -> dict[str, Any]:
     reply, body = regular.data, regular.body
     choice = parts.first(body) or Choice()
     named = name(body.id, request)
-    made = output(named, request)
-    found = parts.of_message(choice)
+    built = output(named, request)
+    reply_parts = parts.of_message(choice)
     # A chat's list of log probabilities covers all that was sampled, so it is the text's only
     # where there is nothing else.
-    known = logprobs(reply, request) if [part.kind for part in found] == ["text"] else []
-    for part in found:
-        made.add(part, known)
-    made.close()
-    return response(named, body.created, request, made, choice, body.usage)
+    text_logprobs = (
+        logprobs(reply, request) if [part.kind for part in reply_parts] == ["text"] else []
+    )
+    for part in reply_parts:
+        built.add(part, text_logprobs)
+    built.close()
+    return response(named, body.created, request, built, choice, body.usage)
 
 
 def logprobs(data: bytes, request: ParsedRequest) -> list[Any]:
@@ -58,15 +60,15 @@ def logprobs(data: bytes, request: ParsedRequest) -> list[Any]:
     if not context(request).logprobs:
         return []
     choices = msgspec.json.decode(data, type=_Body).choices
-    told = choices[0].logprobs if choices else None
-    return (told.content or []) if told else []
+    choice_logprobs = choices[0].logprobs if choices else None
+    return (choice_logprobs.content or []) if choice_logprobs else []
 
 
 def response(
     named: str,
     created: Any,
     request: ParsedRequest,
-    made: ResponseOutput | Compacted,
+    built: ResponseOutput | Compacted,
     choice: Choice | None = None,
     used: EngineUsage | None = None,
 ) -> dict[str, Any]:
@@ -82,19 +84,19 @@ def response(
         "error": None,
         "incomplete_details": {"reason": cut} if cut else None,
         "model": request.model,
-        "output": made.told(complete=choice is not None and cut is None),
+        "output": built.as_json(complete=choice is not None and cut is None),
         **context(request).echo,
         "usage": None if choice is None else usage(used),
     }
 
 
-def usage(told: EngineUsage | None) -> dict[str, Any]:
+def usage(used: EngineUsage | None) -> dict[str, Any]:
     """Tokens as OpenAI counts them."""
-    told = told or EngineUsage()
+    used = used or EngineUsage()
     return {
-        "input_tokens": told.prompt,
-        "input_tokens_details": {"cached_tokens": told.cached, "cache_write_tokens": 0},
-        "output_tokens": told.completion,
+        "input_tokens": used.prompt,
+        "input_tokens_details": {"cached_tokens": used.cached, "cache_write_tokens": 0},
+        "output_tokens": used.completion,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": told.prompt + told.completion,
+        "total_tokens": used.prompt + used.completion,
     }

@@ -59,7 +59,7 @@ class ResponsesTranslation(Struct):
     chat: dict[str, Any]
     echo: dict[str, Any]
     chain: tuple[Raw, ...]
-    told: int
+    preceding: int
     logprobs: bool
     store: bool
     names: Names
@@ -99,29 +99,29 @@ def _chat(fields: dict[str, Raw], terms: RequestRules, *, compact: bool) -> Resp
     instructions = _pop(fields, "instructions", str | None)
     previous = _pop(fields, "previous_response_id", str | None)
     chain = _chain(previous, terms.memory)
-    given = _pop(fields, "input", str | list[Any] | None) or []
-    tools = _tools(fields, given, RequestTools(absent, terms.limits.tools))
+    new_input = _pop(fields, "input", str | list[Any] | None) or []
+    tools = _tools(fields, new_input, RequestTools(absent, terms.limits.tools))
     past = history.Past(terms.memory, tools.names, absent)
-    messages = history.encoded(history.messages(given, past))
+    messages = history.encoded(history.messages(new_input, past))
     if not chain and not messages:
         raise BadRequest("input: text or items are needed", param="input")
-    compacts = compact or compaction.wanted(given)
-    asked = history.encoded([compaction.PROMPT] if compacts else [])
+    compacts = compact or compaction.is_requested(new_input)
+    summary_prompt = history.encoded([compaction.PROMPT] if compacts else [])
     system = history.encoded([{"role": "system", "content": instructions}] if instructions else [])
-    made: dict[str, Any] = {"messages": [*system, *chain, *messages, *asked]}
+    completion: dict[str, Any] = {"messages": [*system, *chain, *messages, *summary_prompt]}
     echo["tools"] = tools.echo
-    made |= tools.chosen(_pop(fields, "tool_choice", str | dict[str, Any] | None))
-    if "tools" not in made:
+    completion |= tools.chosen(_pop(fields, "tool_choice", str | dict[str, Any] | None))
+    if "tools" not in completion:
         fields.pop("parallel_tool_calls", None)
     elif compacts:
-        made["tool_choice"] = "none"
-    _reply(fields, made)
+        completion["tool_choice"] = "none"
+    _reply(fields, completion)
     rest = {name: value for name, value in fields.items() if name not in DROPPED}
     return ResponsesTranslation(
-        chat={**rest, **made},
+        chat={**rest, **completion},
         echo=echo,
         chain=chain,
-        told=len(system) + len(chain),
+        preceding=len(system) + len(chain),
         logprobs=LOGPROBS in include,
         store=store is not False and not compacts,
         names=tools.names,
@@ -131,10 +131,10 @@ def _chat(fields: dict[str, Raw], terms: RequestRules, *, compact: bool) -> Resp
     )
 
 
-def _tools(fields: dict[str, Raw], given: str | list[Any], tools: RequestTools) -> RequestTools:
+def _tools(fields: dict[str, Raw], new_input: str | list[Any], tools: RequestTools) -> RequestTools:
     """All tools: those of the request, and those among its items, as Codex sends them."""
     tools.add(_pop(fields, "tools", list[Any] | None) or [], "tools")
-    for place, item in enumerate(given if isinstance(given, list) else ()):
+    for place, item in enumerate(new_input if isinstance(new_input, list) else ()):
         listed = item.get("tools") if isinstance(item, dict) else None
         if listed and item.get("type") == "additional_tools" and isinstance(listed, list):
             tools.add(listed, f"input[{place}].tools")
@@ -168,8 +168,8 @@ def _echo(fields: dict[str, Raw]) -> dict[str, Any]:
         "truncation": "disabled",
         "user": None,
     }
-    said = {name: fields[name] for name in default if fields.get(name, EMPTY[0]) != EMPTY[0]}
-    return {**default, **said}
+    stated = {name: fields[name] for name in default if fields.get(name, EMPTY[0]) != EMPTY[0]}
+    return {**default, **stated}
 
 
 def _chain(previous: str | None, memory: ReplyStore) -> tuple[Raw, ...]:
@@ -185,21 +185,21 @@ def _chain(previous: str | None, memory: ReplyStore) -> tuple[Raw, ...]:
     return chain
 
 
-def _reply(fields: dict[str, Raw], made: dict[str, Any]) -> None:
+def _reply(fields: dict[str, Raw], completion: dict[str, Any]) -> None:
     """What the reply is to be like."""
     limit = _pop(fields, "max_output_tokens", int | None)
     if limit is not None:
-        made["max_completion_tokens"] = limit
+        completion["max_completion_tokens"] = limit
     effort = _pop(fields, "reasoning", Effort | None)
     if effort and effort.effort:
-        made["reasoning_effort"] = effort.effort
+        completion["reasoning_effort"] = effort.effort
     form = (_pop(fields, "text", TextConfig | None) or TextConfig()).format or TextFormat()
     if form.type == "json_schema":
         schema = {"name": form.name, "schema": form.schema, "strict": form.strict}
         if form.description is not None:
             schema["description"] = form.description
-        made["response_format"] = {"type": "json_schema", "json_schema": schema}
+        completion["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif form.type != "text":
-        made["response_format"] = {"type": form.type}
+        completion["response_format"] = {"type": form.type}
     if (top := _pop(fields, "top_logprobs", int | None)) is not None:
-        made["top_logprobs"] = top
+        completion["top_logprobs"] = top

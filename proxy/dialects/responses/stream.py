@@ -8,7 +8,7 @@ from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.responses import reply as replies
 from odradek.proxy.dialects.responses.compaction import Compacted
 from odradek.proxy.dialects.responses.context import name
-from odradek.proxy.dialects.responses.output import ResponseOutput, Told
+from odradek.proxy.dialects.responses.output import OutputEvent, ResponseOutput
 from odradek.proxy.dialects.translation import parts
 from odradek.proxy.errors import EngineError, ProxyError
 from odradek.proxy.wire import sse
@@ -33,25 +33,25 @@ class ResponsesEvents:
         """The events of one chunk."""
         if self._over or event.data is None:
             return b""
-        told = [] if self._name or not body.choices else self._start(body)
+        events = [] if self._name or not body.choices else self._start(body)
         if body.usage is not None and body.usage.counts:
             self._usage = body.usage
         choice = parts.first(body)
         if choice is not None:
-            known = replies.logprobs(event.data, self._request)
+            logprobs = replies.logprobs(event.data, self._request)
             for part in self._named.feed(parts.of(choice.delta)):
-                told += self._output.add(part, known)
+                events += self._output.add(part, logprobs)
             if choice.finish_reason is not None:
                 self._last = choice
                 for part in self._named.end():
-                    told += self._output.add(part, [])
-                told += self._output.close(self._status())
-        return b"".join([self._event(one) for one in told])
+                    events += self._output.add(part, [])
+                events += self._output.close(self._status())
+        return b"".join([self._event(output_event) for output_event in events])
 
     def _status(self) -> str:
         return "incomplete" if self._last.finish_reason in replies.CUT else "completed"
 
-    def _start(self, body: ReplyBody) -> list[Told]:
+    def _start(self, body: ReplyBody) -> list[OutputEvent]:
         self._name = name(body.id, self._request)
         self._created = body.created
         self._output = replies.output(self._name, self._request)
@@ -69,9 +69,13 @@ class ResponsesEvents:
         failed = replies.response(self._name, self._created, self._request, self._output)
         failed["status"] = "failed"
         failed["error"] = {"code": "server_error", "message": str(error)}
-        told = {"code": error.code, "message": str(error), "param": error.param}
-        events: list[Told] = [*begun, ("error", told), ("response.failed", {"response": failed})]
-        return b"".join([self._event(one) for one in events])
+        fields = {"code": error.code, "message": str(error), "param": error.param}
+        events: list[OutputEvent] = [
+            *begun,
+            ("error", fields),
+            ("response.failed", {"response": failed}),
+        ]
+        return b"".join([self._event(event) for event in events])
 
     def end(self, why: str) -> bytes:
         """The whole response."""
@@ -85,8 +89,8 @@ class ResponsesEvents:
         )
         return self._event((f"response.{whole['status']}", {"response": whole}))
 
-    def _event(self, told: Told) -> bytes:
-        kind, fields = told
+    def _event(self, event: OutputEvent) -> bytes:
+        kind, fields = event
         numbered = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
         return sse.named(kind, msgspec.json.encode(numbered))

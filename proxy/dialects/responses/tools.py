@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from odradek.proxy.dialects.dialect import taken
+from odradek.proxy.dialects.dialect import convert
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import CHOICE, WORDS, Absent
 from odradek.proxy.dialects.tools.names import Names
@@ -77,20 +77,20 @@ class RequestTools:
 
     def add(self, listed: list[Any], where: str) -> None:
         """Take in a list of them. Raises BadRequest."""
-        for place, one in enumerate(listed):
-            tool = self._tool(one, f"{where}[{place}]", "")
+        for place, entry in enumerate(listed):
+            tool = self._tool(entry, f"{where}[{place}]", "")
             if tool is not None:
-                self.echo.append(_echo(tool, one))
+                self.echo.append(_echo(tool, entry))
 
-    def _tool(self, given: Any, where: str, namespace: str) -> OwnTool | None:
+    def _tool(self, entry: Any, where: str, namespace: str) -> OwnTool | None:
         self._listed += 1
         if self._listed > self._most:
             raise LimitExceeded(f"tools: at most {self._most}", param="tools")
-        kind = taken(given, ResponsesTool, where).type
+        kind = convert(entry, ResponsesTool, where).type
         if kind not in (FUNCTION, CUSTOM, NAMESPACE):
             self._absent.leave(kind, f"{where}.type")
             return None
-        tool: OwnTool = taken(given, OwnTool, where)
+        tool: OwnTool = convert(entry, OwnTool, where)
         if not tool.name:
             raise BadRequest(f"{where}.name: a tool needs a name", param=f"{where}.name")
         if kind == NAMESPACE:
@@ -100,8 +100,8 @@ class RequestTools:
                 if namespace == outer or namespace in inner:
                     inner.append(own)
             self._within.setdefault(own, [])
-            for place, one in enumerate(tool.tools or ()):
-                self._tool(one, f"{where}.tools[{place}]", own)
+            for place, member in enumerate(tool.tools or ()):
+                self._tool(member, f"{where}.tools[{place}]", own)
             self.names.introduce(
                 before, f"{tool.name}: {tool.description}" if tool.description else ""
             )
@@ -116,13 +116,13 @@ class RequestTools:
         """The fields of a chat: functions, and which may be used. Raises BadRequest."""
         among: set[Called] | None = None
         if isinstance(choice, dict):
-            wanted: ResponsesToolChoice = taken(choice, ResponsesToolChoice, CHOICE)
-            if wanted.type == "allowed_tools":
-                among, choice = self._allowed(wanted), wanted.mode
-            elif wanted.type in WORDS:
-                choice = wanted.type
+            parsed: ResponsesToolChoice = convert(choice, ResponsesToolChoice, CHOICE)
+            if parsed.type == "allowed_tools":
+                among, choice = self._allowed(parsed), parsed.mode
+            elif parsed.type in WORDS:
+                choice = parsed.type
             else:
-                choice = self._one(wanted)
+                choice = self._forced(parsed)
         offered = self.names.offered(among)
         if not offered:
             if choice == "required" and self._absent.names:
@@ -130,9 +130,9 @@ class RequestTools:
             return {}
         return {"tools": offered} if choice is None else {"tools": offered, CHOICE: choice}
 
-    def _allowed(self, wanted: ResponsesToolChoice) -> set[Called]:
+    def _allowed(self, choice: ResponsesToolChoice) -> set[Called]:
         among: set[Called] = set()
-        for place, tool in enumerate(wanted.tools):
+        for place, tool in enumerate(choice.tools):
             if tool.type == NAMESPACE:
                 for namespace in (tool.name, *self._within.get(tool.name, ())):
                     among.update(self.names.within(namespace))
@@ -142,13 +142,13 @@ class RequestTools:
                 self._absent.leave(tool.type, f"tool_choice.tools[{place}].type")
         return among
 
-    def _one(self, wanted: ResponsesToolChoice) -> Any:
-        if wanted.type not in (FUNCTION, CUSTOM):
+    def _forced(self, choice: ResponsesToolChoice) -> Any:
+        if choice.type not in (FUNCTION, CUSTOM):
             # The model cannot be made to use what is not there: it may use what is.
-            self._absent.leave(wanted.type, "tool_choice.type")
+            self._absent.leave(choice.type, "tool_choice.type")
             self._absent.leave(CHOICE, "tool_choice.type")
             return None
-        meant = self.names.named(wanted.name, wanted.type, wanted.namespace)
+        meant = self.names.named(choice.name, choice.type, choice.namespace)
         if not meant:
             raise BadRequest("tool_choice.name: no tool has this name", param="tool_choice.name")
         return {"type": FUNCTION, FUNCTION: {"name": self.names.name(meant[0])}}
@@ -163,9 +163,9 @@ def _function(tool: OwnTool) -> dict[str, Any]:
     return function
 
 
-def _echo(tool: OwnTool, given: Any) -> dict[str, Any]:
+def _echo(tool: OwnTool, entry: Any) -> dict[str, Any]:
     """A function with all fields that OpenAI's clients look for; others as they came."""
     if tool.type != FUNCTION:
-        return dict(given)
+        return dict(entry)
     named = ("type", "name", "description", "parameters", "strict")
     return {name: value for name, value in structs.asdict(tool).items() if name in named}

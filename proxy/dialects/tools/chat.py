@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.dialects.dialect import ParsedRequest, RequestRules, taken
+from odradek.proxy.dialects.dialect import ParsedRequest, RequestRules, convert
 from odradek.proxy.dialects.replies import ReplyStore
 from odradek.proxy.dialects.tools import freeform
 from odradek.proxy.dialects.tools.hosted import CHOICE, WORDS, Absent
@@ -136,28 +136,28 @@ def _tools(
     tools: list[Raw], kinds: Sequence[str | None], names: Names, absent: Absent
 ) -> list[tuple[ToolName, Raw]]:
     """The engine's tools: functions as they came."""
-    made: list[tuple[ToolName, Raw | None]] = []
+    offered: list[tuple[ToolName, Raw | None]] = []
     functions: dict[ToolName, dict[str, Any]] = {}
     for place, (raw, kind) in enumerate(zip(tools, kinds, strict=True)):
         if kind not in (FUNCTION, CUSTOM, None):
             absent.leave(kind, f"tools[{place}].type")
             continue
-        given = _decode(raw)
-        if kind == CUSTOM or (kind is None and FUNCTION not in given and CUSTOM in given):
-            custom: _Custom = taken(given.get(CUSTOM), _Custom, f"tools[{place}].custom")
+        parsed = _decode(raw)
+        if kind == CUSTOM or (kind is None and FUNCTION not in parsed and CUSTOM in parsed):
+            custom: _Custom = convert(parsed.get(CUSTOM), _Custom, f"tools[{place}].custom")
             tool = ToolName(custom.name, kind="custom")
             functions[tool] = freeform.function(custom.description, custom.format)
             names.add(tool, functions[tool])
-            made.append((tool, None))
+            offered.append((tool, None))
             continue
-        function = given.get(FUNCTION)
+        function = parsed.get(FUNCTION)
         name = function.get("name") if isinstance(function, dict) else None
         tool = ToolName(name if isinstance(name, str) else "")
         if tool.name:
             names.add(tool, {})
-        made.append((tool, raw if kind else Raw(_encode({**given, "type": FUNCTION}))))
+        offered.append((tool, raw if kind else Raw(_encode({**parsed, "type": FUNCTION}))))
     names.settle()
-    return [(tool, raw or _offer(tool, names, functions)) for tool, raw in made]
+    return [(tool, raw or _offer(tool, names, functions)) for tool, raw in offered]
 
 
 def _offer(tool: ToolName, names: Names, functions: dict[ToolName, dict[str, Any]]) -> Raw:
@@ -168,7 +168,7 @@ def _offer(tool: ToolName, names: Names, functions: dict[ToolName, dict[str, Any
 def _choose(
     fields: dict[str, Raw], names: Names, absent: Absent, *, some: bool
 ) -> set[ToolName] | None:
-    """The tool that must be used: as a function, or nobody's choice where it is left out.
+    """Make a function of the tool that must be used; without it, the choice is left out.
 
     Returns those that may be used, None for all.
     """
@@ -183,7 +183,7 @@ def _choose(
     if isinstance(kind, str) and kind in WORDS:
         fields[CHOICE] = Raw(_encode(kind))
     elif kind == CUSTOM:
-        name = taken(choice.get(CUSTOM), _Called, "tool_choice.custom").name
+        name = convert(choice.get(CUSTOM), _Called, "tool_choice.custom").name
         meant = names.named(name, CUSTOM)
         if not meant:
             raise BadRequest(
@@ -201,7 +201,7 @@ def _choose(
 def _allow(fields: dict[str, Raw], choice: dict[str, Any], names: Names) -> set[ToolName] | None:
     """Offer some of the tools only: engines have no choice among several."""
     where = "tool_choice.allowed_tools"
-    allowed: _Allowed = taken(choice.get("allowed_tools") or choice, _Allowed, where)
+    allowed: _Allowed = convert(choice.get("allowed_tools") or choice, _Allowed, where)
     fields[CHOICE] = Raw(_encode(allowed.mode))
     return {tool for meant in allowed.tools for tool in meant.of(names)}
 
@@ -212,29 +212,31 @@ def _past(fields: dict[str, Raw], names: Names, memory: ReplyStore) -> bool:
     if b'"custom"' not in bytes(messages):
         return False
     try:
-        said = _raws.decode(messages)
+        history = _raws.decode(messages)
     except UNREADABLE:
         return False  # not a list: its own error comes
     changed = False
-    for place, raw in enumerate(said):
+    for place, raw in enumerate(history):
         message = _decode(raw) if b'"custom"' in bytes(raw) else None
         if not isinstance(message, dict) or not isinstance(message.get("tool_calls"), list):
             continue
         calls = message["tool_calls"]
         where = f"messages[{place}].tool_calls"
-        made = [_function(call, names, memory, f"{where}[{n}]") for n, call in enumerate(calls)]
-        if made != calls:
+        translated = [
+            _function(call, names, memory, f"{where}[{n}]") for n, call in enumerate(calls)
+        ]
+        if translated != calls:
             changed = True
-            said[place] = Raw(_encode({**message, "tool_calls": made}))
+            history[place] = Raw(_encode({**message, "tool_calls": translated}))
     if changed:
-        fields["messages"] = Raw(_encode(said))
+        fields["messages"] = Raw(_encode(history))
     return changed
 
 
 def _function(call: Any, names: Names, memory: ReplyStore, where: str) -> Any:
     if not isinstance(call, dict) or call.get("type") != CUSTOM:
         return call
-    custom: _Called = taken(call.get(CUSTOM), _Called, f"{where}.custom")
+    custom: _Called = convert(call.get(CUSTOM), _Called, f"{where}.custom")
     call_id = call.get("id")
     arguments = memory.arguments(
         call_id if isinstance(call_id, str) else "", {freeform.ARGUMENT: custom.input}
@@ -290,15 +292,15 @@ class TextToolCalls:
     def _delta(self, choice: dict[str, Any]) -> None:
         delta, at = choice["delta"], choice.get("index", 0)
         calls = delta.get("tool_calls")
-        made = [
-            told
+        pieces = [
+            piece
             for place, call in enumerate(calls if isinstance(calls, list) else ())
-            if (told := self._piece(at, place, call)) is not None
+            if (piece := self._piece(at, place, call)) is not None
         ]
         if choice.get("finish_reason") is not None:
-            made += self._ended(at)
-        if made:
-            delta["tool_calls"] = made
+            pieces += self._ended(at)
+        if pieces:
+            delta["tool_calls"] = pieces
         else:
             delta.pop("tool_calls", None)
 
@@ -333,15 +335,15 @@ class TextToolCalls:
 
     def _ended(self, at: Any) -> list[dict[str, Any]]:
         """What is left of a choice's calls."""
-        made = []
+        pieces = []
         for (of, index), begun in self._begun.items():
             if of != at:
                 continue
             if not begun.open:
-                made.append(self._opened(begun, ""))
+                pieces.append(self._opened(begun, ""))
             if begun.reader is not None and (text := begun.reader.end()):
-                made.append({"index": index, CUSTOM: {"input": text}})
-        return made
+                pieces.append({"index": index, CUSTOM: {"input": text}})
+        return pieces
 
 
 def _arguments(function: dict[str, Any]) -> str:
@@ -350,7 +352,7 @@ def _arguments(function: dict[str, Any]) -> str:
 
 
 def _translated(data: bytes, name: str, of: Callable[[dict[str, Any]], None]) -> bytes:
-    """A reply, or a chunk, each of whose choices has been gone through."""
+    """A reply, or a chunk, after `of` has changed each of its choices."""
     fields = _fields.decode(data)
     if fields.get("choices", NULL) == NULL:
         return data

@@ -55,9 +55,9 @@ def function(description: str | None, form: GrammarFormat | None) -> dict[str, A
     if grammar.definition:
         language = LANGUAGES.get(grammar.syntax, "grammar")
         texts.append(f"The input follows this {language}:\n{grammar.definition}")
-    made: dict[str, Any] = {"description": "\n\n".join(texts)} if texts else {}
+    fields: dict[str, Any] = {"description": "\n\n".join(texts)} if texts else {}
     return {
-        **made,
+        **fields,
         "parameters": {
             "type": "object",
             "properties": {ARGUMENT: {"type": "string"}},

@@ -46,7 +46,7 @@ class Names:
         self._functions[tool] = function
 
     def introduce(self, first: int, text: str) -> None:
-        """Say something of all tools from the `first` on: with that one, since each would cost."""
+        """Describe all tools from the `first` on, at that one: at each it would cost tokens."""
         functions = list(self._functions.values())[first:]
         if functions and text:
             functions[0]["description"] = "\n\n".join(
@@ -55,12 +55,12 @@ class Names:
 
     def settle(self) -> None:
         """All tools are there: give them their names."""
-        wanted: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for tool in self._functions:
-            wanted[_wanted(tool)] = wanted.get(_wanted(tool), 0) + 1
+            counts[_preferred(tool)] = counts.get(_preferred(tool), 0) + 1
         for tool in self._functions:
-            name = _wanted(tool)
-            if wanted[name] > 1 and not tool.plain:
+            name = _preferred(tool)
+            if counts[name] > 1 and not tool.plain:
                 name = _distinct(tool)
             self._names[tool] = name
             self._tools[name] = tool
@@ -69,7 +69,7 @@ class Names:
         """The engine's name of a tool, also of an earlier one that is not offered now."""
         if (name := self._names.get(tool)) is not None:
             return name
-        name = _wanted(tool)
+        name = _preferred(tool)
         return _distinct(tool) if name in self._tools and not tool.plain else name
 
     def tool(self, name: str) -> ToolName:
@@ -77,7 +77,7 @@ class Names:
         return self._tools.get(name) or ToolName(name)
 
     def named(self, name: str, kind: str = "", namespace: str = "") -> list[ToolName]:
-        """The tools that somebody may mean who gives no more than this."""
+        """The tools that these words may mean; an empty word means any."""
         return [
             tool
             for tool in self._functions
@@ -104,7 +104,7 @@ class Names:
         return any(not tool.plain for tool in self._functions)
 
 
-def _wanted(tool: ToolName) -> str:
+def _preferred(tool: ToolName) -> str:
     name = f"{tool.namespace}__{tool.name}" if tool.namespace else tool.name
     if tool.plain or (len(name) <= LONGEST and name and not _ILLEGAL.search(name)):
         return name

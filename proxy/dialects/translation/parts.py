@@ -46,18 +46,18 @@ def of_message(choice: Choice) -> list[ReplyPart]:
     return list(of(message)) if isinstance(message, dict) else []
 
 
-def of(said: dict[str, Any]) -> Iterator[ReplyPart]:
+def of(message: dict[str, Any]) -> Iterator[ReplyPart]:
     """The parts of a message or of a chunk's delta; other types are ignored."""
     for name in REASONING:
-        if text := _text(said, name):
+        if text := _text(message, name):
             yield ReplyPart("reasoning", text)
             break
-    if text := _text(said, "content"):
+    if text := _text(message, "content"):
         yield ReplyPart("text", text)
-    if text := _text(said, "refusal"):
+    if text := _text(message, "refusal"):
         yield ReplyPart("refusal", text)
-    calls = said.get("tool_calls")
-    if not calls and isinstance(old := said.get("function_call"), dict):
+    calls = message.get("tool_calls")
+    if not calls and isinstance(old := message.get("function_call"), dict):
         calls = [{"function": old}]  # the older way to call the one function
     for place, call in enumerate(calls if isinstance(calls, list) else ()):
         if not isinstance(call, dict):
@@ -78,8 +78,8 @@ def of(said: dict[str, Any]) -> Iterator[ReplyPart]:
 class NamedCalls:
     """Passes on the parts of a stream, each tool call's from where its name is complete.
 
-    Some engines send a name in pieces, and translated streams say it once, when a call begins: so
-    a call waits for its arguments, for what follows it, or for the end.
+    Some engines send a name in pieces. A translated stream gives the name once, when a call begins.
+    So a call waits for its arguments, for what follows it, or for the end.
     """
 
     def __init__(self) -> None:
@@ -92,8 +92,8 @@ class NamedCalls:
             waiting = self._waiting
             if waiting is not None:
                 if part.kind == "tool" and part.tool == waiting.tool:
-                    known = part.id or waiting.id
-                    part = ReplyPart("tool", part.text, part.tool, known, waiting.name + part.name)  # noqa: PLW2901 - both are one
+                    named, name = part.id or waiting.id, waiting.name + part.name
+                    part = ReplyPart("tool", part.text, part.tool, named, name)  # noqa: PLW2901 - both are one
                 else:
                     yield from self.end()
             if part.kind != "tool" or part.tool in self._begun:
@@ -113,6 +113,6 @@ class NamedCalls:
             yield waiting
 
 
-def _text(said: dict[str, Any], name: str) -> str:
-    value = said.get(name)
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
     return value if isinstance(value, str) else ""

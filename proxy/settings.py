@@ -52,7 +52,7 @@ class ProxySettings(CheckedSettings, BaseSettings):
     host: Host = "127.0.0.1"
     """Where to listen."""
     port: int = Field(default=8400, ge=0, le=65535)
-    """On which port; 0 takes a free one."""
+    """The port; 0 takes a free one."""
     engine_url: str = Field(
         default="http://127.0.0.1:8000",
         validation_alias=AliasChoices("engine_url", "ODRADEK_ENGINE_URL"),
@@ -65,37 +65,39 @@ class ProxySettings(CheckedSettings, BaseSettings):
     policy: Name = Field(
         default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY")
     )
-    """Whose versions on rl.policies.v1 hold for replies in which the engine names none."""
+    """The policy whose versions on rl.policies.v1 hold for replies in which the engine names none.
+    """
     auth: Literal["required", "none"] = "required"
     """Whether calls need a signed token; "none" is for one's own machine, on loopback only."""
     unattributed: bool = False
     """Whether calls without token and episode are let through and recorded (loopback only)."""
     continuation: Literal["render", "bridge"] = "render"
-    """How a conversation's next prompt comes about: `render`, the engine renders all messages anew;
-    `bridge`, what was said keeps the ids that were sampled, and only what is new is rendered."""
+    """How a conversation's next prompt is made: `render`, the engine renders all messages anew;
+    `bridge`, earlier turns keep the ids that were sampled, and only new messages are rendered."""
     sampling: Literal["refuse", "force"] = "refuse"
     """What becomes of calls whose client alters the distribution (top_p, penalties, forms of
     reply, forced tools, ...): `refuse`, they are served as asked, and the trainer refuses their
     replies; `force`, the client's fields give way to the distribution that is trained on."""
     temperature: float = Field(default=1.0, ge=COLDEST, le=HOTTEST, allow_inf_nan=False)
-    """At which calls are sampled whose client names no temperature; under `sampling = force`, all
-    of them. What a task's own `sampling` says goes before it."""
+    """The temperature of calls whose client names none; with `sampling = force`, of all calls. A
+    task's own `sampling` takes precedence."""
     models: dict[str, Mapped] = {}
-    """What else an agent calls models: by name `engine` (its address; without it the policy's
-    own), `model` (its name there), `key_env` (the variable with its key), and `trained`, false
-    unless set. Such as {"small": {}}: asked of the policy, recorded, and never trained on."""
+    """Further names that agents may use for a model. By name: `engine` (its address; without it the
+    policy's own), `model` (its name there), `key_env` (the variable with its key), and `trained`,
+    false unless set. With {"small": {}}, calls of `small` go to the policy, are recorded, and are
+    never trained on."""
     side_calls_without_tools: bool = False
     """Whether calls without tools are beside the task where the episode's others have some:
     recorded, and never trained on."""
     side_call_header: str = ""
-    """A request header that says of a call that it is beside the task, such as X-Side-Call."""
+    """A request header that marks a call as beside the task, such as X-Side-Call."""
     hosted_tools: Hosted = "drop"
-    """What becomes of tools that only a vendor's own servers have, such as a search of the web:
+    """What becomes of tools that only a vendor's own servers have, such as a web search:
     `drop`, the engine does not get them, and the turn and the header X-Odradek-Dropped name them;
     `refuse`, a 400 that names the field."""
     durability: Literal["required", "best_effort"] = "required"
-    """What a turn that the log does not take becomes: a 503, or (best_effort) a reply all the same,
-    with a gap in seq and a seal that calls the episode incomplete."""
+    """What happens if the log does not take a turn: `required`, the call gets a 503; `best_effort`,
+    the agent gets its reply, with a gap in seq and a seal that calls the episode incomplete."""
     log_timeout_s: float = Field(default=10.0, gt=0, lt=LOG_PATIENCE_S)
     """How long to wait for the log's acknowledgement of one turn."""
     call_s: float = Field(default=120.0, gt=0)
@@ -103,9 +105,9 @@ class ProxySettings(CheckedSettings, BaseSettings):
     seal_wait_s: float = Field(default=20.0, ge=0)
     """How long a seal waits for calls in flight; shorter than hosts wait for the seal (30 s)."""
     max_history_bytes: int = Field(default=2 * 1024**3, ge=0, le=2**50)
-    """Memory for what all episodes keep of their calls, together. Beyond it those used longest ago
-    lose their histories, so that their next turns are written whole, and then the replies that a
-    `previous_response_id` may name."""
+    """Memory for what all episodes keep of their calls, together. Beyond it the episodes used
+    longest ago lose their histories, so that their next turns are written whole. Then they lose the
+    replies that a `previous_response_id` may name."""
     calls_per_episode: int = Field(default=256, ge=1)
     """Calls of one episode in flight at once; more are refused."""
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
@@ -133,10 +135,10 @@ class ProxySettings(CheckedSettings, BaseSettings):
     @field_validator("engine_url")
     @classmethod
     def _roots(cls, value: str) -> str:
-        found = roots(value)
-        if not found:
+        urls = roots(value)
+        if not urls:
             raise ValueError("names no engine: http://127.0.0.1:8000")
-        return ",".join(found)
+        return ",".join(urls)
 
     @property
     def engine_urls(self) -> list[str]:

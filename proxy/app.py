@@ -205,12 +205,12 @@ class Proxy:
         """GET models: the engine's answer, or one of them, as the caller's dialect lists them."""
         self._permit(request)
         status, headers, body = await self.engine.get(MODELS.path)
-        wanted = request.match_info.get("model")
+        name = request.match_info.get("model")
         surface = surface_of(request)
         if status == 200:
             body = models.added(body, self.settings.models)
-            if wanted is not None or surface.models is not None:
-                body = models.listed(body, wanted, surface.models or models.OPENAI)
+            if name is not None or surface.models is not None:
+                body = models.listed(body, name, surface.models or models.OPENAI)
         elif status >= 400:
             headers, body = headers | JSON, surface.dialect.refusal(body, status)
         return web.Response(status=status, headers=headers, body=body)
@@ -236,13 +236,13 @@ class Proxy:
 
     async def healthz(self, _: web.Request) -> web.StreamResponse:
         """GET healthz: the process lives."""
-        told = {
+        health = {
             "status": "ok", "writer": self.writer, "turns": self.turn_writer.turns,
             "episodes": len(self.episodes), "lost": self.calls.lost, "refused": self.refused,
             "failed": self.calls.failed, "side_calls": self.calls.side_calls.count,
             "engines": {"up": self.engine.up, "all": len(self.engine)},
         }  # fmt: skip
-        return _json(200, told)
+        return _json(200, health)
 
     async def readyz(self, _: web.Request) -> web.StreamResponse:
         """GET readyz: the log and the engine answer."""
@@ -342,9 +342,9 @@ class Proxy:
             if wrong.status < 500:
                 self.refused[wrong.code] += 1
                 metrics.moved(metrics.REFUSED, code=wrong.code)
-            told = error_answer(wrong, dialect or surface_of(request).dialect)
+            reply = error_answer(wrong, dialect or surface_of(request).dialect)
             response = web.Response(
-                status=told.status, headers=told.headers, body=b"".join(told.chunks)
+                status=reply.status, headers=reply.headers, body=b"".join(reply.chunks)
             )
             if request.content.exception() is not None:
                 # Nobody knows where the next request begins: say that the connection ends here.
@@ -357,8 +357,8 @@ class Proxy:
         self, handler: Handler, request: web.Request
     ) -> web.StreamResponse | ProxyError:
         limit = MAX_HEADER_BYTES
-        found = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
-        if found > limit or len(request.raw_path) > limit:
+        size = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+        if size > limit or len(request.raw_path) > limit:
             return HeadersTooLarge(f"the request's headers exceed {limit} bytes")
         try:
             return await handler(request)

@@ -58,7 +58,7 @@ class Authenticator:
     def __init__(self, keys: Sequence[str], *, unattributed: bool = False) -> None:
         self._keys = list(keys)
         self._unattributed = unattributed
-        self._known: dict[str, Claims] = {}
+        self._cached: dict[str, Claims] = {}
 
     def enter(
         self,
@@ -78,14 +78,14 @@ class Authenticator:
         """
         if episode_id is not None and not _EPISODE.fullmatch(episode_id):
             raise BadRequest("an episode's name has 1 to 256 characters, no blanks and no slash")
-        # Clients send some key be it a made-up one: without keys of ours it says nothing.
+        # Clients send some key, even a made-up one: without keys of ours it means nothing.
         token = _token(request, queries=queries) if self._keys else None
         named = request.headers.get("X-Agent-ID", "")
         if len(named) > 256:
             raise BadRequest("X-Agent-ID has over 256 characters")
         if episode_id is None and token is None and self._unattributed:
-            made = f"unattributed-{uuid.uuid4()}"
-            return Permit(episode_id=made, agent=named, unattributed=True)
+            name = f"unattributed-{uuid.uuid4()}"
+            return Permit(episode_id=name, agent=named, unattributed=True)
         if not self._keys:
             if episode_id is None:
                 raise Unauthorized("call /e/EPISODE/v1/..., or let unattributed calls in")
@@ -123,21 +123,21 @@ class Authenticator:
         )
 
     def _claims(self, token: str) -> Claims:
-        """A token's claims; known ones by the whole token, since a prefix is another token."""
-        claims = self._known.get(token)
+        """A token's claims; the cache goes by the whole token, since a prefix is another token."""
+        claims = self._cached.get(token)
         if claims is None:
             claims = episode_tokens.read(token, self._keys)
-            if len(self._known) >= MAX_CACHED:
-                del self._known[next(iter(self._known))]
-            self._known[token] = claims
+            if len(self._cached) >= MAX_CACHED:
+                del self._cached[next(iter(self._cached))]
+            self._cached[token] = claims
         return claims
 
 
 def _token(request: web.Request, *, queries: bool) -> str | None:
     """The one token of a request, or None.
 
-    A token in the path is the only one looked at: who needs it there cannot set headers, and sends
-    in them whatever its author has put there. Elsewhere nobody guesses which of two counts.
+    If the path has a token, no other is looked at: such a client cannot set headers, and sends in
+    them whatever its author has put there. Elsewhere, two tokens are an error: we do not guess.
     """
     if (in_path := request.match_info.get("token")) is not None:
         return in_path
@@ -146,15 +146,15 @@ def _token(request: web.Request, *, queries: bool) -> str | None:
     if queries:
         kinds.append(request.query.getall("key", []))
     keys = [key.strip() for kind in kinds[1:] for key in kind]
-    found = {_bearer(said) for said in bearers} | set(keys)
-    if max(len(found), *map(len, kinds)) > 1:
+    tokens = {_bearer(header) for header in bearers} | set(keys)
+    if max(len(tokens), *map(len, kinds)) > 1:
         raise Unauthorized("send one token, and once: `Authorization: Bearer TOKEN`")
-    return found.pop() if found else None
+    return tokens.pop() if tokens else None
 
 
-def _bearer(said: str) -> str:
+def _bearer(header: str) -> str:
     """The token of an Authorization header. Raises Unauthorized."""
-    scheme, _, token = said.partition(" ")
+    scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("send one header `Authorization: Bearer TOKEN`")
     return token.strip()

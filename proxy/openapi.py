@@ -54,7 +54,7 @@ def document(app: web.Application, *, version: str) -> dict[str, Any]:
 
 def _operation(method: str, path: str, bodies: dict[str, Any]) -> dict[str, Any]:
     names = re.findall(r"{(\w+)}", path)
-    made: dict[str, Any] = {
+    operation: dict[str, Any] = {
         "operationId": f"{method} {path}",
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -68,8 +68,8 @@ def _operation(method: str, path: str, bodies: dict[str, Any]) -> dict[str, Any]
     }
     if method == "POST":
         end = max((end for end in bodies if path.endswith(end)), key=len)
-        made["requestBody"] = {
+        operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": bodies[end]}},
         }
-    return made
+    return operation

@@ -25,6 +25,6 @@ class ServerLogFilter(logging.Filter):
 def http_log() -> logging.Logger:
     """The logger that the HTTP server is given."""
     log = logging.getLogger(NAME)
-    if not any(isinstance(known, ServerLogFilter) for known in log.filters):
+    if not any(isinstance(installed, ServerLogFilter) for installed in log.filters):
         log.addFilter(ServerLogFilter())
     return log

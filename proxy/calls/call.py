@@ -109,7 +109,7 @@ class ModelCall:
 
     def taken(self) -> bool:
         """Whether an engine has this call: no other one will be asked for want of an answer."""
-        return bool(self.engine) or self.attempt.taken()
+        return bool(self.engine) or self.attempt.has_call()
 
     @property
     def gone(self) -> bool:

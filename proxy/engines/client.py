@@ -40,19 +40,19 @@ class Probe(Protocol):
 
 
 class EngineAttempt:
-    """How far an engine is that is being asked."""
+    """How far a call has come to the engine that it is sent to."""
 
     def __init__(self) -> None:
         self.connect_s = 0.0
         self.since: float | None = None
-        """Since when (`perf_counter`); None while none is."""
+        """When it was sent to an engine (`perf_counter`); None while it is sent to none."""
 
     def begins(self, connect_s: float) -> None:
-        """An engine is being asked, to which a connection may take that long."""
+        """The call is sent to an engine; a connection to that engine may take `connect_s`."""
         self.connect_s, self.since = connect_s, time.perf_counter()
 
-    def taken(self) -> bool:
-        """Whether it must have the call by now, since it would have failed without a connection."""
+    def has_call(self) -> bool:
+        """Whether the engine must have the call by now: no connection would be an error by now."""
         return self.since is not None and time.perf_counter() - self.since > self.connect_s
 
 
@@ -138,11 +138,11 @@ class EngineResponse:
     @property
     def headers(self) -> dict[str, str]:
         """The headers that an agent gets: with Retry-After, which SDKs obey, if busy."""
-        known = self._response.headers
-        found = {name: known[name] for name in PASSED if name in known}
+        received = self._response.headers
+        passed = {name: received[name] for name in PASSED if name in received}
         if self.status in BUSY:
-            found.setdefault("Retry-After", "1")
-        return found
+            passed.setdefault("Retry-After", "1")
+        return passed
 
     @property
     def streams(self) -> bool:
@@ -266,20 +266,20 @@ class Engine:
         self._unknown = self._recognizes
 
     async def recognize(self) -> None:
-        """Ask what it is, unless that is known; who comes meanwhile waits for the answer."""
+        """Ask what it is, unless that is known; concurrent callers wait for the same answer."""
         async with self._recognizing:
             if not self._unknown:
                 return
             try:
-                found = await recognize(partial(self._get, timeout_s=RECOGNIZE_S))
+                adapter = await recognize(partial(self._get, timeout_s=RECOGNIZE_S))
             except EngineBroke as error:  # no call was sent, so none may have been sampled
                 raise EngineUnreachable(str(error)) from error
-            if found is None:
+            if adapter is None:
                 return
             self._unknown = False
-            if found.name != self.adapter.name:
-                name_lacks(self.url, found)
-            self.adapter = found
+            if adapter.name != self.adapter.name:
+                name_lacks(self.url, adapter)
+            self.adapter = adapter
             self._routes.clear()
 
     async def ask(self, path: str, body: bytes, traceparent: str | None) -> EngineResponse:

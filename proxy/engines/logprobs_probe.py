@@ -1,9 +1,9 @@
 """Whether an engine's log probabilities are of the distribution that it samples from.
 
-Some engines tell those of before the temperature, by default or where they are started so. So an
-engine is asked for the likeliest tokens behind one prompt at two temperatures: halve it, and the
-distances between their log probabilities must double. Nothing is sampled that an agent sees, and no
-turn is recorded.
+Some engines give log probabilities of before the temperature, by default or by an option. So the
+probe asks an engine for the likeliest tokens behind one prompt at two temperatures. At half the
+temperature, the distances between their log probabilities must double. No agent sees what the
+engine samples for the probe, and no turn is recorded.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from odradek.schemas.http.reply import ServedModels
 from odradek.schemas.sampling import NEUTRAL
 
 USER: Final = "odradek-probe"
-"""Under this name the engine is asked."""
+"""The user of the probe's requests."""
 ANY: Final = "policy"
-"""What a model is called whose engine has no list of them."""
+"""The name of a model whose engine lists none."""
 TOP: Final = 5
 PROBE_S: Final = 10.0
 TRIES: Final = 3
-"""So many answers may prove nothing before the engine counts as unproved for good."""
+"""After so many answers that prove nothing, the engine counts as unproved for good."""
 
 log = logging.getLogger("odradek.proxy")
 
@@ -44,12 +44,12 @@ class LogprobsProbe:
 
     def __init__(self, engine: Engine, model: str = "") -> None:
         self.mode: LogprobsMode | None = None
-        """None until it was asked."""
+        """None until the engine has answered."""
         self._engine = engine
         self._model = model
         self._tries = 0
         self._idless = False
-        """Whether a reply had no token ids, which is said once."""
+        """Whether a reply had no token ids, which is logged once."""
         self._asking = asyncio.Lock()
 
     def lost(self) -> None:
@@ -57,12 +57,12 @@ class LogprobsProbe:
         self.mode, self._tries, self._idless = None, 0, False
 
     async def prove(self) -> LogprobsMode:
-        """Ask, unless it is known; who comes meanwhile waits for the answer."""
+        """Ask, unless the mode is known; concurrent callers wait for the same answer."""
         async with self._asking:
-            if self.mode is None and (found := await self._ask()) is not None:
+            if self.mode is None and (mode := await self._ask()) is not None:
                 self._tries += 1
-                if found is not LogprobsMode.UNPROVED or self._tries >= TRIES:
-                    self._learn(found)
+                if mode is not LogprobsMode.UNPROVED or self._tries >= TRIES:
+                    self._learn(mode)
             return self.mode or LogprobsMode.UNPROVED
 
     def _learn(self, mode: LogprobsMode) -> None:
@@ -94,9 +94,9 @@ class LogprobsProbe:
             async with asyncio.timeout(PROBE_S):
                 await self._engine.recognize()
                 name = self._model or await self._first()
-                found = await self._judged(name)
-                # Said twice, since much depends on it: a batch may have shaken one answer.
-                return await self._judged(name) if found is LogprobsMode.RAW else found
+                mode = await self._judged(name)
+                # Asked twice, since much depends on it: a batch may have shaken one answer.
+                return await self._judged(name) if mode is LogprobsMode.RAW else mode
         except (EngineError, TimeoutError):
             return None
         except UNREADABLE:
@@ -113,7 +113,7 @@ class LogprobsProbe:
 
     async def _top(self, model: str, temperature: float) -> dict[str, float]:
         """The likeliest first tokens of a reply, each with its log probability."""
-        asked = {
+        question = {
             "temperature": temperature, "model": model, "user": USER,
             "messages": [{"role": "user", "content": "Name a number."}], "max_tokens": 1,
             "logprobs": True, "top_logprobs": TOP,
@@ -122,21 +122,21 @@ class LogprobsProbe:
         ids = {} if self._engine.adapter.native else {TOKEN_IDS: True}
         written: dict[str, Any] | None = {**NEUTRAL, **ids}
         while written is not None:
-            body = msgspec.json.encode({**written, **asked})
+            body = msgspec.json.encode({**written, **question})
             async with await self._engine.ask(CHAT.path, body, None) as answer:
-                said = await answer.read()
+                reply = await answer.read()
             if answer.status in BUSY:
                 raise EngineBusy("the engine answers no question now")
             if answer.status == 200:
-                return self._tops(said)
-            # An engine that does not know a field is asked without, as calls are.
-            written = lesser(written, said)
+                return self._tops(reply)
+            # An engine that does not know a field is asked again without it, as calls are.
+            written = lesser(written, reply)
         return {}
 
-    def _tops(self, said: bytes) -> dict[str, float]:
-        choices = msgspec.json.decode(said, type=_Reply).choices
-        asked = not self._engine.adapter.native
-        if asked and choices and not choices[0].token_ids and not self._idless:
+    def _tops(self, reply: bytes) -> dict[str, float]:
+        choices = msgspec.json.decode(reply, type=_Reply).choices
+        expects_ids = not self._engine.adapter.native
+        if expects_ids and choices and not choices[0].token_ids and not self._idless:
             self._idless = True
             log.error(
                 "the engine at %s gives no token ids with its replies, so nothing of it can be "
@@ -146,7 +146,7 @@ class LogprobsProbe:
             )
         content = choices[0].logprobs.content if choices and choices[0].logprobs else None
         tops = content[0].top_logprobs if content else None
-        return {one.token: one.logprob for one in tops or ()}
+        return {top.token: top.logprob for top in tops or ()}
 
 
 class _Top(Struct):

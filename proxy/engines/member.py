@@ -116,7 +116,7 @@ class PoolEngine:
     async def _ask_version(self) -> None:
         with suppress(EngineError):  # who calls it next will meet the same
             status, _, body = await self.engine.get(VERSION.path, timeout_s=HEALTH_TIMEOUT_S)
-            self.serving.told(version_of(body) if status == 200 else None)
+            self.serving.answered(version_of(body) if status == 200 else None)
 
     def _note_lag(self, now: float) -> None:
         if self.serving.lags is (self.behind_since is not None):

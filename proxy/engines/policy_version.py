@@ -32,12 +32,12 @@ class PolicyVersions:
     def take(self, record: Record) -> None:
         """Read a record of the topic; records other than our Policy change nothing."""
         try:
-            found = codec.decode(record.value, Policy)
+            policy = codec.decode(record.value, Policy)
         except InvalidRecord as error:
             if record.value is not None:  # a tombstone is compaction's business
                 passed_over(record, error)
             return
-        self._take(found)
+        self._take(policy)
 
     def _take(self, policy: Policy) -> None:
         if policy.name == self.policy and policy.version >= (self.current or 0):

@@ -1,8 +1,8 @@
 """Several engines as one: which of them gets a call, and what happens when it takes none.
 
-An episode keeps to one engine, so that its prefix stays in that engine's cache: rendezvous hashing
-(Thaler and Ravishankar 1998) gives each episode an order of all engines, and an engine that comes
-or goes moves only its own episodes. A call goes to another engine only while its agent has seen
+An episode keeps to one engine, so that its prefix stays in that engine's cache. Rendezvous hashing
+(Thaler and Ravishankar 1998) gives each episode an order of all engines. An engine that comes or
+goes moves only its own episodes. A call goes to another engine only while its agent has seen
 nothing of an answer.
 """
 
@@ -47,12 +47,12 @@ def ranked(urls: Iterable[str], key: str) -> list[str]:
 def others(
     settings: ProxySettings, clock: Callable[[], float], *, proves: bool = False
 ) -> "dict[str, Pool]":
-    """By the agents' name for a model, the engines of those that are mapped to other ones.
+    """The pools of models that have engines of their own, by the agents' name for the model.
 
-    Those that are trained on have to prove what their log probabilities are of, too. Raises
-    ProxyMisconfigured.
+    Engines whose replies are trained on have to prove what their log probabilities are of, too.
+    Raises ProxyMisconfigured.
     """
-    found = {}
+    pools = {}
     for name, route in routes(settings.models, settings.policy).items():
         key = os.environ.get(route.key_env, "") if route.key_env else ""
         if route.key_env and not key:
@@ -60,7 +60,7 @@ def others(
                 f"models.{name}: the variable {route.key_env}, which is to hold its key, is not set"
             )
         if route.engine:
-            found[name] = Pool.at(
+            pools[name] = Pool.at(
                 route.engine.split(","),
                 key,
                 settings,
@@ -69,7 +69,7 @@ def others(
                 proves=proves and route.trained,
                 model=route.model,
             )
-    return found
+    return pools
 
 
 class Pool:
@@ -82,9 +82,9 @@ class Pool:
         patience_s: How long a call waits for an engine that takes it, while all are busy (429,
             503: weights are being swapped) or away (they are being restarted).
         health_s: How often each of several engines is asked how it is.
-        proves: Whether engines are asked what their log probabilities are of; those of settings
-            are asked what they are, too.
-        model: Of which of their models; "" for the first.
+        proves: Whether engines are asked what their log probabilities are of; those of the settings
+            are also asked which kind of engine they are.
+        model: The model that they are asked about; "" for the first.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Pool:
         model: str = "",
     ) -> None:
         self.moved = 0
-        """Calls that another engine took than the one that they were sent to first."""
+        """Calls that another engine took than the first that they were sent to."""
         self._members = {
             engine.url: PoolEngine(
                 engine, versions, LogprobsProbe(engine, model) if proves else None
@@ -189,18 +189,20 @@ class Pool:
     @property
     def proved(self) -> bool:
         """Whether it is known what all engines' log probabilities are of, or nobody asks."""
-        return all(one.proving is None or one.proving.mode for one in self._members.values())
+        members = self._members.values()
+        return all(member.proving is None or member.proving.mode for member in members)
 
     async def prove(self) -> list[str]:
         """Faults of the engines' log probabilities, if they are probed at all."""
-        asked = [one.proving for one in self._members.values() if one.proving and one.healthy]
-        await asyncio.gather(*(one.prove() for one in asked))
-        return [one.wrong for one in asked if one.wrong]
+        members = self._members.values()
+        probes = [member.proving for member in members if member.proving and member.healthy]
+        await asyncio.gather(*(probe.prove() for probe in probes))
+        return [probe.wrong for probe in probes if probe.wrong]
 
     def candidates(self, episode: str) -> list[PoolEngine]:
-        """In the episode's order those worth a call; all of them if none is.
+        """The engines that are worth a call, in the episode's order; all of them if none is.
 
-        Those that serve an older version than was announced come last.
+        Engines that serve an older version than was announced come last.
         """
         if self._only is not None:
             return self._only
@@ -209,20 +211,21 @@ class Pool:
         return sorted(worth, key=lambda member: member.serving.lags)
 
     async def _settled(self, episode: str) -> list[PoolEngine]:
-        """The same, the first of which was asked what it serves if that is in doubt."""
+        """The same; the first was asked for its version, if that was in doubt."""
         while True:
-            found = self.candidates(episode)
-            lagged = found[0].serving.lags
-            await found[0].settle(self._clock)
-            if found[0].serving.lags is lagged:
-                return found
+            candidates = self.candidates(episode)
+            lagged = candidates[0].serving.lags
+            await candidates[0].settle(self._clock)
+            if candidates[0].serving.lags is lagged:
+                return candidates
 
     def _is_too_old(self, member: PoolEngine, failed: Collection[PoolEngine]) -> bool:
-        """Whether a call rather waits than goes to an engine that serves an older version.
+        """Whether a call waits, rather than go to an engine that serves an older version.
 
-        It does while another one has the newest and has not `failed` it, and for a while where none
-        is left: one that comes back is loaded by its host, or by the trainer. Beyond that old
-        weights are better than none: each token is recorded as what it is.
+        It waits while another engine has the newest version and has not `failed` the call. If no
+        such engine is left, it waits for a while: an engine that comes back is loaded by its host,
+        or by the trainer. After that, old weights are better than none: each token is recorded with
+        its version.
         """
         if not member.serving.lags:
             return False
@@ -245,17 +248,17 @@ class Pool:
     ) -> EngineResponse:
         """Post to a route of the episode's engine, or of the next that takes it.
 
-        The answer's head is there, so from here on no other engine is asked: the agent may have
-        seen the beginning. Whoever asks closes it.
+        It returns once the answer's head is there. From then on no other engine is asked: the
+        agent may have seen the beginning. The caller closes the answer.
 
         Args:
             path: The route.
             body: A JSON object.
-            traceparent: Of the call's span.
+            traceparent: The one of the call's span.
             episode: Whose call it is.
             salt: For a call that samples, the digest of the agent's own salt, or "".
-            tried: Engines to be asked only where there is no other.
-            attempt: Where we note how far the asking is.
+            tried: Engines to be asked only if there is no other.
+            attempt: Where we note how far the call has come.
         """
         attempt = attempt or EngineAttempt()
         end = self._clock() + self._patience_s
@@ -264,13 +267,15 @@ class Pool:
         first = None
         while True:
             over = self._clock() >= end
-            candidates = known = self._only or await self._settled(episode)
+            candidates = eligible = self._only or await self._settled(episode)
             failed: list[PoolEngine] = []
             if tried or broken:
-                known = [member for member in known if member.engine.url not in tried] or known
-                candidates = [member for member in known if member not in broken] or known
+                eligible = [
+                    member for member in eligible if member.engine.url not in tried
+                ] or eligible
+                candidates = [member for member in eligible if member not in broken] or eligible
                 every = self._members.items()
-                failed = [one for url, one in every if one in broken or url in tried]
+                failed = [member for url, member in every if member in broken or url in tried]
             for member in candidates:
                 last = over and member is candidates[-1]
                 if not member.settled:
@@ -288,7 +293,7 @@ class Pool:
                     # again, and not on many others.
                     if isinstance(error, EngineBroke):
                         broken.append(member)
-                    if last or len(broken) >= min(MAX_BROKEN, len(known)):
+                    if last or len(broken) >= min(MAX_BROKEN, len(eligible)):
                         raise
                     continue
                 finally:
@@ -305,7 +310,7 @@ class Pool:
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     def has_other(self, tried: Collection[str]) -> bool:
-        """Whether an engine is worth a call that is none of these."""
+        """Whether an engine that is not `tried` is worth a call."""
         return any(member.available for url, member in self._members.items() if url not in tried)
 
     async def get(self, path: str, *, timeout_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:

@@ -53,11 +53,11 @@ WORDS: Final = re.compile(
     |(?P<name>(?<![\w-])\w+(?![\w-]))""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What of a sentence says whether the names in it are refused."""
+"""The words of a sentence that say whether the names in it are refused, and the names."""
 GAP: Final = re.compile(r"(?:[^\w.!?;]|\.(?!\s)|\b(?:and|or)\b|\b\w+_\w+\b)*")
 """What stands between the names of one list."""
 TAKEN: Final = frozenset({"messages", "model", "prompt"})
-"""Fields that each engine takes: a list with one of them is not of what is wrong."""
+"""Fields that each engine takes: a list with one of them does not say what is wrong."""
 
 
 class FieldRefusal(Struct):
@@ -71,13 +71,13 @@ class FieldRefusal(Struct):
     @classmethod
     def of(cls, body: bytes, names: Collection[str]) -> "FieldRefusal":
         """Read it, for the sake of these names."""
-        found = cls([], [])
+        refusal = cls([], [])
         try:
             value = msgspec.json.decode(body)
         except UNREADABLE:
             value = body.decode(errors="replace")
-        found._walk(value, names, "")
-        return found
+        refusal._walk(value, names, "")
+        return refusal
 
     def _walk(self, value: Any, names: Collection[str], under: str) -> None:
         if isinstance(value, str):
@@ -101,26 +101,28 @@ class FieldRefusal(Struct):
             self.places += [name for name in NAMES.findall(inner) if name in names]
         self.texts.append(text)
 
-    def names(self, known: Collection[str]) -> list[str]:
+    def names(self, candidates: Collection[str]) -> list[str]:
         """Those of these names that it refuses."""
         if self.places:
             return self.places
-        quoted = [name for text in self.texts for name in QUOTED.findall(text) if name in known]
+        quoted = [
+            name for text in self.texts for name in QUOTED.findall(text) if name in candidates
+        ]
         texts = ";".join(QUOTED.sub("", text) for text in self.texts)
-        said = _refused(texts, known)
+        refused = _refused(texts, candidates)
         # One field with its number may be the fault; all of them are the request.
-        return said or (quoted if len(set(quoted)) < len(known) else [])
+        return refused or (quoted if len(set(quoted)) < len(candidates) else [])
 
 
-def _refused(text: str, known: Collection[str]) -> list[str]:
-    """The names that a text says are wrong, not those that it says would be right."""
-    lists = [one for one in _lists(text, known) if not TAKEN & one.keys()]
-    wrong = [one for one in lists if not all(one.values())]
-    wrong = [one for one in wrong if "temperature" not in one] or wrong
+def _refused(text: str, candidates: Collection[str]) -> list[str]:
+    """The names that a text calls wrong, without those that it also calls right."""
+    lists = [listing for listing in _lists(text, candidates) if not TAKEN & listing.keys()]
+    wrong = [listing for listing in lists if not all(listing.values())]
+    wrong = [listing for listing in wrong if "temperature" not in listing] or wrong
     if len(lists) == 1 == len(lists[0]) and not _blames(text):
         return [*lists[0]]  # it says which value would be right
-    right = {name for one in lists for name, fine in one.items() if fine}
-    names = [name for one in wrong for name in one]
+    right = {name for listing in lists for name, fine in listing.items() if fine}
+    names = [name for listing in wrong for name in listing]
     return [name for name in names if name not in right] or names
 
 
@@ -128,24 +130,24 @@ def _blames(text: str) -> bool:
     return any(word.lastgroup == "wrong" for word in WORDS.finditer(text))
 
 
-def _lists(text: str, known: Collection[str]) -> Iterator[dict[str, bool]]:
+def _lists(text: str, candidates: Collection[str]) -> Iterator[dict[str, bool]]:
     """All names list by list, or one by one: whether they would be right."""
-    found: dict[str, bool] = {}
+    listing: dict[str, bool] = {}
     right, at = False, 0
     for word in WORDS.finditer(text):
-        kind, said = word.lastgroup, word[0]
-        if kind == "name" and (said in known or said in TAKEN):
-            if found and not GAP.fullmatch(text, at, word.start()):
-                yield found
-                found = {}
+        kind, token = word.lastgroup, word[0]
+        if kind == "name" and (token in candidates or token in TAKEN):
+            if listing and not GAP.fullmatch(text, at, word.start()):
+                yield listing
+                listing = {}
             at = word.end()
-            found[said] = right
+            listing[token] = right
         elif kind != "name":
-            if found:
-                yield dict.fromkeys(found, True) if kind == "taken" else found
-            found, right = {}, kind in ("right", "fine")
-    if found:
-        yield found
+            if listing:
+                yield dict.fromkeys(listing, True) if kind == "taken" else listing
+            listing, right = {}, kind in ("right", "fine")
+    if listing:
+        yield listing
 
 
 def lesser(written: Mapping[str, Any], body: bytes) -> dict[str, Any] | None:

@@ -40,7 +40,7 @@ class SglangMetadata(Struct):
     weight_version: Any = None
     """Their name as the reply ended."""
     weight_versions: list[dict[str, Any]] | None = None
-    """Their spans, as newer ones tell them: those of the first choice."""
+    """Their spans, as newer engines give them: those of the first choice."""
 
 
 _info: Final = msgspec.json.Decoder(SglangInfo)
@@ -107,7 +107,7 @@ class SglangAdapter:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return body
         choices = value.get("choices") if isinstance(value, dict) else None
-        if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
+        if not isinstance(choices, list) or not all(isinstance(entry, dict) for entry in choices):
             return body
         for choice in choices:
             if isinstance(matched := choice.get("matched_stop"), str):
@@ -131,18 +131,19 @@ KIND: Final = (MODEL_INFO, recognized)
 
 
 def _spans(metadata: Any, choice: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Which version sampled which token of the only choice; None where nobody can tell.
+    """Which version sampled which token of the only choice; None if that is not known.
 
-    A name alone is that of the weights at the reply's end. A number was given by a trainer, so the
-    first tokens may be of the weights before. Any other is the name from the engine's start.
+    A name without spans is the name of the weights at the reply's end. A number was given by a
+    trainer, so the first tokens may be of the weights before. Any other name is from the engine's
+    start.
     """
     try:
-        said = msgspec.convert(metadata, SglangMetadata)
+        parsed = msgspec.convert(metadata, SglangMetadata)
     except msgspec.ValidationError:
         return None
-    if said.weight_versions is not None:
-        return said.weight_versions
-    ids, name = choice.get("token_ids"), said.weight_version
+    if parsed.weight_versions is not None:
+        return parsed.weight_versions
+    ids, name = choice.get("token_ids"), parsed.weight_version
     if isinstance(name, str) and not name.isdecimal() and isinstance(ids, list):
         return [{"version": name, "start": 0, "end": len(ids)}]
     return None

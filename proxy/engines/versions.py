@@ -1,8 +1,8 @@
 """Which policy version an engine serves, as far as the proxy knows: pure, no I/O, no clock.
 
-Three know it: the log's newest Policy, which names the engines that have its weights; the engine,
-in the version spans of each reply; and the engine again where it is asked. A word
-of the engine's own holds until a newer Policy names it, or until it may have been started anew.
+It comes from three places: the log's newest Policy, which names the engines that have its weights;
+the version spans of each reply; and the engine's answer when it is asked. What the engine says
+holds until a newer Policy names the engine, or until the engine may have been started anew.
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ class SentVersion(Struct, frozen=True, kw_only=True):
 
     @property
     def inferred(self) -> int | None:
-        """The version of tokens of which the engine says none: the older one of then and now."""
+        """The version of tokens for which the engine names none: the older of then and now."""
         now = self.serving.version
         return None if self.version is None or now is None else min(self.version, now)
 
@@ -78,7 +78,7 @@ class EngineVersion:
         self._url = url
         self._log = log
         self._word: int | None = None
-        """What it said itself, last."""
+        """The version that it said itself, last."""
         self._word_of = 0
         """The version that was announced by then."""
         self.life = 0
@@ -120,19 +120,20 @@ class EngineVersion:
     def heard(self, version: int, sent: SentVersion) -> None:
         """A reply to a call ended with tokens of a version.
 
-        Replies come out of order. One of an older version than is known counts only if its call was
-        sent later, or was sent in the belief of a newer one: then the engine is not what it was.
+        Replies come out of order. A reply of an older version counts in two cases only: its call
+        was sent after a newer announcement, or its call was sent in the belief that the engine
+        served a newer version. In the second case the engine is not what it was.
         """
         if sent.life != self.life:
             return
-        known = (self._word_of, -1 if self._word is None else self._word)
-        if (sent.announced, version) > known or version > known[1]:
+        newest = (self._word_of, -1 if self._word is None else self._word)
+        if (sent.announced, version) > newest or version > newest[1]:
             self._word, self._word_of = version, max(sent.announced, self._word_of)
         elif sent.announced == self._word_of and version < (sent.version or 0):
             self._word = version
 
-    def told(self, version: int | None) -> None:
-        """It was asked, and has answered; None where it does not tell."""
+    def answered(self, version: int | None) -> None:
+        """It has answered with its version; None if the answer has none."""
         self.unsure = False
         if version is not None:
             self._word, self._word_of = version, self._log.current or 0

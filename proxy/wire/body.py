@@ -40,15 +40,15 @@ def error_of(body: bytes, status: int) -> str:
 
 
 def wrong(body: bytes) -> str:
-    """One line on the error that a body or an event is, "" if it is none."""
+    """One line on the error in a body or an event, "" if there is none."""
     try:
-        found = _wrong.decode(body)
+        parsed = _wrong.decode(body)
     except UNREADABLE:
         return ""
-    for text in (found.message, found.detail, found.msg):
+    for text in (parsed.message, parsed.detail, parsed.msg):
         if isinstance(text, str) and not empty(text):
-            return error_text(found.error) or text[:500]
-    return error_text(found.error)
+            return error_text(parsed.error) or text[:500]
+    return error_text(parsed.error)
 
 
 def error_text(error: Raw) -> str:
@@ -64,7 +64,7 @@ def error_text(error: Raw) -> str:
 
 
 def _words(error: Any) -> str:
-    """What an error says, whatever it is packed in."""
+    """The text of an error, inside any nesting."""
     if not isinstance(error, dict):
         return str(error) if error else ""
     for name in ("message", "error", "detail", "msg"):
@@ -84,7 +84,7 @@ FINE: Final = frozenset(
         "ok", "success", "successful", "undefined", "成功", "操作成功", "请求成功",
     }
 )  # fmt: skip
-"""Words for an error that there is not."""
+"""Words in the place of an error that report none."""
 
 
 def empty(value: Any) -> bool:
@@ -96,8 +96,8 @@ def empty(value: Any) -> bool:
         return all(map(empty, value))
     if isinstance(value, dict):
         return all(
-            one is True if name in {"ok", "success"} and one is not None else empty(one)
-            for name, one in value.items()
+            entry is True if name in {"ok", "success"} and entry is not None else empty(entry)
+            for name, entry in value.items()
         )
     good = isinstance(value, int) and not isinstance(value, bool) and 200 <= value < 300
     return good or not value

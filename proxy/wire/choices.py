@@ -1,8 +1,8 @@
 """The choices of a reply: as many as its call asked for, and counted from 0.
 
 Translated dialects show the first, and clients take the first of a list, or go by the numbers. So
-where an engine counts otherwise its choices are counted anew, for the log and the agent alike. Of
-one that sends more than it was asked for nobody knows which of them the agent has seen.
+where an engine counts otherwise its choices are counted anew, for the log and the agent alike. If
+an engine sends more choices than it was asked for, nobody knows which of them the agent has seen.
 """
 
 import msgspec
@@ -14,7 +14,7 @@ class Numbering:
     """Gives the choices of a reply their numbers.
 
     Args:
-        expected: How many its call asked for; 0 for a call that nobody knows.
+        expected: How many its call asked for; 0 if that is not known.
     """
 
     def __init__(self, expected: int) -> None:
@@ -23,18 +23,18 @@ class Numbering:
         self.spoilt = ""
         """Why none of them can be trained on, "" if they can."""
         self._expected = expected
-        self._taken: set[int] = set()
+        self._used: set[int] = set()
 
     def number(self, index: int) -> int:
         """The number of a choice that begins."""
-        number, taken = index, self._taken
-        if self._expected and (index in taken or not 0 <= index < self._expected):
-            number = next(n for n in range(len(taken) + 1) if n not in taken)
+        number, used = index, self._used
+        if self._expected and (index in used or not 0 <= index < self._expected):
+            number = next(n for n in range(len(used) + 1) if n not in used)
             self.moved = self.moved or number != index
-            # One choice is the one that was asked for. Of several nobody knows which is which.
+            # A single choice is the one that was asked for. Of several nobody knows which is which.
             if self._expected > 1 or number:
                 self.spoilt = UNSURE
-        taken.add(number)
+        used.add(number)
         return number
 
 
@@ -52,6 +52,6 @@ def numbered(regular: NormalizedReply, expected: int) -> NormalizedReply:
 def renumbered(data: bytes, regular: NormalizedReply) -> bytes:
     """A reply's JSON, or a chunk's, anew, with the numbers that its choices have."""
     value = msgspec.json.decode(data)
-    for choice, known in zip(value["choices"], regular.body.choices, strict=True):
-        choice["index"] = known.index
+    for entry, choice in zip(value["choices"], regular.body.choices, strict=True):
+        entry["index"] = choice.index
     return msgspec.json.encode(value)

@@ -71,11 +71,11 @@ _NONE: Final = frozenset(
         "notfinished", "null", "running", "undefined", "unfinished", "unspecified",
     }
 )  # fmt: skip
-"""What some write while a reply goes on."""
+"""What some engines write while a reply goes on."""
 
 
 def _key(word: str) -> str:
-    """What a word stands under in our tables; itself, bare, where it stands nowhere."""
+    """The key of a word in our tables; the bare word itself, if it is in none."""
     member = word.strip(" <>\"'").partition(": ")[0]  # of `<FinishReason.STOP: 1>`
     bare = _bare(member.replace("::", ".").rpartition(".")[2] or member)
     for prefix in ("", *_PREFIXES):
@@ -90,12 +90,12 @@ def _word(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        words = {ending(one) for one in value} - {None}
+        words = {ending(entry) for entry in value} - {None}
         return ", ".join(sorted(map(str, words)))
     if isinstance(value, dict):
-        known = [_word(value[name]) for name in _NAMES if name in value]
-        if known or len(value) != 1:
-            return next(filter(None, known), "" if known or not value else str(value))
+        candidates = [_word(value[name]) for name in _NAMES if name in value]
+        if candidates or len(value) != 1:
+            return next(filter(None, candidates), "" if candidates or not value else str(value))
         return str(next(iter(value)))
     return str(value) if value else ""
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from odradek.proxy.wire.shapes import TEXTS
 
 WORDS: Final = (*TEXTS, "tool_calls", "function_call")
-"""What of a message was sampled."""
+"""The fields of a message that were sampled."""
 
 
 def merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -55,11 +55,11 @@ def _merge_calls(calls: list[Any], deltas: list[Any]) -> None:
 
 def _merged(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Texts grow, null says nothing, and whatever else comes later wins."""
-    found = dict(before)
+    merged = dict(before)
     for name, value in new.items():
-        known = found.get(name)
-        if isinstance(known, str) and isinstance(value, str):
-            found[name] = known + value
+        earlier = merged.get(name)
+        if isinstance(earlier, str) and isinstance(value, str):
+            merged[name] = earlier + value
         elif value is not None:
-            found[name] = value
-    return found
+            merged[name] = value
+    return merged

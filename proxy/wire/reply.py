@@ -80,7 +80,7 @@ def choices(reply: NormalizedReply) -> list[CapturedReply]:
     if not body.choices:
         return [CapturedReply(id=body.id, error=wrong(reply.data) or "the engine's reply is empty")]
     # Copied, else the turn's memory would hold the whole reply.
-    taken = [
+    states = [
         ChoiceState(
             choice=choice,
             message=choice.message.copy(),
@@ -90,7 +90,7 @@ def choices(reply: NormalizedReply) -> list[CapturedReply]:
         )
         for choice in body.choices
     ]
-    captured = _captured(body, taken, reply.spoilt)
+    captured = _captured(body, states, reply.spoilt)
     endings = (failure(choice.finish_reason) for choice in body.choices)
     # Its agent gets no reply, so none of its choices counts.
     error = _said_wrong(reply) or next(filter(None, endings), "")
@@ -204,7 +204,7 @@ class StreamCapture:
     def ended(self) -> bool:
         """Whether each choice that began has its finish reason."""
         choices = self._choices.values()
-        return bool(choices) and all(taken.choice.finish_reason is not None for taken in choices)
+        return bool(choices) and all(state.choice.finish_reason is not None for state in choices)
 
     def feed(self, data: bytes) -> bool:
         """Take in a chunk; tells whether the agent could take it for the end of the reply."""
@@ -238,13 +238,13 @@ class StreamCapture:
         ends = mended = False
         for choice in body.choices:
             ends = ends or choice.finish_reason is not None
-            taken = self._choices.get(choice.index)
-            if taken is None:
+            state = self._choices.get(choice.index)
+            if state is None:
                 number = self._numbering.number(choice.index)
-                taken = self._choices[choice.index] = ChoiceState(Choice(index=number))
+                state = self._choices[choice.index] = ChoiceState(Choice(index=number))
             if choice.delta.get("tool_calls"):
-                mended = self._number(taken, choice.delta) or mended
-            taken.add(choice)
+                mended = self._number(state, choice.delta) or mended
+            state.add(choice)
         if mended:
             self.data = shapes.with_deltas(regular)
         if self._numbering.moved:
@@ -257,12 +257,12 @@ class StreamCapture:
             choice.index = self._choices[choice.index].choice.index
         self.data = renumbered(self.data, regular)
 
-    def _number(self, taken: ChoiceState, delta: dict[str, Any]) -> bool:
-        """Put the pieces of tool calls into OpenAI's way; tells whether they were not."""
-        if taken.calls is None:
-            taken.calls = ToolCalls(f"{self._whole.id}:{self._seed}:{taken.choice.index}")
+    def _number(self, state: ChoiceState, delta: dict[str, Any]) -> bool:
+        """Mend the pieces of tool calls into OpenAI's shape; returns whether any was changed."""
+        if state.calls is None:
+            state.calls = ToolCalls(f"{self._whole.id}:{self._seed}:{state.choice.index}")
         pieces = delta["tool_calls"]
-        mended = taken.calls.mended(pieces if isinstance(pieces, list) else [pieces])
+        mended = state.calls.mended(pieces if isinstance(pieces, list) else [pieces])
         if mended is pieces:
             return False
         delta["tool_calls"] = mended
@@ -270,11 +270,11 @@ class StreamCapture:
 
     def captured(self) -> list[CapturedReply]:
         """All chunks as one reply, choice by choice."""
-        choices = sorted(self._choices.values(), key=lambda taken: taken.choice.index)
+        choices = sorted(self._choices.values(), key=lambda state: state.choice.index)
         choices = choices or [ChoiceState(Choice())]
-        for taken in choices:
-            if taken.merged or taken.choice.finish_reason is not None:
-                taken.message = Raw(_encode(_whole_message(taken.merged)))
+        for state in choices:
+            if state.merged or state.choice.finish_reason is not None:
+                state.message = Raw(_encode(_whole_message(state.merged)))
         captured = _captured(self._whole, choices, self._spoilt or self._numbering.spoilt)
         for each in captured:
             each.error = self.error
@@ -291,11 +291,11 @@ def _whole_message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _captured(body: ReplyBody, choices: list[ChoiceState], spoilt: str) -> list[CapturedReply]:
-    captured = [_choice(body, taken) for taken in choices]
+    captured = [_choice(body, state) for state in choices]
     if spoilt:
         for each in captured:
             each.untrainable = spoilt
-    n = sum(len(taken.ids or ()) for taken in choices)
+    n = sum(len(state.ids or ()) for state in choices)
     counted = body.usage.completion_tokens if body.usage else None
     if counted is not None and counted != n:
         for each in captured:
@@ -315,18 +315,18 @@ def _share(usage: Usage, choices: list[CapturedReply]) -> None:
     choices[0].usage = msgspec.structs.replace(usage, completion_tokens=max(0, rest))
 
 
-def _choice(body: ReplyBody, taken: ChoiceState) -> CapturedReply:
-    choice, ids = taken.choice, taken.ids
-    prompt = taken.prompt or body.prompt_token_ids
+def _choice(body: ReplyBody, state: ChoiceState) -> CapturedReply:
+    choice, ids = state.choice, state.ids
+    prompt = state.prompt or body.prompt_token_ids
     captured = CapturedReply(
         choice=choice.index if 0 <= choice.index < MAX_CHOICE else 0,
-        reply=Reply(message=taken.message, finish_reason=choice.finish_reason),
+        reply=Reply(message=state.message, finish_reason=choice.finish_reason),
         id=body.id,
         closed=choice.finish_reason in CLOSED and not isinstance(choice.stop_reason, str),
     )
     # Only the engine's count can tell that those of all words are among ids that came late.
-    unsure = taken.late_ids and (body.usage is None or body.usage.completion_tokens is None)
-    if ids is None or not prompt or taken.lacks_ids or unsure:
+    unsure = state.late_ids and (body.usage is None or body.usage.completion_tokens is None)
+    if ids is None or not prompt or state.lacks_ids or unsure:
         captured.untrainable = "no_token_ids"
         return captured
     try:
@@ -337,14 +337,14 @@ def _choice(body: ReplyBody, taken: ChoiceState) -> CapturedReply:
         return captured
     captured.versions = version_spans.versions(choice.weight_versions, len(ids))
     captured.completion = Completion(ids=sampled)
-    values = _logprobs(taken.logprobs)
+    values = _logprobs(state.logprobs)
     if values is None:
         captured.untrainable = "no_logprobs"
     elif len(values) == len(ids) and math.isfinite(sum(values)):  # of doubles: none overflows
         captured.completion = Completion(ids=sampled, logprobs=_little(values))
     else:
         captured.untrainable = "length_mismatch"
-    if taken.text_after_end:
+    if state.text_after_end:
         captured.untrainable = captured.untrainable or "text_after_end"
     return captured
 

@@ -30,7 +30,7 @@ TOKENS: Final = ("token_ids", "prompt_token_ids")
 COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 UNSURE: Final = "unexpected_choices"
-"""Why a reply is not trained on of which nobody knows what its agent has seen."""
+"""Why a reply is not trained on: nobody knows which of its choices the agent has seen."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -63,7 +63,7 @@ class _Call(Struct):
     index: int | None = None
 
 
-class _Said(Struct):
+class _StrictMessage(Struct):
     role: str
     content: str | None = None
     refusal: str | None = None
@@ -73,7 +73,7 @@ class _Said(Struct):
     tool_calls: list[_Call] | None = None
 
 
-_said: Final = msgspec.json.Decoder(_Said)
+_strict_message: Final = msgspec.json.Decoder(_StrictMessage)
 
 
 def whole(reply: bytes, reader: Reader, seed: str = "") -> NormalizedReply:
@@ -95,7 +95,7 @@ def whole(reply: bytes, reader: Reader, seed: str = "") -> NormalizedReply:
 
 
 def chunk(data: bytes, reader: Reader) -> NormalizedReply:
-    """A chunk of a stream; what its tool calls are, those before it decide. Raises the same."""
+    """A chunk of a stream; its tool calls stay for `ToolCalls` to mend. Raises the same."""
     try:
         body = reader(data)
     except msgspec.MsgspecError:
@@ -110,15 +110,15 @@ def chunk(data: bytes, reader: Reader) -> NormalizedReply:
 def with_deltas(regular: NormalizedReply) -> bytes:
     """The chunk anew, with what the deltas of its choices have become."""
     value = msgspec.json.decode(regular.data)
-    for choice, known in zip(value["choices"], regular.body.choices, strict=True):
-        choice["delta"] = known.delta
+    for entry, choice in zip(value["choices"], regular.body.choices, strict=True):
+        entry["delta"] = choice.delta
     return _encode(value)
 
 
 def chunks(reply: bytes, reader: Reader) -> list[bytes]:
-    """A whole reply as the chunks of a stream: some gateways answer so, whatever they are asked.
+    """A whole reply as the chunks of a stream: some gateways send one when asked for a stream.
 
-    What is none, such as an error, stands as it is: it cannot be taken for a chunk either.
+    What is no reply, such as an error, stays as it is: it cannot be taken for a chunk either.
     """
     try:
         regular = whole(reply, reader)
@@ -158,10 +158,10 @@ def _is_regular(choice: Choice) -> bool:
     if (word is not None and word not in ENDS) or harmless(choice.error):
         return False
     try:
-        said = _said.decode(choice.message)
+        message = _strict_message.decode(choice.message)
     except UNREADABLE:
         return False
-    calls = said.tool_calls
+    calls = message.tool_calls
     if not calls:
         return True
     if len(calls) > 1 and len({call.id for call in calls}) < len(calls):
@@ -182,8 +182,8 @@ def _speaks(delta: dict[str, Any]) -> bool:
     """Whether a chunk's texts are texts."""
     if len(delta) == 1 and delta.get("content").__class__ is str:
         return True  # as nearly all are
-    for name, said in delta.items():
-        if said.__class__ is not str and said is not None and name in TEXTS:
+    for name, text in delta.items():
+        if text.__class__ is not str and text is not None and name in TEXTS:
             return False
     return True
 
@@ -199,8 +199,8 @@ def _mended(data: bytes, reader: Reader, seed: str | None) -> NormalizedReply:
     value["id"] = text_of(value.get("id"))
     if value.get("usage") is not None:
         value["usage"] = _usage(value["usage"])
-    found = choices if isinstance(choices, list) else [choices]
-    value["choices"] = [choice for choice in found if isinstance(choice, dict)]
+    entries = choices if isinstance(choices, list) else [choices]
+    value["choices"] = [choice for choice in entries if isinstance(choice, dict)]
     for place, choice in enumerate(value["choices"]):
         spoilt = _choice(choice, place) or spoilt
         if _of_texts(reader):
@@ -232,13 +232,13 @@ def _loads(data: bytes) -> Any:
 
 
 def _tokens(value: dict[str, Any]) -> str:
-    """Mend ids in place; what is wrong with those that had to be left out."""
+    """Mend ids in place; returns what is wrong with ids that had to be left out, or ""."""
     spoilt = ""
     for name in TOKENS:
         ids = value.get(name)
         if ids is None:
             continue
-        numbers = [whole_number(one) for one in ids] if isinstance(ids, list) else [None]
+        numbers = [whole_number(entry) for entry in ids] if isinstance(ids, list) else [None]
         value[name] = numbers
         if None in numbers:
             value[name] = None
@@ -247,13 +247,13 @@ def _tokens(value: dict[str, Any]) -> str:
 
 
 def _no_error(value: dict[str, Any]) -> None:
-    """Leave out what reports no error: clients take whatever stands there for one."""
+    """Leave out a field `error` that reports none: clients take any value there for an error."""
     if value.get("error") is not None and empty(value["error"]):
         del value["error"]
 
 
 def _choice(choice: dict[str, Any], place: int) -> str:
-    """Mend all but what was said, in place; why its tokens are no use."""
+    """Mend all but the message, in place; returns why its tokens are of no use, or ""."""
     spoilt = _tokens(choice)
     _no_error(choice)
     index = whole_number(choice.get("index"))
@@ -278,13 +278,13 @@ def _choice(choice: dict[str, Any], place: int) -> str:
 
 def _logprobs(logprobs: dict[str, Any]) -> dict[str, Any]:
     """Null where a token has no number, and no list where there is none."""
-    told = dict(logprobs)
+    mended = dict(logprobs)
     for name in ("content", "token_logprobs"):
-        values = told.get(name)
+        values = mended.get(name)
         if values is None:
             continue
-        told[name] = [_logprob(one) for one in values] if isinstance(values, list) else None
-    return told
+        mended[name] = [_logprob(entry) for entry in values] if isinstance(values, list) else None
+    return mended
 
 
 def _logprob(entry: Any) -> Any:
@@ -296,32 +296,32 @@ def _logprob(entry: Any) -> Any:
 def _usage(usage: Any) -> dict[str, Any] | None:
     if not isinstance(usage, dict):
         return None
-    told = dict(usage)
-    for name in told.keys() & set(COUNTS):
-        told[name] = whole_number(told[name])
-    details = told.get("prompt_tokens_details")
+    mended = dict(usage)
+    for name in mended.keys() & set(COUNTS):
+        mended[name] = whole_number(mended[name])
+    details = mended.get("prompt_tokens_details")
     if details is not None:
         details = dict(details) if isinstance(details, dict) else {}
         if "cached_tokens" in details:
             details["cached_tokens"] = whole_number(details["cached_tokens"])
-        told["prompt_tokens_details"] = details or None
-    return told
+        mended["prompt_tokens_details"] = details or None
+    return mended
 
 
 @cache
 def _of_texts(reader: Reader) -> bool:
-    """Whether a reader is for text completions; what it makes of one says so."""
+    """Whether a reader is for text completions: such a reader makes a delta of their text."""
     return bool(reader(b'{"choices":[{"text":"so"}]}').choices[0].delta)
 
 
 def _words(choice: dict[str, Any], place: str, *others: str) -> Any:
-    """What a choice says, in whatever place; the other places are empty from then on."""
-    found = [choice.get(place), *(choice.pop(name, None) for name in others)]
-    return next((one for one in found if one is not None), None)
+    """The first value that a choice has in these places; the other places are removed."""
+    candidates = [choice.get(place), *(choice.pop(name, None) for name in others)]
+    return next((candidate for candidate in candidates if candidate is not None), None)
 
 
 def _delta(choice: dict[str, Any]) -> None:
-    """Mend what a chunk says, in place."""
+    """Mend a chunk's delta, in place."""
     choice["delta"] = _spoken(_words(choice, "delta", "message", "text", "content"))
     if isinstance(calls := choice["delta"].get("tool_calls"), dict):
         choice["delta"]["tool_calls"] = [calls]
@@ -336,30 +336,34 @@ def _message(choice: dict[str, Any], seed: str) -> None:
         check_depth(_encode(message), DEEPEST)
     except InvalidRecord as error:
         raise msgspec.DecodeError(str(error)) from None
-    told = _spoken(message)
-    told["role"] = told["role"] if isinstance(told.get("role"), str) else "assistant"
-    calls = told.get("tool_calls")
+    mended = _spoken(message)
+    mended["role"] = mended["role"] if isinstance(mended.get("role"), str) else "assistant"
+    calls = mended.get("tool_calls")
     if calls is not None:
         calls = calls if isinstance(calls, list) else [calls]
-        told["tool_calls"] = whole_calls(calls, seed)
-    choice["message"] = {"role": told.pop("role"), "content": told.pop("content", None), **told}
+        mended["tool_calls"] = whole_calls(calls, seed)
+    choice["message"] = {
+        "role": mended.pop("role"),
+        "content": mended.pop("content", None),
+        **mended,
+    }
 
 
-def _spoken(said: Any) -> dict[str, Any]:
+def _spoken(raw: Any) -> dict[str, Any]:
     """A message or a delta whose texts are texts."""
-    if not isinstance(said, dict):
-        said = {} if said is None else {"content": said}
-    told = dict(said)
-    content = told.get("content")
+    if not isinstance(raw, dict):
+        raw = {} if raw is None else {"content": raw}
+    mended = dict(raw)
+    content = mended.get("content")
     if isinstance(content, list):
         thoughts = [part for part in content if _thinks(part)]
-        told["content"] = _text([part for part in content if not _thinks(part)])
-        if thoughts and not any(told.get(name) for name in REASONING):
-            told["reasoning_content"] = _text(thoughts)
+        mended["content"] = _text([part for part in content if not _thinks(part)])
+        if thoughts and not any(mended.get(name) for name in REASONING):
+            mended["reasoning_content"] = _text(thoughts)
     for name in TEXTS:
-        if name in told:
-            told[name] = _text(told[name])
-    return told
+        if name in mended:
+            mended[name] = _text(mended[name])
+    return mended
 
 
 def _thinks(part: Any) -> bool:
@@ -372,8 +376,8 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
-        found = [text for one in value if (text := _text(one)) is not None]
-        return "".join(found) if found else None
+        texts = [text for entry in value if (text := _text(entry)) is not None]
+        return "".join(texts) if texts else None
     if isinstance(value, dict):
         for name in ("text", "content", "thinking", "reasoning", "refusal"):
             if (text := _text(value.get(name))) is not None:

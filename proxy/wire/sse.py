@@ -65,7 +65,7 @@ class Parser:
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Events that end in `chunk`. Raises StreamGarbled for an event beyond the bound."""
         buffer = self._buffer + chunk if self._buffer else chunk
-        found: list[ServerEvent] = []
+        events: list[ServerEvent] = []
         start = 0
         scan = self._scanned
         # Engines write LF alone; a search for it has no choices to try, which is ten times faster.
@@ -74,21 +74,21 @@ class Parser:
             raw = buffer[start : end + 2]
             # Nearly all are one line of data, and no more is to be looked for in them.
             if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
-                found.append(ServerEvent(raw, raw[6:-2]))
+                events.append(ServerEvent(raw, raw[6:-2]))
                 self._first = False
             else:
-                found.append(self._event(raw))
+                events.append(self._event(raw))
             start = scan = end + 2
         while not self._plain and (match := _END.search(buffer, scan)):
             end = match.end()
-            found.append(self._event(buffer[start:end]))
+            events.append(self._event(buffer[start:end]))
             start = scan = end
         self._buffer = buffer[start:]
         if len(self._buffer) > self._max_event:
             raise StreamGarbled(f"an event of the engine's stream exceeds {self._max_event} bytes")
         # An ending has four bytes at most, so the last three may be the beginning of one.
         self._scanned = max(0, len(self._buffer) - 3)
-        return found
+        return events
 
     @property
     def rest(self) -> bytes:

@@ -27,7 +27,8 @@ class Halves:
     def whole(self, data: bytes) -> bytes:
         """A chunk with whole characters only; itself, as a rule.
 
-        All of it is looked at, since a dialect may copy what nobody reads. Raises InvalidRecord.
+        All of it is checked, since a dialect may copy fields that we do not read. Raises
+        InvalidRecord.
         """
         if not self.waiting:
             try:
@@ -44,11 +45,11 @@ class Halves:
             for choice in choices if isinstance(choices, list) else ():
                 if isinstance(choice, dict):
                     self._join(choice)
-            told = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+            joined = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         except (ValueError, RecursionError):
             check_text(data)  # which names the byte, where it is none of a character's half
             raise InvalidRecord("not_json", "half of a character") from None
-        return told
+        return joined
 
     def _join(self, choice: dict[str, Any]) -> None:
         at = choice.get("index") or 0
@@ -69,11 +70,11 @@ def _texts(choice: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any], str]
             yield from _of(holder)
 
 
-def _of(said: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any], str]]:
-    for name, value in said.items():
+def _of(holder: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any], str]]:
+    for name, value in holder.items():
         if isinstance(value, str) and value and name not in {"role", "finish_reason"}:
-            yield (name,), said, name
-    calls = said.get("tool_calls")
+            yield (name,), holder, name
+    calls = holder.get("tool_calls")
     for order, call in enumerate(calls if isinstance(calls, list) else ()):
         for kind, held in call.items() if isinstance(call, dict) else ():
             for name, value in held.items() if isinstance(held, dict) else ():

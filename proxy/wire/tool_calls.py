@@ -3,8 +3,8 @@
 OpenAI's servers give each call an index, count from 0, and send id and name once, in the call's
 first piece. Others give every call the index 0, begin at 1, leave index or id out, repeat id and
 name in each piece, make an id anew for each, give several calls one id, or send arguments as an
-object or null. What comes out here is
-OpenAI's way, so clients, the log and the translators read the same. ollama#15457, litellm#5231
+object or null. What comes out here has OpenAI's shape, so clients, the log and the translators read
+the same. ollama#15457, litellm#5231
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 TEXTS: Final = {"function": "arguments", "custom": "input"}
-"""What a call holds, by its type, and where in it the model's text is."""
+"""A call's type, and the field of its object that holds the model's text."""
 
 
 class CallPiece(Struct):
@@ -83,39 +83,39 @@ class ToolCalls:
         self._early = ""
         """An id that came before the name and the arguments of its call."""
         self._again: tuple[int, CallPiece] | None = None
-        """A name that was said again behind a whole call: another one, if arguments follow."""
+        """A name that was repeated behind a whole call: it begins another, if arguments follow."""
         self._fresh = 0
         """How many calls there were when the chunk came."""
 
     def mended(self, pieces: list[Any]) -> list[Any]:
         """The pieces of one chunk, in OpenAI's way; the list itself where they are that already."""
-        found = []
+        mended_pieces = []
         same = True
         self._fresh = len(self._calls)
         for place, piece in enumerate(pieces):
-            told = self._mended(piece, place if len(pieces) > 1 else None)
-            if told is None:
+            mended = self._mended(piece, place if len(pieces) > 1 else None)
+            if mended is None:
                 same = False
                 continue
-            same = same and told == piece and type(piece.get("index")) is int
-            found.append(told)
-        return pieces if same else found
+            same = same and mended == piece and type(piece.get("index")) is int
+            mended_pieces.append(mended)
+        return pieces if same else mended_pieces
 
-    def _mended(self, given: Any, place: int | None) -> dict[str, Any] | None:
-        if not isinstance(given, dict):
+    def _mended(self, raw: Any, place: int | None) -> dict[str, Any] | None:
+        if not isinstance(raw, dict):
             return None
-        if not any(isinstance(given.get(kind), dict) for kind in TEXTS) and any(
-            isinstance(value, dict) for value in given.values()
+        if not any(isinstance(raw.get(kind), dict) for kind in TEXTS) and any(
+            isinstance(value, dict) for value in raw.values()
         ):
-            return given  # another kind of tool
-        piece = read(given, place)
+            return raw  # another kind of tool
+        piece = read(raw, place)
         if not piece.id and piece.name and self._early:
             piece.id, self._early = self._early, ""
         at = self._place(piece)
         if at is None:
-            return self._begun(given, piece)
+            return self._begun(raw, piece)
         call = self._calls[at]
-        return None if self._is_void(piece, call, at) else _added(given, piece, call, at)
+        return None if self._is_void(piece, call, at) else _added(raw, piece, call, at)
 
     def _is_void(self, piece: CallPiece, call: StreamedCall, at: int) -> bool:
         """Whether a piece adds nothing to its call; an id or a name may be for what comes."""
@@ -129,7 +129,7 @@ class ToolCalls:
             return True
         return False
 
-    def _begun(self, given: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
+    def _begun(self, raw: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
         """The first piece of a call."""
         at = len(self._calls)
         named = bool(piece.id) and all(piece.id not in call.ids for call in self._calls)
@@ -137,7 +137,7 @@ class ToolCalls:
         arguments = [piece.arguments] if piece.arguments else []
         self._calls.append(StreamedCall(piece.index, ids, piece.name, arguments))
         id_ = piece.id if named else _made_up(self._seed, at)
-        return {**given, "index": at, "id": id_, **_held(given, piece)}
+        return {**raw, "index": at, "id": id_, **_held(raw, piece)}
 
     def _place(self, piece: CallPiece) -> int | None:
         """Which call the piece goes on with; None for a new one."""
@@ -163,14 +163,14 @@ class ToolCalls:
 
     def _named(self, piece: CallPiece, at: int | None) -> int | None:
         """The same for a piece with an id."""
-        known = [place for place, call in enumerate(self._calls) if piece.id in call.ids]
-        for place in reversed(known):
+        places = [place for place, call in enumerate(self._calls) if piece.id in call.ids]
+        for place in reversed(places):
             call = self._calls[place]
             if piece.index is None or call.index in {None, piece.index}:
                 goes_on = call.is_repeated_by(piece) or not call.is_followed_by(piece)
                 return place if goes_on else None
-        if known and not piece.name:
-            return known[-1]
+        if places and not piece.name:
+            return places[-1]
         if at is None:
             return None
         # Another id is another call, unless the call was still without one, or an engine makes the
@@ -188,15 +188,15 @@ class ToolCalls:
         return None
 
 
-def read(given: dict[str, Any], place: int | None) -> CallPiece:
+def read(raw: dict[str, Any], place: int | None) -> CallPiece:
     """Read a piece; `place` counts if the engine does not."""
     kind = "function"
-    if not isinstance(given.get(kind), dict) and isinstance(given.get("custom"), dict):
+    if not isinstance(raw.get(kind), dict) and isinstance(raw.get("custom"), dict):
         kind = "custom"
-    held = given.get(kind)
+    held = raw.get(kind)
     held = held if isinstance(held, dict) else {}
-    index = whole_number(given.get("index"))
-    named, name = given.get("id"), held.get("name")
+    index = whole_number(raw.get("index"))
+    named, name = raw.get("id"), held.get("name")
     return CallPiece(
         kind=kind,
         held=held,
@@ -204,26 +204,26 @@ def read(given: dict[str, Any], place: int | None) -> CallPiece:
         id=named if isinstance(named, str) else "",
         name=name if isinstance(name, str) else "",
         arguments=text_of(held.get(TEXTS[kind])),
-        typed=bool(given.get("type")),
+        typed=bool(raw.get("type")),
     )
 
 
-def _held(given: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
-    """The type of a call, and what it holds, said in full."""
-    kind = given.get("type")
+def _held(raw: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
+    """The type of a call, and its function or text tool, with all fields."""
+    kind = raw.get("type")
     return {
         "type": kind if kind and kind not in TEXTS else piece.kind,
         piece.kind: {**piece.held, "name": piece.name, TEXTS[piece.kind]: piece.arguments},
     }
 
 
-def _added(given: dict[str, Any], piece: CallPiece, call: StreamedCall, at: int) -> dict[str, Any]:
-    """A further piece of a call: its id was said, and so was a name that is repeated."""
-    told = {**given, "index": at}
+def _added(raw: dict[str, Any], piece: CallPiece, call: StreamedCall, at: int) -> dict[str, Any]:
+    """A further piece of a call, without its id and without a name that is repeated."""
+    added = {**raw, "index": at}
     if not piece.typed:
-        told.pop("type", None)  # clients take null for another type
+        added.pop("type", None)  # clients take null for another type
     if piece.id:
-        told.pop("id", None)
+        added.pop("id", None)
         call.ids.add(piece.id)
     held = piece.held
     if piece.name and piece.name == call.name:
@@ -232,28 +232,28 @@ def _added(given: dict[str, Any], piece: CallPiece, call: StreamedCall, at: int)
         call.name += piece.name
     if piece.arguments:
         call.arguments.append(piece.arguments)
-    if piece.kind in given:
+    if piece.kind in raw:
         if not isinstance(held.get(TEXTS[piece.kind]), str | None):
             held = {**held, TEXTS[piece.kind]: piece.arguments}
-        told[piece.kind] = held
-    return told
+        added[piece.kind] = held
+    return added
 
 
 def whole_calls(calls: list[Any], seed: str) -> list[Any]:
     """The calls of a whole message, in OpenAI's way."""
-    told: list[Any] = []
+    whole: list[Any] = []
     ids: set[str] = set()
-    for place, call in enumerate(one for one in calls if isinstance(one, dict)):
+    for place, call in enumerate(entry for entry in calls if isinstance(entry, dict)):
         piece = read(call, None)
         id_ = piece.id if piece.id and piece.id not in ids else _made_up(seed, place)
         ids.add(id_)
-        made = {**call, "id": id_, "type": call.get("type") or piece.kind}
+        mended = {**call, "id": id_, "type": call.get("type") or piece.kind}
         if "index" in call:
-            made["index"] = place
-        if piece.held or made["type"] in TEXTS:
-            made |= _held(call, piece)
-        told.append(made)
-    return told
+            mended["index"] = place
+        if piece.held or mended["type"] in TEXTS:
+            mended |= _held(call, piece)
+        whole.append(mended)
+    return whole
 
 
 def _made_up(seed: str, place: int) -> str:

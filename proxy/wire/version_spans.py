@@ -16,11 +16,11 @@ LONGEST: Final = 20
 """Digits of a version that are read."""
 
 
-def joined(known: list[WeightVersions], new: list[WeightVersions]) -> list[WeightVersions]:
-    """Spans of a stream: some engines tell all at the end, others those of each chunk."""
-    if not known or new[0].start < known[-1].end:
+def joined(earlier: list[WeightVersions], new: list[WeightVersions]) -> list[WeightVersions]:
+    """Spans of a stream: some engines send all at the end, others send those of each chunk."""
+    if not earlier or new[0].start < earlier[-1].end:
         return new
-    spans = list(known)
+    spans = list(earlier)
     for span in new:
         last = spans[-1]
         if (last.version, last.end) == (span.version, span.start):
@@ -32,27 +32,27 @@ def joined(known: list[WeightVersions], new: list[WeightVersions]) -> list[Weigh
 
 def versions(spans: list[WeightVersions] | None, n: int) -> tuple[VersionSpan, ...]:
     """The engine's spans, or none where they are not whole numbers in order over n tokens."""
-    found = []
+    valid = []
     at = 0
     for span in spans or ():
         version = _version(span.version)
         if version is None or not at <= span.start <= span.end <= n:
             return ()
         at = span.end
-        found.append(VersionSpan(version, span.start, span.end))
-    return tuple(found)
+        valid.append(VersionSpan(version, span.start, span.end))
+    return tuple(valid)
 
 
 def _version(label: Any) -> int | None:
     """The version that an engine names; None where it names none."""
     if isinstance(label, str):
-        # Any other name is not of our trainer's giving: weights of the engine's start, as a rule.
+        # Our trainer gives no other name: such weights are of the engine's start, as a rule.
         label = int(label) if label.isdecimal() and len(label) <= LONGEST else UNNAMED
     return label if type(label) is int and 0 <= label <= MAX_COUNT else None
 
 
 def version_of(info: bytes) -> int | None:
-    """The version that an engine serves, as its answer says; None where that does not tell."""
+    """The version that an engine serves, out of its answer; None if the answer has none."""
     try:
         return _version(_served.decode(info).weight_version)
     except UNREADABLE:

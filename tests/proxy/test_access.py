@@ -135,4 +135,4 @@ def test_known_tokens_are_bounded(monkeypatch):
         token = mint(Claims(sub=f"e{number}"), [KEY])
         request = SimpleNamespace(headers=CIMultiDict(), match_info={"token": token})
         assert f"e{number}" == gate.enter(request, None, "call").episode_id
-        assert len(gate._known) <= 2
+        assert len(gate._cached) <= 2

@@ -44,7 +44,7 @@ def test_an_engines_own_word_holds_until_a_newer_policy_names_it():
     """Up and down; one that is not named keeps it, and is not held to lag for that."""
     log = SimpleNamespace(current=7, engines={URL: 7})
     serving = EngineVersion(URL, log)
-    serving.told(0)
+    serving.answered(0)
     assert (0, True) == (serving.version, serving.lags)
     log.current, log.engines = 8, {}
     assert (0, False) == (serving.version, serving.lags)
@@ -93,10 +93,10 @@ def test_what_was_known_of_an_engine_that_went_away_holds_no_longer():
     assert serving.unsure
     before.heard([spans(9)])
     assert 7 == serving.version
-    serving.told(0)
+    serving.answered(0)
     assert (0, False) == (serving.version, serving.unsure)
     serving.lost()
-    serving.told(None)
+    serving.answered(None)
     assert (7, False) == (serving.version, serving.unsure)
 
 
@@ -149,7 +149,7 @@ class AnEngine(RuleBasedStateMachine):
         self.life += 1
         self.serves = self.newest if not tells else 0
         self.serving.lost()
-        self.serving.told(self.serves)
+        self.serving.answered(self.serves)
 
     @rule(target=calls)
     def call(self):

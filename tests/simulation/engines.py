@@ -168,9 +168,9 @@ class Engines:
                 if engine.life != self._lives[url]:
                     self._lives[url] = engine.life
                     self._serving[url].lost()
-                    self._serving[url].told(engine.version)
+                    self._serving[url].answered(engine.version)
                 elif self._serving[url].doubtful:
-                    self._serving[url].told(engine.version)
+                    self._serving[url].answered(engine.version)
             order = sorted(ranked(there, episode), key=lambda url: self._serving[url].lags)
             if order:
                 return there[order[0]].version

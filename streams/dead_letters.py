@@ -68,9 +68,9 @@ async def letters(
     bus: BusSettings, *, dlq: str = DLQ.name, only: Filter | None = None, **words: Any
 ) -> AsyncIterator[Record]:
     """All dead letters, or those that a Filter (or its fields as keywords) takes."""
-    wanted = only or Filter(**words)
+    selection = only or Filter(**words)
     async for letter in to_end(bus, dlq):
-        if wanted.takes(letter):
+        if selection.takes(letter):
             yield letter
 
 
@@ -100,26 +100,26 @@ async def _at(bus: BusSettings, topic: str, partition: int, offset: int) -> Reco
 async def original(bus: BusSettings, letter: Record) -> Record:
     """The record that a letter was made of: its bytes, key, headers and place.
 
-    Raises ReplayRefused for a letter that names no place, or whose value was too large to be put
-    aside and is deleted by now.
+    Raises ReplayRefused for a letter that names no place. Raises it also where the value was too
+    large for a letter and the record has been deleted since.
     """
     topic = header(letter.headers, f"{PREFIX}topic")
-    where = [header(letter.headers, PREFIX + name) or "" for name in ("partition", "offset")]
-    if not topic or not all(one.isascii() and one.isdigit() for one in where):
+    numbers = [header(letter.headers, PREFIX + name) or "" for name in ("partition", "offset")]
+    if not topic or not all(number.isascii() and number.isdigit() for number in numbers):
         raise ReplayRefused(f"the letter at {letter.partition}:{letter.offset} names no place")
-    partition, offset = map(int, where)
-    kept = tuple(
+    partition, offset = map(int, numbers)
+    headers = tuple(
         pair
         for pair in letter.headers
         if not pair[0].startswith(PREFIX) or pair[0] == f"{PREFIX}attempts"
     )
     value = letter.value
     if header(letter.headers, f"{PREFIX}value-bytes"):
-        found = await _at(bus, topic, partition, offset)
-        if found is None:
+        record = await _at(bus, topic, partition, offset)
+        if record is None:
             raise ReplayRefused(f"{topic}[{partition}]@{offset} was left there and is deleted")
-        value = found.value
-    return Record(topic, partition, offset, letter.key, value, kept, letter.timestamp)
+        value = record.value
+    return Record(topic, partition, offset, letter.key, value, headers, letter.timestamp)
 
 
 async def send_again(appender: KafkaAppender, letter: Record, bus: BusSettings) -> str:
@@ -162,6 +162,13 @@ async def older_than(bus: BusSettings, until: float, *, dlq: str = DLQ.name) -> 
         partitions = await partitions_of(reader, bus.topic(dlq))
         begins = await reader.beginning_offsets(partitions)
         ends = await reader.end_offsets(partitions)
-        found = await reader.offsets_for_times(dict.fromkeys(partitions, int(until * 1000)))
-    below = {one: found[one].offset if found.get(one) else ends[one] for one in partitions}
-    return {one.partition: at for one, at in below.items() if at > begins[one]}
+        positions = await reader.offsets_for_times(dict.fromkeys(partitions, int(until * 1000)))
+    below = {
+        partition: positions[partition].offset if positions.get(partition) else ends[partition]
+        for partition in partitions
+    }
+    return {
+        partition.partition: offset
+        for partition, offset in below.items()
+        if offset > begins[partition]
+    }

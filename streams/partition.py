@@ -88,7 +88,7 @@ class StagePartition:
         return out
 
     def _count_repeats(self) -> None:
-        """Tell what the fold dropped; a predecessor has told what lies below the done mark."""
+        """Count what the fold dropped; a predecessor has counted what lies below the done mark."""
         dropped = self.fold.dropped.total()
         if self.position > self.done:
             metrics.moved(metrics.DUPLICATES, dropped - self._dropped, stage=self.stage.name)
@@ -143,5 +143,5 @@ def noticed(stage: str, event: Any) -> None:
         elif event.outcome in EXPIRED:
             metrics.moved(metrics.EXPIRED, outcome=event.outcome.value)
     elif isinstance(event, Batch):
-        missing = sum(one.reason == "missing" for one in event.exclusions)
+        missing = sum(exclusion.reason == "missing" for exclusion in event.exclusions)
         metrics.moved(metrics.EXPIRED, missing, outcome="missing")

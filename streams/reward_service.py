@@ -55,10 +55,10 @@ BUSY_S: Final = 1.0
 """How long to wait for a free place before polling without taking anything."""
 COMMIT_S: Final = 1.0
 COMMIT_WAIT_S: Final = 5.0
-"""How long to wait for a commit; what it says is said again by the next."""
+"""How long to wait for a commit; the next one repeats what it said."""
 DROP_S: Final = 1.0
 DOUBT_S: Final = 1.0
-"""How long after a worker's end ours may come, if one signal was for both."""
+"""How long after a worker's end the service's may come, if one signal was for both."""
 GRACE_S: Final = 5.0
 """How long a service that is told to end waits for verdicts under way."""
 
@@ -85,11 +85,11 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
 
     Args:
         bus: Where Kafka is.
-        judge: Says what a conversation is worth.
+        judge: Gives a conversation its reward.
         component: The component that it judges.
         agent: Only this agent's conversations; "" for all.
-        everything: Also conversations whose task does not ask for the component or that did not
-            complete.
+        everything: Also judge a conversation that did not complete, or whose task does not ask for
+            the component.
         concurrency: How many conversations are under way at once, in memory and at the judge.
     """
 
@@ -107,7 +107,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         self.ready = asyncio.Event()
         self._judge = judge
         self._name = f"reward-{component}"
-        self._whose = ConversationFilter(component, agent=agent, everything=everything)
+        self._filter = ConversationFilter(component, agent=agent, everything=everything)
         self._concurrency = concurrency
         self._stop = asyncio.Event()
         self._moved = asyncio.Event()
@@ -142,7 +142,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             await require_topics(self.bus, [CONVERSATIONS.name, REWARDS.name, DLQ.name])
             appender = await KafkaAppender.connect(self.bus, timeout_s=PATIENT_S)
             stack.push_async_callback(appender.aclose)
-            self._verdicts = Verdicts(appender, self._judge, self._whose, self._keys, self._ending)
+            self._verdicts = Verdicts(appender, self._judge, self._filter, self._keys, self._ending)
             self._admin = await stack.enter_async_context(running(admin(self.bus), self.bus))
             self._reader = consumer(self.bus, group=self._name)
             self._reader.subscribe([self.bus.topic(CONVERSATIONS.name)], listener=self)
@@ -163,7 +163,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
                 raise
 
     async def _ending(self, patient: bool) -> bool:
-        """Whether we are told to end, or, if `patient`, will be in a moment."""
+        """Whether `stop()` was called; if `patient`, wait a moment for it."""
         if patient:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), DOUBT_S)
@@ -227,7 +227,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         with suppress(IllegalStateError):  # a rebalance goes on; a new assignment begins unpaused
             turn(*self._reader.assignment())
         try:
-            found: dict[TopicPartition, list[Any]] = await self._reader.getmany(
+            fetched: dict[TopicPartition, list[Any]] = await self._reader.getmany(
                 timeout_ms=POLL_MS if free else 0, max_records=max(free, 1)
             )
         except NoOffsetForPartitionError:
@@ -236,7 +236,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             return {}
         except KafkaError as error:
             raise BusError(f"conversations cannot be read: {error!r}") from error
-        return found
+        return fetched
 
     def _take(self, partition: TopicPartition, messages: Iterable[Any]) -> None:
         held = self._held.get(partition)
@@ -281,8 +281,8 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
     async def _commit(self) -> None:
         """Commit what is judged, also of partitions on which older conversations are not."""
         self._commit_at = time.monotonic() + COMMIT_S
-        held = {one: its for one, its in self._held.items() if its.mark != its.committed}
-        marks = {partition: its.mark for partition, its in held.items()}
+        held = {at: its for at, its in self._held.items() if its.mark != its.committed}
+        marks = {at: its.mark for at, its in held.items()}
         if not marks:
             return
         try:
@@ -293,8 +293,8 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         except (KafkaError, TimeoutError) as error:
             log.warning("%s: commit refused: %r", self._name, error)
         else:
-            for partition, its in held.items():
-                its.committed = marks[partition]
+            for at, its in held.items():
+                its.committed = marks[at]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """A rebalance begins. Most partitions come back, so verdicts under way go on."""
@@ -314,8 +314,8 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         for partition in self._held.keys() - assigned:
             self._let_go(partition)
         marks = await standings(self._admin, self._reader, self.bus, self._name, assigned)
-        known = self._reader.partitions_for_topic(self.bus.topic(CONVERSATIONS.name))
-        self._partitions = len(known or ())
+        numbers = self._reader.partitions_for_topic(self.bus.topic(CONVERSATIONS.name))
+        self._partitions = len(numbers or ())
         for partition, mark in marks.items():
             held = self._held.get(partition)
             if held is not None and held.committed != mark:

@@ -75,11 +75,11 @@ class Worker:
     @classmethod
     async def _spawn(cls, path: str) -> "Worker":
         """A new interpreter, so that nothing of ours is in it: no locks, no threads, no sockets."""
-        ours, theirs = socket.socketpair()
+        service_end, worker_end = socket.socketpair()
         with ExitStack() as failed:
-            failed.callback(ours.close)  # which ends the process, if there is one
-            with theirs:
-                number = theirs.fileno()
+            failed.callback(service_end.close)  # which ends the process, if there is one
+            with worker_end:
+                number = worker_end.fileno()
                 # -P: what lies in the folder must not stand in for what we import ourselves.
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-u", "-P", "-X", "faulthandler", "-m", MODULE,
@@ -89,8 +89,8 @@ class Worker:
                     pass_fds=(number,),
                     start_new_session=True,
                 )  # fmt: skip
-            ours.setblocking(False)
-            reader, writer = await asyncio.open_connection(sock=ours)
+            service_end.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=service_end)
             failed.pop_all()
         return cls(process, reader, writer)
 

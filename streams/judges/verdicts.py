@@ -36,12 +36,12 @@ class ConversationFilter(Struct, frozen=True):
         """Whether a conversation is to be judged."""
         if self.agent and conversation.agent != self.agent:
             return False
-        asked = self.component in conversation.reward_components
-        return self.everything or (asked and conversation.outcome is Outcome.COMPLETED)
+        requested = self.component in conversation.reward_components
+        return self.everything or (requested and conversation.outcome is Outcome.COMPLETED)
 
 
 async def never(patient: bool) -> bool:
-    """Of a service that nobody ends."""
+    """An `Ending` for a service that nobody ends."""
     del patient
     return False
 
@@ -52,7 +52,7 @@ class Verdicts:
     Args:
         appender: Where verdicts and dead letters go.
         judge: Says what a conversation is worth.
-        whose: Which conversations it is asked about.
+        conversation_filter: Which conversations it judges.
         keys: What verdicts are signed with, if anything.
         ending: Whether the service ends.
     """
@@ -61,27 +61,29 @@ class Verdicts:
         self,
         appender: Appender,
         judge: Judge,
-        whose: ConversationFilter,
+        conversation_filter: ConversationFilter,
         keys: JudgeSettings,
         ending: Ending = never,
     ) -> None:
         self._appender = appender
         self._judge = judge
-        self._whose = whose
+        self._filter = conversation_filter
         self._keys = keys
         self._ending = ending
-        self._consumer = f"reward-{whose.component}"
+        self._consumer = f"reward-{conversation_filter.component}"
 
     async def settle(self, record: Record, partitions: int = 0) -> None:
-        """Write the verdict on a conversation, or why there is none; nothing, if none is wanted.
+        """Write the verdict on a conversation, or a dead letter where the judge failed.
+
+        A conversation that the filter leaves out gets neither.
 
         Args:
-            record: Of the conversation.
+            record: The conversation.
             partitions: How many its topic has; 0 if nobody knows.
 
         Raises:
             LogUnavailable: The log does not take it.
-            Undecided: There is no number, and we end: what ends us may have taken it.
+            Undecided: The judge failed while the service ends, perhaps of the same signal.
             NoWorker: Nobody can be asked.
         """
         try:
@@ -103,7 +105,7 @@ class Verdicts:
         check_place(record, partitions)
         if record.key != conversation.episode_id:
             raise InvalidRecord("wrong_key", "the record's key is not its episode_id")
-        if self._whose.wants(conversation):
+        if self._filter.wants(conversation):
             worth = await self._judge.judge(conversation, record.value or b"")
             await self._publish(conversation, worth, telemetry.parent_of(record.headers))
 
@@ -111,7 +113,7 @@ class Verdicts:
         await dead_letter(self._appender, record, reason, detail, consumer=self._consumer)
 
     async def _publish(self, conversation: Conversation, worth: float, trace: str | None) -> None:
-        episode, component = conversation.episode_id, self._whose.component
+        episode, component = conversation.episode_id, self._filter.component
         source = f"/reward/{component}"
         reward = Reward(episode_id=episode, component=component, value=worth, source=source)
         with telemetry.span("reward.publish", parent=trace, episode=episode) as traceparent:

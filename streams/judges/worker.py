@@ -77,7 +77,7 @@ def judged(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
     """The answer about one conversation."""
     # An alarm or an interrupt of the function's own may come when the function is over.
     with ForeignCode() as late:
-        answer = _asked(function, value, signals)
+        answer = _reply(function, value, signals)
     if late.error is not None:
         answer = WorkerReply(failed=what_failed(late.error))
     signals.end()
@@ -86,7 +86,7 @@ def judged(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
     return msgspec.structs.replace(answer, met=met)
 
 
-def _asked(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
+def _reply(function: Scores, value: bytes, signals: Signals) -> WorkerReply:
     signals.begin()
     try:
         with ForeignCode() as judging:

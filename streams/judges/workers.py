@@ -49,7 +49,9 @@ class Workers:
         self._closed = True
         idle, self._idle = self._idle, []
         busy = self.workers.difference(idle)
-        await asyncio.gather(*(one.kill() for one in busy), *(one.end() for one in idle))
+        await asyncio.gather(
+            *(worker.kill() for worker in busy), *(worker.end() for worker in idle)
+        )
         self.workers.clear()
 
     async def judge(self, conversation: Conversation, value: bytes) -> float:
@@ -61,7 +63,7 @@ class Workers:
             except RewardFailed as error:
                 if self._closed or not error.again:
                     raise
-                # In a new one nothing of others is left; who is signalled there does it herself.
+                # A new worker holds nothing of other verdicts: a signal there comes of this one.
                 answer = await self._ask(await self._begin(), value)
         if answer.worth is None:
             raise RewardFailed(answer.failed)

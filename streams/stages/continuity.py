@@ -72,20 +72,20 @@ def _aged(turn: Turn) -> tuple[VersionSpan, ...]:
     """Versions of a turn's tokens, none of them newer than the salt that the call carried.
 
     A token that newer weights sampled, before anybody had announced them, may rest on keys and
-    values of the older ones, which the salt names. One whose version nobody tells is of the salt's
-    weights or newer ones. Both count as the salt's.
+    values of the older ones, which the salt names. A token whose version nobody names is of the
+    salt's weights or newer ones. Both count as the salt's.
     """
     salt, n = turn.cache_salt, len(turn.completion.ids) // ID_BYTES
     if salt is None:
         return turn.versions
-    found: list[VersionSpan] = []
+    spans: list[VersionSpan] = []
     at = 0
     for version, first, last in (*map(_fields, turn.versions), (salt, n, n)):
         for span in (VersionSpan(salt, at, first), VersionSpan(min(version, salt), first, last)):
             if span.start < span.end:
-                _join(found, span)
+                _join(spans, span)
         at = last
-    return tuple(found)
+    return tuple(spans)
 
 
 def _join(spans: list[VersionSpan], span: VersionSpan) -> None:
@@ -107,13 +107,13 @@ class TurnTokens(Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, turn: Turn) -> "TurnTokens":
-        """By the end of this one."""
-        asked = turn.request
+        """The state at the end of this turn."""
+        request = turn.request
         replied = bytes(turn.reply.message) != b"null"
         return cls(
-            asked.prefix_len + len(asked.messages) + replied,
-            asked.base,
-            asked.prefix_len,
+            request.prefix_len + len(request.messages) + replied,
+            request.base,
+            request.prefix_len,
             replied and bool(turn.completion.ids),
         )
 
@@ -213,13 +213,13 @@ class Continuity:
     def _respoken(self, turn: Turn) -> bool:
         """Whether the words of some earlier turn, its reply among them, all come first.
 
-        An older turn's words are the beginning of its base's, so the bases are gone through.
+        A base's words begin with those of its own base, so the loop follows the bases.
         """
-        base, kept = turn.request.base, turn.request.prefix_len
+        base, prefix_len = turn.request.base, turn.request.prefix_len
         while base and (earlier := self._turns.get(base)) is not None:
-            if earlier.sampled and earlier.messages <= kept:
+            if earlier.sampled and earlier.messages <= prefix_len:
                 return True
-            base, kept = earlier.base, min(kept, earlier.prefix_len)
+            base, prefix_len = earlier.base, min(prefix_len, earlier.prefix_len)
         return False
 
     def sequences(self) -> tuple[Sequence, ...]:

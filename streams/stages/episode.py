@@ -21,7 +21,7 @@ from odradek.schemas.events import (
 from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS
 from odradek.streams.stages.continuity import Continuity
 
-DEFAULT_WANTED: Final = {"reward": 1.0}
+DEFAULT_REWARDS: Final = {"reward": 1.0}
 """Where a task names no rewards: any reward called "reward"."""
 
 FAILED: Final = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
@@ -61,9 +61,9 @@ class OpenEpisode:
         self._order: list[Turn] | None = None
 
     @property
-    def wanted(self) -> dict[str, float]:
+    def wanted_rewards(self) -> dict[str, float]:
         """Components and weights that the episode waits for."""
-        return self.opened.rewards or DEFAULT_WANTED
+        return self.opened.rewards or DEFAULT_REWARDS
 
     @property
     def deadline(self) -> float:
@@ -92,7 +92,7 @@ class OpenEpisode:
     @property
     def rewarded(self) -> bool:
         """Whether every wanted component is there."""
-        return self.rewards.keys() >= self.wanted.keys()
+        return self.rewards.keys() >= self.wanted_rewards.keys()
 
     def seal(self, sealed: EpisodeSealed, at: float) -> EpisodeEnd:
         """End the episode as its host says, unless turns are missing."""
@@ -111,7 +111,7 @@ class OpenEpisode:
     def expire(self, at: float) -> EpisodeEnd:
         """End the episode because its deadline has passed."""
         if self.end is not None:
-            missing = ", ".join(sorted(self.wanted.keys() - self.rewards.keys()))
+            missing = ", ".join(sorted(self.wanted_rewards.keys() - self.rewards.keys()))
             self.end = EpisodeEnd(Outcome.UNREWARDED, at, f"no reward came for {missing}")
         elif self.opened.unattributed:
             self.end = EpisodeEnd(Outcome.INCOMPLETE, at, "no host opened or sealed this episode")
@@ -161,19 +161,19 @@ class OpenEpisode:
     def superseded(self, turns: list[Turn]) -> set[str]:
         """Turns that were acked but never released: their retry stands for them.
 
-        The proxy says so where it knows. Where it died between ack and release, the retry reaches
-        another writer with the same digest. The dead writer had told how many equal calls it had
-        taken up: of its acked turns, as many were never released as turns and retries together
-        are more than those. What it had not taken up yet when it wrote its last turn cannot be
-        told from a retry; then a turn too many is left out, rather than one trained that nobody
-        saw.
+        The proxy names such a turn where it knows it. Where the proxy died between ack and release,
+        the retry reaches another writer with the same digest. Each turn of the dead writer records
+        how many equal calls it had accepted by then. Its turns and the retries together may be
+        more than these calls: as many of its turns were never released. A call that it had not
+        accepted yet when it wrote its last turn looks like a retry. Then one turn too many is left
+        out, which is better than to train on a turn that no client saw.
         """
-        found = {turn.supersedes for turn in turns if turn.supersedes}
+        superseded = {turn.supersedes for turn in turns if turn.supersedes}
         acked: dict[tuple[str, str, int], list[Turn]] = {}
         again: dict[tuple[str, int], list[tuple[int, str]]] = {}
         for at, turn in enumerate(turns):
             digest, choice = turn.request.digest, turn.choice
-            if turn.error or not digest or turn.turn_id in found:
+            if turn.error or not digest or turn.turn_id in superseded:
                 continue
             acked.setdefault((turn.writer, digest, choice), []).append(turn)
             if turn.retry_count:
@@ -187,8 +187,8 @@ class OpenEpisode:
             unseen = len(own) + retried - max(turn.equal_calls for turn in own) if retried else 0
             # Those that the client is known to have left come first, then the newest.
             own.sort(key=lambda turn: (turn.disconnected, places[turn.turn_id]), reverse=True)
-            found.update(turn.turn_id for turn in own[: max(0, unseen)])
-        return found & self.turns.keys()
+            superseded.update(turn.turn_id for turn in own[: max(0, unseen)])
+        return superseded & self.turns.keys()
 
     def conversation(self) -> Conversation:
         """The words of a sealed episode."""
@@ -209,7 +209,7 @@ class OpenEpisode:
             input=opened.input,
             outcome=end.outcome,
             error=end.error if fits else f"{size} bytes of messages are too large for one record",
-            reward_components=tuple(self.wanted),
+            reward_components=tuple(self.wanted_rewards),
             turns=turns_in_words if fits else (),
         )
 
@@ -265,7 +265,9 @@ class OpenEpisode:
             return self.opened.failure_reward
         if outcome is not Outcome.COMPLETED or not self.rewarded:
             return None
-        total = sum(weight * self.rewards[name].value for name, weight in self.wanted.items())
+        total = sum(
+            weight * self.rewards[name].value for name, weight in self.wanted_rewards.items()
+        )
         return total if math.isfinite(total) else None
 
     def _ended(self) -> EpisodeEnd:

@@ -43,35 +43,35 @@ SECOND_SAMPLE = (DeadLetter("late_sample", "an earlier episode of this sample co
 class OpenGroup:
     """An open task: which of its samples have ended, and how."""
 
-    def __init__(self, expected: GroupOpened, record: Record) -> None:
-        self.expected = expected
+    def __init__(self, opened: GroupOpened, record: Record) -> None:
+        self.opened = opened
         self.offset = record.offset
         """Of GroupOpened: a new owner must read from here."""
         self.repeat = -1
         """Offset of the last repeat of GroupOpened."""
-        self.deadline = record.timestamp + min(expected.group_s, LONGEST_S)
+        self.deadline = record.timestamp + min(opened.group_s, LONGEST_S)
         self.trace = parent_of(record.headers)
         self.retries = 0
         self._counting: dict[int, Pointer] = {}
         self._excluded: dict[int, Exclusion] = {}
-        self._seen: set[tuple[str, int]] = set()
+        self._episodes: set[tuple[str, int]] = set()
 
     @property
     def complete(self) -> bool:
         """Whether every sample has ended."""
         ended = len(self._counting) + len(self._excluded)
-        return ended >= self.expected.group_size
+        return ended >= self.opened.group_size
 
     def take(self, record: Record, head: EpisodeHead) -> str:
         """Take an episode. Returns "" if it is new, else `duplicate` or `late_sample`."""
-        if (head.episode_id, head.revision) in self._seen:
+        if (head.episode_id, head.revision) in self._episodes:
             return "duplicate"
         if head.sample in self._counting:
             return "late_sample"
         counts = head.outcome.counts and head.reward is not None
         if head.sample in self._excluded and not counts and not head.retry:
             return "late_sample"
-        self._seen.add((head.episode_id, head.revision))
+        self._episodes.add((head.episode_id, head.revision))
         if head.retry:
             self.retries += 1
         elif counts:
@@ -85,14 +85,14 @@ class OpenGroup:
 
     def batch(self) -> Batch:
         """The group as it is now: samples that have not ended are excluded as `missing`."""
-        expected = self.expected
-        for sample in range(expected.group_size):
+        opened = self.opened
+        for sample in range(opened.group_size):
             if sample not in self._counting and sample not in self._excluded:
                 self._excluded[sample] = Exclusion(sample=sample, reason="missing")
         survivors = [self._counting[sample] for sample in sorted(self._counting)]
         empty = ""
-        if len(survivors) < min(2, expected.group_size):
-            empty = "too_few" if survivors or self._seen else "no_episodes"
+        if len(survivors) < min(2, opened.group_size):
+            empty = "too_few" if survivors or self._episodes else "no_episodes"
             for pointer in survivors:
                 self._excluded[pointer.sample] = Exclusion(
                     sample=pointer.sample, reason="too_few", episode_id=pointer.episode_id
@@ -100,11 +100,11 @@ class OpenGroup:
             survivors = []
         rewards = {pointer.reward for pointer in survivors}
         return Batch(
-            task_id=expected.task_id,
-            agent=expected.agent,
-            purpose=expected.purpose,
-            item=expected.item,
-            group_size=expected.group_size,
+            task_id=opened.task_id,
+            agent=opened.agent,
+            purpose=opened.purpose,
+            item=opened.item,
+            group_size=opened.group_size,
             episodes=tuple(survivors),
             exclusions=tuple(self._excluded[sample] for sample in sorted(self._excluded)),
             empty_reason=empty,
@@ -129,7 +129,7 @@ class Grouper:
         if record.key != event.task_id:
             return (DeadLetter("wrong_key", "the record's key is not its task_id"),)
         if isinstance(event, GroupOpened):
-            return self._expected(record, event)
+            return self._opened(record, event)
         return self._episode(record, event)
 
     def low_water(self, position: int) -> int:
@@ -146,11 +146,11 @@ class Grouper:
         """See `Fold`."""
         return len(self._open)
 
-    def _expected(self, record: Record, expected: GroupOpened) -> Sequence[Output]:
-        if (group := self._open.get(expected.task_id)) is not None:
+    def _opened(self, record: Record, opened: GroupOpened) -> Sequence[Output]:
+        if (group := self._open.get(opened.task_id)) is not None:
             group.repeat = record.offset
             return (DeadLetter("duplicate_task", "its group is still open"),)
-        self._open[expected.task_id] = OpenGroup(expected, record)
+        self._open[opened.task_id] = OpenGroup(opened, record)
         return NOTHING
 
     def _episode(self, record: Record, head: EpisodeHead) -> Sequence[Output]:
@@ -160,8 +160,8 @@ class Grouper:
         group = self._open.get(head.task_id)
         if group is None:
             return LATE_SAMPLE
-        if head.sample >= group.expected.group_size:
-            return (DeadLetter("bad_sample", f"the group has {group.expected.group_size} samples"),)
+        if head.sample >= group.opened.group_size:
+            return (DeadLetter("bad_sample", f"the group has {group.opened.group_size} samples"),)
         refusal = group.take(record, head)
         if refusal == "late_sample":
             return SECOND_SAMPLE
@@ -170,14 +170,14 @@ class Grouper:
         return (self._close(group, record),) if group.complete else NOTHING
 
     def _close(self, group: OpenGroup, record: Record) -> Emit:
-        expected = group.expected
-        del self._open[expected.task_id]
+        opened = group.opened
+        del self._open[opened.task_id]
         self._low_water.closed(group.offset, group.repeat)
         return Emit(
             topic=BATCHES,
-            key=expected.task_id,
+            key=opened.task_id,
             event=group.batch(),
-            event_id=f"{expected.task_id}/{BATCHES.name}",
+            event_id=f"{opened.task_id}/{BATCHES.name}",
             trace=group.trace,
             at=record.timestamp,
         )

@@ -48,7 +48,9 @@ class Intake(StatelessFold):
         if record.key != event.episode_id:
             return (DeadLetter("wrong_key", "the record's key is not its episode_id"),)
         allowed = self._sources.get(event.component)
-        if allowed is not None and not any(fnmatchcase(event.source, one) for one in allowed):
+        if allowed is not None and not any(
+            fnmatchcase(event.source, pattern) for pattern in allowed
+        ):
             return (
                 DeadLetter(
                     "source_not_allowed",

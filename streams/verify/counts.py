@@ -24,10 +24,10 @@ class Conservation:
     """Counts the records of the topics, in the order of each partition."""
 
     def __init__(self) -> None:
-        self._found = Findings()
-        self._episodes = EpisodeCounts(self._found)
-        self._groups = Groups(self._found)
-        self._trained = TrainerRuns(self._found)
+        self._findings = Findings()
+        self._episodes = EpisodeCounts(self._findings)
+        self._groups = Groups(self._findings)
+        self._trained = TrainerRuns(self._findings)
         self._letters: Counter[str] = Counter()
         self._now = 0.0
 
@@ -36,7 +36,7 @@ class Conservation:
         self._now = max(self._now, record.timestamp)
         try:
             if record.topic == TURNS.name:
-                self._episodes.told(record)
+                self._episodes.turns_event(record)
             elif record.topic == EPISODES.name:
                 self._task_event(record)
             elif record.topic == STEPS.name:
@@ -57,7 +57,7 @@ class Conservation:
     def _task_event(self, record: Record) -> None:
         event: Any = codec.decode(record.value, GroupOpened | CountedEpisode | Tick)
         if isinstance(event, GroupOpened):
-            self._groups.expected(event, record.timestamp)
+            self._groups.opened(event, record.timestamp)
         elif isinstance(event, CountedEpisode):
             self._episodes.ended(record, event)
 
@@ -89,7 +89,7 @@ class Conservation:
             "conservation": tables["train"],
             "eval": tables["eval"],
             "closed": all(table["closed"] for table in tables.values()),
-            **self._found.lists(),
+            **self._findings.lists(),
             "trainers": trainers,
             "unattributed": len(self._episodes.unattributed),
             "repeats": self._episodes.repeats,
@@ -99,10 +99,10 @@ class Conservation:
     def _table(self, purpose: Purpose) -> dict[str, Any]:
         table = self._groups.table(purpose)
         opened = self._episodes.opened
-        mine = {name for name, told in opened.items() if told.purpose == purpose}
+        episodes = {name for name, opening in opened.items() if opening.purpose == purpose}
         sums = table["samples"] == table["episodes"] + sum(table["exclusions"].values())
         return table | {
-            "turns": sum(episode in mine for episode in self._episodes.turns.values()),
-            "opened": len(mine),
-            "closed": self._found.none and sums and table["tasks"] == table["batches"],
+            "turns": sum(episode in episodes for episode in self._episodes.turns.values()),
+            "opened": len(episodes),
+            "closed": self._findings.none and sums and table["tasks"] == table["batches"],
         }

@@ -31,13 +31,13 @@ class EpisodeCounts:
         self.turns: dict[str, str] = {}
         self.unattributed: set[str] = set()
         self.repeats = 0
-        self._found = findings
+        self._findings = findings
         self._episodes: dict[str, dict[str, CountedEpisode]] = {}
         self._places: dict[tuple[str, int, int], RecordPlace] = {}
         self._refused_turns: set[str] = set()
         self._refused: set[str] = set()
 
-    def told(self, record: Record) -> None:
+    def turns_event(self, record: Record) -> None:
         """Take a record of `rl.turns`."""
         event: Any = codec.decode(record.value, TurnsEvent, max_bytes=TURNS.max_bytes)
         if isinstance(event, Turn):
@@ -86,13 +86,13 @@ class EpisodeCounts:
 
     def check(self, now: float) -> None:
         """Find what does not close; `now` is the newest time in the log."""
-        for episode, told in self.opened.items():
-            have = len(self._episodes.get(episode, ()))
-            if have > 1:
-                self._found.duplicated.append(f"episode {episode}")
-            elif not have and episode not in self._refused:
-                late = now > told.deadline + SLACK_S
-                (self._found.lost if late else self._found.open).append(f"episode {episode}")
+        for episode, opening in self.opened.items():
+            written = len(self._episodes.get(episode, ()))
+            if written > 1:
+                self._findings.duplicated.append(f"episode {episode}")
+            elif not written and episode not in self._refused:
+                late = now > opening.deadline + SLACK_S
+                (self._findings.lost if late else self._findings.open).append(f"episode {episode}")
         self._check_turns()
 
     def _check_turns(self) -> None:
@@ -104,13 +104,13 @@ class EpisodeCounts:
                 within = [turn for run in ended.sequences for turn in run.turn_ids]
                 if nth == 0:
                     trained.update(within)
-                # What only a second version holds is not lost: that there are two is the finding.
+                # A turn that only a second version holds is not lost: that version is the finding.
                 for turn in (*within, *ended.untrained_turns):
                     homes.setdefault(turn, set()).add(episode)
-        twice = self._found.duplicated
-        twice.extend(f"turn {turn}" for turn, n in trained.items() if n > 1)
-        twice.extend(f"turn {turn}" for turn, at in homes.items() if len(at) > 1)
+        duplicated = self._findings.duplicated
+        duplicated.extend(f"turn {turn}" for turn, n in trained.items() if n > 1)
+        duplicated.extend(f"turn {turn}" for turn, at in homes.items() if len(at) > 1)
         for turn, episode in self.turns.items():
             ended_already = episode in self._episodes or episode not in self.opened
             if turn not in homes and ended_already and turn not in self._refused_turns:
-                self._found.lost.append(f"turn {turn}")
+                self._findings.lost.append(f"turn {turn}")

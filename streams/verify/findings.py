@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 SLACK_S: Final = 120.0
-"""A story is lost, not open, once the log has gone on this long past its last deadline."""
+"""An id is lost, not open, once the log has gone on this long past its last deadline."""
 
 NEXT: Final[dict[str, str]] = {
     "open": (

@@ -8,7 +8,7 @@ class VersionClaims:
     """Who took which number, and which weights went by it."""
 
     def __init__(self, findings: Findings) -> None:
-        self._found = findings
+        self._findings = findings
         self._weights: dict[tuple[str, int], set[str]] = {}
         self._takers: dict[tuple[str, int], set[tuple[str, int]]] = {}
         self._announced: set[tuple[str, int]] = set()
@@ -38,18 +38,18 @@ class VersionClaims:
         for (policy, version), digests in sorted(self._weights.items()):
             if len(digests) > 1:
                 shown = " and ".join(sorted(digest[:12] for digest in digests))
-                self._found.problems.append(
+                self._findings.problems.append(
                     f"policy {policy}: version {version} stands for different weights ({shown})"
                 )
         for (policy, version), takers in sorted(self._takers.items()):
             if len(takers) > 1:
                 shown = " and ".join(f"start {n} of run {run}" for run, n in sorted(takers))
-                self._found.problems.append(
+                self._findings.problems.append(
                     f"policy {policy}: version {version} was used by {shown}"
                 )
         policies = {policy for policy, _ in self._takers}
         for policy, version in sorted(self._announced - self._takers.keys()):
             if policy in policies and not cut:
-                self._found.problems.append(
+                self._findings.problems.append(
                     f"policy {policy}: version {version} was announced, but no step took it"
                 )

@@ -42,10 +42,10 @@ class Report(Struct, frozen=True):
 
     def lines(self) -> list[str]:
         """The sums that do not match, one line each."""
-        found = [f"lost: {one}" for one in self.lost]
-        found += [f"duplicated: {one}" for one in self.duplicated]
-        found += [f"still open: {one}" for one in self.open]
-        return found + [f"wrong: {one}" for one in self.problems]
+        lines = [f"lost: {name}" for name in self.lost]
+        lines += [f"duplicated: {name}" for name in self.duplicated]
+        lines += [f"still open: {name}" for name in self.open]
+        return lines + [f"wrong: {problem}" for problem in self.problems]
 
     def advice(self) -> list[str]:
         """What to do next, for each kind of line that there is."""

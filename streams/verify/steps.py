@@ -1,7 +1,7 @@
 """One run's line: the optimizer steps that led to its last policy, from the trainer's ledger.
 
-A start goes on from a checkpoint. What was told of later steps is cut off there and done again, so
-it counts for nothing; a step that was durable but not told is told by the next start.
+A start goes on from a checkpoint. Later steps are cut off there and done again, so their entries
+do not count. The next start writes the entry of a step that was durable but had none yet.
 """
 
 from collections import Counter
@@ -53,20 +53,20 @@ class RunLedger:
         self.redone = 0
         self.starts = 0
         self.last: Step | None = None
-        self._found = findings
+        self._findings = findings
         self._incarnation = 0
         self._whole: dict[str, RunPosition] = {}
         """Where each announced checkpoint stands, by digest."""
         self._resumed: list[tuple[int, str, RunPosition]] = []
         self._refused: dict[int, Counter[tuple[int, Refusal]]] = {}
-        """By batch: (incarnation, what it told)."""
+        """By batch: how often each start refused what."""
 
     def feed(self, entry: Step) -> None:
         """Take the next entry."""
         if entry == self.last:
             return  # an append whose ack was lost, repeated: it says the same once more
         if entry.incarnation < self._incarnation:
-            self._found.problems.append(
+            self._findings.problems.append(
                 f"run {self.run}: start {entry.incarnation} told step {entry.step} after start "
                 f"{self._incarnation} had begun: two trainers at once"
             )
@@ -80,7 +80,7 @@ class RunLedger:
             self._refuse(entry.incarnation, refusal)
         if entry.optimized or entry.skipped:
             if entry.step in self.steps:
-                self._found.duplicated.append(f"step {entry.step} of run {self.run}")
+                self._findings.duplicated.append(f"step {entry.step} of run {self.run}")
             self.steps[entry.step] = entry
 
     def _begin(self, entry: Step) -> None:
@@ -92,13 +92,13 @@ class RunLedger:
         spot = _spot_of(entry)
         if entry.resumed_from:
             self._resumed.append((entry.incarnation, entry.resumed_from, spot))
-        # What was refused at or behind the spot is met again, and told again.
+        # What was refused at or behind the spot is met again, and refused again.
         for offset in [at for at in self._refused if RunPosition(at) >= spot]:
             del self._refused[offset]
-        told = self._refused.get(spot.position, Counter())
-        for start, refusal in [*told]:
+        refusals = self._refused.get(spot.position, Counter())
+        for start, refusal in [*refusals]:
             if refusal.row is not None and refusal.row >= spot.row:
-                del told[start, refusal]
+                del refusals[start, refusal]
 
     def _refuse(self, incarnation: int, refusal: Refusal) -> None:
         self._refused.setdefault(refusal.offset, Counter())[incarnation, refusal] += 1
@@ -106,8 +106,8 @@ class RunLedger:
     def refused(self, offset: int) -> Counter[tuple[str, str]]:
         """(episode, reason) of each refusal in a batch.
 
-        A batch in whose middle a start went on is met by two starts, and both may tell the same.
-        What has no row is counted so, too: ledgers of before had none.
+        Where a start went on in the middle of a batch, two starts met it, and both may have written
+        the same refusal. A refusal without a row is counted so, too: old ledgers had no rows.
         """
         most: Counter[Refusal] = Counter()
         for (_, refusal), n in self._refused.get(offset, {}).items():
@@ -119,11 +119,11 @@ class RunLedger:
 
     def reasons(self) -> Counter[str]:
         """How many refusals, by reason."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for offset in self._refused:
             for (_, reason), n in self.refused(offset).items():
-                found[reason] += n
-        return found
+                counts[reason] += n
+        return counts
 
     @property
     def spot(self) -> RunPosition:
@@ -147,7 +147,7 @@ class RunLedger:
         numbers = sorted(self.steps)
         first = numbers[0] if cut and numbers else 1
         for missing in sorted(set(range(first, numbers[-1] + 1 if numbers else 0)) - {*numbers}):
-            self._found.lost.append(f"step {missing} of run {self.run}")
+            self._findings.lost.append(f"step {missing} of run {self.run}")
         before = RunPosition()
         for number in numbers:
             step = self.steps[number]
@@ -156,28 +156,28 @@ class RunLedger:
                 self._check_step(step, before, after)
             before = after
         for start, digest, spot in self._resumed:
-            known = self._whole.get(digest)
-            if known is None and not cut:
-                self._found.problems.append(
+            announced = self._whole.get(digest)
+            if announced is None and not cut:
+                self._findings.problems.append(
                     f"run {self.run}: start {start} goes on from a checkpoint that no step of the "
                     f"ledger announced ({digest[:12]})"
                 )
-            elif known is not None and known != spot:
-                self._found.problems.append(
+            elif announced is not None and announced != spot:
+                self._findings.problems.append(
                     f"run {self.run}: start {start} goes on at batch {spot.position}, row "
-                    f"{spot.row}, but its checkpoint was written at batch {known.position}, row "
-                    f"{known.row}"
+                    f"{spot.row}, but its checkpoint was written at batch {announced.position}, "
+                    f"row {announced.row}"
                 )
 
     def _check_step(self, step: Step, before: RunPosition, after: RunPosition) -> None:
         if after < before:
-            self._found.problems.append(
+            self._findings.problems.append(
                 f"run {self.run}: step {step.step} ends at batch {after.position}, row "
                 f"{after.row}, before step {step.step - 1} does"
             )
         for use in step.used:
             if not before.position <= use.offset <= after.position:
-                self._found.problems.append(
+                self._findings.problems.append(
                     f"run {self.run}: step {step.step} used batch {use.offset}, which does not "
                     f"lie between {before.position} and {after.position}"
                 )

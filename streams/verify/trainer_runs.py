@@ -17,7 +17,7 @@ class TrainerRuns:
     """Runs of trainers over one or more topics of batches."""
 
     def __init__(self, findings: Findings) -> None:
-        self._found = findings
+        self._findings = findings
         self._lines: dict[str, RunLedger] = {}
         self._versions = VersionClaims(findings)
         self._batches: dict[str, dict[int, Batch]] = {}
@@ -27,7 +27,7 @@ class TrainerRuns:
     def step(self, entry: Step, offset: int) -> None:
         """Take an entry of the ledger, in its order."""
         self._cut = self._cut or (not self._lines and offset > 0)
-        self._lines.setdefault(entry.run, RunLedger(entry.run, self._found)).feed(entry)
+        self._lines.setdefault(entry.run, RunLedger(entry.run, self._findings)).feed(entry)
         self._versions.step(entry)
 
     def policy(self, policy: Policy) -> None:
@@ -79,24 +79,26 @@ class TrainerRuns:
             return  # retention took it
         done = offset < line.spot.position
         if done and not used and not refused:
-            self._found.lost.append(f"{name}: neither used nor refused")
+            self._findings.lost.append(f"{name}: neither used nor refused")
             return
         if any(not episode for episode, _ in refused):
             if used:
-                self._found.duplicated.append(f"{name}: refused as a whole, and {used} rows used")
+                self._findings.duplicated.append(
+                    f"{name}: refused as a whole, and {used} rows used"
+                )
             return
         whole = {episode for episode, reason in refused if reason not in ROW_REASONS}
-        counts = [rows_of(one) for one in batch.episodes if one.episode_id not in whole]
+        counts = [rows_of(pointer) for pointer in batch.episodes if pointer.episode_id not in whole]
         if any(n is None for n in counts):
             return  # its episodes stand on a topic that was not read, or retention took them
         rows = sum(n for n in counts if n is not None)
         single = sum(n for (_, reason), n in refused.items() if reason in ROW_REASONS)
         if used > rows or (done and used + single > rows):
-            self._found.duplicated.append(
+            self._findings.duplicated.append(
                 f"{name}: {rows} rows, but {used} used and {single} refused"
             )
         elif done and used + single < rows:
-            self._found.lost.append(f"{name}: {rows} rows, but {used} used and {single} refused")
+            self._findings.lost.append(f"{name}: {rows} rows, but {used} used and {single} refused")
 
     def _check_digests(self, line: RunLedger, batches: dict[int, Batch]) -> None:
         for step in line.steps.values():
@@ -106,7 +108,7 @@ class TrainerRuns:
                     continue
                 digests = "".join(pointer.digest for pointer in batch.episodes)
                 if codec.digest(digests.encode()) != use.digest:
-                    self._found.problems.append(
+                    self._findings.problems.append(
                         f"run {line.run}: step {step.step} used another batch {use.offset} than "
                         "the one that stands there"
                     )

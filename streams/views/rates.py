@@ -11,19 +11,19 @@ class Rates:
 
     def __init__(self, window_s: float = 60.0) -> None:
         self.window_s = window_s
-        self._seen: deque[tuple[float, EpisodeHead]] = deque()
+        self._episodes: deque[tuple[float, EpisodeHead]] = deque()
 
     def add(self, at: float, head: EpisodeHead) -> None:
         """Count an episode that was appended at Unix time `at`."""
-        self._seen.append((at, head))
+        self._episodes.append((at, head))
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Per agent: episodes a second, mean reward of those that count, outcomes."""
-        while self._seen and self._seen[0][0] <= now - self.window_s:
-            self._seen.popleft()
+        while self._episodes and self._episodes[0][0] <= now - self.window_s:
+            self._episodes.popleft()
         agents: dict[str, dict[str, Any]] = {}
-        for name in sorted({head.agent for _, head in self._seen}):
-            heads = [head for _, head in self._seen if head.agent == name]
+        for name in sorted({head.agent for _, head in self._episodes}):
+            heads = [head for _, head in self._episodes if head.agent == name]
             rewards = [
                 head.reward for head in heads if head.outcome.counts and head.reward is not None
             ]

@@ -25,7 +25,7 @@ def dedupe_off() -> None:
     took = OpenGroup.take
 
     def take(self: Any, record: Any, head: Any) -> str:
-        self._seen.clear()
+        self._episodes.clear()
         self._counting.pop(head.sample, None)
         return took(self, record, head)
 

@@ -130,7 +130,11 @@ def check_depth(value: bytes, limit: int = MAX_DEPTH) -> None:
     A cheap bound first: nesting takes as many opening brackets, which C counts. Only a value with
     more of them than the limit is walked, outside strings.
     """
-    if _opens(value, limit) <= limit:
+    if len(value) < SHORT:  # as nearly all chunks of streams are
+        opens = value.count(b"[") + value.count(b"{")
+    else:
+        opens = _opens(value, limit)
+    if opens <= limit:
         return
     bare = _strip_strings(value)
     depth = 0
@@ -144,9 +148,7 @@ def check_depth(value: bytes, limit: int = MAX_DEPTH) -> None:
 
 
 def _opens(value: bytes, limit: int) -> int:
-    """How many brackets open in a value, or more than `limit` of them."""
-    if len(value) < SHORT:
-        return value.count(b"[") + value.count(b"{")
+    """How many brackets open in a long value, or more than `limit` of them."""
     # A search takes 32 bytes at a time where a count takes one, and long texts have few of them.
     count = 0
     for bracket in (b"[", b"{"):

@@ -128,15 +128,15 @@ class Proxy:
         ]
         for root in ROOTS:
             for surface in SURFACES:
-                self._serve(app.router, root, surface, named=False)
+                self._serve(app.router, root, surface, model_in_path=False)
             app.router.add_get(f"{root}/models", self.guarded(self.models))
             app.router.add_get(root + MODEL, self.guarded(self.models))
         for surface in SURFACES:
             for root in (*ROOTS, *surface.roots):
-                self._serve(app.router, root, surface, named=True)
+                self._serve(app.router, root, surface, model_in_path=True)
             listing = self.guarded(self.models, surface.dialect)
             for root in surface.roots:
-                self._serve(app.router, root, surface, named=False)
+                self._serve(app.router, root, surface, model_in_path=False)
                 app.router.add_get(f"{root}/models", listing)
                 app.router.add_get(root + MODEL, listing)
         for method, path, handler in routes:
@@ -145,18 +145,18 @@ class Proxy:
         return app
 
     def _serve(
-        self, router: web.UrlDispatcher, root: str, surface: Surface, *, named: bool
+        self, router: web.UrlDispatcher, root: str, surface: Surface, *, model_in_path: bool
     ) -> None:
         """Add a dialect's routes below a root: those that name the model, or the others."""
         for path, dialect in surface.calls.items():
-            if path.startswith(":") is named:
+            if path.startswith(":") is model_in_path:
                 handler = self.guarded(self._speaking(surface, dialect), dialect)
-                router.add_post(root + MODEL * named + path, handler)
+                router.add_post(root + MODEL * model_in_path + path, handler)
         for path, count in surface.counts.items():
-            if path.startswith(":") is named:
+            if path.startswith(":") is model_in_path:
                 handler = self.guarded(self._counting(surface, count.field), surface.dialect)
-                router.add_post(root + MODEL * named + path, handler)
-        for path in () if named else surface.sockets:
+                router.add_post(root + MODEL * model_in_path + path, handler)
+        for path in () if model_in_path else surface.sockets:
             router.add_get(root + path, self.guarded(self._no_socket(surface), surface.dialect))
 
     async def _life(self, _: web.Application) -> AsyncIterator[None]:
@@ -336,13 +336,13 @@ class Proxy:
         """A handler whose errors become answers in the words of its dialect, or the caller's."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            wrong = await self._tried(handler, request)
-            if isinstance(wrong, web.StreamResponse):
-                return wrong
-            if wrong.status < 500:
-                self.refused[wrong.code] += 1
-                metrics.moved(metrics.REFUSED, code=wrong.code)
-            reply = error_answer(wrong, dialect or surface_of(request).dialect)
+            outcome = await self._tried(handler, request)
+            if isinstance(outcome, web.StreamResponse):
+                return outcome
+            if outcome.status < 500:
+                self.refused[outcome.code] += 1
+                metrics.moved(metrics.REFUSED, code=outcome.code)
+            reply = error_answer(outcome, dialect or surface_of(request).dialect)
             response = web.Response(
                 status=reply.status, headers=reply.headers, body=b"".join(reply.chunks)
             )

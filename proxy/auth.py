@@ -80,24 +80,24 @@ class Authenticator:
             raise BadRequest("an episode's name has 1 to 256 characters, no blanks and no slash")
         # Clients send some key, even a made-up one: without keys of ours it means nothing.
         token = _token(request, queries=queries) if self._keys else None
-        named = request.headers.get("X-Agent-ID", "")
-        if len(named) > 256:
+        agent = request.headers.get("X-Agent-ID", "")
+        if len(agent) > 256:
             raise BadRequest("X-Agent-ID has over 256 characters")
         if episode_id is None and token is None and self._unattributed:
             name = f"unattributed-{uuid.uuid4()}"
-            return Permit(episode_id=name, agent=named, unattributed=True)
+            return Permit(episode_id=name, agent=agent, unattributed=True)
         if not self._keys:
             if episode_id is None:
                 raise Unauthorized("call /e/EPISODE/v1/..., or let unattributed calls in")
-            return Permit(episode_id=episode_id, agent=named)
+            return Permit(episode_id=episode_id, agent=agent)
         if token is None:
             raise Unauthorized(
                 "no token: send the episode's token as `Authorization: Bearer TOKEN` or "
                 "`x-api-key: TOKEN` (`x-goog-api-key`), or call /t/TOKEN/v1/..."
             )
-        return self._permit(token, episode_id, scope, named)
+        return self._permit(token, episode_id, scope, agent)
 
-    def _permit(self, token: str, episode_id: str | None, scope: Scope, named: str) -> Permit:
+    def _permit(self, token: str, episode_id: str | None, scope: Scope, agent: str) -> Permit:
         now = time.time()
         try:
             claims = self._claims(token)
@@ -106,12 +106,12 @@ class Authenticator:
         except TokenError as error:
             kind = Forbidden if error.reason in ELSEWHERE else Unauthorized
             raise kind(str(error)) from None
-        if named and claims.agent and named != claims.agent:
+        if agent and claims.agent and agent != claims.agent:
             log.warning("X-Agent-ID disagrees with the token, refused; episode %s", episode)
             raise Forbidden("X-Agent-ID names another agent than the token")
         return Permit(
             episode_id=episode,
-            agent=claims.agent or named,
+            agent=claims.agent or agent,
             model=claims.model,
             sampling=claims.sampling,
             max_calls=claims.max_calls,

@@ -14,8 +14,8 @@ from odradek.proxy.quiet import http_log
 SHUTDOWN_S: Final = 5.0
 """How long calls in flight may go on after SIGTERM."""
 PARSED: Final = 4
-"""How many times the bound on all headers one of them, or the address, may take for us to refuse.
-Beyond that, and beyond 128 of them, aiohttp ends the connection with a 400 of its own."""
+"""A single header, or the address, may be so many times the bound on all headers, for our own
+refusal. Beyond that, and beyond 128 headers, aiohttp ends the connection with its own 400."""
 
 
 @contextlib.asynccontextmanager

@@ -38,7 +38,7 @@ async def release(call: ModelCall, reply: RecordedReply) -> web.StreamResponse:
         return web.Response(status=answer.status, headers=answer.headers, body=body)
     if not answer.streamed:  # an error, for which it is too late to have a status
         body = call.request.dialect.stream(call.request).fail(
-            answered(answer.status, cache_salt.unsaid(reply.error))
+            answered(answer.status, cache_salt.redacted(reply.error))
         )
     return await line.end(body)
 

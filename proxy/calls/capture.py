@@ -114,7 +114,7 @@ def whole(answer: EngineAnswer, request: ParsedRequest) -> tuple[list[CapturedRe
     if not answer.good:
         # What sends its caller elsewhere is no answer to an agent either.
         refused = status if status >= 400 else BROKEN
-        chunk = dialect.refusal(cache_salt.hidden(body), refused)
+        chunk = dialect.refusal(cache_salt.redacted_body(body), refused)
         reply = AgentReply(status=refused, headers=headers | JSON, chunks=(chunk,))
         return [CapturedReply(error=error_of(body, status))], reply
     words = True
@@ -133,7 +133,7 @@ def whole(answer: EngineAnswer, request: ParsedRequest) -> tuple[list[CapturedRe
             return captured, AgentReply(status=status, headers=headers, chunks=(chunk,))
         words = regular.body.error != NULL or not regular.body.choices
     chunk = (
-        dialect.refusal(cache_salt.hidden(body), BROKEN)
+        dialect.refusal(cache_salt.redacted_body(body), BROKEN)
         if cache_salt.FIELD in body or (words and wrong(body))
         else dialect.error(EngineError(captured[0].error))
     )

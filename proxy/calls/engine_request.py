@@ -17,7 +17,7 @@ from odradek.proxy.calls.agent_replies import headers
 from odradek.proxy.calls.call import ModelCall
 from odradek.proxy.calls.keepalive import always
 from odradek.proxy.calls.stream import StreamRelay
-from odradek.proxy.dialects.cache_salt import unsaid
+from odradek.proxy.dialects.cache_salt import redacted
 from odradek.proxy.dialects.dialect import ParsedRequest
 from odradek.proxy.dialects.sampling import FORCED, Training
 from odradek.proxy.engines.client import EngineResponse, Probe
@@ -122,7 +122,7 @@ class EngineRequester:
             answer.raised = raised
         else:
             if relay is not None and relay.error:
-                answer.raised = EngineError(unsaid(relay.error))
+                answer.raised = EngineError(redacted(relay.error))
 
     async def send(self, call: ModelCall) -> EngineResponse:
         """Send a call. Raises EngineError."""

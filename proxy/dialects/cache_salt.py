@@ -50,11 +50,11 @@ def salted(body: bytes, version: int, own: str) -> bytes:
     return b"".join((memoryview(body)[:-1], b",", _KEY, b":", salt, b"}"))
 
 
-def unsaid(error: str) -> str:
+def redacted(error: str) -> str:
     """One line on an engine's error as an agent may see it."""
     return HIDDEN if NAME in error else error
 
 
-def hidden(body: bytes) -> bytes:
+def redacted_body(body: bytes) -> bytes:
     """An engine's error as an agent may see it: without what repeats the salt."""
     return _encode({"message": HIDDEN}) if FIELD in body else body

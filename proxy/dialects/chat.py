@@ -22,7 +22,7 @@ from odradek.proxy.dialects.dialect import (
 )
 from odradek.proxy.dialects.model_routes import Route
 from odradek.proxy.dialects.surface import Surface
-from odradek.proxy.dialects.tools import chat as own
+from odradek.proxy.dialects.tools import chat as text_tools
 from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import media, sse
@@ -63,7 +63,7 @@ class Chat:
         shallow(body, terms.limits)
         try:
             fields = _fields.decode(body)
-            texts, dropped = own.translate(fields, terms)
+            texts, dropped = text_tools.translate(fields, terms)
             messages = field(fields, "messages", _messages)
             logprobs = maybe(fields, "logprobs", _bool) or False
             flags = common_fields(fields, terms)
@@ -86,8 +86,8 @@ class Chat:
         trimmed = trim(reply, request)
         texts = request.origin
         return (
-            own.TextToolCalls(texts.names).whole(trimmed)
-            if isinstance(texts, own.Texts)
+            text_tools.TextToolCalls(texts.names).whole(trimmed)
+            if isinstance(texts, text_tools.Texts)
             else trimmed
         )
 
@@ -117,8 +117,8 @@ class Chunks:
         self._head = b""
         """What stands before the choices in each chunk of an engine that repeats it, as most do."""
         self._calls = (
-            own.TextToolCalls(request.origin.names)
-            if isinstance(request.origin, own.Texts)
+            text_tools.TextToolCalls(request.origin.names)
+            if isinstance(request.origin, text_tools.Texts)
             else None
         )
 
@@ -188,7 +188,7 @@ class Chunks:
 
 
 def common_fields(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]:
-    """What a ParsedRequest of chats or of text completions holds; `fields` get what they lack.
+    """The fields of a ParsedRequest that chats and text completions share; completes `fields`.
 
     Raises BadRequest, or what `body.UNREADABLE` lists.
     """
@@ -206,7 +206,7 @@ def common_fields(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]
     tools = _tools(fields)
     _bound(fields, n, tools, terms)
     blocklist.refuse(fields)
-    own = cache_salt.take_own(fields)
+    own_salt = cache_salt.take_own(fields)
     name = terms.model or model if route is None else route.named(model, terms.model)
     if name != model:
         fields["model"] = Raw(_encode(name))
@@ -224,14 +224,14 @@ def common_fields(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]
         "tools": tools,
         "sampling": sampling.settle(fields, training),
         "training": training,
-        # Where nothing is asked for that the agent has not asked for, nothing is taken out either.
+        # A plain call asks only for what the agent asked for, so nothing is taken out either.
         "token_ids": maybe(fields, engine.TOKEN_IDS, _bool) or plain,
         "weight_versions": maybe(fields, engine.WEIGHT_VERSIONS, _bool) or plain,
         "usage": usage,
         "media": media.requested(fields),
         "route": route,
         "without_tools": tools is None,
-        "salt": own,
+        "salt": own_salt,
     }
 
 
@@ -314,7 +314,7 @@ def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: RequestRule
         if name in fields and (maybe(fields, name, _int) or 0) > limits.max_tokens:
             raise LimitExceeded(f"{name}: at most {limits.max_tokens}", param=name)
     if tools is not None and len(tools) > 2 * limits.tools:
-        # Each takes two bytes at least, and a comma: what is shorter needs no count.
+        # Each tool takes two bytes at least, and a comma: a shorter list needs no count.
         count = len(msgspec.json.decode(tools, type=list[Raw]))
         if count > limits.tools:
             raise LimitExceeded(f"tools: at most {limits.tools}, not {count}", param="tools")

@@ -1,8 +1,8 @@
 """A dialect: how it reads requests and writes replies, and what the proxy must know of it.
 
 The engine speaks chat completions (and text completions). A dialect turns a request into one of
-the engine's and its answer back, purely: no I/O, no clock, no chance. So the same reply is the
-same bytes however often and in however many pieces it comes.
+the engine's, and turns the answer back. It is pure: no I/O, no clock, no chance. So the same reply
+gives the same bytes, however often and in however many pieces it comes.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ from odradek.schemas.http.reply import ReplyBody
 
 Value = TypeVar("Value")
 FREE: Final = frozenset({"action", "input", "input_schema", "parameters", "schema"})
-"""Fields whose inside is not the API's: in them a null is a null."""
+"""Fields whose content is the agent's own: in them a null stays a null."""
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 
 
 class SamplingFields(Struct, kw_only=True):
-    """What all dialects know; fields that are not named here go to the engine as they are."""
+    """The fields that all dialects have; unlisted fields go to the engine as they are."""
 
     model: str
     stream: bool = False
@@ -56,21 +56,21 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class RequestRules(Struct, frozen=True, kw_only=True):
-    """On which terms a request is taken."""
+    """The rules by which the proxy takes a request."""
 
     sampling: dict[str, Any] = {}
     """Fields that the episode's token sets on each request."""
     training: Training = ALL_TOKENS
-    """What is written where neither token nor client says how to sample."""
+    """The sampling fields that are written where neither token nor client sets them."""
     trainings: dict[Route, Training] = {}
     """The same for routes to other engines than the policy's."""
     model: str = ""
     """The model that the token is for; "" leaves the agent's."""
     limits: Limits = Limits()
     memory: ReplyStore = ReplyStore()
-    """What the episode's earlier replies were."""
+    """The episode's earlier replies."""
     routes: dict[str, Route] = {}
-    """What some names of models stand for."""
+    """Where the names of models lead that the settings map."""
     hosted: Hosted = "drop"
     """What becomes of tools that no engine has."""
 
@@ -95,28 +95,28 @@ class ParsedRequest(Struct, frozen=True, kw_only=True):
     tools: Raw | None
     sampling: dict[str, Any]
     training: Training = ALL_TOKENS
-    """What was written of it where the client left something out."""
+    """The fields that were written where the client left them out."""
     logprobs: bool = False
-    """Whether the agent itself asked for these."""
+    """Whether the agent itself asked for log probabilities."""
     token_ids: bool = False
     weight_versions: bool = False
     usage: bool = False
     media: bool = False
     """Whether some field beside the messages holds media."""
     route: Route | None = None
-    """Where it goes, where its model's name is mapped."""
+    """The engine and model that it goes to, if its model's name is mapped."""
     without_tools: bool = False
     """Whether the model has no tools."""
     salt: str = ""
     """Digest of the agent's own salt; `body` holds none."""
     prompts: tuple[Raw, ...] = ()
-    """Of a text completion with several prompts: each as a message, `n` choices apart."""
+    """The prompts of a text completion that has several: each as a message, with `n` choices."""
     origin: "Origin | None" = None
-    """What a translated request must be answered with."""
+    """The fields of a translated request that its reply needs."""
     content_type: str = ""
-    """What its stream is sent as, "" as the engine sends it."""
+    """The content type of its stream; "" for the engine's own."""
     dropped: tuple[str, ...] = ()
-    """What of the request the engine does not get, by its type."""
+    """The types of tools and other parts that the engine does not get."""
 
     @property
     def wants_all(self) -> bool:
@@ -165,11 +165,11 @@ class Stream(Protocol):
 
 
 class Dialect(Protocol):
-    """One way to ask and to be answered."""
+    """An API that agents speak to the proxy."""
 
     @property
     def name(self) -> str:
-        """As turns record it."""
+        """The name in turns."""
         ...
 
     @property
@@ -208,9 +208,9 @@ class Dialect(Protocol):
 
 
 def single(request: ParsedRequest) -> ParsedRequest:
-    """The same, of a dialect that shows one reply: a sample that no agent sees must not be trained.
+    """The request, if it asks for one choice: samples that no agent sees must not be trained on.
 
-    Raises Unsupported.
+    Dialects whose reply has one choice only call this. Raises Unsupported.
     """
     if request.n > 1:
         raise Unsupported("n: a reply has one choice in this dialect", param="n")
@@ -223,10 +223,10 @@ def fingerprint(body: bytes) -> str:
 
 
 def shallow(body: bytes, limits: Limits) -> None:
-    """Refuse what nests too deep, or holds text that is none, before anything parses it.
+    """Refuse a body that nests too deep, or is not valid Unicode, before anything parses it.
 
-    Such text would pass through unread into the turn, and no reader of the log would take it.
-    Raises BadRequest.
+    Such text would pass unread into the turn, and no reader of the log would accept it. Raises
+    BadRequest.
     """
     try:
         check_depth(body, limits.depth)
@@ -282,7 +282,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     """A value in the shape of `kind`; null is absent. Raises BadRequest, which names the field."""
     with suppress(msgspec.ValidationError, RecursionError):
         return msgspec.convert(value, kind)
-    # Nearly no request gets here: those with a null where nothing may stand.
+    # Few requests get here: those with a null where only an absent field is allowed.
     try:
         return msgspec.convert(_present(value), kind)
     except (msgspec.ValidationError, RecursionError) as error:

@@ -25,14 +25,14 @@ class Route(Struct, frozen=True):
     """The engine and model that a name leads to."""
 
     engine: str = ""
-    """Its address, or several, comma separated; "" for the policy's own."""
+    """The engine's address, or several, comma separated; "" for the policy's own engine."""
     model: str = ""
-    """The model's name there; "" for the policy's, or at another engine the agent's word for it."""
+    """The model's name there; "" for the policy's name, or, at another engine, the agent's."""
     trained: bool = False
     key_env: str = ""
     """The environment variable that holds the engine's key, if it wants one."""
     policy: str = ""
-    """What the policy's own engine calls it, where a call's token does not say."""
+    """The policy's name at its own engine, for calls whose token names no model."""
 
     @property
     def plain(self) -> bool:

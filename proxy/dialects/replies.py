@@ -82,8 +82,8 @@ class ReplyStore:
             arguments = (
                 value(function.name, function.arguments) if value else read(function.arguments)
             )
-            for named in {call.id, ""} if anonymous else {call.id}:
-                self._spell((named, _canonical(arguments)), function)
+            for call_id in {call.id, ""} if anonymous else {call.id}:
+                self._spell((call_id, _canonical(arguments)), function)
 
     def _spell(self, key: tuple[str, bytes], function: "_Function") -> None:
         self._unspell(key)

@@ -16,16 +16,16 @@ from odradek.proxy.dialects.models import ModelShape
 ROOTS: Final = ("/e/{episode}/v1", "/e/{episode}", "/v1", "/t/{token}/v1", "/t/{token}")
 """Where each dialect's path begins: clients differ in whether they add /v1 themselves."""
 MODEL: Final = "/models/{model:.+}"
-"""What stands before a path that begins with a colon: Google's name the model."""
+"""The part before a path that begins with a colon: Google's paths name the model."""
 
 
 class CountRoute(Struct, frozen=True):
     """How a dialect is asked how many tokens a prompt has."""
 
     field: str
-    """Of the answer, that holds the count."""
+    """The field of the answer that holds the count."""
     body: type[Struct]
-    """What is sent."""
+    """The request's body."""
 
 
 def _nobody(_: web.Request) -> bool:
@@ -37,16 +37,16 @@ def _as_it_is(dialect: Dialect, _: web.Request) -> Dialect:
 
 
 class Surface(Struct, frozen=True, kw_only=True):
-    """What a dialect shows of itself; paths are behind a root, or behind MODEL with a colon."""
+    """A dialect's routes and callers. Paths follow a root; those with a colon follow MODEL."""
 
     calls: Mapping[str, Dialect]
-    """POST of a model call, by its path. The first dialect is that of errors at other routes."""
+    """POST of a model call, by its path. Errors at other routes use the first dialect."""
     body: type[Struct]
-    """What a call takes, for the OpenAPI document; other fields go to the engine as they are."""
+    """A call's body in the OpenAPI document; unlisted fields go to the engine as they are."""
     counts: Mapping[str, CountRoute] = {}
     """POST of a count of tokens, by its path."""
     sockets: tuple[str, ...] = ()
-    """Paths that clients GET for a WebSocket, to be told that there is none."""
+    """Paths that clients GET for a WebSocket; the proxy answers that there is none."""
     roots: tuple[str, ...] = ()
     """Roots of its own, beside ROOTS, below which it also lists models."""
     matches: Callable[[web.Request], bool] = _nobody
@@ -60,5 +60,5 @@ class Surface(Struct, frozen=True, kw_only=True):
 
     @property
     def dialect(self) -> Dialect:
-        """Whose words errors have where no call is meant."""
+        """The dialect of errors at routes that are no call."""
         return next(iter(self.calls.values()))

@@ -93,17 +93,17 @@ def choices(reply: NormalizedReply) -> list[CapturedReply]:
     captured = _captured(body, states, reply.spoilt)
     endings = (failure(choice.finish_reason) for choice in body.choices)
     # Its agent gets no reply, so none of its choices counts.
-    error = _said_wrong(reply) or next(filter(None, endings), "")
+    error = _reported_error(reply) or next(filter(None, endings), "")
     for each in captured:
         each.error = error
     return captured
 
 
-def _said_wrong(reply: NormalizedReply) -> str:
-    """What a reply, or a chunk, says went wrong; "" if it says nothing of that."""
+def _reported_error(reply: NormalizedReply) -> str:
+    """The error that a reply, or a chunk, reports; "" if it reports none."""
     body = reply.body
     good = bool(body.choices) or body.usage is not None
-    # What a field that is absent becomes is this very object, so nearly nothing is compared.
+    # An absent field becomes this very object, so nearly nothing is compared.
     if body.error is not NULL and (why := error_text(body.error)):
         return why
     if not good:
@@ -218,7 +218,7 @@ class StreamCapture:
             )
             return True
         ends = self._take(regular)
-        if why := _said_wrong(regular):
+        if why := _reported_error(regular):
             self.bad = self.error = why
             return True
         return ends

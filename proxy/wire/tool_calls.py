@@ -132,11 +132,11 @@ class ToolCalls:
     def _begun(self, raw: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
         """The first piece of a call."""
         at = len(self._calls)
-        named = bool(piece.id) and all(piece.id not in call.ids for call in self._calls)
+        has_own_id = bool(piece.id) and all(piece.id not in call.ids for call in self._calls)
         ids = {piece.id} if piece.id else set()
         arguments = [piece.arguments] if piece.arguments else []
         self._calls.append(StreamedCall(piece.index, ids, piece.name, arguments))
-        id_ = piece.id if named else _made_up(self._seed, at)
+        id_ = piece.id if has_own_id else _made_up(self._seed, at)
         return {**raw, "index": at, "id": id_, **_held(raw, piece)}
 
     def _place(self, piece: CallPiece) -> int | None:
@@ -196,12 +196,12 @@ def read(raw: dict[str, Any], place: int | None) -> CallPiece:
     held = raw.get(kind)
     held = held if isinstance(held, dict) else {}
     index = whole_number(raw.get("index"))
-    named, name = raw.get("id"), held.get("name")
+    call_id, name = raw.get("id"), held.get("name")
     return CallPiece(
         kind=kind,
         held=held,
         index=place if index is None else index,
-        id=named if isinstance(named, str) else "",
+        id=call_id if isinstance(call_id, str) else "",
         name=name if isinstance(name, str) else "",
         arguments=text_of(held.get(TEXTS[kind])),
         typed=bool(raw.get("type")),

@@ -52,13 +52,13 @@ class ContentRequest(Struct, kw_only=True, rename="camel"):
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:
     """A model as Google lists it."""
-    named = str(model.get("id", ""))
+    model_id = str(model.get("id", ""))
     length = model.get("max_model_len")
     limit = {"inputTokenLimit": length} if isinstance(length, int) and length > 0 else {}
     return {
-        "name": f"models/{named}",
+        "name": f"models/{model_id}",
         "version": "1",
-        "displayName": named,
+        "displayName": model_id,
         **limit,
         "supportedGenerationMethods": ["generateContent", "countTokens"],
     }

@@ -172,11 +172,11 @@ class ChatBuilder:
 
     def _called(self, call: FunctionCall) -> dict[str, Any]:
         arguments = self._memory.arguments(call.id or "", call.args or {})
-        named = call.id or f"call_{self._calls}"
+        call_id = call.id or f"call_{self._calls}"
         self._calls += 1
-        self._open.append((call.name, named))
+        self._open.append((call.name, call_id))
         function = {"name": call.name, "arguments": arguments}
-        return {"id": named, "type": "function", "function": function}
+        return {"id": call_id, "type": "function", "function": function}
 
     def _hear(self, role: str, parts: list[tuple[ContentPart, str]]) -> None:
         """A content of somebody else's: results stand as messages of their own, in order."""
@@ -217,10 +217,10 @@ class ChatBuilder:
 
     def _answers(self, answer: FunctionResponse) -> str:
         """The id of the call that it answers; where it names none, the first of that name."""
-        for place, (name, named) in enumerate(self._open):
-            if named == answer.id or (not answer.id and name == answer.name):
+        for place, (name, call_id) in enumerate(self._open):
+            if call_id == answer.id or (not answer.id and name == answer.name):
                 del self._open[place]
-                return named
+                return call_id
         return answer.id or f"call_{answer.name}"
 
 

@@ -52,8 +52,8 @@ def sign(pieces: list[dict[str, Any]], thoughts: str) -> list[dict[str, Any]]:
 
 def call(part: parts.ReplyPart, request: ParsedRequest, engine_id: str) -> dict[str, Any]:
     """A call of a function."""
-    named = part.id or f"call_{parts.identity(engine_id, request)[:20]}_{part.tool}"
-    return {"functionCall": {"id": named, "name": part.name, "args": read(part.text)}}
+    call_id = part.id or f"call_{parts.identity(engine_id, request)[:20]}_{part.tool}"
+    return {"functionCall": {"id": call_id, "name": part.name, "args": read(part.text)}}
 
 
 def content(

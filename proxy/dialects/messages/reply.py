@@ -71,5 +71,5 @@ def tool_use(
     part: parts.ReplyPart, request: ParsedRequest, engine_id: str, *, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     """A call of a tool."""
-    named = part.id or f"toolu_{parts.identity(engine_id, request)}_{part.tool}"
-    return {"type": "tool_use", "id": named, "name": part.name, "input": arguments}
+    call_id = part.id or f"toolu_{parts.identity(engine_id, request)}_{part.tool}"
+    return {"type": "tool_use", "id": call_id, "name": part.name, "input": arguments}

@@ -76,9 +76,9 @@ class Compacted:
 
 def whole(response: dict[str, Any], request: ParsedRequest) -> dict[str, Any]:
     """The answer of `/responses/compact`: what users said, and the summary of all."""
-    named = parts.identity(response["id"], request)[:20]
+    reply_id = parts.identity(response["id"], request)[:20]
     messages = [
-        {**item, "id": f"msg_{named}_{place}", "type": "message", "status": "completed"}
+        {**item, "id": f"msg_{reply_id}_{place}", "type": "message", "status": "completed"}
         for place, item in enumerate(getattr(request.origin, "users", ()))
     ]
     return {

@@ -71,8 +71,8 @@ def _add(chat: list[dict[str, Any]], item: items.Item, where: str, past: Past) -
     elif isinstance(item, items.FunctionCallItem | items.CustomCall | items.ShellCall):
         history.reply(chat).setdefault("tool_calls", []).append(_call(item, past))
     elif isinstance(item, items.ShellOutput):
-        named = item.call_id or item.id or ""
-        chat.append({"role": "tool", "tool_call_id": named, "content": item.output})
+        call_id = item.call_id or item.id or ""
+        chat.append({"role": "tool", "tool_call_id": call_id, "content": item.output})
     elif isinstance(item, items.Reasoning):
         text = "".join(part.text for part in item.content or ())
         if text := text or opaque.unpack(item.encrypted_content) or "":

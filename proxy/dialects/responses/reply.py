@@ -30,10 +30,14 @@ class _Body(Struct):
     choices: list[_Choice] = []
 
 
-def output(named: str, request: ParsedRequest) -> ResponseOutput | Compacted:
+def output(response_id: str, request: ParsedRequest) -> ResponseOutput | Compacted:
     """The output of a response with this name, still empty."""
-    of = context(request)
-    return Compacted(named) if of.compacts else ResponseOutput(named, of.names, packs=of.opaque)
+    origin = context(request)
+    return (
+        Compacted(response_id)
+        if origin.compacts
+        else ResponseOutput(response_id, origin.names, packs=origin.opaque)
+    )
 
 
 def whole(reply: bytes, request: ParsedRequest) -> dict[str, Any]:
@@ -41,8 +45,8 @@ def whole(reply: bytes, request: ParsedRequest) -> dict[str, Any]:
     regular = shapes.whole(reply, read, request.digest)
     reply, body = regular.data, regular.body
     choice = parts.first(body) or Choice()
-    named = name(body.id, request)
-    built = output(named, request)
+    response_id = name(body.id, request)
+    built = output(response_id, request)
     reply_parts = parts.of_message(choice)
     # A chat's list of log probabilities covers all that was sampled, so it is the text's only
     # where there is nothing else.
@@ -52,7 +56,7 @@ def whole(reply: bytes, request: ParsedRequest) -> dict[str, Any]:
     for part in reply_parts:
         built.add(part, text_logprobs)
     built.close()
-    return response(named, body.created, request, built, choice, body.usage)
+    return response(response_id, body.created, request, built, choice, body.usage)
 
 
 def logprobs(data: bytes, request: ParsedRequest) -> list[Any]:
@@ -65,7 +69,7 @@ def logprobs(data: bytes, request: ParsedRequest) -> list[Any]:
 
 
 def response(
-    named: str,
+    response_id: str,
     created: Any,
     request: ParsedRequest,
     built: ResponseOutput | Compacted,
@@ -76,7 +80,7 @@ def response(
     cut = CUT.get(choice.finish_reason or "") if choice else None
     status = "in_progress" if choice is None else "incomplete" if cut else "completed"
     return {
-        "id": named,
+        "id": response_id,
         "object": "response",
         "created_at": created if isinstance(created, int) else 0,
         "status": status,

@@ -148,10 +148,10 @@ class RequestTools:
             self._absent.leave(choice.type, "tool_choice.type")
             self._absent.leave(CHOICE, "tool_choice.type")
             return None
-        meant = self.names.named(choice.name, choice.type, choice.namespace)
-        if not meant:
+        matches = self.names.named(choice.name, choice.type, choice.namespace)
+        if not matches:
             raise BadRequest("tool_choice.name: no tool has this name", param="tool_choice.name")
-        return {"type": FUNCTION, FUNCTION: {"name": self.names.name(meant[0])}}
+        return {"type": FUNCTION, FUNCTION: {"name": self.names.name(matches[0])}}
 
 
 def _function(tool: OwnTool) -> dict[str, Any]:
@@ -167,5 +167,5 @@ def _echo(tool: OwnTool, entry: Any) -> dict[str, Any]:
     """A function with all fields that OpenAI's clients look for; others as they came."""
     if tool.type != FUNCTION:
         return dict(entry)
-    named = ("type", "name", "description", "parameters", "strict")
-    return {name: value for name, value in structs.asdict(tool).items() if name in named}
+    shown = ("type", "name", "description", "parameters", "strict")
+    return {name: value for name, value in structs.asdict(tool).items() if name in shown}

@@ -40,7 +40,7 @@ class _Called(Struct, frozen=True):
     input: str = ""
 
 
-class _Meant(Struct):
+class _AllowedTool(Struct):
     """A tool that may be used; some write its name without the object around it."""
 
     type: str = FUNCTION
@@ -49,14 +49,14 @@ class _Meant(Struct):
     custom: _Called = _Called()
 
     def of(self, names: Names) -> list[ToolName]:
-        named = self.custom if self.type == CUSTOM else self.function
-        return names.named(named.name or self.name, self.type)
+        reference = self.custom if self.type == CUSTOM else self.function
+        return names.named(reference.name or self.name, self.type)
 
 
 class _Allowed(Struct):
     """Which tools may be used."""
 
-    tools: list[_Meant]
+    tools: list[_AllowedTool]
     mode: str = "auto"
 
 
@@ -184,13 +184,13 @@ def _choose(
         fields[CHOICE] = Raw(_encode(kind))
     elif kind == CUSTOM:
         name = convert(choice.get(CUSTOM), _Called, "tool_choice.custom").name
-        meant = names.named(name, CUSTOM)
-        if not meant:
+        matches = names.named(name, CUSTOM)
+        if not matches:
             raise BadRequest(
                 "tool_choice.custom.name: no tool has this name", param="tool_choice.custom.name"
             )
-        named = {"type": FUNCTION, FUNCTION: {"name": names.name(meant[0])}}
-        fields[CHOICE] = Raw(_encode(named))
+        forced = {"type": FUNCTION, FUNCTION: {"name": names.name(matches[0])}}
+        fields[CHOICE] = Raw(_encode(forced))
     elif isinstance(kind, str) and kind != FUNCTION:
         absent.leave(kind, "tool_choice.type")
         absent.leave(CHOICE, "tool_choice.type")
@@ -203,7 +203,7 @@ def _allow(fields: dict[str, Raw], choice: dict[str, Any], names: Names) -> set[
     where = "tool_choice.allowed_tools"
     allowed: _Allowed = convert(choice.get("allowed_tools") or choice, _Allowed, where)
     fields[CHOICE] = Raw(_encode(allowed.mode))
-    return {tool for meant in allowed.tools for tool in meant.of(names)}
+    return {tool for reference in allowed.tools for tool in reference.of(names)}
 
 
 def _past(fields: dict[str, Raw], names: Names, memory: ReplyStore) -> bool:
@@ -351,14 +351,14 @@ def _arguments(function: dict[str, Any]) -> str:
     return arguments if isinstance(arguments, str) else ""
 
 
-def _translated(data: bytes, name: str, of: Callable[[dict[str, Any]], None]) -> bytes:
-    """A reply, or a chunk, after `of` has changed each of its choices."""
+def _translated(data: bytes, name: str, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A reply, or a chunk, after `change` has gone over each of its choices."""
     fields = _fields.decode(data)
     if fields.get("choices", NULL) == NULL:
         return data
     choices = _dicts.decode(fields["choices"])
     for choice in choices:
         if isinstance(choice.get(name), dict):
-            of(choice)
+            change(choice)
     fields["choices"] = Raw(_encode(choices))
     return _encode(fields)

@@ -92,8 +92,8 @@ class NamedCalls:
             waiting = self._waiting
             if waiting is not None:
                 if part.kind == "tool" and part.tool == waiting.tool:
-                    named, name = part.id or waiting.id, waiting.name + part.name
-                    part = ReplyPart("tool", part.text, part.tool, named, name)  # noqa: PLW2901 - both are one
+                    call_id, name = part.id or waiting.id, waiting.name + part.name
+                    part = ReplyPart("tool", part.text, part.tool, call_id, name)  # noqa: PLW2901 - both are one
                 else:
                     yield from self.end()
             if part.kind != "tool" or part.tool in self._begun:

@@ -139,6 +139,10 @@ def here(tmp_path, monkeypatch):
     """A project's folder with a module of judges."""
     (tmp_path / "deaf.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
+    # Under nohup it is ignored, and what is ignored stays so in a worker.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

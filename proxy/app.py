@@ -48,14 +48,14 @@ SWEEP_S: Final = 1.0
 ORPHAN_S: Final = 15.0
 """How long a call goes on whose client has left, for a retry to join it."""
 IDLE_S: Final = 900.0
-"""After how long without a call an episode's history leaves the memory."""
+"""An episode's history leaves the memory after so long without a call."""
 SEALED_S: Final = 7200.0
 """How long sealed episodes are remembered, and how long unsealed ones at least."""
 MAX_HEADER_BYTES: Final = 32 * 1024
 """Largest headers of a request, all together."""
 PROBE_S: Final = 3.0
 WRITER: Final = ascii_letters + digits
-"""What a boot id is made of: seven of them, 41 bits, since each turn holds it five times."""
+"""The characters of a boot id. It has seven, 41 bits, since each turn holds it five times."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Probe = Callable[[], Awaitable[None]]
 
@@ -141,7 +141,7 @@ class Proxy:
                 app.router.add_get(root + MODEL, listing)
         for method, path, handler in routes:
             app.router.add_route(method, path, self.guarded(handler))
-        app.cleanup_ctx.append(self._life)
+        app.cleanup_ctx.append(self._lifespan)
         return app
 
     def _serve(
@@ -150,20 +150,21 @@ class Proxy:
         """Add a dialect's routes below a root: those that name the model, or the others."""
         for path, dialect in surface.calls.items():
             if path.startswith(":") is model_in_path:
-                handler = self.guarded(self._speaking(surface, dialect), dialect)
+                handler = self.guarded(self._call_handler(surface, dialect), dialect)
                 router.add_post(root + MODEL * model_in_path + path, handler)
         for path, count in surface.counts.items():
             if path.startswith(":") is model_in_path:
-                handler = self.guarded(self._counting(surface, count.field), surface.dialect)
+                handler = self.guarded(self._count_handler(surface, count.field), surface.dialect)
                 router.add_post(root + MODEL * model_in_path + path, handler)
         for path in () if model_in_path else surface.sockets:
-            router.add_get(root + path, self.guarded(self._no_socket(surface), surface.dialect))
+            router.add_get(root + path, self.guarded(self._refuse_socket(surface), surface.dialect))
 
-    async def _life(self, _: web.Application) -> AsyncIterator[None]:
+    async def _lifespan(self, _: web.Application) -> AsyncIterator[None]:
         for pool in self.pools:
             await pool.start()
         chores = [
-            asyncio.create_task(chore) for chore in (self._sweep(), self._mend(), self._prove())
+            asyncio.create_task(chore)
+            for chore in (self._sweep(), self._settle_turns(), self._prove())
         ]
         yield
         for chore in chores:
@@ -173,7 +174,7 @@ class Proxy:
             await pool.aclose()
 
     def _permit(self, request: web.Request) -> Permit:
-        """What an agent's token opens: nothing once its episode has ended."""
+        """The rights that an agent's token gives: none once its episode has ended."""
         episode = request.match_info.get("episode")
         # Nearly no address has a query, so nearly none is looked at.
         queries = bool(request.query_string) and keys_in_query(request)
@@ -181,7 +182,7 @@ class Proxy:
         self.episodes.check(permit.episode_id)
         return permit
 
-    def _speaking(self, surface: Surface, dialect: Dialect) -> Handler:
+    def _call_handler(self, surface: Surface, dialect: Dialect) -> Handler:
         """POST of a model call in one dialect."""
         at = surface.at
 
@@ -191,7 +192,7 @@ class Proxy:
 
         return call
 
-    def _counting(self, surface: Surface, field: str) -> Handler:
+    def _count_handler(self, surface: Surface, field: str) -> Handler:
         """POST of a count of tokens: nothing is sampled, so nothing is recorded."""
 
         async def count(request: web.Request) -> web.StreamResponse:
@@ -215,8 +216,8 @@ class Proxy:
             headers, body = headers | JSON, surface.dialect.refusal(body, status)
         return web.Response(status=status, headers=headers, body=body)
 
-    def _no_socket(self, surface: Surface) -> Handler:
-        """GET where a WebSocket is wanted: Codex tries for 6 s unless it is told so."""
+    def _refuse_socket(self, surface: Surface) -> Handler:
+        """GET that asks for a WebSocket: without this answer Codex tries for 6 s."""
 
         async def refuse(request: web.Request) -> web.StreamResponse:
             self._permit(request)
@@ -246,20 +247,22 @@ class Proxy:
 
     async def readyz(self, _: web.Request) -> web.StreamResponse:
         """GET readyz: the log and the engine answer."""
-        wrong: dict[str, str] = {}
+        problems: dict[str, str] = {}
         if self.turn_writer.health.failing_since is not None:
-            wrong["log"] = "the log takes no turns now"
+            problems["log"] = "the log takes no turns now"
         elif problem := await self._ask_log():
-            wrong["log"] = problem
+            problems["log"] = problem
         try:
             status, _headers, _body = await self.engine.get(HEALTH.path, timeout_s=5.0)
             if status >= 400:
-                wrong["engine"] = f"the engine's /health answers {status}"
-            elif raw := await self.engine.prove():
-                wrong["engine"] = "; ".join(raw)
+                problems["engine"] = f"the engine's /health answers {status}"
+            elif faults := await self.engine.prove():
+                problems["engine"] = "; ".join(faults)
         except EngineError as error:
-            wrong["engine"] = str(error)
-        return _json(503 if wrong else 200, {"status": "not ready" if wrong else "ready", **wrong})
+            problems["engine"] = str(error)
+        return _json(
+            503 if problems else 200, {"status": "not ready" if problems else "ready", **problems}
+        )
 
     async def missing(self, request: web.Request) -> web.StreamResponse:
         """Every other address."""
@@ -284,8 +287,8 @@ class Proxy:
     def check_log(self) -> None:
         """Raise LogLost if the brokers answer, and have taken nothing from us for too long.
 
-        While they are away no restart helps, and agents are better off with a proxy that tells them
-        when to come again than with none.
+        While they are away no restart helps. Agents are then better off with a proxy that answers
+        with Retry-After than with no proxy.
         """
         if self.turn_writer.health.lost(LOG_PATIENCE_S):
             raise LogLost(
@@ -293,8 +296,8 @@ class Proxy:
                 " s: beginning afresh"
             )
 
-    async def _mend(self) -> None:
-        """While the log takes nothing, try again what it did not take, though nobody calls."""
+    async def _settle_turns(self) -> None:
+        """While the log takes nothing, write again what it did not take, even without new calls."""
         health = self.turn_writer.health
         while True:
             await asyncio.sleep(SWEEP_S)
@@ -307,7 +310,8 @@ class Proxy:
                 for episode in unsure if answers else ():
                     await self.turn_writer.settle(episode)
             if answers and not unsure:
-                # What was refused stands for itself, such as a seal: let the next one try.
+                # Only a write that is not repeated here was refused, such as a seal: let the next
+                # one try.
                 health.took()
 
     async def _prove(self) -> None:
@@ -336,7 +340,7 @@ class Proxy:
         """A handler whose errors become answers in the words of its dialect, or the caller's."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            outcome = await self._tried(handler, request)
+            outcome = await self._answer(handler, request)
             if isinstance(outcome, web.StreamResponse):
                 return outcome
             if outcome.status < 500:
@@ -353,7 +357,7 @@ class Proxy:
 
         return answer
 
-    async def _tried(
+    async def _answer(
         self, handler: Handler, request: web.Request
     ) -> web.StreamResponse | ProxyError:
         limit = MAX_HEADER_BYTES

@@ -17,7 +17,7 @@ from odradek.proxy.errors import BadRequest, Forbidden, Unauthorized
 
 MAX_CACHED: Final = 8192
 ELSEWHERE: Final = frozenset({"wrong_scope", "other_episode"})
-"""Reasons for which a token is good, but not for this."""
+"""Reasons to refuse a token that is good for another request."""
 KEYS: Final = ("x-api-key", "x-goog-api-key")
 """Headers that hold a token and nothing else, as Anthropic's and Google's clients send it."""
 _EPISODE: Final = re.compile(r"[^\x00-\x20/\x7f]{1,256}")

@@ -19,7 +19,7 @@ BODIES: Final[dict[str, type[Struct]]] = {
     **{path: count.body for surface in SURFACES for path, count in surface.counts.items()},
     "/seal": SealRequest,
 }
-"""What a path takes, by its end; the longest that fits."""
+"""The body that a path takes, by the end of the path; the longest matching end counts."""
 
 
 def document(app: web.Application, *, version: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The APIs that agents use: each dialect reads a request and writes the engine's reply.
 
-`SPOKEN` is the table of dialects; each has its addresses, its callers and what it takes on its
-`surface`. `dialect` is what all of them do. `chat` and `completions` are the engine's own;
-`messages`, `responses` and `gemini` are made of `chat` by `translation` and `tools`.
+`SPOKEN` is the table of dialects. A dialect's `surface` has its addresses, its callers and the
+bodies that it takes. `dialect` declares what all dialects do. `chat` and `completions` are the
+engine's own. `messages`, `responses` and `gemini` build on `chat`, with `translation` and `tools`.
 """
 
 from typing import Final
@@ -22,7 +22,7 @@ SPOKEN: Final = (
     "odradek.proxy.dialects.responses:RESPONSES_SURFACE",
     "odradek.proxy.dialects.gemini:GEMINI_SURFACE",
 )
-"""`module:name` of each dialect's surface; the first is that of callers who do not say more."""
+"""`module:name` of each dialect's surface; the first serves callers that no surface matches."""
 SURFACES: Final[tuple[Surface, ...]] = tuple(ours(place) for place in SPOKEN)
 DIALECTS: Final[dict[str, Dialect]] = {
     path: dialect for surface in SURFACES for path, dialect in surface.calls.items()
@@ -30,7 +30,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
 
 
 def surface_of(request: web.Request) -> Surface:
-    """Whose caller asks at an address that several share: clients say whose they are."""
+    """The surface of a request's caller; at addresses that several share, the headers decide."""
     for surface in SURFACES:
         if surface.matches(request):
             return surface

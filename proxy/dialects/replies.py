@@ -14,7 +14,7 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 
 POINTER: Final = 8
 OVERHEAD: Final = 128
-"""Bytes that a message, or the arguments of a call, take beside their own."""
+"""Bytes that a message, or the arguments of a call, take beside their text."""
 
 
 class ReplyStore:
@@ -52,7 +52,7 @@ class ReplyStore:
             self._drop(next(iter(self._chains)))
 
     def _drop(self, reply_id: str) -> None:
-        """Forget a reply, and the messages that no other one goes on from."""
+        """Forget a reply, and the messages that no other conversation holds."""
         messages = self._chains.pop(reply_id, ())
         self._size -= POINTER * len(messages)
         for message in messages:

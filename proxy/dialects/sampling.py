@@ -1,7 +1,7 @@
 """A request's sampling fields: those written into it, taken out of it, and recorded.
 
-An engine has defaults of its own, and so has the model's generation config: what a client leaves
-out is written with the value at which it changes nothing. The agent sees none of it.
+An engine has defaults of its own, and so has the model's generation config. So a field that a
+client leaves out is written with its neutral value. The agent does not see these fields.
 """
 
 import re
@@ -16,7 +16,7 @@ from odradek.schemas.neutral_fields import NOTED, PLAIN
 from odradek.schemas.sampling import NEUTRAL, STRICT, UNSENT, alters, off, recorded
 
 FORCED: Final = (LOGPROBS, TOKEN_IDS, WEIGHT_VERSIONS)
-"""What else each call asks for, whatever its client wants to see of it."""
+"""Fields that each call asks for, even if its client did not ask for them."""
 _STRICT: Final = re.compile(rb'"strict"\s*:\s*(?!null|false)')
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
@@ -27,17 +27,18 @@ class Training(Struct, frozen=True, kw_only=True):
     """The distribution that is trained on, as an engine is asked for it."""
 
     values: dict[str, float]
-    """What is written where a client leaves it out: the temperature, and the neutral values."""
+    """Fields that are written where a client leaves them out: temperature and neutral values."""
     raws: dict[str, Raw]
     """The same as JSON."""
     force: bool = False
-    """Whether it stands in the place of what clients ask for."""
+    """Whether it replaces what clients ask for."""
     lacks: frozenset[str] = frozenset()
-    """Fields that are written no more, since the engine refuses them; some of `FORCED` may be."""
+    """Fields that the engine refuses, so they are no longer written; may include some of `FORCED`.
+    """
 
     @classmethod
     def of(cls, values: dict[str, float], *, force: bool = False) -> "Training":
-        """With its values' JSON made once."""
+        """A training with these values, whose JSON is made once."""
         raws = {name: Raw(_encode(value)) for name, value in values.items()}
         return cls(values=values, raws=raws, force=force)
 
@@ -93,7 +94,7 @@ def settle(fields: dict[str, Raw], training: Training) -> dict[str, Any]:
 
 
 def _leave_out(fields: dict[str, Raw], record: dict[str, Any], training: Training) -> None:
-    """A null is no wish, and the engine would refuse it, too."""
+    """Leave out nulls of fields that the engine refuses: it would refuse the null, too."""
     for name in training.lacks:
         if fields.get(name) == NULL:
             del fields[name]

@@ -1,7 +1,7 @@
-"""How one kind of engine says what the engine's surface says: a small protocol, and its fake.
+"""How one kind of engine speaks the engine's surface: a small protocol, and its fake.
 
-The surface is declared in `schemas/http/engine`. All of the proxy knows its words only; an adapter
-knows those of its engine, and is chosen once for an engine (`recognition`).
+The surface is declared in `schemas/http/engine`. The proxy knows the surface's words only. An
+adapter knows the words of its engine, and is chosen once for an engine (`recognition`).
 """
 
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ class EngineAdapter(Protocol):
     """Translates between the surface and one kind of engine. Pure: no I/O, no clock."""
 
     name: str
-    """What the engine is called."""
+    """The engine's name in logs and errors."""
     native: bool
-    """Whether it says what the surface says, so that no call and no reply is touched."""
+    """Whether its words are those of the surface, so that no call and no reply is translated."""
     lacks: tuple[MissingCapability, ...]
     """What no engine of this kind can do."""
     advice: Mapping[Capability, str]
-    """What to do where one lacks what it could do."""
+    """What to do if an engine of this kind lacks a capability that others of its kind have."""
 
     def path(self, route: str) -> str:
         """Its path for a path of the surface. Raises CapabilityMissing where it has none."""
         ...
 
     def request(self, route: str, body: bytes) -> bytes:
-        """A request in its words; asked for only where it is not `native`."""
+        """A request in its words; called only if it is not `native`."""
         ...
 
     def reply(self, route: str, body: bytes) -> bytes:
@@ -39,7 +39,7 @@ class EngineAdapter(Protocol):
 class NativeAdapter:
     """An engine that speaks the surface as it is declared. Implements `EngineAdapter`.
 
-    What the bench and the tests have in place of an engine does, and so may any engine.
+    The stubs of the bench and of the tests speak it so, and any engine may.
     """
 
     name = "an engine"

@@ -106,11 +106,11 @@ class EngineResponse:
     ) -> None:
         self.status: Final = response.status
         self.sent: SentVersion | None = None
-        """What was known of the engine then, where the call samples."""
+        """The state of the engine when the call was sent, if the call samples."""
         self.engine = ""
-        """Whose answer it is, where that matters."""
+        """The address of the engine that answered, if the pool sent the call."""
         self.proving: Probe | None = None
-        """What its log probabilities are of, where engines are asked."""
+        """The probe of the engine's log probabilities, if engines are probed."""
         self._response = response
         self._connected = connected
         self._max_bytes = max_bytes
@@ -169,7 +169,7 @@ class EngineResponse:
 
 
 class TranslatedResponse(EngineResponse):
-    """The same of an engine with words of its own: read as a whole, and translated once.
+    """The answer of an engine with words of its own: read as a whole, and translated once.
 
     Args:
         response: As aiohttp has it.
@@ -226,7 +226,7 @@ class Engine:
         self.url = url
         self.connect_s = connect_s
         self.adapter: EngineAdapter = DEFAULT
-        """Of the engine that answered last."""
+        """The adapter for the engine that answered last."""
         self._recognizes = self._unknown = recognizes
         self._recognizing = asyncio.Lock()
         self._max_bytes = max_bytes

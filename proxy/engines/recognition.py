@@ -18,7 +18,7 @@ Get = Callable[[str], Awaitable[tuple[int, dict[str, str], bytes]]]
 Recognizer = Callable[[str, bytes], EngineAdapter | None]
 """The adapter of an engine that answers a path so; None for one of another kind."""
 DEFAULT: Final[EngineAdapter] = VLLM
-"""Of an engine that nothing recognizes, or that is not asked."""
+"""The adapter of an engine that no recognizer knows, or that is not asked."""
 KINDS: Final = (
     "odradek.proxy.engines.sglang:KIND",
 )  # fmt: skip
@@ -26,7 +26,7 @@ KINDS: Final = (
 
 
 async def recognize(get: Get) -> EngineAdapter | None:
-    """Ask an engine what it is; None where it cannot say now, since it is busy or failing."""
+    """Ask an engine what it is; None if it is busy or failing, and so cannot answer now."""
     for place in KINDS:
         kind: tuple[tuple[str, ...], Recognizer] = ours(place)
         paths, recognized = kind
@@ -40,6 +40,6 @@ async def recognize(get: Get) -> EngineAdapter | None:
 
 
 def name_lacks(url: str, adapter: EngineAdapter) -> None:
-    """Say what an engine lacks, what that costs, and what to do: a line for each."""
+    """Log what an engine lacks, what that costs, and what to do: a line for each."""
     for lack in adapter.lacks:
         log.warning("the engine at %s is %s, which has %s", url, adapter.name, lack)

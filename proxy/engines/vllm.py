@@ -1,7 +1,6 @@
 """vLLM, from 0.30 on: the surface has its words, so nothing is translated.
 
-The small engine has the same words. Every engine that is not recognized as another one is asked as
-vLLM is.
+The small engine has the same words. An engine that is not recognized is spoken to as vLLM is.
 """
 
 from collections.abc import Mapping

@@ -13,7 +13,7 @@ from odradek.schemas.http.reply import ReplyBody
 NULL: Final = reply.NULL
 """What an absent field becomes: this very object."""
 DEEPEST: Final = MAX_DEPTH - 4
-"""A reply stands four levels deeper in the conversation that it becomes a part of."""
+"""A reply is four levels deeper in the conversation that it becomes a part of."""
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -57,19 +57,19 @@ def error_text(error: Raw) -> str:
         return ""
     try:
         value = msgspec.json.decode(error)
-        words = "" if empty(value) else _words(value)[:500] or "the engine reported an error"
+        text = "" if empty(value) else _message_of(value)[:500] or "the engine reported an error"
     except UNREADABLE:
         return "the engine reported an error"
-    return words
+    return text
 
 
-def _words(error: Any) -> str:
+def _message_of(error: Any) -> str:
     """The text of an error, inside any nesting."""
     if not isinstance(error, dict):
         return str(error) if error else ""
     for name in ("message", "error", "detail", "msg"):
         if error.get(name):
-            return _words(error[name])
+            return _message_of(error[name])
     return msgspec.json.encode(error).decode() if error else ""
 
 

@@ -1,7 +1,8 @@
 """Whether a message holds media, which an engine sees and the trainer does not.
 
-A trainer gets token ids. Of a picture they hold placeholders, so a reply to it would be trained on
-as if it had been said unseen. What is not known to be text counts as media. agent-lightning#559
+A trainer gets token ids. For a picture they hold placeholders only. So a reply to it would be
+trained on as if the model had not seen the picture. Whatever is not known to be text counts as
+media. agent-lightning#559
 """
 
 from collections.abc import Sequence
@@ -39,9 +40,9 @@ _SPELT: Final = (
     "video_data", "video_embeds", "video_grid_thw", "video_url", "video_urls", "videos",
 )  # fmt: skip
 FIELDS: Final = frozenset({*_SPELT, *map(_camel, _SPELT)})
-"""Names under which parts and messages hold media, and requests of some engines, in either case."""
+"""Names of fields with media, in parts, messages and requests of some engines; in either case."""
 REQUESTED: Final = FIELDS - {"audio"}
-"""Of a request itself: there `audio` is how the reply is to sound."""
+"""The same for a request itself: there `audio` describes the reply's sound."""
 HOLDERS: Final = frozenset({
     "chat_template_kwargs", "documents", "extra_body", "nvext", "options", "parameters",
 })  # fmt: skip
@@ -51,9 +52,9 @@ PLAIN: Final = frozenset({
     "content", "function_call", "name", "reasoning", "reasoning_content", "refusal", "role",
     "tool_call_id", "tool_calls",
 })  # fmt: skip
-"""Fields of a message that hold none, or are looked through on their own."""
+"""Fields of a message that hold no media, or have a check of their own."""
 FREE: Final = frozenset({"arguments", "args", "function", "input"})
-"""Fields of a part that a call's arguments are in: a name in them is the agent's own."""
+"""Fields of a part that hold a call's arguments: names inside them are the agent's own."""
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], {}, False)
 
 HEAD: Final = 64
@@ -81,18 +82,18 @@ def holds(message: Raw) -> bool:
         return False
     content = bytes(fields.get("content", NULL)).lstrip()
     # Nearly all are text, or null: nothing of them is parsed.
-    if content[:1] not in {b'"', b"n"} and _held(_read(content)):
+    if content[:1] not in {b'"', b"n"} and _holds_media(_read(content)):
         return True
     if PLAIN.issuperset(fields):
         return False
-    return any(_named(name, fields[name]) for name in fields.keys() - PLAIN)
+    return any(_is_media(name, fields[name]) for name in fields.keys() - PLAIN)
 
 
 def _is_plain(message: bytes) -> bool:
-    """Whether a message is a role and one text without quotes, of which nothing is to be parsed.
+    """Whether a message is a role and one text without quotes, so that nothing has to be parsed.
 
-    It is JSON: so where a comma and a colon stand between the first quotes, and the last one before
-    the end is the first in the text, none of them is an escaped one.
+    The message is JSON. So if a comma and a colon stand between the first quotes, and the first
+    quote in the text is the last before the end, then no quote is an escaped one.
     """
     parts = message[:HEAD].split(b'"', 6)
     if len(parts) < 7 or (parts[1], parts[5]) != (b"role", b"content"):
@@ -111,34 +112,34 @@ def requested(fields: dict[str, Raw]) -> bool:
     if _SAYING.isdisjoint(fields):
         return False
     return any(_read(fields[name]) not in EMPTY for name in REQUESTED & fields.keys()) or any(
-        _somewhere(_read(fields[name])) for name in HOLDERS & fields.keys()
+        _has_media_field(_read(fields[name])) for name in HOLDERS & fields.keys()
     )
 
 
-def _named(name: str, value: Raw) -> bool:
+def _is_media(name: str, value: Raw) -> bool:
     """Whether a field that few messages have holds media: by its name, or by a name within it."""
     if value == NULL:
         return False
     if name in FIELDS:
         return _read(value) not in EMPTY
-    return bytes(value)[:1] in (b"{", b"[") and _somewhere(_read(value))
+    return bytes(value)[:1] in (b"{", b"[") and _has_media_field(_read(value))
 
 
-def _somewhere(value: Any) -> bool:
-    """Whether a field at any depth is named as media are."""
+def _has_media_field(value: Any) -> bool:
+    """Whether a field at any depth has a name of media, and a value."""
     if isinstance(value, list):
-        return any(map(_somewhere, value))
+        return any(map(_has_media_field, value))
     if not isinstance(value, dict):
         return False
     if not FIELDS.isdisjoint(value) and any(
         value[name] not in EMPTY for name in FIELDS & value.keys()
     ):
         return True
-    return any(_somewhere(inner) for name, inner in value.items() if name not in FREE)
+    return any(_has_media_field(inner) for name, inner in value.items() if name not in FREE)
 
 
 def _read(value: bytes | Raw) -> Any:
-    """A value; one that no parser takes, such as a number without end, as a part of no kind."""
+    """A value. One that no parser takes, such as a number without end, becomes an unknown part."""
     try:
         return msgspec.json.decode(value)
     except UNREADABLE:
@@ -148,28 +149,28 @@ def _read(value: bytes | Raw) -> Any:
 SOURCES: Final = ("base64", "url", "file")  # no set: a type may be no text, and have no hash
 
 
-def _held(value: Any) -> bool:
+def _holds_media(content: Any) -> bool:
     """Whether a content, or a part of it, holds media."""
-    if isinstance(value, list):
-        return any(map(_held, value))
-    if not isinstance(value, dict):
+    if isinstance(content, list):
+        return any(map(_holds_media, content))
+    if not isinstance(content, dict):
         return False
-    if _somewhere(value):
+    if _has_media_field(content):
         return True
-    kind = value.get("type")
+    kind = content.get("type")
     if kind is None:
-        return "text" not in value and not any(name in value for name in HELD)
+        return "text" not in content and not any(name in content for name in HELD)
     return (
         not isinstance(kind, str)
         or kind not in TEXTS
-        or any(_source(value.get(name)) for name in HELD)
+        or any(_source(content.get(name)) for name in HELD)
     )
 
 
 def _source(value: Any) -> bool:
-    """The same of what a part holds; a source of text is one that says so."""
+    """The same for a part's source: it is text only if its type says so."""
     if isinstance(value, dict):
         kind = value.get("type")
         if kind in SOURCES or not isinstance(kind, str | None):
             return True
-    return _held(value) if isinstance(value, list | dict) else False
+    return _holds_media(value) if isinstance(value, list | dict) else False

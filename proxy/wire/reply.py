@@ -1,7 +1,7 @@
 """From an engine's reply to a turn's ids, log probabilities and message. Pure.
 
-Token ids are the engine's own, never made again from text. What does not add up is named on the
-turn (`untrainable`) and never guessed.
+Token ids are the engine's own; none is made from text. If something does not add up, the turn names
+it (`untrainable`), and nothing is guessed.
 """
 
 import math
@@ -45,7 +45,7 @@ class CapturedReply(Struct, kw_only=True):
 
     @property
     def size(self) -> int:
-        """Its bytes, those of a few short fields apart."""
+        """Its bytes, without those of a few short fields."""
         sampled = self.completion
         return len(self.reply.message) + len(self.prompt) + len(sampled.ids) + len(sampled.logprobs)
 
@@ -180,7 +180,7 @@ class StreamCapture:
     Args:
         reader: Its dialect's.
         seed: What ids are made of, beside the reply's own, where a tool call has none.
-        expected: How many choices its call asked for; 0 for a call that nobody knows.
+        expected: How many choices its call asked for; 0 if that is not known.
     """
 
     def __init__(self, reader: Reader = read, seed: str = "", expected: int = 0) -> None:
@@ -324,7 +324,7 @@ def _choice(body: ReplyBody, state: ChoiceState) -> CapturedReply:
         id=body.id,
         closed=choice.finish_reason in CLOSED and not isinstance(choice.stop_reason, str),
     )
-    # Only the engine's count can tell that those of all words are among ids that came late.
+    # Only the engine's count can prove that ids that came late cover all of the text.
     unsure = state.late_ids and (body.usage is None or body.usage.completion_tokens is None)
     if ids is None or not prompt or state.lacks_ids or unsure:
         captured.untrainable = "no_token_ids"
@@ -350,7 +350,7 @@ def _choice(body: ReplyBody, state: ChoiceState) -> CapturedReply:
 
 
 def _logprobs(entries: list[Logprob | None] | None) -> "array[float] | None":
-    """The numbers, or None where there are none, or the engine has none for some token."""
+    """The numbers; None if there are none, or if some token has none."""
     try:
         return array("f", [entry.logprob for entry in entries]) if entries else None  # type: ignore[union-attr, misc]  # what is None raises
     except (AttributeError, TypeError, OverflowError):

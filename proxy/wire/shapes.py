@@ -142,7 +142,7 @@ def _is_regular_chunk(body: ReplyBody, data: bytes) -> bool:
     choices = body.choices
     for choice in choices:
         word = choice.finish_reason
-        if (word is not None and word not in ENDS) or not _speaks(choice.delta):
+        if (word is not None and word not in ENDS) or not _has_texts_only(choice.delta):
             return False
         if not choice.delta and b'"delta"' not in data:
             return False
@@ -178,7 +178,7 @@ def _distinct(choices: list[Choice]) -> bool:
     return len(choices) < 2 or len({choice.index for choice in choices}) == len(choices)
 
 
-def _speaks(delta: dict[str, Any]) -> bool:
+def _has_texts_only(delta: dict[str, Any]) -> bool:
     """Whether a chunk's texts are texts."""
     if len(delta) == 1 and delta.get("content").__class__ is str:
         return True  # as nearly all are
@@ -204,7 +204,9 @@ def _mended(data: bytes, reader: Reader, seed: str | None) -> NormalizedReply:
     for place, choice in enumerate(value["choices"]):
         spoilt = _choice(choice, place) or spoilt
         if _of_texts(reader):
-            choice["text"] = _text(_words(choice, "text", "delta", "message", "content")) or ""
+            choice["text"] = (
+                _text(_first_value(choice, "text", "delta", "message", "content")) or ""
+            )
         elif seed is None:
             _delta(choice)
         else:
@@ -314,7 +316,7 @@ def _of_texts(reader: Reader) -> bool:
     return bool(reader(b'{"choices":[{"text":"so"}]}').choices[0].delta)
 
 
-def _words(choice: dict[str, Any], place: str, *others: str) -> Any:
+def _first_value(choice: dict[str, Any], place: str, *others: str) -> Any:
     """The first value that a choice has in these places; the other places are removed."""
     candidates = [choice.get(place), *(choice.pop(name, None) for name in others)]
     return next((candidate for candidate in candidates if candidate is not None), None)
@@ -322,7 +324,7 @@ def _words(choice: dict[str, Any], place: str, *others: str) -> Any:
 
 def _delta(choice: dict[str, Any]) -> None:
     """Mend a chunk's delta, in place."""
-    choice["delta"] = _spoken(_words(choice, "delta", "message", "text", "content"))
+    choice["delta"] = _with_texts(_first_value(choice, "delta", "message", "text", "content"))
     if isinstance(calls := choice["delta"].get("tool_calls"), dict):
         choice["delta"]["tool_calls"] = [calls]
     elif not isinstance(calls, list | None):
@@ -331,12 +333,12 @@ def _delta(choice: dict[str, Any]) -> None:
 
 def _message(choice: dict[str, Any], seed: str) -> None:
     """The same of a whole message."""
-    message = _words(choice, "message", "delta", "text", "content")
+    message = _first_value(choice, "message", "delta", "text", "content")
     try:
         check_depth(_encode(message), DEEPEST)
     except InvalidRecord as error:
         raise msgspec.DecodeError(str(error)) from None
-    mended = _spoken(message)
+    mended = _with_texts(message)
     mended["role"] = mended["role"] if isinstance(mended.get("role"), str) else "assistant"
     calls = mended.get("tool_calls")
     if calls is not None:
@@ -349,15 +351,15 @@ def _message(choice: dict[str, Any], seed: str) -> None:
     }
 
 
-def _spoken(raw: Any) -> dict[str, Any]:
+def _with_texts(raw: Any) -> dict[str, Any]:
     """A message or a delta whose texts are texts."""
     if not isinstance(raw, dict):
         raw = {} if raw is None else {"content": raw}
     mended = dict(raw)
     content = mended.get("content")
     if isinstance(content, list):
-        thoughts = [part for part in content if _thinks(part)]
-        mended["content"] = _text([part for part in content if not _thinks(part)])
+        thoughts = [part for part in content if _is_reasoning(part)]
+        mended["content"] = _text([part for part in content if not _is_reasoning(part)])
         if thoughts and not any(mended.get(name) for name in REASONING):
             mended["reasoning_content"] = _text(thoughts)
     for name in TEXTS:
@@ -366,7 +368,7 @@ def _spoken(raw: Any) -> dict[str, Any]:
     return mended
 
 
-def _thinks(part: Any) -> bool:
+def _is_reasoning(part: Any) -> bool:
     # No set: a type may be no text, and have no hash.
     return isinstance(part, dict) and part.get("type") in ("thinking", "reasoning")
 

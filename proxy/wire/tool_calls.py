@@ -137,7 +137,7 @@ class ToolCalls:
         arguments = [piece.arguments] if piece.arguments else []
         self._calls.append(StreamedCall(piece.index, ids, piece.name, arguments))
         id_ = piece.id if has_own_id else _made_up(self._seed, at)
-        return {**raw, "index": at, "id": id_, **_held(raw, piece)}
+        return {**raw, "index": at, "id": id_, **_typed_tool(raw, piece)}
 
     def _place(self, piece: CallPiece) -> int | None:
         """Which call the piece goes on with; None for a new one."""
@@ -208,7 +208,7 @@ def read(raw: dict[str, Any], place: int | None) -> CallPiece:
     )
 
 
-def _held(raw: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
+def _typed_tool(raw: dict[str, Any], piece: CallPiece) -> dict[str, Any]:
     """The type of a call, and its function or text tool, with all fields."""
     kind = raw.get("type")
     return {
@@ -251,7 +251,7 @@ def whole_calls(calls: list[Any], seed: str) -> list[Any]:
         if "index" in call:
             mended["index"] = place
         if piece.held or mended["type"] in TEXTS:
-            mended |= _held(call, piece)
+            mended |= _typed_tool(call, piece)
         whole.append(mended)
     return whole
 

@@ -22,11 +22,11 @@ USER: Final = frozenset({"", "user", "function", "tool"})
 HOSTED: Final = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 """Parts of hosted tools."""
 TEXTS: Final = ("output", "result", "content")
-"""Under these names clients put the text of a result that is nothing else."""
+"""Names under which clients put the text of a result that has no other field."""
 
 
 class Content(Struct):
-    """What somebody said."""
+    """A message of the conversation."""
 
     role: str | None = None
     parts: Any = None
@@ -86,7 +86,7 @@ class FunctionCall(Struct, rename="camel"):
 
 
 class FunctionResponse(Struct, rename="camel"):
-    """What came of it."""
+    """The result of a call."""
 
     name: str = ""
     id: str | None = None

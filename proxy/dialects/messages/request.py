@@ -81,7 +81,7 @@ Shown = TextBlock | Image | Document | SearchResult
 
 
 class ToolResult(Struct, tag="tool_result"):
-    """What came of it."""
+    """The result of a call."""
 
     tool_use_id: str
     content: str | list[Shown] | None = None
@@ -94,7 +94,7 @@ class ThinkingBlock(Struct, tag="thinking"):
 
 
 class CompactionBlock(Struct, tag="compaction"):
-    """What came before, summed up."""
+    """A summary of the conversation before it."""
 
     content: str | None = None
 
@@ -120,7 +120,7 @@ class ThinkingMode(Struct):
 
 
 class Metadata(Struct):
-    """Who asks."""
+    """The user that the agent calls for."""
 
     user_id: str | None = None
 
@@ -213,11 +213,11 @@ SERVED: Final = frozenset({
 })  # fmt: skip
 """Blocks of hosted tools; those of their results end in `_tool_result`."""
 EMPTY: Final = (Raw(b"null"), Raw(b"[]"), Raw(b"{}"), Raw(b'"default"'))
-"""Of such fields: nothing, or what each model has by itself."""
+"""Values of such fields that ask for nothing, or for a model's default."""
 
 
 def _continues(thread: Raw) -> bool:
-    """Whether a thread's earlier messages are to be taken from where it is held."""
+    """Whether a thread goes on from earlier messages that Anthropic's servers hold."""
     try:
         return msgspec.json.decode(thread, type=Thread).type == CONTINUE
     except UNREADABLE:

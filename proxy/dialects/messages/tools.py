@@ -69,7 +69,7 @@ RUN_BY_CLIENTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         ),
     ),
 }
-"""What a tool without a schema does, and takes; by its type without the version."""
+"""The description and the schema of a tool without a schema, by its type without the version."""
 
 
 class MessagesTool(Struct):

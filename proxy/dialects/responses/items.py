@@ -24,7 +24,7 @@ class OutputText(Struct, tag="output_text"):
 
 
 class RefusalPart(Struct, tag="refusal"):
-    """The model's no."""
+    """A refusal of the model."""
 
     refusal: str
 
@@ -58,14 +58,14 @@ Part = InputText | PlainText | OutputText | RefusalPart | InputImage
 
 
 class MessageItem(Struct, tag="message"):
-    """What somebody said."""
+    """A message of the conversation."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[Part] = ""
 
 
 class AgentMessage(Struct, tag="agent_message"):
-    """What another agent of the same team said."""
+    """A message of another agent of the same team."""
 
     content: list[InputText | PlainText | OutputText | Opaque] = []
     author: str = ""
@@ -82,7 +82,7 @@ class FunctionCallItem(Struct, tag="function_call"):
 
 
 class CustomCall(Struct, tag="custom_tool_call"):
-    """The same of a tool that takes text."""
+    """A call of a tool that takes text."""
 
     call_id: str
     name: str
@@ -91,14 +91,14 @@ class CustomCall(Struct, tag="custom_tool_call"):
 
 
 class FunctionOutput(Struct, tag="function_call_output"):
-    """What came of it."""
+    """The result of a function's call."""
 
     call_id: str
     output: str | list[Part] = ""
 
 
 class CustomOutput(Struct, tag="custom_tool_call_output"):
-    """What came of it."""
+    """The result of a text tool's call."""
 
     call_id: str
     output: str | list[Part] = ""
@@ -113,7 +113,7 @@ class ShellCall(Struct, tag="local_shell_call"):
 
 
 class ShellOutput(Struct, tag="local_shell_call_output"):
-    """What came of it."""
+    """The result of such a call."""
 
     output: str = ""
     call_id: str | None = None
@@ -134,7 +134,7 @@ class ToolsItem(Struct, tag="additional_tools"):
 
 
 class CompactionItem(Struct, tag="compaction"):
-    """What came before, summed up."""
+    """A summary of the conversation before it."""
 
     encrypted_content: str | None = None
 

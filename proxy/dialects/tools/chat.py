@@ -79,11 +79,11 @@ class Texts(Struct, frozen=True):
 
 
 Translated = tuple[Texts | None, tuple[str, ...]]
-"""What a reply needs, None where there are functions only; and what was left out."""
+"""The text tools, which the reply needs, None for functions only; and what was left out."""
 
 
 def _is_odd(choice: bytes) -> bool:
-    """Whether it is an object that engines do not take: they know words, and one function."""
+    """Whether a choice is an object that engines do not take: they take words, or one function."""
     return choice[:1] == b"{" and (ALLOWED in choice or b'"function"' not in choice)
 
 
@@ -123,7 +123,7 @@ def _translate(
 
 
 def _kinds(tools: Raw) -> list[str | None]:
-    """The types of tools; none where they are not what we can read, so that the engine says so."""
+    """The types of tools; empty if the tools are not readable, so that the engine refuses them."""
     if tools == NULL:
         return []
     try:

@@ -1,8 +1,8 @@
 """Tools that take text, not JSON (`custom`): to the engine a function with one string.
 
-The model writes the function's arguments, the agent gets the string in them. Models get their JSON
-wrong where the text is code, and half of it would do harm, so nothing is lost: what is no JSON of
-ours is the text itself.
+The model writes the function's arguments, and the agent gets the string in them. Models make
+mistakes in this JSON if the text is code, and half of the text would do harm. So nothing is lost:
+arguments that are not our JSON are the text itself.
 """
 
 import re
@@ -27,7 +27,7 @@ _HALF: Final = re.compile(r"(\\(u[0-9a-fA-F]{0,3})?)?")
 HIGH: Final = range(0xD800, 0xDC00)
 LOW: Final = range(0xDC00, 0xE000)
 NO_CHARACTER: Final = "\ufffd"
-"""In the place of half a surrogate pair, which no JSON may hold."""
+"""Replaces half a surrogate pair, which no JSON may hold."""
 Decoded = tuple[str, int]
 """Characters, and where the text goes on."""
 
@@ -72,7 +72,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._held = ""
-        """Of the arguments, what has not been read yet."""
+        """The arguments that have not been read yet."""
         self._place = "head"
         self._all: list[str] = []
 
@@ -118,7 +118,7 @@ class Reader:
         return ""  # cut off: half an escape is no text
 
     def _behind(self) -> str:
-        """What stands behind the closing quote: nothing, unless that quote was the text's own."""
+        """The text behind the closing quote: empty, unless that quote belonged to the text."""
         rest = self._held[1:]
         if rest.strip() in ("", "}"):
             return ""
@@ -147,7 +147,7 @@ def values(names: Names) -> replies.Values:
 
 
 def _next(text: str, at: int, *, last: bool) -> Decoded | None:
-    """The characters at a place of a JSON string, None where more must come first."""
+    """The characters at a place of a JSON string; None if more arguments must come first."""
     if (plain := _PLAIN.match(text, at)) is not None:
         return plain[0], plain.end()
     if text[at] == '"':

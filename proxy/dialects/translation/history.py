@@ -4,7 +4,7 @@ from typing import Any
 
 
 def content(pieces: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """Parts as a message's content: one text stands as it is, as templates then see it plain."""
+    """Parts as a message's content: a single text becomes a string, which templates take plain."""
     if not pieces:
         return ""
     if len(pieces) == 1 and pieces[0]["type"] == "text":
@@ -13,9 +13,9 @@ def content(pieces: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
 
 
 def reply(messages: list[dict[str, Any]], *full: str) -> dict[str, Any]:
-    """The assistant's message that goes on, a new one if it has one of `full` already.
+    """The assistant's message to continue; a new one if the last has one of `full` already.
 
-    What a model said comes in several entries, and was sampled as one message.
+    A reply was sampled as one message, but comes back in several entries.
     """
     last = messages[-1] if messages else None
     if last is None or last["role"] != "assistant" or any(last.get(name) for name in full):

@@ -1,7 +1,7 @@
-"""Text that a client keeps without reading it, where a vendor's servers would encrypt.
+"""Text that a client keeps without reading it; a vendor's servers would encrypt it.
 
 Clients hand a model's reasoning back in this form only (OpenAI's `encrypted_content`, Google's
-`thoughtSignature`), so without it the model would lose its own words.
+`thoughtSignature`). Without it the model would lose its reasoning.
 """
 
 import base64

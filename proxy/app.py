@@ -272,7 +272,7 @@ class Proxy:
         )
 
     async def _ask_log(self) -> str:
-        """What is wrong with the brokers; "" if they answer."""
+        """The problem with the brokers; "" if they answer."""
         if self._log_probe is None:
             return ""
         try:

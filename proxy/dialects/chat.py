@@ -55,7 +55,7 @@ class Chat:
     ping: Final = sse.COMMENT
 
     def read(self, data: bytes) -> ReplyBody:
-        """As it is."""
+        """The engine's reply, or a chunk of it, as it is."""
         return bodies.read(data)
 
     def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:
@@ -115,7 +115,7 @@ class Chunks:
         self._untouched = request.wants_all and request.usage
         """Whether nothing has to be taken out of any chunk."""
         self._head = b""
-        """What stands before the choices in each chunk of an engine that repeats it, as most do."""
+        """The bytes before the choices of a chunk; most engines repeat them in each chunk."""
         self._calls = (
             text_tools.TextToolCalls(request.origin.names)
             if isinstance(request.origin, text_tools.Texts)
@@ -167,7 +167,7 @@ class Chunks:
         return trimmed
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
-        """As the engine sent it, if that is an error to OpenAI's clients."""
+        """The event as the engine sent it, if that is an error to OpenAI's clients; else our own."""
         self._failed = True
         if event.data is not None and errors.is_openai(event.data):
             return event.raw
@@ -362,11 +362,10 @@ def _trim_choices(choices: list[dict[str, Raw]], request: ParsedRequest) -> None
 
 
 def _head(data: bytes, choices: Raw, trimmed: bytes, fields: dict[str, Raw]) -> bytes:
-    """What stands before a chunk's choices, if nothing follows them and all of it is passed on.
+    """The bytes before a chunk's choices, if nothing follows the choices and all bytes are kept.
 
-    It is what the chunk's fields give when they are written anew, each of them once: so a chunk
-    that begins with it, and goes on with one list to its end, is to be trimmed there and nowhere
-    else.
+    These bytes are the same when the chunk's fields are written anew, each of them once. So a chunk
+    that begins with them, and goes on with one list to its end, is to be trimmed in that list only.
     """
     if next(reversed(fields), "") != "choices":
         return b""

@@ -77,7 +77,7 @@ class Completions:
     ping: Final = sse.COMMENT
 
     def read(self, data: bytes) -> ReplyBody:
-        """As one of a chat."""
+        """The reply, or chunk, as one of a chat."""
         return read(data)
 
     def parse(self, body: bytes, terms: RequestRules) -> ParsedRequest:

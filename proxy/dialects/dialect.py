@@ -70,7 +70,7 @@ class RequestRules(Struct, frozen=True, kw_only=True):
     memory: ReplyStore = ReplyStore()
     """The episode's earlier replies."""
     routes: dict[str, Route] = {}
-    """Where the names of models lead that the settings map."""
+    """The routes of the model names that the settings map."""
     hosted: Hosted = "drop"
     """What becomes of tools that no engine has."""
 

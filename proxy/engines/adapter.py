@@ -51,16 +51,16 @@ class NativeAdapter:
     }
 
     def path(self, route: str) -> str:
-        """As it is."""
+        """The path itself."""
         return route
 
     def request(self, route: str, body: bytes) -> bytes:
-        """As it is."""
+        """The request itself."""
         del route
         return body
 
     def reply(self, route: str, body: bytes) -> bytes:
-        """As it is."""
+        """The answer itself."""
         del route
         return body
 

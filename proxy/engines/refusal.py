@@ -66,7 +66,7 @@ class FieldRefusal(Struct):
     places: list[str]
     """Names that stand where an error says where it is."""
     texts: list[str]
-    """What it says in words."""
+    """The refusal's sentences."""
 
     @classmethod
     def of(cls, body: bytes, names: Collection[str]) -> "FieldRefusal":

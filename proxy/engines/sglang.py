@@ -127,7 +127,7 @@ def recognized(path: str, answer: bytes) -> SglangAdapter | None:
 
 
 KIND: Final = (MODEL_INFO, recognized)
-"""For `recognition`: the paths that only an SGLang has, and what recognizes it."""
+"""For `recognition`: the paths that only an SGLang has, and its recognizer."""
 
 
 def _spans(metadata: Any, choice: dict[str, Any]) -> list[dict[str, Any]] | None:

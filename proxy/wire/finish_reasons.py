@@ -55,7 +55,7 @@ ALIASES: Final = {
 _PREFIXES: Final = ("finishreason", "stopreason", "reason", "finished", "finish")
 """What names of an enumeration begin with."""
 _NAMES: Final = ("type", "reason", "finish_reason", "stop_reason", "name", "value")
-"""Where an object has the word, the first of them that it has."""
+"""Fields in which an object may have the word; the first that it has counts."""
 
 
 def _bare(word: str) -> str:

@@ -127,7 +127,7 @@ class ChoiceState(Struct):
     prompt: list[int] | None = None
     logprobs: list[Logprob | None] | None = None
     calls: ToolCalls | None = None
-    """Which of its tool calls a stream's pieces belong to."""
+    """The tool calls of a stream, so far."""
     late_ids: bool = False
     """Whether words came before any ids: those that follow may be theirs, too."""
     lacks_ids: bool = False
@@ -188,16 +188,16 @@ class StreamCapture:
         self._seed = seed
         self._whole = ReplyBody()
         self._choices: dict[int, ChoiceState] = {}
-        """As the engine numbers them."""
+        """By the engine's index."""
         self._numbering = Numbering(expected)
         self._spoilt = ""
         self._halves = Halves()
         self.data = b""
         """The last chunk as everybody may see it."""
         self.body = ReplyBody()
-        """What was read of it, if it could be read."""
+        """The last chunk, parsed, if it could be read."""
         self.bad = ""
-        """What is wrong with it."""
+        """The last chunk's error; "" for none."""
         self.error = ""
 
     @property

@@ -23,10 +23,10 @@ class CallPiece(Struct):
     kind: str
     """Which of `TEXTS` it is."""
     held: dict[str, Any]
-    """What it says of the function, or of the text's tool."""
+    """Its object with the fields of the function, or of the text tool."""
 
     index: int | None
-    """As the engine counts; None where it does not."""
+    """The engine's index; None if it gives none."""
     id: str
     name: str
     arguments: str

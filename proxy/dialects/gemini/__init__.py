@@ -36,7 +36,7 @@ from odradek.schemas.http.reply import ReplyBody
 __all__ = ["GEMINI", "GEMINI_STREAM", "Gemini", "GeminiContext"]
 
 INNER: Final = "generateContentRequest"
-"""Where a count of tokens may hold the request that it is about."""
+"""The field in which a count of tokens may hold its request."""
 _fields: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -75,7 +75,7 @@ class GeminiContext(Struct, frozen=True):
     """Whether the agent wants to see the model's reasoning."""
 
     def remember(self, memory: ReplyStore, request: ParsedRequest, captured: CapturedReply) -> None:
-        """Note how the reply spelt the arguments of its calls, which clients may name no more."""
+        """Note how the reply spelt its calls' arguments; clients may send calls without their id."""
         memory.learn(captured.reply.message, anonymous=True)
 
 
@@ -83,7 +83,7 @@ class Gemini:
     """generateContent.
 
     Args:
-        model: Of the address.
+        model: The model in the address.
         streams: Whether the address asks for a stream.
         array: Whether a stream is one JSON array, and no events.
     """

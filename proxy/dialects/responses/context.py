@@ -32,7 +32,7 @@ class ResponsesContext(Struct, frozen=True):
     compacts: bool = False
     """Whether the reply is a summary."""
     users: tuple[dict[str, Any], ...] = ()
-    """What users said, which a summary leaves as it is."""
+    """The users' messages, which a summary keeps."""
 
     def remember(self, memory: ReplyStore, request: ParsedRequest, captured: CapturedReply) -> None:
         """Keep the conversation, without instructions, under the response's id; and its calls."""

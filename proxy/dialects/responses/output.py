@@ -30,7 +30,7 @@ class Item(Struct):
     opaque: bool = False
     """Whether reasoning is packed, too."""
     reader: freeform.Reader | None = None
-    """Of a call whose tool takes text."""
+    """The reader of a call whose tool takes text."""
 
     def as_json(self, status: str) -> dict[str, Any]:
         """The item as it is in an output."""
@@ -109,7 +109,7 @@ class ResponseOutput:
         return events
 
     def _last(self) -> list[Item]:
-        """What a new item ends: calls go on, since their arguments may come in turns."""
+        """The items that a new item ends; calls stay open, as their arguments may be interleaved."""
         return [item for item in self._items[-1:] if item.kind != "tool"]
 
     def _item(self, part: ReplyPart) -> Item | None:

@@ -252,9 +252,9 @@ class Begun(Struct):
     head: dict[str, Any]
     """Its first piece, but for the function."""
     name: str = ""
-    """What has come of the function's name."""
+    """The part of the function's name that has come."""
     reader: freeform.Reader | None = None
-    """Of a text tool's call, once the agent knows of it."""
+    """The reader of a text tool's call, once the agent knows of the call."""
     open: bool = False
     """Whether the agent knows of it."""
 
@@ -334,7 +334,7 @@ class TextToolCalls:
         return {**begun.head, "type": CUSTOM, CUSTOM: {"name": name, "input": text}}
 
     def _ended(self, at: Any) -> list[dict[str, Any]]:
-        """What is left of a choice's calls."""
+        """The pieces that remain of a choice's calls."""
         pieces = []
         for (of, index), begun in self._begun.items():
             if of != at:

@@ -16,7 +16,7 @@ MOST: Final = 32
 CHOICE: Final = "tool_choice"
 """The name of a choice that could not be kept, since its tool was left out."""
 WORDS: Final = frozenset({"auto", "none", "required"})
-"""What a choice may be but a tool; some clients write `{"type": "auto"}` for `"auto"`."""
+"""Choices that are no tool; some clients write `{"type": "auto"}` for `"auto"`."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 

@@ -167,7 +167,7 @@ class Chunks:
         return trimmed
 
     def garbled(self, event: sse.ServerEvent, why: str) -> bytes:
-        """The event as the engine sent it, if that is an error to OpenAI's clients; else our own."""
+        """The engine's event, if that is an error to OpenAI's clients; else an error of ours."""
         self._failed = True
         if event.data is not None and errors.is_openai(event.data):
             return event.raw

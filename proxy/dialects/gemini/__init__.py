@@ -75,7 +75,7 @@ class GeminiContext(Struct, frozen=True):
     """Whether the agent wants to see the model's reasoning."""
 
     def remember(self, memory: ReplyStore, request: ParsedRequest, captured: CapturedReply) -> None:
-        """Note how the reply spelt its calls' arguments; clients may send calls without their id."""
+        """Note how the reply spelt its calls' arguments; clients may leave out the calls' ids."""
         memory.learn(captured.reply.message, anonymous=True)
 
 

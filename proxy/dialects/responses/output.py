@@ -109,7 +109,7 @@ class ResponseOutput:
         return events
 
     def _last(self) -> list[Item]:
-        """The items that a new item ends; calls stay open, as their arguments may be interleaved."""
+        """The items that a new item ends; calls stay open: their arguments may be interleaved."""
         return [item for item in self._items[-1:] if item.kind != "tool"]
 
     def _item(self, part: ReplyPart) -> Item | None:

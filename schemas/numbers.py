@@ -35,7 +35,7 @@ def number(value: object, name: str = "the value") -> float:
         raise NoNumber(_no_number(value, name))
     if isinstance(plain, Decimal) and plain.is_nan():  # of which a signalling one has no float
         raise NotFinite(f"{name} is not finite")
-    converted, error = _asked(lambda: float(plain))
+    converted, error = _answer_of(lambda: float(plain))
     if isinstance(error, OverflowError):
         raise NotFinite(f"{name} is too large for a float")
     if error is not None:
@@ -108,11 +108,11 @@ def _attribute(value: object, name: str) -> Any:
 
 def _or(default: Any, ask: Callable[[], Any]) -> Any:
     """What a person's object answers, or the default where it raises."""
-    answer, error = _asked(ask)
+    answer, error = _answer_of(ask)
     return answer if error is None else default
 
 
-def _asked(ask: Callable[[], Any]) -> tuple[Any, Exception | None]:
+def _answer_of(ask: Callable[[], Any]) -> tuple[Any, Exception | None]:
     """What a person's object answers, and what it raises instead: that can be anything."""
     try:
         return ask(), None

@@ -133,8 +133,8 @@ def _at_most(bound: float) -> Test:
     return lambda value: _or_infinite(number(value)) <= bound
 
 
-def _exactly(wanted: float) -> Test:
-    return lambda value: number(value) == wanted
+def _exactly(expected: float) -> Test:
+    return lambda value: number(value) == expected
 
 
 def _or_infinite(value: float | None) -> float:

@@ -102,9 +102,9 @@ def _drawn(task: Task) -> list[str]:
 def _untrainable(task: Task) -> Iterator[str]:
     """Why replies to such calls are refused, whatever the proxy's own `sampling` is."""
     fields = {name: single(value) for name, value in task.sampling.items()}
-    given = fields.get("temperature")
-    heat = sampling.number(given)
-    if given is not None and (heat is None or not 0 <= heat < float("inf")):
+    temperature = fields.get("temperature")
+    heat = sampling.number(temperature)
+    if temperature is not None and (heat is None or not 0 <= heat < float("inf")):
         yield "sampling.temperature is no temperature: engines refuse the calls; give a number"
     elif heat is not None and heat < sampling.COLDEST:
         yield (

@@ -59,8 +59,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """A program ended of a signal that may have been for its host as well."""
 
     @property
-    def ours(self) -> bool:
-        """Whether it ended through no doing of the agent, so that the attempt is given up."""
+    def is_infrastructure(self) -> bool:
+        """Whether something other than the agent ended it, so that the attempt is given up."""
         return self.outcome in {Outcome.HOST_LOST, Outcome.UPSTREAM_FAILED, Outcome.INCOMPLETE}
 
 

@@ -151,7 +151,7 @@ class EpisodeExecutor(AgentExecutor):
         attempt up and plays again. After it, the rewards are in the log and the successor seals
         with the same outcome, which changes nothing where it is sealed already.
         """
-        if verdict.ours:
+        if verdict.is_infrastructure:
             return await self._give_up(run, verdict)
         crash_point("run_before_rewards")
         problems = await self._publish_rewards(run)
@@ -187,10 +187,10 @@ class EpisodeExecutor(AgentExecutor):
 
         A reward function that raises is told in the seal's error. It is never a number.
         """
-        given = run.rollout.rewards if run.rollout is not None else ()
+        rewards = run.rollout.rewards if run.rollout is not None else ()
         problems: list[str] = []
         sends = []
-        for reward in given:
+        for reward in rewards:
             with ForeignCode(asyncio.CancelledError, KeyboardInterrupt, SystemExit) as judging:
                 value = await _value(reward)
             if (error := judging.error) is not None:

@@ -18,8 +18,8 @@ class RunSlots:
         self._free = asyncio.Semaphore(count)
 
     @asynccontextmanager
-    async def taken(self, run: Attempt) -> AsyncIterator[None]:
-        """Wait for a free place; a run that was called off takes none, since it plays nothing."""
+    async def slot(self, run: Attempt) -> AsyncIterator[None]:
+        """Wait for a free place. A run that was called off takes none, since it plays nothing."""
         if not await self._take(run):
             yield
             return

@@ -68,7 +68,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         self._events_topic = agent_topic(A2A_EVENTS, agent)
         self._source = source
         self._fail = fail
-        self._kept: dict[str, HeldTask] = {}
+        self._held: dict[str, HeldTask] = {}
 
     def open(self, run: Attempt, task: Task) -> tuple[OutgoingRecord, OutgoingRecord]:
         """Keep a new task; return the records of its first snapshot and of its first event."""
@@ -79,15 +79,15 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
             offset=run.offset,
             state=task.status.state,
         )
-        kept = self._kept[run.episode_id] = HeldTask(run, task, mark)
+        held = self._held[run.episode_id] = HeldTask(run, task, mark)
         return (
-            self.snapshot(mark, kept.value, run.partition),
-            self.event(run, task, mark.generation, kept.value),
+            self.snapshot(mark, held.value, run.partition),
+            self.event(run, task, mark.generation, held.value),
         )
 
     def adopt(self, run: Attempt, task: Task, mark: SnapshotHeaders) -> None:
         """Keep a task that a predecessor left."""
-        self._kept[run.episode_id] = HeldTask(run, task, mark)
+        self._held[run.episode_id] = HeldTask(run, task, mark)
 
     def snapshot(self, mark: SnapshotHeaders, value: bytes, partition: int) -> OutgoingRecord:
         """The record of a snapshot."""
@@ -125,23 +125,23 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         that lost it while it was frozen is refused here, before it seals an episode that its
         successor has given up for another attempt.
         """
-        kept = self._kept[run.episode_id]
-        kept.mark = msgspec.structs.replace(kept.mark, outcome=outcome)
-        await run.writer.write(self.snapshot(kept.mark, kept.value, run.partition))
+        held = self._held[run.episode_id]
+        held.mark = msgspec.structs.replace(held.mark, outcome=outcome)
+        await run.writer.write(self.snapshot(held.mark, held.value, run.partition))
 
     def forget(self, task_id: str) -> SnapshotHeaders | None:
         """Let a task go; return its last mark."""
-        kept = self._kept.pop(task_id, None)
-        return kept.mark if kept else None
+        held = self._held.pop(task_id, None)
+        return held.mark if held else None
 
     async def published(self, task_id: str) -> None:
         """Return once subscribers have the terminal status."""
-        await self._kept[task_id].published.wait()
+        await self._held[task_id].published.wait()
 
     def task(self, task_id: str) -> Task | None:
         """The task as it is now, if this host runs it."""
-        kept = self._kept.get(task_id)
-        return kept.task if kept else None
+        held = self._held.get(task_id)
+        return held.task if held else None
 
     async def save(
         self,
@@ -154,34 +154,34 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
     ) -> TaskVersion:
         """See the SDK. Versions are A2A's generations: one more with each change."""
         del event, prev, context
-        kept = self._kept.get(task.id)
-        if kept is None or TaskVersion(kept.mark.generation) != prev_version:
+        held = self._held.get(task.id)
+        if held is None or TaskVersion(held.mark.generation) != prev_version:
             raise ConcurrentTaskModificationError(task.id)
-        changed = kept.task.status.state != task.status.state
-        kept.task = Task()
-        kept.task.CopyFrom(task)
-        kept.mark = msgspec.structs.replace(
-            kept.mark,
-            generation=kept.mark.generation + 1,
+        changed = held.task.status.state != task.status.state
+        held.task = Task()
+        held.task.CopyFrom(task)
+        held.mark = msgspec.structs.replace(
+            held.mark,
+            generation=held.mark.generation + 1,
             state=task.status.state,
-            retry=kept.run.retry,
+            retry=held.run.retry,
         )
-        if changed and not kept.run.lost:
+        if changed and not held.run.lost:
             # If we die above this line, the task is unfinished and its ending is done again. Below
             # it, a repeat of the request finds a terminal snapshot and changes nothing.
-            kept.value = snapshot_value(kept.task)
-            await self._append(self.snapshot(kept.mark, kept.value, kept.run.partition))
-        return TaskVersion(kept.mark.generation)
+            held.value = snapshot_value(held.task)
+            await self._append(self.snapshot(held.mark, held.value, held.run.partition))
+        return TaskVersion(held.mark.generation)
 
     async def get(self, task_id: str, context: Any) -> StoredTask | None:
         """See the SDK."""
         del context
-        kept = self._kept.get(task_id)
-        if kept is None:
+        held = self._held.get(task_id)
+        if held is None:
             return None
         task = Task()
-        task.CopyFrom(kept.task)
-        return StoredTask(task, TaskVersion(kept.mark.generation))
+        task.CopyFrom(held.task)
+        return StoredTask(task, TaskVersion(held.mark.generation))
 
     async def list(self, params: Any, context: Any) -> ListTasksResponse:
         """See the SDK. Needs all partitions of all hosts: a view of the topic, not this store."""
@@ -195,15 +195,15 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
 
     async def publish(self, task_id: str, event: VersionedEvent) -> None:
         """See the SDK: one record on `a2a.events.<agent>`."""
-        kept = self._kept.get(task_id)
-        if kept is None:
+        held = self._held.get(task_id)
+        if held is None:
             return
         try:
-            if not kept.run.lost:
-                await self._append(self.event(kept.run, event.event, kept.mark.generation))
+            if not held.run.lost:
+                await self._append(self.event(held.run, event.event, held.mark.generation))
         finally:
             if state_of(event.event) in TERMINAL:
-                kept.published.set()
+                held.published.set()
 
     def subscribe(self, task_id: str, *, after: TaskVersion) -> Any:
         """See the SDK. Clients tail the events topic themselves."""
@@ -217,10 +217,10 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         try:
             await self._writer.write(entry)
         except BusError as error:
-            kept = self._kept.get(entry.key or "")
-            if kept is not None:
-                kept.run.lose()
-                kept.published.set()
+            held = self._held.get(entry.key or "")
+            if held is not None:
+                held.run.lose()
+                held.published.set()
             # The SDK would turn this into a failed task. It is the log that failed: the process
             # ends, and the next owner takes the run for lost.
             self._fail(error)

@@ -95,7 +95,7 @@ class Send(Struct, frozen=True, kw_only=True):
     sample: SampleAddress | None
     """None: a message that belongs to no task."""
     input: Raw
-    given: Any
+    input_value: Any
     """The input as Python values."""
     value: bytes
     """The request as it came; `proto()` parses it afresh, since the SDK writes into it."""
@@ -124,7 +124,7 @@ def send(
         body = _send_decoder.decode(value)
         part = body.message.parts[0] if body.message.parts else _Part()
         # A Raw field is not looked into while it is decoded, so its text may still be none.
-        given = msgspec.json.decode(part.data) if part.text is None else part.text
+        input_value = msgspec.json.decode(part.data) if part.text is None else part.text
     except msgspec.ValidationError as error:
         raise BadRequestBody("bad_schema", unquoted(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -134,7 +134,7 @@ def send(
     return Send(
         message_id=message.message_id,
         sample=message.metadata.rollout,
-        given=given,
+        input_value=input_value,
         input=part.data if part.text is None else Raw(msgspec.json.encode(part.text)),
         value=value,
         task_id=message.task_id,
@@ -165,7 +165,9 @@ def called(record: Record) -> RequestHeaders:
     return read(record.headers)
 
 
-def send_value(message_id: str, given: Raw, sample: SampleAddress, context_id: str = "") -> bytes:
+def send_value(
+    message_id: str, task_input: Raw, sample: SampleAddress, context_id: str = ""
+) -> bytes:
     """A SendMessage request with a task's input, as ProtoJSON.
 
     Written by msgspec, so that the input passes as it stands; a test holds it against the SDK.
@@ -173,7 +175,7 @@ def send_value(message_id: str, given: Raw, sample: SampleAddress, context_id: s
     message: dict[str, Any] = {
         "messageId": message_id,
         "role": "ROLE_USER",
-        "parts": [{"data": given}],
+        "parts": [{"data": task_input}],
         "extensions": [EXTENSION],
         "metadata": {EXTENSION: sample},
     }

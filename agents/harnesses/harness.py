@@ -59,8 +59,8 @@ def prompt_of(task_input: Any) -> str:
     Raises:
         RunnerError: There is nothing to prompt with.
     """
-    given = task_input.get(PROMPT, task_input) if isinstance(task_input, dict) else task_input
-    text = given if isinstance(given, str) else _json(given)
+    content = task_input.get(PROMPT, task_input) if isinstance(task_input, dict) else task_input
+    text = content if isinstance(content, str) else _json(content)
     if not text.strip():
         raise RunnerError(
             f"the task's input gives no prompt: let it be text, or an object with {PROMPT!r}"
@@ -68,10 +68,10 @@ def prompt_of(task_input: Any) -> str:
     return text
 
 
-def _json(given: Any) -> str:
-    return "" if given in (None, {}, []) else msgspec.json.encode(given).decode()
+def _json(content: Any) -> str:
+    return "" if content in (None, {}, []) else msgspec.json.encode(content).decode()
 
 
-def as_json(given: Mapping[str, Any]) -> str:
+def as_json(configuration: Mapping[str, Any]) -> str:
     """A configuration file in JSON."""
-    return msgspec.json.format(msgspec.json.encode(given)).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(configuration)).decode() + "\n"

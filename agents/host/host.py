@@ -162,8 +162,8 @@ class Host:
             raise self._failure
 
     async def _prepare(self) -> None:
-        wanted = [(agent_topic(row, self._settings.name), row) for row in AGENT_TOPICS]
-        await ensure_topics(self._bus, wanted)
+        required = [(agent_topic(row, self._settings.name), row) for row in AGENT_TOPICS]
+        await ensure_topics(self._bus, required)
         await require_topics(self._bus, [TURNS.name, REWARDS.name, CARDS.name])
 
     def _furnish(self, appender: KafkaAppender) -> Any:

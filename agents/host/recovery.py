@@ -56,7 +56,7 @@ class Recovery:
                 message_id=mark.message_id,
                 sample=None,
                 input=msgspec.Raw(b"null"),
-                given=None,
+                input_value=None,
                 value=b"",
             )
             sample = SampleAddress(task_id=mark.message_id)

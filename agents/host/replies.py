@@ -53,8 +53,8 @@ class ReplySender:
 
     async def _count(self, topic: str) -> int:
         async with self._asking:
-            count, asked = self._counts.get(topic, (0, 0.0))
-            if count == 0 and time.monotonic() - asked > FRESH_S:
+            count, asked_at = self._counts.get(topic, (0, 0.0))
+            if count == 0 and time.monotonic() - asked_at > FRESH_S:
                 count = await self._partitions(self._bus.topic(topic))
                 self._counts[topic] = (count, time.monotonic())
             return count

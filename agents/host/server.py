@@ -221,7 +221,7 @@ class RequestServer:
         if owned.lost:
             run.lose()
         try:
-            async with self._places.taken(run):
+            async with self._places.slot(run):
                 if run.lost:
                     return
                 # Later attempts are promised by the EpisodeAborted before them, so they are made.
@@ -288,7 +288,7 @@ class RequestServer:
             task=RolloutTask(
                 task_id=sample.task_id,
                 agent=self._settings.name,
-                input=run.send.given,
+                input=run.send.input_value,
                 item=sample.item,
                 purpose=sample.purpose,
                 group_size=sample.group_size,

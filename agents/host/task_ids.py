@@ -10,16 +10,16 @@ TASK_ID = "odradek.task_id"
 """Where the SDK's hook finds the id of the task that a message is to become."""
 
 
-class _Given(IDGenerator):
+class _FixedId(IDGenerator):
     """Hands out one id that was worked out before."""
 
-    def __init__(self, given: str) -> None:
-        self._given = given
+    def __init__(self, task_id: str) -> None:
+        self._task_id = task_id
 
     def generate(self, context: Any) -> str:
         """See the SDK."""
         del context
-        return self._given
+        return self._task_id
 
 
 class ContextBuilder(RequestContextBuilder):
@@ -40,5 +40,5 @@ class ContextBuilder(RequestContextBuilder):
             task_id=task_id,
             context_id=context_id,
             task=task,
-            task_id_generator=_Given(context.state.get(TASK_ID, "")),
+            task_id_generator=_FixedId(context.state.get(TASK_ID, "")),
         )

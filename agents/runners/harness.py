@@ -51,8 +51,8 @@ class HarnessRunner(ProgramRunner):
         model = Model(root=root, key=rollout.api_key, name=rollout.model)
         home, work, scratch = folder / "home", folder / "work", folder / "tmp"
         setup = self._harness.prepare(model, home)
-        for made in (home, work, scratch, *(home / path for path in XDG.values())):
-            made.mkdir(parents=True)
+        for directory in (home, work, scratch, *(home / path for path in XDG.values())):
+            directory.mkdir(parents=True)
         for path, content in setup.files.items():
             (home / path).parent.mkdir(parents=True, exist_ok=True)
             (home / path).write_text(content, encoding="utf-8")

@@ -144,12 +144,12 @@ def inherited(without: Iterable[str] = ()) -> dict[str, str]:
 
 def variables(rollout: Rollout) -> dict[str, str]:
     """The variables from which a program knows its model and its episode."""
-    given = episode_variables(
+    environment = episode_variables(
         rollout.episode_id, rollout.base_url.removesuffix("/v1"), rollout.api_key, rollout.model
     )
     if rollout.traceparent:
-        given["TRACEPARENT"] = rollout.traceparent
-    return given
+        environment["TRACEPARENT"] = rollout.traceparent
+    return environment
 
 
 def _collect(rollout: Rollout, path: Path) -> None:
@@ -158,13 +158,13 @@ def _collect(rollout: Rollout, path: Path) -> None:
         if not path.is_file() or path.stat().st_size > LARGEST_REWARDS:
             return
         text = path.read_bytes().removeprefix(BOM_UTF8)
-        given = msgspec.json.decode(text, type=dict[str, Any])
+        rewards = msgspec.json.decode(text, type=dict[str, Any])
     except (OSError, msgspec.MsgspecError) as error:
         kind = type(error).__name__
         logger.warning("run %s: %s cannot be read: %s", rollout.episode_id, REWARD_FILE, kind)
         rollout.reward(REWARD_FILE, _unreadable(str(error)))
         return
-    for component, value in given.items():
+    for component, value in rewards.items():
         try:
             rollout.reward(component, value)
         except (TypeError, ValueError) as error:

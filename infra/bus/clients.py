@@ -273,13 +273,13 @@ async def standings(
         PositionLost: Retention has deleted a committed offset.
         KafkaError: The group's coordinator has not answered within `COORDINATOR_S`.
     """
-    wanted = list(partitions)
-    if not wanted:
+    listed = list(partitions)
+    if not listed:
         return {}
-    beginnings = await reader.beginning_offsets(wanted)
-    offsets = await _offsets(client, bus.group(group), wanted)
+    beginnings = await reader.beginning_offsets(listed)
+    offsets = await _offsets(client, bus.group(group), listed)
     positions = {}
-    for partition in wanted:
+    for partition in listed:
         mark = offsets.get(partition)
         committed = mark is not None and mark.offset >= 0
         check_position(partition, mark.offset if committed else None, beginnings[partition])
@@ -289,11 +289,13 @@ async def standings(
     return positions
 
 
-async def _offsets(client: AIOKafkaAdminClient, group: str, wanted: list[TopicPartition]) -> Any:
+async def _offsets(
+    client: AIOKafkaAdminClient, group: str, partitions: list[TopicPartition]
+) -> Any:
     deadline = time.monotonic() + COORDINATOR_S
     while True:
         try:
-            return await client.list_consumer_group_offsets(group, partitions=wanted)
+            return await client.list_consumer_group_offsets(group, partitions=partitions)
         except KafkaError as error:  # a coordinator that moves, or that reads its log
             if not away(error) or time.monotonic() > deadline:
                 raise

@@ -39,11 +39,11 @@ async def require_current(bus: BusSettings, names: Iterable[str]) -> None:
     async with running(consumer(bus, committed=False), bus) as reader:
         # Dead letters hold whatever could not be read.
         topics = (bus.topic(name) for name in names if name != DLQ.name)
-        wanted = await topic_partitions(reader, *topics)
-        if not wanted:
+        partitions = await topic_partitions(reader, *topics)
+        if not partitions:
             return
         try:
-            await _look(reader, bus, wanted)
+            await _look(reader, bus, partitions)
         except (TopicAuthorizationFailedError, OffsetOutOfRangeError) as error:
             # The second: retention has deleted the beginning meanwhile.
             log.debug("not looked at for former names: %s", error)
@@ -51,10 +51,12 @@ async def require_current(bus: BusSettings, names: Iterable[str]) -> None:
             raise BusError(f"the beginnings of topics cannot be read: {error!r}") from error
 
 
-async def _look(reader: AIOKafkaConsumer, bus: BusSettings, wanted: list[TopicPartition]) -> None:
-    begins = await reader.beginning_offsets(wanted)
-    ends = await reader.end_offsets(wanted)
-    left = {at: LOOK_RECORDS for at in wanted if begins[at] < ends[at]}
+async def _look(
+    reader: AIOKafkaConsumer, bus: BusSettings, partitions: list[TopicPartition]
+) -> None:
+    begins = await reader.beginning_offsets(partitions)
+    ends = await reader.end_offsets(partitions)
+    left = {at: LOOK_RECORDS for at in partitions if begins[at] < ends[at]}
     reader.assign([*left])
     size = dict.fromkeys(left, 0)
     for at in left:
@@ -63,10 +65,10 @@ async def _look(reader: AIOKafkaConsumer, bus: BusSettings, wanted: list[TopicPa
     while left and time.monotonic() < deadline:
         for at, messages in (await reader.getmany(timeout_ms=200, max_records=256)).items():
             for message in messages:
-                found = _judged(message, bus)
+                event = _judged(message, bus)
                 size[at] += len(message.value or b"")
                 left[at] -= 1
-                if found.age is Age.CURRENT or not left[at] or size[at] > LOOK_BYTES:
+                if event.age is Age.CURRENT or not left[at] or size[at] > LOOK_BYTES:
                     left[at] = 0
                     break
         for at in [*left]:
@@ -77,12 +79,12 @@ async def _look(reader: AIOKafkaConsumer, bus: BusSettings, wanted: list[TopicPa
 
 
 def _judged(message: Any, bus: BusSettings) -> Dated:
-    found = dated(message.value, tuple(message.headers or ()))
-    if found.age is Age.FORMER:
+    event = dated(message.value, tuple(message.headers or ()))
+    if event.age is Age.FORMER:
         raise FormatRefused(
             f"topic {message.topic} holds events of an unreleased earlier format "
-            f"(partition {message.partition}, offset {message.offset}: {found.former} is now "
-            f"{found.now}): stop all processes of this installation, then delete its topics, or "
+            f"(partition {message.partition}, offset {message.offset}: {event.former} is now "
+            f"{event.now}): stop all processes of this installation, then delete its topics, or "
             f"begin with another ODRADEK_TOPIC_PREFIX than {bus.topic_prefix!r}"
         )
-    return found
+    return event

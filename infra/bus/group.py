@@ -115,7 +115,7 @@ class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
         self._reader.pause(where)
         if number not in self._taking:
             self._taking[number] = asyncio.create_task(self._take(number))
-            self._taking[number].add_done_callback(self._taken)
+            self._taking[number].add_done_callback(self._take_ended)
 
     async def _take(self, number: int) -> None:
         position = await self._owner.take(number)
@@ -167,7 +167,7 @@ class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
         if number in self._assigned - self._owned - set(self._taking):
             self._fail(error)
 
-    def _taken(self, task: "asyncio.Task[None]") -> None:
+    def _take_ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 

@@ -152,12 +152,12 @@ async def follow(
 
 @asynccontextmanager
 async def _reading(
-    bus: BusSettings, what: Iterable[str | TopicPartition], start: Start
+    bus: BusSettings, sources: Iterable[str | TopicPartition], start: Start
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, Positions]]:
     """A consumer on partitions, or all partitions of topics, and where it begins on each."""
     async with running(consumer(bus), bus) as reader:
         partitions: list[TopicPartition] = []
-        for name in what:
+        for name in sources:
             partitions += (
                 await partitions_of(reader, bus.topic(name)) if isinstance(name, str) else [name]
             )

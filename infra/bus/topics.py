@@ -26,14 +26,14 @@ def rows(agents: Iterable[str] = (), clients: Iterable[str] = ()) -> list[tuple[
 
 
 async def ensure_topics(
-    bus: BusSettings, wanted: Iterable[tuple[str, Topic]] | None = None
+    bus: BusSettings, required: Iterable[tuple[str, Topic]] | None = None
 ) -> list[str]:
-    """Create missing topics of `wanted` (default: the whole table); return their names.
+    """Create missing topics of `required` (default: the whole table); return their names.
 
     Raises TopicMismatch where a topic has another number of partitions than it must have, and
     FormatRefused where it holds events of an unreleased earlier format.
     """
-    table = {bus.topic(name): row for name, row in (rows() if wanted is None else wanted)}
+    table = {bus.topic(name): row for name, row in (rows() if required is None else required)}
     if not table:
         return []
     async with running(admin(bus), bus) as client:
@@ -87,8 +87,10 @@ async def _led(bus: BusSettings, names: list[str]) -> None:
     """
     async with running(consumer(bus), bus) as reader:
         try:
-            made = [partition for name in names for partition in await partitions_of(reader, name)]
-            await reader.end_offsets(made)
+            partitions = [
+                partition for name in names for partition in await partitions_of(reader, name)
+            ]
+            await reader.end_offsets(partitions)
         except KafkaError as error:
             raise BusError(f"topics were made, and a leader is silent: {error!r}") from error
 

@@ -91,17 +91,17 @@ async def deploy(
 
 async def _all_or_error(goal: Awaitable[object], readers: list[asyncio.Task[None]]) -> None:
     """Wait for the goal; a reader that dies first raises its error here."""
-    wanted = asyncio.ensure_future(goal)
+    goal_task = asyncio.ensure_future(goal)
     try:
-        await asyncio.wait({wanted, *readers}, return_when=asyncio.FIRST_COMPLETED)
-        if not wanted.done():
+        await asyncio.wait({goal_task, *readers}, return_when=asyncio.FIRST_COMPLETED)
+        if not goal_task.done():
             for reader in readers:
                 if reader.done():
                     reader.result()
     finally:
-        wanted.cancel()
+        goal_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await wanted
+            await goal_task
 
 
 class _Waiting:
@@ -111,13 +111,13 @@ class _Waiting:
         self.tasks = {task.task_id: task for task in tasks}
         if len(self.tasks) != len(tasks):
             raise ValueError("two tasks share a task_id: give each its own, or use fresh(tasks)")
-        self.found: dict[str, dict[int, Episode]] = {task.task_id: {} for task in tasks}
+        self.episodes: dict[str, dict[int, Episode]] = {task.task_id: {} for task in tasks}
         self.refused: dict[str, str] = {}
         self.closed: set[str] = set()
         self.done = asyncio.Event()
 
     def ended(self, task_id: str) -> bool:
-        if task_id in self.refused or len(self.found[task_id]) >= self.tasks[task_id].group_size:
+        if task_id in self.refused or len(self.episodes[task_id]) >= self.tasks[task_id].group_size:
             return True
         return task_id in self.closed
 
@@ -141,7 +141,7 @@ class _Waiting:
             return TaskResult(
                 task_id=task.task_id, outcome="refused", error=self.refused[task.task_id]
             )
-        episodes = tuple(episode for _, episode in sorted(self.found[task.task_id].items()))
+        episodes = tuple(episode for _, episode in sorted(self.episodes[task.task_id].items()))
         missing = len(episodes) < task.group_size
         others = [episode for episode in episodes if episode.outcome != "completed"]
         outcome = others[0].outcome.value if others else "late" if missing else "completed"
@@ -159,7 +159,7 @@ async def _episodes(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) 
             passed_over(record, error)
             continue
         if isinstance(event, Episode) and not event.retry and not event.revision:
-            waiting.found[event.task_id].setdefault(event.sample, event)
+            waiting.episodes[event.task_id].setdefault(event.sample, event)
             waiting.check()
 
 

@@ -35,8 +35,8 @@ def _start(since: Since, now: float) -> Start:
         if offset is not None:
             first = await at_beginning(reader, partitions)
             return {at: min(max(offset, first[at]), ends[at]) for at in partitions}
-        found = await reader.offsets_for_times(dict.fromkeys(partitions, stamp))
-        return {at: found[at].offset if found.get(at) else ends[at] for at in partitions}
+        offsets = await reader.offsets_for_times(dict.fromkeys(partitions, stamp))
+        return {at: offsets[at].offset if offsets.get(at) else ends[at] for at in partitions}
 
     return start
 
@@ -70,11 +70,11 @@ async def records(
     bus = bus or BusSettings()
     start = _start(since, time.time())
     if follow:
-        found = reader.follow(bus, topic, start=start, ready=ready)
+        stream = reader.follow(bus, topic, start=start, ready=ready)
     else:
-        found = reader.to_end(bus, topic, start=start, ready=ready, stall_s=None)
-    async with aclosing(found):  # whoever leaves us closes the consumer, too
-        async for record in found:
+        stream = reader.to_end(bus, topic, start=start, ready=ready, stall_s=None)
+    async with aclosing(stream):  # whoever leaves us closes the consumer, too
+        async for record in stream:
             yield record
 
 
@@ -104,9 +104,9 @@ async def subscribe(
     kind = codec.union(find(topic))
     bus = bus or BusSettings()
     await require_current(bus, [topic])
-    found = records(topic, since=since, follow=follow, bus=bus, ready=ready)
-    async with aclosing(found):  # whoever leaves us closes the consumer, too
-        async for record in found:
+    stream = records(topic, since=since, follow=follow, bus=bus, ready=ready)
+    async with aclosing(stream):  # whoever leaves us closes the consumer, too
+        async for record in stream:
             try:
                 event = codec.decode(record.value, kind)
             except InvalidRecord as error:

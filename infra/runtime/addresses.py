@@ -26,10 +26,10 @@ def root(text: str) -> str:
     """The address of one server, without a slash or /v1 at its end. Raises ValueError."""
     if "@" in text:
         raise ValueError("holds a credential, which would be printed: calls bring their own")
-    found = roots(text)
-    if len(found) != 1:
+    addresses = roots(text)
+    if len(addresses) != 1:
         raise ValueError("must be one address: http://127.0.0.1:8400")
-    return found[0]
+    return addresses[0]
 
 
 Root = Annotated[str, AfterValidator(root)]
@@ -42,8 +42,8 @@ def roots(text: str) -> tuple[str, ...]:
     Raises ValueError, which never quotes an address: it may hold a credential.
     """
     parts = (url.strip() for url in text.split(","))
-    found = [url.rstrip("/").removesuffix("/v1") for url in parts if url]
-    for url in found:
+    urls = [url.rstrip("/").removesuffix("/v1") for url in parts if url]
+    for url in urls:
         if not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         if "@" in url:
@@ -55,7 +55,7 @@ def roots(text: str) -> tuple[str, ...]:
         if not host_of(url) or not _port(url):
             raise ValueError("names no host, or a port that is none: http://127.0.0.1:8000")
     once: dict[tuple[object, ...], str] = {}
-    for url in found:
+    for url in urls:
         once.setdefault(_place(url), url)
     return tuple(once.values())
 
@@ -73,10 +73,10 @@ def brokers(text: str) -> str:
     """
     if not text:
         return ""
-    found = dict.fromkeys(part.strip() for part in text.split(","))
-    if not all(BROKER.fullmatch(one) and _port(f"kafka://{one}") for one in found):
+    addresses = dict.fromkeys(part.strip() for part in text.split(","))
+    if not all(BROKER.fullmatch(address) and _port(f"kafka://{address}") for address in addresses):
         raise ValueError("must be host:port of one or more brokers, comma separated, and no more")
-    return ",".join(found)
+    return ",".join(addresses)
 
 
 def _port(url: str) -> bool:

@@ -29,14 +29,14 @@ def direct(environ: Mapping[str, str], *urls: str) -> dict[str, str]:
     raise stands in NO_PROXY alone: Python prefers the lower spelling, and Go, which understands it,
     the upper.
     """
-    given = [
+    exempt = [
         _bare(part) for name in ("NO_PROXY", "no_proxy") for part in _parts(environ.get(name, ""))
     ]
-    if "*" in given:
+    if "*" in exempt:
         return {"NO_PROXY": "*", "no_proxy": "*"}
     named = [url for name in OURS for url in _parts(environ.get(name, ""))]
     hosts = [host for url in (*urls, *named) if (host := host_of(url))]
-    whole = list(dict.fromkeys([*given, *LOOPBACK, *hosts]))
+    whole = list(dict.fromkeys([*exempt, *LOOPBACK, *hosts]))
     return {"NO_PROXY": ",".join(whole), "no_proxy": ",".join(filter(_plain, whole))}
 
 

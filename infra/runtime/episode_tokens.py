@@ -39,15 +39,15 @@ class TokenSettings(CheckedSettings, BaseSettings):
 
     def secrets(self) -> list[str]:
         """The keys in order. Raises ProjectError if there is none or one is short."""
-        found = [key for key in self.keys.get_secret_value().split(",") if key]
-        if not found:
+        keys = [key for key in self.keys.get_secret_value().split(",") if key]
+        if not keys:
             raise ProjectError(
                 "no token key is set: export ODRADEK_TOKEN_KEYS=$(openssl rand -hex 32) "
                 "for the proxy and the agent hosts alike"
             )
-        if any(len(key) < SHORTEST_KEY for key in found):
+        if any(len(key) < SHORTEST_KEY for key in keys):
             raise ProjectError(f"a key in ODRADEK_TOKEN_KEYS has under {SHORTEST_KEY} characters")
-        return found
+        return keys
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,8 +42,8 @@ def parts(target: str) -> tuple[str, str]:
     return module_name, name
 
 
-def ours(place: str) -> Any:
-    """What a table of ours names, imported when it is asked for; the working folder plays no part.
+def import_entry(place: str) -> Any:
+    """Import what a table in this package names. The working folder plays no part.
 
     Raises ImportError or AttributeError where the table is wrong.
     """

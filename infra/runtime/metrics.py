@@ -91,7 +91,7 @@ class CounterTotals:
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self.sums: Counter[tuple[str, ...]] = Counter()
-        self._told = 0
+        self._reported = 0
         self._again = 0.0
 
     def add(self, n: int, words: tuple[str, ...], now: float) -> float:
@@ -102,7 +102,7 @@ class CounterTotals:
     def line(self, now: float) -> str:
         """The line that is due, or "" if nothing has moved since the last one."""
         total = self.sums.total()
-        new, self._told = total - self._told, total
+        new, self._reported = total - self._reported, total
         if not new:
             return ""
         self._again = now + EVERY_S

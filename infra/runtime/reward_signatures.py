@@ -40,8 +40,8 @@ class JudgeSettings(CheckedSettings, BaseSettings):
 
     def checked(self) -> "JudgeSettings":
         """Itself. Raises ProjectError for a key that is too short."""
-        given = [self.key.get_secret_value(), *(one.get_secret_value() for one in self.every())]
-        if any(0 < len(one) < SHORTEST_KEY for one in given) or "" in given[1:]:
+        own, *others = (key.get_secret_value() for key in (self.key, *self.every()))
+        if any(0 < len(key) < SHORTEST_KEY for key in (own, *others)) or "" in others:
             raise ProjectError(f"a key in ODRADEK_JUDGE_* has under {SHORTEST_KEY} characters")
         return self
 
@@ -74,16 +74,16 @@ class Verifier:
     @classmethod
     def of(cls, settings: JudgeSettings) -> "Verifier":
         """With the keys of settings. Raises ProjectError."""
-        found = settings.checked().keys
-        return cls({pattern: key.get_secret_value() for pattern, key in found.items()})
+        keys = settings.checked().keys
+        return cls({pattern: key.get_secret_value() for pattern, key in keys.items()})
 
     def fault(self, source: str, value: bytes | None, headers: Any) -> str:
         """Why a reward does not count: `unsigned`, `bad_signature`, or "" if it does."""
-        wanted = [key for pattern, key in self._keys.items() if fnmatchcase(source, pattern)]
-        if not wanted:
+        keys = [key for pattern, key in self._keys.items() if fnmatchcase(source, pattern)]
+        if not keys:
             return ""
-        told = header(headers, HEADER)
-        if not told:
+        signature = header(headers, HEADER)
+        if not signature:
             return "unsigned"
-        good = (hmac.compare_digest(sign(value or b"", key), told.encode()) for key in wanted)
+        good = (hmac.compare_digest(sign(value or b"", key), signature.encode()) for key in keys)
         return "" if any(good) else "bad_signature"

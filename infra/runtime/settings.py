@@ -76,12 +76,12 @@ def _check(name: str, value: Any, *, bounded: bool = False) -> None:
         case int() | float():
             _number(name, value, bounded=bounded)
         case Mapping():
-            for key, one in value.items():
+            for key, entry in value.items():
                 _check("", key)
-                _check(str(key), one)
+                _check(str(key), entry)
         case list() | tuple():
-            for one in value:
-                _check(name, one)
+            for element in value:
+                _check(name, element)
 
 
 def _number(name: str, value: float, *, bounded: bool) -> None:

@@ -133,17 +133,17 @@ def _recorded(name: str, parent: str | None, attributes: Mapping[str, Any]) -> I
             # An exception's text may quote what an agent said: a span tells its type and no more.
             record_exception=False,
             set_status_on_exception=False,
-        ) as made,
+        ) as span,
         ExitStack() as ending,
     ):
-        ending.push(partial(_mark, made))
+        ending.push(partial(_mark, span))
         yield current()
 
 
-def _mark(made: trace.Span, kind: type[BaseException] | None, *_: object) -> None:
+def _mark(span: trace.Span, kind: type[BaseException] | None, *_: object) -> None:
     """Say in a span that its block ended badly; a cancelled call did, too."""
     if kind is not None:
-        made.set_status(trace.Status(trace.StatusCode.ERROR, kind.__name__))
+        span.set_status(trace.Status(trace.StatusCode.ERROR, kind.__name__))
 
 
 def current() -> str | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from odradek.infra.runtime.imports import ours
+from odradek.infra.runtime.imports import import_entry
 from odradek.proxy.dialects.dialect import Dialect
 from odradek.proxy.dialects.surface import Surface
 
@@ -23,7 +23,7 @@ SPOKEN: Final = (
     "odradek.proxy.dialects.gemini:GEMINI_SURFACE",
 )
 """`module:name` of each dialect's surface; the first serves callers that no surface matches."""
-SURFACES: Final[tuple[Surface, ...]] = tuple(ours(place) for place in SPOKEN)
+SURFACES: Final[tuple[Surface, ...]] = tuple(import_entry(place) for place in SPOKEN)
 DIALECTS: Final[dict[str, Dialect]] = {
     path: dialect for surface in SURFACES for path, dialect in surface.calls.items()
 }

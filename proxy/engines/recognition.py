@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from odradek.infra.runtime.imports import ours
+from odradek.infra.runtime.imports import import_entry
 from odradek.proxy.engines.adapter import EngineAdapter
 from odradek.proxy.engines.vllm import VLLM
 
@@ -28,7 +28,7 @@ KINDS: Final = (
 async def recognize(get: Get) -> EngineAdapter | None:
     """Ask an engine what it is; None if it is busy or failing, and so cannot answer now."""
     for place in KINDS:
-        kind: tuple[tuple[str, ...], Recognizer] = ours(place)
+        kind: tuple[tuple[str, ...], Recognizer] = import_entry(place)
         paths, recognized = kind
         for path in paths:
             status, _, body = await get(path)

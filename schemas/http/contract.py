@@ -24,13 +24,13 @@ PARTS: Final = (
 
 def types() -> list[type[Struct]]:
     """Every type of the surface: requests, queries and replies in the order of the routes."""
-    found = [
+    kinds = [
         kind
         for route in ROUTES
         for kind in (route.query, route.request, route.reply)
         if kind is not None
     ]
-    return list(dict.fromkeys([*found, *PARTS]))
+    return list(dict.fromkeys([*kinds, *PARTS]))
 
 
 def fields_of(kind: type[Struct]) -> Iterator[tuple[str, str, str]]:
@@ -86,9 +86,9 @@ def document(*, version: str) -> dict[str, Any]:
         version: Of the software.
     """
     kinds = types()
-    made: dict[type[Struct], type[Struct]] = {}
+    printable: dict[type[Struct], type[Struct]] = {}
     refs, schemas = msgspec.json.schema_components(
-        [_printable(kind, made) for kind in kinds], ref_template="#/components/schemas/{name}"
+        [_printable(kind, printable) for kind in kinds], ref_template="#/components/schemas/{name}"
     )
     ref = dict(zip(kinds, refs, strict=True))
     for kind in kinds:
@@ -114,33 +114,33 @@ def document(*, version: str) -> dict[str, Any]:
     }
 
 
-def _printable(kind: type[Struct], made: dict[type[Struct], type[Struct]]) -> type[Struct]:
+def _printable(kind: type[Struct], printable: dict[type[Struct], type[Struct]]) -> type[Struct]:
     """The same type without `Raw`, whose values msgspec cannot print as defaults."""
-    if kind not in made:
+    if kind not in printable:
         fields = [
-            (known.name, _unraw(known.type, made), *_default(known))
-            for known in msgspec.structs.fields(kind)
+            (field.name, _unraw(field.type, printable), *_default(field))
+            for field in msgspec.structs.fields(kind)
         ]
-        made[kind] = msgspec.defstruct(
+        printable[kind] = msgspec.defstruct(
             kind.__name__, fields, namespace={"__doc__": kind.__doc__}, kw_only=True
         )
-    return made[kind]
+    return printable[kind]
 
 
-def _default(known: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
-    if known.default_factory is not msgspec.NODEFAULT:
-        return (msgspec.field(default_factory=known.default_factory),)
-    if known.default is msgspec.NODEFAULT:
+def _default(field: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return (msgspec.field(default_factory=field.default_factory),)
+    if field.default is msgspec.NODEFAULT:
         return ()
-    return (None if isinstance(known.default, Raw) else known.default,)
+    return (None if isinstance(field.default, Raw) else field.default,)
 
 
-def _unraw(annotation: Any, made: dict[type[Struct], type[Struct]]) -> Any:
+def _unraw(annotation: Any, printable: dict[type[Struct], type[Struct]]) -> Any:
     if annotation is Raw:
         return Any
     if isinstance(annotation, type) and issubclass(annotation, Struct):
-        return _printable(annotation, made)
-    if parts := tuple(_unraw(part, made) for part in get_args(annotation)):
+        return _printable(annotation, printable)
+    if parts := tuple(_unraw(part, printable) for part in get_args(annotation)):
         return (
             reduce(or_, parts)
             if isinstance(annotation, UnionType)
@@ -152,21 +152,21 @@ def _unraw(annotation: Any, made: dict[type[Struct], type[Struct]]) -> Any:
 def _operation(
     route: SurfaceRoute, ref: dict[type[Struct], Any], schemas: dict[str, Any]
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    operation: dict[str, Any] = {
         "summary": route.about,
         "x-asked-by": route.by,
         "x-capability": str(route.capability),
         "responses": {"200": {"description": "The answer."}},
     }
     if route.query is not None:
-        known = schemas[route.query.__name__]["properties"]
-        found["parameters"] = [
-            {"in": "query", "name": name, "schema": known[name]} for name in known
+        properties = schemas[route.query.__name__]["properties"]
+        operation["parameters"] = [
+            {"in": "query", "name": name, "schema": properties[name]} for name in properties
         ]
     if route.request is not None:
         content = {"application/json": {"schema": ref[route.request]}}
-        found["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": True, "content": content}
     if route.reply is not None:
         content = {"application/json": {"schema": ref[route.reply]}}
-        found["responses"]["200"]["content"] = content
-    return found
+        operation["responses"]["200"]["content"] = content
+    return operation

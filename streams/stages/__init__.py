@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from odradek.infra.runtime.crash_points import TRANSACTION
-from odradek.infra.runtime.imports import ours
+from odradek.infra.runtime.imports import import_entry
 
 __all__ = ["STAGES", "STAGE_POINTS", "StageEntry"]
 
@@ -31,12 +31,12 @@ class StageEntry:
 
     def load(self) -> Any:
         """Its `Stage`, or the function that makes it."""
-        return ours(self.place)
+        return import_entry(self.place)
 
     def help(self) -> str:
         """What `odradek VERB --help` says."""
         module, _, _ = self.place.partition(":")
-        return str(ours(f"{module}:HELP"))
+        return str(import_entry(f"{module}:HELP"))
 
 
 _HERE: Final = "odradek.streams.stages"

@@ -17,7 +17,7 @@ from typing import Final
 
 import torch
 
-from odradek.infra.runtime.imports import ours
+from odradek.infra.runtime.imports import import_entry
 from odradek.trainer.loss_table import LOSSES
 
 Tensor = torch.Tensor
@@ -268,7 +268,7 @@ CISPO: Final = Loss(cispo, by_token, clips_weight=True)
 @cache
 def loss_of(name: str) -> Loss:
     """The loss that the table names so."""
-    loss: Loss = ours(LOSSES[name].place)
+    loss: Loss = import_entry(LOSSES[name].place)
     return loss
 
 

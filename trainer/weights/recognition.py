@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from odradek.infra.runtime.crash_points import crash_point
-from odradek.infra.runtime.imports import ours
+from odradek.infra.runtime.imports import import_entry
 from odradek.trainer.errors import EngineDown
 from odradek.trainer.weights.client import ASK_S, LOAD_S, EngineClient, HttpEngine
 from odradek.trainer.weights.vllm import VllmEngine
@@ -75,7 +75,7 @@ class RecognizedEngine:
     async def _kind(self) -> Maker:
         http = HttpEngine(self.url)
         for place in KINDS:
-            kind: Kind = ours(place)
+            kind: Kind = import_entry(place)
             paths, recognizes, make = kind
             for path in paths:
                 status, said = await http.ask("GET", path, ASK_S)

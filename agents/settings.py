@@ -48,7 +48,7 @@ class AgentSettings(CheckedSettings, BaseSettings):
     policy: Name = Field(
         default="policy", validation_alias=AliasChoices("policy", "ODRADEK_POLICY")
     )
-    """The model name that agents are told where the task names none."""
+    """The model name that agents get where the task names none."""
     max_attempts: int = Field(default=2, ge=1, validation_alias="ODRADEK_MAX_ATTEMPTS")
     """Attempts at a sample whose host or engine was lost through no fault of the agent."""
     grace_s: float = Field(default=5.0, ge=0)

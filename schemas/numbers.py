@@ -113,7 +113,7 @@ def _or(default: Any, ask: Callable[[], Any]) -> Any:
 
 
 def _answer_of(ask: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    """What a person's object answers, and what it raises instead: that can be anything."""
+    """The answer of a person's object, or the error that it raises: that can be any."""
     try:
         return ask(), None
     except Exception as error:  # noqa: BLE001 - see above

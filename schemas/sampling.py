@@ -76,9 +76,9 @@ def sampling_of(fields: Mapping[str, Any]) -> Sampling:
 
 
 def complete(fields: Mapping[str, Any]) -> bool:
-    """Whether all is said, so that a turn on this one which says nothing was sampled alike.
+    """Whether a turn that builds on this one and records nothing was sampled alike.
 
-    Not so the turns of old proxies, which record no more than their clients said.
+    Not so after turns of old proxies, which record only what their clients set.
     """
     return "temperature" in fields and fields.keys() >= NEUTRAL.keys()
 

@@ -79,7 +79,7 @@ class Attempt:
         task: The A2A task as it stood at the end.
         retry: Another attempt follows this one.
         called_off: Set when it need not wait for a free place any more.
-        over: Set when its end was told to the SDK, or cannot be.
+        over: Set when the SDK knows of its end, or cannot hear of it.
         closed: Set when nothing of it is under way.
     """
 

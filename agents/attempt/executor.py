@@ -40,7 +40,7 @@ class EpisodeExecutor(AgentExecutor):
         sealer: Ends episodes.
         agent: The agent's name.
         source: Of the events, for CloudEvents.
-        fail: Told what went wrong with the log.
+        fail: Called with an error of the log.
         ending: Whether the host ends; asked with True, it waits a moment for that.
     """
 
@@ -183,9 +183,9 @@ class EpisodeExecutor(AgentExecutor):
         return verdict
 
     async def _publish_rewards(self, run: Attempt) -> list[str]:
-        """Publish what was given; return what went wrong with rewards that were to be worked out.
+        """Publish the run's rewards; return the problems of reward functions that raised.
 
-        A reward function that raises is told in the seal's error. It is never a number.
+        The seal's error names each of them. A function that raised never counts as a number.
         """
         rewards = run.rollout.rewards if run.rollout is not None else ()
         problems: list[str] = []

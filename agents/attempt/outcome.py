@@ -16,9 +16,9 @@ EX_TEMPFAIL: Final = 75
 """Exit code of sysexits.h: a program that could not reach its model may say so with it."""
 
 ENDING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""What whoever ends a service sends, perhaps to all that belongs to it."""
+"""Signals that end a service; they may go to all of its processes at once."""
 SHELL: Final = 128
-"""A shell ends with this and the number of the signal of which its program died."""
+"""A shell whose program died of a signal exits with this plus the signal's number."""
 
 
 class RunnerEnded(Exception):

@@ -52,7 +52,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         appender: Writes snapshots and events of tasks that are open.
         agent: The agent's name.
         source: Of the events, for CloudEvents.
-        fail: Told what went wrong with the log.
+        fail: Called with an error of the log.
     """
 
     def __init__(

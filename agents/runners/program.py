@@ -30,7 +30,7 @@ logger = logging.getLogger("odradek.agents")
 TASK_FILE: Final = "task.json"
 REWARD_FILE: Final = "reward.json"
 TAIL: Final = 400
-"""How much of what a program wrote to stderr is told when it fails, in characters."""
+"""How much of a failed program's stderr is reported, in characters."""
 LARGEST_REWARDS: Final = 64 * 1024
 
 
@@ -112,7 +112,7 @@ class ProgramRunner(AgentExecutor):
         )
 
     def _past(self, rollout: Rollout) -> dict[str, str]:
-        """Whatever the host is told to be, a program's way to our proxy leads through no other."""
+        """Variables that lead a program straight to our proxy, past any HTTP proxy of its host."""
         return direct(self._environment, rollout.base_url)
 
     async def _run(self, launch: Launch, errors: Path) -> int:
@@ -172,7 +172,7 @@ def _collect(rollout: Rollout, path: Path) -> None:
 
 
 def _unreadable(text: str) -> Any:
-    """A reward that is none: asked for its value, it says what is wrong with it."""
+    """A reward function that raises: its error says what is wrong with the file."""
 
     def value() -> float:
         raise ValueError(text)

@@ -163,8 +163,8 @@ class KafkaAppender:
     async def _renew(self, worn: AIOKafkaProducer) -> None:
         """Put a new producer in the place of one that the broker takes nothing more from.
 
-        What the old one still has under way fails with it, or lands: nobody was told that it did,
-        and whoever sends it again sends the same bytes.
+        Records that the old one still has under way fail with it, or land. No caller has heard that
+        they did, and a caller that sends them again sends the same bytes.
         """
         while True:
             client = producer(self._bus, linger_ms=self._linger_ms)

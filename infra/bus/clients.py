@@ -184,9 +184,9 @@ async def close(client: Any) -> None:
 
     aiokafka's own stop waits for the broker, for ever if need be: an idempotent producer never
     gives a batch up, and a member of a group says goodbye. A process that is to end would hang.
-    What is let go here nobody was told to be in the log. Nor does it raise: what ended a process
-    must not be replaced by what went wrong at its end (the stop of a consumer lets a CancelledError
-    out when its connections are gone).
+    Records that are dropped here were never acknowledged to anybody. Nor does it raise: the error
+    that ended a process must not be replaced by one of its shutdown (the stop of a consumer lets a
+    CancelledError out when its connections are gone).
     """
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     if await _within(stop()):

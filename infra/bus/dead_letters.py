@@ -37,8 +37,8 @@ def record_of(message: Any, bus: BusSettings) -> Record:
 def check_place(record: Record, partitions: int) -> None:
     """Raise InvalidRecord if a record is not where murmur2 puts its key.
 
-    Whoever owns the right partition will never see it, and what has its key there would be told
-    in another order, or twice. Records without a key are at home anywhere; 0 partitions: unknown.
+    The owner of the right partition would never see it, and records with its key would be read in
+    another order, or twice. Records without a key are at home anywhere; 0 partitions: unknown.
     """
     if partitions > 1 and record.key is not None:
         home = partition_for(record.key, partitions)

@@ -120,7 +120,7 @@ class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
     async def _take(self, number: int) -> None:
         position = await self._owner.take(number)
         # From the owner's last wait to here nothing waits, so no rebalance comes between. An owner
-        # that was fenced while it took over has told so by `doubt`, and owns nothing.
+        # that was fenced while it took over has said so by `doubt`, and owns nothing.
         if self._taking.get(number) is asyncio.current_task():
             del self._taking[number]
             self._enter(number, position)

@@ -6,7 +6,7 @@ from typing import Final
 from odradek.infra.errors import TakenTwice
 
 FORM: Final = "1"
-"""Of the metadata, so that what another form wrote is not misread."""
+"""Version of the metadata's format, so that metadata of another version is not misread."""
 LARGEST: Final = 4096
 """Bytes of metadata that Kafka takes with a committed offset."""
 ROOM: Final = 32

@@ -53,7 +53,7 @@ def _keep_topics() -> None:
 
 
 def _hush_transactions() -> None:
-    """Let a producer's error be said once, to whoever awaits the call that fails.
+    """Report a producer's error once, to whoever awaits the call that fails.
 
     aiokafka also keeps it for whoever will await the transaction's end, or a batch's. After an
     error nobody does, and asyncio would print tracebacks for each producer that was fenced.

@@ -35,7 +35,7 @@ class BusSettings(CheckedSettings, BaseSettings):
     sasl_username: str | None = None
     """Who logs in."""
     sasl_password: SecretStr | None = None
-    """With what."""
+    """The password of that user."""
     ssl_cafile: str | None = None
     """Certificates of the authority that signed the brokers' certificates."""
     ssl_certfile: str | None = None

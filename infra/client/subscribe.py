@@ -98,8 +98,8 @@ async def subscribe(
         bus: Where Kafka is.
         ready: Called once the position is fixed.
 
-    Records that are no valid event are passed over, counted and told: they are the dead letters'
-    business. A topic of an unreleased earlier format is refused: FormatRefused.
+    Records that are no valid event are skipped, counted and logged: each has its dead letter.
+    A topic of an unreleased earlier format is refused: FormatRefused.
     """
     kind = codec.union(find(topic))
     bus = bus or BusSettings()

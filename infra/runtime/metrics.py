@@ -164,6 +164,6 @@ total: Final = _board.total
 
 
 def flush() -> None:
-    """Say what has moved and was not said: at the end of a process."""
+    """Log every counter that has moved since its last line: at the end of a process."""
     for name in _board.tallies:
         _board.tell(name)

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 log = logging.getLogger("odradek")
 
 ENDS: Final = (signal.SIGTERM, signal.SIGINT)
-"""What whoever ends a process sends."""
+"""Signals that ask a process to end."""
 READY: Final = "ready: "
 """How the line begins that says that a process serves; the supervisor waits for it."""
 PR_SET_PDEATHSIG: Final = 1

@@ -42,7 +42,7 @@ class Task(Event, frozen=True, tag="task", kw_only=True):
     sampling: dict[str, Any] = {}
     """Request fields that the proxy sets on each call, such as {"temperature": 0}."""
     model: str = ""
-    """The model name that agents are told; empty: what the proxy serves."""
+    """The model name that agents get; empty: the policy that the proxy serves."""
 
 
 class Reward(Event, frozen=True, tag="reward", kw_only=True):

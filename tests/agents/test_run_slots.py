@@ -13,7 +13,7 @@ def run():
 
 
 async def inside(places, one, log, leave):
-    async with places.taken(one):
+    async with places.slot(one):
         log.append(one)
         await leave.wait()
 

@@ -62,7 +62,7 @@ SLOW: Final = Timeouts(call_s=100, attempt_s=3000, seal_s=30, reward_s=3000, gro
 
 OPTIONS: Final = (
     click.Option(["--repeats"], type=click.IntRange(1), default=3, show_default=True,
-                 help="Runs; the one with the median throughput is told."),
+                 help="Runs; the one with the median throughput is reported."),
     click.Option(["--turns"], type=click.IntRange(100), default=100_000, show_default=True,
                  help="Turns of a run."),
     click.Option(["--turns-per-episode"], type=click.IntRange(1), default=10, show_default=True),

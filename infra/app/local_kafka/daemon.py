@@ -148,7 +148,7 @@ def status(folder: Path) -> BrokerStatus:
 
 
 def _real(folder: Path) -> Path:
-    """One name for a folder, whatever links lead to it: its server is known again by it."""
+    """A folder's name without links: the folder's server is recognized by it."""
     return Path(os.path.realpath(folder))
 
 

@@ -44,7 +44,7 @@ SHARED: Final = {
     "them (an episode keeps to one), and the trainer reloads them. Without it the proxy asks "
     "http://127.0.0.1:8000, and the trainer reloads nobody.",
 }
-"""What variables mean that say the same to several processes, each of which uses it otherwise."""
+"""The meaning of variables that several processes read, each for a use of its own."""
 
 LIMITS: Final = frozenset({
     "call_s", "calls_per_episode", "concurrency", "engine_timeout_s", "engine_wait_s", "grace_s",
@@ -122,7 +122,7 @@ def group_of(place: str, key: str) -> str:
 
 
 def _rows() -> dict[str, tuple[str, str, list[str], str]]:
-    """By variable: its group, its default, who reads it, and what it means to the first of them."""
+    """By variable: its group, its default, its readers, and its meaning to the first of them."""
     rows: dict[str, tuple[str, str, list[str], str]] = {}
     for place, (module, attribute) in CLASSES.items():
         settings: type[BaseSettings] = getattr(importlib.import_module(module), attribute)

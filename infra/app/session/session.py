@@ -21,7 +21,7 @@ from odradek.infra.bus import BusSettings, ensure_topics, rows
 from odradek.infra.errors import ProjectError
 
 Say = Callable[[str], None]
-"""Told in a few words what is being done."""
+"""Called with a few words about the work under way."""
 TINY = "tiny"
 
 
@@ -49,7 +49,7 @@ async def running(
 
     Args:
         project: What to run.
-        say: Told what is going on while things start.
+        say: Called with each step of the start, in a few words.
         keep: Whether the data of a local broker outlives the block.
         seed: Of a model made on the spot.
 

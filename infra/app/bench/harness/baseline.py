@@ -1,7 +1,7 @@
 """The floor: a loop that captures and acknowledges each call, and does nothing else.
 
 An aiohttp server and client on uvloop; the request is parsed and sent on with the three fields
-that make an engine tell its tokens; the reply is parsed, and one event with its ids and logprobs
+that make an engine return its tokens; the reply is parsed, and one event with its ids and logprobs
 is acknowledged by the broker before the reply goes out. No tokens of access, episodes, deltas,
 retries, seals, streams, limits or trimmed fields. What the proxy costs beyond this is the price of
 those.

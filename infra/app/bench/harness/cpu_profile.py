@@ -38,7 +38,7 @@ PARTS: Final = (
     ("the turn made", ("/proxy/log/writer", "/schemas/")),
     ("the call", ("/proxy/", "/infra/")),
 )
-"""Names of parts, and what their code's `file:function` contains; the first that fits counts."""
+"""Names of parts, and patterns of their code's `file:function`; the first match counts."""
 
 _counts: Counter[str] = Counter()
 _part_of_code: dict[CodeType, str] = {}
@@ -93,7 +93,7 @@ def written(file: Path, timeout_s: float = 10.0) -> Counter[str]:
     end = time.monotonic() + timeout_s
     while not file.exists():
         if time.monotonic() > end:
-            raise ProjectError("a process under observation did not tell what it spent")
+            raise ProjectError("a process under observation did not write its CPU counts")
         time.sleep(0.01)
     return Counter(json.loads(file.read_text()))
 

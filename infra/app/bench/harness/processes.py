@@ -12,7 +12,7 @@ from typing import Final
 from odradek.infra.errors import ProjectError
 
 CPUCLOCK_SCHED: Final = 2
-"""In a clock's number: what the scheduler counted, in nanoseconds."""
+"""The part of a clock's number that selects the scheduler's count, in nanoseconds."""
 
 
 class MeasuredProcess:

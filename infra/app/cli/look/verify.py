@@ -8,7 +8,7 @@ import click
 import msgspec
 
 SHOWN: Final = 50
-"""Lines of what does not close."""
+"""How many open ends are listed at most."""
 
 
 @click.command()

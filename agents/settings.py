@@ -30,13 +30,13 @@ class AgentSettings(CheckedSettings, BaseSettings):
     )
 
     name: Annotated[str, AfterValidator(_agent)] = "agent"
-    """The agent's name: tasks say it, and topics carry it."""
+    """Tasks ask for the agent by this name; it is part of its topics' names."""
     concurrency: int = Field(default=8, ge=1)
     """How many runs go on at once."""
     max_calls: int = Field(default=0, ge=0)
     """Model calls that the token of one run is good for; 0: as many as the proxy allows."""
     max_tokens: int = Field(default=0, ge=0)
-    """Tokens, prompts and replies, that it is good for; 0 as above."""
+    """Tokens of prompts and replies that the token is good for; 0: as many as the proxy allows."""
     instance: KafkaName | None = Field(default=None, validation_alias="ODRADEK_INSTANCE")
     """A name of this process that outlives restarts and that no other replica has: a restarted
     process comes back to its partitions at once, not after the session timeout."""
@@ -69,9 +69,9 @@ class DispatchSettings(CheckedSettings, BaseSettings):
     )
 
     open_groups: int = Field(default=32, ge=1, le=2048)
-    """How many training groups may be out that no training step has passed yet."""
+    """Training groups that may be open at once: handed out, and not passed by a training step."""
     open_evals: int = Field(default=64, ge=1, le=2048)
-    """How many evaluation groups may be out that are not closed yet."""
+    """Evaluation groups that may be open at once: handed out, and not closed."""
     max_attempts: int = Field(default=2, ge=1, validation_alias="ODRADEK_MAX_ATTEMPTS")
     """Attempts at a sample whose host or engine was lost through no fault of the agent."""
     instance: KafkaName | None = Field(default=None, validation_alias="ODRADEK_INSTANCE")

@@ -33,7 +33,7 @@ class BusSettings(CheckedSettings, BaseSettings):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     """How to log in, with a SASL protocol."""
     sasl_username: str | None = None
-    """Who logs in."""
+    """The user who logs in."""
     sasl_password: SecretStr | None = None
     """The password of that user."""
     ssl_cafile: str | None = None

@@ -32,8 +32,8 @@ class JudgeSettings(CheckedSettings, BaseSettings):
     )
 
     key: SecretStr = SecretStr("")
-    """Of a judge (reward service, agent host, `publish_reward`): signs its rewards; 32 characters
-    or more. Empty: it signs nothing."""
+    """Key with which a judge (reward service, agent host, `publish_reward`) signs its rewards: 32
+    characters or more. Empty: it signs nothing."""
     keys: dict[str, SecretStr] = Field(default={})
     """At the intake: patterns of sources and the key of each, such as {"/reward/brief": "…"}.
     Rewards of these sources count only with a good signature."""

@@ -43,7 +43,7 @@ class EngineSection(Section):
     """Python of an environment that has vLLM, which serves the model then; else the small engine
     does."""
     vllm_flags: str = ""
-    """Handed to vLLM as they are, such as "--max-model-len 4096"."""
+    """Flags that vLLM gets as they are, such as "--max-model-len 4096"."""
     warm_up: str = ""
     """`module:function` that returns conversations to teach `tiny` the form of the task."""
     warm_up_steps: int = Field(default=40, ge=0)
@@ -131,9 +131,9 @@ class EvaluationSection(Section):
     every: int = Field(default=10, ge=1)
     """Policy versions between two evaluations."""
     component: str = ""
-    """The reward component that tells success; empty: the whole reward."""
+    """The reward component that decides success; empty: the whole reward."""
     success: float = 1.0
-    """From which value on an episode is a success."""
+    """The least value of a success."""
 
 
 @dataclass(frozen=True)

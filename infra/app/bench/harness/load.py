@@ -52,7 +52,7 @@ WORKLOADS: Final = {workload.name: workload for workload in (CHAT, STREAM, LONG)
 
 
 class LoadTarget(msgspec.Struct):
-    """Where calls go, and whose CPU time counts."""
+    """The address of calls, and the process whose CPU time counts."""
 
     name: str
     process: MeasuredProcess
@@ -60,7 +60,7 @@ class LoadTarget(msgspec.Struct):
     address: Callable[[int], tuple[str, str]]
     """Path and bearer token of the nth call."""
     over: Callable[[], list[tuple[str, str]]] = list
-    """Paths and tokens of what is to be posted between two measurements; it counts for neither."""
+    """Paths and tokens of requests between two measurements; they count for neither."""
     answered: int = 0
     """Calls answered with 200, warm-up included."""
 

@@ -27,7 +27,7 @@ LONGEST_H: Final = 24 * 366.0
     "budget",
     type=click.IntRange(0),
     default=0,
-    help="How many tokens, prompts and replies, it is good for.",
+    help="How many tokens of prompts and replies it is good for.",
 )
 @click.option(
     "--in-path",

@@ -30,7 +30,7 @@ class TaskFault(Struct, frozen=True):
 
 def weights(task: Task) -> dict[str, float]:
     """Components and their weights, the default one included. Raises NoNumber, NotFinite."""
-    named = {name: number(of, f"rewards.{name}") for name, of in task.rewards.items()}
+    named = {name: number(weight, f"rewards.{name}") for name, weight in task.rewards.items()}
     return named or {DEFAULT_COMPONENT: 1.0}
 
 

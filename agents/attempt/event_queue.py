@@ -41,7 +41,7 @@ class TerminalHold(EventQueue):
     def __init__(self, queue: EventQueue, run: Attempt) -> None:
         self._queue = queue
         self._run = run
-        self.held: Any = None
+        self.terminal_status: Any = None
         """The terminal status that the executor gave."""
 
     async def enqueue_event(self, event: Any) -> None:
@@ -70,14 +70,18 @@ class TerminalHold(EventQueue):
             self._hold(task.status)
 
     def _hold(self, status: Any) -> None:
-        if self.held is None:
-            self.held = TaskStatus()
-            self.held.CopyFrom(status)
+        if self.terminal_status is None:
+            self.terminal_status = TaskStatus()
+            self.terminal_status.CopyFrom(status)
 
     @property
     def verdict(self) -> Ending:
         """The end that the executor itself reported."""
-        state = self.held.state if self.held is not None else TaskState.TASK_STATE_COMPLETED
+        state = (
+            self.terminal_status.state
+            if self.terminal_status is not None
+            else TaskState.TASK_STATE_COMPLETED
+        )
         if state == TaskState.TASK_STATE_COMPLETED:
             return Ending(outcome=Outcome.COMPLETED)
         if state == TaskState.TASK_STATE_CANCELED:
@@ -96,8 +100,8 @@ class TerminalHold(EventQueue):
         """Let the end out."""
         state = STATES.get(verdict.outcome, TaskState.TASK_STATE_FAILED)
         event = self._update(state, verdict.error)
-        if self.held is not None and self.held.HasField("message"):
-            event.status.message.CopyFrom(self.held.message)
+        if self.terminal_status is not None and self.terminal_status.HasField("message"):
+            event.status.message.CopyFrom(self.terminal_status.message)
         event.metadata.update(
             {
                 EXTENSION: {

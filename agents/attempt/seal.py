@@ -47,13 +47,13 @@ class ProxySealer:
         ends = time.monotonic() + wait_s
         pause = FIRST_PAUSE_S
         while True:
-            left = ends - time.monotonic()
-            if left <= 0:
+            remaining_s = ends - time.monotonic()
+            if remaining_s <= 0:
                 raise SealUnavailable(f"the proxy did not seal {episode_id} in {wait_s:g} s")
             try:
-                return await self._ask(episode_id, verdict, left)
+                return await self._ask(episode_id, verdict, remaining_s)
             except (aiohttp.ClientError, TimeoutError, SealUnavailable):
-                await asyncio.sleep(min(pause, max(left, 0)))
+                await asyncio.sleep(min(pause, max(remaining_s, 0)))
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _ask(self, episode_id: str, verdict: Ending, wait_s: float) -> SealReply:

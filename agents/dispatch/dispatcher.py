@@ -154,7 +154,7 @@ class Dispatcher:
     def _pass(self, task_ids: Iterable[str]) -> None:
         for task_id in task_ids:
             for owned in self._partitions.values():
-                owned.done(task_id)
+                owned.forget(task_id)
         self._changed.set()
 
     # -- tasks

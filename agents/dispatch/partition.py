@@ -33,7 +33,7 @@ class TaskPartition:
         self._where = where
         self._committed = (-1, "")
 
-    def done(self, task_id: str) -> None:
+    def forget(self, task_id: str) -> None:
         """Nothing more is to be remembered of a task."""
         order = self.orders.pop(task_id, None)
         if order is not None:
@@ -51,8 +51,8 @@ class TaskPartition:
         """
         self.progress.settle()
         needed = [credit.batch_of(task_id) for task_id in self.orders]
-        heard = [offset for offset in (*needed, self.unread) if offset is not None]
-        mark = (self.progress.low_water, self.progress.metadata(min((*heard, batches))))
+        unread_offsets = [offset for offset in (*needed, self.unread) if offset is not None]
+        mark = (self.progress.low_water, self.progress.metadata(min((*unread_offsets, batches))))
         records = tuple(entries)
         if (
             records

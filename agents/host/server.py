@@ -176,13 +176,13 @@ class RequestServer:
         self, owned: RequestPartition, record: Record, called: RequestHeaders, send: Send
     ) -> bool:
         sample = send.sample or SampleAddress(task_id=send.message_id)
-        most = sample.max_attempts or self._settings.max_attempts
-        attempt = await self._recovery.next_attempt(owned, send, called, sample, most)
+        max_attempts = sample.max_attempts or self._settings.max_attempts
+        attempt = await self._recovery.next_attempt(owned, send, called, sample, max_attempts)
         if attempt is None:
             metrics.moved(metrics.DUPLICATES, stage="agent")
             await self._replies.answer(called, _finished(owned, send.message_id))
         while attempt is not None:
-            run = self._make(owned, record.offset, called, send, sample, attempt, most)
+            run = self._make(owned, record.offset, called, send, sample, attempt, max_attempts)
             await self._attempt(owned, run)
             if run.lost or (run.retry and self.stopping):
                 return False  # whoever owns the partition next goes on from here

@@ -41,10 +41,10 @@ class ReadableTable:
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """From the widest single word to the width at which no cell wraps."""
         columns = list(zip(self.headings, *self._plain(), strict=True))
-        whole = sum(max(map(cell_len, column)) for column in columns)
-        whole = max(whole + GAPS[0] * (len(columns) - 1), cell_len(self.title))
-        least = max(_longest_word(cell) for column in columns for cell in column)
-        return Measurement(least, max(least, whole)).with_maximum(options.max_width)
+        natural = sum(max(map(cell_len, column)) for column in columns)
+        natural = max(natural + GAPS[0] * (len(columns) - 1), cell_len(self.title))
+        narrowest = max(_longest_word(cell) for column in columns for cell in column)
+        return Measurement(narrowest, max(narrowest, natural)).with_maximum(options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the title, and the rows in the layout that fits."""
@@ -74,13 +74,13 @@ class ReadableTable:
         return table
 
     def _stacked(self) -> Iterator[Text | Table]:
-        for first, *others in self.rows:
+        for first, *rest in self.rows:
             yield Text(str(first), style="bold", overflow="fold")
             cells = Table.grid(padding=(0, INDENT, 0, 0), pad_edge=False)
             cells.add_column(width=0)
             cells.add_column(overflow="fold")
             cells.add_column(overflow="fold")
-            for heading, cell in zip(self.headings[1:], others, strict=True):
+            for heading, cell in zip(self.headings[1:], rest, strict=True):
                 if str(cell):
                     cells.add_row("", Text(heading), _text(cell))
             yield cells
@@ -95,20 +95,20 @@ def fit(
     is left goes to the columns that need least.
     """
     columns = list(zip(headings, *rows, strict=True))
-    whole = [max(map(cell_len, column)) for column in columns]
-    least = [
+    natural = [max(map(cell_len, column)) for column in columns]
+    narrowest = [
         max(min(NARROW, max(map(cell_len, column[1:]), default=0)), *map(_longest_word, column))
         for column in columns
     ]
-    spare = width - sum(least) - gap * (len(columns) - 1)
+    spare = width - sum(narrowest) - gap * (len(columns) - 1)
     if spare < 0:
         return None
-    chosen = list(least)
-    order = sorted(range(len(columns)), key=lambda at: whole[at] - least[at])
-    for done, at in enumerate(order):
-        more = min(whole[at] - least[at], spare // (len(order) - done))
-        chosen[at] += more
-        spare -= more
+    chosen = list(narrowest)
+    order = sorted(range(len(columns)), key=lambda at: natural[at] - narrowest[at])
+    for n_done, at in enumerate(order):
+        extra = min(natural[at] - narrowest[at], spare // (len(order) - n_done))
+        chosen[at] += extra
+        spare -= extra
     return chosen
 
 

@@ -114,10 +114,10 @@ class KafkaAppender:
         """See `Appender`."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                done = await self._send(topic, key, value, headers, partition)
+                metadata = await self._send(topic, key, value, headers, partition)
         except TimeoutError as error:
             raise LogUnavailable(f"{topic} took no record within {self._timeout_s:g} s") from error
-        return RecordAddress(topic, done.partition, done.offset)
+        return RecordAddress(topic, metadata.partition, metadata.offset)
 
     async def _send(
         self,
@@ -127,7 +127,7 @@ class KafkaAppender:
         headers: Headers,
         partition: int | None,
         *,
-        again: bool = True,
+        may_retry: bool = True,
     ) -> Any:
         if self._renewal is not None:
             await asyncio.shield(self._renewal)
@@ -150,11 +150,11 @@ class KafkaAppender:
         except KafkaError as error:
             if not error.retriable:
                 self._replace(client)
-            if error.retriable or not again:
+            if error.retriable or not may_retry:
                 raise LogUnavailable(f"{topic} took no record: {error!r}") from error
         # It may have landed all the same. To send it again is what our caller would do, too, and
         # readers know a repeat by its id.
-        return await self._send(topic, key, value, headers, partition, again=False)
+        return await self._send(topic, key, value, headers, partition, may_retry=False)
 
     def _replace(self, worn: AIOKafkaProducer) -> None:
         if worn is self._client and self._renewal is None:

@@ -74,7 +74,7 @@ def letter(
     if reason in UNMATCHED:
         metrics.moved(metrics.UNMATCHED, topic=record.topic, reason=reason)
     size = len(record.value or b"")
-    left = size > DLQ.max_bytes
+    stays = size > DLQ.max_bytes
     own = tuple(
         pair
         for pair in record.headers
@@ -88,10 +88,10 @@ def letter(
         "detail": detail[:500],
         "consumer": consumer,
         "attempts": str(attempts_of(record.headers) + 1),
-        "value-bytes": str(size) if left else "",
+        "value-bytes": str(size) if stays else "",
     }
     why = ((PREFIX + name, text.encode(errors="replace")) for name, text in fields.items() if text)
-    return (None if left else record.value), (*own, *why)
+    return (None if stays else record.value), (*own, *why)
 
 
 async def dead_letter(

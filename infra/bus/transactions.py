@@ -128,7 +128,7 @@ class FencedWriter:
                 (ended,) = await asyncio.gather(
                     self._transaction(together, offsets), return_exceptions=True
                 )
-                self._error = self._named(ended)
+                self._error = self._error_for_waiters(ended)
             for _, done in waiting:
                 if done.cancelled():
                     continue
@@ -138,7 +138,7 @@ class FencedWriter:
                     done.set_exception(self._error)
                     done.exception()  # whoever waits gets it; nobody may wait any more
 
-    def _named(self, ended: BaseException | None) -> BaseException | None:
+    def _error_for_waiters(self, ended: BaseException | None) -> BaseException | None:
         """What those who wait hear: a mistake of ours as it is, for it ends the process."""
         if isinstance(ended, ProducerFenced):
             return PartitionLost(f"another member has taken {self._name} over")

@@ -62,8 +62,13 @@ def roots(text: str) -> tuple[str, ...]:
 
 def _place(url: str) -> tuple[object, ...]:
     """The same for all spellings of an address: hosts have no case, ports have defaults."""
-    its = urlsplit(url)
-    return its.scheme, its.hostname, its.port or (443 if its.scheme == "https" else 80), its.path
+    parts = urlsplit(url)
+    return (
+        parts.scheme,
+        parts.hostname,
+        parts.port or (443 if parts.scheme == "https" else 80),
+        parts.path,
+    )
 
 
 def brokers(text: str) -> str:

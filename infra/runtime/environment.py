@@ -69,18 +69,18 @@ def settle() -> list[str]:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the very command that we are
     os.environ.update(direct(os.environ))
     # Names only: the address of a proxy may hold a password.
-    gone = unusable(os.environ)
-    for name in gone:
+    removed = unusable(os.environ)
+    for name in removed:
         del os.environ[name]
     return [
         f"{name} is left out: it names a proxy that httpx, and so OpenAI's and Anthropic's SDKs, "
         "cannot use here (for SOCKS5: pip install socksio)"
-        for name in gone
+        for name in removed
     ]
 
 
 def _parts(text: str) -> list[str]:
-    return [part for part in (each.strip() for each in text.split(",")) if part]
+    return [part for part in (piece.strip() for piece in text.split(",")) if part]
 
 
 def _bare(part: str) -> str:

@@ -75,5 +75,5 @@ def answer_of(ask: Callable[[], Any]) -> Any:
 def one_line(text: str) -> str:
     """A text that a terminal, a header and JSON can hold: half characters and controls escaped."""
     words = " ".join(text[: 4 * LONGEST].split())
-    shown = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
-    return "".join(shown)[:LONGEST]
+    printable = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
+    return "".join(printable)[:LONGEST]

@@ -18,14 +18,14 @@ def find(target: str) -> Any:
         NoSuchName: The text has another form, or there is no such module or name.
     """
     module_name, name = parts(target)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and module_name.split(".")[0] == error.name:
-            raise NoSuchName(f"there is no module {module_name!r} here ({here})") from None
+            raise NoSuchName(f"there is no module {module_name!r} here ({folder})") from None
         raise
     if not hasattr(module, name):
         near = difflib.get_close_matches(name, vars(module), n=1)

@@ -92,12 +92,12 @@ class CounterTotals:
         self.metric = metric
         self.sums: Counter[tuple[str, ...]] = Counter()
         self._reported = 0
-        self._again = 0.0
+        self._next_line_at = 0.0
 
     def add(self, n: int, words: tuple[str, ...], now: float) -> float:
         """Count; return in how many seconds a line is due (0: now)."""
         self.sums[words] += n
-        return max(0.0, self._again - now)
+        return max(0.0, self._next_line_at - now)
 
     def line(self, now: float) -> str:
         """The line that is due, or "" if nothing has moved since the last one."""
@@ -105,7 +105,7 @@ class CounterTotals:
         new, self._reported = total - self._reported, total
         if not new:
             return ""
-        self._again = now + EVERY_S
+        self._next_line_at = now + EVERY_S
         parts = ", ".join(
             f"{' '.join(words)} {n}".strip() for words, n in self.sums.most_common(5) if any(words)
         )

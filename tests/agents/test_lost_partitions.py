@@ -115,7 +115,7 @@ async def test_a_mistake_in_a_transaction_ends_the_process(monkeypatch):
     """Whatever it is: nobody waits for ever for what the ledger will not tell."""
     monkeypatch.setattr("odradek.agents.dispatch.dispatcher.COMMIT_S", 0.0)
     found, lot, ledger = dispatcher_with(1)
-    lot.done("t0")  # the low-water mark moves, so there is something to commit
+    lot.forget("t0")  # the low-water mark moves, so there is something to commit
 
     def wrong():
         raise ValueError("a mistake of ours")

@@ -79,7 +79,7 @@ def test_episodes_that_are_over_are_sealed_once():
 )
 def test_code_is_known_to_belong_to_a_part(file, function, part):
     """Libraries that work for several parts count for whoever called them."""
-    assert part == cpu_profile.named(file, function)
+    assert part == cpu_profile.part_of_function(file, function)
 
 
 @pytest.mark.broker

@@ -17,7 +17,7 @@ from typing import Any, Final
 import click
 import uvloop
 
-from odradek.infra.app.bench.harness.cpu_profile import written
+from odradek.infra.app.bench.harness.cpu_profile import read_counts
 from odradek.infra.app.bench.harness.load import (
     CHAT,
     IN_FLIGHT,
@@ -86,13 +86,13 @@ def run(
         place = BenchSite(stack.enter_context(log_of(load)), folder, tested, load)
         stack.enter_context(pinned(load))
         figures = uvloop.run(_measure(place, CHAT, repeats, calls, durability))
-        more = [WORKLOADS[name] for name in dict.fromkeys(workloads) if name != CHAT.name]
+        further = [WORKLOADS[name] for name in dict.fromkeys(workloads) if name != CHAT.name]
         # Longer replies cost more: the same time for each workload, roughly.
         figures["workloads"] = {
             workload.name: uvloop.run(
                 _measure(place, workload, repeats, max(50, calls // 4), durability)
             )
-            for workload in more
+            for workload in further
         }
         if parts:
             figures["parts_us"] = uvloop.run(_spent(place, max(FEW, repeats * calls)))
@@ -162,9 +162,11 @@ async def _spent(place: BenchSite, calls: int) -> dict[str, dict[str, float]]:
                 target.process.child.send_signal(signal.SIGUSR1)
                 sample = await load.measure(target, 32, calls)
                 target.process.child.send_signal(signal.SIGUSR2)
-                counts = written(files[target.name])
-                each = sample.cpu_ms * 1000 / sum(counts.values())
-                parts_us[target.name] = {part: round(n * each, 1) for part, n in counts.items()}
+                counts = read_counts(files[target.name])
+                us_per_sample = sample.cpu_ms * 1000 / sum(counts.values())
+                parts_us[target.name] = {
+                    part: round(n * us_per_sample, 1) for part, n in counts.items()
+                }
         return parts_us
     finally:
         await delete_topics(place.bus)

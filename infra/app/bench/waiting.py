@@ -118,10 +118,10 @@ async def _begin(
     """Begin all calls, wave by wave; return once all have arrived at the engine."""
     asking: list[asyncio.Task[int]] = []
     patience = time.time() + PATIENCE_S
-    while (here := int(await _tell(port, b"POST /here"))) < calls:
+    while (arrived := int(await _tell(port, b"POST /here"))) < calls:
         if time.time() > patience:
-            raise ProjectError(f"{here} of {calls} calls arrived within {PATIENCE_S:g} s")
-        begin = min(WAVE, calls - len(asking), max(0, here + 2 * WAVE - len(asking)))
+            raise ProjectError(f"{arrived} of {calls} calls arrived within {PATIENCE_S:g} s")
+        begin = min(WAVE, calls - len(asking), max(0, arrived + 2 * WAVE - len(asking)))
         asking += [
             asyncio.create_task(_call(proxy, workload, len(asking) + n)) for n in range(begin)
         ]
@@ -186,8 +186,8 @@ class HeldCalls(asyncio.Protocol):
     def _take(self, head: bytes) -> None:
         gate = type(self)
         if head.startswith(RELEASE):
-            for number, other in enumerate(gate.waiting or ()):
-                other.say(gate.answers[number % VARIANTS])
+            for number, connection in enumerate(gate.waiting or ()):
+                connection.say(gate.answers[number % VARIANTS])
             gate.waiting = None
         elif head.startswith(b"POST /count"):
             gate.waiting = []

@@ -131,8 +131,8 @@ class Verbs(click.Group):
         if not standalone_mode:
             return run()
         if args is None:
-            for gone in environment.settle():
-                click.echo(f"odradek: {gone}", err=True)
+            for notice in environment.settle():
+                click.echo(f"odradek: {notice}", err=True)
         try:
             sys.exit(run() or 0)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -159,8 +159,8 @@ def explain(error: BaseException) -> str | None:
         kind = type(leaf)
         if isinstance(leaf, click.ClickException):
             ctx = getattr(leaf, "ctx", None)
-            more = f" (`{ctx.command_path} --help` tells more)" if ctx else ""
-            return leaf.format_message() + more
+            hint = f" (`{ctx.command_path} --help` tells more)" if ctx else ""
+            return leaf.format_message() + hint
         if hasattr(kind, "retriable"):
             is_ours = kind.__module__.startswith("odradek.")
             return str(leaf) if is_ours and str(leaf) else f"{kind.__name__}: {leaf}"

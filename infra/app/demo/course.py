@@ -114,9 +114,9 @@ class DemoCourse(TrainingCourse):
         return self.session.tally.last_step >= self.aims.max_steps
 
     def _reached(self, since: int) -> bool:
-        rounds = [done for done in self.rounds[since:] if done.kind == "greedy"]
+        rounds = [evaluation for evaluation in self.rounds[since:] if evaluation.kind == "greedy"]
         return len(rounds) >= SURE and all(
-            done.success >= self.aims.target for done in rounds[-SURE:]
+            evaluation.success >= self.aims.target for evaluation in rounds[-SURE:]
         )
 
     async def _train(

@@ -17,9 +17,9 @@ def outcome(
         wall_s: From the command's start.
     """
     tally = course.session.tally
-    greedy = [done for done in course.rounds if done.kind == "greedy"]
-    chance = [done for done in course.rounds if done.kind == "sampled"]
-    mean, most = tally.staleness()
+    greedy = [evaluation for evaluation in course.rounds if evaluation.kind == "greedy"]
+    chance = [evaluation for evaluation in course.rounds if evaluation.kind == "sampled"]
+    mean, highest = tally.staleness()
     restarts = course.session.supervisor.restarts
     return {
         "greedy_success": greedy[-1].success if greedy else 0.0,
@@ -30,7 +30,7 @@ def outcome(
         "steps": tally.last_step,
         "wall_s": round(wall_s, 1),
         "conservation": dict(conservation),
-        "staleness": {"mean": round(mean, 3), "max": most},
+        "staleness": {"mean": round(mean, 3), "max": highest},
         "process_restarts": sum(restarts.values()),
         "restarts_by_process": {name: n for name, n in restarts.items() if n},
         "kills": [{"process": name, "step": step} for name, step, _ in course.kills],
@@ -48,7 +48,11 @@ def _curve(course: DemoCourse) -> dict[str, list[tuple[int, float]]]:
     """The learning curve as (step, success): each step's samples, and each greedy evaluation."""
     steps = sorted(course.session.tally.steps.items())
     sampled = [(at, step.metrics["success"]) for at, step in steps if "success" in step.metrics]
-    greedy = [(done.step, done.success) for done in course.rounds if done.kind == "greedy"]
+    greedy = [
+        (evaluation.step, evaluation.success)
+        for evaluation in course.rounds
+        if evaluation.kind == "greedy"
+    ]
     return {
         name: [(at, round(value, 4)) for at, value in points]
         for name, points in (("sampled", sampled), ("greedy", greedy))
@@ -99,7 +103,7 @@ def _rate(course: DemoCourse) -> float:
     seconds = sum(phase.ended - phase.began for phase in training)
     played = [
         p
-        for p in course.session.tally.of("train")
+        for p in course.session.tally.episodes_of("train")
         if any(phase.began <= p.at <= phase.ended for phase in training)
     ]
     return len(played) / seconds if seconds else 0.0

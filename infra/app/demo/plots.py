@@ -56,7 +56,7 @@ def _steps(course: DemoCourse, name: str) -> tuple[list[int], list[float]]:
 
 
 def _played(course: DemoCourse) -> list[PlayedEpisode]:
-    return [p for p in course.session.tally.of("train") if p.counts]
+    return [p for p in course.session.tally.episodes_of("train") if p.counts]
 
 
 def _kills_by_step(course: DemoCourse, axes: "Axes") -> None:
@@ -69,7 +69,7 @@ def _success_by_step(course: DemoCourse, axes: "Axes") -> None:
     steps, values = _steps(course, "success")
     axes.plot(steps, values, color=GREY, linewidth=0.8, label="sampled, each step")
     axes.plot(steps, moving(values, 8), color=BLUE, label="sampled, mean of 8 steps")
-    greedy = [done for done in course.rounds if done.kind == "greedy"]
+    greedy = [evaluation for evaluation in course.rounds if evaluation.kind == "greedy"]
     axes.plot([r.step for r in greedy], [r.success for r in greedy], "o-", color=ORANGE,
               markersize=3, label="greedy")  # fmt: skip
     axes.axhline(course.aims.target, color=GREEN, linestyle="--", linewidth=0.8, label="target")
@@ -95,7 +95,7 @@ def _success_by_time(course: DemoCourse, axes: "Axes") -> None:
     times = _since_start(course, [p.at for p in played])
     axes.plot(times, moving([float(p.success) for p in played]), color=BLUE,
               label=f"sampled, mean of {WINDOW} episodes")  # fmt: skip
-    greedy = [done for done in course.rounds if done.kind == "greedy"]
+    greedy = [evaluation for evaluation in course.rounds if evaluation.kind == "greedy"]
     axes.plot(_since_start(course, [r.at for r in greedy]), [r.success for r in greedy], "o-",
               color=ORANGE, markersize=3, label="greedy")  # fmt: skip
     axes.axhline(course.aims.target, color=GREEN, linestyle="--", linewidth=0.8, label="target")
@@ -111,8 +111,8 @@ def _reward_by_time(course: DemoCourse, axes: "Axes") -> None:
 
 
 def _staleness(course: DemoCourse, axes: "Axes") -> None:
-    steps, most = _steps(course, "staleness_max")
-    axes.step(steps, most, color=GREY, label="oldest row", where="mid")
+    steps, highest = _steps(course, "staleness_max")
+    axes.step(steps, highest, color=GREY, label="oldest row", where="mid")
     steps, mean = _steps(course, "staleness_mean")
     axes.plot(steps, mean, color=BLUE, label="mean")
     axes.set(xlabel="optimizer step", ylabel="staleness (optimizer steps)", ylim=(0, None))

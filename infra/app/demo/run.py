@@ -103,13 +103,13 @@ async def _learn(session: Session, aims: DemoAims, console: Console) -> DemoCour
             )
     course = DemoCourse(session, aims=aims)
     course.view = RunView(session, course.rounds, aims.max_steps)
-    shown = asyncio.create_task(show(course.view, console))
+    display = asyncio.create_task(show(course.view, console))
     try:
         await guard(session, asyncio.create_task(course.learn()))
     finally:
-        shown.cancel()
+        display.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await shown
+            await display
     return course
 
 

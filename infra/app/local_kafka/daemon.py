@@ -56,9 +56,9 @@ class DaemonState(Struct, frozen=True):
 
 def default_folder() -> Path:
     """`.odradek/kafka` of the current folder where that is a project, else of the user's cache."""
-    here = Path.cwd()
-    if (here / "odradek.toml").exists() or (here / ".odradek").is_dir():
-        return here / ".odradek" / "kafka"
+    current = Path.cwd()
+    if (current / "odradek.toml").exists() or (current / ".odradek").is_dir():
+        return current / ".odradek" / "kafka"
     return cache_dir() / "kafka"
 
 
@@ -125,9 +125,9 @@ def stop(folder: Path, *, timeout_s: float = STOP_S) -> bool:
             )
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGTERM)
-        if not _gone(state.pid, folder, timeout_s):
+        if not _ends_within(state.pid, folder, timeout_s):
             _kill(state.pid, folder)
-            if not _gone(state.pid, folder, timeout_s):
+            if not _ends_within(state.pid, folder, timeout_s):
                 raise BrokerSilent(f"process {state.pid} does not end")
         return True
 
@@ -201,7 +201,7 @@ def _from_proc(process: Path) -> str:
     return ""
 
 
-def _gone(pid: int, folder: Path, timeout_s: float) -> bool:
+def _ends_within(pid: int, folder: Path, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while _is_ours(pid, folder):
         if time.monotonic() > deadline:

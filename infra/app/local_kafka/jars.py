@@ -58,10 +58,12 @@ def cache_dir() -> Path:
     Raises NoDisk where that folder is open to others.
     """
     home = _home_dir()
-    if own := os.environ.get("ODRADEK_CACHE_DIR"):
-        if own.startswith("~") and home is None:
-            raise NoDisk(f"ODRADEK_CACHE_DIR={own}: this user has no home: name a whole path")
-        return Path(own).expanduser().absolute()
+    if configured := os.environ.get("ODRADEK_CACHE_DIR"):
+        if configured.startswith("~") and home is None:
+            raise NoDisk(
+                f"ODRADEK_CACHE_DIR={configured}: this user has no home: name a whole path"
+            )
+        return Path(configured).expanduser().absolute()
     xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
     users = xdg if xdg.is_absolute() else home / ".cache" if home else None
     if users is not None and _usable(users / "odradek"):

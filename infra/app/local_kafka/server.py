@@ -128,7 +128,7 @@ def prepare(
     java = [
         str(find_java()),
         *JVM,
-        *_named(server.folder),
+        *_folder_properties(server.folder),
         server.mark,
         "-Dlog4j2.configurationFile=log4j2.properties",
         "-cp",
@@ -200,12 +200,12 @@ def free_ports(n: int) -> list[int]:
     """Ports of loopback that nothing listens on now."""
     sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(n)]
     try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
+        for probe in sockets:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in sockets]
     finally:
-        for each in sockets:
-            each.close()
+        for probe in sockets:
+            probe.close()
 
 
 def tail(log: Path, lines: int = TAIL) -> str:
@@ -250,7 +250,7 @@ def _settings(server: BrokerPlace) -> dict[str, str]:
     }
 
 
-def _named(folder: Path) -> tuple[str, ...]:
+def _folder_properties(folder: Path) -> tuple[str, ...]:
     """What Java calls its own folder and the one for its libraries' temporary files.
 
     Where the folder has a name that no locale can spell, Linux has another one for it.
@@ -325,8 +325,8 @@ def _refuse_used(port: int) -> None:
 def _read(connection: socket.socket, n: int) -> bytes:
     data = b""
     while len(data) < n:
-        more = connection.recv(n - len(data))
-        if not more:
+        chunk = connection.recv(n - len(data))
+        if not chunk:
             raise ConnectionResetError
-        data += more
+        data += chunk
     return data

@@ -80,7 +80,7 @@ class AgentSection(Section):
 
     @field_validator("name")
     @classmethod
-    def _named(cls, value: str) -> str:
+    def _check_name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
             raise ValueError(
                 f"{value!r} cannot name an agent: use up to 63 letters, digits, - and _"
@@ -106,7 +106,7 @@ class RewardSection(Section):
 
     @field_validator("component")
     @classmethod
-    def _named(cls, value: str) -> str:
+    def _check_name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
             raise ValueError(
                 f"{value!r} cannot name a component: use up to 63 letters, digits, - and _"

@@ -57,14 +57,14 @@ def epochs(tasks: list[Task], count: int, *, first: int = 0, run: str | None = N
     ]
 
 
-def _named(where: str, noun: str, fields: dict[str, Any], names: frozenset[str]) -> None:
+def _check_names(where: str, noun: str, fields: dict[str, Any], names: frozenset[str]) -> None:
     """Raise ProjectError for a field that no reader would look at."""
     for name in fields:
         if name in names:
             continue
         near = difflib.get_close_matches(name, names, n=1)
-        meant = FORMER.get(name) or (near[0] if near else "")
-        hint = f"; did you mean {meant!r}?" if meant else ""
+        intended = FORMER.get(name) or (near[0] if near else "")
+        hint = f"; did you mean {intended!r}?" if intended else ""
         raise ProjectError(f"{where}: {noun} has no {name!r}{hint}")
 
 
@@ -75,14 +75,14 @@ def _task(where: str, line: str, *, keep_ids: bool) -> Task:
         raise ProjectError(f"{where} is no JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ProjectError(f"{where}: a task is a JSON object")
-    _named(where, "a task", fields, FIELDS)
+    _check_names(where, "a task", fields, FIELDS)
     if isinstance(timeouts := fields.get("timeouts"), dict):
-        _named(where, "a task's table of timeouts", timeouts, TIMEOUTS)
+        _check_names(where, "a task's table of timeouts", timeouts, TIMEOUTS)
     if keep_ids and not fields.get("task_id"):
         raise ProjectError(f"{where}: --keep-ids needs a task_id in every line")
-    whole = {"type": "task", "task_id": "-", **fields}
+    record = {"type": "task", "task_id": "-", **fields}
     try:
-        text = json.dumps(whole, allow_nan=False, ensure_ascii=False).encode()
+        text = json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
         task: Task = codec.decode(text, Task)
     except UnicodeEncodeError:
         raise ProjectError(f"{where}: a text holds half of a pair of surrogates: \\ud800") from None

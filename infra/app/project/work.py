@@ -13,7 +13,7 @@ from odradek.infra.errors import ProjectError
 
 
 @contextmanager
-def written(path: Path) -> Iterator[None]:
+def writable(path: Path) -> Iterator[None]:
     """Raise ProjectError where the block cannot write or read there."""
     try:
         yield
@@ -29,7 +29,7 @@ def token_keys(work: Path) -> str:
     if keys := os.environ.get("ODRADEK_TOKEN_KEYS"):
         return keys
     path = work / "token-key"
-    with written(path):
+    with writable(path):
         if not path.exists():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_hex(32))
@@ -48,6 +48,6 @@ def write_environment(work: Path, bus: BusSettings, places: RunAddresses) -> Non
         environment["ODRADEK_TOPIC_PARTITIONS"] = str(bus.topic_partitions)
     path = work / "env"
     text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-    with written(path):
+    with writable(path):
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")

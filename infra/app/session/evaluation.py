@@ -57,11 +57,11 @@ class Evaluation:
         except TimeoutError:
             pass
         episodes = [p for p in tally.episodes if p.task_id in task_ids and p.counts]
-        done = EvaluationRound(
+        finished = EvaluationRound(
             kind, step, version, success_of(episodes), len(episodes), time.time()
         )
-        self.rounds.append(done)
-        return done
+        self.rounds.append(finished)
+        return finished
 
 
 def sampled(tasks: list[Task], group_size: int) -> list[Task]:

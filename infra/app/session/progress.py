@@ -40,15 +40,15 @@ class RunView:
         """Names and values, in order."""
         tally = self._session.tally
         recent = tally.recent()
-        mean, most = tally.staleness()
-        greedy = [done for done in self._rounds if done.kind == "greedy"]
+        mean, highest = tally.staleness()
+        greedy = [evaluation for evaluation in self._rounds if evaluation.kind == "greedy"]
         step = f"{tally.last_step}/{self._goal}" if self._goal else f"{tally.last_step}"
         return {
             "step": step,
             "greedy": f"{greedy[-1].success:.2f} (v{greedy[-1].version})" if greedy else "-",
             "success": f"{recent[0]:.2f}" if recent else "-",
             "reward": f"{recent[1]:.2f}" if recent else "-",
-            "staleness": f"{mean:.1f} (max {most:.0f})",
+            "staleness": f"{mean:.1f} (max {highest:.0f})",
             "episodes": f"{len(tally.episodes)}, {tally.rate(time.time()):.1f}/s",
             "batches": str(sum(tally.batches.values())),
             "dead letters": str(sum(tally.letters.values())),
@@ -75,8 +75,10 @@ class RunView:
         processes = []
         for name, state in supervisor.states.items():
             style = "green" if state is ChildState.READY else "yellow"
-            again = supervisor.restarts[name]
-            processes.append((name, Text(state.value, style=style), str(again) if again else ""))
+            restarts = supervisor.restarts[name]
+            processes.append(
+                (name, Text(state.value, style=style), str(restarts) if restarts else "")
+            )
         lags = [(name, str(lag)) for name, lag in self.behind().items()]
         tables = (
             ReadableTable(("", ""), figures),

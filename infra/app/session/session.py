@@ -13,7 +13,7 @@ from pathlib import Path
 from odradek.infra.app.local_kafka import LocalBroker
 from odradek.infra.app.project.processes import HOST, RunAddresses, grace_of, specs
 from odradek.infra.app.project.project import Project
-from odradek.infra.app.project.work import token_keys, write_environment, written
+from odradek.infra.app.project.work import token_keys, writable, write_environment
 from odradek.infra.app.session.follower import RunFollower
 from odradek.infra.app.session.stats import RunStats
 from odradek.infra.app.supervisor import Supervisor
@@ -59,7 +59,7 @@ async def running(
         LocalKafkaError: The local broker does not start.
     """
     _refuse_unspeakable(project.folder)
-    with written(project.work):
+    with writable(project.work):
         project.work.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         model = asyncio.create_task(_model(project, say, seed))
@@ -76,7 +76,7 @@ async def running(
         )
         write_environment(project.work, bus, places)
         say("starting the processes")
-        with written(project.work):
+        with writable(project.work):
             supervisor = Supervisor(
                 specs(project, places), project.work / "logs", grace_s=grace_of(project)
             )

@@ -92,7 +92,7 @@ class RunStats:
         """The number of optimizer steps so far."""
         return max(self.steps, default=0)
 
-    def of(self, purpose: str) -> list[PlayedEpisode]:
+    def episodes_of(self, purpose: str) -> list[PlayedEpisode]:
         """Episodes of one purpose."""
         return [played for played in self.episodes if played.purpose == purpose]
 
@@ -121,8 +121,10 @@ class RunStats:
                 for s in self.steps.values()]  # fmt: skip
         total = sum(n for _, n in rows)
         mean = sum(value * n for value, n in rows) / total if total else 0.0
-        most = max((s.metrics.get("staleness_max", 0.0) for s in self.steps.values()), default=0.0)
-        return mean, most
+        highest = max(
+            (s.metrics.get("staleness_max", 0.0) for s in self.steps.values()), default=0.0
+        )
+        return mean, highest
 
 
 def success_of(episodes: list[PlayedEpisode]) -> float:

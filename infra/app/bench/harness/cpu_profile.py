@@ -49,14 +49,14 @@ def _part_of(frame: FrameType | None) -> str:
     while frame is not None:
         code = frame.f_code
         if (part := _part_of_code.get(code)) is None:
-            part = _part_of_code[code] = named(code.co_filename, code.co_name)
+            part = _part_of_code[code] = part_of_function(code.co_filename, code.co_name)
         if part:
             return part
         frame = frame.f_back
     return LOOP
 
 
-def named(file: str, function: str) -> str:
+def part_of_function(file: str, function: str) -> str:
     """The part that a function belongs to, "" for code that counts for its caller."""
     place = f"{file}:{function}"
     if "aiohttp" not in file and "aiokafka" not in file and "/odradek/" not in file:
@@ -88,7 +88,7 @@ def main(out: Path, module: str, *arguments: str) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def written(file: Path, timeout_s: float = 10.0) -> Counter[str]:
+def read_counts(file: Path, timeout_s: float = 10.0) -> Counter[str]:
     """The counts, once they are there. Raises ProjectError if they never are."""
     end = time.monotonic() + timeout_s
     while not file.exists():

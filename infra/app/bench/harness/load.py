@@ -111,7 +111,7 @@ class LoadTest:
             cpu, begun = target.process.cpu_ms(), time.perf_counter()
             await asyncio.gather(*(_worker(client, requests, times) for client in clients))
             wall = time.perf_counter() - begun
-            used = target.process.cpu_ms() - cpu
+            cpu_used = target.process.cpu_ms() - cpu
             for path, token in target.over():
                 await _ask(clients[0], raw_http.request(path, "bench", b"{}", token=token))
         target.answered += calls
@@ -120,7 +120,7 @@ class LoadTest:
             p50_ms=statistics.median(times),
             p99_ms=times[min(len(times) - 1, int(len(times) * 0.99))],
             per_s=calls / wall,
-            cpu_ms=used / calls,
+            cpu_ms=cpu_used / calls,
         )
 
     def _request(self, target: LoadTarget) -> bytes:

@@ -65,13 +65,13 @@ def reply(number: int, prompt_ids: int, sampled: int) -> bytes:
 
 def chunks(number: int, prompt_ids: int, sampled: int) -> list[bytes]:
     """The same reply as a stream, a token a chunk."""
-    whole = json.loads(reply(number, prompt_ids, sampled))
-    choice = whole["choices"][0]
-    head = {"id": whole["id"], "object": "chat.completion.chunk", "created": whole["created"],
-            "model": whole["model"]}  # fmt: skip
+    body = json.loads(reply(number, prompt_ids, sampled))
+    choice = body["choices"][0]
+    head = {"id": body["id"], "object": "chat.completion.chunk", "created": body["created"],
+            "model": body["model"]}  # fmt: skip
     first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None,
              "finish_reason": None}  # fmt: skip
-    events = [{**head, "choices": [first], "prompt_token_ids": whole["prompt_token_ids"]}]
+    events = [{**head, "choices": [first], "prompt_token_ids": body["prompt_token_ids"]}]
     words = choice["message"]["content"].split(" ")
     for at, (word, token) in enumerate(zip(words, choice["token_ids"], strict=True)):
         last = at == sampled - 1

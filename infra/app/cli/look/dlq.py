@@ -126,8 +126,8 @@ def replay(
     if as_json:
         click.echo(msgspec.json.encode({"sent": sent, "left": left}))
         return
-    more = f"; {left} left, after {max_attempts} attempts (--max-attempts)" if left else ""
-    click.echo(f"{sent} sent again{more}")
+    note = f"; {left} left, after {max_attempts} attempts (--max-attempts)" if left else ""
+    click.echo(f"{sent} sent again{note}")
 
 
 @command.command()

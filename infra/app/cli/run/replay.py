@@ -32,8 +32,8 @@ def command(batches: str, to: str, source: str, append: bool, as_json: bool) -> 
     from odradek.infra.bus import BusSettings
     from odradek.streams.replay import replay
 
-    done = asyncio.run(replay(BusSettings(), batches, to, source=source, append=append))
+    replayed = asyncio.run(replay(BusSettings(), batches, to, source=source, append=append))
     if as_json:
-        click.echo(msgspec.json.encode(done))
+        click.echo(msgspec.json.encode(replayed))
     else:
-        click.echo(f"{done.batches} batches with {done.episodes} episodes are on {to}")
+        click.echo(f"{replayed.batches} batches with {replayed.episodes} episodes are on {to}")

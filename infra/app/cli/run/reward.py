@@ -48,12 +48,12 @@ def command(
             f"{component!r} cannot name a component: use up to 63 letters, digits, - and _"
         )
     settings = StreamsSettings()
-    most = concurrency or settings.concurrency
+    limit = concurrency or settings.concurrency
 
     async def judge_all() -> None:
-        judge = NamedJudge(function, most)
+        judge = NamedJudge(function, limit)
         service = RewardService(
-            BusSettings(), judge, component, agent=agent, everything=everything, concurrency=most
+            BusSettings(), judge, component, agent=agent, everything=everything, concurrency=limit
         )
         await serve(service, f"reward-{component}")
         if judge.stuck:

@@ -122,8 +122,8 @@ def jars_bar(*, quiet: bool = False) -> Iterator[Progress | None]:
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=None)
 
-        def progress(done: int, total: int, name: str) -> None:
-            bar.update(task, completed=done, total=total, description=name)
+        def progress(fetched: int, total: int, name: str) -> None:
+            bar.update(task, completed=fetched, total=total, description=name)
 
         yield progress
 

@@ -68,10 +68,10 @@ async def _publish(tasks: Sequence[Task], *, quiet: bool) -> None:
     )  # fmt: skip
     try:
         with bar:
-            shown = bar.add_task("publishing", total=len(tasks))
+            progress = bar.add_task("publishing", total=len(tasks))
             for at in range(0, len(tasks), AT_ONCE):
                 part = tasks[at : at + AT_ONCE]
                 await asyncio.gather(*(publish_task(appender, task) for task in part))
-                bar.advance(shown, len(part))
+                bar.advance(progress, len(part))
     finally:
         await appender.aclose()

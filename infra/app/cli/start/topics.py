@@ -87,9 +87,11 @@ async def _on_cluster() -> list[dict[str, Any]]:
 
     bus = BusSettings()
     async with running(admin(bus), bus) as client:
-        there = [name for name in await client.list_topics() if name.startswith(bus.topic_prefix)]
-        described = await client.describe_topics(there) if there else []
-    partitions = {bus.bare(each["topic"]): len(each["partitions"]) for each in described}
+        existing = [
+            name for name in await client.list_topics() if name.startswith(bus.topic_prefix)
+        ]
+        described = await client.describe_topics(existing) if existing else []
+    partitions = {bus.bare(topic["topic"]): len(topic["partitions"]) for topic in described}
     names = [name for name, _ in rows()]
     names += sorted(name for name in partitions if name not in names)
     listed = []

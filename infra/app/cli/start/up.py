@@ -41,8 +41,8 @@ async def _up(project: Project, tasks: Path | None, epochs: int) -> None:
         course = TrainingCourse(session)
         view = RunView(session, course.rounds)
         view.phase = f"{project.folder.name} is up; ctrl-C ends it"
-        shown = asyncio.create_task(show(view, console))
+        display = asyncio.create_task(show(view, console))
         try:
             await guard(session, asyncio.create_task(course.run(tasks, epochs)))
         finally:
-            shown.cancel()
+            display.cancel()

@@ -130,10 +130,8 @@ def check_depth(value: bytes, limit: int = MAX_DEPTH) -> None:
     A cheap bound first: nesting takes as many opening brackets, which C counts. Only a value with
     more of them than the limit is walked, outside strings.
     """
-    if len(value) < SHORT:  # as nearly all chunks of streams are
-        opens = value.count(b"[") + value.count(b"{")
-    else:
-        opens = _opens(value, limit)
+    # Nearly all chunks of streams are short.
+    opens = value.count(b"[") + value.count(b"{") if len(value) < SHORT else _opens(value, limit)
     if opens <= limit:
         return
     bare = _strip_strings(value)

@@ -70,8 +70,8 @@ def visible(device: str, gpus: int, environ: Mapping[str, str]) -> str | None:
                 f"device is {device}, but torch sees {gpus} GPUs (cuda:0 to cuda:{gpus - 1}): "
                 f"name one of them, or change {VISIBLE}"
             )
-        named = [one.strip() for one in environ.get(VISIBLE, "").split(",") if one.strip()]
-        return (named or [str(one) for one in range(gpus)])[int(number)]
+        visible = [name.strip() for name in environ.get(VISIBLE, "").split(",") if name.strip()]
+        return (visible or [str(index) for index in range(gpus)])[int(number)]
     if gpus > 1:
         raise BadSettings(
             f"device is {device} and torch sees {gpus} GPUs, but a trainer uses one: name it with "

@@ -1,4 +1,4 @@
-"""What the trainer can be told, from `ODRADEK_TRAINER_*`."""
+"""Settings of the trainer, from `ODRADEK_TRAINER_*`."""
 
 import os
 from collections.abc import Iterator
@@ -245,8 +245,8 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
     for name in ("run", "policy_name"):
         length = len(getattr(settings, name).strip())
         if not 0 < length <= LONGEST_NAME:
-            what = "run" if name == "run" else "policy (of a replay, with run)"
-            yield f"{what} has {length} characters, and the log takes names of 1 to {LONGEST_NAME}"
+            noun = "run" if name == "run" else "policy (of a replay, with run)"
+            yield f"{noun} has {length} characters, and the log takes names of 1 to {LONGEST_NAME}"
     if settings.model and _within(settings.model, str(settings.output_dir)):
         yield (
             f"model ({settings.model}) lies in output_dir ({settings.output_dir}), where old "
@@ -256,14 +256,14 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
 
 
 def without_effect(settings: "TrainerSettings") -> Iterator[str]:
-    """Each setting that somebody gave and that nothing reads beside the others, in a line."""
-    given, loss = settings.model_fields_set, LOSSES[settings.loss]
+    """A line for each setting that was given, and that no other setting lets be read."""
+    explicit, loss = settings.model_fields_set, LOSSES[settings.loss]
     idle = {
         "epsilon_low": (not loss.clips_below, f"loss = {settings.loss}"),
         "engine_timeout_s": (not settings.engines, "no engine_urls"),
     }
     for name, (unread, because) in idle.items():
-        if unread and name in given:
+        if unread and name in explicit:
             yield f"{name} has no effect with {because}"
     if not settings.engines and not settings.is_replay:
         yield (

@@ -136,8 +136,8 @@ class BusRollouts:
 
     def take_further(self) -> list[tuple[int, PlayedSequence]]:
         """Sequences of the last call beyond the first of their sample, with the prompt's index."""
-        taken, self._further = self._further, []
-        return taken
+        further, self._further = self._further, []
+        return further
 
     def _push(self, trainer: Any) -> None:
         """Send the weights if a step was made since the last time; TRL does so only with vLLM."""
@@ -158,13 +158,13 @@ class BusRollouts:
     def _task(self, prompt: Any) -> Task:
         text = prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
         try:
-            given = json.loads(text)
+            task_input = json.loads(text)
         except ValueError:
-            given = text
+            task_input = text
         return Task(
             task_id="made-fresh",
             agent=self.agent,
-            input=msgspec.Raw(msgspec.json.encode(given)),
+            input=msgspec.Raw(msgspec.json.encode(task_input)),
             item=text[:200],
             group_size=1,
         )
@@ -193,7 +193,7 @@ class BusRollouts:
 def _rows(episode: Episode, temperature: float, vocabulary: int) -> list[Row]:
     """The rows of one episode, on its own: TRL computes the advantages, at one temperature.
 
-    A reply that was sampled at another one, or not from the whole distribution, is masked.
+    A reply that was sampled at another temperature, or not from the whole distribution, is masked.
     """
     pointer = Pointer(
         episode_id=episode.episode_id, sample=0, topic="", partition=0, offset=0, digest="",
@@ -201,13 +201,13 @@ def _rows(episode: Episode, temperature: float, vocabulary: int) -> list[Row]:
     )  # fmt: skip
     batch = Batch(task_id=episode.task_id, group_size=1, episodes=(pointer,))
     group = EpisodeGroup(0, batch, ((pointer, episode),))
-    found = []
+    rows = []
     for row in rows_of(group, take=Take(temperature=temperature)):
         warm = 1.0 if row.temperatures is None else row.temperatures
         alike = row.mask & np.isclose(warm, temperature)
         if alike.any() and not row.unfit and not fault_of(row, vocabulary):
-            found.append(replace(row, mask=alike, logprobs=np.where(alike, row.logprobs, 0)))
-    return found
+            rows.append(replace(row, mask=alike, logprobs=np.where(alike, row.logprobs, 0)))
+    return rows
 
 
 def _as_trl(row: Row) -> PlayedSequence:
@@ -221,8 +221,8 @@ def _as_trl(row: Row) -> PlayedSequence:
 
 
 async def _await(results: Any) -> list[TaskResult]:
-    found: list[TaskResult] = await results
-    return found
+    finished: list[TaskResult] = await results
+    return finished
 
 
 def rollout_func(
@@ -243,6 +243,6 @@ def reward_of(
     reward: Sequence[float | None],
     **_: Any,
 ) -> list[float | None]:
-    """TRL's reward function for bus rollouts: what the judges said. None: not to be compared."""
+    """TRL's reward function for bus rollouts: what the judges gave. None: not to be compared."""
     del prompts, completions
     return list(reward)

@@ -145,11 +145,11 @@ def _widened(
         own = output[name]
         prompt = name.startswith("prompt")
         width = left if prompt else right
-        found = [pad(own, _around(own.size(1), width, prompt=prompt), value=fill)]
+        padded = [pad(own, _around(own.size(1), width, prompt=prompt), value=fill)]
         for of in values:
             row = torch.tensor([of], dtype=own.dtype, device=own.device)
-            found.append(pad(row, _around(len(of), width, prompt=prompt), value=fill))
-        return torch.cat(found)
+            padded.append(pad(row, _around(len(of), width, prompt=prompt), value=fill))
+        return torch.cat(padded)
 
     played = [row for _, row in more]
     share = Counter(index for index, _ in further)

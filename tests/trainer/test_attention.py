@@ -36,7 +36,9 @@ def test_a_trees_hidden_states_are_those_of_its_rows(kind):
     }[kind]()
     if kind == "blocks":  # FlexAttention's function, evaluated without a GPU
         at = torch.arange(len(ends))
-        assert torch.equal(mask[0, 0], attention.seen(ends)(0, 0, at[:, None], at[None, :]))
+        assert torch.equal(
+            mask[0, 0], attention.mask_function(ends)(0, 0, at[:, None], at[None, :])
+        )
     attention.register()
     with torch.no_grad():
         model.set_attn_implementation("sdpa")

@@ -21,7 +21,7 @@ PATIENCE_S: Final = 300.0
 
 
 class KafkaAnnouncer:
-    """Implements `Announcer`. A repeat after an unclear answer says the same thing once more."""
+    """Implements `Announcer`. After an unclear answer it appends the same event again."""
 
     def __init__(self, thread: LoopThread, bus: BusSettings) -> None:
         self._thread = thread
@@ -33,10 +33,10 @@ class KafkaAnnouncer:
 
     def step(self, step: Step) -> None:
         """See `Announcer`."""
-        what = f"{step.run}/{step.incarnation}/{step.step}/{step.position}/{step.version}"
-        what += "" if step.weights else "/taken"
-        self._append(STEPS.name, step.run, step, what)
-        reasons = Counter(one.reason for one in step.refused)
+        event_id = f"{step.run}/{step.incarnation}/{step.step}/{step.position}/{step.version}"
+        event_id += "" if step.weights else "/taken"
+        self._append(STEPS.name, step.run, step, event_id)
+        reasons = Counter(refusal.reason for refusal in step.refused)
         metrics.moved(metrics.STALE, reasons["stale"])
         for reason in FAULTS:
             metrics.moved(metrics.UNUSABLE, reasons[reason], reason=reason)

@@ -85,8 +85,8 @@ def write(
     at("renamed_before_rotate")
     # Only now may older ones go: if we die above this line, all are left. Below it, one too many.
     # Later steps are of a line that was cut off, and could not be loaded: they count for none.
-    for _, old in [found for found in whole(root) if found[0] <= step][keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    for folder in [folder for number, folder in whole(root) if number <= step][keep:]:
+        shutil.rmtree(folder, ignore_errors=True)
     for leftover in root.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     return durable_files.sha256_of(final / MANIFEST)
@@ -104,12 +104,12 @@ def whole(root: Path) -> list[tuple[int, Path]]:
     """(step, folder) of each folder that is named as a checkpoint, newest first."""
     if not root.is_dir():
         return []
-    found = [
+    checkpoints = [
         (int(match[1]), path)
         for path in root.iterdir()
         if path.is_dir() and (match := NAME.fullmatch(path.name))
     ]
-    return sorted(found, reverse=True)
+    return sorted(checkpoints, reverse=True)
 
 
 def verify(folder: Path) -> str:
@@ -148,13 +148,13 @@ def _refuse_shared(*folders: Path) -> None:
 
 
 def _refuse_non_finite(folder: Path) -> None:
-    """Raise BrokenCheckpoint for one with weights or moments that are no numbers."""
+    """Raise BrokenCheckpoint where weights or moments are infinite or no numbers."""
     if broken := _non_finite(folder):
         raise BrokenCheckpoint(f"{folder} is not taken: {broken}")
 
 
 def newest(root: Path, *, warn: Callable[[str], None] = lambda _: None) -> Path | None:
-    """The newest checkpoint whose files are what its manifest says, and numbers; or None."""
+    """The newest checkpoint that agrees with its manifest and holds finite numbers, or None."""
     for _, folder in whole(root):
         try:
             _refuse_shared(root, folder)
@@ -170,7 +170,7 @@ def newest(root: Path, *, warn: Callable[[str], None] = lambda _: None) -> Path 
 def position_of(folder: Path) -> dict[str, Any]:
     """What `write` was given as the position. Raises BrokenCheckpoint."""
     try:
-        found: dict[str, Any] = json.loads((folder / POSITION).read_text())
+        position: dict[str, Any] = json.loads((folder / POSITION).read_text())
     except (OSError, ValueError) as error:
         raise BrokenCheckpoint(f"{folder} has no readable position") from error
-    return found
+    return position

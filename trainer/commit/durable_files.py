@@ -36,8 +36,8 @@ def room(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # safetensors and tokenizers write from Rust: a full disk is told in their words only, by
-        # the latter in a bare Exception. What is no error of the disk goes on as it came.
+        # safetensors and tokenizers write from Rust: only their message names a full disk, and
+        # tokenizers raise a bare Exception. An error that is not of the disk is raised as it came.
         match = _OS_ERROR.search(str(error))
         number = error.errno if isinstance(error, OSError) else int(match[1]) if match else None
         if number not in _NO_ROOM:

@@ -28,7 +28,7 @@ def save(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None
             else:
                 plain.setdefault(str(index), {})[name] = value
     save_file(tensors, folder / TENSORS)
-    told = {
+    stored = {
         "param_groups": state["param_groups"],
         "plain": plain,
         "scheduler": {
@@ -37,7 +37,7 @@ def save(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None
             if isinstance(value, (int, float, bool, list))
         },
     }
-    (folder / GROUPS).write_text(json.dumps(told, default=float, sort_keys=True) + "\n")
+    (folder / GROUPS).write_text(json.dumps(stored, default=float, sort_keys=True) + "\n")
 
 
 def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> tuple[str, ...]:
@@ -48,19 +48,19 @@ def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> tupl
 
     Raises BrokenCheckpoint where the state is not one of this optimizer's parameters.
     """
-    told = json.loads((folder / GROUPS).read_text())
+    stored = json.loads((folder / GROUPS).read_text())
     state: dict[int, dict[str, Any]] = {
-        int(index): dict(values) for index, values in told["plain"].items()
+        int(index): dict(values) for index, values in stored["plain"].items()
     }
     for key, tensor in load_file(folder / TENSORS).items():
         index, name = key.split(".", maxsplit=1)
         state.setdefault(int(index), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]
-    _check(optimizer, groups, told["param_groups"], state, folder)
+    _check(optimizer, groups, stored["param_groups"], state, folder)
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    kept = {key: told["scheduler"][key] for key in COUNTS if key in told["scheduler"]}
-    scheduler.load_state_dict({**scheduler.state_dict(), **kept})
-    return tuple(_changes(groups, told["param_groups"]))
+    counts = {key: stored["scheduler"][key] for key in COUNTS if key in stored["scheduler"]}
+    scheduler.load_state_dict({**scheduler.state_dict(), **counts})
+    return tuple(_changes(groups, stored["param_groups"]))
 
 
 def _check(
@@ -70,7 +70,7 @@ def _check(
     state: dict[int, dict[str, Any]],
     folder: Path,
 ) -> None:
-    """State goes to parameters by their place: in another order it would be another one's."""
+    """State goes to parameters by their order: in another order each would get another's state."""
     own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if [group["params"] for group in groups] != [group["params"] for group in stored] or any(
         index >= len(own) or (value.dim() and value.shape != own[index].shape)
@@ -85,12 +85,12 @@ def _check(
 
 
 def _changes(groups: list[dict[str, Any]], stored: list[dict[str, Any]]) -> Iterator[str]:
-    """What the settings say now where the checkpoint had something else, each once."""
+    """A line for each setting that differs from the checkpoint's."""
     for name in _named({}):
         for now, before in zip(groups, stored, strict=True):
-            one, other = _named(now)[name], _named(before)[name]
-            if one != other:
-                yield f"{name} is {one} from here on; the checkpoint was made with {other}"
+            current, former = _named(now)[name], _named(before)[name]
+            if current != former:
+                yield f"{name} is {current} from here on; the checkpoint was made with {former}"
                 break
 
 

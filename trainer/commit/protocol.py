@@ -147,7 +147,7 @@ class CommitProtocol:
             skipped: Whether it moved nothing, because it came to no number.
             stopping: Whether it is the last one of this start.
 
-        Raises NonFiniteSteps once everything is told about the last of MOST_SKIPPED in a row.
+        Raises NonFiniteSteps after MOST_SKIPPED skipped steps in a row, once the last is announced.
         """
         settings = self._settings
         self.position = position
@@ -261,7 +261,7 @@ class CommitProtocol:
         )
 
     def _save(self, step: int, entry: Step) -> SaveCheckpoint:
-        known = sorted(self._lineage.steps)[-KNOWN_VERSIONS:]
+        versions = sorted(self._lineage.steps)[-KNOWN_VERSIONS:]
         return SaveCheckpoint(
             step,
             {
@@ -270,7 +270,7 @@ class CommitProtocol:
                 "step": self.position.step,
                 "version": self.version,
                 "skipped": self.skipped,
-                "versions": {str(one): self._lineage.step_of(one) for one in known},
+                "versions": {str(each): self._lineage.step_of(each) for each in versions},
                 "run": self._settings.run,
                 "topic": self._settings.batches_topic,
                 "model": self._settings.model,

@@ -50,7 +50,7 @@ async def read_log(bus: BusSettings) -> tuple[list[Step], list[Policy]]:
     return await read_all(bus, STEPS.name, Step), await read_all(bus, POLICIES.name, Policy)
 
 
-def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], found: ResumePoint) -> Lineage:
+def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], point: ResumePoint) -> Lineage:
     """The steps of versions, in this run or in the one it replays."""
     run = settings.replay_of if settings.is_replay else settings.run
     lineage = Lineage.from_ledger([step for step in ledger if step.run == run])
@@ -58,11 +58,11 @@ def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], found: ResumeP
         if settings.replay_of and not lineage.steps:
             raise BadSettings(f"the ledger knows no run {settings.replay_of!r} to replay")
         lineage.fixed = True
-    elif found.folder is not None:
-        stored: dict[str, int] = checkpoint.position_of(found.folder).get("versions", {})
+    elif point.folder is not None:
+        stored: dict[str, int] = checkpoint.position_of(point.folder).get("versions", {})
         lineage.steps = {int(v): step for v, step in stored.items()} | lineage.steps
     if not lineage.fixed:
-        lineage.cut_off(found.position.step)
+        lineage.cut_off(point.position.step)
     return lineage
 
 
@@ -82,12 +82,12 @@ def stand(
     versions += [step.version for step in ledger if step.policy == settings.policy_name]
     versions += [step.version for step in own]
     folder = checkpoint.newest(settings.output_dir, warn=log.warning)
-    found = ResumePoint(incarnation, max(versions, default=0), folder)
+    point = ResumePoint(incarnation, max(versions, default=0), folder)
     if folder is None:
         _refuse_lost(settings, own)
-        return found
-    # Whoever wrote it may have died between the rename and its fsync. What the log is told next
-    # must not be taken back by a power cut.
+        return point
+    # The trainer that wrote it may have died between the rename and its fsync. A power cut must not
+    # take away a checkpoint on which the next entries of the log rest.
     durable_files.fsync(settings.output_dir)
     stored = checkpoint.position_of(folder)
     if (stored["run"], stored["topic"]) != (settings.run, settings.batches_topic):
@@ -101,12 +101,12 @@ def stand(
             "counts for the KL term only",
             *(settings.run, begun, settings.model),
         )
-    found.version = max(found.version, int(stored["version"]))
-    found.position = Position(stored["offset"], stored["row"], stored["step"])
-    found.skipped = stored.get("skipped", 0)  # a checkpoint of before has none
-    found.resumed_from = durable_files.sha256_of(folder / checkpoint.MANIFEST)
-    found.swallowed = _swallowed(own, found.resumed_from, stored)
-    return found
+    point.version = max(point.version, int(stored["version"]))
+    point.position = Position(stored["offset"], stored["row"], stored["step"])
+    point.skipped = stored.get("skipped", 0)  # a checkpoint of before has none
+    point.resumed_from = durable_files.sha256_of(folder / checkpoint.MANIFEST)
+    point.swallowed = _swallowed(own, point.resumed_from, stored)
+    return point
 
 
 def _refuse_lost(settings: TrainerSettings, own: Sequence[Step]) -> None:

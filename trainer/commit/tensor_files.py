@@ -36,8 +36,8 @@ def non_finite_tensor(path: Path) -> str:
 
 def _header(file: BinaryIO, size: int) -> dict[str, dict[str, Any]]:
     """Kind, shape and place of each tensor; the file then stands where the first one begins."""
-    told = file.read(8)
-    length = struct.unpack("<Q", told)[0] if len(told) == 8 else size
+    prefix = file.read(8)
+    length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
     if length > size - 8:
         return {}
     try:

@@ -35,7 +35,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class _Waiting:
-    wanted: SampleRequest
+    request: SampleRequest
     answer: "asyncio.Future[Generation]"
 
 
@@ -67,11 +67,11 @@ class Batcher:
         """Whether requests are kept waiting."""
         return not self._going.is_set()
 
-    async def sample(self, wanted: SampleRequest) -> Generation:
+    async def sample(self, request: SampleRequest) -> Generation:
         """Sample one request. Raises EngineDown if too many wait."""
         answer: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
         try:
-            self._queue.put_nowait(_Waiting(wanted, answer))
+            self._queue.put_nowait(_Waiting(request, answer))
         except asyncio.QueueFull:
             raise EngineDown("too many requests wait: try again later") from None
         return await answer
@@ -119,14 +119,14 @@ class Batcher:
     async def _answer(self, batch: list[_Waiting]) -> None:
         self._idle.clear()
         try:
-            found = await self._in_thread(self._sample, [waiting.wanted for waiting in batch])
+            answers = await self._in_thread(self._sample, [waiting.request for waiting in batch])
         except (RuntimeError, ValueError, IndexError) as error:
             # A batch that torch refuses (memory, an id beyond the vocabulary) fails alone.
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(UnsupportedRequest(f"sampling failed: {error}"))
         else:
-            for waiting, answer in zip(batch, found, strict=True):
+            for waiting, answer in zip(batch, answers, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
         finally:

@@ -42,7 +42,7 @@ class EngineChatRequest:
     prompt: list[int] | None = None
     """Ids in place of the messages' rendering, where vLLM takes them from peers."""
     top: int = 0
-    """How many of the likeliest tokens are told at each place."""
+    """How many of the likeliest tokens each place lists."""
 
 
 def parse(body: Any, default_model: str) -> EngineChatRequest:
@@ -72,7 +72,7 @@ def options(body: dict[str, Any], default_model: str) -> EngineChatRequest:
         raise UnsupportedRequest("`cache_salt` must be some text")
     limit = body.get("max_completion_tokens", body.get("max_tokens"))
     temperature = body.get("temperature")
-    told = body.get("stream_options") or {}
+    stream_options = body.get("stream_options") or {}
     return EngineChatRequest(
         model=str(body.get("model") or default_model),
         messages=[],
@@ -81,7 +81,9 @@ def options(body: dict[str, Any], default_model: str) -> EngineChatRequest:
         max_tokens=None if limit is None else int(_number(limit, "max_tokens", 1, 1 << 20)),
         n=int(_number(body.get("n") or 1, "n", 1, 128)),
         stream=bool(body.get("stream")),
-        usage_in_stream=bool(told.get("include_usage")) if isinstance(told, dict) else False,
+        usage_in_stream=(
+            isinstance(stream_options, dict) and bool(stream_options.get("include_usage"))
+        ),
         logprobs=bool(body.get("logprobs")),
         token_ids=bool(body.get("return_token_ids")),
         weight_versions=bool(body.get("return_weight_versions")),
@@ -145,7 +147,7 @@ class ChatWriter:
             return None
         content = []
         for at in range(start, end):
-            top = [self._entry(*one) for one in sampled.top[at]] if sampled.top else []
+            top = [self._entry(*entry) for entry in sampled.top[at]] if sampled.top else []
             entry = self._entry(sampled.ids[at], sampled.logprobs[at])
             content.append({**entry, "top_logprobs": top})
         return {"content": content}
@@ -227,23 +229,23 @@ class ChatWriter:
 
     def _tokens(self, index: int, answer: Generation) -> Iterator[dict[str, Any]]:
         sampled = answer.sampled
-        said = ""
+        sent = ""
         for at, token in enumerate(sampled.ids):
             last = at == len(sampled.ids) - 1
             text = self._text(sampled.ids[: at + 1])
             choice: dict[str, Any] = {
                 "index": index,
-                "delta": {"content": text[len(said) :]},
+                "delta": {"content": text[len(sent) :]},
                 "logprobs": self._logprobs(sampled, at, at + 1),
                 "finish_reason": sampled.finish_reason if last else None,
             }
             if self._request.token_ids:
                 choice["token_ids"] = [token]
-            said = text
+            sent = text
             yield self._chunk([choice | self._versions(answer, at, at + 1)])
 
 
-def wanted_of(
+def sample_request_of(
     request: EngineChatRequest, prompt: list[int], *, default: int, longest: int
 ) -> SampleRequest:
     """Read a request. Raises UnsupportedRequest where prompt and reply do not fit the model."""

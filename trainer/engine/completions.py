@@ -62,7 +62,7 @@ class CompletionWriter:
 
     def _choice(self, index: int, answer: Generation, start: int, end: int) -> dict[str, Any]:
         """Tokens [start, end) of a choice."""
-        asked, sampled = self._request.options, answer.sampled
+        options, sampled = self._request.options, answer.sampled
         ids, last = sampled.ids[start:end], end == len(sampled.ids)
         before = self._text(sampled.ids[:start])
         choice: dict[str, Any] = {
@@ -72,10 +72,10 @@ class CompletionWriter:
             "finish_reason": sampled.finish_reason if last else None,
             "stop_reason": None,
         }
-        if asked.token_ids:
-            prompt = self._prompts[index // asked.n]
+        if options.token_ids:
+            prompt = self._prompts[index // options.n]
             choice |= {"token_ids": ids, "prompt_token_ids": prompt if start == 0 else None}
-        if asked.weight_versions:
+        if options.weight_versions:
             choice["weight_versions"] = [{"version": answer.version, "start": start, "end": end}]
         return choice
 

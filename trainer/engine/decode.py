@@ -22,7 +22,7 @@ class SampleRequest:
         ids: Prompt token ids, at least one.
         temperature: 0 takes the likeliest token.
         max_tokens: Sampled tokens at most, the end token included.
-        top: How many of the likeliest tokens are told at each place.
+        top: How many of the likeliest tokens to list at each place.
     """
 
     ids: Sequence[int]

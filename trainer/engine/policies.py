@@ -41,9 +41,9 @@ def folder_of(policy: Policy) -> Path:
 
 async def newest_policy(bus: BusSettings, name: str) -> Policy | None:
     """The last policy announced under a name, or None."""
-    found = None
+    newest = None
     async for policy in subscribe(
         POLICIES.name, since="beginning", follow=False, bus=bus, where={"name": name}
     ):
-        found = policy
-    return found
+        newest = policy
+    return newest

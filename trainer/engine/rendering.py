@@ -25,7 +25,7 @@ class Renderer:
         """The prompt of a chat: the ids that came with it, else what the template makes of it."""
         if request.prompt is None:
             return self.messages(request.messages, request.tools, answer=request.answer)
-        self._known(request.prompt)
+        self._check_ids(request.prompt)
         return request.prompt
 
     def messages(
@@ -55,10 +55,10 @@ class Renderer:
             raise UnsupportedRequest(
                 "`prompt` must be text, ids, or a list of either, and not empty"
             )
-        self._known(prompt)
+        self._check_ids(prompt)
         return list(prompt)
 
-    def _known(self, ids: Any) -> None:
+    def _check_ids(self, ids: Any) -> None:
         size = len(self._tokenizer)
         if not all(type(token) is int and 0 <= token < size for token in ids):
             raise UnsupportedRequest(f"token ids must be whole numbers from 0 to {size - 1}")
@@ -68,8 +68,8 @@ class Renderer:
         if not isinstance(body, dict):
             raise UnsupportedRequest("the body must be a JSON object")
         if "messages" in body:
-            asked = chat.parse(body, self._name)
-            ids = self.messages(asked.messages, asked.tools, answer=asked.answer)
+            request = chat.parse(body, self._name)
+            ids = self.messages(request.messages, request.tools, answer=request.answer)
         elif isinstance(body.get("prompt"), str):
             ids = self.text(body["prompt"], special=body.get("add_special_tokens", True) is True)
         else:

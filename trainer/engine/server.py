@@ -112,7 +112,7 @@ class SmallEngine:
     async def _chat(self, http: web.Request) -> web.StreamResponse:
         request = chat.parse(await _json(http), self.settings.name)
         prompt = self._renderer.prompt(request)
-        wanted = chat.wanted_of(
+        sample_request = chat.sample_request_of(
             request, prompt, default=self.settings.max_tokens, longest=self._longest
         )
         writer = chat.ChatWriter(
@@ -122,15 +122,18 @@ class SmallEngine:
             prompt=prompt,
             tokenizer=self._tokenizer,
         )
-        return await self._answer(http, writer, [wanted] * request.n, stream=request.stream)
+        return await self._answer(http, writer, [sample_request] * request.n, stream=request.stream)
 
     async def _complete(self, http: web.Request) -> web.StreamResponse:
         request = completions.parse(await _json(http), self.settings.name)
         prompts = [self._renderer.text(prompt) for prompt in request.prompts]
-        asked = request.options
-        wanted = [
-            chat.wanted_of(asked, ids, default=self.settings.max_tokens, longest=self._longest)
+        options = request.options
+        sample_requests = [
+            chat.sample_request_of(
+                options, ids, default=self.settings.max_tokens, longest=self._longest
+            )
             for ids in prompts
+            for _ in range(options.n)
         ]
         writer = completions.CompletionWriter(
             request,
@@ -139,19 +142,18 @@ class SmallEngine:
             prompts=prompts,
             tokenizer=self._tokenizer,
         )
-        each = [one for one in wanted for _ in range(asked.n)]
-        return await self._answer(http, writer, each, stream=asked.stream)
+        return await self._answer(http, writer, sample_requests, stream=options.stream)
 
     async def _answer(
         self,
         http: web.Request,
         writer: chat.ChatWriter | completions.CompletionWriter,
-        wanted: list[SampleRequest],
+        sample_requests: list[SampleRequest],
         *,
         stream: bool,
     ) -> web.StreamResponse:
         # One after the other in the queue: they mostly meet in one batch.
-        answers = list(await asyncio.gather(*(self.batcher.sample(one) for one in wanted)))
+        answers = list(await asyncio.gather(*map(self.batcher.sample, sample_requests)))
         if not stream:
             return _reply(writer.whole(answers))
         return await _stream(http, writer.chunks(answers))
@@ -218,9 +220,9 @@ class SmallEngine:
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:
     """Every id at which a reply ends."""
-    told = model.generation_config.eos_token_id
-    found = set(told if isinstance(told, list) else [told])
-    return sorted(token for token in found | {tokenizer.eos_token_id} if token is not None)
+    eos = model.generation_config.eos_token_id
+    ids = set(eos if isinstance(eos, list) else [eos])
+    return sorted(token for token in ids | {tokenizer.eos_token_id} if token is not None)
 
 
 async def _json(http: web.Request) -> Any:

@@ -1,4 +1,4 @@
-"""What the engines can be told, from `ODRADEK_ENGINE_*`."""
+"""Settings of the engines, from `ODRADEK_ENGINE_*`."""
 
 from typing import Literal
 

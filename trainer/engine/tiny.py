@@ -85,11 +85,13 @@ def _supervised(
     labels: list[int] = []
     for message in conversation:
         head = vocabulary.encode(f"<|im_start|>{message['role']}\n", add_special_tokens=False)
-        said = vocabulary.encode(f"{message['content']}<|im_end|>", add_special_tokens=False)
+        content = vocabulary.encode(f"{message['content']}<|im_end|>", add_special_tokens=False)
         tail = vocabulary.encode("\n", add_special_tokens=False)
-        spoken = message["role"] == "assistant"
-        ids += head + said + tail
-        labels += [-100] * len(head) + (said if spoken else [-100] * len(said)) + [-100] * len(tail)
+        assistant = message["role"] == "assistant"
+        ids += head + content + tail
+        labels += [-100] * len(head)
+        labels += content if assistant else [-100] * len(content)
+        labels += [-100] * len(tail)
     return ids, labels
 
 

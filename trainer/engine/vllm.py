@@ -45,7 +45,7 @@ def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> l
     distribution that was sampled from. `generation-config vllm`: no top_p or temperature of the
     model's own slips in. `enable-scale-out`: the token-exact routes.
     """
-    ours = {
+    defaults = {
         "--model": settings.model,
         "--served-model-name": settings.name,
         "--host": settings.host,
@@ -56,7 +56,9 @@ def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> l
         "--generation-config": "vllm",
     }
     named = {_name(flag) for flag in flags}
-    pairs = [part for name, value in ours.items() if name not in named for part in (name, value)]
+    pairs = [
+        part for name, value in defaults.items() if name not in named for part in (name, value)
+    ]
     return [
         python,
         "-m",
@@ -69,8 +71,8 @@ def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> l
 
 def refuse_flags(flags: Sequence[str]) -> None:
     """Raise BadSettings for flags of a person's that training cannot live with."""
-    given = [part for flag in flags for part in flag.split("=", maxsplit=1)]
-    for flag, value in itertools.zip_longest(given, given[1:]):
+    parts = [part for flag in flags for part in flag.split("=", maxsplit=1)]
+    for flag, value in itertools.zip_longest(parts, parts[1:]):
         if _name(flag) == LOGPROBS and value != PROCESSED:
             raise BadSettings(
                 f"{flag} {value} tells log probabilities of another distribution than the one that "
@@ -86,12 +88,12 @@ def _name(flag: str) -> str:
 def refuse_version(version: str, python: str) -> None:
     """Raise BadSettings for a vLLM that lacks what training needs.
 
-    A version that says nothing (a build from source without tags) is tried.
+    A build from source without tags has no version that says anything: it is tried.
     """
-    found = re.match(r"(\d+)\.(\d+)", version)
-    if found is None or version.startswith(UNTAGGED):
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match is None or version.startswith(UNTAGGED):
         log.warning("vLLM of %s does not say its version (%s): it is tried", python, version)
-    elif (int(found[1]), int(found[2])) < LEAST:
+    elif (int(match[1]), int(match[2])) < LEAST:
         least = ".".join(str(part) for part in LEAST)
         raise BadSettings(
             f"{python} has vLLM {version}, and training needs {least} or later (its token-exact "
@@ -100,9 +102,9 @@ def refuse_version(version: str, python: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Ours, plus what opens the weight routes; nothing of our Python's own paths."""
-    found = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    return found | {"VLLM_SERVER_DEV_MODE": "1"}
+    """This process' variables without its Python's paths, plus what opens the weight routes."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return variables | {"VLLM_SERVER_DEV_MODE": "1"}
 
 
 def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Sequence[str]) -> None:
@@ -116,11 +118,11 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
     if not settings.model:
         raise BadSettings("no model is named: give --model")
     refuse_flags(flags)
-    found = shutil.which(python)
-    if found is None:
+    executable = shutil.which(python)
+    if executable is None:
         raise BadSettings(f"there is no {python}: name the Python of vLLM's environment")
     probe = subprocess.run(
-        [found, "-c", ASK], capture_output=True, text=True, env=environment(), check=False
+        [executable, "-c", ASK], capture_output=True, text=True, env=environment(), check=False
     )
     if probe.returncode:
         raise BadSettings(
@@ -135,7 +137,7 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
             settings.policy,
         )
     child = subprocess.Popen(
-        command_of(settings, found, flags), env=environment(), start_new_session=True
+        command_of(settings, executable, flags), env=environment(), start_new_session=True
     )
     process.on_signals(lambda: _end(child))
     url = address(settings.host, settings.port)
@@ -153,7 +155,7 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
 
 def wait(url: str, child: "subprocess.Popen[bytes]", seconds: float) -> None:
     """Wait until /health answers, with a line of progress. Raises EngineDown."""
-    began = told = time.monotonic()
+    began = logged = time.monotonic()
     session = requests.Session()
     session.trust_env = False  # the engine is ours: no proxy of the environment between
     while True:
@@ -168,8 +170,8 @@ def wait(url: str, child: "subprocess.Popen[bytes]", seconds: float) -> None:
         now = time.monotonic()
         if now - began > seconds:
             raise EngineDown(f"vLLM did not serve within {seconds:g} s (ODRADEK_ENGINE_READY_S)")
-        if now - told > TELL_S:
-            told = now
+        if now - logged > TELL_S:
+            logged = now
             log.info("waiting for vLLM: %.0f s", now - began)
         time.sleep(LOOK_S)
 

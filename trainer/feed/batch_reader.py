@@ -113,13 +113,13 @@ class LogGroups:
             return None
         if self._records.empty():
             try:
-                found = await self._reader.getmany(timeout_ms=int(timeout_s * 1000))
+                fetched = await self._reader.getmany(timeout_ms=int(timeout_s * 1000))
             except OffsetOutOfRangeError as error:
                 raise PositionGone(
                     f"retention of {self._topic} has overtaken this run: batches were deleted that "
                     "were not trained on; start a new run from its checkpoint"
                 ) from error
-            for message in (message for messages in found.values() for message in messages):
+            for message in (message for messages in fetched.values() for message in messages):
                 self._records.put_nowait(message)
             if self._records.empty():
                 await self._look(self._reader, self._on)
@@ -210,11 +210,11 @@ class LogGroups:
 
 async def read_all(bus: BusSettings, topic: str, kind: Any) -> list[Any]:
     """All events of a topic up to its end of now, without undecodable ones."""
-    found = []
+    events = []
     async for record in records(topic, since="beginning", follow=False, bus=bus):
         try:
-            found.append(codec.decode(record.value, kind))
+            events.append(codec.decode(record.value, kind))
         except InvalidRecord as error:
             if record.value is not None:  # a tombstone is compaction's business
                 passed_over(record, error)
-    return found
+    return events

@@ -147,7 +147,7 @@ class Cursor:
         """Behind `_at`, in order."""
         self.vocabulary = 0
         """How many token ids the model has; set by who has it, else rows with others are taken."""
-        self._told = 0
+        self._reported = 0
         """How many of the waiting refusals an idle report has already named."""
         self._barren = UninformativeBatches()
         self.remark = ""
@@ -205,7 +205,7 @@ class Cursor:
             for pointer, _ in group.episodes
             if pointer.episode_id not in with_rows
         ]
-        # They stand before the rows: whoever is behind a row has told them.
+        # They stand before the rows: a position behind a row means that they are in the ledger.
         chosen: list[Row | RefusedRows] = (
             [] if skip else [RefusedRows(refusal) for refusal in refusals]
         )
@@ -269,10 +269,10 @@ class Cursor:
                     altered += entry.altered
                 last = replace(last, offset=entry.offset, row=entry.index + 1)
             elif isinstance(entry, RefusedRows):
-                # The position moves behind it, so that nobody who resumes there tells it again.
+                # The position moves behind it: a run that resumes there does not report it again.
                 last = replace(last, offset=entry.refusal.offset, row=entry.passed)
-                if self._told:
-                    self._told -= 1
+                if self._reported:
+                    self._reported -= 1
                 else:
                     refused.append(entry.refusal)
             else:
@@ -301,33 +301,33 @@ class Cursor:
         better, and a later step's position is never before this one.
         """
         refused = [entry.refusal for entry in self._waiting if isinstance(entry, RefusedRows)]
-        fresh = refused[self._told :]
-        self._join_told()
+        fresh = refused[self._reported :]
+        self._join_reported()
         return ConsumedRows(self._read, refused=tuple(fresh))
 
-    def _join_told(self) -> None:
-        """Once all refusals are told, keep of batches without a row only that they were there.
+    def _join_reported(self) -> None:
+        """Once all refusals are reported, join the ends of batches that have no row.
 
         Evaluations, or the equal groups of a policy that has learned all it can, may come for days
         while the last rows of a step do not.
         """
-        kept: deque[Row | RefusedRows | BatchEnd] = deque()
+        waiting: deque[Row | RefusedRows | BatchEnd] = deque()
         refused: list[RefusedRows] = []
-        self._told = 0
+        self._reported = 0
         for entry in self._waiting:
             if isinstance(entry, RefusedRows):
                 refused.append(entry)
                 continue
             if isinstance(entry, Row) or entry.digest:
-                kept += refused
-                self._told += len(refused)
-                kept.append(entry)
-            elif kept and isinstance(before := kept[-1], BatchEnd) and not before.digest:
-                kept[-1] = entry.after(before)
+                waiting += refused
+                self._reported += len(refused)
+                waiting.append(entry)
+            elif waiting and isinstance(before := waiting[-1], BatchEnd) and not before.digest:
+                waiting[-1] = entry.after(before)
             else:
-                kept.append(entry)
+                waiting.append(entry)
             refused.clear()
-        self._waiting = kept
+        self._waiting = waiting
 
 
 def describe(position: Position) -> str:

@@ -35,7 +35,7 @@ class EpisodeReader:
         self._bus = bus
         self._topic = topic
         self._reader: AIOKafkaConsumer | None = None
-        self._kept: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._values: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
         self._read: dict[int, int] = {}
         """Per partition the first offset that has not been read since the last seek."""
@@ -46,10 +46,10 @@ class EpisodeReader:
         """Connect. Raises KafkaUnreachable, TopicMissing."""
         self._reader = consumer(self._bus)
         await start(self._reader, self._bus)
-        wanted = await partitions_of(self._reader, self._bus.topic(self._topic))
-        self._reader.assign(wanted)
-        self._reader.pause(*wanted)  # only what pointers ask for is fetched
-        for partition, offset in (await self._reader.beginning_offsets(wanted)).items():
+        partitions = await partitions_of(self._reader, self._bus.topic(self._topic))
+        self._reader.assign(partitions)
+        self._reader.pause(*partitions)  # only what pointers ask for is fetched
+        for partition, offset in (await self._reader.beginning_offsets(partitions)).items():
             self._reader.seek(partition, offset)
 
     async def close(self) -> None:
@@ -77,11 +77,11 @@ class EpisodeReader:
 
     async def _value(self, partition: int, offset: int) -> bytes:
         at = (partition, offset)
-        if at not in self._kept:
+        if at not in self._values:
             await self._reach(partition, offset)
-        if at not in self._kept:
+        if at not in self._values:
             raise MissingRecord(f"{self._topic}[{partition}] holds no record at {offset}")
-        value = self._kept.pop(at)
+        value = self._values.pop(at)
         self._bytes -= len(value)
         return value
 
@@ -104,16 +104,16 @@ class EpisodeReader:
                     deadline = time.monotonic() + LATEST_S
                 try:
                     # Of this partition only: another's error is not this pointer's.
-                    found = await self._reader.getmany(on, timeout_ms=100)
+                    fetched = await self._reader.getmany(on, timeout_ms=100)
                 except OffsetOutOfRangeError:
                     # Retention has overtaken the place where we read: nobody reads on from there.
-                    # What is asked for may lie behind; or the log ends before, which is seen in
-                    # time.
+                    # The record may lie behind it. Or the log ends before it: the deadline shows
+                    # that.
                     self._from.pop(partition, None)
                     await self._go_to(on, offset)
                     await asyncio.sleep(PAUSE_S)
                     continue
-                for messages in found.values():
+                for messages in fetched.values():
                     for message in messages:
                         self._keep(message)
                 # Markers and aborted records move the position without showing anything.
@@ -141,14 +141,14 @@ class EpisodeReader:
             try:
                 # aiokafka asks for 40 s where a broker knows no such topic.
                 async with asyncio.timeout(LATEST_S):
-                    found: int = (await self._reader.beginning_offsets([on]))[on]
+                    beginning: int = (await self._reader.beginning_offsets([on]))[on]
             except (KafkaError, TimeoutError) as error:
                 if isinstance(error, KafkaError) and not away(error):
                     raise
                 await self._require(on)
                 log.warning("waiting for the beginning of %s: %r", on.topic, error)
             else:
-                return found
+                return beginning
 
     async def _ends_before(self, on: TopicPartition, offset: int) -> bool:
         """Whether the log says that it holds no record at `offset`.
@@ -178,10 +178,10 @@ class EpisodeReader:
         at = (message.partition, message.offset)
         # After a seek back it may be kept already: counted twice, it would push out, in the end,
         # the very record that a pointer asks for.
-        self._bytes += len(message.value) - len(self._kept.pop(at, b""))
-        self._kept[at] = message.value
-        while self._bytes > KEEP_BYTES and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
+        self._bytes += len(message.value) - len(self._values.pop(at, b""))
+        self._values[at] = message.value
+        while self._bytes > KEEP_BYTES and len(self._values) > 1:
+            _, dropped = self._values.popitem(last=False)
             self._bytes -= len(dropped)
 
 

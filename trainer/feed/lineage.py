@@ -51,7 +51,7 @@ class Lineage:
             self.steps[version] = step
 
     def step_of(self, version: int) -> int:
-        """The step whose weights a version is as far away as.
+        """The step from which a version's staleness is counted.
 
         Weights n steps beyond where the line was cut off are 2n steps away from those n steps
         further on the new line: they count as if they lay n steps before the cut, never as fresh.
@@ -65,7 +65,7 @@ class Lineage:
                 return self._mirrored(version)
             if not self.steps:
                 return version - 1
-            older = [known for known in self.steps if known < version]
+            older = [noted for noted in self.steps if noted < version]
             if older:
                 return self._mirrored(max(older))
             first = min(self.steps)

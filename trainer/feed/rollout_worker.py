@@ -18,7 +18,7 @@ from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 from odradek.trainer.errors import RowsEnded
 from odradek.trainer.feed.cursor import ConsumedRows, Cursor
 from odradek.trainer.feed.rows import EpisodeGroup, Row
-from odradek.trainer.feed.sampling import bent_by
+from odradek.trainer.feed.sampling import altering_fields
 
 log = logging.getLogger("odradek")
 
@@ -107,11 +107,11 @@ class LogRolloutWorker:
         self.consumption = consumption
         self._source = source
         self.on_idle: Callable[[ConsumedRows], None] = lambda _: None
-        """Told about batches that were passed while the trainer waits; set by the trainer."""
+        """Called with batches that were passed while the trainer waits; set by the trainer."""
         self._idle_s = idle_s
         self._waiting_since: float | None = None
-        self._told = -1
-        self._bent: set[str] = set()
+        self._announced = -1
+        self._altering: set[str] = set()
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -153,17 +153,17 @@ class LogRolloutWorker:
         self._waiting_since = None
 
     def _tell_idle(self) -> None:
-        """Say that batches were passed, or the dispatcher would wait for us as we do for it."""
+        """Report batches that were passed, or dispatcher and trainer wait for each other."""
         with self.lock:
             read = self.consumption.read
-            passed = self.consumption.passed_idle() if read > self._told else None
-        if passed is not None and passed.position > self._told:
-            self._told = passed.position
+            passed = self.consumption.passed_idle() if read > self._announced else None
+        if passed is not None and passed.position > self._announced:
+            self._announced = passed.position
             self.on_idle(passed)
 
-    def told(self, position: int) -> None:
+    def announced(self, position: int) -> None:
         """Note a position that a step's ledger entry has announced."""
-        self._told = max(self._told, position)
+        self._announced = max(self._announced, position)
 
     def _run(self) -> None:
         try:
@@ -178,17 +178,17 @@ class LogRolloutWorker:
                     rows = self.consumption.feed(group)
                 if self.consumption.remark:
                     log.warning("%s", self.consumption.remark)
-                self._say_bent(group)
+                self._warn_of_altering(group)
                 for row in rows:
                     self._put(sample_of(row))
         except BaseException as failure:  # noqa: BLE001 - handed to the training thread, as is
             self._failure = failure
 
-    def _say_bent(self, group: EpisodeGroup) -> None:
+    def _warn_of_altering(self, group: EpisodeGroup) -> None:
         """Name, once, each field for which replies are not trained on."""
         for _, episode in group.episodes:
-            for name in sorted(bent_by(episode) - self._bent):
-                self._bent.add(name)
+            for name in sorted(altering_fields(episode) - self._altering):
+                self._altering.add(name)
                 log.warning(
                     "replies are not trained on because of %s in their requests (first in episode "
                     "%s): take it out of the agent, or start the proxy with "

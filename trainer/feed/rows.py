@@ -178,12 +178,12 @@ def rows_of(
 def fault_of(row: Row, vocabulary: int = 0) -> str:
     """Why a row's numbers would ruin a step, as a refusal names it, or "".
 
-    `logprobs`: one of a sampled token is below LEAST_LOGPROB, above 0, or no number.
-    `token_ids`: one is beyond the model's `vocabulary` (how many it has; 0: not looked at).
+    `logprobs`: that of a sampled token is below LEAST_LOGPROB, above 0, or no number.
+    `token_ids`: an id is beyond the model's `vocabulary` (how many it has; 0: not looked at).
     `advantage`: it is too large for float32, or so small that float32 makes it 0.
     """
-    told = row.logprobs[row.mask]
-    if not bool(((told >= LEAST_LOGPROB) & (told <= ROUNDING)).all()):
+    logprobs = row.logprobs[row.mask]
+    if not bool(((logprobs >= LEAST_LOGPROB) & (logprobs <= ROUNDING)).all()):
         return "logprobs"
     if vocabulary and int(row.ids.max()) >= vocabulary:
         return "token_ids"

@@ -83,7 +83,7 @@ def drawn_of(sequence: Sequence, n: int, take: Take = TAKE) -> TokenSampling:
     return TokenSampling(sampled if unfit else trained, temperatures, unfit, altered, truncated)
 
 
-def bent_by(episode: Episode) -> set[str]:
+def altering_fields(episode: Episode) -> set[str]:
     """The fields of requests for which replies of an episode are not trained on."""
     spans = (span for sequence in episode.sequences for span in sequence.spans)
     return {span.altered_by or "temperature" for span in spans if not _whole(span, TAKE)}

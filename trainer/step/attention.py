@@ -34,8 +34,8 @@ def subtree_ends(kv_index: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -
     lengths = (cu_seqlens_k[1:] - cu_seqlens_k[:-1]).long()
     ends = torch.repeat_interleave(cu_seqlens_q[1:].long(), lengths)
     n = int(cu_seqlens_q[-1])
-    found = torch.zeros(n, dtype=torch.long, device=kv_index.device)
-    return found.scatter_reduce(0, kv_index.long(), ends, reduce="amax")
+    subtrees = torch.zeros(n, dtype=torch.long, device=kv_index.device)
+    return subtrees.scatter_reduce(0, kv_index.long(), ends, reduce="amax")
 
 
 def dense_mask(ends: Tensor) -> Tensor:
@@ -44,22 +44,22 @@ def dense_mask(ends: Tensor) -> Tensor:
     return ((at[:, None] >= at[None, :]) & (at[:, None] < ends[None, :]))[None, None]
 
 
-def seen(ends: Tensor) -> Callable[[Any, Any, Any, Any], Tensor]:
+def mask_function(ends: Tensor) -> Callable[[Any, Any, Any, Any], Tensor]:
     """The attention mask as FlexAttention's function."""
 
     def allowed(_batch: Any, _head: Any, q: Any, k: Any) -> Tensor:
-        found: Tensor = (q >= k) & (q < ends[k])
-        return found
+        visible: Tensor = (q >= k) & (q < ends[k])
+        return visible
 
     return allowed
 
 
 def _block_mask(ends: Tensor) -> Any:
-    """The same as a FlexAttention block mask."""
+    """The attention mask as a FlexAttention block mask."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     n = len(ends)
-    return create_block_mask(seen(ends), None, None, n, n, device=str(ends.device))
+    return create_block_mask(mask_function(ends), None, None, n, n, device=str(ends.device))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Segment:
     end: int
     path: Tensor
     mask: Tensor
-    """Who of the path each query may look at, bool, shape (end - start, len(path))."""
+    """Which positions of the path each query may look at, bool, shape (end - start, len(path))."""
 
 
 WORTHWHILE: Final = 64
@@ -80,12 +80,12 @@ WORTHWHILE: Final = 64
 def segments(kv_index: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> list[Segment]:
     """The tree's segments. The end of a segment's path is the segment itself."""
     q, k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
-    found = []
+    parts = []
     for index, (start, end) in enumerate(itertools.pairwise(q)):
         path = kv_index[k[index] : k[index + 1]].long()
         own = torch.ones(end - start, len(path), dtype=torch.bool, device=kv_index.device)
-        found.append(Segment(start, end, path, own.tril(len(path) - (end - start))))
-    return found
+        parts.append(Segment(start, end, path, own.tril(len(path) - (end - start))))
+    return parts
 
 
 def mask_for(inputs: dict[str, Tensor], device: torch.device) -> Any:
@@ -154,7 +154,7 @@ def tree_attention(
     if softcap is not None or s_aux is not None:
         raise NotImplementedError("tree attention knows no caps and no sinks")
     if isinstance(tree_mask, list):
-        out = torch.cat([_along(query, key, value, one, scaling) for one in tree_mask], dim=2)
+        out = torch.cat([_along(query, key, value, part, scaling) for part in tree_mask], dim=2)
     elif isinstance(tree_mask, Tensor):
         out = torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=tree_mask, scale=scaling,

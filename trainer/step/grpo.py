@@ -165,17 +165,17 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         if self.state.global_step >= self.settings.max_steps:
             return [], None  # resumed from the last checkpoint: the loop would make one step more
         began = time.perf_counter()
-        found, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        micro_batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.measured.wait_s = time.perf_counter() - began
-        if len(found) < num_batches:
+        if len(micro_batches) < num_batches:
             return [], None
-        trained = int(sum(float(batch["global_n_tokens"][0]) for batch in found))
-        self._whole = whole_of(found)
+        trained = int(sum(float(batch["global_n_tokens"][0]) for batch in micro_batches))
+        self._whole = whole_of(micro_batches)
         self.measured.forwarded = int(
-            sum(float(batch["global_n_forward_tokens"][0]) for batch in found)
+            sum(float(batch["global_n_forward_tokens"][0]) for batch in micro_batches)
         )
         self._step_began = time.perf_counter()
-        return found, trained
+        return micro_batches, trained
 
     # The loss
 
@@ -288,7 +288,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
                 step, passed, position, metrics, skipped=bool(fault), stopping=stopping
             )
             drive(doing, self._do)
-        feed.told(passed.position)
+        feed.announced(passed.position)
         if not fault:
             log.info(
                 "step %d: version %d, success %.3f, loss %.4f, staleness %.1f, batch %d",
@@ -304,11 +304,11 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             *(step, fault, len(rows), min(rows), max(rows)),
         )
 
-    def _check_weights(self, what: str) -> None:
-        """Raise NonFiniteWeights: nothing has been saved, sent or told of these weights."""
+    def _check_weights(self, subject: str) -> None:
+        """Raise NonFiniteWeights: these weights have not been saved, sent or announced."""
         model = self.accelerator.unwrap_model(self.model)
         if name := non_finite(trained_tensors(model, self._inner_optimizer)):
-            raise NonFiniteWeights(f"{what} {name!r} holds something infinite or no number")
+            raise NonFiniteWeights(f"{subject} {name!r} holds something infinite or no number")
 
     def _do(self, move: Move) -> Any:
         """Make one move of `moves`; `tests/trainer/test_kills.py` dies between any two."""

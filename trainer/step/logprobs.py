@@ -74,16 +74,16 @@ class TemperatureHead:
         for temperature in warm.tolist():
             chosen = (targets.temperatures == temperature).nonzero()[:, 0]
             # Rows of a tree share positions: each is scored once.
-            mine = targets.at[chosen]
-            places, inverse = mine.unique(return_inverse=True)  # type: ignore[no-untyped-call] # so here
+            positions = targets.at[chosen]
+            places, inverse = positions.unique(return_inverse=True)  # type: ignore[no-untyped-call] # so here
             labels = targets.labels.new_zeros(len(hidden))
-            labels[mine] = targets.labels[chosen]
+            labels[positions] = targets.labels[chosen]
             fused: Any = _Given(self._model, temperature)
-            found = fused.forward(
+            scores = fused.forward(
                 hidden[places][None], shift_labels=labels[places][None], fused_lm_head=True
             )
-            logprobs = logprobs.index_copy(0, chosen, found.log_probs[0][inverse])
-            entropy = entropy.index_copy(0, chosen, found.entropy[0][inverse].detach())
+            logprobs = logprobs.index_copy(0, chosen, scores.log_probs[0][inverse])
+            entropy = entropy.index_copy(0, chosen, scores.entropy[0][inverse].detach())
         return TokenScores(logprobs, entropy)
 
 

@@ -35,7 +35,7 @@ class LossInputs:
 
     Attributes:
         logprobs: Under the trained policy, with gradient.
-        old_logprobs: Under the sampler, as the engine told them.
+        old_logprobs: Under the sampler, as the engine gave them.
         advantages: Of each token's row.
         row: Which row each token is of, 0 to n_rows - 1.
         n_rows: Rows in the micro-batch.

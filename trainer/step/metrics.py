@@ -72,7 +72,7 @@ class StepMetrics:
         ratio = distance.exp()
         k3 = ratio - 1 - distance
         low, high = clips(self._name, terms, shape)
-        found = {
+        batch_sums = {
             "loss": loss,
             "sampled": torch.tensor(float(len(distance))),
             "ratio": ratio.sum(),
@@ -82,30 +82,30 @@ class StepMetrics:
             "high": high.sum(),
         }
         if shape.tis > 0:
-            found["capped"] = (truncated_importance(terms, shape) >= shape.cap).sum()
+            batch_sums["capped"] = (truncated_importance(terms, shape) >= shape.cap).sum()
         of_rows = facts[0]
         self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
-        found["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
-        found |= self._mismatch(of_rows[:, 0][terms.row], apart, k3)
-        for name, value in found.items():
+        batch_sums["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
+        batch_sums |= self._mismatch(of_rows[:, 0][terms.row], apart, k3)
+        for name, value in batch_sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
 
     def _mismatch(
         self, staleness: torch.Tensor, apart: torch.Tensor, k3: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """By bucket, how many tokens and the sum of their k3; all tensors have the shape (m,)."""
-        found = {}
+        sums = {}
         ends = [begin for begin, _ in STALENESS[1:]] + [math.inf]
         for (begin, name), end in zip(STALENESS, ends, strict=True):
             there = (staleness >= begin) & (staleness < end)
             if not bool(there.any()):
                 continue
-            found[f"measured{name}"] = there.sum()
-            found[f"mismatch{name}"] = k3[there].sum()
+            sums[f"measured{name}"] = there.sum()
+            sums[f"mismatch{name}"] = k3[there].sum()
             if begin == 0:
                 most = float(apart[there].abs().max().item())
                 self._mismatch_max = max(self._mismatch_max or 0.0, most)
-        return found
+        return sums
 
     def finish(self, passed: ConsumedRows, success_reward: float) -> dict[str, float]:
         """The metrics of the step, all finite, and everything cleared for the next one."""
@@ -113,7 +113,7 @@ class StepMetrics:
         sampled = max(sums.get("sampled", 0.0), 1.0)
         rows = max(len(self._staleness), 1)
         rewards = np.array(passed.rewards, dtype=np.float64)
-        found = {
+        metrics = {
             "loss": sums.get("loss", 0.0),
             "grad_norm": self.grad_norm,
             "rows": float(len(self._staleness)),
@@ -135,15 +135,15 @@ class StepMetrics:
             "train_s": self.train_s,
         }
         if self._mismatch_max is not None:
-            found["mismatch_max"] = self._mismatch_max
+            metrics["mismatch_max"] = self._mismatch_max
         for _, name in STALENESS:
             if tokens := sums.get(f"measured{name}"):
-                found[f"mismatch_k3{name}"] = sums[f"mismatch{name}"] / tokens
+                metrics[f"mismatch_k3{name}"] = sums[f"mismatch{name}"] / tokens
         if "capped" in sums:
-            found["tis_capped"] = sums["capped"] / sampled
+            metrics["tis_capped"] = sums["capped"] / sampled
         if len(rewards):
             with np.errstate(over="ignore"):  # what leaves float64 is left out below
-                found["reward_mean"] = float(rewards.mean())
-            found["success"] = float((rewards >= success_reward).mean())
+                metrics["reward_mean"] = float(rewards.mean())
+            metrics["success"] = float((rewards >= success_reward).mean())
         self._clear()
-        return {name: value for name, value in found.items() if math.isfinite(value)}
+        return {name: value for name, value in metrics.items() if math.isfinite(value)}

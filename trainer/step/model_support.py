@@ -1,9 +1,9 @@
-"""Whether a model can be trained on packed trees at all, said before a version of it is published.
+"""Checks that a model can be trained on packed trees, before a version of it is published.
 
 Rows share their beginnings (see `attention`), so a layer must look along a token's own path and at
-nothing else. What a configuration says is read first; then a tree of two rows runs through the
-model, and what comes out must be what its own attention says of each row alone. So a layer that
-would fail, or silently compute something else, is found out here and not in the first step.
+nothing else. The configuration is read first. Then a tree of two rows runs through the model, and
+the result must equal that of its own attention on each row alone. So a layer that would fail, or
+silently compute something else, shows here and not in the first step.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ def _unsuited(config: Any, longest: int) -> str:
     strange = sorted(set(getattr(text, "layer_types", None) or ()) - KNOWN_LAYERS)
     alibi = getattr(text, "alibi", False) or text.model_type in {"bloom", "mpt"}
     window = _window_of(text)
-    found = {
+    faults = {
         "it is an encoder and a decoder": getattr(config, "is_encoder_decoder", False),
         f"it has {', '.join(strange)} layers, which run across the rows of a tree": strange,
         "its attention is cut (attention_chunk_size)": getattr(text, "attention_chunk_size", None),
@@ -69,7 +69,7 @@ def _unsuited(config: Any, longest: int) -> str:
         f"its attention looks back {window} tokens, and max_row_tokens ({longest}) lets longer "
         f"rows in: set max_row_tokens to {window} or less": window and not 0 < longest <= window,
     }
-    return next((f"{why}; {_ELSE}" for why, there in found.items() if there), "")
+    return next((f"{why}; {_ELSE}" for why, there in faults.items() if there), "")
 
 
 def _window_of(text: Any) -> int:
@@ -202,12 +202,12 @@ def _packed(rows: Any) -> dict[str, torch.Tensor]:
                 "group_id": 0,
             }
         )
-    found: dict[str, torch.Tensor] = tree.pack()
-    return found
+    inputs: dict[str, torch.Tensor] = tree.pack()
+    return inputs
 
 
 def _alone(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Log probabilities of one row's own tokens, by the model's own attention."""
     logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
-    found: torch.Tensor = logits.log_softmax(-1).gather(1, ids[1:, None])[SHARED - 1 :, 0]
-    return found
+    logprobs: torch.Tensor = logits.log_softmax(-1).gather(1, ids[1:, None])[SHARED - 1 :, 0]
+    return logprobs

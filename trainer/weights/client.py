@@ -77,20 +77,20 @@ class HttpEngine:
         self._at = at
 
     async def _post(self, path: str, **request: Any) -> Any:
-        """What it answers. Raises EngineDown or EngineRefused."""
+        """The engine's answer. Raises EngineDown or EngineRefused."""
         within_s = LOAD_S if path in self.loads else min(self._quiet_s, LOAD_S)
-        status, said = await self.ask("POST", path, within_s, **request)
+        status, reply = await self.ask("POST", path, within_s, **request)
         if status == 404 and path in self.optional:
-            return said
+            return reply
         if not 200 <= status < 300:
             raise EngineRefused(
                 f"the engine at {self.url} answered {status} to {path}: "
-                f"{str(said)[:200]!r} ({self.needs})"
+                f"{str(reply)[:200]!r} ({self.needs})"
             )
-        return said
+        return reply
 
     async def ask(self, method: str, path: str, within_s: float, **request: Any) -> tuple[int, Any]:
-        """Status and body: what JSON it is, else its text."""
+        """Status and body: decoded where it is JSON, else its text."""
         limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         try:
             # Engines are ours: trust_env, which would put a proxy between, is off by default. Where

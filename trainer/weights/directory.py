@@ -75,8 +75,8 @@ class DirectoryTransfer:
         """
         parameters = list(iterator)
         if name := non_finite(parameters):
-            what = f"{name!r} holds something infinite or no number"
-            raise NonFiniteWeights(f"version {self.version} is not sent: {what}")
+            problem = f"{name!r} holds something infinite or no number"
+            raise NonFiniteWeights(f"version {self.version} is not sent: {problem}")
         folder = self._root / f"v{self.version}"
         partial = self._root / f".partial-v{self.version}"
         with room(self._root):

@@ -152,14 +152,14 @@ class Fleet:
             self._news.clear()
             self._raise_what_broke()
             over = loop.time() >= until
-            found = verdict([member.fate for member in self._members], over=over)
-            if found is SwapDecision.WAIT:
+            decision = verdict([member.fate for member in self._members], over=over)
+            if decision is SwapDecision.WAIT:
                 await _set_within(self._news, until - loop.time())
                 continue
             for member in self._members if over else ():
                 if member.fate is SwapStatus.LOADING:
                     self._away(member, self._down(member))
-            if found is SwapDecision.GIVE_UP:
+            if decision is SwapDecision.GIVE_UP:
                 raise self._why()
             return {member.client.url: member.version for member in self._members}
 
@@ -233,8 +233,8 @@ class Fleet:
             self._tell(f"engine {member.client.url} does not answer: waiting for it")
 
     def _down(self, member: FleetEngine | None = None) -> EngineDown:
-        found = [member] if member is not None else self._members
-        urls = ", ".join(member.client.url for member in found)
+        members = [member] if member is not None else self._members
+        urls = ", ".join(member.client.url for member in members)
         return EngineDown(f"no engine answers at {urls}: start it, or correct its URL")
 
     def _why(self) -> EngineFailure:

@@ -1,4 +1,4 @@
-"""An engine in memory: what it was told to load, and what it would sample with."""
+"""An engine in memory: what it has loaded, and what it would sample with."""
 
 from collections.abc import Callable
 from pathlib import Path

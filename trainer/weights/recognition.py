@@ -1,4 +1,4 @@
-"""An engine of a kind that nobody has told us: it is asked before its first load.
+"""An engine of unknown kind: its kind is found out before its first load.
 
 A new kind of engine is one module with a client, and one line of `KINDS`.
 """
@@ -44,17 +44,17 @@ class RecognizedEngine:
 
     async def answers(self) -> None:
         """See `EngineClient`."""
-        await (await self._known()).answers()
+        await (await self._recognized()).answers()
 
     async def serves(self) -> int | None:
         """See `EngineClient`."""
         with self._until_down():
-            return await (await self._known()).serves()
+            return await (await self._recognized()).serves()
 
     async def load(self, folder: Path, version: int, began: Callable[[], None]) -> None:
         """See `EngineClient`."""
         with self._until_down():
-            await (await self._known()).load(folder, version, began)
+            await (await self._recognized()).load(folder, version, began)
 
     @contextmanager
     def _until_down(self) -> Iterator[None]:
@@ -65,7 +65,7 @@ class RecognizedEngine:
             self._client = None
             raise
 
-    async def _known(self) -> EngineClient:
+    async def _recognized(self) -> EngineClient:
         """The client of its kind. Raises EngineDown."""
         if self._client is None:
             make = await self._kind()
@@ -78,7 +78,7 @@ class RecognizedEngine:
             kind: Kind = import_entry(place)
             paths, recognizes, make = kind
             for path in paths:
-                status, said = await http.ask("GET", path, ASK_S)
-                if status == 200 and recognizes(said):
+                status, reply = await http.ask("GET", path, ASK_S)
+                if status == 200 and recognizes(reply):
                     return make
         return VllmEngine

@@ -24,7 +24,7 @@ class SglangEngine(HttpEngine):
     needs = "SGLang needs a folder that it can read, and no --api-key or --admin-api-key"
     loads = frozenset({LOAD})
     optional = frozenset({PAUSE, RESUME})
-    """One older than pauses waits itself until the requests under way are over."""
+    """An SGLang that cannot pause waits itself until the requests under way are over."""
 
     async def answers(self) -> None:
         """See `EngineClient`."""
@@ -43,7 +43,7 @@ class SglangEngine(HttpEngine):
         began()
         # If we die below this line, or are refused, the engine stays paused, under its old name or
         # its new one: nothing is sampled, and the next try does all of it again.
-        said = await self._post(
+        reply = await self._post(
             LOAD,
             json={
                 "model_path": str(folder),
@@ -52,19 +52,19 @@ class SglangEngine(HttpEngine):
                 "abort_all_requests": False,
             },
         )
-        if isinstance(said, dict) and said.get("success") is False:
+        if isinstance(reply, dict) and reply.get("success") is False:
             raise EngineRefused(
                 f"the engine at {self.url} has not loaded version {version}: "
-                f"{str(said.get('message'))[:200]!r}"
+                f"{str(reply.get('message'))[:200]!r}"
             )
         self._at("reloaded_before_version")
         await self._post(RESUME, json={})
 
     async def _info(self) -> dict[str, Any]:
         for path in INFO:
-            status, said = await self.ask("GET", path, ASK_S)
-            if status == 200 and isinstance(said, dict):
-                return said
+            status, reply = await self.ask("GET", path, ASK_S)
+            if status == 200 and isinstance(reply, dict):
+                return reply
         return {}
 
 

@@ -31,7 +31,7 @@ class VllmEngine(HttpEngine):
     needs = "vLLM needs VLLM_SERVER_DEV_MODE=1"
     loads = frozenset({engine.LOAD.path})
     optional = frozenset({engine.NAME.path})
-    """One older than version spans: the proxy infers versions."""
+    """A vLLM without version spans lacks it: the proxy infers versions."""
 
     def __init__(
         self, url: str, *, quiet_s: float = LOAD_S, at: Callable[[str], None] = crash_point
@@ -45,9 +45,9 @@ class VllmEngine(HttpEngine):
 
     async def serves(self) -> int | None:
         """See `EngineClient`."""
-        status, said = await self.ask(engine.VERSION.method, engine.VERSION.path, ASK_S)
-        told = said if status == 200 and isinstance(said, dict) else {}
-        return version_of(told.get("weight_version"))
+        status, reply = await self.ask(engine.VERSION.method, engine.VERSION.path, ASK_S)
+        info = reply if status == 200 and isinstance(reply, dict) else {}
+        return version_of(info.get("weight_version"))
 
     async def load(self, folder: Path, version: int, began: Callable[[], None]) -> None:
         """See `EngineClient`."""
@@ -67,13 +67,13 @@ class VllmEngine(HttpEngine):
         self._note_reset(await self._post(engine.RESET.path, params=RESET))
         await self._post(engine.RESUME.path)
 
-    def _note_reset(self, said: Any) -> None:
+    def _note_reset(self, reply: Any) -> None:
         """Say, once, that an engine keeps its cache. It goes on: salted calls do not read that."""
-        kept = isinstance(said, dict) and said.get("success") is False
-        if kept and not self._keeps_cache:
+        keeps = isinstance(reply, dict) and reply.get("success") is False
+        if keeps and not self._keeps_cache:
             log.warning(
                 "the engine at %s has not reset its prefix cache (success: false): calls without "
                 "cache_salt may read what older weights computed; send all calls through the proxy",
                 self.url,
             )
-        self._keeps_cache = kept
+        self._keeps_cache = keeps

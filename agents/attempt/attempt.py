@@ -15,7 +15,7 @@ from odradek.schemas.events import Outcome
 
 
 class Fail(Protocol):
-    """Told what went wrong with the log, and as which owner: its partition is lost, or all is."""
+    """Called with an error of the log. With a writer only its partition is lost, else all are."""
 
     def __call__(self, error: BaseException, writer: TransactionalWriter | None = None) -> None:
         """Give the partition up, or end the process."""

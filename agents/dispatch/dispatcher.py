@@ -94,13 +94,13 @@ class Dispatcher:
         self._changed.set()
 
     def fail(self, error: BaseException) -> None:
-        """End the process: what happened leaves us not knowing what the log holds."""
+        """End the process: after such an error nobody knows what the log holds."""
         if self._failure is None:
             self._failure = error
         self.stop()
 
     async def run(self) -> None:
-        """Dispatch until `stop()`. Raises what ended it otherwise."""
+        """Dispatch until `stop()`. Raises the error that ended it before."""
         try:
             await self._run()
         finally:
@@ -187,7 +187,7 @@ class Dispatcher:
                 owned.paused = False
 
     async def _take_in(self, owned: TaskPartition, record: Record) -> None:
-        """Queue a task, or whatever its standing was when the offset was committed."""
+        """Queue a task, or go on from the state that its partition's progress has of it."""
         standing = owned.progress.take(record.offset)
         if standing is TaskState.DONE:
             return

@@ -18,7 +18,7 @@ class Feedback:
 
     Args:
         credit: Counts groups that are out.
-        done: Told the task ids of groups that were passed.
+        done: Called with the task ids of groups that a step has passed.
     """
 
     def __init__(self, credit: Credit, done: Callable[[list[str]], None]) -> None:

@@ -27,7 +27,7 @@ class TaskValidator:
         self._agents: set[str] = set()
 
     def check_key(self, record: Record, task: Task) -> None:
-        """Two dispatchers must never both take a task: its place is that of its id.
+        """Require that a task's partition follows from its id: so only one dispatcher takes it.
 
         Raises RequestRefused or InvalidRecord.
         """

@@ -110,7 +110,7 @@ class Host:
         self._stop.set()
 
     async def _ending(self, patient: bool) -> bool:
-        """Whether we are told to end, or, if `patient`, will be in a moment."""
+        """Whether the host ends now or, if `patient`, within a moment."""
         if patient:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), DOUBT_S)
@@ -121,7 +121,7 @@ class Host:
     def fail(self, error: BaseException, writer: TransactionalWriter | None = None) -> None:
         """Give a partition up that went to another host; else end the process.
 
-        What else goes wrong with the log leaves us not knowing what it holds.
+        After any other error nobody knows what the log holds.
         """
         if isinstance(error, PartitionLost) and writer is not None:
             # A run of an earlier ownership may hear late that it is over, and the partition may be
@@ -136,7 +136,7 @@ class Host:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until `stop()`. Raises what ended it otherwise."""
+        """Serve until `stop()`. Raises the error that ended it before."""
         try:
             await self._run()
         finally:

@@ -54,7 +54,7 @@ class RequestServer:
         replies: Answers.
         keys: Sign the agents' tokens.
         source: Of the events, for CloudEvents.
-        fail: Told what went wrong with the log.
+        fail: Called with an error of the log.
     """
 
     def __init__(

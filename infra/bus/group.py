@@ -50,7 +50,7 @@ class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafk
     Args:
         topic: The topic, with prefix.
         owner: Owns the partitions.
-        fail: Told what ends the process.
+        fail: Called with an error that ends the process.
     """
 
     def __init__(

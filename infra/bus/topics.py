@@ -82,7 +82,7 @@ async def _check(client: Any, bus: BusSettings, table: dict[str, Topic]) -> None
 async def _led(bus: BusSettings, names: list[str]) -> None:
     """Wait until the leaders of new partitions answer: brokers name them a moment before.
 
-    Whoever writes meanwhile tries again, and aiokafka warns of an error that is none.
+    A writer would try again meanwhile, and aiokafka would warn, though nothing is wrong.
     Raises BusError.
     """
     async with running(consumer(bus), bus) as reader:

@@ -139,7 +139,7 @@ class FencedWriter:
                     done.exception()  # whoever waits gets it; nobody may wait any more
 
     def _error_for_waiters(self, ended: BaseException | None) -> BaseException | None:
-        """What those who wait hear: a mistake of ours as it is, for it ends the process."""
+        """The error that waiting writers get. Our own bugs pass unchanged: they end the process."""
         if isinstance(ended, ProducerFenced):
             return PartitionLost(f"another member has taken {self._name} over")
         if isinstance(ended, KafkaError | TimeoutError):

@@ -80,7 +80,7 @@ def fresh(tasks: Iterable[Task], *, epoch: int = 0, run: str | None = None) -> l
     """The same tasks under ids of their own, so that they can be published once more.
 
     Args:
-        tasks: Told apart by `item`, or by their task id where they have none.
+        tasks: Identified by `item`, or by their task id where they have none.
         epoch: Which pass over the tasks this is.
         run: Makes the ids; the same run and epoch give the same ids. Random if not given.
     """

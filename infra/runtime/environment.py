@@ -43,8 +43,8 @@ def direct(environ: Mapping[str, str], *urls: str) -> dict[str, str]:
 def unusable(environ: Mapping[str, str]) -> list[str]:
     """Names of variables whose proxy stops httpx, and so the SDKs of agents, at its first line.
 
-    It refuses a scheme that it does not have, such as the `socks://` of desktop settings, SOCKS
-    without the package socksio, and what is no address, though no call of an agent would go there.
+    httpx refuses an unknown scheme (such as the `socks://` of desktop settings), SOCKS without the
+    package socksio, and an invalid address, even if no call of an agent would go there.
     """
     named = {name: url for name, url in environ.items() if url and name.lower() in PROXIES}
     return [name for name, url in named.items() if not _usable(url)]

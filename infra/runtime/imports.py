@@ -1,4 +1,4 @@
-"""What `module:name` names: of a person's own module (`find`), or of ours (`ours`)."""
+"""Import what `module:name` names: in a person's module (`find`), or in ours (`import_entry`)."""
 
 import difflib
 import importlib

@@ -41,7 +41,7 @@ class LocalBroker:
         data_dir: Kept when the broker stops; without one, a temporary folder that is removed.
         port: On loopback; 0 takes a free one.
         overrides: Lines of server.properties that win over ours.
-        progress: Told about the jars while they are fetched.
+        progress: Called after each jar that is fetched.
         timeout_s: How long to wait for the first answer.
     """
 

@@ -76,7 +76,7 @@ def start(
         folder: Holds data, log and state; the data stays when the broker stops.
         port: 0 takes the port of the last time, else 9092.
         overrides: Lines of server.properties that win over ours.
-        progress: Told about the jars while they are fetched.
+        progress: Called after each jar that is fetched.
         timeout_s: How long to wait for the first answer.
 
     Raises errors of `odradek.infra.app.local_kafka.errors`; a broker that did not come up is ended.

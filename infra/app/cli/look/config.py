@@ -14,7 +14,7 @@ from odradek.infra.app.project.reference import page
 @click.command()
 @PROJECT
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
-@click.option("--changed", is_flag=True, help="Only what is no default.")
+@click.option("--changed", is_flag=True, help="Only settings that somebody has set.")
 @click.option("--reference", is_flag=True, help="Print the page of all settings and stop.")
 def command(folder: Path, as_json: bool, changed: bool, reference: bool) -> None:
     """Print what a project's settings hold and where each came from.

@@ -32,7 +32,7 @@ class Replayed(Struct, frozen=True):
     batches: int
     episodes: int
     digests: tuple[str, ...]
-    """Of each batch, in order."""
+    """The digest of each batch, in order."""
 
 
 def span(text: str) -> tuple[int, int | None]:

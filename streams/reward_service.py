@@ -60,7 +60,7 @@ DROP_S: Final = 1.0
 DOUBT_S: Final = 1.0
 """How long after a worker's end the service's may come, if one signal was for both."""
 GRACE_S: Final = 5.0
-"""How long a service that is told to end waits for verdicts under way."""
+"""How long a service that is to end waits for verdicts under way."""
 
 Mark = tuple[int, str]
 """A committed offset and its metadata."""
@@ -281,8 +281,8 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
     async def _commit(self) -> None:
         """Commit what is judged, also of partitions on which older conversations are not."""
         self._commit_at = time.monotonic() + COMMIT_S
-        held = {at: its for at, its in self._held.items() if its.mark != its.committed}
-        marks = {at: its.mark for at, its in held.items()}
+        held = {at: judged for at, judged in self._held.items() if judged.mark != judged.committed}
+        marks = {at: judged.mark for at, judged in held.items()}
         if not marks:
             return
         try:
@@ -293,8 +293,8 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
         except (KafkaError, TimeoutError) as error:
             log.warning("%s: commit refused: %r", self._name, error)
         else:
-            for at, its in held.items():
-                its.committed = marks[at]
+            for at, judged in held.items():
+                judged.committed = marks[at]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """A rebalance begins. Most partitions come back, so verdicts under way go on."""

@@ -27,7 +27,7 @@ LOSSES: Final[dict[str, LossEntry]] = {
     "gspo": LossEntry("odradek.trainer.step.losses:GSPO"),
     "cispo": LossEntry("odradek.trainer.step.losses:CISPO", clips_below=False),
 }
-"""By the name that `ODRADEK_TRAINER_LOSS` takes."""
+"""Losses by the name that `ODRADEK_TRAINER_LOSS` takes."""
 
 if TYPE_CHECKING:
     LossName = str

@@ -65,18 +65,18 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     batches_topic: str = BATCHES.name
     """Topic of batches to train on; another one than the default is a replay."""
     replay_of: str = ""
-    """Run whose ledger tells what the policy versions of a replay's episodes were."""
+    """Run whose ledger lists the policy versions of a replay's episodes."""
     until_end: bool = False
     """Stop when the topic of batches is at its end, instead of waiting for more."""
 
     loss: LossName = "dapo"
     """Policy loss; see docs/train-on-a-gpu.md."""
     learning_rate: float = Field(default=1e-6, gt=0, le=1)
-    """Of AdamW, constant."""
+    """Learning rate of AdamW; it stays constant."""
     weight_decay: float = Field(default=0.0, ge=0, le=1000)
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     adam_beta2: float = Field(default=0.999, ge=0.01, le=0.999999999)
-    """Of AdamW: how long it remembers squared gradients."""
+    """Second beta of AdamW: how long it remembers squared gradients."""
     max_grad_norm: float = Field(default=1.0, ge=0, le=1e9)
     """Gradients longer than this are shortened to it; 0 for no bound."""
     epsilon_low: float = Field(default=0.2, ge=0, le=1)
@@ -96,8 +96,8 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """What weighs the same in the loss: each `episode`, however many sequences it fell into, or
     each `row`, as in TRL."""
     temperature: float = Field(default=1.0, ge=COLDEST, le=HOTTEST, allow_inf_nan=False)
-    """Of replies of which the log does not tell it, such as those of older proxies. Where it does,
-    each token is compared at its own."""
+    """Temperature of replies for which the log has none, such as those of older proxies. Where the
+    log has one, each token is compared at its own."""
     truncated: Truncated = "train"
     """What becomes of replies that were cut by length: `train`; `mask`, their tokens are not
     trained on; `refuse`, nor is anything else in their sequence, and the ledger names it."""
@@ -122,11 +122,11 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Checkpoints to keep."""
 
     seed: Seed = 0
-    """Of everything random."""
+    """Seed of everything random."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,4})?)$")
     """Where to train: `auto`, `cpu`, `cuda`, or `cuda:1` for the second of several GPUs."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights."""
+    """Type of the weights."""
     gradient_checkpointing: bool = False
     """Compute activations twice to save memory."""
 

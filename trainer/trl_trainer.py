@@ -146,9 +146,9 @@ def _widened(
         prompt = name.startswith("prompt")
         width = left if prompt else right
         padded = [pad(own, _around(own.size(1), width, prompt=prompt), value=fill)]
-        for of in values:
-            row = torch.tensor([of], dtype=own.dtype, device=own.device)
-            padded.append(pad(row, _around(len(of), width, prompt=prompt), value=fill))
+        for sequence in values:
+            row = torch.tensor([sequence], dtype=own.dtype, device=own.device)
+            padded.append(pad(row, _around(len(sequence), width, prompt=prompt), value=fill))
         return torch.cat(padded)
 
     played = [row for _, row in more]

@@ -1,4 +1,4 @@
-"""One worker as the service sees it: started, asked, killed where it takes too long."""
+"""One worker, which the service starts, asks, and kills where it takes too long."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ MODULE: Final = "odradek.streams.judges.worker"
 START_S: Final = 600.0
 """How long the function's module may take to be imported: it may load a model."""
 END_S: Final = 1.0
-"""How long a worker that is told to end may take."""
+"""How long a worker may take to end."""
 REAP_S: Final = 5.0
 LARGEST: Final = 64 * 1024
 """Bytes of a WorkerReply."""
@@ -101,7 +101,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of its process, and of the group of all that it starts."""
+        """The id of its process, and of the process group of all that it starts."""
         return self._process.pid
 
     async def ask(self, value: bytes, timeout_s: float) -> WorkerReply:

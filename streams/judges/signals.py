@@ -49,7 +49,7 @@ class Signals:
         self._judging = True
 
     def end(self) -> None:
-        """None is."""
+        """No verdict is under way."""
         self._judging = False
 
     def _hear(self, number: int, _: FrameType | None) -> None:

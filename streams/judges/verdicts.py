@@ -20,11 +20,11 @@ log = logging.getLogger("odradek")
 
 FAILED: Final = "reward_failed"
 Ending = Callable[[bool], Awaitable[bool]]
-"""Whether the service is told to end; asked with True, it waits a moment for that."""
+"""Whether the service is to end; called with True, it waits a moment for the signal."""
 
 
 class ConversationFilter(Struct, frozen=True):
-    """Whose conversations are judged."""
+    """Which conversations are judged."""
 
     component: str
     agent: str = ""

@@ -53,6 +53,6 @@ STAGES: Final[dict[str, StageEntry]] = {
         "grouper", f"{_HERE}.grouper:GROUP", "Run the grouper: episodes become batches."
     ),
 }
-"""By the verb that runs it, in the order of the data."""
+"""Stages by the verb that runs them, in the order of the data."""
 STAGE_POINTS: Final = dict.fromkeys(STAGES, TRANSACTION)
 """Crash points of each stage, by its verb."""

@@ -56,5 +56,5 @@ def make_durably(folder: Path) -> None:
     if not folder.is_dir():
         make_durably(folder.parent)
         folder.mkdir(mode=0o755, exist_ok=True)
-    with contextlib.suppress(PermissionError):  # whoever may not read it did not make us in it
+    with contextlib.suppress(PermissionError):  # a parent that we cannot read is not ours
         fsync(folder.parent)

@@ -103,7 +103,7 @@ def stand(
         )
     point.version = max(point.version, int(stored["version"]))
     point.position = Position(stored["offset"], stored["row"], stored["step"])
-    point.skipped = stored.get("skipped", 0)  # a checkpoint of before has none
+    point.skipped = stored.get("skipped", 0)  # an older checkpoint has none
     point.resumed_from = durable_files.sha256_of(folder / checkpoint.MANIFEST)
     point.swallowed = _swallowed(own, point.resumed_from, stored)
     return point

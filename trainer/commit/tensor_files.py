@@ -21,8 +21,8 @@ PIECE: Final = 1 << 24
 def non_finite_tensor(path: Path) -> str:
     """The name of the first tensor that holds something infinite or no number, or "".
 
-    Integers, and kinds of floats that no trainer of ours writes, are not looked at; nor is a file
-    that is no safetensors: whoever loads it says so.
+    Integers are not looked at, nor kinds of floats that no trainer of ours writes. Nor is a file
+    that is no safetensors: loading it fails.
     """
     with path.open("rb") as file:
         tensors = _header(file, path.stat().st_size)

@@ -142,7 +142,7 @@ class ChatWriter:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def _logprobs(self, sampled: SampleResult, start: int, end: int) -> dict[str, Any] | None:
-        """Of tokens [start, end)."""
+        """Log probabilities of tokens [start, end)."""
         if not self._request.logprobs:
             return None
         content = []

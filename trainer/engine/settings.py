@@ -34,13 +34,13 @@ class EngineSettings(CheckedSettings, BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     seed: Seed = 0
-    """Of the sampling."""
+    """Seed of the sampling."""
     max_tokens: int = Field(default=256, ge=1)
     """Sampled tokens of a request that names no limit."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the small engine samples."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights."""
+    """Type of the weights."""
     ready_s: float = Field(default=900.0, gt=0)
     """How long vLLM may take to start."""
 

@@ -130,7 +130,7 @@ class LogGroups:
         try:
             batch = codec.decode(message.value, Batch)
         except InvalidRecord as error:
-            # Whoever wrote it, it names no group: it is passed, and the ledger says so.
+            # It names no group, so it is passed, and the ledger has a refusal for it.
             passed_over(record_of(message, self._bus), error)
             batch = Batch(task_id="unreadable", group_size=1, empty_reason=error.reason)
         return await self._follow(message.offset, batch)

@@ -109,8 +109,8 @@ class ConsumedRows:
     refused: tuple[Refusal, ...] = ()
     batches: int = 0
     rewards: tuple[float, ...] = ()
-    """Of the samples of the training batches that were passed, equal groups included; where there
-    were very many between two steps, of the newest."""
+    """Rewards of the samples of the training batches that were passed, equal groups included. Where
+    very many were passed between two steps, only the newest are kept."""
     truncated: int = 0
     """Replies in the used rows that were cut by length."""
     altered: int = 0
@@ -234,8 +234,8 @@ class Cursor:
     def _passable(self) -> bool:
         """Whether the next entry can be behind us before another row is used.
 
-        What is refused of a batch before its first row has no place of its own: it is passed
-        together with what follows it, or whoever resumes there would tell it again.
+        A refusal before a batch's first row has no place of its own. It is passed together with
+        the entry that follows it: else a run that resumes there would report it again.
         """
         for entry in self._waiting:
             if not isinstance(entry, RefusedRows) or entry.passed:

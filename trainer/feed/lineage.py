@@ -19,7 +19,7 @@ class Lineage:
 
     steps: dict[int, int] = field(default_factory=dict)
     fixed: bool = False
-    """Of a replay: its own versions are not those that its episodes were sampled with."""
+    """Whether it is of a replay: its own versions are not those that sampled its episodes."""
     _cut: dict[int, int] = field(default_factory=dict, repr=False)
     """By version, the lowest step that a later start went on from."""
     _lock: Lock = field(default_factory=Lock, repr=False)

@@ -70,7 +70,7 @@ class RowFacts(dict[str, float]):
         super().__init__(reward=row.reward, staleness=float(row.staleness), weight=row.weight)
         warm = np.ones(len(row.ids), np.float32) if row.temperatures is None else row.temperatures
         self.temperatures = warm[row.mask]
-        """Of each sampled token, in order."""
+        """The temperature of each sampled token, in order."""
 
 
 def sample_of(row: Row) -> RolloutSample:

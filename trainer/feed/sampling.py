@@ -26,7 +26,7 @@ class Take:
     """Which tokens of a sequence are used.
 
     Attributes:
-        temperature: Of replies of which nobody recorded it: logs of before proxies did.
+        temperature: Of replies whose temperature is not recorded, as in logs of older proxies.
         truncated: What becomes of replies that were cut by length.
     """
 

@@ -180,7 +180,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     # The loss
 
     def _score(self, model: Any, inputs: dict[str, torch.Tensor]) -> TokenScores:
-        """Of each sampled token, at its own temperature."""
+        """Score each sampled token at its own temperature."""
         real = inputs["attention_mask"].bool()
         tree = {
             key: inputs[key][inputs[key] >= 0]

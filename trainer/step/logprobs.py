@@ -24,15 +24,15 @@ class Targets(NamedTuple):
     labels: Tensor
     """Its id."""
     temperatures: Tensor
-    """At which it was sampled, float32."""
+    """The temperature at which it was sampled, float32."""
 
 
 class TokenScores(NamedTuple):
-    """Of each target, shape (m,), with gradient where the model has one."""
+    """Scores of each target, shape (m,), with gradient where the model has one."""
 
     logprobs: Tensor
     entropy: Tensor
-    """Of the distribution that it was sampled from, in nats."""
+    """Entropy of the distribution that it was sampled from, in nats."""
 
 
 class _Given:

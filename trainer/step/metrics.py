@@ -46,7 +46,7 @@ class StepMetrics:
 
     @property
     def loss(self) -> float:
-        """Of the micro-batches that were added."""
+        """The loss of the micro-batches that were added."""
         return self._sums.get("loss", 0.0)
 
     @torch.no_grad()

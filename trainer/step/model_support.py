@@ -25,7 +25,7 @@ KNOWN_LAYERS: Final = frozenset({"full_attention", "sliding_attention"})
 SHARED: Final = 7
 """Tokens that the two rows of the trial have in common."""
 LENGTH: Final = 19
-"""Of each of them."""
+"""Tokens of each of the two rows."""
 RANDOM: Final = ("drop", "jitter")
 """What the names of a module's rates hold that are random while it trains."""
 CLOSE: Final = {"float32": 1e-3, "bfloat16": 0.1}

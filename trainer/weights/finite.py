@@ -27,7 +27,7 @@ def non_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def _finite(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether all are numbers. Their largest element says so: a device is waited for once."""
+    """Whether all are numbers, by their norm: so a device is waited for only once."""
     floats = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
     return not floats or bool(torch.isfinite(get_total_norm(floats, math.inf)))
 

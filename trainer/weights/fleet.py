@@ -26,7 +26,7 @@ class SwapStatus(Enum):
     """The state of a swap at one engine."""
 
     LOADING = "loading"
-    """It is at it, or was well when it was asked last."""
+    """It is loading the weights, or answered when it was asked last."""
     HAS = "has"
     """It has the weights."""
     AWAY = "away"

@@ -33,7 +33,7 @@ def command() -> None:
 @click.option("--host", help="Address to listen on.  [127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [8000]")
 @click.option("--policy", help="Serve the newest weights of this policy (rl.policies.v1).")
-@click.option("--seed", type=int, help="Of the sampling.")
+@click.option("--seed", type=int, help="Seed of the sampling.")
 def serve(**options: Any) -> None:
     """Serve a model over vLLM's HTTP surface. Settings: ODRADEK_ENGINE_*."""
     from odradek.infra.bus import BusSettings

@@ -25,8 +25,8 @@ from odradek.trainer.loss_table import listed
 @click.option("--until-end", is_flag=True, default=None, help="Stop where the topic ends.")
 @click.option("--max-steps", type=int, help="Optimizer steps in all.")
 @click.option("--loss", help=f"{listed()}.")
-@click.option("--learning-rate", type=float, help="Of AdamW, constant.")
-@click.option("--seed", type=int, help="Of everything random.")
+@click.option("--learning-rate", type=float, help="Learning rate of AdamW.")
+@click.option("--seed", type=int, help="Seed of everything random.")
 def command(**options: Any) -> None:
     """Run the trainer: rl.batches.v1 becomes weights, rl.policies.v1 and rl.steps.v1.
 

@@ -12,7 +12,7 @@ from rich.console import Console
 @click.command()
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path),
               help="Write the figures to this file.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of the model and of its sampling.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the model and of its sampling.")
 @click.option("--max-steps", type=click.IntRange(min=1), default=300, show_default=True,
               help="Give up after so many optimizer steps.")  # fmt: skip
 @click.option("--target", type=click.FloatRange(0, 1), default=0.9, show_default=True,

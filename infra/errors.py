@@ -14,6 +14,8 @@ InfraError
 ├── NoSuchName               `module:function` names nothing that is there
 ├── TaskRefused              a task that would teach the wrong thing: not published
 ├── TokenError               a credential is missing, forged, expired or for something else
+├── ExportRefused            an export lacks its tool, does not fit the ledger, or runs already
+├── NoRewind                 a sink holds steps that it cannot take back: the run goes to a new one
 └── ProjectError             odradek.toml, a setting or an option cannot be used
     └── InvalidTime          a time that nobody can read
 """
@@ -85,6 +87,14 @@ class TokenError(InfraError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"token refused: {reason}")
         self.reason = reason
+
+
+class ExportRefused(InfraError):
+    """An export cannot begin: its tool is missing, or its state is of another run or in use."""
+
+
+class NoRewind(InfraError):
+    """A sink cannot take back steps that it holds, so the run is written to a new one."""
 
 
 class ProjectError(InfraError):

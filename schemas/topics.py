@@ -129,7 +129,7 @@ STEPS: Final = Topic(
     retention_ms=30 * DAY_MS,
     types=(events.Step,),
     writers=("trainer",),
-    readers=("dispatcher", "verify", "replay", "console"),
+    readers=("dispatcher", "verify", "replay", "export", "console"),
     about="The trainer's ledger.",
 )
 POLICIES: Final = Topic(

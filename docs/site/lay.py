@@ -24,7 +24,7 @@ PAGES = {
 """Pages at the root of the repository: (path there, path on the site)."""
 GROUPS = {
     "Start": ("quickstart", "write-an-agent", "write-a-reward"),
-    "Run": ("bring-your-own-kafka", "train-on-a-gpu", "scale-the-proxy", "security"),
+    "Run": ("bring-your-own-kafka", "train-on-a-gpu", "watch-a-run", "scale-the-proxy", "security"),
     "Look up": ("settings", "commands", "topics", "engines", "counters", "glossary", "api"),
     "Understand": ("design", "one-step", "guarantees", "proofs", "figures"),
     "Change": ("extend", "contributing", "changelog", "security-policy", "code-of-conduct"),

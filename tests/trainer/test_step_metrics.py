@@ -12,7 +12,7 @@ from odradek.trainer.step.metrics import STALENESS, StepMetrics
 
 pytestmark = pytest.mark.torch
 
-DOCS = Path(__file__).parents[2] / "docs" / "train-on-a-gpu.md"
+DOCS = Path(__file__).parents[2] / "docs" / "watch-a-run.md"
 NAMES = {0: "mismatch_k3", 1: "mismatch_k3_1", 2: "mismatch_k3_2_3", 3: "mismatch_k3_2_3",
          4: "mismatch_k3_4_7", 7: "mismatch_k3_4_7", 8: "mismatch_k3_8_up", 500: "mismatch_k3_8_up"}  # fmt: skip
 

@@ -52,6 +52,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "tail": "Print a topic readably, from an offset or a time.",
             "dlq": "List, show or send again dead letters.",
             "verify": "Count conservation from the topics: nothing lost, nothing twice.",
+            "export": "Write a run's steps to a file, TensorBoard or another tool.",
             "bench": "Measure proxy, streams or trainer.",
         },
     ),

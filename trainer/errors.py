@@ -7,6 +7,7 @@ TrainerError
 │   ├── NoTokenizer         the model has no tokenizer: a mistake, exit code 2
 │   └── UnsuitedModel       its layers cannot be trained on packed trees: a mistake, exit code 2
 ├── NumbersError
+│   ├── InvalidAdvantages   a person's function returned something else than advantages: crash
 │   ├── NonFiniteWeights    weights that are no numbers are neither saved nor sent: crash
 │   └── NonFiniteSteps      several steps in a row came to no number: crash, one step a start
 ├── BatchError
@@ -54,7 +55,11 @@ class UnsuitedModel(ModelError):
 
 
 class NumbersError(TrainerError):
-    """A number is infinite or NaN."""
+    """A number is infinite, NaN, or not there."""
+
+
+class InvalidAdvantages(NumbersError):
+    """What a person's `baseline` returned is not one finite number for each sample."""
 
 
 class NonFiniteWeights(NumbersError):

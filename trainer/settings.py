@@ -13,19 +13,20 @@ from odradek.infra.runtime.settings import CheckedSettings, Seed
 from odradek.schemas.errors import UnknownTopic
 from odradek.schemas.sampling import COLDEST, HOTTEST
 from odradek.schemas.topics import BATCHES, find
-from odradek.trainer.feed.advantages import Baseline
+from odradek.trainer.feed.advantages import PASS_K, Baseline, Scale
 from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.rows import Weigh
 from odradek.trainer.feed.sampling import Take, Truncated
-from odradek.trainer.loss_table import LOSSES, LossName
+from odradek.trainer.feed.shaping import LengthShaping
+from odradek.trainer.learning import idle_in_learning, of_learning
+from odradek.trainer.loss_table import Correction, KlForm, LossName
 
 LEAST_ROW: Final = 2
 """Tokens of the shortest row that teaches: one to begin with, and one that was sampled."""
 COARSE: Final = 1e-5
 """Learning rates below are lost on weights in bfloat16: eight steps of Adam changed 0.3 % of the
 tiny model's matrices at 1e-6 and 2.7 % at 1e-5, where they changed 97 % in float32."""
-LEAST_CAP: Final = 0.01
-"""Below it truncated importance sampling leaves nothing of a gradient."""
+FORMER_SCALES: Final = {"true": "group", "1": "group", "false": "none", "0": "none"}
 LONGEST_NAME: Final = 256
 """Characters of a name on the wire."""
 
@@ -70,7 +71,8 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Stop when the topic of batches is at its end, instead of waiting for more."""
 
     loss: LossName = "dapo"
-    """Policy loss; see docs/train-on-a-gpu.md."""
+    """Policy loss, or your own `module:function`; docs/learning.md has them, and what goes with
+    what."""
     learning_rate: float = Field(default=1e-6, gt=0, le=1)
     """Learning rate of AdamW; it stays constant."""
     weight_decay: float = Field(default=0.0, ge=0, le=1000)
@@ -83,15 +85,34 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """How far below 1 a probability ratio counts."""
     epsilon_high: float = Field(default=0.28, ge=0, le=1e6)
     """How far above 1 a probability ratio counts."""
+    dual_clip: float = Field(default=0.0, ge=0, le=1e6)
+    """Highest probability ratio that counts where the advantage is negative; 0 for no bound, 3 is
+    usual."""
     kl: float = Field(default=0.0, ge=0, le=1e6)
     """Weight of the KL term against the model that the run started from."""
+    kl_form: KlForm = "k3"
+    """Estimator of the KL term, and where it goes: `k1`, `k2` or `k3` into the loss, with
+    `_weighted` importance-weighted."""
     tis: float = Field(default=0.0, ge=0, le=1e6)
-    """Cap of truncated importance sampling, with which the clip is of the ratio to the weights of
-    one step before; 0 leaves it out, 2 is usual."""
+    """Upper bound of importance weights, with which the clip is of the ratio to the weights of one
+    step before; 0 leaves them out, 2 is usual."""
+    tis_low: float = Field(default=0.0, ge=0, le=1)
+    """Lower bound of importance weights."""
+    correction: Correction = "token_truncate"
+    """What becomes of importance weights beyond their bounds, truncated (TIS) or masked (MIS,
+    IcePop), and whether they are of tokens or of whole sequences."""
     baseline: Baseline = "mean"
-    """What a sample's reward is compared with."""
-    scale_advantages: bool = True
-    """Whether advantages are divided by the group's standard deviation."""
+    """What a sample's reward is compared with, or your own `module:function`."""
+    scale_advantages: Scale = "group"
+    """By what advantages are divided: the standard deviation of the `group`, or `none`."""
+    pass_k: int = Field(default=PASS_K, ge=1, le=1024)
+    """Samples of which one is to succeed, with `baseline = pass_at_k`."""
+    overlong_tokens: int = Field(default=0, ge=0)
+    """Sampled tokens from which on a sample's reward is lower by 1; 0 for no such bound."""
+    overlong_buffer: int = Field(default=0, ge=0)
+    """So many tokens before `overlong_tokens` a reward begins to fall."""
+    length_penalty: float = Field(default=0.0, ge=0, le=1e6)
+    """Weight of the length of a sample among those of its group; 0 leaves it out."""
     weigh: Weigh = "episode"
     """What weighs the same in the loss: each `episode`, however many sequences it fell into, or
     each `row`, as in TRL."""
@@ -135,6 +156,12 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     def _roots(cls, value: str) -> str:
         return ",".join(roots(value))
 
+    @field_validator("scale_advantages", mode="before")
+    @classmethod
+    def _scale(cls, value: object) -> object:
+        """True and false are what it was before it had a third value."""
+        return FORMER_SCALES.get(str(value).lower(), value)
+
     @model_validator(mode="after")
     def _consistent(self) -> "TrainerSettings":
         for line in contradictions(self):
@@ -164,7 +191,14 @@ class TrainerSettings(CheckedSettings, BaseSettings):
             max_staleness=self.max_staleness,
             max_row_tokens=self.max_row_tokens,
             baseline=self.baseline,
-            scale=self.scale_advantages,
+            scale=self.scale_advantages == "group",
+            pass_k=self.pass_k,
+            shaping=LengthShaping(
+                overlong_tokens=self.overlong_tokens,
+                overlong_buffer=self.overlong_buffer,
+                length_penalty=self.length_penalty,
+                success=self.success_reward,
+            ),
             weigh=self.weigh,
             take=Take(temperature=self.temperature, truncated=self.truncated),
         )
@@ -174,6 +208,7 @@ def contradictions(settings: "TrainerSettings") -> Iterator[str]:
     """Each pair of settings that cannot work, in a line that names both and says why."""
     yield from _of_steps(settings)
     yield from _of_numbers(settings)
+    yield from of_learning(settings)
     yield from _of_places(settings)
 
 
@@ -207,21 +242,11 @@ def _of_numbers(settings: "TrainerSettings") -> Iterator[str]:
             f"({settings.learning_rate:g}) are smaller, so hardly a weight would move: set dtype = "
             f"float32, or learning_rate to {COARSE:g} or more"
         )
-    if 0 < settings.tis < LEAST_CAP:
-        yield (
-            f"tis ({settings.tis:g}) caps the weight of every token near 0, so nothing is learned: "
-            f"give a cap of {LEAST_CAP:g} or more (2 is usual), or 0 to leave it out"
-        )
     if settings.learning_rate * settings.weight_decay >= 1:
         yield (
             f"weight_decay ({settings.weight_decay:g}) at learning_rate "
             f"({settings.learning_rate:g}) takes all of each weight away in a step: their product "
             "must be below 1"
-        )
-    if LOSSES[settings.loss].clips_below and settings.epsilon_low == settings.epsilon_high == 0:
-        yield (
-            "epsilon_low (0) and epsilon_high (0) clip every token that training has moved, so "
-            f"learning stops where it began: give {settings.loss} room on one side at least"
         )
 
 
@@ -257,9 +282,9 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
 
 def without_effect(settings: "TrainerSettings") -> Iterator[str]:
     """A line for each setting that was given, and that no other setting lets be read."""
-    explicit, loss = settings.model_fields_set, LOSSES[settings.loss]
+    explicit = settings.model_fields_set
     idle = {
-        "epsilon_low": (not loss.clips_below, f"loss = {settings.loss}"),
+        **idle_in_learning(settings),
         "engine_timeout_s": (not settings.engines, "no engine_urls"),
     }
     for name, (unread, because) in idle.items():

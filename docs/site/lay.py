@@ -24,7 +24,14 @@ PAGES = {
 """Pages at the root of the repository: (path there, path on the site)."""
 GROUPS = {
     "Start": ("quickstart", "write-an-agent", "write-a-reward"),
-    "Run": ("bring-your-own-kafka", "train-on-a-gpu", "watch-a-run", "scale-the-proxy", "security"),
+    "Run": (
+        "bring-your-own-kafka",
+        "train-on-a-gpu",
+        "learning",
+        "watch-a-run",
+        "scale-the-proxy",
+        "security",
+    ),  # fmt: skip
     "Look up": ("settings", "commands", "topics", "engines", "counters", "glossary", "api"),
     "Understand": ("design", "one-step", "guarantees", "proofs", "figures"),
     "Change": ("extend", "contributing", "changelog", "security-policy", "code-of-conduct"),

@@ -7,7 +7,6 @@ import click
 import pytest
 
 from odradek.infra.app.cli import VERBS, main
-from odradek.trainer.loss_table import LOSSES
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,12 +35,6 @@ def test_every_verb_stands_in_the_docs():
     """Whoever reads the docs learns of each verb."""
     text = "\n".join(page.read_text() for page in pages())
     assert [] == [verb for verb in VERBS if f"odradek {verb}" not in text]
-
-
-def test_every_loss_stands_in_the_table_of_losses():
-    """In the order of the table that settings and the command line read."""
-    text = (ROOT / "docs/train-on-a-gpu.md").read_text().split("## Losses")[1].split("\n## ")[0]
-    assert ["loss", *LOSSES] == re.findall(r"^\| `(\w+)`", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)

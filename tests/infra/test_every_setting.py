@@ -34,6 +34,8 @@ ZERO = {
     "TrainerSettings.epsilon_low", "TrainerSettings.kl", "TrainerSettings.max_grad_norm",
     "TrainerSettings.max_row_tokens", "TrainerSettings.max_staleness", "TrainerSettings.seed",
     "TrainerSettings.success_reward", "TrainerSettings.tis", "TrainerSettings.weight_decay",
+    "TrainerSettings.dual_clip", "TrainerSettings.tis_low", "TrainerSettings.overlong_tokens",
+    "TrainerSettings.overlong_buffer", "TrainerSettings.length_penalty",
 }  # fmt: skip
 """Of these 0 means something."""
 NEGATIVE = {"EvaluationSection.success", "TrainerSettings.success_reward"}

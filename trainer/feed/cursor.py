@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 
 from odradek.schemas.events import Batch, BatchUse, Refusal
-from odradek.trainer.feed.advantages import Baseline, zero_variance
+from odradek.trainer.feed.advantages import PASS_K, WITHIN_GROUP, uninformative
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import NON_FINITE, EpisodeGroup, Row, Weigh, fault_of, rows_of
 from odradek.trainer.feed.sampling import TAKE, Take
+from odradek.trainer.feed.shaping import NO_SHAPING, LengthShaping
 from odradek.trainer.feed.uninformative import UninformativeBatches
 
 REWARDS: Final = 16_384
@@ -42,6 +43,8 @@ class RowRules:
         max_row_tokens: Longer rows are refused; 0 for no bound.
         baseline: Of the advantage.
         scale: Whether advantages are divided by the group's standard deviation.
+        pass_k: Samples of which one is to succeed, where the baseline is `pass_at_k`.
+        shaping: What the length of a reply costs.
         weigh: Whether every episode weighs 1, or every row.
         take: What is taken of each sequence.
     """
@@ -49,8 +52,10 @@ class RowRules:
     rows_per_step: int = 64
     max_staleness: int = 4
     max_row_tokens: int = 0
-    baseline: Baseline = "mean"
+    baseline: str = "mean"
     scale: bool = True
+    pass_k: int = PASS_K
+    shaping: LengthShaping = NO_SHAPING
     weigh: Weigh = "episode"
     take: Take = TAKE
 
@@ -117,14 +122,22 @@ class ConsumedRows:
     """Sampled tokens of the used rows that are not trained on because of how they were sampled."""
 
 
-def why_not(batch: Batch) -> str:
-    """Why a batch is passed without a look at its episodes, or ""."""
+def why_not(batch: Batch, rules: RowRules = RowRules()) -> str:
+    """Why a batch is passed without a look at its episodes, or "".
+
+    Whether it says anything is decided by what the judges gave, not by what lengths cost: DAPO's
+    dynamic sampling, arXiv 2503.14476, equation 11.
+    """
     if batch.purpose != "train":
         return "eval"
     if not batch.episodes:
         return f"empty:{batch.empty_reason}" if batch.empty_reason else "empty"
     rewards = np.array([pointer.reward for pointer in batch.episodes], dtype=np.float64)
-    return "zero_variance" if batch.zero_variance or zero_variance(rewards) else ""
+    equal = uninformative(
+        rewards, baseline=rules.baseline, k=rules.pass_k, success=rules.shaping.success
+    )
+    flagged = batch.zero_variance and rules.baseline in WITHIN_GROUP
+    return "zero_variance" if flagged or equal else ""
 
 
 def _refusal(row: Row, reason: str) -> Refusal:
@@ -188,13 +201,15 @@ class Cursor:
     def _choose(self, group: EpisodeGroup) -> list[Row | RefusedRows]:
         """The rows of a group and what is refused of it, in order, behind the position."""
         skip = self._start.row if group.offset == self._start.offset else 0
-        if why := why_not(group.batch):
+        if why := why_not(group.batch, self._rules):
             return [RefusedRows(Refusal(offset=group.offset, reason=why))]
         rules = self._rules
         candidates = rows_of(
             group,
             baseline=rules.baseline,
             scale=rules.scale,
+            k=rules.pass_k,
+            shaping=rules.shaping,
             weigh=rules.weigh,
             take=rules.take,
         )

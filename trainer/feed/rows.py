@@ -16,8 +16,9 @@ import numpy.typing as npt
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.schemas.events import Sequence as Tokens
-from odradek.trainer.feed.advantages import Baseline, advantages, fits
+from odradek.trainer.feed.advantages import PASS_K, advantages, fits
 from odradek.trainer.feed.sampling import TAKE, Take, drawn_of
+from odradek.trainer.feed.shaping import NO_SHAPING, LengthShaping
 
 Weigh = Literal["episode", "row"]
 
@@ -115,8 +116,10 @@ def arrays_of(
 def rows_of(
     group: EpisodeGroup,
     *,
-    baseline: Baseline = "mean",
+    baseline: str = "mean",
     scale: bool = True,
+    k: int = PASS_K,
+    shaping: LengthShaping = NO_SHAPING,
     weigh: Weigh = "row",
     take: Take = TAKE,
 ) -> list[Row]:
@@ -133,14 +136,14 @@ def rows_of(
     (compaction, sub-agents, a rewritten history): weighing 1 each, the longer half of a group
     would outvote the other, and its advantages would no longer be centred.
     """
-    rewards = np.array([pointer.reward for pointer in group.batch.episodes], dtype=np.float64)
-    worth = dict(
-        zip(
-            (pointer.episode_id for pointer in group.batch.episodes),
-            advantages(rewards, baseline=baseline, scale=scale).tolist(),
-            strict=True,
-        )
-    )
+    pointers = group.batch.episodes
+    rewards = np.array([pointer.reward for pointer in pointers], dtype=np.float64)
+    if shaping.active:
+        lengths = {pointer.episode_id: length_of(episode) for pointer, episode in group.episodes}
+        of_samples = [lengths.get(pointer.episode_id, -1) for pointer in pointers]
+        rewards = shaping.shaped(rewards, np.array(of_samples, dtype=np.int64))
+    made = advantages(rewards, baseline=baseline, scale=scale, k=k, success=shaping.success)
+    worth = dict(zip((pointer.episode_id for pointer in pointers), made.tolist(), strict=True))
     rows: list[Row] = []
     for pointer, episode in group.episodes:
         for sequence in episode.sequences:
@@ -173,6 +176,11 @@ def rows_of(
         return rows
     count = Counter(row.episode_id for row in rows if not row.unfit)
     return [replace(row, weight=1 / max(count[row.episode_id], 1)) for row in rows]
+
+
+def length_of(episode: Episode) -> int:
+    """How many tokens were sampled in an episode."""
+    return sum(span.end - span.start for sequence in episode.sequences for span in sequence.spans)
 
 
 def fault_of(row: Row, vocabulary: int = 0) -> str:

@@ -45,7 +45,7 @@ from odradek.trainer.models import load_tokenizer
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention
 from odradek.trainer.step.logprobs import Targets, TokenScores, add_head
-from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
+from odradek.trainer.step.losses import LossInputs, StepTotals, options_of, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
 from odradek.trainer.step.model_support import check_config, loading, prepare
 from odradek.trainer.step.packing import packed, whole_of
@@ -111,12 +111,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         add_head(self.model)
         prepare(self.model, begin, dtype=settings.dtype, longest=settings.max_row_tokens)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
-        self._shape = LossOptions(
-            epsilon_low=settings.epsilon_low,
-            epsilon_high=settings.epsilon_high,
-            kl=settings.kl,
-            tis=settings.tis,
-        )
+        self._shape = options_of(settings)
         self._reference = self._frozen(settings.model) if settings.kl > 0 else None
         self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None
         parts.feed.on_idle = self.tell_idle

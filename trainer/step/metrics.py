@@ -7,13 +7,8 @@ import numpy as np
 import torch
 
 from odradek.trainer.feed.cursor import ConsumedRows
-from odradek.trainer.step.losses import (
-    LossInputs,
-    LossOptions,
-    clips,
-    log_ratio,
-    truncated_importance,
-)
+from odradek.trainer.losses.corrections import beyond
+from odradek.trainer.step.losses import LossInputs, LossOptions, clips, log_ratio
 
 STALENESS: Final = ((0, ""), (1, "_1"), (2, "_2_3"), (4, "_4_7"), (8, "_8_up"))
 """From which staleness on a row's tokens are measured under which name, behind `mismatch_k3`."""
@@ -82,7 +77,7 @@ class StepMetrics:
             "high": high.sum(),
         }
         if shape.tis > 0:
-            batch_sums["capped"] = (truncated_importance(terms, shape) >= shape.cap).sum()
+            batch_sums["capped"] = beyond(terms, shape).sum()
         of_rows = facts[0]
         self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
         batch_sums["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()

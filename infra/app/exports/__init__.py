@@ -49,5 +49,8 @@ SINKS: Final[dict[str, SinkEntry]] = {
     "tensorboard": SinkEntry(
         f"{_HERE}.tensorboard:TensorBoardEvents", "TensorBoard's event files.", "tensorboard"
     ),
+    "wandb": SinkEntry(f"{_HERE}.wandb:WandbRun", "A run of Weights & Biases.", "wandb"),
+    "trackio": SinkEntry(f"{_HERE}.trackio:TrackioRun", "A run of Trackio.", "trackio"),
+    "mlflow": SinkEntry(f"{_HERE}.mlflow:MlflowRun", "A run of MLflow.", "mlflow"),
 }
 """Sinks by the name that `odradek export` knows them by."""

@@ -48,6 +48,10 @@ class SinkOptions:
             return name
         return f"{name}-{hashlib.sha256(self.run.encode()).hexdigest()[:8]}"
 
+    def with_attempt(self, name: str) -> str:
+        """A name, from the second attempt on with the attempt behind it, such as `main-2`."""
+        return f"{name}-{self.attempt}" if self.attempt > 1 else name
+
 
 class MetricsSink(Protocol):
     """Where the steps of one run go, in the order of their numbers, each once."""

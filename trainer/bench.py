@@ -11,12 +11,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
-from trl.experimental.async_grpo.packing import TreeRow
 
-from odradek.trainer.feed.rollout_worker import sample_of
 from odradek.trainer.feed.rows import Row, per_turn, tokens
 from odradek.trainer.step import attention
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
+from odradek.trainer.step.packing import tensors_of
 
 MODES: Final = ("per_turn", "merged", "tree")
 
@@ -39,7 +38,7 @@ def batch_of(*, group: int, turns: int, prompt: int, sampled: int, between: int)
     return rows
 
 
-def model_of(hidden: int, layers: int, length: int, device: str, dtype: torch.dtype) -> Any:
+def _model_of(hidden: int, layers: int, length: int, device: str, dtype: torch.dtype) -> Any:
     """A random Qwen3 of a size."""
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
@@ -85,24 +84,14 @@ def _train_tree(model: Any, rows: Sequence[Row]) -> None:
     """Forward and backward over one prefix tree of all rows."""
     attention.register()
     model.set_attn_implementation(attention.NAME)
-    tree = TreeRow()
-    for row in rows:
-        sample = sample_of(row)
-        tree.add(
-            {
-                "input_ids": sample.input_ids, "completion_mask": sample.completion_mask,
-                "old_log_probs": sample.old_log_probs, "advantage": sample.advantage,
-                "group_id": sample.group_id,
-            }
-        )  # fmt: skip
-    packed = {key: value.to(model.device) for key, value in tree.pack().items()}
+    packed = tensors_of(rows, model.device)
     hidden = model.model(
-        input_ids=packed["input_ids"][None],
-        position_ids=packed["position_ids"][None],
+        input_ids=packed.ids[None],
+        position_ids=packed.positions[None],
         use_cache=False,
-        tree_mask=attention.mask_for(packed, model.device),
+        tree_mask=packed.mask,
     ).last_hidden_state[0]
-    _step(model, hidden, rows, packed["token_index"])
+    _step(model, hidden, rows, packed.targets.at)
 
 
 def _seconds(work: Callable[[], None], model: Any) -> float:
@@ -138,7 +127,7 @@ def measure(
     rows = batch_of(group=group, turns=turns, prompt=prompt, sampled=sampled, between=between)
     singles = [single for row in rows for single in per_turn(row)]
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    model = model_of(hidden, layers, len(rows[0].ids), device, dtype)
+    model = _model_of(hidden, layers, len(rows[0].ids), device, dtype)
     work: dict[str, Callable[[], None]] = {
         "per_turn": lambda: _train_rows(model, singles),
         "merged": lambda: _train_rows(model, rows),

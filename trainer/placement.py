@@ -39,8 +39,8 @@ def refuse_launchers(environ: Mapping[str, str]) -> None:
             raise BadSettings(f"{name} is set, as `accelerate launch` does; {_ALONE}")
     if (mixed := environ.get(PRECISION, "no").strip().lower()) not in {"", "no"}:
         raise BadSettings(
-            f"{PRECISION} is {mixed}, but only the setting dtype says how numbers are kept: unset "
-            f"it, and {_ALONE}"
+            f"{PRECISION} is {mixed}, but only the setting precision says how steps are computed: "
+            f"unset it, and {_ALONE}"
         )
 
 

@@ -31,6 +31,13 @@ CONSTANT: Final = "no setting any more: what it was by default holds"
 REMOVED: Final[dict[str, str]] = {
     "ODRADEK_DISPATCH_TRAINER": "no setting any more: give `odradek dispatch --no-trainer`",
     "ODRADEK_AGENT_FENCED": "no setting any more: runs always begin in transactions",
+    "ODRADEK_TRAINER_MICRO_ROWS": (
+        "no setting any more: ODRADEK_TRAINER_MICRO_TOKENS bounds the tokens of a forward pass"
+    ),
+    "ODRADEK_TRAINER_DTYPE": (
+        "no setting any more: weights are float32, and ODRADEK_TRAINER_PRECISION says what matrix "
+        "products are taken in"
+    ),
     "ODRADEK_TRAINER_THREADS": "no setting any more: OMP_NUM_THREADS says it to torch",
     "ODRADEK_PROXY_ENGINE_READ_S": "no setting any more: ODRADEK_PROXY_CALL_S bounds a call",
     "ODRADEK_PROXY_MAX_EPISODE_CALLS": "no setting any more: ODRADEK_AGENT_MAX_CALLS bounds a run",

@@ -18,6 +18,7 @@ ROW_REASONS: Final = frozenset(
         "token_ids",
         "advantage",
         "non_finite",
+        "no_memory",
         "sampling",
         "truncated",
     }

@@ -54,7 +54,7 @@ class Training:
             "ODRADEK_TRAINER_SAVE_EVERY": str(save_every),
             "ODRADEK_TRAINER_MAX_STEPS": str(MAX_STEPS),
             "ODRADEK_TRAINER_ROWS_PER_STEP": "10",
-            "ODRADEK_TRAINER_MICRO_ROWS": "5",
+            "ODRADEK_TRAINER_MICRO_TOKENS": "200",
             "ODRADEK_TRAINER_LEARNING_RATE": "2e-3",
             "ODRADEK_TRAINER_DEVICE": "cpu",
             "ODRADEK_CRASH_AT": crash_at,

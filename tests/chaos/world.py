@@ -268,7 +268,6 @@ class World:
             "ODRADEK_TRAINER_MODEL": str(model),
             "ODRADEK_TRAINER_OUTPUT_DIR": str(folder / "runs"),
             "ODRADEK_TRAINER_ROWS_PER_STEP": str(rows_per_step),
-            "ODRADEK_TRAINER_MICRO_ROWS": "32",
             "ODRADEK_TRAINER_MAX_STALENESS": "1000",
             "ODRADEK_TRAINER_MAX_STEPS": "100000",
             "ODRADEK_TRAINER_DEVICE": "cpu",

@@ -34,7 +34,6 @@ name = "one"
 run = "agent:play"
 [trainer]
 rows_per_step = 2
-micro_rows = 2
 max_steps = 1
 """
 

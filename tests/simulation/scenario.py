@@ -113,7 +113,6 @@ def training(
     return TrainerSettings(
         model="model",
         rows_per_step=rows_per_step,
-        micro_rows=rows_per_step,
         save_every=save_every,
         sync_every=sync_every,
         max_staleness=sync_every - 1 + spare_staleness,

@@ -90,7 +90,7 @@ def bench(tiny, tmp_path):
             "device": "cpu",
             "learning_rate": 2e-3,
             "rows_per_step": 16,
-            "micro_rows": 8,
+            "micro_tokens": 300,
             "max_staleness": 1000,
             "save_every": 1000,
         } | settings

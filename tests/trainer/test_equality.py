@@ -97,8 +97,8 @@ def test_one_batch_of_64_off_policy_rows_has_one_loss_and_one_gradient(
     loss.backward()
     their_gradient = gradient_of(theirs.model)
 
-    trainer = bench([], rows_per_step=64, micro_rows=16, loss="dapo", weigh=weigh).trainer
-    total = loss_of(trainer, rows, 4)
+    trainer = bench([], rows_per_step=64, micro_tokens=600, loss="dapo", weigh=weigh).trainer
+    total = loss_of(trainer, rows)
     our_gradient = gradient_of(trainer.model)
 
     assert plain.item() == pytest.approx(loss.item(), abs=1e-6)

@@ -97,7 +97,7 @@ def settings_of(tiny, tmp_path, name="run", **more):
     return TrainerSettings(
         **{
             "model": str(tiny), "output_dir": tmp_path / name, "device": "cpu", "run": name,
-            "learning_rate": 2e-3, "rows_per_step": 16, "micro_rows": 8, "max_staleness": 1000,
+            "learning_rate": 2e-3, "rows_per_step": 16, "micro_tokens": 300, "max_staleness": 1000,
             "until_end": True,
         } | more
     )  # fmt: skip

@@ -10,7 +10,7 @@ from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.recipes import Combination
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
-from odradek.trainer.step.metrics import StepMetrics
+from odradek.trainer.step.metrics import RowFacts, StepMetrics
 from tests.support.trainer.plain_losses import PlainRow, plain_loss
 from tests.support.trainer.played_groups import prompt_of
 
@@ -99,7 +99,7 @@ def test_a_bound_that_no_ratio_reaches_is_none_however_large(name, field, bound)
         loss = policy_loss(name, terms, StepTotals(len(old), 4), shape)
         (gradient,) = torch.autograd.grad(loss, new)
         metrics = StepMetrics(name)
-        facts = torch.tensor([[[0.0, 1.0, 1.0]] * 4])
+        facts = RowFacts(torch.zeros(4), torch.ones(4), 9)
         metrics.add(terms, loss, torch.zeros(len(old)), facts, shape)
         return gradient, metrics._sums
 

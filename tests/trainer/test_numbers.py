@@ -15,7 +15,7 @@ from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import fault_of, rows_of
 from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
-from odradek.trainer.step.metrics import StepMetrics
+from odradek.trainer.step.metrics import RowFacts, StepMetrics
 from tests.support.trainer.played_groups import group_with_rewards
 
 pytestmark = pytest.mark.torch
@@ -68,7 +68,7 @@ def test_metrics_of_far_tokens_are_numbers(old):
     """A step that is told about says how far it was, not nothing."""
     measured = StepMetrics()
     terms = terms_of(-0.5, old, 1.0)
-    facts = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
+    facts = RowFacts(torch.zeros(2), torch.tensor([1.0, 0.0]), 9)
     measured.add(terms, torch.tensor(0.5), torch.ones(3), facts, LossOptions())
     group = group_with_rewards(0, [1.0, 0.0])
     consumption = Cursor(RowRules(rows_per_step=2), Lineage())

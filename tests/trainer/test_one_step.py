@@ -44,9 +44,9 @@ def test_the_page_has_the_loss_and_the_gradient_of_the_real_step(groups, tiny, b
     noise = np.random.default_rng(0)
     varied = [group for group in groups if not group.batch.zero_variance][:2]
     varied = [off_policy(group, noise) for group in varied]
-    real = bench([], rows_per_step=16, micro_rows=8)
+    real = bench([], rows_per_step=16, micro_tokens=300)
     rows = [row for group in varied for row in real.consumption.feed(group)]
-    expected = loss_of(real.trainer, rows, 2)
+    expected = loss_of(real.trainer, rows)
 
     model = load_model(tiny)
     found = page["step"](model, [[episode for _, episode in group.episodes] for group in varied])

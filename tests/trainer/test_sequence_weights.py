@@ -7,12 +7,12 @@ from msgspec.structs import replace as changed
 
 from odradek.trainer.feed.cursor import Cursor, Position, RowRules
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rollout_worker import sample_of
 from odradek.trainer.feed.rows import EpisodeGroup, rows_of
 from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.models import load_model
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
+from tests.support.trainer.gradients import loss_of as step_loss_of
 from tests.support.trainer.plain_losses import PlainRow, objective
 from tests.support.trainer.played_groups import group_with_rewards
 
@@ -185,7 +185,7 @@ def test_a_whole_step_of_the_packed_trainer_weighs_like_the_plain_line(
     """Loss within 1e-6 and gradient within 5e-6, relatively, through packing and micro-batches."""
     varied = [group for group in groups if not group.batch.zero_variance][:2]
     counts = [1, 3, 1, 2, 1, 1, 2, 1]
-    ours = bench([], rows_per_step=24, micro_rows=6, loss=name, weigh=weigh)
+    ours = bench([], rows_per_step=24, micro_tokens=200, loss=name, weigh=weigh)
     rows = [row for group in varied for row in ours.consumption.feed(fallen_apart(group, counts))]
     noise = np.random.default_rng(0)
     for row in rows:
@@ -206,16 +206,7 @@ def test_a_whole_step_of_the_packed_trainer_weighs_like_the_plain_line(
     expected.backward()
 
     trainer = ours.trainer
-    feed = trainer.parts.feed
-    feed.rollout_buffer = trainer.rollout_queue = type(feed.rollout_buffer)()
-    for row in rows:
-        feed.rollout_buffer.put(sample_of(row))
-    batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 4, "cpu")
-    total = 0.0
-    for inputs in batches:
-        part = trainer.compute_loss(trainer.model, inputs)
-        part.backward()
-        total += part.item()
+    total = step_loss_of(trainer, rows)
     mine, its = (
         torch.cat([p.grad.flatten() for _, p in sorted(one.named_parameters())])
         for one in (trainer.model, model)

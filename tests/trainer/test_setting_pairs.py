@@ -8,16 +8,14 @@ from odradek.trainer.settings import TrainerSettings, contradictions, without_ef
 AGAIN = {"batches_topic": "again"}
 
 REFUSED = [
-    ({"rows_per_step": 64, "micro_rows": 7}, "micro_rows", "rows_per_step"),
-    ({"rows_per_step": 8, "micro_rows": 16}, "micro_rows", "rows_per_step"),
     ({"sync_every": 8, "max_staleness": 4}, "sync_every", "max_staleness"),
     ({"sync_every": 2, "max_staleness": 0}, "sync_every", "max_staleness"),
     ({"sync_every": 6, "max_staleness": 4}, "sync_every to 5", "max_staleness to 5"),
     ({"sync_every": 10**9}, "sync_every", "max_staleness"),
     ({"sync_every": 10**9, "max_steps": 6}, "sync_every", "max_staleness"),
     ({"max_row_tokens": 1}, "max_row_tokens", "rows_per_step"),
-    ({"dtype": "bfloat16"}, "dtype", "learning_rate"),
-    ({"dtype": "bfloat16", "learning_rate": 9e-6}, "dtype", "learning_rate"),
+    ({"precision": "float16"}, "float16", "bfloat16"),
+    ({"precision": "fp16"}, "fp16", "bfloat16"),
     ({"epsilon_low": 0, "epsilon_high": 0}, "epsilon_low", "epsilon_high"),
     ({"epsilon_low": 0, "epsilon_high": 0, "loss": "gspo"}, "epsilon_low", "gspo"),
     ({"replay_of": "main", "run": "x"}, "replay_of", "batches_topic"),
@@ -36,14 +34,13 @@ REFUSED = [
 
 ACCEPTED = [
     {},
-    {"rows_per_step": 7, "micro_rows": 7},
     {"sync_every": 5, "max_staleness": 4},
     {"sync_every": 1, "max_staleness": 0},
     {"sync_every": 10**9, "max_staleness": 4, "max_steps": 5},
     {**AGAIN, "sync_every": 8, "run": "x"},
     {"max_row_tokens": 0},
     {"max_row_tokens": 2},
-    {"dtype": "bfloat16", "learning_rate": 1e-5},
+    {"precision": "bfloat16"},
     {"epsilon_low": 0},
     {"epsilon_high": 0},
     {"epsilon_low": 1},

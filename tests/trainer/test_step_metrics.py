@@ -8,7 +8,7 @@ import torch
 
 from odradek.trainer.feed.cursor import ConsumedRows
 from odradek.trainer.step.losses import LossInputs, LossOptions
-from odradek.trainer.step.metrics import STALENESS, StepMetrics
+from odradek.trainer.step.metrics import STALENESS, RowFacts, StepMetrics
 
 pytestmark = pytest.mark.torch
 
@@ -27,7 +27,7 @@ def measured(*batches):
             old + apart, old, torch.ones_like(apart),
             torch.repeat_interleave(torch.arange(len(rows)), 2), len(rows),
         )  # fmt: skip
-        facts = torch.tensor([[[float(staleness), 1.0] for staleness, _ in rows] + [[-1.0, 0.0]]])
+        facts = RowFacts(torch.tensor([float(late) for late, _ in rows]), torch.ones(len(rows)), 9)
         step.add(terms, torch.tensor(0.1), torch.ones_like(apart), facts, LossOptions())
     return step.finish(ConsumedRows(1, rewards=(1.0, 0.0)), 1.0)
 
@@ -64,7 +64,7 @@ def test_the_next_step_begins_with_nothing():
     step = StepMetrics()
     ones = torch.ones(1)
     terms = LossInputs(-ones, -ones, ones, torch.tensor([0]), 1)
-    step.add(terms, torch.tensor(0.1), ones, torch.tensor([[[0.0, 1.0]]]), LossOptions())
+    step.add(terms, torch.tensor(0.1), ones, RowFacts(torch.zeros(1), ones, 9), LossOptions())
     assert {"mismatch_k3", "mismatch_max"} <= step.finish(ConsumedRows(1), 1.0).keys()
     assert {"mismatch_k3", "mismatch_max"} & step.finish(ConsumedRows(1), 1.0).keys() == set()
 

@@ -6,15 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import trl.trainer.utils
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from odradek.trainer.engine.decode import Sampler, SampleRequest
 from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.models import load_model
 from odradek.trainer.step.logprobs import Targets, add_head
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
-from tests.support.trainer.gradients import gradient_of, loss_of
+from tests.support.trainer.gradients import compute_in_the_weights_type, gradient_of, loss_of
 from tests.support.trainer.hilo import HiLo
 from tests.support.trainer.played_groups import group_of, play, prompt_of
 
@@ -76,26 +74,9 @@ def our_gradient(made, rows, dtype):
     trainer = made.trainer
     trainer.model.to(dtype)
     trainer._reference.to(dtype)
-    value = loss_of(trainer, rows, 2)
+    value = loss_of(trainer, rows)
     entropy = trainer.measured._sums["entropy"] / trainer.measured._sums["sampled"]
     return value, entropy, gradient_of(trainer.model).double()
-
-
-class PlainKernel:
-    """In the place of TRL's, which computes in float32 whatever it is given."""
-
-    @staticmethod
-    def apply(hidden, weight, _bias, targets, temperature, *_):
-        """Log probability and entropy of each position, and what nobody has asked for."""
-        every = (hidden @ weight.T / temperature).log_softmax(-1)
-        chosen = every.gather(1, targets[:, None])[:, 0]
-        return chosen, -(every.exp() * every).sum(-1), None, None, None
-
-
-def precise_norm(self, hidden):
-    """Qwen3's, in the type that it is given."""
-    size = hidden.pow(2).mean(-1, keepdim=True)
-    return self.weight * hidden * torch.rsqrt(size + self.variance_epsilon)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
@@ -105,10 +86,9 @@ def test_each_tokens_own_temperature_is_exact(rows, tiny, bench, monkeypatch, lo
 
     In float64 to 2e-15, so nothing of ours is an approximation; in float32 to 6e-7, KL included.
     """
-    monkeypatch.setattr(Qwen3RMSNorm, "forward", precise_norm)
+    compute_in_the_weights_type(monkeypatch)
     value, entropy, plain = plain_gradient(tiny, rows, loss, torch.float64)
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", PlainKernel)
-    made = bench([], rows_per_step=16, micro_rows=8, loss=loss, **SHAPE)
+    made = bench([], rows_per_step=16, micro_tokens=200, loss=loss, **SHAPE)
     total, found, ours = our_gradient(made, rows, dtype)
     assert bound > abs(value - total)
     assert bound * plain.norm() > (ours - plain).norm()
@@ -125,7 +105,7 @@ def test_a_packed_row_of_many_temperatures_has_the_gradient_of_a_plain_line(
     It has p as exp(z / T - log Z) in float32, so what z / T rounds at T = 0.3 is an error of p.
     """
     value, entropy, plain = plain_gradient(tiny, rows, loss, torch.float64)
-    made = bench([], rows_per_step=16, micro_rows=8, loss=loss, **SHAPE)
+    made = bench([], rows_per_step=16, micro_tokens=200, loss=loss, **SHAPE)
     total, found, ours = our_gradient(made, rows, torch.float32)
     assert 1e-7 > abs(value - total)
     assert 3e-6 * plain.norm() > (ours - plain).norm()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.torch
 
 def test_the_first_step_is_on_policy(groups, bench):
     """Number 3: ratio 1 and KL 0, because trainer and engine compute the same."""
-    made = bench(groups, max_steps=1, rows_per_step=64, micro_rows=16)
+    made = bench(groups, max_steps=1, rows_per_step=64, micro_tokens=600)
     made.trainer.run()
     (step,) = [step for step in made.announced.steps if step.optimized]
     assert 1 == pytest.approx(step.metrics["ratio_mean"], abs=1e-5)

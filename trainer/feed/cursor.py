@@ -14,7 +14,15 @@ import numpy as np
 from odradek.schemas.events import Batch, BatchUse, Refusal
 from odradek.trainer.feed.advantages import PASS_K, WITHIN_GROUP, uninformative
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rows import NON_FINITE, EpisodeGroup, Row, Weigh, fault_of, rows_of
+from odradek.trainer.feed.rows import (
+    NO_MEMORY,
+    NON_FINITE,
+    EpisodeGroup,
+    Row,
+    Weigh,
+    fault_of,
+    rows_of,
+)
 from odradek.trainer.feed.sampling import TAKE, Take
 from odradek.trainer.feed.shaping import NO_SHAPING, LengthShaping
 from odradek.trainer.feed.uninformative import UninformativeBatches
@@ -257,11 +265,18 @@ class Cursor:
                 return not isinstance(entry, Row)
         return False
 
-    def finish_step(self, *, skipped: bool = False) -> ConsumedRows:
+    def finish_step(
+        self, *, skipped: bool = False, unfit: frozenset[tuple[int, int]] = frozenset()
+    ) -> ConsumedRows:
         """Count one step's rows as used; return them and the new position.
 
-        The rows of a step that was skipped are refused `non_finite`. They are passed like any
-        others, so a run that is resumed does not come to them again.
+        The rows of a step that was skipped are refused `non_finite`, and rows that do not fit into
+        memory `no_memory`. They are passed like any others, so a run that is resumed does not come
+        to them again.
+
+        Args:
+            skipped: Whether the step moved nothing.
+            unfit: Which of its rows no memory is large enough for, as (offset, index).
 
         Raises IndexError if fewer rows than a step takes are waiting.
         """
@@ -276,7 +291,9 @@ class Cursor:
             entry = self._waiting.popleft()
             if isinstance(entry, Row):
                 left -= 1
-                if skipped:
+                if (entry.offset, entry.index) in unfit:
+                    refused.append(_refusal(entry, NO_MEMORY))
+                elif skipped:
                     refused.append(_refusal(entry, NON_FINITE))
                 else:
                     counts[entry.offset] = counts.get(entry.offset, 0) + 1

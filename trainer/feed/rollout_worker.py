@@ -1,7 +1,7 @@
 """The rollout worker of TRL's trainer: rows from the log instead of rows from a generator.
 
-TRL asks for an object that fills a queue with `RolloutSample`s. Ours reads groups from a source,
-lets `Cursor` decide which of their rows are used, and puts those into the queue in order.
+TRL asks for an object that fills a queue. Ours reads groups from a source, lets `Cursor` decide
+which of their rows are used, and puts those into the queue in order.
 """
 
 import logging
@@ -11,9 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
-
-import numpy as np
-from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
 from odradek.trainer.errors import RowsEnded
 from odradek.trainer.feed.cursor import ConsumedRows, Cursor
@@ -63,31 +60,6 @@ class ListedGroups:
         """See `GroupSource`."""
 
 
-class RowFacts(dict[str, float]):
-    """A row's tensors, which TRL passes from the queue to the packer, with its other facts."""
-
-    def __init__(self, row: Row) -> None:
-        super().__init__(reward=row.reward, staleness=float(row.staleness), weight=row.weight)
-        warm = np.ones(len(row.ids), np.float32) if row.temperatures is None else row.temperatures
-        self.temperatures = warm[row.mask]
-        """The temperature of each sampled token, in order."""
-
-
-def sample_of(row: Row) -> RolloutSample:
-    """A row as TRL's trainer wants it."""
-    return RolloutSample(
-        prompt=[],
-        completion=[],
-        input_ids=row.ids,
-        completion_mask=row.mask.astype("int64"),
-        old_log_probs=row.logprobs,
-        advantage=row.advantage,
-        model_version=0,  # our worker has decided about staleness; TRL's own bound is out of reach
-        group_id=row.offset,
-        metrics=RowFacts(row),
-    )
-
-
 class LogRolloutWorker:
     """Implements TRL's `RolloutWorkerProtocol`; one thread between `start` and `stop`."""
 
@@ -131,8 +103,8 @@ class LogRolloutWorker:
     def update_model_version(self, model_version: int) -> None:
         """Nothing: versions come from the log, not from TRL's count."""
 
-    def check_health(self, stale_after_s: float) -> None:
-        """Called by TRL's trainer while it waits for rows.
+    def check_health(self, stale_after_s: float = 0.0) -> None:
+        """Called while the trainer waits for rows.
 
         Raises:
             RowsEnded: Nothing more will come: the source ended, or the run is to stop.
@@ -180,7 +152,7 @@ class LogRolloutWorker:
                     log.warning("%s", self.consumption.remark)
                 self._warn_of_altering(group)
                 for row in rows:
-                    self._put(sample_of(row))
+                    self._put(row)
         except BaseException as failure:  # noqa: BLE001 - handed to the training thread, as is
             self._failure = failure
 
@@ -196,10 +168,10 @@ class LogRolloutWorker:
                     *(name, episode.episode_id),
                 )
 
-    def _put(self, sample: RolloutSample) -> None:
+    def _put(self, row: Row) -> None:
         while not self.stopping.is_set():
             try:
-                self.rollout_buffer.put(sample, timeout=POLL_S)
+                self.rollout_buffer.put(row, timeout=POLL_S)
             except queue.Full:
                 continue
             return

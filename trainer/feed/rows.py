@@ -28,6 +28,8 @@ ROUNDING: Final = 1e-3
 """How far above 0 a log probability may come out: a softmax is a rounded sum."""
 NON_FINITE: Final = "non_finite"
 """Why the rows of a step that came to no number are refused."""
+NO_MEMORY: Final = "no_memory"
+"""Why a row is refused that does not fit into memory by itself."""
 FAULTS: Final = ("logprobs", "token_ids", "advantage", NON_FINITE)
 """What may be wrong with a row's numbers, or with those that came of them."""
 

@@ -1,102 +1,164 @@
 """Attention over a packed tree of rows, where TRL would fetch a FlashAttention-3 kernel from a hub.
 
-TRL lays several rows out as one prefix tree in depth-first order, so that shared beginnings are
-computed once. In that order a token's descendants directly follow it: token q may look at token k
-exactly if k <= q < end(k), where end(k) is where k's subtree ends. On a CPU this is one mask for
-SDPA where the tree is small, and one call for each segment where it is large; on a GPU a mask
-function for FlexAttention, which skips what is masked block by block.
+Rows of a micro-batch lie in one prefix tree, in depth-first order (`plan.prefix_tree`), so that
+shared beginnings are computed once. Token q may look at token k exactly if k <= q < end(k), where
+end(k) is where k's subtree ends. In a layer with a sliding window of w tokens, k must stand less
+than w tokens before q on its path, too.
+
+On a CPU this is one mask for SDPA where the tree is small, and one call for each branch where it is
+large. On a GPU it is a block mask for FlexAttention, which skips what is hidden 128 by 128. It is
+made from the ends alone: the mask of n x n from which FlexAttention would make it takes 10 bytes
+for each pair of tokens.
 """
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 from trl.experimental.async_grpo.packing import TREE_ATTENTION
 
+from odradek.trainer.plan.prefix_tree import Branch, PrefixTree
+
 Tensor = torch.Tensor
 NAME: Final = str(TREE_ATTENTION)
 """The name under which TRL's trainer asks for its kernel."""
+BLOCK: Final = 128
+"""Tokens on a side of FlexAttention's blocks."""
+WORTHWHILE: Final = 64
+"""Mean tokens of a branch from which on a call of its own costs less than masking."""
 
 
-def subtree_ends(kv_index: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> Tensor:
-    """For each packed position the end of its subtree, shape (n,).
+class TreeMask:
+    """Who looks at whom in a packed tree: made once, used by every layer.
+
+    Layers of one model may look back differently far, so there is a mask for each window.
+    """
+
+    def __init__(self, tree: PrefixTree, device: torch.device) -> None:
+        self._tree = tree
+        self._device = device
+        self._longest = int(tree.positions.max()) + 1
+        self._by_window: dict[int, Any] = {}
+
+    def of(self, window: int | None) -> Any:
+        """The mask of a layer that looks back over `window` tokens, its own among them.
+
+        None is everything. A Tensor, a list of Segments, or a BlockMask.
+        """
+        reach = self._longest if window is None else min(window, self._longest)
+        if reach not in self._by_window:
+            self._by_window[reach] = self._made(reach)
+        return self._by_window[reach]
+
+    def _made(self, reach: int) -> Any:
+        tree = self._tree
+        if self._device.type != "cpu":
+            return block_mask(tree, reach, self._device)
+        if len(tree) >= len(tree.branches) * WORTHWHILE:
+            return [segment_of(branch, reach) for branch in tree.branches]
+        return dense_mask(tree, reach)
+
+
+def dense_mask(tree: PrefixTree, reach: int) -> Tensor:
+    """The attention mask: bool, shape (1, 1, n, n)."""
+    at = torch.arange(len(tree))
+    return _mask_function(torch.from_numpy(tree.ends), torch.from_numpy(tree.positions), reach)(
+        0, 0, at[:, None], at[None, :]
+    )[None, None]
+
+
+def _mask_function(ends: Tensor, positions: Tensor, reach: int) -> Callable[..., Tensor]:
+    """The attention mask as FlexAttention's function.
 
     Args:
-        kv_index: Packed positions on the path to each segment, end to end, shape (k,).
-        cu_seqlens_q: Where segments begin and end in the row, shape (s + 1,).
-        cu_seqlens_k: Where their paths begin and end in `kv_index`, shape (s + 1,).
+        ends: Where each subtree ends, shape (n,).
+        positions: How many tokens stand before each, shape (n,).
+        reach: How far back a token looks, itself included.
     """
-    lengths = (cu_seqlens_k[1:] - cu_seqlens_k[:-1]).long()
-    ends = torch.repeat_interleave(cu_seqlens_q[1:].long(), lengths)
-    n = int(cu_seqlens_q[-1])
-    subtrees = torch.zeros(n, dtype=torch.long, device=kv_index.device)
-    return subtrees.scatter_reduce(0, kv_index.long(), ends, reduce="amax")
-
-
-def dense_mask(ends: Tensor) -> Tensor:
-    """The attention mask: bool, shape (1, 1, n, n)."""
-    at = torch.arange(len(ends), device=ends.device)
-    return ((at[:, None] >= at[None, :]) & (at[:, None] < ends[None, :]))[None, None]
-
-
-def mask_function(ends: Tensor) -> Callable[[Any, Any, Any, Any], Tensor]:
-    """The attention mask as FlexAttention's function."""
 
     def allowed(_batch: Any, _head: Any, q: Any, k: Any) -> Tensor:
-        visible: Tensor = (q >= k) & (q < ends[k])
-        return visible
+        seen: Tensor = (q >= k) & (q < ends[k]) & (positions[q] - positions[k] < reach)
+        return seen
 
     return allowed
 
 
-def _block_mask(ends: Tensor) -> Any:
-    """The attention mask as a FlexAttention block mask."""
-    from torch.nn.attention.flex_attention import create_block_mask
+def block_mask(tree: PrefixTree, reach: int, device: torch.device) -> Any:
+    """The same as a FlexAttention block mask, made from the ends of each block of 128 tokens."""
+    from torch.nn.attention.flex_attention import BlockMask
 
-    n = len(ends)
-    return create_block_mask(mask_function(ends), None, None, n, n, device=str(ends.device))
+    ends, positions = (_padded(values) for values in (tree.ends, tree.positions))
+    partial, full = blocks(tree, reach)
+    ends_there, positions_there = (
+        torch.from_numpy(values.reshape(-1)).to(device) for values in (ends, positions)
+    )
+    return BlockMask.from_kv_blocks(
+        *_listed(partial, device),
+        *_listed(full, device),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=_mask_function(ends_there, positions_there, reach),
+        seq_lengths=(len(tree), len(tree)),
+    )
+
+
+def blocks(tree: PrefixTree, reach: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Blocks of which something is seen, and those of which all is; bool, shape (b, b), q by k.
+
+    A block that might be seen counts as seen in part: the mask's function decides there.
+    """
+    ends, positions = _padded(tree.ends), _padded(tree.positions)
+    edges = np.arange(len(ends)) * BLOCK
+    last = np.minimum(edges + BLOCK, len(tree))
+    before = np.tri(len(ends), k=-1, dtype=np.bool_)
+    near = positions.min(1)[:, None] - positions.max(1)[None, :] < reach
+    seen = (ends.max(1)[None, :] > edges[:, None]) & near & np.tri(len(ends), dtype=np.bool_)
+    all_near = positions.max(1)[:, None] - positions.min(1)[None, :] < reach
+    full = (ends.min(1)[None, :] >= last[:, None]) & all_near & before
+    return seen & ~full, full
+
+
+def _padded(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """In blocks, shape (b, 128); behind the last token stand copies of it, which nobody sees."""
+    return np.pad(values, (0, -len(values) % BLOCK), mode="edge").reshape(-1, BLOCK)
+
+
+def _listed(chosen: npt.NDArray[np.bool_], device: torch.device) -> tuple[Tensor, Tensor]:
+    """How many blocks of each row are chosen, and their places, these first."""
+    order = np.argsort(~chosen, axis=1, kind="stable").astype(np.int32)
+    counts = chosen.sum(1).astype(np.int32)
+    return tuple(torch.from_numpy(values)[None, None].to(device) for values in (counts, order))  # type: ignore[return-value] # two of them
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of the row without branches: its queries, and the positions on its path."""
+    """The tokens of a branch, which look along one path.
+
+    Attributes:
+        start: The packed position of the first.
+        path: The packed positions of its row's tokens, shape (k,); its own are the last of them.
+        mask: Who of the path each looks at, bool, shape (own, k).
+    """
 
     start: int
-    end: int
     path: Tensor
     mask: Tensor
-    """Which positions of the path each query may look at, bool, shape (end - start, len(path))."""
+
+    @property
+    def end(self) -> int:
+        """The packed position behind the last."""
+        return self.start + len(self.mask)
 
 
-WORTHWHILE: Final = 64
-"""Mean tokens of a segment from which on a call of its own costs less than masking."""
-
-
-def segments(kv_index: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> list[Segment]:
-    """The tree's segments. The end of a segment's path is the segment itself."""
-    q, k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
-    parts = []
-    for index, (start, end) in enumerate(itertools.pairwise(q)):
-        path = kv_index[k[index] : k[index + 1]].long()
-        own = torch.ones(end - start, len(path), dtype=torch.bool, device=kv_index.device)
-        parts.append(Segment(start, end, path, own.tril(len(path) - (end - start))))
-    return parts
-
-
-def mask_for(inputs: dict[str, Tensor], device: torch.device) -> Any:
-    """The mask of a packed row, made once and used by every layer."""
-    tree = (inputs["tree_kv_index"], inputs["tree_cu_seqlens_q"], inputs["tree_cu_seqlens_k"])
-    if device.type != "cpu":
-        return _block_mask(subtree_ends(*tree).to(device))
-    many = len(inputs["tree_cu_seqlens_q"]) - 1
-    if int(inputs["tree_cu_seqlens_q"][-1]) >= many * WORTHWHILE:
-        return segments(*tree)
-    return dense_mask(subtree_ends(*tree))
+def segment_of(branch: Branch, reach: int) -> Segment:
+    """A branch as a call of attention."""
+    own, length = branch.own, len(branch.path)
+    seen = torch.ones(own, length, dtype=torch.bool).tril(length - own)
+    return Segment(branch.start, torch.from_numpy(branch.path), seen.triu(length - own - reach + 1))
 
 
 _compiled: dict[str, Any] = {}
@@ -134,34 +196,30 @@ def tree_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    tree_mask: Any,
+    tree_mask: TreeMask,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    longest: int = 0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one layer; query, key and value have the shape (1, heads, n, head_dim).
 
-    Sliding windows count positions, not packed indices: not supported, and refused, unless rows are
-    never longer than they are (`longest`; 0: nobody knows), so that they hide nothing. Caps and
-    sinks change what attention is, and are refused, too.
+    Caps and sinks change what attention is: they are refused.
     """
     del module, attention_mask
-    if sliding_window is not None and not 0 < longest <= sliding_window:
-        raise NotImplementedError("tree attention knows no sliding window")
     if softcap is not None or s_aux is not None:
         raise NotImplementedError("tree attention knows no caps and no sinks")
-    if isinstance(tree_mask, list):
-        out = torch.cat([_along(query, key, value, part, scaling) for part in tree_mask], dim=2)
-    elif isinstance(tree_mask, Tensor):
+    mask = tree_mask.of(sliding_window)
+    if isinstance(mask, list):
+        out = torch.cat([_along(query, key, value, one, scaling) for one in mask], dim=2)
+    elif isinstance(mask, Tensor):
         out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=tree_mask, scale=scaling,
+            query, key, value, attn_mask=mask, scale=scaling,
             enable_gqa=query.size(1) != key.size(1),
         )  # fmt: skip
     else:
-        out = _flex(query, key, value, tree_mask, scaling)
+        out = _flex(query, key, value, mask, scaling)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -169,11 +227,7 @@ def _no_mask(**_: Any) -> None:
     """No mask from transformers: ours travels as a keyword."""
 
 
-def register(longest: int = 0) -> None:
-    """Take the place of TRL's kernel. To be called after TRL's trainer has registered its own.
-
-    Args:
-        longest: Tokens of the longest row, 0 where nothing bounds it: see `tree_attention`.
-    """
-    AttentionInterface.register(NAME, partial(tree_attention, longest=longest))
+def register() -> None:
+    """Take the place of TRL's kernel. To be called after TRL's trainer has registered its own."""
+    AttentionInterface.register(NAME, tree_attention)
     AttentionMaskInterface.register(NAME, _no_mask)

@@ -1,19 +1,21 @@
 """TRL's asynchronous GRPO trainer, fed from the log.
 
-What is TRL's: loading, packing rows into a prefix tree, the fused head, gradient accumulation, the
-optimizer loop. What is ours: where rows come from and which are used (`feed`, `consumption`), the
-attention kernel (`attention`), the loss and its normalisation over the whole optimizer step
-(`losses`), and the order in which a finished step becomes durable and known (`moves`).
+What is TRL's: loading, the fused head, the optimizer loop. What is ours: where rows come from and
+which are used (`feed`), which of them share a forward pass (`plan`, `gradient`), the attention
+kernel (`attention`), the loss and its normalisation over the whole optimizer step (`losses`), and
+the order in which a finished step becomes durable and known (`commit.protocol`). One batch of the
+loader is one optimizer step.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl.experimental.async_grpo import AsyncGRPOTrainer
@@ -40,15 +42,17 @@ from odradek.trainer.errors import NonFiniteWeights
 from odradek.trainer.feed.cursor import ConsumedRows
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
-from odradek.trainer.feed.rows import NON_FINITE
+from odradek.trainer.feed.rows import NO_MEMORY, NON_FINITE, Row
 from odradek.trainer.models import load_tokenizer
+from odradek.trainer.plan.budget import TokenBudget
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.step import attention
-from odradek.trainer.step.logprobs import Targets, TokenScores, add_head
+from odradek.trainer.step import attention, gradient
+from odradek.trainer.step.logprobs import TokenScores, add_head
 from odradek.trainer.step.losses import LossInputs, StepTotals, options_of, policy_loss
 from odradek.trainer.step.metrics import StepMetrics
 from odradek.trainer.step.model_support import check_config, loading, prepare
-from odradek.trainer.step.packing import packed, whole_of
+from odradek.trainer.step.packing import PackedRows, loader_of, tensors_of
+from odradek.trainer.step.precision import autocast, described, resolved, use_tf32
 from odradek.trainer.step.proximal import ProximalPolicy
 from odradek.trainer.step.trl_config import config_of, on_cpu, without_cuda
 from odradek.trainer.weights.directory import DirectoryTransfer
@@ -91,14 +95,13 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self.measured = StepMetrics(settings.loss)
         self._moves = CommitProtocol(settings, parts.standing, parts.lineage)
         self._took: dict[str, float] = {}
-        self._whole = StepTotals(0, 0)
         self._saved_step = -1
         self._fault = ""
         """What of the step under way is no number."""
         # A resumed run's model is that of its checkpoint, whatever `model` says by now.
         begin = str(parts.standing.folder or settings.model)
         tokenizer = load_tokenizer(begin)
-        check_config(begin, settings.max_row_tokens)
+        check_config(begin)
         with without_cuda(on_cpu(settings)), loading(begin):
             super().__init__(
                 model=begin,
@@ -108,10 +111,21 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
                 rollout_worker=parts.feed,
                 weight_transfer=parts.transfer,
             )
+        self._precision = resolved(settings.precision, self.args.device)
+        use_tf32(allowed=settings.tf32)
+        log.info("precision: %s", described(self._precision, self.args.device, tf32=settings.tf32))
         add_head(self.model)
-        prepare(self.model, begin, dtype=settings.dtype, longest=settings.max_row_tokens)
+        prepare(self.model, begin)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
         self._shape = options_of(settings)
+        self._gradient = gradient.StepGradient(
+            TokenBudget.of(settings.micro_tokens, gradient.kept(settings.output_dir)),
+            self._backward,
+            self._forget_gradient,
+            lambda budget: gradient.keep(settings.output_dir, budget),
+        )
+        self._unfit: frozenset[tuple[int, int]] = frozenset()
+        """Rows of the step under way that no memory is large enough for."""
         self._reference = self._frozen(settings.model) if settings.kl > 0 else None
         self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None
         parts.feed.on_idle = self.tell_idle
@@ -124,7 +138,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             path,
             device_map=None,
             attn_implementation=attention.NAME,
-            dtype=self.settings.dtype,
+            dtype="float32",
         )
         add_head(model)
         return model.to(self.args.device).requires_grad_(requires_grad=False).eval()
@@ -141,95 +155,96 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     # Rows in
 
     def get_train_dataloader(self) -> Any:
-        """TRL's pipeline without reading a batch ahead, which would cost a step of staleness."""
-        self._rollout_dataset, loader = packed(
-            self.parts.feed,
-            micro_rows=self.settings.micro_rows,
-            pad_id=self.processing_class.pad_token_id,
-            metrics=self._metrics["train"],
-        )
-        return loader
+        """Our own loader, whose batches are steps: TRL's packs micro-batches as rows come."""
+        return loader_of(self.parts.feed, self.settings.rows_per_step)
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
-    ) -> tuple[list[Any], int | None]:
-        """All micro-batches of a step; none at all where rows end in the middle of one.
+        self, epoch_iterator: Iterator[list[Row]], num_batches: int, device: Any
+    ) -> tuple[list[list[Row]], None]:
+        """The rows of the next step; none at all where rows end in the middle of one.
 
         A remainder is left alone on purpose: a run that had gone on would have filled it up.
         """
+        del num_batches, device
         if self.state.global_step >= self.settings.max_steps:
             return [], None  # resumed from the last checkpoint: the loop would make one step more
         began = time.perf_counter()
-        micro_batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.measured.wait_s = time.perf_counter() - began
-        if len(micro_batches) < num_batches:
-            return [], None
-        trained = int(sum(float(batch["global_n_tokens"][0]) for batch in micro_batches))
-        self._whole = whole_of(micro_batches)
-        self.measured.forwarded = int(
-            sum(float(batch["global_n_forward_tokens"][0]) for batch in micro_batches)
-        )
+        rows = next(epoch_iterator, None)
         self._step_began = time.perf_counter()
-        return micro_batches, trained
+        self.measured.wait_s = self._step_began - began
+        return [] if rows is None else [rows], None
 
-    # The loss
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Nothing: transformers counts them for padded batches."""
+        del inputs
+        return 0
 
-    def _score(self, model: Any, inputs: dict[str, torch.Tensor]) -> TokenScores:
+    # The gradient
+
+    def training_step(
+        self, model: Any, inputs: list[Row], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Leave the gradient of a whole step in the model; returns its loss."""
+        del num_items_in_batch
+        model.train()
+        unfit = self._gradient.compute(inputs)
+        self._unfit = frozenset((row.offset, row.index) for row in unfit)
+        return torch.tensor(self.measured.loss, dtype=torch.float64, device=self.args.device)
+
+    def _backward(self, rows: Sequence[Row], totals: StepTotals) -> None:
+        """Add the share of a micro-batch to the gradient."""
+        packed = tensors_of(rows, self.args.device)
+        loss, terms, scores = self._share(packed, totals)
+        self.accelerator.backward(loss)
+        self.measured.add(terms, loss.detach(), scores.entropy, packed.facts, self._shape)
+
+    def _forget_gradient(self) -> None:
+        """Begin the step's gradient anew, with the memory that it took."""
+        self.model.zero_grad(set_to_none=True)
+        self.measured.forget()
+        clear_device_cache(garbage_collection=True)
+
+    def _score(self, model: Any, packed: PackedRows) -> TokenScores:
         """Score each sampled token at its own temperature."""
-        real = inputs["attention_mask"].bool()
-        tree = {
-            key: inputs[key][inputs[key] >= 0]
-            for key in ("tree_kv_index", "tree_cu_seqlens_q", "tree_cu_seqlens_k")
-        }
-        at = inputs["token_index"][inputs["token_index"] >= 0]
-        labels = inputs["shift_labels"][real][at]
-        scores: TokenScores = model(
-            input_ids=inputs["input_ids"][real].unsqueeze(0),
-            position_ids=inputs["position_ids"][real].unsqueeze(0),
-            tree_mask=attention.mask_for(tree, inputs["input_ids"].device),
-            targets=Targets(at, labels, inputs["temperatures"].flatten()),
-        )
+        with autocast(self._precision, self.args.device):
+            scores: TokenScores = model(
+                input_ids=packed.ids[None],
+                position_ids=packed.positions[None],
+                tree_mask=packed.mask,
+                targets=packed.targets,
+            )
         return scores
 
     @torch.no_grad()
-    def _judged_by(self, frozen: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    def _judged_by(self, frozen: Any, packed: PackedRows) -> torch.Tensor | None:
         """Log probabilities of the sampled tokens under another policy, where there is one."""
-        return None if frozen is None else self._score(frozen, inputs).logprobs
+        return None if frozen is None else self._score(frozen, packed).logprobs
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """This micro-batch's share of the step's loss: shares add up, they are not averaged."""
-        del num_items_in_batch
-        began = time.time()
-        scores = self._score(model, inputs)
-        self._last_forward_time_s = time.time() - began
-        n = len(scores.logprobs)
-        staleness, _, weights = inputs["row_facts"][0].unbind(-1)
+    def _share(
+        self, packed: PackedRows, totals: StepTotals
+    ) -> tuple[torch.Tensor, LossInputs, TokenScores]:
+        """A micro-batch's share of the step's loss: shares add up, they are not averaged."""
+        scores = self._score(self.model, packed)
         terms = LossInputs(
             logprobs=scores.logprobs,
-            old_logprobs=inputs["old_log_probs"][:, :n].flatten(),
-            advantages=inputs["advantages"][:, :n].flatten(),
-            row=inputs["segment_id"][:, :n].flatten(),
-            n_rows=int((staleness >= 0).sum()),
-            reference=self._judged_by(self._reference, inputs),
-            weights=weights,
-            proximal=self._judged_by(self._proximal and self._proximal.model, inputs),
+            old_logprobs=packed.old_logprobs,
+            advantages=packed.advantages,
+            row=packed.row,
+            n_rows=len(packed.weights),
+            reference=self._judged_by(self._reference, packed),
+            weights=packed.weights,
+            proximal=self._judged_by(self._proximal and self._proximal.model, packed),
         )
-        loss = policy_loss(self.settings.loss, terms, self._whole, self._shape)
-        self.measured.add(terms, loss, scores.entropy, inputs["row_facts"], self._shape)
-        return (loss, scores) if return_outputs else loss
+        return policy_loss(self.settings.loss, terms, totals, self._shape), terms, scores
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The last thing before the optimizer: without gradients, its step is none."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self.measured.grad_norm = float(norm) if norm is not None else 0.0
-        self._fault = why_not_step(
-            self._inner_optimizer, self.measured.loss, self.measured.grad_norm
+        self._fault = (
+            NO_MEMORY
+            if not self._gradient.batches
+            else why_not_step(self._inner_optimizer, self.measured.loss, self.measured.grad_norm)
         )
         if self._proximal is not None and not self._fault:
             self._proximal.follow(self.accelerator.unwrap_model(self.model))
@@ -242,9 +257,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     def _log_step_metrics(self) -> None:
         """TRL's own accounting is not read by anybody: only reset what it sums up."""
         self._metrics["train"].clear()
-        self._trained_groups.clear()
-        self._current_train_step_time = 0.0
-        self._rollout_dataset.wait_s = 0.0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Do nothing: a step's metrics are in the ledger."""
@@ -261,7 +273,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         feed, fault = self.parts.feed, self._fault
         self._check_weights(f"step {step} made weights of which")
         with feed.lock:
-            passed = feed.consumption.finish_step(skipped=bool(fault))
+            passed = feed.consumption.finish_step(skipped=bool(fault), unfit=self._unfit)
             # What is fed from here on is behind this step: its checkpoint must not stand beyond
             # refusals that its entry does not tell.
             position = feed.consumption.position
@@ -292,6 +304,9 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             )
 
     def _say_skipped(self, step: int, passed: ConsumedRows, fault: str) -> None:
+        if fault == NO_MEMORY:
+            log.warning("step %d is skipped: none of its rows fits into memory", step)
+            return
         rows = [refusal.offset for refusal in passed.refused if refusal.reason == NON_FINITE]
         log.warning(
             "step %d is skipped, nothing is moved: its %s would be no number; %d rows of batches "

@@ -1,7 +1,7 @@
 """A step's metrics: sums over its micro-batches, as the ledger records them."""
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,17 @@ from odradek.trainer.step.losses import LossInputs, LossOptions, clips, log_rati
 
 STALENESS: Final = ((0, ""), (1, "_1"), (2, "_2_3"), (4, "_4_7"), (8, "_8_up"))
 """From which staleness on a row's tokens are measured under which name, behind `mismatch_k3`."""
+
+
+class RowFacts(NamedTuple):
+    """The rows of a micro-batch; tensors have the shape (r,)."""
+
+    staleness: torch.Tensor
+    """In optimizer steps, float32."""
+    rewards: torch.Tensor
+    """Of each row's sample, float32."""
+    tokens: int
+    """How many were computed."""
 
 
 class StepMetrics:
@@ -31,10 +42,11 @@ class StepMetrics:
         self.wait_s = 0.0
         self.train_s = 0.0
         self.grad_norm = 0.0
-        self.forwarded = 0
-        self._clear()
+        self.forget()
 
-    def _clear(self) -> None:
+    def forget(self) -> None:
+        """Begin a step anew."""
+        self.forwarded = 0
         self._sums: dict[str, float] = {}
         self._staleness: list[float] = []
         self._mismatch_max: float | None = None
@@ -50,7 +62,7 @@ class StepMetrics:
         terms: LossInputs,
         loss: torch.Tensor,
         entropy: torch.Tensor,
-        facts: torch.Tensor,
+        rows: RowFacts,
         shape: LossOptions,
     ) -> None:
         """Add a micro-batch.
@@ -59,7 +71,7 @@ class StepMetrics:
             terms: Its sampled tokens.
             loss: Its share of the step's loss.
             entropy: Of the policy at each of them, in nats, shape (m,).
-            facts: See `packing.FACTS`.
+            rows: What is known of its rows.
             shape: The clips in force.
         """
         apart = (terms.logprobs - terms.old_logprobs).float()
@@ -69,7 +81,7 @@ class StepMetrics:
         low, high = clips(self._name, terms, shape)
         batch_sums = {
             "loss": loss,
-            "sampled": torch.tensor(float(len(distance))),
+            "sampled": distance.new_tensor(len(distance)),
             "ratio": ratio.sum(),
             "kl": k3.sum(),
             "entropy": entropy.sum(),
@@ -78,12 +90,14 @@ class StepMetrics:
         }
         if shape.tis > 0:
             batch_sums["capped"] = beyond(terms, shape).sum()
-        of_rows = facts[0]
-        self._staleness += [value for value in of_rows[:, 0].tolist() if value >= 0]
-        batch_sums["reward"] = of_rows[of_rows[:, 0] >= 0, 1].sum()
-        batch_sums |= self._mismatch(of_rows[:, 0][terms.row], apart, k3)
-        for name, value in batch_sums.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._staleness += rows.staleness.tolist()
+        batch_sums["reward"] = rows.rewards.sum()
+        batch_sums |= self._mismatch(rows.staleness[terms.row], apart, k3)
+        self.forwarded += rows.tokens
+        # In one go: a device is waited for once.
+        values = torch.stack([value.double() for value in batch_sums.values()]).tolist()
+        for name, value in zip(batch_sums, values, strict=True):
+            self._sums[name] = self._sums.get(name, 0.0) + value
 
     def _mismatch(
         self, staleness: torch.Tensor, apart: torch.Tensor, k3: torch.Tensor
@@ -140,5 +154,5 @@ class StepMetrics:
             with np.errstate(over="ignore"):  # what leaves float64 is left out below
                 metrics["reward_mean"] = float(rewards.mean())
             metrics["success"] = float((rewards >= success_reward).mean())
-        self._clear()
+        self.forget()
         return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 from transformers import AttentionInterface, AutoConfig
-from trl.experimental.async_grpo.packing import TreeRow
 from trl.trainer.utils import disable_dropout_in_model
 
 from odradek.trainer.errors import NoModel, NonFiniteWeights, UnsuitedModel
+from odradek.trainer.plan.prefix_tree import pack
 from odradek.trainer.step import attention
 from odradek.trainer.step.logprobs import Targets
 from odradek.trainer.weights.finite import non_finite
@@ -28,17 +28,16 @@ LENGTH: Final = 19
 """Tokens of each of the two rows."""
 RANDOM: Final = ("drop", "jitter")
 """What the names of a module's rates hold that are random while it trains."""
-CLOSE: Final = {"float32": 1e-3, "bfloat16": 0.1}
-"""How far the median log probability may be off, by dtype: experts may be chosen by a hair."""
+CLOSE: Final = 1e-3
+"""How far the median log probability may be off: experts may be chosen by a hair."""
 _ELSE: Final = "choose another model (docs/train-on-a-gpu.md says which)"
 
 
-def check_config(path: str, longest: int) -> None:
+def check_config(path: str) -> None:
     """Read a model's configuration, and refuse what no packed tree can run through.
 
     Args:
         path: The model's folder.
-        longest: Tokens of the longest row that is trained on; 0 where nothing bounds it.
 
     Raises:
         NoModel: There is no configuration that can be read.
@@ -48,16 +47,15 @@ def check_config(path: str, longest: int) -> None:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise NoModel(f"the model in {path} cannot be loaded: {error}") from error
-    if why := _unsuited(config, longest):
+    if why := _unsuited(config):
         raise UnsuitedModel(f"the model in {path} cannot be trained: {why}")
 
 
-def _unsuited(config: Any, longest: int) -> str:
+def _unsuited(config: Any) -> str:
     """What a configuration has that a packed tree cannot run through, or ""."""
     text = config.get_text_config()
     strange = sorted(set(getattr(text, "layer_types", None) or ()) - KNOWN_LAYERS)
     alibi = getattr(text, "alibi", False) or text.model_type in {"bloom", "mpt"}
-    window = _window_of(text)
     faults = {
         "it is an encoder and a decoder": getattr(config, "is_encoder_decoder", False),
         f"it has {', '.join(strange)} layers, which run across the rows of a tree": strange,
@@ -66,19 +64,8 @@ def _unsuited(config: Any, longest: int) -> str:
             text, "attn_logit_softcapping", None
         ),
         "its attention is biased by distance (ALiBi)": alibi,
-        f"its attention looks back {window} tokens, and max_row_tokens ({longest}) lets longer "
-        f"rows in: set max_row_tokens to {window} or less": window and not 0 < longest <= window,
     }
     return next((f"{why}; {_ELSE}" for why, there in faults.items() if there), "")
-
-
-def _window_of(text: Any) -> int:
-    """How far back some layer looks, 0 where all look at everything."""
-    window = getattr(text, "sliding_window", None)
-    if not window or not getattr(text, "use_sliding_window", True):
-        return 0
-    kinds = getattr(text, "layer_types", None)
-    return int(window) if kinds is None or "sliding_attention" in kinds else 0
 
 
 @contextlib.contextmanager
@@ -98,14 +85,12 @@ def loading(path: str) -> Iterator[None]:
         raise UnsuitedModel(f"the model in {path} cannot be trained: {error}") from error
 
 
-def prepare(model: Any, path: str, *, dtype: str, longest: int) -> None:
+def prepare(model: Any, path: str) -> None:
     """Switch off a model's dropout, and run a tree through it.
 
     Args:
         model: With our attention and our head.
         path: Where it is from.
-        dtype: Of its weights.
-        longest: As in `check_config`.
 
     Raises UnsuitedModel where that fails, or gives other log probabilities than its own attention,
     and NonFiniteWeights.
@@ -117,7 +102,7 @@ def prepare(model: Any, path: str, *, dtype: str, longest: int) -> None:
     still(model)
     was_training = model.training
     try:
-        off = _difference(model, longest)
+        off = _difference(model)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -127,7 +112,7 @@ def prepare(model: Any, path: str, *, dtype: str, longest: int) -> None:
         ) from error
     finally:
         model.train(was_training)
-    if not off <= CLOSE[dtype]:
+    if not off <= CLOSE:
         raise UnsuitedModel(
             f"the model in {path} cannot be trained: its log probabilities of rows in a tree are "
             f"off by {off:.2g} from those of the same rows alone; {_ELSE}"
@@ -146,36 +131,36 @@ def still(model: Any) -> None:
 class _Counted:
     """Our attention, which counts how often it is asked."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self) -> None:
         self.calls = 0
-        self._longest = longest
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
-        return attention.tree_attention(*args, longest=self._longest, **kwargs)
+        return attention.tree_attention(*args, **kwargs)
 
 
 @torch.no_grad()
-def _difference(model: Any, longest: int) -> float:
+def _difference(model: Any) -> float:
     """How far the log probabilities of two rows in one tree are from those of each row alone."""
     vocabulary = model.get_input_embeddings().num_embeddings
     rows = np.random.default_rng(0).integers(0, vocabulary, (2, LENGTH))
     rows[1, :SHARED] = rows[0, :SHARED]
-    packed = _packed(rows)
-    tree = {key: value.to(model.device) for key, value in packed.items()}
-    at = tree["token_index"]
-    counted = _Counted(longest)
+    tree = pack(list(rows))
+    paths = torch.tensor(np.stack(tree.paths), device=model.device)
+    at = paths[:, SHARED - 1 : -1].flatten()
+    labels = torch.tensor(rows, device=model.device)[:, SHARED:].flatten()
+    counted = _Counted()
     AttentionInterface.register(attention.NAME, counted)
     model.train()
     try:
         together = model(
-            input_ids=tree["input_ids"][None],
-            position_ids=tree["position_ids"][None],
-            tree_mask=attention.mask_for(tree, model.device),
-            targets=Targets(at, tree["shift_labels"][at], torch.ones(len(at), device=model.device)),
+            input_ids=torch.tensor(tree.ids, device=model.device)[None],
+            position_ids=torch.tensor(tree.positions, device=model.device)[None],
+            tree_mask=attention.TreeMask(tree, model.device),
+            targets=Targets(at, labels, torch.ones(len(at), device=model.device)),
         ).logprobs.float()
     finally:
-        attention.register(longest)
+        attention.register()
     layers = int(model.config.get_text_config().num_hidden_layers)
     if counted.calls < layers:
         raise NotImplementedError(f"{layers - counted.calls} of {layers} layers are no attention")
@@ -186,24 +171,6 @@ def _difference(model: Any, longest: int) -> float:
     finally:
         model.set_attn_implementation(attention.NAME)
     return float((together - alone).abs().median())
-
-
-def _packed(rows: Any) -> dict[str, torch.Tensor]:
-    """One tree of rows of ids, shape (n, length), all sampled but for what they share."""
-    tree = TreeRow()
-    for row in rows:
-        mask = np.arange(len(row)) >= SHARED
-        tree.add(
-            {
-                "input_ids": row,
-                "completion_mask": mask.astype("int64"),
-                "old_log_probs": np.zeros(len(row), np.float32),
-                "advantage": 0.0,
-                "group_id": 0,
-            }
-        )
-    inputs: dict[str, torch.Tensor] = tree.pack()
-    return inputs
 
 
 def _alone(model: Any, ids: torch.Tensor) -> torch.Tensor:

@@ -1,91 +1,117 @@
-"""TRL's pipeline from rows to packed micro-batches, ending where the feed says so."""
+"""From the feed's rows to the tensors of a forward pass."""
 
+import queue
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from trl.experimental.async_grpo.async_grpo_trainer import (
-    DataCollatorForRollout,
-    FixedCountBatcher,
-    RolloutQueueDataset,
-)
 
 from odradek.trainer.errors import RowsEnded
 from odradek.trainer.feed.rollout_worker import POLL_S, LogRolloutWorker
+from odradek.trainer.feed.rows import Row
+from odradek.trainer.plan.prefix_tree import pack, targets
+from odradek.trainer.step.attention import TreeMask
+from odradek.trainer.step.logprobs import Targets
 from odradek.trainer.step.losses import StepTotals
-from odradek.trainer.step.trl_config import OUT_OF_REACH
+from odradek.trainer.step.metrics import RowFacts
 
-FACTS: Final = ("staleness", "reward", "weight")
-"""What `row_facts` of a micro-batch holds, shape (1, n_rows, 3); staleness -1 for no row."""
-
-
-class UntilEnded(torch.utils.data.IterableDataset):  # type: ignore[type-arg] # it is generic for types only
-    """TRL's batches of rows, ending where the feed says so instead of blocking for ever."""
-
-    def __init__(self, inner: FixedCountBatcher) -> None:
-        self._inner = inner
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            yield from self._inner
-        except RowsEnded:
-            return
+Tensor = torch.Tensor
 
 
-class RowCollator(DataCollatorForRollout):  # type: ignore[misc] # TRL is untyped
-    """TRL's packer, which also says what we know of each row (FACTS) and token (temperature)."""
+class StepRows(torch.utils.data.IterableDataset[list[Row]]):
+    """The rows of each optimizer step, until the feed ends; a remainder is left alone."""
 
-    def torch_call(self, examples: list[Any]) -> dict[str, Any]:
-        """Pack a micro-batch; see TRL."""
-        batch: dict[str, Any] = super().torch_call(examples)
-        (rows,) = examples
-        width = max(len(row.samples) for row in rows)
-        batch["row_facts"] = torch.tensor(
-            [
-                [[s["metrics"][fact] for fact in FACTS] for s in row.samples]
-                + [[-1.0, 0.0, 0.0]] * (width - len(row.samples))
-                for row in rows
-            ]
-        )
-        # TRL lays out the sampled tokens of each row in order, row after row.
-        warm = [s["metrics"].temperatures for row in rows for s in row.samples]
-        batch["temperatures"] = torch.from_numpy(np.concatenate(warm))[None]
-        return batch
+    def __init__(self, feed: LogRolloutWorker, rows_per_step: int) -> None:
+        self._feed = feed
+        self._rows_per_step = rows_per_step
 
-
-def whole_of(batches: Sequence[Any]) -> StepTotals:
-    """The optimizer step that these micro-batches make."""
-    tokens = rows = 0.0
-    for batch in batches:
-        staleness, _, weights = batch["row_facts"][0].double().unbind(-1)
-        trained = int((batch["token_index"] >= 0).sum())
-        tokens += float(weights[batch["segment_id"][0, :trained]].sum())
-        rows += float(weights[staleness >= 0].sum())
-    return StepTotals(tokens, rows)
+    def __iter__(self) -> Iterator[list[Row]]:
+        rows: list[Row] = []
+        while True:
+            try:
+                self._feed.check_health()
+            except RowsEnded:
+                return
+            try:
+                rows.append(self._feed.rollout_buffer.get(timeout=POLL_S))
+            except queue.Empty:
+                continue
+            if len(rows) == self._rows_per_step:
+                yield rows
+                rows = []
 
 
-def packed(
-    feed: LogRolloutWorker, *, micro_rows: int, pad_id: int, metrics: Any
-) -> tuple[RolloutQueueDataset, "torch.utils.data.DataLoader[Any]"]:
-    """TRL's dataset over the feed's queue, and a loader of packed micro-batches from it.
+def loader_of(
+    feed: LogRolloutWorker, rows_per_step: int
+) -> "torch.utils.data.DataLoader[list[Row]]":
+    """A loader whose batches are the rows of one step each.
 
-    A plain loader reads nothing ahead; accelerate's would hold a batch back to see whether another
-    follows, which costs a step of staleness and can wait for rows that nobody will send.
+    A plain one reads nothing ahead. Accelerate's would hold a step back to see whether another
+    follows, which makes rows staler and may wait for rows that nobody will send.
     """
-    rows = RolloutQueueDataset(
-        rollout_queue=feed.rollout_buffer,
-        model_version_fn=lambda: 0,
-        check_health_fn=feed.check_health,
-        stale_after_s=0.0,
-        metrics=metrics,
-        max_staleness=OUT_OF_REACH,
-        poll_interval_s=POLL_S,
+    return torch.utils.data.DataLoader(
+        StepRows(feed, rows_per_step), batch_size=None, num_workers=0, collate_fn=list
     )
-    loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
-        UntilEnded(FixedCountBatcher(rows, 1, micro_rows)),
-        batch_size=1,
-        collate_fn=RowCollator(pad_id, 1),
-        num_workers=0,
+
+
+@dataclass(frozen=True, eq=False)
+class PackedRows:
+    """Rows of a micro-batch as tensors; n packed tokens, m sampled ones, r rows.
+
+    Attributes:
+        ids: Shape (n,).
+        positions: Of each token in its rows, shape (n,).
+        mask: Who looks at whom.
+        targets: The sampled tokens.
+        row: Which row each of them is of, shape (m,).
+        old_logprobs: What the engine told of them, float32, shape (m,).
+        advantages: Float32, shape (m,).
+        weights: Of each row, float32, shape (r,).
+        facts: Of the rows, for the metrics.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    mask: TreeMask
+    targets: Targets
+    row: Tensor
+    old_logprobs: Tensor
+    advantages: Tensor
+    weights: Tensor
+    facts: RowFacts
+
+
+def tensors_of(rows: Sequence[Row], device: torch.device) -> PackedRows:
+    """Pack rows and move them to a device."""
+    tree = pack([row.ids for row in rows])
+    sampled = targets(rows, tree.paths)
+
+    def moved(values: object) -> Tensor:
+        return torch.as_tensor(values).to(device)
+
+    def of_rows(values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+    return PackedRows(
+        ids=moved(tree.ids),
+        positions=moved(tree.positions),
+        mask=TreeMask(tree, device),
+        targets=Targets(moved(sampled.at), moved(sampled.labels), moved(sampled.temperatures)),
+        row=moved(sampled.row),
+        old_logprobs=moved(sampled.logprobs),
+        advantages=moved(sampled.advantages),
+        weights=of_rows([row.weight for row in rows]),
+        facts=RowFacts(
+            staleness=of_rows([row.staleness for row in rows]),
+            rewards=of_rows([row.reward for row in rows]),
+            tokens=len(tree),
+        ),
     )
-    return rows, loader
+
+
+def totals_of(rows: Sequence[Row]) -> StepTotals:
+    """What the shares of micro-batches are divided by."""
+    return StepTotals(
+        tokens=sum(row.weight * row.sampled for row in rows),
+        rows=sum(row.weight for row in rows),
+    )

@@ -35,8 +35,8 @@ def config_of(settings: TrainerSettings) -> AsyncGRPOConfig:
     return AsyncGRPOConfig(
         output_dir=str(settings.output_dir),
         max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.micro_rows,
-        gradient_accumulation_steps=settings.rows_per_step // settings.micro_rows,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,  # a batch of our loader is a whole step
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant",
         weight_decay=settings.weight_decay,
@@ -46,7 +46,7 @@ def config_of(settings: TrainerSettings) -> AsyncGRPOConfig:
         epsilon_high=settings.epsilon_high,
         temperature=settings.temperature,
         router_aux_loss_coef=0.0,
-        dtype=settings.dtype,
+        dtype="float32",
         bf16=False,
         gradient_checkpointing=settings.gradient_checkpointing,
         use_cpu=on_cpu(settings),

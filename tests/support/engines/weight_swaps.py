@@ -274,7 +274,7 @@ def trained(model, folder, engine, *, steps, before, client=None, **settings):
     """
     told = TrainerSettings(
         model=str(model), output_dir=folder, device="cpu", learning_rate=2e-3, max_steps=steps,
-        rows_per_step=2 * SAMPLES, micro_rows=SAMPLES, max_staleness=10**9, save_every=1000,
+        rows_per_step=2 * SAMPLES, micro_tokens=4096, max_staleness=10**9, save_every=1000,
     )  # fmt: skip
     versions = SimpleNamespace(current=None, engines={})
     with table(engine, versions, **settings) as agents:

@@ -1,0 +1,127 @@
+"""The gradient of one optimizer step, in as many forward passes as memory asks for.
+
+Out of memory is an event and no crash. A micro-batch that does not fit leaves half a gradient
+behind, so the step's gradient is computed anew from its beginning, in micro-batches of half as many
+tokens: it comes out the same. That costs time once, since what fits is remembered for later steps
+and later starts. A single row that does not fit is left out, and the ledger names it.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+
+from odradek.trainer.feed.rows import Row
+from odradek.trainer.plan.budget import TokenBudget
+from odradek.trainer.plan.micro_batches import MicroBatch, plan
+from odradek.trainer.step.losses import StepTotals
+from odradek.trainer.step.packing import totals_of
+
+FILE: Final = "micro_tokens.json"
+"""In a run's folder: what has turned out to fit."""
+
+NO_MEMORY: Final = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+"""What CUDA and its libraries say that accelerate does not know."""
+
+log = logging.getLogger("odradek")
+
+Backward = Callable[[Sequence[Row], StepTotals], None]
+"""Adds the share of a micro-batch to the gradient."""
+
+
+class StepGradient:
+    """Computes gradients of steps.
+
+    Args:
+        budget: Most tokens of a micro-batch.
+        backward: Adds the share of a micro-batch to the gradient; may run out of memory.
+        forget: Drops the gradient so far, and the memory that it took.
+        learned: Called with a budget that is smaller than before.
+    """
+
+    def __init__(
+        self,
+        budget: TokenBudget,
+        backward: Backward,
+        forget: Callable[[], None],
+        learned: Callable[[TokenBudget], None] = lambda _: None,
+    ) -> None:
+        self.budget = budget
+        self.batches: list[MicroBatch] = []
+        """Of the step that was computed last; none where no row of it fits."""
+        self._backward = backward
+        self._forget = forget
+        self._learned = learned
+
+    def compute(self, rows: Sequence[Row]) -> tuple[Row, ...]:
+        """Leave the gradient of a step in the model; returns the rows that fit nowhere."""
+        unfit: list[Row] = []
+        fitting = list(rows)
+        self.batches = []
+        while fitting:
+            failed = self._attempt(fitting)
+            if failed is None:
+                break
+            self._forget()
+            self.batches = []
+            if len(failed.rows) == 1:
+                unfit.append(fitting.pop(failed.rows[0]))
+                log.warning(
+                    "a row of %d tokens does not fit into memory and is refused (no_memory); "
+                    "max_row_tokens below that refuses its like before they are tried",
+                    len(unfit[-1].ids),
+                )
+                continue
+            self.budget = self.budget.halved(failed.tokens)
+            log.warning(
+                "%d tokens did not fit into memory: micro-batches have %d from here on",
+                *(failed.tokens, self.budget.learned),
+            )
+            self._learned(self.budget)
+        return tuple(unfit)
+
+    def _attempt(self, rows: Sequence[Row]) -> MicroBatch | None:
+        """The micro-batch for which memory did not do, if there is one."""
+        totals = totals_of(rows)
+        made = plan(
+            [row.ids for row in rows], [row.offset for row in rows], budget=self.budget.learned
+        )
+        (self.batches,) = map(list, made.ranks)
+        for batch in self.batches:
+            try:
+                self._backward([rows[place] for place in batch.rows], totals)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                return batch  # outside of this block nothing holds the tensors of its frames
+        return None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there is no memory left, on whatever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(error):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+def kept(folder: Path) -> TokenBudget | None:
+    """What earlier starts of a run learned, if they did."""
+    try:
+        value = json.loads((folder / FILE).read_bytes())
+        return TokenBudget(asked=int(value["asked"]), learned=int(value["learned"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be read (%s): what fits is learned anew", folder / FILE, error)
+        return None
+
+
+def keep(folder: Path, budget: TokenBudget) -> None:
+    """Note what was learned. A lost note is learned again, so nothing waits for the disk."""
+    partial = folder / f"{FILE}.partial"
+    partial.write_text(json.dumps({"asked": budget.asked, "learned": budget.learned}) + "\n")
+    partial.rename(folder / FILE)

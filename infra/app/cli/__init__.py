@@ -42,6 +42,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             **{verb: stage.about for verb, stage in STAGES.items()},
             "reward": "Run a reward function over conversations.",
             "train": "Run the trainer: batches become weights.",
+            "evaluate": "Play evaluation tasks every n optimizer steps: pass@k and intervals.",
             "replay": "Write past batches again, to train on them once more.",
         },
     ),

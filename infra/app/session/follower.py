@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -50,12 +51,17 @@ class RunFollower:
     async def run(self) -> None:
         """Read until cancelled."""
         async with running(admin(self._bus), self._bus) as client, asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read())
+            tasks.create_task(self.read())
             tasks.create_task(self._measure(client))
 
-    async def _read(self) -> None:
+    async def read(self, ready: Callable[[], None] | None = None) -> None:
+        """Read into the tally until cancelled; lags are not measured.
+
+        Args:
+            ready: Called once what is published later will be seen.
+        """
         start = at_end if self._since == "end" else at_beginning
-        async for record in follow(self._bus, *WATCHED, start=start):
+        async for record in follow(self._bus, *WATCHED, start=start, ready=ready):
             self._feed(record)
             self.changed.set()
 

@@ -87,6 +87,12 @@ class RunStats:
         if step.optimized:
             self.steps[step.step] = StepFigures(at, step.step, step.version, step.metrics)
 
+    def forget(self) -> None:
+        """Drop episodes, tasks and steps that are counted already, the last step excepted."""
+        self.episodes.clear()
+        self.closed.clear()
+        self.steps = {n: figures for n, figures in self.steps.items() if n == self.last_step}
+
     @property
     def last_step(self) -> int:
         """The number of optimizer steps so far."""

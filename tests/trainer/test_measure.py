@@ -1,6 +1,7 @@
 """What a step costs: operations against torch's own count, rates, seconds by part, memory, a trace."""
 
 import gzip
+import itertools
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from odradek.trainer.measure.flops import ModelCost, cost_of
 from odradek.trainer.measure.memory import MB, MemoryMeter
+from odradek.trainer.measure.meter import StepMeter
 from odradek.trainer.measure.profile import ASKED, StepProfiler
 from odradek.trainer.measure.speed import PEAK_TFLOPS, peak_flops, rates
 from odradek.trainer.measure.times import PARTS, StepTimes
@@ -137,7 +139,6 @@ def test_a_part_does_not_count_what_a_part_inside_it_took():
     clock.now += 1000
     with times.part("forward"):
         clock.now += 4
-    assert 7 == times.seconds("forward")
     assert {"forward_s": 7, "plan_s": 10} == times.finish()
     assert {} == times.finish()
 
@@ -223,6 +224,39 @@ def test_a_profile_of_a_step_that_never_ended_is_dropped(tmp_path):
     profiler.begin()
     profiler.begin()
     assert None is profiler.end(5)
+
+
+def test_a_step_of_a_trainer_is_measured_and_traced_when_asked_for(groups, bench):
+    """Parts add up to the step; tokens are those of the step; one step of two has a trace."""
+    made = bench(groups, max_steps=2, save_every=1)
+    folder = made.settings.output_dir
+    folder.mkdir(exist_ok=True)
+    (folder / ASKED).touch()
+    made.trainer.run()
+    first, second = (step.metrics for step in made.announced.steps if step.optimized)
+    for metrics in (first, second):
+        parts = metrics["plan_s"] + metrics["forward_s"] + metrics["optimizer_s"]
+        assert metrics["train_s"] == pytest.approx(parts)
+        assert min(metrics[f"{part}_s"] for part in (*PARTS, "optimizer", "checkpoint")) > 0
+        seconds = metrics["tokens"] / metrics["tokens_per_s"]
+        assert metrics["train_s"] == pytest.approx(seconds)
+        assert 0 < metrics["memory_mb"] <= metrics["peak_memory_mb"]
+        assert "mfu" not in metrics
+    assert ["profile-step-1.json.gz"] == [path.name for path in folder.glob("profile*")]
+
+
+def test_a_packed_token_may_look_at_what_is_before_it_in_its_row(tiny, tmp_path):
+    """Two rows of 4 and 3 tokens that share 2: 1 + 2 + 3 + 4 + 3 pairs of 5 packed tokens."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny)
+    meter = StepMeter(model, tmp_path, "float32", clock=itertools.count().__next__)
+    cost = cost_of(model.config, shapes_of(model))
+    meter.add(torch.tensor([0, 1, 2, 3, 2]), 3)
+    meter.forget()
+    meter.begin()
+    meter.add(torch.tensor([0, 1, 2, 3, 2]), 3)
+    metrics = meter.finish(1)
+    assert cost.step(5, 3, 13) / 1e12 == pytest.approx(metrics["tflops"] * metrics["train_s"])
+    assert 5 == metrics["tokens_per_s"] * metrics["train_s"]
 
 
 def test_a_cost_counts_attention_by_pairs():

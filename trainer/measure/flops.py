@@ -8,6 +8,7 @@ sequence; here the pairs that a mask lets through are counted themselves.
 
 What is computed more than once (activation checkpointing) or without gradients (a reference model)
 counts for nothing: the operations are those that the model needs, whatever the trainer does.
+Weights that are not trained are counted as if they were.
 """
 
 from collections.abc import Iterable
@@ -17,8 +18,8 @@ from typing import Any, Final
 
 BACKWARD: Final = 3
 """Forward and backward cost so many times what forward costs."""
-HEADS: Final = ("lm_head.", "embed_out.", "output_layer.")
-"""Beginnings of the names of a head's weights."""
+HEADS: Final = ("lm_head.", "output_layer.")
+"""What the names of a head's weights hold."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def cost_of(config: Any, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> Model
         size = prod(shape)
         if "embed_" in name or ".wte." in name or ".wpe." in name:
             embedded = max(embedded, size)
-        elif name.startswith(HEADS):
+        elif any(part in name for part in HEADS):
             head = size
         else:
             layers += round(size * share) if ".experts." in name else size

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Final
 
-PARTS: Final = ("wait", "plan", "forward", "optimizer", "checkpoint", "sync")
-"""Parts of a step: waiting for rows, dealing them out to micro-batches, forward and backward,
-the optimizer, the checkpoint, and the transfer of weights."""
+PARTS: Final = ("wait", "plan", "forward")
+"""Parts of a step: waiting for rows; dealing them out to micro-batches and packing those; forward
+and backward passes."""
 
 
 class StepTimes:
@@ -40,10 +40,6 @@ class StepTimes:
         if self._stack:
             self._seconds[self._stack[-1]] += now - self._since
         self._since = now
-
-    def seconds(self, name: str) -> float:
-        """How long a part has taken since the last `finish`."""
-        return self._seconds[name]
 
     def finish(self) -> dict[str, float]:
         """`wait_s`, `plan_s`, … of the parts that there were; everything is cleared."""

@@ -8,7 +8,6 @@ loader is one optimizer step.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +42,7 @@ from odradek.trainer.feed.cursor import ConsumedRows
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.feed.rows import NO_MEMORY, NON_FINITE, Row
+from odradek.trainer.measure.meter import StepMeter
 from odradek.trainer.models import load_tokenizer
 from odradek.trainer.plan.budget import TokenBudget
 from odradek.trainer.settings import TrainerSettings
@@ -114,6 +114,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._precision = resolved(settings.precision, self.args.device)
         use_tf32(allowed=settings.tf32)
         log.info("precision: %s", described(self._precision, self.args.device, tf32=settings.tf32))
+        self.meter = StepMeter(self.model, settings.output_dir, self._precision, tf32=settings.tf32)
         add_head(self.model)
         prepare(self.model, begin)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
@@ -168,10 +169,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         del num_batches, device
         if self.state.global_step >= self.settings.max_steps:
             return [], None  # resumed from the last checkpoint: the loop would make one step more
-        began = time.perf_counter()
-        rows = next(epoch_iterator, None)
-        self._step_began = time.perf_counter()
-        self.measured.wait_s = self._step_began - began
+        with self.meter.part("wait"):
+            rows = next(epoch_iterator, None)
         return [] if rows is None else [rows], None
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -186,22 +185,27 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     ) -> torch.Tensor:
         """Leave the gradient of a whole step in the model; returns its loss."""
         del num_items_in_batch
+        self.meter.begin()
         model.train()
-        unfit = self._gradient.compute(inputs)
+        with self.meter.part("plan"):
+            unfit = self._gradient.compute(inputs)
         self._unfit = frozenset((row.offset, row.index) for row in unfit)
         return torch.tensor(self.measured.loss, dtype=torch.float64, device=self.args.device)
 
     def _backward(self, rows: Sequence[Row], totals: StepTotals) -> None:
         """Add the share of a micro-batch to the gradient."""
         packed = tensors_of(rows, self.args.device)
-        loss, terms, scores = self._share(packed, totals)
-        self.accelerator.backward(loss)
-        self.measured.add(terms, loss.detach(), scores.entropy, packed.facts, self._shape)
+        self.meter.add(packed.positions, len(packed.row))
+        with self.meter.part("forward"):
+            loss, terms, scores = self._share(packed, totals)
+            self.accelerator.backward(loss)
+            self.measured.add(terms, loss.detach(), scores.entropy, packed.facts, self._shape)
 
     def _forget_gradient(self) -> None:
         """Begin the step's gradient anew, with the memory that it took."""
         self.model.zero_grad(set_to_none=True)
         self.measured.forget()
+        self.meter.forget()
         clear_device_cache(garbage_collection=True)
 
     def _score(self, model: Any, packed: PackedRows) -> TokenScores:
@@ -278,8 +282,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             # refusals that its entry does not tell.
             position = feed.consumption.position
         feed.busy()
-        self.measured.train_s = time.perf_counter() - self._step_began
         metrics = self.measured.finish(passed, self.settings.success_reward)
+        metrics |= self.meter.finish(step)
         with telemetry.span(
             "trainer.step",
             run=self.settings.run,
@@ -325,18 +329,16 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         parts = self.parts
         if isinstance(move, CrashPoint):
             return parts.at(move.point)
-        began = time.perf_counter()
         if isinstance(move, SaveCheckpoint):
-            saved = self._checkpoint(move)
-            self._took["checkpoint_s"] = time.perf_counter() - began
-            return saved
+            with self.meter.timed("checkpoint_s", self._took):
+                return self._checkpoint(move)
         if isinstance(move, WaitForEngine):
             return parts.transfer.reach()
         if isinstance(move, LoadWeights):
             transfer = parts.transfer
             transfer.version = move.version
-            super()._sync_weight()
-            self._took["sync_s"] = time.perf_counter() - began
+            with self.meter.timed("sync_s", self._took):
+                super()._sync_weight()
             return Loaded(transfer.folder.as_uri(), transfer.digest, transfer.served)
         if isinstance(move.event, Policy):
             return parts.announcer.policy(move.event)

@@ -39,8 +39,6 @@ class StepMetrics:
 
     def __init__(self, name: str = "dapo") -> None:
         self._name = name
-        self.wait_s = 0.0
-        self.train_s = 0.0
         self.grad_norm = 0.0
         self.forget()
 
@@ -140,8 +138,6 @@ class StepMetrics:
             "samples": float(len(rewards)),
             "truncated": float(passed.truncated),
             "altered_tokens": float(passed.altered),
-            "wait_s": self.wait_s,
-            "train_s": self.train_s,
         }
         if self._mismatch_max is not None:
             metrics["mismatch_max"] = self._mismatch_max

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from odradek.infra.errors import NoSuchName
+from odradek.infra.runtime.imports import find
+from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed.advantages import Scale
 from odradek.trainer.loss_table import Correction, KlForm, entry_of
 from odradek.trainer.recipes import Combination, refusal
@@ -20,6 +23,8 @@ class LearningSettings(Protocol):
     dual_clip: float
     kl: float
     kl_form: KlForm
+    entropy: float
+    top_entropy: float
     tis: float
     tis_low: float
     correction: Correction
@@ -31,7 +36,11 @@ class LearningSettings(Protocol):
 
 def _combination(settings: LearningSettings) -> Combination:
     """What settings combine."""
-    terms = {"dual_clip": settings.dual_clip > 0}
+    terms = {
+        "dual_clip": settings.dual_clip > 0,
+        "entropy": settings.entropy > 0,
+        "top_entropy": settings.top_entropy < 1,
+    }
     return Combination(
         loss=settings.loss,
         baseline=settings.baseline,
@@ -46,8 +55,6 @@ def of_learning(settings: LearningSettings) -> Iterator[str]:
     """Each pair that cannot work, in a line that names both and says why."""
     if line := refusal(_combination(settings)):
         yield line
-    if "batch" in {settings.baseline, settings.scale_advantages}:
-        yield "baseline or scale_advantages = batch needs the whole step, which is not there yet"
     if 0 < settings.tis < LEAST_CAP:
         yield (
             f"tis ({settings.tis:g}) caps the weight of every token near 0, so nothing is learned: "
@@ -75,6 +82,22 @@ def of_learning(settings: LearningSettings) -> Iterator[str]:
             f"({settings.overlong_tokens}), so a reply of no tokens would be too long: give a "
             "smaller one"
         )
+
+
+def require_own(settings: LearningSettings) -> None:
+    """Import a person's loss and baseline, so that a mistake shows before anything is trained.
+
+    Raises BadSettings; what their module raises as it is imported is passed on.
+    """
+    for name in ("loss", "baseline"):
+        target = getattr(settings, name)
+        if ":" in target:
+            try:
+                found = find(target)
+            except NoSuchName as error:
+                raise BadSettings(f"{name} = {target}: {error}") from None
+            if not callable(found) and not hasattr(found, "each"):
+                raise BadSettings(f"{name} = {target} is no function, and no Loss")
 
 
 def idle_in_learning(settings: LearningSettings) -> dict[str, tuple[bool, str]]:

@@ -20,6 +20,7 @@ from odradek.trainer.feed.batch_reader import LogGroups
 from odradek.trainer.feed.cursor import Cursor, describe
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
+from odradek.trainer.learning import require_own
 from odradek.trainer.placement import VISIBLE, refuse_launchers, visible
 from odradek.trainer.settings import TrainerSettings, without_effect
 from odradek.trainer.step.grpo import LogTrainer, TrainerParts
@@ -46,6 +47,7 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
     chosen = visible(settings.device, torch.cuda.device_count(), os.environ)
     if chosen is not None:  # before anything asks for a GPU: after that it counts for nothing
         os.environ[VISIBLE] = chosen
+    require_own(settings)
     for line in without_effect(settings):
         log.warning("%s", line)
     with process.observed("trainer"):

@@ -93,7 +93,12 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Weight of the KL term against the model that the run started from."""
     kl_form: KlForm = "k3"
     """Estimator of the KL term, and where it goes: `k1`, `k2` or `k3` into the loss, with
-    `_weighted` importance-weighted."""
+    `_weighted` importance-weighted, with `_reward` into the reward."""
+    entropy: float = Field(default=0.0, ge=0, le=1e6)
+    """Weight of the entropy bonus; 0 leaves it out."""
+    top_entropy: float = Field(default=1.0, ge=0.001, le=1)
+    """Share of a step's tokens, those with the most entropy, that the policy's term is of; below 1
+    it costs a forward pass more."""
     tis: float = Field(default=0.0, ge=0, le=1e6)
     """Upper bound of importance weights, with which the clip is of the ratio to the weights of one
     step before; 0 leaves them out, 2 is usual."""
@@ -105,7 +110,8 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     baseline: Baseline = "mean"
     """What a sample's reward is compared with, or your own `module:function`."""
     scale_advantages: Scale = "group"
-    """By what advantages are divided: the standard deviation of the `group`, or `none`."""
+    """By what advantages are divided: the standard deviation of the `group`, of the whole step
+    (`batch`), or `none`."""
     pass_k: int = Field(default=PASS_K, ge=1, le=1024)
     """Samples of which one is to succeed, with `baseline = pass_at_k`."""
     overlong_tokens: int = Field(default=0, ge=0)

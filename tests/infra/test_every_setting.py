@@ -36,6 +36,7 @@ ZERO = {
     "TrainerSettings.success_reward", "TrainerSettings.tis", "TrainerSettings.weight_decay",
     "TrainerSettings.dual_clip", "TrainerSettings.tis_low", "TrainerSettings.overlong_tokens",
     "TrainerSettings.overlong_buffer", "TrainerSettings.length_penalty",
+    "TrainerSettings.entropy",
 }  # fmt: skip
 """Of these 0 means something."""
 NEGATIVE = {"EvaluationSection.success", "TrainerSettings.success_reward"}

@@ -11,7 +11,13 @@ from odradek.trainer.feed.advantages import BASELINES
 from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.recipes import RECIPES, Combination, allowed, refusal
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
+from odradek.trainer.step.losses import (
+    LossInputs,
+    LossOptions,
+    StepTotals,
+    policy_loss,
+    preparation_of,
+)
 from tests.support.trainer.plain_losses import (
     CAP,
     DUAL,
@@ -162,6 +168,8 @@ def given(combination):
         **({"tis": 2.0, "correction": combination.correction} if combination.correction else {}),
         **({"kl": 0.1, "kl_form": combination.kl_form} if combination.kl_form else {}),
         **({"dual_clip": 3.0} if "dual_clip" in combination.terms else {}),
+        **({"entropy": 0.01} if "entropy" in combination.terms else {}),
+        **({"top_entropy": 0.2} if "top_entropy" in combination.terms else {}),
     }
 
 
@@ -205,8 +213,11 @@ def test_a_refusal_says_what_goes_together(wrong, line):
 def test_settings_and_recipes_agree():
     """One of each recipe is taken as settings."""
     for recipe in RECIPES:
-        if "batch" not in recipe.scale_advantages:
-            TrainerSettings(**given(next(all_of(recipe))))
+        for combination in (*all_of(recipe),)[::17]:
+            settings = TrainerSettings(**given(combination))
+            assert combination.kl_form.endswith("reward") == preparation_of(settings).surveys or (
+                settings.top_entropy < 1
+            )
 
 
 @pytest.mark.parametrize("own", [{"loss": "mine:loss"}, {"baseline": "mine:advantages"}])

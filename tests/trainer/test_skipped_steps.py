@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.protocol import MOST_SKIPPED
 from odradek.trainer.errors import NonFiniteSteps, NonFiniteWeights
-from odradek.trainer.step import grpo
+from odradek.trainer.step import scores
 from tests.support.trainer.nan_gradients import spoil
 
 pytestmark = pytest.mark.torch
@@ -30,20 +30,20 @@ def endless_gradient(made, monkeypatch):
 
 def loss_of(number):
     def plant(made, monkeypatch):
-        true = grpo.policy_loss
+        true = scores.policy_loss
 
         def spoiled(*args):
             value = true(*args)
             return value + number if made.trainer.state.global_step == 1 else value
 
-        monkeypatch.setattr(grpo, "policy_loss", spoiled)
+        monkeypatch.setattr(scores, "policy_loss", spoiled)
 
     return plant
 
 
 def reference(made, monkeypatch):
     """A reference model that is none, in one step."""
-    score = made.trainer._score
+    score = made.trainer._scores._score
 
     def spoiled(model, inputs):
         out = score(model, inputs)
@@ -51,7 +51,7 @@ def reference(made, monkeypatch):
             return out._replace(logprobs=out.logprobs * math.nan)
         return out
 
-    monkeypatch.setattr(made.trainer, "_score", spoiled)
+    monkeypatch.setattr(made.trainer._scores, "_score", spoiled)
 
 
 def learning_rate(made, monkeypatch):

@@ -191,3 +191,21 @@ def test_a_model_with_a_head_of_ours_is_called_as_before_without_targets(tiny):
     add_head(model)
     ids = torch.tensor([[1, 2, 3]])
     assert torch.equal(bare(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_entropy_has_a_gradient_where_the_head_is_asked_for_it_and_else_none(tiny):
+    """That of the plain softmax, at each token's own temperature, within 5e-6 of its norm."""
+    bare = load_model(tiny)
+    asked, silent = copy.deepcopy(bare), copy.deepcopy(bare)
+    add_head(asked, entropy_gradient=True)
+    add_head(silent)
+    ids = torch.randint(0, 90, (12,), generator=torch.Generator().manual_seed(0))
+    warm, at = torch.tensor([0.3, 0.7, 0.7, 1.7, 1.0]), torch.tensor([3, 3, 5, 5, 10])
+    targets = Targets(at, ids[at + 1], warm)
+    logits = bare(input_ids=ids[None]).logits[0][at] / warm[:, None]
+    expected = logits.log_softmax(-1)
+    (-(expected.exp() * expected).sum()).backward()
+    asked(input_ids=ids[None], targets=targets).entropy.sum().backward()
+    wanted, found = gradient_of(bare), gradient_of(asked)
+    assert (wanted - found).norm() <= 5e-6 * wanted.norm()
+    assert not silent(input_ids=ids[None], targets=targets).entropy.requires_grad

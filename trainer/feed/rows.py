@@ -56,6 +56,7 @@ class Row:
         unfit: Why it is refused whatever the rules are (see `drawn`), or "".
         altered: Sampled tokens that `mask` leaves out because of how they were sampled.
         truncated: Replies in it that were cut by length.
+        token_advantages: Of each token where `mask`, float32; None where all have `advantage`.
     """
 
     ids: npt.NDArray[np.int64]
@@ -75,6 +76,7 @@ class Row:
     unfit: str = ""
     altered: int = 0
     truncated: int = 0
+    token_advantages: npt.NDArray[np.float32] | None = None
 
     @property
     def sampled(self) -> int:

@@ -127,7 +127,7 @@ class PackedTargets:
         row: The place of its row among the rows that were given.
         logprobs: What the engine told, float32.
         temperatures: At which it was sampled, float32.
-        advantages: Of its row, float32.
+        advantages: Of its row, or its own, float32.
     """
 
     at: npt.NDArray[np.int64]
@@ -154,7 +154,8 @@ def targets(rows: Sequence[Any], paths: Sequence[npt.NDArray[np.int64]]) -> Pack
         logprobs.append(row.logprobs[chosen])
         ones = np.ones(len(chosen), np.float32)
         warm.append(ones if row.temperatures is None else row.temperatures[chosen])
-        worth.append(np.full(len(chosen), row.advantage, np.float32))
+        same = np.full(len(chosen), row.advantage, np.float32)
+        worth.append(same if row.token_advantages is None else row.token_advantages[chosen])
     return PackedTargets(
         at=np.concatenate(at), labels=np.concatenate(labels), row=np.concatenate(of_row),
         logprobs=np.concatenate(logprobs).astype(np.float32),

@@ -10,12 +10,13 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
 from odradek.trainer.feed.rows import Row
+from odradek.trainer.losses.preparation import Preparation, RowSurvey
 from odradek.trainer.plan.budget import TokenBudget
 from odradek.trainer.plan.micro_batches import MicroBatch, plan
 from odradek.trainer.step.losses import StepTotals
@@ -31,6 +32,10 @@ log = logging.getLogger("odradek")
 
 Backward = Callable[[Sequence[Row], StepTotals], None]
 """Adds the share of a micro-batch to the gradient."""
+Survey = Callable[[Sequence[Row]], Sequence[RowSurvey]]
+"""What the preparation of a step needs of each row of a micro-batch."""
+NO_PREPARATION: Final = Preparation()
+"""Rows and totals are what they are."""
 
 
 class StepGradient:
@@ -41,6 +46,8 @@ class StepGradient:
         backward: Adds the share of a micro-batch to the gradient; may run out of memory.
         forget: Drops the gradient so far, and the memory that it took.
         learned: Called with a budget that is smaller than before.
+        preparation: What is to be done before the gradient.
+        survey: A forward pass for it, where it needs one; may run out of memory.
     """
 
     def __init__(
@@ -49,6 +56,8 @@ class StepGradient:
         backward: Backward,
         forget: Callable[[], None],
         learned: Callable[[TokenBudget], None] = lambda _: None,
+        preparation: Preparation = NO_PREPARATION,
+        survey: Survey = lambda _: (),
     ) -> None:
         self.budget = budget
         self.batches: list[MicroBatch] = []
@@ -56,6 +65,8 @@ class StepGradient:
         self._backward = backward
         self._forget = forget
         self._learned = learned
+        self._preparation = preparation
+        self._survey = survey
 
     def compute(self, rows: Sequence[Row]) -> tuple[Row, ...]:
         """Leave the gradient of a step in the model; returns the rows that fit nowhere."""
@@ -91,14 +102,30 @@ class StepGradient:
             [row.ids for row in rows], [row.offset for row in rows], budget=self.budget.learned
         )
         (self.batches,) = map(list, made.ranks)
+        surveys: dict[int, RowSurvey] = {}
+        for batch in self.batches if self._preparation.surveys else ():
+            if not _fits(self._note, surveys, batch, [rows[place] for place in batch.rows]):
+                return batch
+        in_order = [surveys[place] for place in sorted(surveys)]
+        prepared, totals = self._preparation.prepared(rows, totals, in_order)
         for batch in self.batches:
-            try:
-                self._backward([rows[place] for place in batch.rows], totals)
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                return batch  # outside of this block nothing holds the tensors of its frames
+            if not _fits(self._backward, [prepared[place] for place in batch.rows], totals):
+                return batch
         return None
+
+    def _note(self, surveys: dict[int, RowSurvey], batch: MicroBatch, rows: Sequence[Row]) -> None:
+        surveys.update(zip(batch.rows, self._survey(rows), strict=True))
+
+
+def _fits(work: Callable[..., None], *of: Any) -> bool:
+    """Whether there was memory enough for some work. Any other error is passed on."""
+    try:
+        work(*of)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return False  # outside of this block nothing holds the tensors of its frames
+    return True
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -42,18 +42,20 @@ from odradek.trainer.feed.cursor import ConsumedRows
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.feed.rows import NO_MEMORY, NON_FINITE, Row
+from odradek.trainer.losses.preparation import RowSurvey
 from odradek.trainer.measure.meter import StepMeter
 from odradek.trainer.models import load_tokenizer
 from odradek.trainer.plan.budget import TokenBudget
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention, gradient
 from odradek.trainer.step.logprobs import TokenScores, add_head
-from odradek.trainer.step.losses import LossInputs, StepTotals, options_of, policy_loss
+from odradek.trainer.step.losses import StepTotals
 from odradek.trainer.step.metrics import StepMetrics
 from odradek.trainer.step.model_support import check_config, loading, prepare
 from odradek.trainer.step.packing import PackedRows, loader_of, tensors_of
 from odradek.trainer.step.precision import autocast, described, resolved, use_tf32
 from odradek.trainer.step.proximal import ProximalPolicy
+from odradek.trainer.step.scores import StepScores
 from odradek.trainer.step.trl_config import config_of, on_cpu, without_cuda
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.finite import non_finite, trained_tensors, why_not_step
@@ -115,20 +117,24 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         use_tf32(allowed=settings.tf32)
         log.info("precision: %s", described(self._precision, self.args.device, tf32=settings.tf32))
         self.meter = StepMeter(self.model, settings.output_dir, self._precision, tf32=settings.tf32)
-        add_head(self.model)
+        add_head(self.model, entropy_gradient=settings.entropy > 0)
         prepare(self.model, begin)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
-        self._shape = options_of(settings)
+        self._reference = self._frozen(settings.model) if settings.kl > 0 else None
+        self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None
+        self._scores = StepScores(
+            settings, self.model, self._score, self._reference, self._proximal
+        )
         self._gradient = gradient.StepGradient(
             TokenBudget.of(settings.micro_tokens, gradient.kept(settings.output_dir)),
             self._backward,
             self._forget_gradient,
             lambda budget: gradient.keep(settings.output_dir, budget),
+            self._scores.preparation,
+            self._survey,
         )
         self._unfit: frozenset[tuple[int, int]] = frozenset()
         """Rows of the step under way that no memory is large enough for."""
-        self._reference = self._frozen(settings.model) if settings.kl > 0 else None
-        self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None
         parts.feed.on_idle = self.tell_idle
         parts.feed.consumption.vocabulary = self.model.get_input_embeddings().num_embeddings
         self.add_callback(_Steps(self))
@@ -195,11 +201,18 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     def _backward(self, rows: Sequence[Row], totals: StepTotals) -> None:
         """Add the share of a micro-batch to the gradient."""
         packed = tensors_of(rows, self.args.device)
+        options = self._scores.options
         self.meter.add(packed.positions, len(packed.row))
         with self.meter.part("forward"):
-            loss, terms, scores = self._share(packed, totals)
+            loss, terms, scores = self._scores.share(packed, totals)
             self.accelerator.backward(loss)
-            self.measured.add(terms, loss.detach(), scores.entropy, packed.facts, self._shape)
+            self.measured.add(terms, loss.detach(), scores.entropy, packed.facts, options)
+
+    def _survey(self, rows: Sequence[Row]) -> list[RowSurvey]:
+        """What advantages and entropy masks need of a micro-batch before the step's gradient."""
+        packed = tensors_of(rows, self.args.device)
+        with self.meter.part("forward"):
+            return self._scores.survey(packed)
 
     def _forget_gradient(self) -> None:
         """Begin the step's gradient anew, with the memory that it took."""
@@ -218,28 +231,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
                 targets=packed.targets,
             )
         return scores
-
-    @torch.no_grad()
-    def _judged_by(self, frozen: Any, packed: PackedRows) -> torch.Tensor | None:
-        """Log probabilities of the sampled tokens under another policy, where there is one."""
-        return None if frozen is None else self._score(frozen, packed).logprobs
-
-    def _share(
-        self, packed: PackedRows, totals: StepTotals
-    ) -> tuple[torch.Tensor, LossInputs, TokenScores]:
-        """A micro-batch's share of the step's loss: shares add up, they are not averaged."""
-        scores = self._score(self.model, packed)
-        terms = LossInputs(
-            logprobs=scores.logprobs,
-            old_logprobs=packed.old_logprobs,
-            advantages=packed.advantages,
-            row=packed.row,
-            n_rows=len(packed.weights),
-            reference=self._judged_by(self._reference, packed),
-            weights=packed.weights,
-            proximal=self._judged_by(self._proximal and self._proximal.model, packed),
-        )
-        return policy_loss(self.settings.loss, terms, totals, self._shape), terms, scores
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The last thing before the optimizer: without gradients, its step is none."""

@@ -32,7 +32,8 @@ class TokenScores(NamedTuple):
 
     logprobs: Tensor
     entropy: Tensor
-    """Entropy of the distribution that it was sampled from, in nats."""
+    """Entropy of the distribution that it was sampled from, in nats; without gradient unless the
+    head was asked for it, which costs no pass but its own term in the head's."""
 
 
 class _Given:
@@ -60,10 +61,16 @@ class _Given:
 
 
 class TemperatureHead:
-    """Scores targets of one model."""
+    """Scores targets of one model.
 
-    def __init__(self, model: Any) -> None:
+    Args:
+        model: With hidden states and an output embedding.
+        entropy_gradient: Whether entropies have a gradient, for an entropy bonus.
+    """
+
+    def __init__(self, model: Any, *, entropy_gradient: bool = False) -> None:
         self._model = model
+        self._entropy_gradient = entropy_gradient
 
     def score(self, hidden: Tensor, targets: Targets) -> TokenScores:
         """Scores from hidden states of the shape (n, d)."""
@@ -83,13 +90,15 @@ class TemperatureHead:
                 hidden[places][None], shift_labels=labels[places][None], fused_lm_head=True
             )
             logprobs = logprobs.index_copy(0, chosen, scores.log_probs[0][inverse])
-            entropy = entropy.index_copy(0, chosen, scores.entropy[0][inverse].detach())
+            of_targets = scores.entropy[0][inverse]
+            kept = of_targets if self._entropy_gradient else of_targets.detach()
+            entropy = entropy.index_copy(0, chosen, kept)
         return TokenScores(logprobs, entropy)
 
 
-def add_head(model: Any) -> None:
+def add_head(model: Any, *, entropy_gradient: bool = False) -> None:
     """Let `model(..., targets=...)` return TokenScores; any other call is the model's as before."""
-    before, head = model.forward, TemperatureHead(model)
+    before, head = model.forward, TemperatureHead(model, entropy_gradient=entropy_gradient)
 
     def forward(self: Any, *args: Any, targets: Targets | None = None, **kwargs: Any) -> Any:
         if targets is None:

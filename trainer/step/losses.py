@@ -4,12 +4,14 @@ from dataclasses import replace
 from functools import cache
 
 from odradek.infra.runtime.imports import find, import_entry
+from odradek.trainer.feed.step_advantages import StepRules
 from odradek.trainer.learning import LearningSettings
 from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.losses.corrections import importance_weights
 from odradek.trainer.losses.inputs import LossInputs, LossOptions, StepTotals, Tensor
 from odradek.trainer.losses.loss import Loss
 from odradek.trainer.losses.penalties import entropy_bonus, to_reference
+from odradek.trainer.losses.preparation import Preparation
 from odradek.trainer.losses.ratios import log_ratio
 from odradek.trainer.losses.sums import by_token
 
@@ -25,6 +27,7 @@ __all__ = [
     "loss_of",
     "options_of",
     "policy_loss",
+    "preparation_of",
 ]
 
 
@@ -50,6 +53,18 @@ def options_of(settings: LearningSettings) -> LossOptions:
         tis_low=settings.tis_low,
         dual_clip=settings.dual_clip,
         kl_form=settings.kl_form,
+        entropy=settings.entropy,
+        top_entropy=settings.top_entropy,
+    )
+
+
+def preparation_of(settings: LearningSettings) -> Preparation:
+    """What is to be done before the gradient of a step, as a run is set."""
+    in_reward = settings.kl if settings.kl_form.endswith("reward") else 0.0
+    return Preparation(
+        StepRules(settings.baseline, settings.scale_advantages, in_reward),
+        settings.kl_form,
+        settings.top_entropy,
     )
 
 

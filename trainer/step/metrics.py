@@ -135,6 +135,7 @@ class StepMetrics:
             "clip_low": sums.get("low", 0.0) / sampled,
             "clip_high": sums.get("high", 0.0) / sampled,
             "batches": float(passed.batches),
+            "equal_groups": float(sum(r.reason == "zero_variance" for r in passed.refused)),
             "samples": float(len(rewards)),
             "truncated": float(passed.truncated),
             "altered_tokens": float(passed.altered),

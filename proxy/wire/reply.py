@@ -211,13 +211,21 @@ class StreamCapture:
         self.bad, self.data = "", data
         try:
             check_depth(data, DEEPEST)
-            regular = shapes.chunk(self._halves.whole(data), self._read)
+            # Nearly all chunks are plain: no character of theirs can be cut in two.
+            halves = self._halves
+            plain = not halves.waiting and data.isascii() and data.find(b"\\") < 0
+            regular = shapes.chunk(data if plain else halves.whole(data), self._read)
         except (InvalidRecord, *UNREADABLE) as error:
             self.bad = self.error = (
                 f"a chunk of the engine's stream cannot be read: {str(error)[:200]}"
             )
             return True
         ends = self._take(regular)
+        choices = regular.body.choices
+        # Nearly all hold one choice that goes on, and no word of an error.
+        goes_on = len(choices) == 1 and not ends and choices[0].error is NULL
+        if goes_on and regular.body.error is NULL:
+            return False
         if why := _reported_error(regular):
             self.bad = self.error = why
             return True

@@ -18,7 +18,7 @@ from odradek.infra.app.exports.state import ExportState, StateFile
 from odradek.infra.bus import KafkaAppender, Record, ensure_topics
 from odradek.infra.errors import ExportRefused, NoRewind
 from odradek.schemas import codec
-from odradek.schemas.events import Step
+from odradek.schemas.events import Refusal, Step
 from odradek.schemas.topics import STEPS
 from odradek.streams.verify.findings import Findings
 from odradek.streams.verify.steps import RunLedger
@@ -79,6 +79,16 @@ def test_a_step_that_was_done_again_takes_the_place_of_the_first():
     assert 9.0 == steps[4].at
 
 
+def test_a_start_that_tells_a_step_again_takes_its_place():
+    """As verify has it: what a later start says of a step counts."""
+    entries = [entry(1, 1), entry(1, 2), entry(1, 3), entry(2, 2)]
+    ledger = RunLedger("main", Findings())
+    for one in entries:
+        ledger.feed(one)
+    assert {1: 1.001, 2: 2.002} == {n: step.metrics["loss"] for n, step in ledger.steps.items()}
+    assert {1: 1.001, 2: 2.002} == losses(folded(entries))
+
+
 @st.composite
 def ledgers(draw):
     """Ledgers as trainers write them: each start goes on from a step before, and may die."""
@@ -133,6 +143,31 @@ def test_an_export_may_die_anywhere_and_no_step_stands_twice(entries, deaths, tm
         if death == "before the state":
             file.save(before)
     assert losses(folded(entries)) == losses(sink.durable)
+
+
+class FullDisk(MemorySink):
+    """Nothing gets through its flush."""
+
+    def flush(self):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_step_that_no_flush_got_through_is_not_said_to_be_written(tmp_path):
+    """The state is written last: the next export writes the step."""
+    file = StateFile(tmp_path / "state.json")
+    exporting = LedgerExport(FullDisk(), state(), file)
+    exporting.feed(record(0, entry(1, 1)))
+    with pytest.raises(OSError, match="No space left"):
+        exporting.flush()
+    assert state() == file.load(state())
+
+
+def test_an_entry_gives_its_numbers_to_the_point():
+    """Beside its metrics: version, position, and how many rows it refused, whole batches left out."""
+    refused = (Refusal(offset=1, reason="stale", row=0), Refusal(offset=2, reason="eval"))
+    change = RunLine("main").feed(entry(1, 1, version=3, refused=refused), 9.0)
+    expected = {"loss": 1.001, "version": 3, "position": 1, "skipped": 0, "rows_refused": 1}
+    assert StepPoint(1, 9.0, expected) == change.point
 
 
 def test_a_sink_that_cannot_take_steps_back_says_so(tmp_path):
@@ -339,6 +374,24 @@ async def test_a_sink_that_only_adds_gets_the_whole_run_anew(bus, tmp_path):
     assert [{1: 1.001, 2: 1.002, 3: 1.003}, LOSSES] == [losses(sink.durable) for _, sink in made]
     assert all(sink.closed for _, sink in made)
     assert (2, 4) == (ended.attempt, ended.step)
+
+
+@pytest.mark.broker
+async def test_who_dies_before_the_new_run_has_a_step_does_not_add_to_the_old_one(bus, tmp_path):
+    """That the old one is left behind is written before the new one is begun."""
+    await ensure_topics(bus)
+    await tell(bus, *CRASHED)
+    held = begun(bus, offset=4, incarnation=1, step=3)
+    file = StateFile(tmp_path / "main.memory.json")
+    file.save(held)
+    old = MemorySink(append_only=True, durable={3: point(3, loss=1.003)})
+    sinks = iter([old])
+    with pytest.raises(RuntimeError):
+        await export(
+            bus, lambda _: next(sinks), SinkOptions("main", tmp_path), name="memory", follow=False
+        )
+    assert begun(bus, attempt=2) == file.load(held)
+    assert {3} == set(old.durable)
 
 
 @pytest.mark.broker

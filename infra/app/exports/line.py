@@ -66,5 +66,5 @@ def _metrics_of(entry: Step) -> dict[str, float]:
         "version": float(entry.version),
         "position": float(entry.position),
         "skipped": float(entry.skipped),
-        "refused": float(len(entry.refused)),
+        "rows_refused": float(sum(refusal.row is not None for refusal in entry.refused)),
     }

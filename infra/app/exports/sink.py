@@ -82,7 +82,7 @@ class MetricsSink(Protocol):
 
 @dataclass
 class MemorySink:
-    """A sink that keeps points in memory, for tests.
+    """A sink that keeps points in memory, for tests; a step that does not come next is an error.
 
     Attributes:
         durable: By step, what was flushed.
@@ -106,7 +106,10 @@ class MemorySink:
         self.durable = {n: point for n, point in self.durable.items() if n <= step}
 
     def write(self, point: StepPoint) -> None:
-        """See `MetricsSink`."""
+        """See `MetricsSink`. Raises ValueError for a step that it holds already, or has passed."""
+        held = max([*self.durable, *(earlier.step for earlier in self._pending)], default=-1)
+        if point.step <= held:
+            raise ValueError(f"step {point.step} comes behind step {held}")
         self._pending.append(point)
 
     def flush(self) -> None:

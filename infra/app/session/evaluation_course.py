@@ -40,12 +40,13 @@ class EvaluationSchedule:
     def due(self, policy: Policy) -> bool:
         """Whether a policy is the next to be evaluated.
 
-        The first is, whatever its step: it is what the others are compared with. A trainer that
-        went on from an earlier step is compared from there on.
+        The first is, whatever its step: it is what the others are compared with. Then that of each
+        multiple of `every` is, or the first one after it. A trainer that went on from an earlier
+        step is evaluated anew from there on.
         """
         if self.last is not None and policy.step < self.last:
-            self.last = policy.step - policy.step % self.every
-        return self.last is None or policy.step >= self.last + self.every
+            self.last = policy.step
+        return self.last is None or policy.step // self.every > self.last // self.every
 
     def evaluated(self, policy: Policy) -> None:
         """A policy has been evaluated."""

@@ -64,9 +64,9 @@ def run(package):
 
 
 def test_the_page_has_a_file_and_a_line_for_each():
-    """Six files; five lines, since a reward needs none."""
-    assert 6 == len(FILE.findall(PAGE))
-    assert 5 == len(LINE.findall(PAGE))
+    """Seven files; six lines, since a reward needs none."""
+    assert 7 == len(FILE.findall(PAGE))
+    assert 6 == len(LINE.findall(PAGE))
     for _, text in FILE.findall(PAGE):
         assert 25 > len([line for line in text.splitlines() if line.strip()])
 
@@ -78,6 +78,36 @@ def test_the_verb_runs_and_the_others_are_listed(run):
     assert {"hello", "brevity"} <= set(verbs.split())
     assert "short conversations" in run("-m", "odradek.infra.app.cli", "brevity", "--help")
     assert "reinforce" in run("-m", "odradek.infra.app.cli", "train", "--help")
+
+
+EXPORTS = """
+import pathlib
+from odradek.infra.app.exports import SINKS
+from odradek.infra.app.exports.follow import LedgerExport
+from odradek.infra.app.exports.sink import SinkOptions
+from odradek.infra.app.exports.state import ExportState, StateFile
+from odradek.infra.bus import Record
+from odradek.schemas import codec
+from odradek.schemas.events import Step
+steps = [Step(run="main", incarnation=n, step=at, position=0, metrics={"loss": n + at / 8})
+         for n, at in ((1, 1), (1, 2), (2, 2), (2, 3))]
+file = StateFile(pathlib.Path("state.json"))
+for at, step in enumerate(steps):
+    sink = SINKS["jsonl"].load()(SinkOptions("main", pathlib.Path()))
+    state = file.load(ExportState(run="main", sink="jsonl", ledger="rl.steps.v1"))
+    export = LedgerExport(sink, state, file)
+    export.feed(Record("rl.steps.v1", 0, at, "main", codec.encode(step), (), 0.0))
+    export.flush()
+    sink.close()
+import json
+print([json.loads(line)["loss"] for line in pathlib.Path("main.jsonl").read_text().splitlines()])
+"""
+
+
+def test_the_sink_gets_each_step_once(run):
+    """What a trainer did again takes the place of the first, over exports that each go on."""
+    assert "jsonl" in run("-m", "odradek.infra.app.cli", "export", "--help")
+    assert "[1.125, 2.25, 2.375]\n" == run("-c", EXPORTS)
 
 
 FOLDS = """

@@ -166,7 +166,7 @@ def test_a_run_that_turns_it_on_begins_with_the_ratio_one(groups, bench, resume)
     assert (checkpoint.newest(first.settings.output_dir) / FILE).is_file()
 
 
-@pytest.mark.parametrize("skips", [(), (3,), (3, 4)])
+@pytest.mark.parametrize("skips", [(), (3, 4)])
 @pytest.mark.parametrize("before", [{}, NARROW], ids=["turned on", "as before"])
 def test_nothing_is_read_from_a_checkpoint_once_a_run_has_begun(
     groups, bench, resume, skips, before

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from odradek.infra.app.cli.options import WholeSentences, given
+from odradek.infra.runtime.imports import large_imports
 
 
 class _Default(WholeSentences):
@@ -37,8 +38,9 @@ def command() -> None:
 def serve(**options: Any) -> None:
     """Serve a model over vLLM's HTTP surface. Settings: ODRADEK_ENGINE_*."""
     from odradek.infra.bus import BusSettings
-    from odradek.trainer.engine.process import serve as run
-    from odradek.trainer.engine.settings import EngineSettings
+    with large_imports():
+        from odradek.trainer.engine.process import serve as run
+        from odradek.trainer.engine.settings import EngineSettings
 
     asyncio.run(run(EngineSettings(**given(**options)), BusSettings()))
 

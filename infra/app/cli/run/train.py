@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from odradek.infra.app.cli.options import given
+from odradek.infra.runtime.imports import large_imports
 from odradek.trainer.loss_table import listed
 
 
@@ -41,7 +42,8 @@ def command(**options: Any) -> None:
           --model models/start --output-dir runs/again
     """  # noqa: D301 - \b is click's sign for "do not wrap"
     from odradek.infra.bus import BusSettings
-    from odradek.trainer.process import run
-    from odradek.trainer.settings import TrainerSettings
+    with large_imports():
+        from odradek.trainer.process import run
+        from odradek.trainer.settings import TrainerSettings
 
     run(TrainerSettings(**given(**options)), BusSettings())

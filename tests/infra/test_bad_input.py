@@ -26,6 +26,8 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     "reward": ("reward", "judge:judge", "--component", "c"),
     "verify": ("verify",),
     "tail": ("tail", "rl.tasks.v1"),
+    "export": ("export", "csv", "--no-follow"),
+    "evaluate": ("evaluate", "tasks.jsonl"),
     "replay": ("replay", "--batches", "0:1", "--to", "again"),
     "dlq": ("dlq", "list"),
     "tasks": ("tasks", "publish", "tasks.jsonl"),

@@ -18,6 +18,7 @@ from odradek.trainer.measure.meter import StepMeter
 from odradek.trainer.measure.profile import ASKED, StepProfiler
 from odradek.trainer.measure.speed import PEAK_TFLOPS, peak_flops, rates
 from odradek.trainer.measure.times import PARTS, StepTimes
+from odradek.trainer.models import load_model
 from tests.support.trainer.model_families import SIZES
 
 pytestmark = pytest.mark.torch
@@ -249,7 +250,7 @@ def test_a_step_of_a_trainer_is_measured_and_traced_when_asked_for(groups, bench
 
 def test_a_packed_token_may_look_at_what_is_before_it_in_its_row(tiny, tmp_path):
     """Two rows of 4 and 3 tokens that share 2: 1 + 2 + 3 + 4 + 3 pairs of 5 packed tokens."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(tiny)
+    model = load_model(tiny)
     meter = StepMeter(model, tmp_path, "float32", clock=itertools.count().__next__)
     cost = cost_of(model.config, shapes_of(model))
     meter.add(torch.tensor([0, 1, 2, 3, 2]), 3)

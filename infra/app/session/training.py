@@ -74,7 +74,8 @@ class TrainingCourse:
             version = self.session.tally.version
             if version and (not last or version >= last + every):
                 last = version
-                await evaluation.run("greedy", tasks)
+                finished = await evaluation.run("greedy", tasks)
+                log.info("evaluation of %s", finished.line())
             await self.changed()
 
     async def changed(self, timeout_s: float = 1.0) -> None:

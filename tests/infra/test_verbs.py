@@ -21,7 +21,7 @@ from odradek.infra.errors import ProjectError
 from odradek.infra.runtime import episode_tokens
 from odradek.schemas import codec
 from odradek.schemas.arrays import pack_floats, pack_ids
-from odradek.schemas.events import Completion, Task, Turn
+from odradek.schemas.events import Batch, Completion, Pointer, Task, Turn
 
 LINE = '{"item": "a", "agent": "hilo", "input": {"secret": 3}, "group_size": 4}'
 
@@ -134,6 +134,37 @@ async def test_published_tasks_stand_on_the_topic(
     assert sorted(task.task_id for task in found) == sorted(json.loads(answer.stdout)["task_ids"])
     assert len(found) == 4
     assert isinstance(refused.exception, ProjectError)
+
+
+@pytest.mark.broker
+async def test_tasks_are_published_by_how_often_they_were_solved(
+    bus: BusSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--solved` reads the batches on the log; where it leaves nothing it says so."""
+    await ensure_topics(bus)
+    point_at(bus, monkeypatch)
+    appender = await KafkaAppender.connect(bus, linger_ms=0)
+    for item, rewards in (("a", [1.0, 1.0]), ("b", [1.0, 0.0])):
+        pointers = tuple(
+            Pointer(episode_id=f"{item}{n}", sample=n, topic="t", partition=0, offset=n, digest="d",
+                    reward=reward)
+            for n, reward in enumerate(rewards)
+        )  # fmt: skip
+        task = json.loads(LINE)
+        batch = Batch(task_id=item, agent=task["agent"], item=item, group_size=2, episodes=pointers)
+        await appender.append(
+            "rl.batches.v1", key=item, value=codec.encode(batch),
+            headers=codec.headers(batch, source="/x", subject=item, event_id=item),
+        )  # fmt: skip
+    await appender.aclose()
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("".join(json.dumps(json.loads(LINE) | {"item": i}) + "\n" for i in "abc"))
+    answer = await invoke(tasks.command, ["publish", str(file), "--solved", "0.1:0.9", "--json"])
+    assert 2 == json.loads(answer.stdout)["published"]
+    file.write_text(json.dumps(json.loads(LINE) | {"item": "a"}) + "\n")
+    refused = await invoke(tasks.command, ["publish", str(file), "--solved", "0:0.5"])
+    assert isinstance(refused.exception, ProjectError)
+    assert "--solved" in str(refused.exception)
 
 
 async def invoke(command, args):

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
@@ -13,7 +13,8 @@ from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.events import Span
 from odradek.trainer.errors import InvalidAdvantages
 from odradek.trainer.feed.advantages import BASELINES, advantages, uninformative
-from odradek.trainer.feed.cursor import RowRules, why_not
+from odradek.trainer.feed.cursor import Cursor, RowRules, why_not
+from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import length_of, rows_of
 from odradek.trainer.feed.shaping import LengthShaping
 from odradek.trainer.settings import TrainerSettings
@@ -53,6 +54,7 @@ def reference(baseline, rewards, k=3):
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
+@settings(deadline=None)
 @given(rewards=REWARDS)
 def test_each_advantage_of_wins_and_losses_is_that_of_its_paper(baseline, rewards):
     """Pass@k by going through every group of k; all others by their lines."""
@@ -62,6 +64,7 @@ def test_each_advantage_of_wins_and_losses_is_that_of_its_paper(baseline, reward
 
 
 @pytest.mark.parametrize("baseline", ["mean", "median", "leave_one_out", "batch"])
+@settings(deadline=None)
 @given(rewards=NUMBERS)
 def test_so_it_is_of_any_numbers(baseline, rewards):
     """And with `scale` it is divided by the deviation with n - 1, and 1e-4."""
@@ -75,6 +78,7 @@ def test_so_it_is_of_any_numbers(baseline, rewards):
 
 
 @pytest.mark.parametrize("baseline", ["mean", "leave_one_out", "pass_at_k", "max_rl"])
+@settings(deadline=None)
 @given(rewards=REWARDS)
 def test_advantages_of_a_group_are_centred(baseline, rewards):
     """What they sum up to is 0."""
@@ -82,6 +86,7 @@ def test_advantages_of_a_group_are_centred(baseline, rewards):
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
+@settings(deadline=None)
 @given(rewards=REWARDS)
 def test_a_group_without_an_advantage_is_passed_and_no_other(baseline, rewards):
     """By name, whatever the baseline; with `batch` a group is compared with the rest of its step."""
@@ -91,6 +96,18 @@ def test_a_group_without_an_advantage_is_passed_and_no_other(baseline, rewards):
     assert ("zero_variance" if idle else "") == reason
     if baseline != "batch":
         assert idle == (not any(made(rewards, baseline=baseline, scale=False, k=3)))
+
+
+@pytest.mark.parametrize(("baseline", "rewards", "used"), [
+    ("mean", [1.0, 1.0], 0), ("batch", [1.0, 1.0], 2), ("pass_at_k", [1.0, 1.0, 0.0], 0),
+    ("pass_at_k", [1.0, 0.0, 0.0], 3), ("max_rl", [-1.0, 1.0], 0),
+])  # fmt: skip
+def test_which_groups_are_used_follows_from_the_baseline(baseline, rewards, used):
+    """As the cursor reads them: those that say nothing are refused, and no others."""
+    cursor = Cursor(RowRules(baseline=baseline, scale=False, pass_k=2), Lineage())
+    assert used == len(cursor.feed(group_with_rewards(0, rewards)))
+    refused = [refusal.reason for refusal in cursor.passed_idle().refused]
+    assert ([] if used else ["zero_variance"]) == refused
 
 
 def test_max_rl_makes_nothing_of_a_group_whose_mean_is_not_above_zero():
@@ -113,6 +130,7 @@ def test_advantages_of_ones_own_are_refused_unless_they_are_one_finite_number_ea
 
 
 @pytest.mark.torch
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 200), min_size=1, max_size=8),
     longest=st.integers(1, 200),

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odradek.trainer.feed.advantages import advantages
@@ -70,6 +70,7 @@ def test_rloo_with_kl_in_the_reward_is_trls(seed):
     assert per_token == pytest.approx(tokens_of(made), rel=1e-5)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 999), weights=st.lists(st.sampled_from([1.0, 0.5]), min_size=12))
 def test_normalised_advantages_have_mean_0_and_deviation_1_as_rows_weigh(seed, weights):
     """Where the step's samples were not all worth the same."""
@@ -92,6 +93,7 @@ def test_rows_of_other_rules_are_left_as_they_are():
     assert all(left is right for left, right in zip(rows, made, strict=True))
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 999))
 def test_the_same_rows_have_the_same_advantages_however_often(seed):
     """Nothing is kept from step to step."""
@@ -102,6 +104,7 @@ def test_the_same_rows_have_the_same_advantages_however_often(seed):
 
 
 @pytest.mark.torch
+@settings(deadline=None)
 @given(
     entropies=st.lists(
         st.lists(st.floats(0, 3, width=32), min_size=1, max_size=6), min_size=1, max_size=5
@@ -136,6 +139,7 @@ def neighbours(entropies):
     return [(a, b) for a, b in pairwise(ordered) if a != b]
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.floats(0, 3), min_size=2, max_size=12), noise=st.floats(-1e-9, 1e-9))
 def test_another_rounding_chooses_the_same_tokens(values, noise):
     """The floor lies in the middle of a gap."""

@@ -38,6 +38,7 @@ def command() -> None:
 def serve(**options: Any) -> None:
     """Serve a model over vLLM's HTTP surface. Settings: ODRADEK_ENGINE_*."""
     from odradek.infra.bus import BusSettings
+
     with large_imports():
         from odradek.trainer.engine.process import serve as run
         from odradek.trainer.engine.settings import EngineSettings

@@ -42,6 +42,7 @@ def command(**options: Any) -> None:
           --model models/start --output-dir runs/again
     """  # noqa: D301 - \b is click's sign for "do not wrap"
     from odradek.infra.bus import BusSettings
+
     with large_imports():
         from odradek.trainer.process import run
         from odradek.trainer.settings import TrainerSettings

@@ -44,6 +44,27 @@ def refuse_launchers(environ: Mapping[str, str]) -> None:
         )
 
 
+def require_optimizer(optimizer: str, device: str, *, installed: bool) -> None:
+    """Raise BadSettings for moments of 8 bits where nothing computes with them.
+
+    Args:
+        optimizer: The setting.
+        device: `cpu` or another.
+        installed: Whether bitsandbytes is.
+    """
+    if optimizer == "adamw":
+        return
+    if device == "cpu":
+        raise BadSettings(
+            f"optimizer is {optimizer}, which needs a GPU, and device is cpu: set optimizer = adamw"
+        )
+    if not installed:
+        raise BadSettings(
+            f"optimizer is {optimizer}, which is bitsandbytes' own: pip install bitsandbytes, or "
+            "set optimizer = adamw"
+        )
+
+
 def visible(device: str, gpus: int, environ: Mapping[str, str]) -> str | None:
     """The value of CUDA_VISIBLE_DEVICES for `device`, or None to leave it as it is.
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +22,10 @@ from odradek.trainer.feed.cursor import Cursor, describe
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.learning import require_own
-from odradek.trainer.placement import VISIBLE, refuse_launchers, visible
+from odradek.trainer.placement import VISIBLE, refuse_launchers, require_optimizer, visible
 from odradek.trainer.settings import TrainerSettings, without_effect
 from odradek.trainer.step.grpo import LogTrainer, TrainerParts
+from odradek.trainer.step.trl_config import on_cpu
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
 
@@ -47,6 +49,11 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
     chosen = visible(settings.device, torch.cuda.device_count(), os.environ)
     if chosen is not None:  # before anything asks for a GPU: after that it counts for nothing
         os.environ[VISIBLE] = chosen
+    require_optimizer(
+        settings.optimizer,
+        "cpu" if on_cpu(settings) else "cuda",
+        installed=find_spec("bitsandbytes") is not None,
+    )
     require_own(settings)
     for line in without_effect(settings):
         log.warning("%s", line)

@@ -22,6 +22,8 @@ from odradek.trainer.learning import idle_in_learning, of_learning
 from odradek.trainer.loss_table import Correction, KlForm, LossName
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Schedule = Literal["constant", "linear", "cosine"]
+Optimizer = Literal["adamw", "adamw_8bit"]
 
 LEAST_ROW: Final = 2
 """Tokens of the shortest row that teaches: one to begin with, and one that was sampled."""
@@ -75,7 +77,15 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Policy loss, or your own `module:function`; docs/learning.md has them, and what goes with
     what."""
     learning_rate: float = Field(default=1e-6, gt=0, le=1)
-    """Learning rate of AdamW; it stays constant."""
+    """Learning rate of AdamW, at its highest."""
+    schedule: Schedule = "constant"
+    """What becomes of the learning rate after the warm-up: it stays, or falls to 0 at `max_steps`
+    on a line or on half a cosine."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises from 0 on a line."""
+    optimizer: Optimizer = "adamw"
+    """AdamW, with moments of 32 or of 8 bits (`adamw_8bit`, of bitsandbytes; never run on a
+    card)."""
     weight_decay: float = Field(default=0.0, ge=0, le=1000)
     """Weight decay of AdamW."""
     adam_beta2: float = Field(default=0.999, ge=0.01, le=0.999999999)
@@ -159,8 +169,9 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     `auto` is bfloat16 on a GPU that has it."""
     tf32: bool = False
     """Whether a GPU may round float32 factors to the ten bits of TF32. Never run on a card."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice to save memory."""
+    gradient_checkpointing: int = Field(default=0, ge=0)
+    """Activations of which layers are computed twice instead of kept: 1 (or `true`) all, n every
+    nth, 0 none."""
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -171,6 +182,12 @@ class TrainerSettings(CheckedSettings, BaseSettings):
                 "bfloat16"
             )
         return value
+
+    @field_validator("gradient_checkpointing", mode="before")
+    @classmethod
+    def _all_or_none(cls, value: Any) -> Any:
+        words = {"true": 1, "false": 0}
+        return words.get(value.lower(), value) if isinstance(value, str) else value
 
     @field_validator("engine_urls")
     @classmethod

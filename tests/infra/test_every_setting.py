@@ -33,6 +33,7 @@ ZERO = {
     "StreamsSettings.timeouts", "TrainerSettings.epsilon_high",
     "TrainerSettings.epsilon_low", "TrainerSettings.kl", "TrainerSettings.max_grad_norm",
     "TrainerSettings.max_row_tokens", "TrainerSettings.max_staleness", "TrainerSettings.seed",
+    "TrainerSettings.gradient_checkpointing", "TrainerSettings.warmup_steps",
     "TrainerSettings.success_reward", "TrainerSettings.tis", "TrainerSettings.weight_decay",
     "TrainerSettings.dual_clip", "TrainerSettings.tis_low", "TrainerSettings.overlong_tokens",
     "TrainerSettings.overlong_buffer", "TrainerSettings.length_penalty",

@@ -51,7 +51,9 @@ HOLD = {
     "seed": 11,
     "precision": "bfloat16",
     "tf32": True,
-    "gradient_checkpointing": True,
+    "gradient_checkpointing": 2,
+    "schedule": "cosine",
+    "warmup_steps": 2,
 }
 """What a person may change between two starts, with another value than the first start had."""
 
@@ -65,6 +67,7 @@ ELSEWHERE = {
     "engine_urls": "are read at each transfer",
     "replay_of": "is read from the ledger at each start",
     "until_end": "is asked of the feed at each poll",
+    "optimizer": "is chosen at each start; tests have 32 bits",
     "device": "is chosen at each start; tests have the CPU",
 }
 """Every other setting, and why it is none of those."""

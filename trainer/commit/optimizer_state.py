@@ -44,7 +44,8 @@ def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> tupl
     """Put back what `save` wrote: what the optimizer remembers and how often it has stepped.
 
     Learning rate, betas, weight decay and the like stay what the optimizer was made with, so that
-    the settings of a start hold, not those of the checkpoint. Returns a line for each that differs.
+    the settings of a start hold, not those of the checkpoint; the learning rate is that of the
+    schedule at the checkpoint's step. Returns a line for each that differs.
 
     Raises BrokenCheckpoint where the state is not one of this optimizer's parameters.
     """
@@ -60,6 +61,11 @@ def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> tupl
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     counts = {key: stored["scheduler"][key] for key in COUNTS if key in stored["scheduler"]}
     scheduler.load_state_dict({**scheduler.state_dict(), **counts})
+    # It sets a rate when it steps, and so far these are the rates of step 0.
+    for group, rate, at in zip(
+        optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+    ):
+        group["lr"] = rate * at(scheduler.last_epoch)
     return tuple(_changes(groups, stored["param_groups"]))
 
 
@@ -97,7 +103,7 @@ def _changes(groups: list[dict[str, Any]], stored: list[dict[str, Any]]) -> Iter
 def _named(group: dict[str, Any]) -> dict[str, Any]:
     """What a person may have changed of a group, by the settings' names."""
     return {
-        "learning_rate": group.get("lr"),
+        "learning_rate": group.get("initial_lr", group.get("lr")),
         "adam_beta2": group.get("betas", (None, None))[1],
         "weight_decay": group.get("weight_decay"),
     }

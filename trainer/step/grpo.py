@@ -59,6 +59,7 @@ from odradek.trainer.step.scores import StepScores
 from odradek.trainer.step.trl_config import config_of, on_cpu, without_cuda
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.finite import non_finite, trained_tensors, why_not_step
+from odradek.trainer.weights.moved import MovedShare
 
 log = logging.getLogger("odradek")
 
@@ -236,6 +237,10 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         """The last thing before the optimizer: without gradients, its step is none."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self.measured.grad_norm = float(norm) if norm is not None else 0.0
+        self.measured.grad_clipped = 0 < self.settings.max_grad_norm < self.measured.grad_norm
+        (*_, group) = self._inner_optimizer.param_groups
+        self.measured.learning_rate = float(group["lr"])
+        self._moved = MovedShare(p for p in self.model.parameters() if p.requires_grad)
         self._fault = (
             NO_MEMORY
             if not self._gradient.batches
@@ -274,7 +279,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             position = feed.consumption.position
         feed.busy()
         metrics = self.measured.finish(passed, self.settings.success_reward)
-        metrics |= self.meter.finish(step)
+        metrics |= self.meter.finish(step) | {"moved": self._moved.share()}
         with telemetry.span(
             "trainer.step",
             run=self.settings.run,

@@ -40,6 +40,9 @@ class StepMetrics:
     def __init__(self, name: str = "dapo") -> None:
         self._name = name
         self.grad_norm = 0.0
+        self.grad_clipped = False
+        """Whether the gradient was longer than it may be, and was shortened."""
+        self.learning_rate = 0.0
         self.forget()
 
     def forget(self) -> None:
@@ -123,6 +126,8 @@ class StepMetrics:
         metrics = {
             "loss": sums.get("loss", 0.0),
             "grad_norm": self.grad_norm,
+            "grad_clipped": float(self.grad_clipped),
+            "learning_rate": self.learning_rate,
             "rows": float(len(self._staleness)),
             "tokens": float(self.forwarded),
             "sampled_tokens": sums.get("sampled", 0.0),

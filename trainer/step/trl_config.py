@@ -12,6 +12,11 @@ from odradek.trainer.settings import TrainerSettings
 OUT_OF_REACH: Final = 10**9
 """For bounds of TRL that we decide ourselves."""
 
+SCHEDULES: Final = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+"""Ours: transformers' names; all of them rise from 0 over `warmup_steps`."""
+OPTIMIZERS: Final = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
+"""Ours: transformers' names."""
+
 
 @contextmanager
 def without_cuda(cpu: bool) -> Iterator[None]:
@@ -38,7 +43,9 @@ def config_of(settings: TrainerSettings) -> AsyncGRPOConfig:
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,  # a batch of our loader is a whole step
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type=SCHEDULES[settings.schedule],
+        warmup_steps=settings.warmup_steps,
+        optim=OPTIMIZERS[settings.optimizer],
         weight_decay=settings.weight_decay,
         adam_beta2=settings.adam_beta2,
         max_grad_norm=settings.max_grad_norm,
@@ -48,7 +55,11 @@ def config_of(settings: TrainerSettings) -> AsyncGRPOConfig:
         router_aux_loss_coef=0.0,
         dtype="float32",
         bf16=False,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing=settings.gradient_checkpointing > 0,
+        gradient_checkpointing_kwargs={
+            "use_reentrant": False,
+            "every_n_layers": max(settings.gradient_checkpointing, 1),
+        },
         use_cpu=on_cpu(settings),
         seed=settings.seed,
         save_strategy="no",  # checkpoints are ours: whole or not there

@@ -1,6 +1,7 @@
 """docs/learning.md: its tables are those of the code, and the losses that it shows train."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def own(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
 
 
 @pytest.mark.torch

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "pictures"
 SVG = "{http://www.w3.org/2000/svg}"
-NAMES = {"log", "call", "episode", "sequences", "commit", "weights", "crash", "learning"}
+NAMES = {"log", "call", "episode", "sequences", "commit", "weights", "crash", "learning", "losses"}
 FILES = sorted(FOLDER.glob("*.svg"))
 
 
@@ -33,7 +33,7 @@ def test_the_committed_pictures_are_what_the_script_draws(drawn):
 
 
 def test_each_picture_is_there_for_light_and_dark():
-    """Seven of how it works, and the learning curve."""
+    """Seven of how it works, the learning curve, and those of all losses."""
     assert {f"{name}-{theme}.svg" for name in NAMES for theme in ("light", "dark")} == {
         path.name for path in FILES
     }
@@ -77,3 +77,16 @@ def test_the_learning_curve_is_of_a_run_that_learned():
     assert run["conservation"]["closed"]
     assert run["greedy_success"] >= run["target"]
     assert run["curve"]["greedy"][-1] == [run["steps"], run["greedy_success"]]
+
+
+def test_every_loss_of_the_table_has_a_curve_that_rises():
+    """Five seeds each, from the same recorded batches."""
+    import json
+
+    from odradek.trainer.loss_table import LOSSES
+
+    run = json.loads((ROOT / "docs" / "figures" / "losses.json").read_text())
+    assert (5, list(LOSSES)) == (run["seeds"], list(run["losses"]))
+    for points in run["losses"].values():
+        assert points[0]["mean"] < points[-1]["mean"]
+        assert all(point["low"] <= point["mean"] <= point["high"] for point in points)

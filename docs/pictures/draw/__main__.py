@@ -9,9 +9,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from curve import learning  # noqa: E402
 from drawing import THEMES, Picture  # noqa: E402
 from flows import call, commit, log, weights  # noqa: E402
+from losses import losses  # noqa: E402
 from states import crash, episode, sequences  # noqa: E402
 
-SCENES = (log, call, episode, sequences, commit, weights, crash, learning)
+SCENES = (log, call, episode, sequences, commit, weights, crash, learning, losses)
 
 
 def pictures() -> list[Picture]:

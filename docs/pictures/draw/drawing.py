@@ -105,6 +105,11 @@ class Picture:
             f'<polyline points="{path}" fill="none" stroke="{{{tone}}}" stroke-width="{thick}"{dash}/>'
         )
 
+    def area(self, *points, tone):
+        """A filled shape without an edge."""
+        path = " ".join(f"{x:g},{y:g}" for x, y in points)
+        self._shapes.append(f'<polygon points="{path}" fill="{{{tone}}}"/>')
+
     def arrow(self, *points, tone="line", dashed=False):
         """A line with a head at its last point; the last piece is straight up, down or aside."""
         self.line(*points, tone=tone, dashed=dashed)

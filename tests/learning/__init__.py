@@ -1,0 +1,1 @@
+"""`scripts/prove losses`: every loss learns the game from the same recorded batches."""

@@ -51,7 +51,7 @@ from odradek.trainer.step import attention, gradient
 from odradek.trainer.step.logprobs import TokenScores, add_head
 from odradek.trainer.step.losses import StepTotals
 from odradek.trainer.step.metrics import StepMetrics
-from odradek.trainer.step.model_support import check_config, loading, prepare
+from odradek.trainer.step.model_support import check_config, loading, prepare, say_memory
 from odradek.trainer.step.packing import PackedRows, loader_of, tensors_of
 from odradek.trainer.step.precision import autocast, described, resolved, use_tf32
 from odradek.trainer.step.proximal import ProximalPolicy
@@ -120,6 +120,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self.meter = StepMeter(self.model, settings.output_dir, self._precision, tf32=settings.tf32)
         add_head(self.model, entropy_gradient=settings.entropy > 0)
         prepare(self.model, begin)
+        say_memory(self.model, settings, self._precision)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
         self._reference = self._frozen(settings.model) if settings.kl > 0 else None
         self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None

@@ -7,6 +7,7 @@ silently compute something else, shows here and not in the first step.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -16,11 +17,15 @@ from transformers import AttentionInterface, AutoConfig
 from trl.trainer.utils import disable_dropout_in_model
 
 from odradek.trainer.errors import NoModel, NonFiniteWeights, UnsuitedModel
+from odradek.trainer.plan.memory import StepMemory
 from odradek.trainer.plan.prefix_tree import pack
+from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention
 from odradek.trainer.step.logprobs import Targets
+from odradek.trainer.step.precision import MIXED
 from odradek.trainer.weights.finite import non_finite
 
+log = logging.getLogger("odradek")
 KNOWN_LAYERS: Final = frozenset({"full_attention", "sliding_attention"})
 SHARED: Final = 7
 """Tokens that the two rows of the trial have in common."""
@@ -116,6 +121,30 @@ def prepare(model: Any, path: str) -> None:
         raise UnsuitedModel(
             f"the model in {path} cannot be trained: its log probabilities of rows in a tree are "
             f"off by {off:.2g} from those of the same rows alone; {_ELSE}"
+        )
+
+
+def step_memory(model: Any, settings: TrainerSettings, precision: str) -> StepMemory:
+    """What a step of a model will take."""
+    text = model.config.get_text_config()
+    every = sum(parameter.numel() for parameter in model.parameters())
+    return StepMemory(
+        trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        frozen=every * ((settings.kl > 0) + (settings.tis > 0)),
+        layers=int(text.num_hidden_layers),
+        hidden=int(text.hidden_size),
+        width=2 if precision == MIXED else 4,
+        checkpointed=settings.gradient_checkpointing,
+        optimizer=settings.optimizer,
+    )
+
+
+def say_memory(model: Any, settings: TrainerSettings, precision: str) -> None:
+    """Say what will fit into the card, where there is one."""
+    if model.device.type == "cuda":
+        room = torch.cuda.get_device_properties(model.device).total_memory
+        log.info(
+            "memory: %s", step_memory(model, settings, precision).line(room, settings.micro_tokens)
         )
 
 

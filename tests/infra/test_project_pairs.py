@@ -33,7 +33,7 @@ REFUSED = [
     ("[streams.timeouts]\nwrong_s = 1\n", "streams.timeouts", "wrong_s"),
     ("[streams]\nmax_attempts = 30\n", "streams.max_attempts", "dispatch.max_attempts"),
     ("[trainer]\nsync_every = 8\n", "sync_every", "max_staleness"),
-    ('[trainer]\ndtype = "bfloat16"\n', "dtype", "learning_rate"),
+    ('[trainer]\nprecision = "fp16"\n', "fp16", "bfloat16"),
 ]
 
 ACCEPTED = [

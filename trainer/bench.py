@@ -4,15 +4,19 @@ Tokens per second count the batch's tokens as single turns in all three modes, s
 fast the same training is done. Peers' trainers take one row per turn.
 """
 
+import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from odradek.trainer.feed.rows import Row, per_turn, tokens
+from odradek.trainer.plan.micro_batches import plan
+from odradek.trainer.plan.prefix_tree import pack
 from odradek.trainer.step import attention
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.packing import tensors_of
@@ -105,6 +109,27 @@ def _seconds(work: Callable[[], None], model: Any) -> float:
     return time.perf_counter() - began
 
 
+def _plan_seconds() -> float:
+    """How long a million tokens take to plan and pack: 16 groups of 8 rows, a quarter shared."""
+    random = np.random.default_rng(0)
+    rows: list[npt.NDArray[np.int64]] = []
+    for _ in range(16):
+        prompt = random.integers(0, 150_000, 2000)
+        rows += [np.append(prompt, random.integers(0, 150_000, 6000)) for _ in range(8)]
+    groups = [place // 8 for place in range(len(rows))]
+    began = time.perf_counter()
+    for batch in plan(rows, groups, budget=32_768).ranks[0]:
+        pack([rows[place] for place in batch.rows])
+    return (time.perf_counter() - began) * 1e6 / sum(map(len, rows))
+
+
+def _peak_mb(device: str) -> float:
+    """The most memory so far: the card's, or on a CPU this process'."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def measure(
     *,
     group: int = 8,
@@ -121,7 +146,9 @@ def measure(
 
     Returns:
         `tokens_per_s` {per_turn, merged, tree} and `speedup` (merged over per_turn), with
-        `tree_speedup`, the forwarded tokens of each mode, and all repeats in seconds.
+        `tree_speedup`, the forwarded tokens of each mode, and all repeats in seconds;
+        `plan_s_per_million`, the median seconds that planning and packing take for a million
+        tokens, and `peak_mb`, the most memory of the whole measurement.
     """
     torch.set_num_threads(1)
     rows = batch_of(group=group, turns=turns, prompt=prompt, sampled=sampled, between=between)
@@ -146,6 +173,8 @@ def measure(
         "tokens_per_s": {mode: round(rate[mode], 1) for mode in MODES},
         "speedup": round(rate["merged"] / rate["per_turn"], 2),
         "tree_speedup": round(rate["tree"] / rate["per_turn"], 2),
+        "plan_s_per_million": round(float(np.median([_plan_seconds() for _ in MODES])), 4),
+        "peak_mb": round(_peak_mb(device), 1),
         "forwarded_tokens": {
             "per_turn": total,
             "merged": tokens(rows),

@@ -136,4 +136,5 @@ def test_the_measure_has_the_keys_that_programs_rely_on():
     )
     assert {"per_turn", "merged", "tree"} == set(found["tokens_per_s"])
     assert found["speedup"] > 0
+    assert {"plan_s_per_million", "peak_mb"} <= found.keys()
     assert {"per_turn": 50, "merged": 30, "tree": 22} == found["forwarded_tokens"]

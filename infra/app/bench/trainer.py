@@ -25,7 +25,8 @@ def run(**options: Any) -> dict[str, Any]:
 
     One row per turn (as peers train), merged rows, and one prefix tree; a prompt of 300 tokens,
     then 30 sampled and 60 environment tokens a turn. Tokens are counted as single turns in all
-    three, so the rates compare the same work. One core; medians of alternating repeats.
+    three, so the rates compare the same work. One core; medians of alternating repeats. Beside
+    them how long a million tokens take to plan and pack, and the most memory.
     """
     from odradek.trainer.bench import measure
 

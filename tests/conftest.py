@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Times are counted where all processes of the tests report to."""
+    gc.disable()  # until all is imported: a quarter of that would be collections
     if config.getoption("--times") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(PartTimes(LAST_RUN if config.getoption("--write") else None))
 
@@ -55,6 +56,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

@@ -31,7 +31,7 @@ FIRST = {
 async def test_one_kill_of_each_process_loses_nothing_and_counts_nothing_twice(broker, tmp_path):
     """Each episode has the tokens and the reward of its script, each batch is used once."""
     workload = Workload(
-        seed=1, episodes=120, model=make_model(tmp_path / "model"), stall_s=120,
+        seed=1, episodes=90, model=make_model(tmp_path / "model"), stall_s=120,
         first=FIRST, rounds=(Round("trainer", 0.3, 0.0), Round("agent-1", 0.5, 0.0)),
     )  # fmt: skip
     found = await once(workload, broker, tmp_path / "logs")

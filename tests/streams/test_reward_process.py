@@ -34,7 +34,7 @@ def plain(conversation):
     if name == "none":
         return None
     if name == "nap" and not Path("again").exists():
-        time.sleep(4)
+        time.sleep(2.5)
     return np.float32(0.5)
 
 
@@ -46,7 +46,7 @@ def frail(conversation):
 
 def wrong(conversation):
     # What it makes of a child's end is a number.
-    sleeper = subprocess.Popen(["sleep", "0.5" if Path("again").exists() else "4"])
+    sleeper = subprocess.Popen(["sleep", "0.5" if Path("again").exists() else "2.5"])
     plain(conversation) if Path("again").exists() else Path("asked-nap").write_text(str(os.getpid()))
     return 1.0 if sleeper.wait() == 0 else -1.0
 

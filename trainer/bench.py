@@ -4,7 +4,6 @@ Tokens per second count the batch's tokens as single turns in all three modes, s
 fast the same training is done. Peers' trainers take one row per turn.
 """
 
-import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,6 +14,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from odradek.trainer.feed.rows import Row, per_turn, tokens
+from odradek.trainer.measure.memory import MemoryMeter
 from odradek.trainer.plan.micro_batches import plan
 from odradek.trainer.plan.prefix_tree import pack
 from odradek.trainer.step import attention
@@ -123,13 +123,6 @@ def _plan_seconds() -> float:
     return (time.perf_counter() - began) * 1e6 / sum(map(len, rows))
 
 
-def _peak_mb(device: str) -> float:
-    """The most memory so far: the card's, or on a CPU this process'."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def measure(
     *,
     group: int = 8,
@@ -151,6 +144,7 @@ def measure(
         tokens, and `peak_mb`, the most memory of the whole measurement.
     """
     torch.set_num_threads(1)
+    memory = MemoryMeter(torch.device(device))
     rows = batch_of(group=group, turns=turns, prompt=prompt, sampled=sampled, between=between)
     singles = [single for row in rows for single in per_turn(row)]
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
@@ -174,7 +168,7 @@ def measure(
         "speedup": round(rate["merged"] / rate["per_turn"], 2),
         "tree_speedup": round(rate["tree"] / rate["per_turn"], 2),
         "plan_s_per_million": round(float(np.median([_plan_seconds() for _ in MODES])), 4),
-        "peak_mb": round(_peak_mb(device), 1),
+        "peak_mb": round(memory.read()["peak_memory_mb"], 1),
         "forwarded_tokens": {
             "per_turn": total,
             "merged": tokens(rows),

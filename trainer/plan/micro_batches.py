@@ -51,11 +51,6 @@ class StepPlan:
 
     ranks: tuple[tuple[MicroBatch, ...], ...]
 
-    @property
-    def tokens(self) -> int:
-        """That are computed, on all ranks."""
-        return sum(batch.tokens for rank in self.ranks for batch in rank)
-
 
 def plan(
     rows: Sequence[Ids], groups: Sequence[Hashable], *, budget: int, ranks: int = 1
@@ -121,16 +116,13 @@ def _filled(blocks: Sequence[MicroBatch], budget: int) -> list[MicroBatch]:
 
 def _cut(rows: Sequence[Ids], batches: list[MicroBatch]) -> list[MicroBatch] | None:
     """One micro-batch more, made of half of the dearest that can be halved; None if none can."""
-    dear = max((batch for batch in batches if len(batch.rows) > 1), key=_dearness, default=None)
-    if dear is None:
+    several = [batch for batch in batches if len(batch.rows) > 1]
+    if not several:
         return None
+    dear = max(several, key=lambda batch: batch.cost)
     others = list(batches)
     others.remove(dear)
     return others + halved(rows, dear)
-
-
-def _dearness(batch: MicroBatch) -> float:
-    return batch.cost
 
 
 def halved(rows: Sequence[Ids], batch: MicroBatch) -> list[MicroBatch]:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import TopicPartition
 
@@ -28,6 +28,7 @@ from odradek.infra.bus import (
     close,
     consumer,
     dead_letter,
+    following,
     read_range,
     record_of,
     require_topics,
@@ -82,7 +83,7 @@ class Dispatcher:
         )
         self._partitions: dict[int, TaskPartition] = {}
         self._waiting: dict[Purpose, deque[TaskRequests]] = {"train": deque(), "eval": deque()}
-        self._returns = Feedback(self.credit, self._pass)
+        self._feedback = Feedback(self.credit, self._pass)
         self._admission = TaskValidator(self._reader, bus, self._topic)
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -109,24 +110,23 @@ class Dispatcher:
     async def _run(self) -> None:
         await require_topics(self._bus, [TASKS.name, EPISODES.name, BATCHES.name, STEPS.name])
         self._appender = await KafkaAppender.connect(self._bus, timeout_s=PATIENT_S)
-        closed = consumer(self._bus)
+        begin = self._feedback.start(self._bus)
         try:
-            async with running(closed, self._bus):
-                await self._returns.begin(closed, self._bus)
+            async with following(self._bus, BATCHES.name, STEPS.name, start=begin) as records:
                 self._group.subscribe(self._reader)
                 await start(self._reader, self._bus)
-                await self._work(closed)
+                await self._work(records)
         finally:
             await self._appender.aclose()
         if self._failure is not None:
             raise self._failure
 
-    async def _work(self, closed: Any) -> None:
+    async def _work(self, records: AsyncIterator[Record]) -> None:
         work = [
             asyncio.create_task(part)
             for part in (
                 self._read(),
-                self._returns.listen(closed, self._bus),
+                self._feedback.listen(records),
                 self._send(),
                 self._commit_often(),
             )
@@ -295,11 +295,11 @@ class Dispatcher:
             # registered, and the task would wait, or be out, for ever.
             for order in owned.orders.values():
                 self._enlist(owned, order)
-            end = self._returns.batches
+            end = self._feedback.batches
             if owned.orders and progress.batches < end:
                 batches = read_range(self._bus, BATCHES.name, 0, start=progress.batches, end=end)
                 async for record in batches:
-                    self._returns.hear(record)
+                    self._feedback.hear(record)
             owned.unread = None
             failed.pop_all()
         return owned.progress.next
@@ -338,7 +338,7 @@ class Dispatcher:
         self, owned: TaskPartition, entries: Iterable[OutgoingRecord] = ()
     ) -> None:
         try:
-            await owned.commit(self.credit, self._returns.batches, entries)
+            await owned.commit(self.credit, self._feedback.batches, entries)
         except PartitionLost as error:
             # Nothing was sent. The new owner has what we read from the log.
             if self._partitions.get(owned.number) is owned:

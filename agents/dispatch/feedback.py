@@ -1,16 +1,23 @@
 """Consume batches and steps to release credit."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from odradek.agents.dispatch.credit import Credit
-from odradek.infra.bus import BusSettings, Record, partitions_of, passed_over, record_of
+from odradek.infra.bus import (
+    BusSettings,
+    Positions,
+    Record,
+    Start,
+    at_beginning,
+    at_end,
+    passed_over,
+)
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Step
-from odradek.schemas.topics import BATCHES, STEPS
-
-POLL_MS: Final = 100
+from odradek.schemas.topics import BATCHES
 
 
 class Feedback:
@@ -27,26 +34,25 @@ class Feedback:
         self.batches = 0
         """Where reading of batches goes on."""
 
-    async def begin(self, closed: Any, bus: BusSettings) -> None:
-        """Put a consumer on its first positions.
+    def start(self, bus: BusSettings) -> Start:
+        """Where reading begins.
 
         New batches from here on: older ones are read where a partition is taken over. All steps:
         they are few, and only their last position counts.
         """
-        batches = await partitions_of(closed, bus.topic(BATCHES.name))
-        steps = await partitions_of(closed, bus.topic(STEPS.name))
-        closed.assign([*batches, *steps])
-        ends = await closed.end_offsets(batches)
-        self.batches = ends[batches[0]]
-        closed.seek(batches[0], self.batches)
-        await closed.seek_to_beginning(*steps)
 
-    async def listen(self, closed: Any, bus: BusSettings) -> None:
+        async def begin(reader: AIOKafkaConsumer, partitions: list[TopicPartition]) -> Positions:
+            batches = [where for where in partitions if bus.bare(where.topic) == BATCHES.name]
+            ends = await at_end(reader, batches)
+            self.batches = ends[batches[0]]
+            return {**await at_beginning(reader, partitions), **ends}
+
+        return begin
+
+    async def listen(self, records: AsyncIterator[Record]) -> None:
         """Hear all that comes, for ever."""
-        while True:
-            for messages in (await closed.getmany(timeout_ms=POLL_MS)).values():
-                for message in messages:
-                    self.hear(record_of(message, bus))
+        async for record in records:
+            self.hear(record)
 
     def hear(self, record: Record) -> None:
         """Release credit for a record; other records than batches and steps are ignored."""

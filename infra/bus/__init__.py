@@ -35,7 +35,17 @@ from odradek.infra.bus.compatibility import require_current
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
 from odradek.infra.bus.group import PartitionGroup, PartitionOwner
 from odradek.infra.bus.offsets import OffsetTracker
-from odradek.infra.bus.reader import at_beginning, at_end, at_offsets, follow, read_range, to_end
+from odradek.infra.bus.reader import (
+    Positions,
+    Start,
+    at_beginning,
+    at_end,
+    at_offsets,
+    follow,
+    following,
+    read_range,
+    to_end,
+)
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.bus.topics import delete_topics, ensure_topics, require_topics, rows
 from odradek.infra.bus.transactions import (
@@ -57,8 +67,10 @@ __all__ = [
     "PartitionGroup",
     "PartitionOwner",
     "PlainWriter",
+    "Positions",
     "Record",
     "RecordAddress",
+    "Start",
     "TransactionalWriter",
     "admin",
     "at_beginning",
@@ -73,6 +85,7 @@ __all__ = [
     "delete_topics",
     "ensure_topics",
     "follow",
+    "following",
     "gone",
     "letter",
     "partitions_of",

@@ -1,7 +1,8 @@
 """Reading topics as committed readers see them, without a group: nothing is committed.
 
 `read_range` reads a stretch of one partition, `to_end` whole topics to their ends of now, and
-`follow` goes on for ever. Where the last two begin, a `Start` says.
+`follow` goes on for ever. `following` is `follow` for those who must know that it has begun before
+they do something else. Where these three begin, a `Start` says.
 """
 
 import asyncio
@@ -140,14 +141,40 @@ async def follow(
     Raises:
         TopicMissing: A topic is not there.
     """
-    async with _reading(bus, topics, start) as (reader, _):
+    async with following(bus, *topics, start=start) as records:
         if ready is not None:
             ready()
-        while True:
-            fetched = await reader.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
-            for messages in fetched.values():
-                for message in messages:
-                    yield record_of(message, bus)
+        async for record in records:
+            yield record
+
+
+@asynccontextmanager
+async def following(
+    bus: BusSettings, *topics: str, start: Start = at_beginning
+) -> AsyncIterator[AsyncGenerator[Record, None]]:
+    """Inside, all records of topics as they come: what is published from its entry on will be seen.
+
+    Args:
+        bus: Where Kafka is.
+        topics: Names without prefix.
+        start: Where to begin.
+
+    Raises:
+        TopicMissing: A topic is not there.
+    """
+    async with (
+        _reading(bus, topics, start) as (reader, _),
+        aclosing(_for_ever(bus, reader)) as records,
+    ):
+        yield records
+
+
+async def _for_ever(bus: BusSettings, reader: AIOKafkaConsumer) -> AsyncGenerator[Record, None]:
+    while True:
+        fetched = await reader.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
+        for messages in fetched.values():
+            for message in messages:
+                yield record_of(message, bus)
 
 
 @asynccontextmanager

@@ -163,6 +163,12 @@ class ModelCall:
         self.limit = asyncio.timeout(0 if self.ended_by else left)
         return self.limit
 
+    def release(self) -> None:
+        """Let go of the reply: what points back at its call would live until a full collection."""
+        if self.line is not None:
+            self.line.stop()
+        self.line = self.relay = None
+
     def timing(self) -> Timing:
         """How long it took, as the log has it."""
         ttft_ms = None if self.ttft_ms is None else round(self.ttft_ms, 3)

@@ -175,8 +175,7 @@ class CallHandler:
 
     def leave(self, call: ModelCall) -> None:
         """Count a call out, however it ended."""
-        if call.line is not None:
-            call.line.stop()
+        call.release()
         call.episode.leave(call, self._clock())
         if call.permit.unattributed:
             self._episodes.drop(call.episode)

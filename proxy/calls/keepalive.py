@@ -83,7 +83,7 @@ class AgentStream:
         """From now on give signs of life, whenever one is due and `may` allows it."""
         self._may = may
         self._client = self._call.client
-        if self._timer is None and self._call.request.dialect.ping:
+        if self._timer is None and not self._over and self._call.request.dialect.ping:
             self._last = self._call.begun
             self._due()
 
@@ -135,5 +135,6 @@ class AgentStream:
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if self._sign is not None and self._response is not None:
             self._sign.cancel()

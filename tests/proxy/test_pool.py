@@ -297,7 +297,7 @@ async def test_ready_means_that_one_engine_answers(fleet):
 async def test_an_engine_that_falls_silent_is_a_504(make, engine, stream):
     """The call's deadline bounds the silence."""
     engine.gate.clear()
-    async with make(call_s=0.3) as bench:
+    async with make(call_s=1.0 if stream else 0.3) as bench:
         status, _, body = await bench.post(
             f"/e/e1{PATH}", {**BODY, "stream": stream}, token=bench.token()
         )

@@ -23,7 +23,7 @@ from odradek.proxy.dialects.dialect import (
 from odradek.proxy.dialects.model_routes import Route
 from odradek.proxy.dialects.surface import Surface
 from odradek.proxy.dialects.tools import chat as text_tools
-from odradek.proxy.errors import EngineError, LimitExceeded, ProxyError
+from odradek.proxy.errors import BadRequest, EngineError, LimitExceeded, ProxyError
 from odradek.proxy.wire import body as bodies
 from odradek.proxy.wire import media, sse
 from odradek.schemas.codec import check_depth, check_text
@@ -202,7 +202,7 @@ def common_fields(fields: dict[str, Raw], terms: RequestRules) -> dict[str, Any]
             fields[name] = Raw(_encode(value))
     stream = maybe(fields, "stream", _bool) or False
     model = maybe(fields, "model", _str) or ""
-    n = maybe(fields, "n", _int) or 1
+    n = 1 if (asked := maybe(fields, "n", _int)) is None else asked
     tools = _tools(fields)
     _bound(fields, n, tools, terms)
     blocklist.refuse(fields)
@@ -308,6 +308,8 @@ def is_plain(flags: dict[str, Any]) -> bool:
 def _bound(fields: dict[str, Raw], n: int, tools: Raw | None, terms: RequestRules) -> None:
     """Hold a request against the limits. Raises LimitExceeded."""
     limits = terms.limits
+    if n < 1:
+        raise BadRequest("n: at least 1 choice", param="n")
     if n > limits.n:
         raise LimitExceeded(f"n: at most {limits.n} choices", param="n")
     for name in ("max_tokens", "max_completion_tokens"):

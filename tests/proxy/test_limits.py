@@ -58,6 +58,7 @@ async def test_a_request_beyond_a_limit_is_the_dialects_own_400_and_counted(
         cases = [("bad_request", nested(21)), ("limit_exceeded", {limit: 101})]
         if dialect in {"chat", "completions"}:
             cases.append(("limit_exceeded", {"n": 3}))
+            cases += [("bad_request", {"n": n}) for n in (0, -1, -(2**63))]
         if dialect in TOOLS:
             cases.append(("limit_exceeded", {"tools": [TOOLS[dialect]] * 4}))
         for _code, more in cases:

@@ -2,9 +2,11 @@
 
 TrainerError
 ├── BadSettings             settings that contradict each other: a mistake, exit code 2
+├── PolicyTaken             another trainer counts the same policy's versions: crash
 ├── ModelError
 │   ├── NoModel             the folder is no model: a mistake, exit code 2
 │   ├── NoTokenizer         the model has no tokenizer: a mistake, exit code 2
+│   ├── BadAdapter          a folder is no plain LoRA adapter: a mistake, exit code 2
 │   └── UnsuitedModel       its layers cannot be trained on packed trees: a mistake, exit code 2
 ├── NumbersError
 │   ├── InvalidAdvantages   a person's function returned something else than advantages: crash
@@ -38,6 +40,10 @@ class BadSettings(TrainerError):
     """Settings that cannot hold together."""
 
 
+class PolicyTaken(TrainerError):
+    """Another trainer is at work on the same policy."""
+
+
 class ModelError(TrainerError):
     """A model cannot be used."""
 
@@ -48,6 +54,10 @@ class NoModel(ModelError):
 
 class NoTokenizer(ModelError):
     """A model folder without a tokenizer."""
+
+
+class BadAdapter(ModelError):
+    """A folder whose files are no plain LoRA adapter, or do not belong together."""
 
 
 class UnsuitedModel(ModelError):

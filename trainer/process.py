@@ -4,7 +4,6 @@ import logging
 import os
 from contextlib import closing
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -13,7 +12,10 @@ from odradek.infra.bus import BusSettings, require_current
 from odradek.infra.runtime import process
 from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.schemas.topics import EPISODES, STEPS
+from odradek.trainer.adapters.lora import require_peft
+from odradek.trainer.adapters.transfer import engines_of, transfer_of
 from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
+from odradek.trainer.commit.ledger import LedgerTail
 from odradek.trainer.commit.lock import claimed
 from odradek.trainer.commit.resume import ResumePoint, lineage_of, read_log, stand
 from odradek.trainer.errors import BadSettings
@@ -26,14 +28,10 @@ from odradek.trainer.placement import VISIBLE, refuse_launchers, require_optimiz
 from odradek.trainer.settings import TrainerSettings, without_effect
 from odradek.trainer.step.grpo import LogTrainer, TrainerParts
 from odradek.trainer.step.trl_config import on_cpu
-from odradek.trainer.weights.directory import DirectoryTransfer
-from odradek.trainer.weights.engines import Engines
 
 log = logging.getLogger("odradek")
 THREADS: Final = 1
 """Threads of torch on the CPU, which other processes share."""
-KEEP_WEIGHTS: Final = 6
-"""Versions of transferred weights that stay on the disk."""
 
 
 def run(settings: TrainerSettings, bus: BusSettings) -> int:
@@ -54,6 +52,7 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
         "cpu" if on_cpu(settings) else "cuda",
         installed=find_spec("bitsandbytes") is not None,
     )
+    require_peft(settings)
     require_own(settings)
     for line in without_effect(settings):
         log.warning("%s", line)
@@ -80,6 +79,8 @@ def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int
     ledger, policies = thread.call(read_log(bus))
     standing = stand(settings, ledger, policies)
     lineage = lineage_of(settings, ledger, standing)
+    if settings.sampled_by:
+        lineage.more = LedgerTail(thread, bus, run=settings.sampled_by).more
     log.info("run %s goes on at %s", settings.run, describe(standing.position))
     source = LogGroups(thread, bus, settings.batches_topic, ends=settings.until_end)
     source.open(standing.position.offset)
@@ -105,12 +106,7 @@ def _train(
         Cursor(settings.rules, lineage, standing.position),
         ahead=settings.rows_per_step,
     )
-    transfer = DirectoryTransfer(
-        settings.output_dir / "weights",
-        Engines(settings.engines, timeout_s=settings.engine_timeout_s, tell=log.warning),
-        config=(standing.folder or Path(settings.model)) / "config.json",
-        keep=KEEP_WEIGHTS,
-    )
+    transfer = transfer_of(settings, engines_of(settings, log.warning), standing.folder)
     trainer = LogTrainer(settings, TrainerParts(feed, transfer, announcer, lineage, standing))
     process.on_signals(feed.stopping.set)
     steps = trainer.run()

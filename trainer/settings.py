@@ -32,6 +32,10 @@ HALVES: Final = frozenset({"float16", "fp16", "half"})
 FORMER_SCALES: Final = {"true": "group", "1": "group", "false": "none", "0": "none"}
 LONGEST_NAME: Final = 256
 """Characters of a name on the wire."""
+MOST_STALE_ADAPTERS: Final = 62
+"""Steps that rows may lie behind where engines hold an adapter for each of them."""
+OF_ADAPTERS: Final = ("lora_alpha", "lora_targets", "lora_dropout", "lora_rslora")
+"""Settings that only a LoRA adapter reads."""
 
 
 class TrainerSettings(CheckedSettings, BaseSettings):
@@ -70,6 +74,9 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Topic of batches to train on; another one than the default is a replay."""
     replay_of: str = ""
     """Run whose ledger lists the policy versions of a replay's episodes."""
+    sampled_by: str = ""
+    """Run whose weights the agents sample from, where this one reads the same batches beside it;
+    empty: this run's own."""
     until_end: bool = False
     """Stop when the topic of batches is at its end, instead of waiting for more."""
 
@@ -142,6 +149,18 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     success_reward: float = 1.0
     """Reward from which on a sample counts as a success in the metrics."""
 
+    lora_rank: int = Field(default=0, ge=0, le=512)
+    """Rank of a LoRA adapter, which is trained in place of the model's weights; 0 trains these."""
+    lora_alpha: int = Field(default=32, ge=1, le=65536)
+    """An adapter's product is multiplied by this number over its rank."""
+    lora_targets: str = ""
+    """Linear layers that get an adapter, by the last words of their names, comma separated; empty:
+    all but the head."""
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of an adapter's inputs in training."""
+    lora_rslora: bool = False
+    """Whether an adapter is multiplied by `lora_alpha` over the root of its rank (rsLoRA)."""
+
     rows_per_step: int = Field(default=64, ge=1)
     """Rows of each optimizer step."""
     micro_tokens: int = Field(default=16_384, ge=1)
@@ -212,14 +231,19 @@ class TrainerSettings(CheckedSettings, BaseSettings):
         return self.batches_topic != BATCHES.name
 
     @property
+    def is_aside(self) -> bool:
+        """Whether agents sample from another run's weights: in a replay, or beside a live run."""
+        return self.is_replay or bool(self.sampled_by)
+
+    @property
     def policy_name(self) -> str:
-        """The name that this run's weights go by: a replay must not move the live policy."""
-        return f"{self.policy}.{self.run}" if self.is_replay else self.policy
+        """The name that this run's weights go by: only the live run moves the live policy."""
+        return f"{self.policy}.{self.run}" if self.is_aside else self.policy
 
     @property
     def engines(self) -> tuple[str, ...]:
         """Addresses of the engines, without a slash or /v1 at the end."""
-        return () if self.is_replay else roots(self.engine_urls)
+        return () if self.is_aside else roots(self.engine_urls)
 
     @property
     def rules(self) -> RowRules:
@@ -246,6 +270,7 @@ def contradictions(settings: "TrainerSettings") -> Iterator[str]:
     """Each pair of settings that cannot work, in a line that names both and says why."""
     yield from _of_steps(settings)
     yield from _of_numbers(settings)
+    yield from _of_adapters(settings)
     yield from of_learning(settings)
     yield from _of_places(settings)
 
@@ -254,7 +279,7 @@ def _of_steps(settings: "TrainerSettings") -> Iterator[str]:
     # Just before a transfer the engines' weights are sync_every - 1 steps old. Rows that are older
     # than max_staleness are refused, so no step would come that leads to the next transfer.
     oldest = min(settings.sync_every, settings.max_steps) - 1
-    if oldest > settings.max_staleness and not settings.is_replay:
+    if oldest > settings.max_staleness and not settings.is_aside:
         yield (
             f"sync_every ({settings.sync_every}) lets engines' weights grow {oldest} steps old, "
             f"and rows older than max_staleness ({settings.max_staleness}) are refused: training "
@@ -277,6 +302,15 @@ def _of_numbers(settings: "TrainerSettings") -> Iterator[str]:
         )
 
 
+def _of_adapters(settings: "TrainerSettings") -> Iterator[str]:
+    if settings.lora_rank and settings.engines and settings.max_staleness > MOST_STALE_ADAPTERS:
+        yield (
+            f"max_staleness ({settings.max_staleness}) with lora_rank ({settings.lora_rank}) asks "
+            f"engines to hold {settings.max_staleness + 2} adapters at once: set max_staleness to "
+            f"{MOST_STALE_ADAPTERS} or less"
+        )
+
+
 def _of_places(settings: "TrainerSettings") -> Iterator[str]:
     topic = settings.batches_topic
     if settings.replay_of and not settings.is_replay:
@@ -289,6 +323,16 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
             f"replay_of and run are both {settings.run!r}: the ledger could not tell the replay "
             "from what it repeats; name the run otherwise"
         )
+    if settings.sampled_by and settings.sampled_by == settings.run:
+        yield (
+            f"sampled_by and run are both {settings.run!r}: two trainers of one run would take "
+            "each other's steps for their own; name this run otherwise"
+        )
+    if settings.sampled_by and settings.is_replay:
+        yield (
+            f"sampled_by ({settings.sampled_by}) is for a run beside the live one, and "
+            f"batches_topic ({topic}) is a replay: give replay_of, which says the same of a replay"
+        )
     if settings.is_replay and _is_ours(topic):
         yield (
             f"batches_topic ({topic}) holds no batches: name {BATCHES.name}, or the topic that "
@@ -297,7 +341,7 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
     for name in ("run", "policy_name"):
         length = len(getattr(settings, name).strip())
         if not 0 < length <= LONGEST_NAME:
-            noun = "run" if name == "run" else "policy (of a replay, with run)"
+            noun = "run" if name == "run" else "policy (beside another run, with run)"
             yield f"{noun} has {length} characters, and the log takes names of 1 to {LONGEST_NAME}"
     if settings.model and _within(settings.model, str(settings.output_dir)):
         yield (
@@ -313,11 +357,12 @@ def without_effect(settings: "TrainerSettings") -> Iterator[str]:
     idle = {
         **idle_in_learning(settings),
         "engine_timeout_s": (not settings.engines, "no engine_urls"),
+        **dict.fromkeys(OF_ADAPTERS, (settings.lora_rank == 0, "lora_rank = 0")),
     }
     for name, (unread, because) in idle.items():
         if unread and name in explicit:
             yield f"{name} has no effect with {because}"
-    if not settings.engines and not settings.is_replay:
+    if not settings.engines and not settings.is_aside:
         yield (
             "no engine_urls: engines that do not follow the policy on the log by themselves keep "
             "their weights, and rows older than max_staleness are refused"

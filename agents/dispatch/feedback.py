@@ -63,7 +63,8 @@ class Feedback:
                 passed = self._credit.batch(record.offset, batch.task_id)
             else:
                 step = codec.decode(record.value, Step)
-                passed = self._credit.step(step.position) if step.topic == BATCHES.name else []
+                live = step.topic == BATCHES.name and not step.sampled_by
+                passed = self._credit.step(step.position) if live else []
         except InvalidRecord as error:
             passed_over(record, error)
             return

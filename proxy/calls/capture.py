@@ -19,6 +19,7 @@ from odradek.proxy.wire import shapes
 from odradek.proxy.wire.body import NULL, UNREADABLE, error_of, wrong
 from odradek.proxy.wire.choices import numbered
 from odradek.proxy.wire.reply import CapturedReply
+from odradek.schemas.arrays import count
 from odradek.schemas.errors import InvalidRecord
 
 BROKEN: Final = 502
@@ -85,6 +86,8 @@ class ReplyCapture:
         timing, gone, sent = call.timing(), call.gone, call.sent
         if sent is not None:
             sent.heard([choice.versions for choice in captured])
+            for choice in captured:
+                choice.versions = sent.spans(choice.versions, count(choice.completion.ids))
         for choice in captured:
             choice.untrainable = choice.untrainable or call.doubt
         return tuple(

@@ -7,8 +7,11 @@ adapter knows the words of its engine, and is chosen once for an engine (`recogn
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+import msgspec
+from msgspec import Raw
+
 from odradek.proxy.errors import CapabilityMissing
-from odradek.schemas.http.engine import Capability, MissingCapability
+from odradek.schemas.http.engine import MODEL, Capability, MissingCapability
 
 
 class EngineAdapter(Protocol):
@@ -29,6 +32,10 @@ class EngineAdapter(Protocol):
 
     def request(self, route: str, body: bytes) -> bytes:
         """A request in its words; called only if it is not `native`."""
+        ...
+
+    def named(self, body: bytes, adapter: str) -> bytes:
+        """A request of the surface that asks for a LoRA adapter, in its words for that."""
         ...
 
     def reply(self, route: str, body: bytes) -> bytes:
@@ -59,6 +66,10 @@ class NativeAdapter:
         del route
         return body
 
+    def named(self, body: bytes, adapter: str) -> bytes:
+        """The request with the adapter for its model."""
+        return with_field(body, MODEL, adapter)
+
     def reply(self, route: str, body: bytes) -> bytes:
         """The answer itself."""
         del route
@@ -66,6 +77,16 @@ class NativeAdapter:
 
 
 NATIVE: Final = NativeAdapter()
+
+_fields: Final = msgspec.json.Decoder(dict[str, Raw])
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def with_field(body: bytes, name: str, value: str) -> bytes:
+    """A request, which is a JSON object, with another value of a field."""
+    fields = _fields.decode(body)
+    fields[name] = Raw(_encode(value))
+    return _encode(fields)
 
 
 def missing(adapter: EngineAdapter, capability: Capability) -> CapabilityMissing:

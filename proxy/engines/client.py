@@ -282,8 +282,10 @@ class Engine:
             self.adapter = adapter
             self._routes.clear()
 
-    async def ask(self, path: str, body: bytes, traceparent: str | None) -> EngineResponse:
-        """Post to one of the surface's routes."""
+    async def ask(
+        self, path: str, body: bytes, traceparent: str | None, *, lora: str = ""
+    ) -> EngineResponse:
+        """Post to one of the surface's routes; `lora` names the adapter that is to answer."""
         if self._unknown:
             await self.recognize()
         if (url := self._routes.get(path)) is None:
@@ -292,6 +294,8 @@ class Engine:
         if traceparent:
             headers = {**headers, "traceparent": traceparent}
         adapter = self.adapter
+        if lora:
+            body = adapter.named(body, lora)
         if not adapter.native:
             body = adapter.request(path, body)
         with self._connected:

@@ -14,8 +14,8 @@ from odradek.proxy.engines.client import BUSY, Engine, EngineResponse
 from odradek.proxy.engines.logprobs_probe import LogprobsProbe
 from odradek.proxy.engines.versions import UNKNOWN, EngineVersion, ServedVersions
 from odradek.proxy.errors import EngineError
-from odradek.proxy.wire.version_spans import version_of
-from odradek.schemas.http.engine import HEALTH, VERSION
+from odradek.proxy.wire.version_spans import newest_adapter, version_of
+from odradek.schemas.http.engine import HEALTH, MODELS, VERSION
 
 FAILURES: Final = 5
 """So many connections in a row must fail before an engine is left alone."""
@@ -24,6 +24,8 @@ OPEN_S: Final = 5
 ASK_AGAIN_S: Final = 0.25
 """How often at most an engine is asked what it serves, however many calls want to know."""
 HEALTH_TIMEOUT_S: Final = 2.0
+UNKNOWN_MODEL: Final = frozenset({400, 404})
+"""Statuses of an engine that has no adapter of the name that a call gives."""
 
 log = logging.getLogger("odradek.proxy")
 
@@ -68,14 +70,14 @@ class PoolEngine:
         sent = self.serving.sent()
         if self.takes_salt:
             salted = salts.salted(body, sent.version or 0, salt)
-            answer = await self.engine.ask(path, salted, traceparent)
+            answer = await self.engine.ask(path, salted, traceparent, lora=sent.adapter)
             answer.sent = sent
             if answer.status < 400 or answer.status >= 500 or answer.status in BUSY:
                 return answer
             if salts.FIELD not in await answer.read():
                 return answer
             await answer.close()
-        answer = await self.engine.ask(path, body, traceparent)
+        answer = await self.engine.ask(path, body, traceparent, lora=sent.adapter)
         answer.sent = msgspec.structs.replace(sent, salted=False)
         # An error may name the field for other reasons, such as one that repeats the request. Only
         # an engine that takes the same call without it does not take the field.
@@ -83,6 +85,19 @@ class PoolEngine:
             self.takes_salt = False
             log.warning("engine %s takes no %s: its calls go without", self.engine.url, salts.NAME)
         return answer
+
+    async def lacks_adapter(self, answer: EngineResponse) -> bool:
+        """Whether it has refused a call because it lacks the adapter that the call asked for.
+
+        Then it was started anew, or has forgotten it: it is asked what it has before the next call.
+        """
+        name = answer.sent.adapter if answer.sent is not None else ""
+        if not name or answer.status not in UNKNOWN_MODEL:
+            return False
+        if name.encode() not in await answer.read():
+            return False
+        self.serving.lost()
+        return True
 
     def failed(self, error: EngineError) -> None:
         """A connection to it failed."""
@@ -114,9 +129,12 @@ class PoolEngine:
         self._note_lag(clock())
 
     async def _ask_version(self) -> None:
+        policy = self.serving.policy
+        path = MODELS.path if policy else VERSION.path
         with suppress(EngineError):  # who calls it next will meet the same
-            status, _, body = await self.engine.get(VERSION.path, timeout_s=HEALTH_TIMEOUT_S)
-            self.serving.answered(version_of(body) if status == 200 else None)
+            status, _, body = await self.engine.get(path, timeout_s=HEALTH_TIMEOUT_S)
+            version = newest_adapter(body, policy) if policy else version_of(body)
+            self.serving.answered(version if status == 200 else None)
 
     def _note_lag(self, now: float) -> None:
         if self.serving.lags is (self.behind_since is not None):

@@ -12,7 +12,7 @@ from odradek.infra.client import subscribe
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Policy
+from odradek.schemas.events import LORA, Policy
 from odradek.schemas.topics import POLICIES
 
 AGAIN_S: Final = 2.0
@@ -28,6 +28,8 @@ class PolicyVersions:
         """The newest version, None until the log has one."""
         self.engines: Mapping[str, int] = {}
         """By address, the version that each engine had then."""
+        self.adapter = ""
+        """What the names of the policy's adapters begin with; "" where its weights are whole."""
 
     def take(self, record: Record) -> None:
         """Read a record of the topic; records other than our Policy change nothing."""
@@ -42,6 +44,7 @@ class PolicyVersions:
     def _take(self, policy: Policy) -> None:
         if policy.name == self.policy and policy.version >= (self.current or 0):
             self.current, self.engines = policy.version, policy.engines
+            self.adapter = policy.name if policy.format == LORA else ""
 
     async def catch_up(self, bus: BusSettings) -> None:
         """Read what the log holds by now. Raises InfraError.

@@ -299,7 +299,7 @@ class Pool:
                 finally:
                     attempt.since = None
                 member.answered()
-                if answer.status in BUSY and not last:
+                if not last and (answer.status in BUSY or await member.lacks_adapter(answer)):
                     async with answer:
                         continue
                 self.moved += member is not first or bool(tried)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from odradek.proxy.engines.adapter import missing
+from odradek.proxy.engines.adapter import missing, with_field
 from odradek.schemas.http import engine
 from odradek.schemas.http.engine import Capability, MissingCapability
 
@@ -98,6 +98,10 @@ class SglangAdapter:
         if "stream" in fields:
             fields["stream"] = FALSE
         return _encode(fields)
+
+    def named(self, body: bytes, adapter: str) -> bytes:
+        """The request with the adapter beside its model."""
+        return with_field(body, "lora_path", adapter)
 
     def reply(self, route: str, body: bytes) -> bytes:
         """The reply with stop strings and versions where the surface has them."""

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from odradek.schemas.events import VersionSpan
+from odradek.schemas.http.weights import adapter_name
 
 
 class ServedVersions(Protocol):
@@ -27,12 +28,18 @@ class ServedVersions(Protocol):
         """By address, the version that each engine had then; empty where nobody says."""
         ...
 
+    @property
+    def adapter(self) -> str:
+        """What the names of its adapters begin with; "" where its weights are whole."""
+        ...
+
 
 class NoPolicy:
     """Nobody follows a policy. Implements `ServedVersions`."""
 
     current: Final = None
     engines: Final[Mapping[str, int]] = MappingProxyType({})
+    adapter: Final = ""
 
 
 UNKNOWN: Final = NoPolicy()
@@ -47,6 +54,9 @@ class SentVersion(Struct, frozen=True, kw_only=True):
     announced: int
     life: int
     salted: bool = True
+    adapter: str = ""
+    """The adapter that the call asks for, whose version is `version`; "" for the weights that are
+    in force."""
 
     @property
     def salt(self) -> int | None:
@@ -59,8 +69,20 @@ class SentVersion(Struct, frozen=True, kw_only=True):
         now = self.serving.version
         return None if self.version is None or now is None else min(self.version, now)
 
+    def spans(self, said: tuple[VersionSpan, ...], n: int) -> tuple[VersionSpan, ...]:
+        """Which versions sampled the n tokens of a choice: what the engine said of them.
+
+        An adapter does not change under a call, so all of its tokens are of the version that was
+        asked for; what an engine says then is of the model beneath.
+        """
+        if not self.adapter or self.version is None:
+            return said
+        return (VersionSpan(self.version, 0, n),) if n else ()
+
     def heard(self, choices: Iterable[tuple[VersionSpan, ...]]) -> None:
         """The engine has said which versions sampled the reply, choice by choice."""
+        if self.adapter:
+            return
         last = [spans[-1].version for spans in choices if spans]
         if last:
             self.serving.heard(max(last), self)
@@ -111,10 +133,23 @@ class EngineVersion:
             return self._word < current
         return self._log.engines.get(self._url, current) < current
 
+    @property
+    def policy(self) -> str:
+        """What the names of its adapters begin with; "" where it serves whole weights."""
+        return self._log.adapter
+
     def sent(self) -> SentVersion:
-        """The state now, as a call goes out."""
+        """The state now, as a call goes out.
+
+        An engine without any adapter yet samples with the model itself, which is version 0.
+        """
+        version, policy = self.version, self.policy
         return SentVersion(
-            serving=self, version=self.version, announced=self._log.current or 0, life=self.life
+            serving=self,
+            version=(version or 0) if policy else version,
+            announced=self._log.current or 0,
+            life=self.life,
+            adapter=adapter_name(policy, version) if policy and version else "",
         )
 
     def heard(self, version: int, sent: SentVersion) -> None:

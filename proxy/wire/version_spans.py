@@ -6,7 +6,8 @@ import msgspec
 
 from odradek.proxy.wire.body import UNREADABLE
 from odradek.schemas.events import VersionSpan
-from odradek.schemas.http.reply import ServedVersion, WeightVersions
+from odradek.schemas.http.reply import ServedModels, ServedVersion, WeightVersions
+from odradek.schemas.http.weights import version_named
 
 MAX_COUNT: Final = 2**53 - 1
 """Beyond it readers in other languages would round."""
@@ -59,4 +60,18 @@ def version_of(info: bytes) -> int | None:
         return None
 
 
+def newest_adapter(models: bytes, policy: str) -> int | None:
+    """The newest version of a policy's adapters that an engine lists; 0 for none of them.
+
+    None where its answer is no list of models.
+    """
+    try:
+        listed = _models.decode(models).data
+    except UNREADABLE:
+        return None
+    versions = [version_named(policy, model.id) for model in listed]
+    return max((version for version in versions if version is not None), default=UNNAMED)
+
+
+_models: Final = msgspec.json.Decoder(ServedModels)
 _served: Final = msgspec.json.Decoder(ServedVersion)

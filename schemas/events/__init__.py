@@ -21,6 +21,7 @@ from odradek.schemas.events.event import (
 )
 from odradek.schemas.events.task import Reward, Task, Timeouts
 from odradek.schemas.events.training import (
+    LORA,
     Batch,
     BatchUse,
     Exclusion,
@@ -68,6 +69,7 @@ AnyEvent = (
 )
 
 __all__ = [
+    "LORA",
     "NO_CONTINUATION",
     "AnyEvent",
     "Batch",

@@ -1,6 +1,7 @@
 """What the trainer reads and writes: batches, steps, policies."""
 
 import hashlib
+from typing import Final
 
 from odradek.schemas.events.event import Count, Event, Name, Purpose, Size
 
@@ -94,6 +95,9 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     later, and nobody else ever."""
     policy: str = ""
     """Name of the policy that `version` counts."""
+    sampled_by: str = ""
+    """Of a run beside the one whose weights agents sample from: that one's name. It gives no
+    credit: the rollouts keep pace with the other."""
     checkpoint: str = ""
     """sha256 of the checkpoint's manifest, where one was written."""
     resumed_from: str = ""
@@ -103,6 +107,10 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     metrics: dict[str, float] = {}
 
 
+LORA: Final = "lora"
+"""The format of a policy that is an adapter of the model that its engines were started with."""
+
+
 class Policy(Event, frozen=True, tag="policy", kw_only=True):
     """Weights that engines and proxies may use from now on."""
 
@@ -110,6 +118,8 @@ class Policy(Event, frozen=True, tag="policy", kw_only=True):
     version: Count
     uri: str
     format: str = "safetensors"
+    """`safetensors`: whole weights. `lora`: an adapter, which engines list as NAME-vVERSION; calls
+    name it, and the model that it belongs to stays in the engine."""
     digest: str = ""
     step: Count = 0
     run: str = ""

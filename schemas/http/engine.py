@@ -26,6 +26,7 @@ class Capability(StrEnum):
     COUNTING = "counting"
     VERSION = "version"
     WEIGHTS = "weights"
+    ADAPTERS = "adapters"
     IN_FLIGHT = "in_flight"
 
 
@@ -75,6 +76,10 @@ CAPABILITIES: Final = {
     Capability.WEIGHTS: CapabilityTerms(
         "loads new weights from a folder while it runs", "no trainer can send it weights"
     ),
+    Capability.ADAPTERS: CapabilityTerms(
+        "loads LoRA adapters beside its model, lists them, and serves each to calls that name it",
+        "no trainer of an adapter (`lora_rank`) can send it one",
+    ),
     Capability.IN_FLIGHT: CapabilityTerms(
         "keeps requests under way over a swap",
         "replies under way at a swap are lost or hold it up",
@@ -105,6 +110,8 @@ class CarriedPrompt(Struct):
 class SampledRequest(Struct, kw_only=True):
     """What the proxy writes into a call, beside what the agent sent and the neutral sampling."""
 
+    model: str | None = None
+    """Where an adapter is trained, the adapter's name; else what the agent asked for."""
     logprobs: bool | int = True
     """Of chats true, of text completions 0: those of the sampled tokens."""
     return_token_ids: bool = True
@@ -125,6 +132,7 @@ class ConversationFields(Struct, kw_only=True):
     """Whether the beginning of an answer follows the messages."""
 
 
+MODEL: Final = "model"
 LOGPROBS: Final = "logprobs"
 TOKEN_IDS: Final = "return_token_ids"  # noqa: S105 - no password
 WEIGHT_VERSIONS: Final = "return_weight_versions"
@@ -158,8 +166,8 @@ COMPLETIONS: Final = SurfaceRoute(
     request=SampledRequest, reply=reply.TextBody,
 )  # fmt: skip
 MODELS: Final = SurfaceRoute(
-    method="GET", path="/v1/models", by="proxy", capability=Capability.SAMPLING,
-    about="The models that it serves.", reply=reply.ServedModels,
+    method="GET", path="/v1/models", by="proxy and trainer", capability=Capability.SAMPLING,
+    about="The models that it serves, and the adapters.", reply=reply.ServedModels,
 )  # fmt: skip
 HEALTH: Final = SurfaceRoute(
     method="GET", path="/health", by="proxy and trainer", capability=Capability.SAMPLING,
@@ -203,8 +211,19 @@ RESUME: Final = SurfaceRoute(
     method="POST", path="/resume", by="trainer", capability=Capability.IN_FLIGHT,
     about="Sample again.", reply=weights.Acknowledgement,
 )  # fmt: skip
+LOAD_ADAPTER: Final = SurfaceRoute(
+    method="POST", path="/v1/load_lora_adapter", by="trainer", capability=Capability.ADAPTERS,
+    about="Load an adapter under a new name, while calls go on.",
+    request=weights.AdapterLoad,
+)  # fmt: skip
+UNLOAD_ADAPTER: Final = SurfaceRoute(
+    method="POST", path="/v1/unload_lora_adapter", by="trainer", capability=Capability.ADAPTERS,
+    about="Forget an adapter that no new call will name; 404 where it is not there.",
+    request=weights.AdapterUnload,
+)  # fmt: skip
 
 ROUTES: Final = (
     CHAT, COMPLETIONS, MODELS, HEALTH, RENDER, COUNT, VERSION, PAUSE, LOAD, NAME, RESET, RESUME,
+    LOAD_ADAPTER, UNLOAD_ADAPTER,
 )  # fmt: skip
-"""All of them. The trainer asks `PAUSE` to `RESUME` in this order."""
+"""All of them. The trainer asks `PAUSE` to `RESUME` in this order; adapters need no pause."""

@@ -22,6 +22,22 @@ class WeightReload(Struct, frozen=True):
     method: str = "reload_weights"
 
 
+class AdapterLoad(Struct, frozen=True):
+    """Load a LoRA adapter beside the model; answered once calls may name it."""
+
+    lora_name: str
+    """What calls name as their `model`: `POLICY-vVERSION`, never the same twice."""
+    lora_path: str
+    """Absolute folder that the engine can read: `adapter_model.safetensors` and
+    `adapter_config.json`."""
+
+
+class AdapterUnload(Struct, frozen=True):
+    """Forget an adapter; calls under way go on with it."""
+
+    lora_name: str
+
+
 class VersionName(Struct, frozen=True):
     """What the weights are called from now on."""
 
@@ -56,3 +72,14 @@ class Acknowledgement(Struct):
     """An answer of which only the status counts."""
 
     status: Any = field(default=None)
+
+
+def adapter_name(policy: str, version: int) -> str:
+    """What engines call the adapter of a policy's version: never the same twice."""
+    return f"{policy}-v{version}"
+
+
+def version_named(policy: str, name: str) -> int | None:
+    """The version of a policy's adapter of this name; None for any other name."""
+    prefix, _, version = name.rpartition("-v")
+    return int(version) if prefix == policy and version.isascii() and version.isdigit() else None

@@ -37,7 +37,8 @@ ZERO = {
     "TrainerSettings.success_reward", "TrainerSettings.tis", "TrainerSettings.weight_decay",
     "TrainerSettings.dual_clip", "TrainerSettings.tis_low", "TrainerSettings.overlong_tokens",
     "TrainerSettings.overlong_buffer", "TrainerSettings.length_penalty",
-    "TrainerSettings.entropy",
+    "TrainerSettings.entropy", "TrainerSettings.lora_rank", "TrainerSettings.lora_dropout",
+    "EngineSettings.lora_rank", "EngineSettings.max_staleness",
 }  # fmt: skip
 """Of these 0 means something."""
 NEGATIVE = {"EvaluationSection.success", "TrainerSettings.success_reward"}

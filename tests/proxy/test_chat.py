@@ -347,7 +347,7 @@ async def test_tokens_without_spans_are_of_the_older_version(make, engine, befor
     """The weights may have been swapped while they were sampled; where one is unknown, so is it."""
     engine.mode = "no_versions"
     engine.gate.clear()
-    versions = SimpleNamespace(current=before, engines={})
+    versions = SimpleNamespace(current=before, engines={}, adapter="")
     async with make(versions=versions) as bench:
         asking = asyncio.create_task(bench.ask())
         await engine.entered.wait()

@@ -45,7 +45,9 @@ def fleet(make, monkeypatch):
             engines = [Ill() for _ in range(n)]
             for engine in engines:
                 engine.url = await stack.enter_async_context(listening(engine.app()))
-            log = SimpleNamespace(current=7, engines={engine.url: 7 for engine in engines})
+            log = SimpleNamespace(
+                current=7, engines={engine.url: 7 for engine in engines}, adapter=""
+            )
             bench = await stack.enter_async_context(
                 make(engine_url=",".join(e.url for e in engines), versions=log, **settings)
             )
@@ -199,7 +201,7 @@ class Gone(Engine):
 
     asked = 0
 
-    async def ask(self, path, body, traceparent):
+    async def ask(self, path, body, traceparent, **more):
         self.asked += 1
         raise EngineUnreachable("away")
 
@@ -212,7 +214,7 @@ async def pooled(engine):
     """A patient pool of an engine that has version 6 and one that is gone, by a clock that stands."""
     gone = Gone("http://127.0.0.1:9")
     now = [100.0]
-    log = SimpleNamespace(current=7, engines={engine.url: 6, gone.url: 7})
+    log = SimpleNamespace(current=7, engines={engine.url: 6, gone.url: 7}, adapter="")
     engine.version = 6
     found = pool.Pool(
         [Engine(engine.url), gone], lambda: now[0], versions=log, patience_s=1000, health_s=1000

@@ -96,7 +96,7 @@ async def strict(make):
     stub = Strict()
     async with listening(stub.app()) as url:
         stub.url = url
-        versions = SimpleNamespace(current=7, engines={})
+        versions = SimpleNamespace(current=7, engines={}, adapter="")
         async with make(engine_url=url, versions=versions) as bench:
             bench.engine, bench.versions = stub, versions
             yield bench
@@ -281,7 +281,7 @@ async def test_an_engine_that_was_away_may_have_the_field_again(strict):
 @pytest.mark.parametrize("mode", ["bridge", "render"])
 async def test_what_computes_no_keys_and_values_has_no_salt(make, engine, mode):
     """Renderings and counts of tokens; the call itself is salted, its ids carried on or not."""
-    versions = SimpleNamespace(current=7, engines={})
+    versions = SimpleNamespace(current=7, engines={}, adapter="")
     async with make(versions=versions, continuation=mode) as bench:
         first = await bench.ask()
         said = {"role": "assistant", "content": first.choices[0].message.content}
@@ -300,7 +300,7 @@ async def test_a_call_that_moves_to_another_engine_is_salted_for_that_one(make):
     one, other = StubEngine(), StubEngine()
     one.version, other.version = 7, 6
     async with listening(one.app()) as a, listening(other.app()) as b:
-        named = SimpleNamespace(current=7, engines={a: 7, b: 6})
+        named = SimpleNamespace(current=7, engines={a: 7, b: 6}, adapter="")
         async with make(engine_url=f"{a},{b}", versions=named) as bench:
             one.mode = "drop"
             await asyncio.gather(*(bench.ask(episode=f"e{n}") for n in range(4)))

@@ -36,13 +36,13 @@ def test_nobody_knows_at_first():
 )
 def test_the_log_says_what_an_engine_serves(current, engines, version, lags):
     """Where it names the engine; else the announced version is believed, until the engine says."""
-    serving = EngineVersion(URL, SimpleNamespace(current=current, engines=engines))
+    serving = EngineVersion(URL, SimpleNamespace(current=current, engines=engines, adapter=""))
     assert (version, lags) == (serving.version, serving.lags)
 
 
 def test_an_engines_own_word_holds_until_a_newer_policy_names_it():
     """Up and down; one that is not named keeps it, and is not held to lag for that."""
-    log = SimpleNamespace(current=7, engines={URL: 7})
+    log = SimpleNamespace(current=7, engines={URL: 7}, adapter="")
     serving = EngineVersion(URL, log)
     serving.answered(0)
     assert (0, True) == (serving.version, serving.lags)
@@ -54,7 +54,7 @@ def test_an_engines_own_word_holds_until_a_newer_policy_names_it():
 
 def test_a_reply_says_what_its_engine_serves_now():
     """The last version of its last choice: a swap may have come between."""
-    serving = EngineVersion(URL, SimpleNamespace(current=7, engines={}))
+    serving = EngineVersion(URL, SimpleNamespace(current=7, engines={}, adapter=""))
     serving.sent().heard([spans(6, 7), spans(7, 8), ()])
     assert 8 == serving.version
     serving.sent().heard([(), ()])
@@ -63,7 +63,7 @@ def test_a_reply_says_what_its_engine_serves_now():
 
 def test_a_reply_that_comes_late_changes_nothing():
     """It was sent before the newer version was known, so it proves nothing about now."""
-    log = SimpleNamespace(current=7, engines={})
+    log = SimpleNamespace(current=7, engines={}, adapter="")
     serving = EngineVersion(URL, log)
     late, later = serving.sent(), serving.sent()
     serving.sent().heard([spans(8)])
@@ -77,7 +77,7 @@ def test_a_reply_that_comes_late_changes_nothing():
 
 def test_an_older_version_than_was_believed_is_the_truth():
     """The engine was started anew, and nobody noticed."""
-    log = SimpleNamespace(current=7, engines={URL: 7})
+    log = SimpleNamespace(current=7, engines={URL: 7}, adapter="")
     serving = EngineVersion(URL, log)
     serving.sent().heard([spans(7)])
     serving.sent().heard([spans(0)])
@@ -86,7 +86,7 @@ def test_an_older_version_than_was_believed_is_the_truth():
 
 def test_what_was_known_of_an_engine_that_went_away_holds_no_longer():
     """Nor does a reply that it gave before."""
-    serving = EngineVersion(URL, SimpleNamespace(current=7, engines={}))
+    serving = EngineVersion(URL, SimpleNamespace(current=7, engines={}, adapter=""))
     before = serving.sent()
     before.heard([spans(8)])
     serving.lost()
@@ -102,7 +102,7 @@ def test_what_was_known_of_an_engine_that_went_away_holds_no_longer():
 
 def test_tokens_without_spans_are_of_the_older_of_two_versions():
     """Of that when the call was sent, and that when it was over."""
-    log = SimpleNamespace(current=7, engines={})
+    log = SimpleNamespace(current=7, engines={}, adapter="")
     serving = EngineVersion(URL, log)
     sent = serving.sent()
     log.current = 9
@@ -120,7 +120,7 @@ class AnEngine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.log = SimpleNamespace(current=None, engines={})
+        self.log = SimpleNamespace(current=None, engines={}, adapter="")
         self.serving = EngineVersion(URL, self.log)
         self.serves, self.newest, self.life = 0, 0, 0
 

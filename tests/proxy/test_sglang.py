@@ -134,7 +134,7 @@ async def test_one_name_for_a_whole_reply_never_makes_a_token_newer_than_it_is(
     before, label, expected
 ):
     """A name that no trainer gave is of all tokens; of a number the older version counts."""
-    log = SimpleNamespace(current=6, engines={})
+    log = SimpleNamespace(current=6, engines={}, adapter="")
     async with before(spans=False, versions=log) as bench:
         bench.stub.label = label
         await bench.ask()

@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 import torch
 from transformers.utils import logging as transformers_logging
 
+from odradek.trainer.adapters.transfer import AdapterTransfer
 from odradek.trainer.commit.announcer import ListedAnnouncements
 from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.resume import ResumePoint
@@ -104,10 +105,12 @@ def bench(tiny, tmp_path):
         feed = LogRolloutWorker(
             ListedGroups([g for g in groups if g.offset >= position.offset]), consumption, ahead=16
         )
-        transfer = DirectoryTransfer(
-            found.output_dir / "weights", engines or Engines(urls, timeout_s=2), config=None,
-            keep=3, at=at,
-        )  # fmt: skip
+        root, engines = found.output_dir / "weights", engines or Engines(urls, timeout_s=2)
+        transfer = (
+            AdapterTransfer(root, engines, found, keep=3, at=at)
+            if found.lora_rank
+            else DirectoryTransfer(root, engines, config=None, keep=3, at=at)
+        )
         announced = announced or ListedAnnouncements()
         trainer = LogTrainer(found, TrainerParts(feed, transfer, announced, lineage, standing, at))
         return Bench(trainer, announced, consumption, found)

@@ -62,7 +62,7 @@ class Direct(VllmEngine):
     async def serves(self):
         return self._engine.version
 
-    async def _post(self, path, **request):
+    async def post(self, path, **request):
         self._engine.post(path, request.get("json", {}))
 
 
@@ -246,11 +246,11 @@ def test_an_engine_that_refuses_in_the_middle_stays_paused():
     from odradek.trainer.errors import EngineRefused
 
     class Refusing(Direct):
-        async def _post(self, path, **request):
+        async def post(self, path, **request):
             if path == "/update_weight_version":
                 raise EngineRefused("500")
             if path != "/collective_rpc":
-                await super()._post(path, **request)
+                await super().post(path, **request)
 
     engine = WeightEngine()
     engines = direct(lambda _: None, engine, kind=Refusing)

@@ -65,9 +65,15 @@ ELSEWHERE = {
     "begin_anew": "counts where no checkpoint can be loaded",
     "policy": "is read at each announcement",
     "engine_urls": "are read at each transfer",
+    "sampled_by": "is read from the ledger at each start",
     "replay_of": "is read from the ledger at each start",
     "until_end": "is asked of the feed at each poll",
     "optimizer": "is chosen at each start; tests have 32 bits",
+    "lora_rank": "is the checkpoint's: another one is refused",
+    "lora_alpha": "is the checkpoint's: another one is refused",
+    "lora_rslora": "is the checkpoint's: another one is refused",
+    "lora_targets": "are the checkpoint's: others are refused",
+    "lora_dropout": "is drawn at each step of an adapter, and tests/trainer/test_adapter.py has it",
     "device": "is chosen at each start; tests have the CPU",
 }
 """Every other setting, and why it is none of those."""

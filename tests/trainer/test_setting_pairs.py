@@ -22,6 +22,13 @@ REFUSED = [
     ({**AGAIN, "replay_of": "main", "run": "main"}, "replay_of", "run"),
     ({"batches_topic": "rl.episodes.v1", "run": "x"}, "batches_topic", "rl.batches.v1"),
     ({"batches_topic": "rl.dlq.v1", "run": "x"}, "batches_topic", "rl.batches.v1"),
+    ({"sampled_by": "main"}, "sampled_by", "run"),
+    ({**AGAIN, "sampled_by": "main", "run": "x"}, "sampled_by", "replay_of"),
+    (
+        {"lora_rank": 8, "max_staleness": 63, "engine_urls": "http://a:1"},
+        "lora_rank",
+        "65 adapters",
+    ),
     ({"run": ""}, "run", "1 to 256"),
     ({"run": "  "}, "run", "1 to 256"),
     ({"run": "r" * 257}, "run", "1 to 256"),
@@ -47,6 +54,9 @@ ACCEPTED = [
     {"epsilon_low": 0, "epsilon_high": 0, "loss": "cispo"},
     {**AGAIN, "replay_of": "main", "run": "x"},
     {**AGAIN, "run": "x"},
+    {"sampled_by": "main", "run": "x", "sync_every": 99},
+    {"lora_rank": 8, "max_staleness": 62, "engine_urls": "http://a:1"},
+    {"lora_rank": 8, "max_staleness": 1000},
     {"run": "r" * 256},
     {"save_every": 10**6, "keep": 1},
     {"model": "runs/policy-start", "output_dir": "runs/policy"},
@@ -111,6 +121,7 @@ def test_addresses_are_taken_as_people_write_them(urls, engines):
 
 
 IDLE = [
+    ({"lora_alpha": 16}, "lora_alpha has no effect with lora_rank = 0"),
     ({"epsilon_low": 0.1, "loss": "cispo"}, "epsilon_low has no effect with loss = cispo"),
     ({"engine_timeout_s": 9, "engine_urls": ""}, "engine_timeout_s has no effect"),
 ]

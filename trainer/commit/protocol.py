@@ -57,6 +57,8 @@ class Loaded(Struct, frozen=True):
     """sha256 of their file."""
     engines: dict[str, int] = {}
     """By address, the version that each engine serves now; 0 where nobody knows."""
+    form: str = "safetensors"
+    """What the announcement calls their folder's form."""
 
 
 class Announce(Struct, frozen=True):
@@ -242,6 +244,7 @@ class CommitProtocol:
             refused=passed.refused,
             version=self.version,
             policy=settings.policy_name,
+            sampled_by=settings.sampled_by,
             checkpoint=checkpoint,
             resumed_from="" if self._begun else self._standing.resumed_from,
             weights=self._loaded.digest,
@@ -253,6 +256,7 @@ class CommitProtocol:
             name=self._settings.policy_name,
             version=self.version,
             uri=self._loaded.uri,
+            format=self._loaded.form,
             digest=self._loaded.digest,
             step=step,
             run=self._settings.run,

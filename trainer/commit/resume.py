@@ -52,11 +52,16 @@ async def read_log(bus: BusSettings) -> tuple[list[Step], list[Policy]]:
 
 def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], point: ResumePoint) -> Lineage:
     """The steps of versions, in this run or in the one it replays."""
-    run = settings.replay_of if settings.is_replay else settings.run
+    run = settings.sampled_by or (settings.replay_of if settings.is_replay else settings.run)
     lineage = Lineage.from_ledger([step for step in ledger if step.run == run])
-    if settings.is_replay:
+    if settings.is_aside:
         if settings.replay_of and not lineage.steps:
             raise BadSettings(f"the ledger knows no run {settings.replay_of!r} to replay")
+        if settings.sampled_by and not lineage.steps:
+            raise BadSettings(
+                f"sampled_by is {settings.sampled_by!r}, and the ledger knows no such run: start "
+                "that trainer first, or correct the name"
+            )
         lineage.fixed = True
     elif point.folder is not None:
         stored: dict[str, int] = checkpoint.position_of(point.folder).get("versions", {})
@@ -95,7 +100,8 @@ def stand(
             f"{settings.output_dir} holds run {stored['run']!r} on {stored['topic']}: choose "
             "another output_dir, or that run's name"
         )
-    if (begun := stored.get("model", settings.model)) != settings.model:
+    begun = stored.get("model", settings.model)
+    if begun != settings.model and not settings.lora_rank:  # an adapter needs its own base
         log.warning(
             "run %s goes on with the weights of its checkpoint: it began with %s, and model = %s "
             "counts for the KL term only",

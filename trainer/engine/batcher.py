@@ -14,6 +14,8 @@ from typing import Any, Final
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from odradek.trainer.engine import adapters
+from odradek.trainer.engine.adapters import LoadedAdapter
 from odradek.trainer.engine.decode import Sampler, SampleRequest, SampleResult
 from odradek.trainer.errors import EngineDown, UnsupportedRequest
 
@@ -51,6 +53,8 @@ class Batcher:
         max_queue: int = MAX_QUEUE,
     ) -> None:
         self.version = 0
+        self.adapters: dict[str, LoadedAdapter] = {}
+        """By name; a call under way keeps the one that it named."""
         self.batches = 0
         self._sampler = sampler
         self._max_batch = max_batch
@@ -94,6 +98,19 @@ class Batcher:
         """
         await self._in_thread(self._load, folder, version)
 
+    async def load_adapter(self, name: str, folder: Path) -> None:
+        """Take the adapter of a folder, under a name that none has. Raises UnsupportedRequest."""
+        adapter = await self._in_thread(adapters.load, self._sampler.model, name, folder)
+        if name in self.adapters:
+            raise UnsupportedRequest(f"the adapter {name!r} has been loaded already")
+        self.adapters[name] = adapter
+
+    def forget_behind(self, kept: int) -> None:
+        """Forget all adapters but the newest ones."""
+        names = sorted(self.adapters, key=lambda name: self.adapters[name].version)
+        for name in names[:-kept]:
+            del self.adapters[name]
+
     async def rename(self, version: int) -> None:
         """Call the weights in force `version`."""
         await self._in_thread(setattr, self, "version", version)
@@ -133,9 +150,18 @@ class Batcher:
             self._idle.set()
 
     def _sample(self, rows: list[SampleRequest]) -> list[Generation]:
+        """Results in the order of the rows; those of each adapter are sampled together."""
         self.batches += 1
-        version = self.version
-        return [Generation(sampled, version) for sampled in self._sampler.sample(rows)]
+        answers: dict[int, Generation] = {}
+        for adapter in dict.fromkeys(row.adapter for row in rows):
+            version = self.version if adapter is None else adapter.version
+            places = [place for place, row in enumerate(rows) if row.adapter is adapter]
+            results = self._sampler.sample([rows[place] for place in places])
+            answers |= {
+                place: Generation(result, version)
+                for place, result in zip(places, results, strict=True)
+            }
+        return [answers[place] for place in range(len(rows))]
 
     def _load(self, folder: Path, version: int | None) -> None:
         files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []

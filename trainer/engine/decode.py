@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from odradek.trainer.engine.adapters import LoadedAdapter, applied
+
 
 @dataclass(frozen=True)
 class SampleRequest:
@@ -23,12 +25,14 @@ class SampleRequest:
         temperature: 0 takes the likeliest token.
         max_tokens: Sampled tokens at most, the end token included.
         top: How many of the likeliest tokens to list at each place.
+        adapter: With which it is sampled; None for the model itself.
     """
 
     ids: Sequence[int]
     temperature: float = 1.0
     max_tokens: int = 64
     top: int = 0
+    adapter: LoadedAdapter | None = None
 
 
 @dataclass
@@ -59,7 +63,14 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(self, rows: Sequence[SampleRequest]) -> list[SampleResult]:
-        """Sample every row to its end token or its limit; results in the order of the rows."""
+        """Sample every row to its end token or its limit; results in the order of the rows.
+
+        All of them are sampled with the adapter of the first.
+        """
+        with applied(rows[0].adapter):
+            return self._sampled(rows)
+
+    def _sampled(self, rows: Sequence[SampleRequest]) -> list[SampleResult]:
         out = [SampleResult() for _ in rows]
         device = self.model.device
         lengths = torch.tensor([len(row.ids) for row in rows], device=device)

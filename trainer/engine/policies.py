@@ -5,8 +5,9 @@ from urllib.parse import unquote, urlsplit
 
 from odradek.infra.bus import BusSettings
 from odradek.infra.client import subscribe
-from odradek.schemas.events import Policy
+from odradek.schemas.events import LORA, Policy
 from odradek.schemas.topics import POLICIES
+from odradek.trainer.adapters.shape import ADAPTER_WEIGHTS
 from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.durable_files import sha256_of
 from odradek.trainer.errors import UnsupportedRequest
@@ -29,7 +30,7 @@ def folder_of(policy: Policy) -> Path:
         raise UnsupportedRequest(
             f"policy {policy.name} v{policy.version} has no digest to hold it against"
         )
-    file = folder / WEIGHTS
+    file = folder / (ADAPTER_WEIGHTS if is_adapter(policy) else WEIGHTS)
     if not file.is_file():
         raise UnsupportedRequest(f"policy {policy.name} v{policy.version}: {file} is not there")
     if sha256_of(file) != policy.digest:
@@ -37,6 +38,11 @@ def folder_of(policy: Policy) -> Path:
             f"policy {policy.name} v{policy.version}: {file} has another digest"
         )
     return folder
+
+
+def is_adapter(policy: Policy) -> bool:
+    """Whether a policy's weights are an adapter of the model that the engine was started with."""
+    return policy.format == LORA
 
 
 async def newest_policy(bus: BusSettings, name: str) -> Policy | None:

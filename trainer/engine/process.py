@@ -12,8 +12,9 @@ from odradek.infra.client import subscribe
 from odradek.infra.runtime import process
 from odradek.infra.runtime.environment import address
 from odradek.schemas.events import Policy
+from odradek.schemas.http.weights import adapter_name
 from odradek.schemas.topics import POLICIES
-from odradek.trainer.engine.policies import folder_of, newest_policy
+from odradek.trainer.engine.policies import folder_of, is_adapter, newest_policy
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadSettings, TrainerError, UnsupportedRequest
@@ -23,11 +24,15 @@ log = logging.getLogger("odradek")
 
 async def _take(engine: SmallEngine, policy: Policy) -> None:
     """Serve a policy's weights, if they are newer than those in force and can be had."""
-    if policy.version <= engine.batcher.version:
+    if policy.version <= engine.newest:
         return
     try:
         folder = await asyncio.to_thread(folder_of, policy)
-        await engine.batcher.load(folder, policy.version)
+        if is_adapter(policy):
+            await engine.batcher.load_adapter(adapter_name(policy.name, policy.version), folder)
+            engine.batcher.forget_behind(engine.settings.max_staleness + 1)
+        else:
+            await engine.batcher.load(folder, policy.version)
     except UnsupportedRequest as error:
         log.warning("%s", error)
         return

@@ -10,15 +10,19 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import torch
 from aiohttp import web
 
 from odradek.schemas.http import engine as surface
+from odradek.schemas.http import weights
+from odradek.schemas.http.weights import version_named
 from odradek.trainer.engine import chat, completions
+from odradek.trainer.engine.adapters import LoadedAdapter
 from odradek.trainer.engine.batcher import Batcher
 from odradek.trainer.engine.decode import Sampler, SampleRequest
 from odradek.trainer.engine.rendering import Renderer
@@ -28,6 +32,7 @@ from odradek.trainer.models import load_model, load_tokenizer
 
 log = logging.getLogger("odradek")
 
+Body = TypeVar("Body")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY: Final = 8 * 1024 * 1024
 
@@ -77,6 +82,11 @@ class SmallEngine:
         )
         self._sampling: asyncio.Task[None] | None = None
 
+    @property
+    def newest(self) -> int:
+        """The newest version that it serves, as weights or as an adapter."""
+        return max([self.batcher.version, *(a.version for a in self.batcher.adapters.values())])
+
     def app(self) -> web.Application:
         """The application; sampling runs as long as it does."""
         app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
@@ -95,6 +105,8 @@ class SmallEngine:
                 web.post(surface.NAME.path, self._update_weight_version),
                 web.get(surface.VERSION.path, self._weight_info),
                 web.post(surface.RESET.path, self._reset_prefix_cache),
+                web.post(surface.LOAD_ADAPTER.path, self._load_adapter),
+                web.post(surface.UNLOAD_ADAPTER.path, self._unload_adapter),
             ]
         )
         app.on_startup.append(self._start)
@@ -115,6 +127,7 @@ class SmallEngine:
         sample_request = chat.sample_request_of(
             request, prompt, default=self.settings.max_tokens, longest=self._longest
         )
+        sample_request = replace(sample_request, adapter=self._adapter(request.model))
         writer = chat.ChatWriter(
             request,
             reply_id=f"chatcmpl-{uuid.uuid4().hex}",
@@ -127,10 +140,13 @@ class SmallEngine:
     async def _complete(self, http: web.Request) -> web.StreamResponse:
         request = completions.parse(await _json(http), self.settings.name)
         prompts = [self._renderer.text(prompt) for prompt in request.prompts]
-        options = request.options
+        options, adapter = request.options, self._adapter(request.options.model)
         sample_requests = [
-            chat.sample_request_of(
-                options, ids, default=self.settings.max_tokens, longest=self._longest
+            replace(
+                chat.sample_request_of(
+                    options, ids, default=self.settings.max_tokens, longest=self._longest
+                ),
+                adapter=adapter,
             )
             for ids in prompts
             for _ in range(options.n)
@@ -143,6 +159,13 @@ class SmallEngine:
             tokenizer=self._tokenizer,
         )
         return await self._answer(http, writer, sample_requests, stream=options.stream)
+
+    def _adapter(self, model: str) -> LoadedAdapter | None:
+        """The adapter of that name; None for the model itself, whatever it is called."""
+        adapter = self.batcher.adapters.get(model)
+        if adapter is None and version_named(self.settings.name, model) is not None:
+            raise web.HTTPNotFound(reason=f"the model {model!r} does not exist")
+        return adapter
 
     async def _answer(
         self,
@@ -173,7 +196,8 @@ class SmallEngine:
             "root": self.settings.name,
             "max_model_len": self._longest,
         }
-        return web.json_response({"object": "list", "data": [card]})
+        loaded = [{**card, "id": name, "root": name} for name in self.batcher.adapters]
+        return web.json_response({"object": "list", "data": [card, *loaded]})
 
     async def _health(self, _: web.Request) -> web.Response:
         alive = self._sampling is not None and not self._sampling.done()
@@ -214,6 +238,20 @@ class SmallEngine:
     async def _weight_info(self, _: web.Request) -> web.Response:
         return web.json_response({"weight_version": str(self.batcher.version)})
 
+    async def _load_adapter(self, http: web.Request) -> web.Response:
+        request = await _body(http, weights.AdapterLoad)
+        if request.lora_name == self.settings.name or "\0" in request.lora_path:
+            raise UnsupportedRequest("`lora_name` is the model's own, or `lora_path` no folder")
+        await self.batcher.load_adapter(request.lora_name, Path(request.lora_path))
+        log.info("serving adapter %s", request.lora_name)
+        return web.json_response({"success": True})
+
+    async def _unload_adapter(self, http: web.Request) -> web.Response:
+        request = await _body(http, weights.AdapterUnload)
+        if self.batcher.adapters.pop(request.lora_name, None) is None:
+            raise web.HTTPNotFound(reason=f"the adapter {request.lora_name!r} is not there")
+        return web.json_response({"success": True})
+
     async def _reset_prefix_cache(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "no prefix is cached"})
 
@@ -230,6 +268,14 @@ async def _json(http: web.Request) -> Any:
         return await http.json(loads=json.loads)
     except (ValueError, RecursionError):
         raise UnsupportedRequest("the body is not JSON") from None
+
+
+async def _body(http: web.Request, kind: type[Body]) -> Body:
+    """The body in the shape of a type."""
+    try:
+        return msgspec.convert(await _json(http), kind)
+    except msgspec.ValidationError as error:
+        raise UnsupportedRequest(f"the body cannot be read: {error}") from None
 
 
 async def _stream(http: web.Request, chunks: Iterator[dict[str, Any]]) -> web.StreamResponse:

@@ -41,6 +41,10 @@ class EngineSettings(CheckedSettings, BaseSettings):
     """Where the small engine samples."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights."""
+    lora_rank: int = Field(default=0, ge=0, le=512, validation_alias="ODRADEK_TRAINER_LORA_RANK")
+    """Rank of the adapters that the trainer will send; 0: it sends whole weights."""
+    max_staleness: int = Field(default=4, ge=0, validation_alias="ODRADEK_TRAINER_MAX_STALENESS")
+    """The trainer's bound, which says how many adapters are held at once."""
     ready_s: float = Field(default=900.0, gt=0)
     """How long vLLM may take to start."""
 

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,13 @@ import requests
 from odradek.infra.bus import BusSettings
 from odradek.infra.runtime import process
 from odradek.infra.runtime.environment import address
-from odradek.trainer.engine.policies import folder_of, newest_policy
+from odradek.schemas.events import Policy
+from odradek.trainer.adapters.client import AdapterClient, AdapterTerms
+from odradek.trainer.engine.policies import folder_of, is_adapter, newest_policy
 from odradek.trainer.engine.settings import EngineSettings
 from odradek.trainer.errors import BadSettings, EngineDown
 from odradek.trainer.weights.engines import Engines
+from odradek.trainer.weights.recognition import RecognizedEngine
 
 log = logging.getLogger("odradek")
 
@@ -34,6 +38,10 @@ LEAST: Final = (0, 30)
 UNTAGGED: Final = "0.1.dev"
 """What setuptools-scm calls a build of a repository without tags."""
 LOGPROBS: Final = "--logprobs-mode"
+MAX_RANK: Final = "--max-lora-rank"
+MAX_LORAS: Final = "--max-loras"
+LORA_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes for the highest rank."""
 PROCESSED: Final = "processed_logprobs"
 ASK: Final = "import vllm; print(getattr(vllm, '__version__', 'unknown'))"
 
@@ -46,6 +54,7 @@ def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> l
     model's own slips in. `enable-scale-out`: the token-exact routes.
     """
     defaults = {
+        **_lora_flags(settings),
         "--model": settings.model,
         "--served-model-name": settings.name,
         "--host": settings.host,
@@ -65,8 +74,33 @@ def command_of(settings: EngineSettings, python: str, flags: Sequence[str]) -> l
         "vllm.entrypoints.openai.api_server",
         *pairs,
         "--enable-scale-out",
+        *(["--enable-lora"] if settings.lora_rank else []),
         *flags,
     ]
+
+
+def _lora_flags(settings: EngineSettings) -> dict[str, str]:
+    """What vLLM needs to be told of adapters, where the trainer sends some.
+
+    While a new one is loaded, those of the last `max_staleness` + 1 versions are still asked for.
+    """
+    if not settings.lora_rank:
+        return {}
+    rank = next(rank for rank in LORA_RANKS if rank >= settings.lora_rank)
+    return {MAX_RANK: str(rank), MAX_LORAS: str(settings.max_staleness + 2)}
+
+
+def refuse_fewer_adapters(settings: EngineSettings, flags: Sequence[str]) -> None:
+    """Raise BadSettings for flags of a person's that leave too little room for adapters."""
+    needed = _lora_flags(settings)
+    parts = [part for flag in flags for part in flag.split("=", maxsplit=1)]
+    for flag, value in itertools.pairwise(parts):
+        least = needed.get(_name(flag))
+        if least is not None and value.isdecimal() and int(value) < int(least):
+            raise BadSettings(
+                f"{flag} {value} is below {least}, which lora_rank ({settings.lora_rank}) and "
+                f"max_staleness ({settings.max_staleness}) of the trainer need: leave it out"
+            )
 
 
 def refuse_flags(flags: Sequence[str]) -> None:
@@ -101,10 +135,13 @@ def refuse_version(version: str, python: str) -> None:
         )
 
 
-def environment() -> dict[str, str]:
+def environment(*, adapters: bool = False) -> dict[str, str]:
     """This process' variables without its Python's paths, plus what opens the weight routes."""
+    opened = {"VLLM_SERVER_DEV_MODE": "1"}
+    if adapters:
+        opened["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     variables = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    return variables | {"VLLM_SERVER_DEV_MODE": "1"}
+    return variables | opened
 
 
 def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Sequence[str]) -> None:
@@ -118,6 +155,7 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
     if not settings.model:
         raise BadSettings("no model is named: give --model")
     refuse_flags(flags)
+    refuse_fewer_adapters(settings, flags)
     executable = shutil.which(python)
     if executable is None:
         raise BadSettings(f"there is no {python}: name the Python of vLLM's environment")
@@ -137,7 +175,9 @@ def run(settings: EngineSettings, bus: BusSettings, *, python: str, flags: Seque
             settings.policy,
         )
     child = subprocess.Popen(
-        command_of(settings, executable, flags), env=environment(), start_new_session=True
+        command_of(settings, executable, flags),
+        env=environment(adapters=settings.lora_rank > 0),
+        start_new_session=True,
     )
     process.on_signals(lambda: _end(child))
     url = address(settings.host, settings.port)
@@ -181,10 +221,27 @@ def _newest(settings: EngineSettings, bus: BusSettings, url: str) -> None:
     policy = asyncio.run(newest_policy(bus, settings.policy))
     if policy is not None:
         folder: Path = folder_of(policy)
-        engines = Engines([url])
+        client = partial(RecognizedEngine, through=_through(settings, policy))
+        engines = Engines([url], client=client)
         engines.swap(folder, policy.version)
         engines.close()
         log.info("serving version %d, from the log", policy.version)
+
+
+def _through(settings: EngineSettings, policy: Policy) -> Callable[..., AdapterClient] | None:
+    """What loads a policy's adapter; None where it is whole weights.
+
+    Raises BadSettings where an adapter is to be loaded by an engine that was started for none.
+    """
+    if not is_adapter(policy):
+        return None
+    if not settings.lora_rank:
+        raise BadSettings(
+            f"policy {policy.name} is an adapter, and vLLM was started for none: set "
+            "ODRADEK_TRAINER_LORA_RANK as the trainer has it"
+        )
+    terms = AdapterTerms(policy.name, settings.lora_rank, settings.max_staleness + 1)
+    return partial(AdapterClient, terms=terms)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

@@ -6,7 +6,7 @@ resumed run would refuse rows that an uninterrupted one takes. The ledger (`rl.s
 restarted trainer, or one that replays another run, what each version was.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -20,6 +20,9 @@ class Lineage:
     steps: dict[int, int] = field(default_factory=dict)
     fixed: bool = False
     """Whether it is of a replay: its own versions are not those that sampled its episodes."""
+    more: Callable[[], Iterable[Step]] | None = field(default=None, repr=False)
+    """Reads what the ledger has got since, where the run goes on beside the one that asks."""
+    _incarnation: int = field(default=0, repr=False)
     _cut: dict[int, int] = field(default_factory=dict, repr=False)
     """By version, the lowest step that a later start went on from."""
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -28,14 +31,18 @@ class Lineage:
     def from_ledger(cls, steps: Iterable[Step]) -> "Lineage":
         """Read a run's own ledger entries, in the order in which they were written."""
         lineage = cls()
-        incarnation = 0
-        for entry in steps:
-            if entry.incarnation > incarnation:
-                incarnation = entry.incarnation
-                lineage.cut_off(entry.step)
-            if entry.version:  # the first to name a version takes it, later ones have it in force
-                lineage.steps.setdefault(entry.version, entry.step)
+        lineage.hear(steps)
         return lineage
+
+    def hear(self, steps: Iterable[Step]) -> None:
+        """Read more of the ledger; entries that were read already change nothing."""
+        for entry in steps:
+            if entry.incarnation > self._incarnation:
+                self._incarnation = entry.incarnation
+                self.cut_off(entry.step)
+            if entry.version:  # the first to name a version takes it, later ones have it in force
+                with self._lock:
+                    self.steps.setdefault(entry.version, entry.step)
 
     def cut_off(self, step: int) -> None:
         """Note that a start continued from `step`: weights published beyond it are abandoned."""
@@ -60,6 +67,9 @@ class Lineage:
         one. Below the oldest it is counted down one by one, and with nothing noted at all version
         v is what an undisturbed run publishes after v - 1 steps.
         """
+        # The ledger has a version before an engine does, so it has that of every row by now.
+        if self.more is not None and version > max(self.steps, default=0):
+            self.hear(self.more())
         with self._lock:
             if version in self.steps:
                 return self._mirrored(version)

@@ -26,12 +26,14 @@ class StepMemory:
 
     Attributes:
         trained: Parameters that are trained.
-        frozen: Parameters that are only read, those of a reference or proximal model among them.
+        frozen: Parameters that are only read, those of a reference or proximal model among them, as
+            many as would take their memory in float32.
         layers: Layers of the model.
         hidden: Hidden units.
         width: Bytes of an activation: 2 under autocast, 4 in float32.
         checkpointed: Every how many layers activations are computed twice; 0 nowhere.
         optimizer: As in MOMENTS.
+        adapter: Whether only an adapter is trained.
     """
 
     trained: int
@@ -41,6 +43,7 @@ class StepMemory:
     width: int
     checkpointed: int = 0
     optimizer: str = "adamw"
+    adapter: bool = False
 
     @property
     def standing(self) -> int:
@@ -79,10 +82,13 @@ class StepMemory:
 
     def _smaller(self) -> str:
         changes = ["a smaller model"]
+        if self.adapter:
+            return changes[0]
         if self.optimizer == "adamw":
             changes.append("optimizer = adamw_8bit")
         if self.frozen:
             changes.append("kl = 0 and tis = 0, which need copies of it")
+        changes.append("lora_rank = 16, which trains an adapter in place of the weights")
         return "; or ".join(changes)
 
     def _lighter(self) -> str:

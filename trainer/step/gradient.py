@@ -15,7 +15,8 @@ from typing import Any, Final
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
-from odradek.trainer.feed.rows import Row
+from odradek.trainer.feed.cursor import ConsumedRows
+from odradek.trainer.feed.rows import NO_MEMORY, NON_FINITE, Row
 from odradek.trainer.losses.preparation import Preparation, RowSurvey
 from odradek.trainer.plan.budget import TokenBudget
 from odradek.trainer.plan.micro_batches import MicroBatch, plan
@@ -25,7 +26,7 @@ from odradek.trainer.step.packing import totals_of
 FILE: Final = "micro_tokens.json"
 """In a run's folder: what has turned out to fit."""
 
-NO_MEMORY: Final = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+NO_ROOM: Final = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 """What CUDA and its libraries say that accelerate does not know."""
 
 log = logging.getLogger("odradek")
@@ -132,7 +133,7 @@ def out_of_memory(error: Exception) -> bool:
     """Whether an error says that there is no memory left, on whatever device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(error):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_ROOM)
 
 
 def kept(folder: Path) -> TokenBudget | None:
@@ -152,3 +153,16 @@ def keep(folder: Path, budget: TokenBudget) -> None:
     partial = folder / f"{FILE}.partial"
     partial.write_text(json.dumps({"asked": budget.asked, "learned": budget.learned}) + "\n")
     partial.rename(folder / FILE)
+
+
+def say_skipped(step: int, passed: ConsumedRows, fault: str) -> None:
+    """Say why a step moved nothing, and which batches its rows were of."""
+    if fault == NO_MEMORY:
+        log.warning("step %d is skipped: none of its rows fits into memory", step)
+        return
+    rows = [refusal.offset for refusal in passed.refused if refusal.reason == NON_FINITE]
+    log.warning(
+        "step %d is skipped, nothing is moved: its %s would be no number; %d rows of batches "
+        "%d to %d are refused",
+        *(step, fault, len(rows), min(rows), max(rows)),
+    )

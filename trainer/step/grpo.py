@@ -18,12 +18,13 @@ from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl.experimental.async_grpo import AsyncGRPOTrainer
-from trl.trainer.utils import create_model_from_path
 
 from odradek.infra.runtime import telemetry
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.process import say_ready
 from odradek.schemas.events import Policy
+from odradek.trainer.adapters.base import begun_from
+from odradek.trainer.adapters.lora import LoraAdapter
 from odradek.trainer.commit import checkpoint, optimizer_state
 from odradek.trainer.commit.announcer import Announcer
 from odradek.trainer.commit.protocol import (
@@ -41,20 +42,20 @@ from odradek.trainer.errors import NonFiniteWeights
 from odradek.trainer.feed.cursor import ConsumedRows
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
-from odradek.trainer.feed.rows import NO_MEMORY, NON_FINITE, Row
+from odradek.trainer.feed.rows import NO_MEMORY, Row
 from odradek.trainer.losses.preparation import RowSurvey
 from odradek.trainer.measure.meter import StepMeter
 from odradek.trainer.models import load_tokenizer
 from odradek.trainer.plan.budget import TokenBudget
 from odradek.trainer.settings import TrainerSettings
-from odradek.trainer.step import attention, gradient
+from odradek.trainer.step import gradient
 from odradek.trainer.step.logprobs import TokenScores, add_head
 from odradek.trainer.step.losses import StepTotals
 from odradek.trainer.step.metrics import StepMetrics
 from odradek.trainer.step.model_support import check_config, loading, prepare, say_memory
 from odradek.trainer.step.packing import PackedRows, loader_of, tensors_of
-from odradek.trainer.step.precision import autocast, described, resolved, use_tf32
-from odradek.trainer.step.proximal import ProximalPolicy
+from odradek.trainer.step.precision import MIXED, autocast, described, resolved, use_tf32
+from odradek.trainer.step.proximal import frozen_policies
 from odradek.trainer.step.scores import StepScores
 from odradek.trainer.step.trl_config import config_of, on_cpu, without_cuda
 from odradek.trainer.weights.directory import DirectoryTransfer
@@ -92,7 +93,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     """Trains on rows from the log until `max_steps`, the end of a replay, or `stop()`."""
 
     def __init__(self, settings: TrainerSettings, parts: TrainerParts) -> None:
-        """Load the model. Raises NoModel, NoTokenizer or UnsuitedModel."""
+        """Load the model. Raises NoModel, NoTokenizer, UnsuitedModel or BadSettings."""
         self.settings = settings
         self.parts = parts
         self.measured = StepMetrics(settings.loss)
@@ -102,7 +103,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._fault = ""
         """What of the step under way is no number."""
         # A resumed run's model is that of its checkpoint, whatever `model` says by now.
-        begin = str(parts.standing.folder or settings.model)
+        begin = begun_from(settings, parts.standing.folder)
         tokenizer = load_tokenizer(begin)
         check_config(begin)
         with without_cuda(on_cpu(settings)), loading(begin):
@@ -118,12 +119,16 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         use_tf32(allowed=settings.tf32)
         log.info("precision: %s", described(self._precision, self.args.device, tf32=settings.tf32))
         self.meter = StepMeter(self.model, settings.output_dir, self._precision, tf32=settings.tf32)
+        self._adapter = LoraAdapter.of(self.model, settings, parts.standing.folder)
         add_head(self.model, entropy_gradient=settings.entropy > 0)
         prepare(self.model, begin)
+        if self._adapter is not None:
+            self._adapter.begin(halved=self._precision == MIXED)
         say_memory(self.model, settings, self._precision)
         self.model_accepts_loss_kwargs = True  # the loss is ours and already one step's share
-        self._reference = self._frozen(settings.model) if settings.kl > 0 else None
-        self._proximal = ProximalPolicy(self._frozen(begin)) if settings.tis > 0 else None
+        self._reference, self._proximal = frozen_policies(
+            settings, begin, self.model, self._adapter
+        )
         self._scores = StepScores(
             settings, self.model, self._score, self._reference, self._proximal
         )
@@ -140,17 +145,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         parts.feed.on_idle = self.tell_idle
         parts.feed.consumption.vocabulary = self.model.get_input_embeddings().num_embeddings
         self.add_callback(_Steps(self))
-
-    def _frozen(self, path: str) -> Any:
-        """The model of a folder, to score rows with and never to train."""
-        model = create_model_from_path(
-            path,
-            device_map=None,
-            attn_implementation=attention.NAME,
-            dtype="float32",
-        )
-        add_head(model)
-        return model.to(self.args.device).requires_grad_(requires_grad=False).eval()
 
     def run(self) -> int:
         """Train to the end; returns the number of optimizer steps done in all starts."""
@@ -195,10 +189,15 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         del num_items_in_batch
         self.meter.begin()
         model.train()
+        self._draw()
         with self.meter.part("plan"):
             unfit = self._gradient.compute(inputs)
         self._unfit = frozenset((row.offset, row.index) for row in unfit)
         return torch.tensor(self.measured.loss, dtype=torch.float64, device=self.args.device)
+
+    def _draw(self) -> None:
+        if self._adapter is not None:
+            self._adapter.draw(int(self.state.global_step))
 
     def _backward(self, rows: Sequence[Row], totals: StepTotals) -> None:
         """Add the share of a micro-batch to the gradient."""
@@ -219,6 +218,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
     def _forget_gradient(self) -> None:
         """Begin the step's gradient anew, with the memory that it took."""
         self.model.zero_grad(set_to_none=True)
+        self._draw()
         self.measured.forget()
         self.meter.forget()
         clear_device_cache(garbage_collection=True)
@@ -248,7 +248,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             else why_not_step(self._inner_optimizer, self.measured.loss, self.measured.grad_norm)
         )
         if self._proximal is not None and not self._fault:
-            self._proximal.follow(self.accelerator.unwrap_model(self.model))
+            self._proximal.follow(self._adapter or self.accelerator.unwrap_model(self.model))
         if self._fault:
             self._inner_optimizer.zero_grad(set_to_none=True)
         # What accelerate says of a step whose gradients overflowed: the scheduler stands still.
@@ -291,7 +291,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             self._took = metrics
             stopping = feed.stopping.is_set()
             if fault:
-                self._say_skipped(step, passed, fault)
+                gradient.say_skipped(step, passed, fault)
             doing = self._moves.finish(
                 step, passed, position, metrics, skipped=bool(fault), stopping=stopping
             )
@@ -303,17 +303,6 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
                 *(step, self.version, metrics.get("success", 0.0), metrics["loss"]),
                 *(metrics["staleness_mean"], passed.position),
             )
-
-    def _say_skipped(self, step: int, passed: ConsumedRows, fault: str) -> None:
-        if fault == NO_MEMORY:
-            log.warning("step %d is skipped: none of its rows fits into memory", step)
-            return
-        rows = [refusal.offset for refusal in passed.refused if refusal.reason == NON_FINITE]
-        log.warning(
-            "step %d is skipped, nothing is moved: its %s would be no number; %d rows of batches "
-            "%d to %d are refused",
-            *(step, fault, len(rows), min(rows), max(rows)),
-        )
 
     def _check_weights(self, subject: str) -> None:
         """Raise NonFiniteWeights: these weights have not been saved, sent or announced."""
@@ -336,7 +325,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             transfer.version = move.version
             with self.meter.timed("sync_s", self._took):
                 super()._sync_weight()
-            return Loaded(transfer.folder.as_uri(), transfer.digest, transfer.served)
+            uri = transfer.folder.as_uri()
+            return Loaded(uri, transfer.digest, transfer.served, transfer.form)
         if isinstance(move.event, Policy):
             return parts.announcer.policy(move.event)
         return parts.announcer.step(move.event)
@@ -368,10 +358,13 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
 
     def _fill(self, folder: Path) -> None:
         """Everything that a resumed run needs, none of it pickled."""
-        model = self.accelerator.unwrap_model(self.model)
-        model.save_pretrained(folder, state_dict=self.accelerator.get_state_dict(self.model))
-        self.parts.at("between_files")
-        self.processing_class.save_pretrained(folder)
+        if self._adapter is not None:
+            self._adapter.save(folder)
+        else:
+            model = self.accelerator.unwrap_model(self.model)
+            model.save_pretrained(folder, state_dict=self.accelerator.get_state_dict(self.model))
+            self.parts.at("between_files")
+            self.processing_class.save_pretrained(folder)
         self.parts.at("between_files")
         optimizer_state.save(self._inner_optimizer, self.lr_scheduler, folder)
         if self._proximal is not None:
@@ -392,6 +385,9 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             self._inner_optimizer, self.lr_scheduler, Path(checkpoint)
         ):
             log.info("%s", line)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Nothing: the weights, or the adapter, were those of the checkpoint from the beginning."""
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing: a step of ours draws no random numbers."""

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AutoConfig
 from trl.trainer.utils import disable_dropout_in_model
 
 from odradek.trainer.errors import NoModel, NonFiniteWeights, UnsuitedModel
-from odradek.trainer.plan.memory import StepMemory
+from odradek.trainer.plan.memory import WEIGHT, StepMemory
 from odradek.trainer.plan.prefix_tree import pack
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention
@@ -127,15 +127,20 @@ def prepare(model: Any, path: str) -> None:
 def step_memory(model: Any, settings: TrainerSettings, precision: str) -> StepMemory:
     """What a step of a model will take."""
     text = model.config.get_text_config()
-    every = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    read = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
+    # An adapter's reference is the model without it, and its proximal policy another adapter.
+    copies = (settings.tis > 0) + (settings.kl > 0 and not settings.lora_rank)
+    copied = trained if settings.lora_rank else sum(p.numel() for p in model.parameters())
     return StepMemory(
-        trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        frozen=every * ((settings.kl > 0) + (settings.tis > 0)),
+        trained=trained,
+        frozen=read // WEIGHT + copied * copies,
         layers=int(text.num_hidden_layers),
         hidden=int(text.hidden_size),
         width=2 if precision == MIXED else 4,
         checkpointed=settings.gradient_checkpointing,
         optimizer=settings.optimizer,
+        adapter=settings.lora_rank > 0,
     )
 
 

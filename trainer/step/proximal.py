@@ -10,34 +10,76 @@ is resumed, or a replay, clips the same tokens.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
+from trl.trainer.utils import create_model_from_path
 
+from odradek.trainer.adapters.lora import LoraAdapter
+from odradek.trainer.adapters.policies import OlderAdapter, WithoutAdapter
 from odradek.trainer.errors import BrokenCheckpoint
+from odradek.trainer.settings import TrainerSettings
+from odradek.trainer.step import attention
+from odradek.trainer.step.logprobs import add_head
 
 FILE: Final = "proximal.safetensors"
+
+
+def frozen_policies(
+    settings: TrainerSettings, begin: str, model: Any, adapter: LoraAdapter | None
+) -> tuple[Any, "ProximalPolicy | None"]:
+    """The reference policy, where there is a KL term, and the proximal one, where there is `tis`.
+
+    Args:
+        settings: Of the run.
+        begin: Folder that the model was loaded from.
+        model: The trained one.
+        adapter: What of it is trained; None for all of it.
+    """
+    reference, proximal = None, None
+    if settings.kl > 0:
+        reference = (
+            _copy(settings.model, model) if adapter is None else WithoutAdapter(model, adapter)
+        )
+    if settings.tis > 0:
+        proximal = ProximalPolicy(
+            _copy(begin, model) if adapter is None else OlderAdapter(model, adapter)
+        )
+    return reference, proximal
+
+
+def _copy(path: str, model: Any) -> Any:
+    """The model of a folder where another one is, to score rows with and never to train."""
+    copy = create_model_from_path(
+        path,
+        device_map=None,
+        attn_implementation=attention.NAME,
+        dtype="float32",
+    )
+    add_head(copy)
+    return copy.to(model.device).requires_grad_(requires_grad=False).eval()
 
 
 class ProximalPolicy:
     """A frozen copy of the model, one step behind it.
 
     Args:
-        frozen: A model of the same shape; its weights do not matter. It is made before the run
-            begins, since the folder that it comes from may be a checkpoint, and those rotate.
+        frozen: A model of the same shape, or one with a copy of the adapter that is trained; its
+            weights do not matter. It is made before the run begins, since the folder that it comes
+            from may be a checkpoint, and those rotate.
 
     Attributes:
         model: None as long as no step was made: the policy is its own proximal policy then.
     """
 
-    def __init__(self, frozen: torch.nn.Module) -> None:
-        self.model: torch.nn.Module | None = None
+    def __init__(self, frozen: Any) -> None:
+        self.model: Any = None
         self._frozen = frozen
 
     @torch.no_grad()
-    def follow(self, model: torch.nn.Module) -> None:
-        """Take a model's weights, just before a step changes them."""
+    def follow(self, model: torch.nn.Module | LoraAdapter) -> None:
+        """Take the weights of a model, or of its adapter, just before a step changes them."""
         for own, now in zip(self._frozen.parameters(), model.parameters(), strict=True):
             own.copy_(now)
         self.model = self._frozen

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import aiohttp
+from msgspec import Struct
 
 from odradek.infra.runtime.crash_points import crash_point
+from odradek.schemas.http import engine
 from odradek.trainer.errors import EngineDown, EngineRefused
 
 CONNECT_S: Final = 5.0
@@ -25,6 +27,15 @@ def version_of(label: Any) -> int | None:
     if not isinstance(label, str | int):
         return None
     return int(label) if str(label).isdecimal() else UNNAMED
+
+
+class AdapterRoom(Struct, frozen=True):
+    """Bounds of the adapters that an engine takes."""
+
+    rank: int
+    """Highest rank; 0 where it takes none."""
+    at_once: int
+    """How many it holds ready at once."""
 
 
 class EngineClient(Protocol):
@@ -53,6 +64,25 @@ class EngineClient(Protocol):
         ...
 
 
+class AdapterHost(EngineClient, Protocol):
+    """What an engine's client needs for adapters, too: its words for them differ by kind."""
+
+    adapter_paths: tuple[str, str]
+    """Where it loads adapters, and where it forgets them."""
+
+    async def ask(self, method: str, path: str, within_s: float, **request: Any) -> tuple[int, Any]:
+        """Status and body. Raises EngineDown."""
+        ...
+
+    async def post(self, path: str, **request: Any) -> Any:
+        """The body of a good answer. Raises EngineDown or EngineRefused."""
+        ...
+
+    async def room_for_adapters(self) -> AdapterRoom | None:
+        """What it says of the adapters that it takes; None where it says nothing."""
+        ...
+
+
 class HttpEngine:
     """Asks an engine over HTTP. Its kinds, which implement `EngineClient`, have their own modules.
 
@@ -68,6 +98,10 @@ class HttpEngine:
     """Paths that take as long as a load does."""
     optional: frozenset[str] = frozenset()
     """Paths that an older engine of the kind may lack."""
+    adapter_paths: tuple[str, str] = (engine.LOAD_ADAPTER.path, engine.UNLOAD_ADAPTER.path)
+    """Where it loads adapters, and where it forgets them."""
+    needs_for_adapters = ""
+    """What an engine of the kind must be to load adapters."""
 
     def __init__(
         self, url: str, *, quiet_s: float = LOAD_S, at: Callable[[str], None] = crash_point
@@ -76,18 +110,24 @@ class HttpEngine:
         self._quiet_s = quiet_s
         self._at = at
 
-    async def _post(self, path: str, **request: Any) -> Any:
+    async def post(self, path: str, **request: Any) -> Any:
         """The engine's answer. Raises EngineDown or EngineRefused."""
-        within_s = LOAD_S if path in self.loads else min(self._quiet_s, LOAD_S)
+        is_load = path in self.loads or path == self.adapter_paths[0]
+        within_s = LOAD_S if is_load else min(self._quiet_s, LOAD_S)
         status, reply = await self.ask("POST", path, within_s, **request)
         if status == 404 and path in self.optional:
             return reply
         if not 200 <= status < 300:
+            needs = self.needs_for_adapters if path in self.adapter_paths else self.needs
             raise EngineRefused(
                 f"the engine at {self.url} answered {status} to {path}: "
-                f"{str(reply)[:200]!r} ({self.needs})"
+                f"{str(reply)[:200]!r} ({needs})"
             )
         return reply
+
+    async def room_for_adapters(self) -> AdapterRoom | None:
+        """What it says of the adapters that it takes; None where it says nothing."""
+        return None
 
     async def ask(self, method: str, path: str, within_s: float, **request: Any) -> tuple[int, Any]:
         """Status and body: decoded where it is JSON, else its text."""

@@ -27,12 +27,19 @@ _VERSION: Final = re.compile(r"v(\d+)")
 class DirectoryTransfer:
     """Writes `<root>/v<version>/model.safetensors` and reloads engines from it.
 
+    Another kind of weights overrides `_write`, `file` and `form`.
+
     Attributes:
+        file: The name of their file, whose sha256 is `digest`.
+        form: What their announcement calls the folder's form.
         version: What the next weights are called; set by the trainer before each transfer.
         folder: Where the last written weights are.
         digest: sha256 of their file.
         served: By address, the version that each engine serves since; 0 where nobody knows.
     """
+
+    file = WEIGHTS
+    form = "safetensors"
 
     def __init__(
         self,
@@ -83,16 +90,20 @@ class DirectoryTransfer:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)  # never announced, or it had another number
             partial.mkdir(parents=True)
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters}
-            save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-            if self._config is not None:
-                (partial / "config.json").write_bytes(self._config)
+            self._write(partial, dict(parameters))
             for path in (*partial.iterdir(), partial):
                 fsync(path)
             partial.rename(folder)
             fsync(self._root)
         self.folder = folder
-        self.digest = sha256_of(folder / WEIGHTS)
+        self.digest = sha256_of(folder / self.file)
+
+    def _write(self, folder: Path, parameters: dict[str, torch.Tensor]) -> None:
+        """Write the files of a version."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        if self._config is not None:
+            (folder / "config.json").write_bytes(self._config)
 
     def resume(self) -> None:
         """Load the written weights into every engine; one that is away loads them when it returns.

@@ -11,10 +11,10 @@ from typing import Any, Final
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.imports import import_entry
 from odradek.trainer.errors import EngineDown
-from odradek.trainer.weights.client import ASK_S, LOAD_S, EngineClient, HttpEngine
+from odradek.trainer.weights.client import ASK_S, LOAD_S, AdapterHost, EngineClient, HttpEngine
 from odradek.trainer.weights.vllm import VllmEngine
 
-Maker = Callable[..., EngineClient]
+Maker = Callable[..., AdapterHost]
 Kind = tuple[tuple[str, ...], Callable[[Any], bool], Maker]
 KINDS: Final = (
     "odradek.trainer.weights.sglang:KIND",
@@ -32,14 +32,21 @@ class RecognizedEngine:
         url: Its root.
         quiet_s: How long it may take over anything but a load.
         at: Called at each crash point.
+        through: Makes a client of the client of its kind; itself, if none is given.
     """
 
     def __init__(
-        self, url: str, *, quiet_s: float = LOAD_S, at: Callable[[str], None] = crash_point
+        self,
+        url: str,
+        *,
+        quiet_s: float = LOAD_S,
+        at: Callable[[str], None] = crash_point,
+        through: Callable[[AdapterHost], EngineClient] | None = None,
     ) -> None:
         self.url = url
         self._quiet_s = quiet_s
         self._at = at
+        self._through = through
         self._client: EngineClient | None = None
 
     async def answers(self) -> None:
@@ -69,7 +76,8 @@ class RecognizedEngine:
         """The client of its kind. Raises EngineDown."""
         if self._client is None:
             make = await self._kind()
-            self._client = make(self.url, quiet_s=self._quiet_s, at=self._at)
+            engine = make(self.url, quiet_s=self._quiet_s, at=self._at)
+            self._client = self._through(engine) if self._through is not None else engine
         return self._client
 
     async def _kind(self) -> Maker:

@@ -23,6 +23,11 @@ class SglangEngine(HttpEngine):
 
     needs = "SGLang needs a folder that it can read, and no --api-key or --admin-api-key"
     loads = frozenset({LOAD})
+    adapter_paths = ("/load_lora_adapter", "/unload_lora_adapter")
+    needs_for_adapters = (
+        "SGLang needs --enable-lora, --max-lora-rank, --lora-target-modules, and a folder that it "
+        "can read"
+    )
     optional = frozenset({PAUSE, RESUME})
     """An SGLang that cannot pause waits itself until the requests under way are over."""
 
@@ -39,11 +44,11 @@ class SglangEngine(HttpEngine):
         # mode=retract: requests under way go back into the queue, so none holds a block of the
         # cache that the load empties; they go on with the new weights. Without a pause a load
         # waits until all of them are over, and with mode=in_place the cache stays.
-        await self._post(PAUSE, json={"mode": "retract"})
+        await self.post(PAUSE, json={"mode": "retract"})
         began()
         # If we die below this line, or are refused, the engine stays paused, under its old name or
         # its new one: nothing is sampled, and the next try does all of it again.
-        reply = await self._post(
+        reply = await self.post(
             LOAD,
             json={
                 "model_path": str(folder),
@@ -58,7 +63,7 @@ class SglangEngine(HttpEngine):
                 f"{str(reply.get('message'))[:200]!r}"
             )
         self._at("reloaded_before_version")
-        await self._post(RESUME, json={})
+        await self.post(RESUME, json={})
 
     async def _info(self) -> dict[str, Any]:
         for path in INFO:

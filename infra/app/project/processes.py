@@ -107,6 +107,8 @@ def _engine(project: Project, places: RunAddresses, base: dict[str, str]) -> Spe
         env={
             **base,
             **project.environment("engine"),
+            "ODRADEK_TRAINER_LORA_RANK": str(project.value("trainer", "lora_rank")),
+            "ODRADEK_TRAINER_MAX_STALENESS": str(project.value("trainer", "max_staleness")),
             "ODRADEK_ENGINE_MODEL": places.model,
             "ODRADEK_ENGINE_HOST": HOST,
             "ODRADEK_ENGINE_PORT": str(places.engine_port),

@@ -56,7 +56,9 @@ WHERE: Final = frozenset({
     "batches_topic", "device", "dtype", "engine_key", "engine_url", "engine_urls", "host",
     "instance", "keys", "output_dir", "port", "proxy_url",
 })  # fmt: skip
-WHAT: Final = frozenset({"begin_anew", "model", "policy", "replay_of", "run", "until_end"})
+WHAT: Final = frozenset(
+    {"begin_anew", "model", "policy", "replay_of", "run", "sampled_by", "until_end"}
+)
 LEARNING: Final = frozenset({"continuation", "sampling", "temperature", "seed"})
 GROUPS: Final = {
     "What": "Names, models and what is taken from whom.",

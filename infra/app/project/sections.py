@@ -177,7 +177,7 @@ KINDS: Final[dict[str, SectionKind]] = {
         own=EngineSection,
         module="odradek.trainer.engine.settings",
         name="EngineSettings",
-        withheld=frozenset({"host", "port", "policy"}),
+        withheld=frozenset({"host", "port", "policy", "lora_rank", "max_staleness"}),
     ),
     "proxy": SectionKind(
         module="odradek.proxy.settings",
@@ -211,6 +211,7 @@ KINDS: Final[dict[str, SectionKind]] = {
                 "engine_urls",
                 "batches_topic",
                 "replay_of",
+                "sampled_by",
                 "until_end",
                 "output_dir",
                 "policy",

@@ -276,7 +276,7 @@ def trained(model, folder, engine, *, steps, before, client=None, **settings):
         model=str(model), output_dir=folder, device="cpu", learning_rate=2e-3, max_steps=steps,
         rows_per_step=2 * SAMPLES, micro_tokens=4096, max_staleness=10**9, save_every=1000,
     )  # fmt: skip
-    versions = SimpleNamespace(current=None, engines={})
+    versions = SimpleNamespace(current=None, engines={}, adapter="")
     with table(engine, versions, **settings) as agents:
         source = Played(agents, versions, steps)
         announced = Announced(source.announce)

@@ -188,6 +188,7 @@ SAMPLES: dict[str, events.Event] = {
         refused=(events.Refusal(offset=16, reason="stale", episode_id="episode-0", row=1),),
         version=5,
         policy="policy",
+        sampled_by="run-0",
         checkpoint="ee",
         resumed_from="dd",
         weights="ff",

@@ -1,4 +1,4 @@
-"""`odradek export`: a run's steps to the tools that people watch runs with."""
+"""`odradek export`: a run's steps to the tools that people watch runs with, and its model."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from odradek.infra.app.cli.look import model
 from odradek.infra.app.cli.options import WholeSentences
 from odradek.infra.app.exports import SINKS
 
@@ -88,4 +89,7 @@ def run(name: str, *, run: str, out: Path, project: str, from_start: bool, follo
 
 @click.group(cls=Exports)
 def command() -> None:
-    """Export a run's steps to a tool that shows them."""
+    """Export a run's steps to a tool that shows them, or a checkpoint's model to a folder."""
+
+
+command.add_command(model.command)

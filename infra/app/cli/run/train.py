@@ -23,6 +23,7 @@ from odradek.trainer.loss_table import listed
 @click.option("--engine-urls", help="Engines to reload, comma separated.")
 @click.option("--batches-topic", help="Topic of batches; another than the live one is a replay.")
 @click.option("--replay-of", help="Run whose batches are replayed.")
+@click.option("--sampled-by", help="Run that the agents sample from, beside which this one trains.")
 @click.option("--until-end", is_flag=True, default=None, help="Stop where the topic ends.")
 @click.option("--max-steps", type=int, help="Optimizer steps in all.")
 @click.option("--loss", help=f"{listed()}.")

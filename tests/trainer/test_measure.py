@@ -98,20 +98,31 @@ def test_mfu_is_the_share_of_what_the_card_could_have_done():
     ("device", "expected"),
     [
         ("NVIDIA H200", 494.7e12),
-        ("NVIDIA H20", 74e12),
+        ("NVIDIA H200 NVL", 417.5e12),
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA H100 80GB HBM3", 494.7e12),
+        ("NVIDIA GB200", 1250e12),
+        ("NVIDIA B200", 1100e12),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA H20", None),
         ("NVIDIA H100 PCIe", 378e12),
         ("NVIDIA A100-SXM4-80GB", 156e12),
-        ("NVIDIA A10G", 35e12),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA A100-10C", None),
+        ("NVIDIA A10G", None),
         ("NVIDIA A10", 62.5e12),
         ("NVIDIA L40S", 183e12),
         ("NVIDIA L40", 90.5e12),
         ("NVIDIA L4", 60e12),
+        ("NVIDIA GeForce RTX 4090", 82.6e12),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
         ("cpu", None),
     ],
 )
 def test_a_card_is_known_by_its_name_and_not_by_anothers(device, expected):
-    """Names that begin alike are told apart, and a slice is no whole card."""
+    """Names that hold each other are told apart, and a slice or a laptop's is no whole card."""
     assert expected == peak_flops(device, "tf32")
 
 

@@ -26,6 +26,7 @@ from tests.support.trainer.plain_losses import (
     LENGTH,
     LOW,
     gradient_of,
+    importance,
     plain_loss,
     step_of,
 )  # fmt: skip
@@ -130,6 +131,30 @@ def test_every_combination_of_trls_recipes_equals_trl(recipe):
         loss, gradient = apart(trl_loss, combination, seed)
         assert loss <= LOSS, (combination, loss)
         assert gradient <= GRADIENT, (combination, gradient)
+
+
+@pytest.mark.parametrize("correction", ["", "sequence_truncate", "token_truncate"])
+def test_a_weight_of_each_token_in_gspo_is_trls_and_not_verls(correction):
+    """In verl a ratio has the gradient of its own token alone, so weights of tokens move others.
+
+    The loss is the same; a weight of the whole row moves the same in both.
+    """
+    rows = step_of(seed=1)
+    values = []
+    for row in rows:
+        before = row.near if correction else row.old
+        whole = (row.new - before).mean()
+        ratio = (row.new - row.new.detach() + whole.detach()).exp()
+        gain = torch.min(ratio * row.worth, ratio.clamp(1 - LOW, 1 + HIGH) * row.worth)
+        weight = importance(row, correction, (FLOOR, CAP)) if correction else 1.0
+        values.append((-gain * weight).mean())
+    verl = sum(values) / len(values)
+    got = ours(Combination("gspo", "mean", correction=correction), rows)
+    difference = gradient_of(verl, rows) - gradient_of(got, rows)
+    assert verl.item() == pytest.approx(got.item(), rel=LOSS)
+    assert (difference.norm() <= GRADIENT) == (correction != "token_truncate")
+    taken = Combination("gspo", "mean", correction=correction, kl_form="k2")
+    assert allowed(taken) == (correction != "token_truncate")
 
 
 def test_in_float32_the_losses_stay_within_the_same_bounds():

@@ -54,19 +54,24 @@ def test_reinforce_pp_is_its_paper(seed):
     assert [(r - mean) / spread for r in returns] == pytest.approx(tokens_of(made), rel=1e-5)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("seed", range(5))
 def test_rloo_with_kl_in_the_reward_is_trls(seed):
-    """The reward minus the KL of the whole reply, minus the mean of the others' of its group."""
+    """TRL's own RLOOTrainer scores the same groups: a sample loses the KL of its whole reply."""
+    import torch
+
+    from tests.support.trainer.trl_losses import trl_rloo_advantages
+
     rows, kls, rewards = drawn(seed)
-    sums = np.array([kl.sum(dtype=np.float64) for kl in kls]).reshape(rewards.shape)
-    net = rewards - 0.3 * sums
-    expected = net - (net.sum(1, keepdims=True) - net) / (net.shape[1] - 1)
+    old = [torch.from_numpy(kl).double() - 1 for kl in kls]
+    reference = [torch.full_like(values, -1.0) for values in old]
+    expected = trl_rloo_advantages(torch.from_numpy(rewards), old, reference, kl=0.3).numpy()
     base = np.concatenate(
         [advantages(group, baseline="leave_one_out", scale=False) for group in rewards]
     )
     rows = [replace(row, advantage=a) for row, a in zip(rows, base.tolist(), strict=True)]
     made = step_advantages(rows, StepRules("leave_one_out", "none", 0.3), kls)
-    per_token = np.repeat(expected.flatten(), [row.sampled for row in rows])
+    per_token = np.repeat(expected, [row.sampled for row in rows])
     assert per_token == pytest.approx(tokens_of(made), rel=1e-5)
 
 

@@ -39,14 +39,15 @@ def advantages(
     * mean: b = mean(r). GRPO, arXiv 2402.03300, section 4.1.2; without `scale` Dr. GRPO,
       arXiv 2503.20783.
     * median: b = median(r): one lucky sample does not make all others bad. MC-GRPO,
-      arXiv 2601.22582.
+      arXiv 2601.22582. The paper also divides by the median absolute deviation and leaves the
+      median's own sample out of the loss; neither is done here.
     * leave_one_out: b_i = mean of the others. RLOO, arXiv 2402.14740. A single sample is its own
       baseline, so its advantage is 0.
     * batch: b = 0 here; `step_advantages` subtracts the mean of the step. REINFORCE++,
       arXiv 2501.03262.
-    * pass_at_k: see `_pass_at_k`. Pass@k training, arXiv 2508.10751.
+    * pass_at_k: see `_pass_at_k`. Pass@k training, arXiv 2508.10751, section 2.4.
     * max_rl: A_i = (r_i - mean(r)) / mean(r), for rewards that are not negative; 0 where the mean
-      is not above 0. MaxRL, arXiv 2602.02710. `scale` changes nothing.
+      is not above 0. MaxRL, arXiv 2602.02710, algorithm 1. `scale` changes nothing.
     * `module:function`: what a person's function makes of the rewards, shape (n,), as it is.
 
     The standard deviation is the unbiased one (n - 1), as in TRL; 0 for a single sample. Rewards
@@ -121,6 +122,7 @@ def _pass_at_k(successes: npt.NDArray[np.bool_], k: int, *, scale: bool) -> Numb
     makes each of its groups succeed: (1 - R) / s. A failure does not:
     (1 - R - comb(m - 1, k - 1) / comb(n - 1, k - 1)) / s. Without `scale`, s = 1.
     Where every group of k succeeds, or none does, all advantages are 0. k is at most n.
+    arXiv 2508.10751, equations 11, 12, 14 and 15.
     """
     n, failures = len(successes), int((~successes).sum())
     k = min(k, n)

@@ -15,7 +15,7 @@ from odradek.trainer.feed.rows import Row
 
 Numbers = npt.NDArray[np.float64]
 LEAST_VARIANCE: Final = 1e-8
-"""Added to the variance of a step, as OpenRLHF and verl do."""
+"""Added to the variance of a step, as verl does; OpenRLHF keeps the variance at or above it."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,13 @@ def step_advantages(
     """The rows with the advantage of each token, where the rules change any.
 
     KL in the reward is taken from each token's own return, A_t = A - kl sum_{s >= t} k_s
-    (REINFORCE++, arXiv 2501.03262, equation 8). With `leave_one_out` a sample is one action and
-    loses the KL of all its tokens, K: A - kl (K - mean of the others' K), over the samples of its
-    group that are in the step (RLOO, arXiv 2402.14740).
+    (REINFORCE++, arXiv 2501.03262, version 9, equation 4). With `leave_one_out` a sample is one
+    action and loses the KL of all its tokens, K: A - kl (K - mean of the others' K), over the
+    samples of its group that are in the step (RLOO, arXiv 2402.14740; TRL's RLOOTrainer).
 
     `batch` subtracts the mean over the step's tokens, as they weigh, and divides by their
-    deviation: (A_t - mean) / sqrt(var + 1e-8) (REINFORCE++, equation 10).
+    deviation: (A_t - mean) / sqrt(var + 1e-8), with the variance of the population, as OpenRLHF
+    does (REINFORCE++, equation 5; verl's variance is the unbiased one).
 
     Args:
         rows: Of one step.

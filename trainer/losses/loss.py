@@ -73,18 +73,20 @@ CISPO: Final = Loss(clipped_weight, by_token, clips=weight_clips)
 """1/T sum_i w_i sum_t -sg(min(r_t, 1 + E)) A_i log p(t). arXiv 2506.13585, equations 4 and 5."""
 SAPO: Final = Loss(soft_gate, by_row, clips=no_clips)
 """1/N sum_i w_i 1/|o_i| sum_t -4/tau sigmoid(tau (r_t - 1)) A_i, tau = 1 for A_i > 0, else 1.05.
-arXiv 2511.20347, equations 5 and 6."""
+arXiv 2511.20347; the gate is its equation 6."""
 LUSPO: Final = Loss(by_rows, by_row_sum, row_ratio, row_clips)
-"""1/N sum_i w_i |o_i| -min(s_i A_i, clip(s_i) A_i). arXiv 2602.05261."""
+"""1/N sum_i w_i |o_i| -min(s_i A_i, clip(s_i) A_i). arXiv 2602.05261, equation 7."""
 GMPO: Final = Loss(geometric, by_row, clips=log_clips, chooses=True)
 """1/N sum_i w_i -A_i exp(1/|o_i| sum_t clip(log r_t, -e, E)), clipped on the side that A_i pushes
-to. arXiv 2507.20673, equation 4."""
+to. arXiv 2507.20673, equation 4; the paper's e and E are 0.4."""
 RLOO: Final = Loss(by_whole_rows, by_row, whole_ratio, whole_clips)
 """1/N sum_i w_i -min(R_i A_i, clip(R_i) A_i), R_i = exp(sum_t log r_t): a reply is one action.
 arXiv 2402.14740; the clip as in TRL's RLOOTrainer."""
 REINFORCE_PP: Final = Loss(by_tokens, by_row)
 """1/N sum_i w_i 1/|o_i| sum_t -min(r_t A_t, clip(r_t) A_t), meant for advantages normalised over
-the whole step. REINFORCE++, arXiv 2501.03262."""
+the whole step. REINFORCE++, arXiv 2501.03262, version 9, equation 1."""
 DPPO: Final = Loss(divergence_mask, by_token, clips=moved_too_far)
 """1/T sum_i w_i sum_t -M_t r_t A_i, M_t = 0 where |p(t) - q(t)| has grown beyond E or e.
-arXiv 2602.04879; without prime-rl's second term, a KL to the sampler."""
+arXiv 2602.04879, equation 12 with the binary total variation of 13. The paper sums over a reply's
+tokens; the mean over the step's is prime-rl's and TRL's. Without prime-rl's second term, a KL to
+the sampler."""

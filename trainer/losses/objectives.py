@@ -72,7 +72,8 @@ def divergence_mask(terms: LossInputs, shape: LossOptions) -> Tensor:
     """-M_t r_t A: dppo leaves out tokens whose probability has moved too far, and no others.
 
     M_t = 0 where p(t) - q(t) > E and A > 0, or p(t) - q(t) < -e and A < 0: the total variation
-    between the two policies as they tell this token from all others.
+    between the two policies as they tell this token from all others. arXiv 2602.04879, equations 12
+    and 13.
     """
     low, high = moved_too_far(terms, shape)
     kept = ~(low | high)

@@ -13,8 +13,9 @@ def floor_of(
     """The entropy from which on a token is chosen, and how many are, as they weigh.
 
     The tokens at or above the (1 - share) quantile of all of the step's: arXiv 2506.01939,
-    equation 5; TRL's `top_entropy_quantile`. The floor lies between the lowest that is chosen and
-    the highest that is not, so another rounding of the same entropies chooses the same tokens.
+    section 5.1. Its equation 6 divides by how many are chosen; the losses divide by all tokens, as
+    TRL does with `top_entropy_quantile`. The floor lies between the lowest that is chosen and the
+    highest that is not, so another rounding of the same entropies chooses the same tokens.
 
     Args:
         entropies: Of each row's sampled tokens, in nats, shape (m_i,) for each row.

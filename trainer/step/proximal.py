@@ -2,7 +2,7 @@
 
 PPO's old policy has two uses. Importance weights need the policy that sampled; the clip needs a
 recent one, since it bounds how fast the weights move (Batch size-invariance for policy
-optimization, arXiv 2110.00641, section 3). With `tis` they are two policies, as in AReaL
+optimization, arXiv 2110.00641, section 2). With `tis` they are two policies, as in AReaL
 (arXiv 2505.24298, equation 5), and the recent one is the policy one step behind the one that is
 trained: a step has one update, so the policy at its own beginning is the trained one itself, whose
 ratio is always 1. Which weights these are follows from the number of the step alone, so a run that

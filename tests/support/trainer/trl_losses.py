@@ -1,4 +1,4 @@
-"""TRL's own losses, on log probabilities that are given instead of computed by a model."""
+"""TRL's own losses and RLOO advantages, on log probabilities that no model has computed."""
 
 from collections import defaultdict
 from types import MethodType, SimpleNamespace
@@ -84,3 +84,36 @@ def trl_loss(combination: Any, rows: list[PlainRow], *, kl: float = 0.3) -> torc
     )  # fmt: skip
     made.get_high_entropy_mask = MethodType(GRPOTrainer.get_high_entropy_mask, made)
     return kind._compute_loss(made, made.model, inputs)
+
+
+def trl_rloo_advantages(
+    rewards: torch.Tensor, old: list[torch.Tensor], reference: list[torch.Tensor], *, kl: float
+) -> torch.Tensor:
+    """What TRL's RLOOTrainer makes of groups of rewards, shape (groups, samples), with KL in them.
+
+    One advantage for each sample, shape (groups * samples,); `old` and `reference` are the log
+    probabilities of its tokens under the policy that sampled it and under the reference.
+    """
+    policy, frozen = SimpleNamespace(training=True, is_gradient_checkpointing=False), object()
+    made = SimpleNamespace(
+        accelerator=SimpleNamespace(
+            device=torch.device("cpu"), process_index=0, reduce=lambda values, **_: values
+        ),
+        model=policy, ref_model=frozen, beta=kl, num_generations=rewards.shape[1],
+        args=SimpleNamespace(per_device_train_batch_size=8, gradient_checkpointing_kwargs=None),
+        _tokenizer=SimpleNamespace(pad_token_id=0), pad_to_multiple_of=None,
+        _generate=lambda prompts: ([[1]] * len(prompts), [[2] * len(row) for row in old], prompts),
+        _get_per_token_logps_and_entropies=lambda model, *_, **__: (
+            padded(old if model is policy else reference), None, None
+        ),
+        _calculate_rewards=lambda *_: rewards.reshape(-1, 1),
+        reward_weights=torch.ones(1), reward_func_names=["judge"], reward_clip_range=None,
+        mask_truncated_completions=False, normalize_advantages=False,
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _logs={"prompt": [], "completion": [], "advantages": [], "rewards": {"judge": []}},
+        _pending_extra_logs={}, _pending_metrics={},
+    )  # fmt: skip
+    prompts: Any = [{"prompt": "p"}] * len(old)
+    trainer: Any = RLOOTrainer
+    advantages: torch.Tensor = trainer._generate_and_score_completions(made, prompts)["advantages"]
+    return advantages

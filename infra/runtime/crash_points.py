@@ -60,6 +60,10 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
 """Per console verb, in the order in which one piece of work passes them; those of the stages are
 `streams.stages.STAGE_POINTS`."""
 
+ADAPTER_POINTS: Final = ("adapter_before_unload",)
+"""Of `train` besides, where a LoRA adapter is trained, which never passes
+`reloaded_before_version`."""
+
 _passed: Counter[str] = Counter()
 _armed: dict[str, int] = {}
 

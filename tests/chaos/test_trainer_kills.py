@@ -14,7 +14,7 @@ import pytest
 
 from odradek.infra.bus import BusSettings, KafkaAppender, delete_topics, ensure_topics, rows
 from odradek.infra.client import subscribe
-from odradek.infra.runtime.crash_points import POINTS
+from odradek.infra.runtime.crash_points import ADAPTER_POINTS, POINTS
 from odradek.schemas import codec
 from odradek.schemas.events import Step
 from odradek.schemas.topics import BATCHES, EPISODES, STEPS
@@ -38,10 +38,12 @@ class Training:
     model: Path
     folder: Path
     fork_server: ForkServer
-    weights: dict[int, str] = field(default_factory=dict)
-    """What runs that nobody killed came to, by `save_every`."""
+    weights: dict[tuple[int, int], str] = field(default_factory=dict)
+    """What runs that nobody killed came to, by `save_every` and the rank of their adapter."""
 
-    def start(self, run: str, engine: str, save_every: int, crash_at: str = "") -> int:
+    def start(
+        self, run: str, engine: str, save_every: int, crash_at: str = "", rank: int = 0
+    ) -> int:
         """One start of a trainer as a user starts it; its exit code."""
         env = {
             "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": self.bus.bootstrap_servers,
@@ -57,6 +59,7 @@ class Training:
             "ODRADEK_TRAINER_MICRO_TOKENS": "200",
             "ODRADEK_TRAINER_LEARNING_RATE": "2e-3",
             "ODRADEK_TRAINER_DEVICE": "cpu",
+            "ODRADEK_TRAINER_LORA_RANK": str(rank),
             "ODRADEK_CRASH_AT": crash_at,
         }
         return self.fork_server.start(["train"], env, self.folder / f"{run}.log")
@@ -114,26 +117,31 @@ def training(broker, tmp_path_factory):
     assert [] == told, "the trainers' ledger does not close"
 
 
-def undisturbed(training: Training, save_every: int) -> str:
+def undisturbed(training: Training, save_every: int, rank: int) -> str:
     """The weights of a run that nobody kills."""
-    if save_every not in training.weights:
-        run = f"whole-{save_every}"
+    key = save_every, rank
+    if key not in training.weights:
+        run = f"whole-{save_every}-{rank}"
         with WeightServer() as server:
-            assert 0 == training.start(run, server.url, save_every), training.tail(run)
-        training.weights[save_every] = training.last_weights(run)
-    return training.weights[save_every]
+            assert 0 == training.start(run, server.url, save_every, rank=rank), training.tail(run)
+        training.weights[key] = training.last_weights(run)
+    return training.weights[key]
 
 
-@pytest.mark.parametrize("save_every", [1, 2])
-@pytest.mark.parametrize("point", POINTS["train"])
-def test_a_trainer_killed_anywhere_ends_with_the_same_weights(training, point, save_every):
+WITH_AN_ADAPTER = [point for point in POINTS["train"] if point != "reloaded_before_version"]
+CASES = [(point, every, 0) for point in POINTS["train"] for every in (1, 2)]
+CASES += [(point, 1, 4) for point in (*WITH_AN_ADAPTER, *ADAPTER_POINTS)]
+
+
+@pytest.mark.parametrize(("point", "save_every", "rank"), CASES)
+def test_a_trainer_killed_anywhere_ends_with_the_same_weights(training, point, save_every, rank):
     """Killed at a point's second passing, then started again as its supervisor would."""
-    expected = undisturbed(training, save_every)
-    run = f"{point}-{save_every}"
+    expected = undisturbed(training, save_every, rank)
+    run = f"{point}-{save_every}-{rank}"
     with WeightServer() as server:
-        killed = training.start(run, server.url, save_every, f"{point}:2")
+        killed = training.start(run, server.url, save_every, f"{point}:2", rank)
         assert -9 == killed, training.tail(run)
-        assert 0 == training.start(run, server.url, save_every), training.tail(run)
+        assert 0 == training.start(run, server.url, save_every, rank=rank), training.tail(run)
         served = server.engine.served
     assert expected == training.last_weights(run)
     versions = [version for version, _ in served]

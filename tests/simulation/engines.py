@@ -13,7 +13,11 @@ from odradek.infra.bus import BusSettings
 from odradek.proxy.engines.policy_version import PolicyVersions
 from odradek.proxy.engines.pool import ranked
 from odradek.proxy.engines.versions import EngineVersion
+from odradek.schemas.http import engine as surface
+from odradek.schemas.http.weights import adapter_name, version_named
+from odradek.trainer.adapters.client import AdapterClient, AdapterTerms
 from odradek.trainer.errors import EngineDown
+from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.weights.vllm import VllmEngine
 
 FIRST = "0" * 64
@@ -54,6 +58,10 @@ class Engine:
         """How long each answer takes."""
         self.life = 0
         self.had = [Had(0.0, 0, FIRST)]
+        self.adapters: dict[int, str] = {}
+        """Weights of the adapters that it has, by version; the newest counts as its own."""
+        self.most_adapters = 0
+        """How many it has had at once."""
         self._files = files
 
     @property
@@ -69,6 +77,7 @@ class Engine:
     def start(self) -> None:
         """Its supervisor starts it again, with its first weights."""
         self.version, self.weights, self.paused, self.up = 0, FIRST, False, True
+        self.adapters.clear()
         self._note()
 
     def mend(self) -> None:
@@ -86,8 +95,13 @@ class Engine:
             raise EngineDown(f"no engine answers at {self.url}")
         if path == "/weight_info":
             return 200, {"weight_version": str(self.version) if self.version else "default"}
+        if path == surface.MODELS.path:
+            names = [adapter_name("policy", version) for version in self.adapters]
+            return 200, {"data": [{"id": name} for name in ("policy", *names)]}
         if self.refuses and path != "/health":
             return 500, "refused"
+        if path in {surface.LOAD_ADAPTER.path, surface.UNLOAD_ADAPTER.path}:
+            return self._adapt(path, request["json"])
         if path == "/pause":
             self.paused = True
         elif path == "/collective_rpc":
@@ -96,6 +110,20 @@ class Engine:
             self.version = int(request["json"]["new_version"])
         elif path == "/resume":
             self.paused = False
+        self._note()
+        return 200, {}
+
+    def _adapt(self, path: str, request: dict[str, str]) -> tuple[int, Any]:
+        version = version_named("policy", request["lora_name"])
+        assert version is not None
+        if path == surface.UNLOAD_ADAPTER.path:
+            return (200, {}) if self.adapters.pop(version, None) else (404, "no such adapter")
+        if version in self.adapters:
+            return 400, "it has been loaded already"
+        self.adapters[version] = self._files[request["lora_path"]]
+        self.most_adapters = max(self.most_adapters, len(self.adapters))
+        self.version = max(self.adapters)
+        self.weights = self.adapters[self.version]
         self._note()
         return 200, {}
 
@@ -129,9 +157,11 @@ class Engines:
         number: How many.
         steady: Whether the first of them is never in trouble.
         gone: Whether the last of them, once it has died, stays away.
+        adapters: Whether they are sent adapters.
     """
 
-    def __init__(self, number: int, *, steady: bool, gone: bool) -> None:
+    def __init__(self, number: int, *, steady: bool, gone: bool, adapters: bool = False) -> None:
+        self.adapters = adapters
         self.files: dict[str, str] = {}
         """Weights that the trainer has written, by folder: a disk that all of them can read."""
         self.all = [
@@ -155,8 +185,16 @@ class Engines:
 
     async def follow(self, bus: BusSettings) -> None:
         """Read the policies for ever, as a proxy does that has a choice."""
-        if len(self.all) > 1:
+        if len(self.all) > 1 or self.adapters:
             await self._policies.follow(bus)
+
+    def client(self, engine: Engine, settings: TrainerSettings, at: Callable[[str], None]) -> Any:
+        """The trainer's client of an engine."""
+        host = Client(engine, at)
+        if not self.adapters:
+            return host
+        kept = settings.max_staleness + 1
+        return AdapterClient(host, AdapterTerms("policy", settings.lora_rank, kept), at=at)
 
     async def sample(self, episode: str) -> int | None:
         """Which version answers a call of an episode; None where no engine does in time."""
@@ -173,8 +211,22 @@ class Engines:
                     self._serving[url].answered(engine.version)
             order = sorted(ranked(there, episode), key=lambda url: self._serving[url].lags)
             if order:
-                return there[order[0]].version
+                found = self._answered(there[order[0]])
+                if found is not None:
+                    return found
             await asyncio.sleep(0.2)
+        return None
+
+    def _answered(self, engine: Engine) -> int | None:
+        """The version that a call to an engine is of; None where it lacks what the call asks for."""
+        serving = self._serving[engine.url]
+        sent = serving.sent()
+        if not sent.adapter:
+            return engine.version if not self.adapters else 0
+        if sent.version in engine.adapters:
+            return sent.version
+        serving.lost()
+        serving.answered(max(engine.adapters, default=0))
         return None
 
     def peace(self) -> None:

@@ -46,6 +46,8 @@ class Scenario:
     """Seconds between two workers that end in order, and come back later."""
     static: bool
     """Whether workers have names in their groups that outlive their restarts."""
+    adapters: bool = False
+    """Whether a LoRA adapter is trained."""
 
     @classmethod
     def drawn(cls, rng: Random) -> "Scenario":
@@ -90,7 +92,7 @@ class Scenario:
             # A world that trains much: of the others most make a step or two.
             found = replace(found, tasks=rng.randint(6, 12), group_size=3, rows_per_step=1)
         # Drawn last, so that all the rest of a seed's world stays as it was.
-        return replace(found, leave_every=often(2.0, 6.0))
+        return replace(found, leave_every=often(2.0, 6.0), adapters=rng.random() < 0.3)
 
 
 # Settings look at the environment and are slow to make: once is enough.
@@ -108,10 +110,15 @@ def dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
 
 @cache
 def training(
-    rows_per_step: int, save_every: int, sync_every: int = 1, spare_staleness: int = 4
+    rows_per_step: int,
+    save_every: int,
+    sync_every: int = 1,
+    spare_staleness: int = 4,
+    lora_rank: int = 0,
 ) -> TrainerSettings:
     return TrainerSettings(
         model="model",
+        lora_rank=lora_rank,
         rows_per_step=rows_per_step,
         save_every=save_every,
         sync_every=sync_every,

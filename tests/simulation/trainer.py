@@ -12,7 +12,7 @@ from typing import Any
 from odradek.infra.bus import BusSettings, KafkaAppender
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
-from odradek.schemas.events import Policy, Step
+from odradek.schemas.events import LORA, Policy, Step
 from odradek.schemas.topics import BATCHES, POLICIES, STEPS
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.protocol import (
@@ -32,7 +32,7 @@ from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.rows import Row
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.weights.fleet import Fleet
-from tests.simulation.engines import FIRST, TIMEOUT_S, Client, Engines
+from tests.simulation.engines import FIRST, TIMEOUT_S, Engines
 
 WEIGHTS = "weights"
 IDLE_S = 1.0
@@ -68,7 +68,7 @@ class Trainer:
         self.at = at
         self.weights = FIRST
         self.fleet = Fleet(
-            [Client(engine, at) for engine in engines.all],
+            [engines.client(engine, settings, at) for engine in engines.all],
             timeout_s=TIMEOUT_S,
             tell=lambda _: None,
         )
@@ -138,7 +138,8 @@ class Trainer:
             self.engines.files[str(folder)] = self.weights
             self.at("weights_before_engine")
             served = await self.fleet.swap(folder, move.version)
-            return Loaded(folder.as_uri(), self.weights, served)
+            form = LORA if self.settings.lora_rank else "safetensors"
+            return Loaded(folder.as_uri(), self.weights, served, form)
         return await self._say(move.event)
 
     def _checkpoint(self, save: SaveCheckpoint) -> str:

@@ -101,11 +101,13 @@ class World:
             self.scenario.save_every,
             self.scenario.sync_every,
             self.scenario.spare_staleness,
+            8 if self.scenario.adapters else 0,
         ).model_copy(update={"output_dir": self.disk.path("runs/policy")})
         self.engines = Engines(
             self.scenario.engines,
             steady=self.scenario.steady_engine,
             gone=self.scenario.engine_gone,
+            adapters=self.scenario.adapters,
         )
         self.hosts = Hosts(self.bus_of("hosts"), self.engines, seed, self.scenario.mischief)
         self.without_engines: list[tuple[float, EngineFailure]] = []

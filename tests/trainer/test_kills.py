@@ -9,9 +9,10 @@ import os
 
 import pytest
 
-from odradek.infra.runtime.crash_points import POINTS
+from odradek.infra.runtime.crash_points import ADAPTER_POINTS, POINTS
 from odradek.streams.verify.findings import Findings
 from odradek.streams.verify.trainer_runs import TrainerRuns
+from odradek.trainer.adapters.client import AdapterClient, AdapterTerms
 from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.commit.announcer import ListedAnnouncements
 from odradek.trainer.commit.lock import claimed
@@ -66,6 +67,20 @@ class Direct(VllmEngine):
         self._engine.post(path, request.get("json", {}))
 
 
+class DirectHost(Direct):
+    """The same, with adapters."""
+
+    async def ask(self, method, path, within_s, **request):
+        if method == "POST":
+            self._engine.post(path, request["json"])
+        return 200, self._engine.models
+
+
+def adapting(url, engine, at):
+    """A client that loads adapters; it keeps two of them."""
+    return AdapterClient(DirectHost(url, engine, at), AdapterTerms("policy", 4, kept=2), at=at)
+
+
 def direct(at, *engines, kind=Direct):
     """Engines that are there."""
     found = {f"engine-{n}": engine for n, engine in enumerate(engines)}
@@ -75,8 +90,9 @@ def direct(at, *engines, kind=Direct):
 class Life:
     """A run over several starts: the log and the engine outlive each of them."""
 
-    def __init__(self, bench, groups, name, *, skips=(), **settings) -> None:
+    def __init__(self, bench, groups, name, *, skips=(), kind=Direct, **settings) -> None:
         self.bench, self.groups, self.name, self.settings = bench, groups, name, settings
+        self.kind = kind
         self.skips = skips
         self.log = ListedAnnouncements()
         self.engines = WeightEngine(), WeightEngine()
@@ -90,9 +106,10 @@ class Life:
 
         made = self.bench(
             self.groups, name=self.name, standing=found, announced=self.log, at=at,
-            engines=direct(at, *self.engines), **self.settings,
+            engines=direct(at, *self.engines, kind=self.kind), **self.settings,
         )  # fmt: skip
-        spoil(made.trainer, *self.skips)
+        if self.skips:
+            spoil(made.trainer, *self.skips)
         try:
             with contextlib.suppress(Died):
                 made.trainer.run()
@@ -151,6 +168,34 @@ def test_a_trainer_killed_anywhere_ends_with_the_same_weights(
     assert [entry.refused for entry in expected] == [entry.refused for entry in line]
     assert list(skips) == [entry.step for entry in line if entry.skipped]
     assert [(e.position, e.row) for e in expected] == [(e.position, e.row) for e in line]
+    no_version_is_used_again(life)
+    the_ledger_closes(life)
+
+
+ADAPTED = {"kind": adapting, "lora_rank": 4, "max_steps": STEPS, "rows_per_step": 8, "tis": 2.0}
+
+
+@pytest.mark.parametrize(
+    "point,save_every",
+    [*[(point, 1000) for point in ADAPTER_POINTS], ("manifest_before_rename", 1),
+     ("weights_before_engine", 1), ("engine_before_policy", 1)],
+)  # fmt: skip
+def test_so_does_one_that_trains_an_adapter(bench, groups, whole, point, save_every):
+    """Its adapter, its proximal policy and what its optimizer remembers come from the checkpoint."""
+    if ("adapter", save_every) not in whole:
+        whole["adapter", save_every] = left_alone = Life(
+            bench, groups, f"whole-{save_every}", save_every=save_every, **ADAPTED
+        )
+        assert left_alone.start()
+    life = Life(bench, groups, "killed", save_every=save_every, **ADAPTED)
+    assert not life.start(dying(point, 2))
+    life.start(dying(point, 1))
+    assert life.start()
+    line, expected = life.line(), whole["adapter", save_every].line()
+    assert expected[-1].weights == line[-1].weights != ""
+    assert [entry.used for entry in expected] == [entry.used for entry in line]
+    assert [2, 2] == [len(engine.adapters) for engine in life.engines]
+    assert {"lora"} == {policy.format for policy in life.log.policies}
     no_version_is_used_again(life)
     the_ledger_closes(life)
 

@@ -73,6 +73,8 @@ class AdapterClient:
         listed = await self._listed() or []
         began()
         await self._require_room()
+        # A start that died behind its load has left one too many: there must be room for the new.
+        held = await self._forget_behind({*listed} - {version})
         load, _ = self._host.adapter_paths
         # A version's name is never given twice: where it is there, it is this folder, loaded by a
         # try whose answer was lost. If we die below this line, the engine has an adapter that
@@ -81,9 +83,15 @@ class AdapterClient:
             request = weights.AdapterLoad(adapter_name(self._terms.policy, version), str(folder))
             self._refuse_failure(await self._host.post(load, json=to_builtins(request)), version)
         self._at("adapter_before_unload")
-        # If we die above this line, old adapters stay until the next load.
-        for old in sorted({*listed, version})[: -self._terms.kept]:
+        # If we die above this line, an old adapter stays until the next load.
+        await self._forget_behind({*held, version})
+
+    async def _forget_behind(self, versions: set[int]) -> list[int]:
+        """Have all adapters but the newest forgotten; those that stay."""
+        held = sorted(versions)
+        for old in held[: -self._terms.kept]:
             await self._forget(old)
+        return held[-self._terms.kept :]
 
     async def _forget(self, version: int) -> None:
         """Have an adapter forgotten. An engine that refuses goes on with it: only room is lost."""

@@ -36,7 +36,9 @@ def write(
     stored = {
         file_name(name): tensor.detach().cpu().contiguous() for name, tensor in tensors.items()
     }
-    metadata = {"format": "pt", CONFIG_DIGEST: digest_of(config)}
+    # One entry alone: safetensors writes several in an order that is another each time, and equal
+    # adapters must be equal bytes.
+    metadata = {CONFIG_DIGEST: digest_of(config)}
     save_file(stored, folder / ADAPTER_WEIGHTS, metadata=metadata)
 
 

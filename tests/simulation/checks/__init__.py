@@ -34,6 +34,7 @@ CHECKS = (
     training.remade,
     training.policies,
     training.engines,
+    training.adapters,
     training.versions,
     training.fresh,
     training.goes_on,

@@ -151,6 +151,14 @@ def engines(world: World) -> Find:
             yield f"{engine.url} samples nothing: it was left paused"
 
 
+def adapters(world: World) -> Find:
+    """No engine ever holds more adapters than it was started with room for."""
+    room = world.training.max_staleness + 2
+    for engine in world.engines.all:
+        if engine.most_adapters > room:
+            yield f"{engine.url} held {engine.most_adapters} adapters at once, with room for {room}"
+
+
 def versions(world: World) -> Find:
     """Every version is one set of weights, new to each engine, and the ledger took it before."""
     taken: dict[int, float] = {}

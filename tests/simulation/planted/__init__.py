@@ -74,6 +74,8 @@ PLANTED: dict[str, Fault] = dict(
         _by(engines.returning_engines_forgotten, "engines"),
         _by(engines.late_engines_left_behind, "engines"),
         _by(engines.named_after_it_samples, "versions"),
+        _by(engines.adapters_never_forgotten, "adapters"),
+        _by(engines.adapters_loaded_under_one_name, "policies"),
     )
 )
 

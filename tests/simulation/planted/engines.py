@@ -1,9 +1,10 @@
 """Faults of what the trainer does to several engines."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from odradek.trainer.adapters.client import AdapterClient
 from odradek.trainer.weights import fleet
 from odradek.trainer.weights.fleet import (
     Fleet,
@@ -82,11 +83,35 @@ def named_after_it_samples() -> Patches:
     """An engine goes on with the new weights under the old version, for a moment."""
 
     async def load(self: VllmEngine, folder: Path, version: int, began: Any) -> None:
-        await self._post("/pause", params={"mode": "keep"})
+        await self.post("/pause", params={"mode": "keep"})
         began()
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-        await self._post("/collective_rpc", json=reload)
-        await self._post("/resume")
-        await self._post("/update_weight_version", json={"new_version": str(version)})
+        await self.post("/collective_rpc", json=reload)
+        await self.post("/resume")
+        await self.post("/update_weight_version", json={"new_version": str(version)})
 
     return [(VllmEngine, "load", load)]
+
+
+def adapters_never_forgotten() -> Patches:
+    """An engine keeps every adapter that it was ever sent."""
+
+    async def keep(self: AdapterClient, version: int) -> None:
+        del self, version
+
+    return [(AdapterClient, "_forget", keep)]
+
+
+def adapters_loaded_under_one_name() -> Patches:
+    """A version that an engine has already is taken for the new one."""
+    load = AdapterClient.load
+
+    async def once(
+        self: AdapterClient, folder: Path, version: int, began: Callable[[], None]
+    ) -> None:
+        if await self.serves():
+            began()
+        else:
+            await load(self, folder, version, began)
+
+    return [(AdapterClient, "load", once)]

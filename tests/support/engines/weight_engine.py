@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from odradek.schemas.http import engine as surface
+from odradek.trainer.adapters.shape import ADAPTER_WEIGHTS
 from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.durable_files import sha256_of
 
@@ -21,6 +22,13 @@ class WeightEngine:
         self.weights = "of the start"
         self.paused = False
         self.served: list[tuple[int, str]] = [(0, self.weights)]
+        self.adapters: dict[str, str] = {}
+        """Of each adapter that it has, by name, the digest of its matrices."""
+
+    @property
+    def models(self) -> dict[str, Any]:
+        """What it lists."""
+        return {"data": [{"id": name} for name in ("policy", *self.adapters)]}
 
     def post(self, path: str, body: dict[str, Any]) -> None:
         """One call of the trainer."""
@@ -32,6 +40,12 @@ class WeightEngine:
             self.version = int(body["new_version"])
         elif path == surface.RESUME.path:
             self.paused = False
+        elif path == surface.LOAD_ADAPTER.path:
+            digest = sha256_of(Path(body["lora_path"]) / ADAPTER_WEIGHTS)
+            self.adapters[body["lora_name"]] = self.weights = digest
+            self.version = int(body["lora_name"].rpartition("-v")[2])
+        elif path == surface.UNLOAD_ADAPTER.path:
+            del self.adapters[body["lora_name"]]
         now = (self.version, self.weights)
         if not self.paused and now != self.served[-1]:
             self.served.append(now)
@@ -77,7 +91,9 @@ class WeightServer:
             def do_GET(self) -> None:
                 if outer.behaves.get("GET") == "hangs":
                     outer.freed.wait()
-                if self.path == surface.VERSION.path and not tells:
+                if self.path == surface.MODELS.path:
+                    self._answer(engine.models, 200)
+                elif self.path == surface.VERSION.path and not tells:
                     self._answer({}, 404)
                 else:
                     label = str(engine.version) if engine.version else "default"

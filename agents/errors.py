@@ -8,6 +8,7 @@ AgentsError
 │   ├── SealUnavailable      retriable: it did not answer in time
 │   └── SealRefused          it answered no: credentials or addresses are wrong
 ├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
+├── UnknownAddress           an address of an agent that is none on Kafka
 └── RunnerError              an agent that cannot be started as it was named
 """
 
@@ -62,3 +63,7 @@ class IllegalTransition(AgentsError):
 
 class RunnerError(AgentsError):
     """An agent that cannot be started as it was named."""
+
+
+class UnknownAddress(AgentsError):
+    """An address of an agent that is none on Kafka."""

@@ -31,6 +31,8 @@ class AttemptState(StrEnum):
     """The log is given its snapshot and its EpisodeOpened."""
     PLAYING = "playing"
     """The agent runs."""
+    ASKING = "asking"
+    """The agent waits for its client's next message."""
     ENDING = "ending"
     """Rewards, seal, terminal status."""
     ENDED = "ended"
@@ -42,7 +44,8 @@ class AttemptState(StrEnum):
 NEXT: Final[dict[AttemptState, frozenset[AttemptState]]] = {
     AttemptState.WAITING: frozenset({AttemptState.OPENING, AttemptState.LOST}),
     AttemptState.OPENING: frozenset({AttemptState.PLAYING, AttemptState.LOST}),
-    AttemptState.PLAYING: frozenset({AttemptState.ENDING, AttemptState.LOST}),
+    AttemptState.PLAYING: frozenset({AttemptState.ASKING, AttemptState.ENDING, AttemptState.LOST}),
+    AttemptState.ASKING: frozenset({AttemptState.PLAYING, AttemptState.ENDING, AttemptState.LOST}),
     AttemptState.ENDING: frozenset({AttemptState.ENDED, AttemptState.LOST}),
     AttemptState.ENDED: frozenset(),
     AttemptState.LOST: frozenset(),
@@ -78,7 +81,12 @@ class Attempt:
         verdict: How it ended, once it has.
         task: The A2A task as it stood at the end.
         retry: Another attempt follows this one.
-        called_off: Set when it need not wait for a free place any more.
+        called_off: Set when it need not wait any more, for a free place or for a message.
+        opened: Set when its task is in the log, or never will be.
+        asks: Whether its agent waits for its client's next message.
+        ends_at: When its time is over, by the event loop's clock; None before it plays.
+        answered: Whether its client has its reply.
+        heard: Ids of the messages that its agent got.
         over: Set when the SDK knows of its end, or cannot hear of it.
         closed: Set when nothing of it is under way.
     """
@@ -113,6 +121,11 @@ class Attempt:
         self.task: Any = None
         self.stopped: Ending | None = None
         self.agent: asyncio.Task[None] | None = None
+        self.opened = asyncio.Event()
+        self.asks = False
+        self.ends_at: float | None = None
+        self.answered = False
+        self.heard = {send.message_id}
         self.called_off = asyncio.Event()
         self.over = asyncio.Event()
         self.closed = asyncio.Event()

@@ -15,15 +15,9 @@ from a2a.types import (
 
 from odradek.agents.attempt.attempt import Attempt, Ending
 from odradek.agents.binding import EXTENSION
-from odradek.agents.binding.responses import TERMINAL
+from odradek.agents.binding.responses import INTERRUPTED, TERMINAL
 from odradek.schemas.events import Outcome
 
-INTERRUPTED: Final = frozenset(
-    {
-        TaskState.TASK_STATE_INPUT_REQUIRED,
-        TaskState.TASK_STATE_AUTH_REQUIRED,
-    }
-)
 STATES: Final = {
     Outcome.COMPLETED: TaskState.TASK_STATE_COMPLETED,
     Outcome.CANCELLED: TaskState.TASK_STATE_CANCELED,
@@ -43,6 +37,8 @@ class TerminalHold(EventQueue):
         self._run = run
         self.terminal_status: Any = None
         """The terminal status that the executor gave."""
+        self.asks = False
+        """Whether the executor's last status asks for its client's next message."""
 
     async def enqueue_event(self, event: Any) -> None:
         """Pass an event on, or hold it."""
@@ -50,10 +46,10 @@ class TerminalHold(EventQueue):
             # The task is there already, so a bare answer becomes the message of its end.
             self._hold(TaskStatus(state=TaskState.TASK_STATE_COMPLETED, message=event))
         elif isinstance(event, TaskStatusUpdateEvent):
-            if event.status.state in TERMINAL or event.status.state in INTERRUPTED:
+            if event.status.state in TERMINAL:
                 self._hold(event.status)
             else:
-                await self._queue.enqueue_event(event)
+                await self._pass(event)
         elif isinstance(event, Task):
             await self._unpack(event)
         else:
@@ -66,8 +62,18 @@ class TerminalHold(EventQueue):
                     task_id=task.id, context_id=task.context_id, artifact=artifact
                 )
             )
-        if task.status.state in TERMINAL or task.status.state in INTERRUPTED:
+        if task.status.state in TERMINAL:
             self._hold(task.status)
+        elif task.status.state in INTERRUPTED:
+            await self._pass(
+                TaskStatusUpdateEvent(
+                    task_id=task.id, context_id=task.context_id, status=task.status
+                )
+            )
+
+    async def _pass(self, update: TaskStatusUpdateEvent) -> None:
+        self.asks = update.status.state in INTERRUPTED
+        await self._queue.enqueue_event(update)
 
     def _hold(self, status: Any) -> None:
         if self.terminal_status is None:
@@ -86,10 +92,6 @@ class TerminalHold(EventQueue):
             return Ending(outcome=Outcome.COMPLETED)
         if state == TaskState.TASK_STATE_CANCELED:
             return Ending(outcome=Outcome.CANCELLED)
-        if state in INTERRUPTED:
-            return Ending(
-                outcome=Outcome.FAILED, error="the agent asks for input, which no task gives"
-            )
         return Ending(outcome=Outcome.FAILED, error=f"the agent said {TaskState.Name(state)}")
 
     async def note(self, text: str) -> None:

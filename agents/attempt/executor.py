@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from a2a.server.agent_execution import AgentExecutor
@@ -68,20 +69,38 @@ class EpisodeExecutor(AgentExecutor):
         self._ending = ending
 
     async def execute(self, context: Any, event_queue: Any) -> None:
-        """See the SDK."""
+        """See the SDK: called once for each message to the task."""
         run = self._runs[context.task_id]
         hold = TerminalHold(event_queue, run)
-        try:
+        async with self._over(run, hold):
             verdict = await self._play(run, context, hold)
-            if verdict.outcome is Outcome.FAILED and await self._ending(verdict.signalled):
-                # What ends us may have ended the agent: a crash would count against its policy.
-                error = f"its host was told to end: {verdict.error}"
-                verdict = Ending(outcome=Outcome.HOST_LOST, error=error)
-            if not run.lost:
-                run.go(AttemptState.ENDING)
-                verdict = await self.end(run, verdict)
-            run.verdict = verdict
-            await hold.finish(verdict)
+            run.asks = verdict is None
+            if verdict is None:
+                if not run.lost:
+                    run.go(AttemptState.ASKING)
+            else:
+                await self._conclude(run, hold, verdict)
+
+    async def cancel(self, context: Any, event_queue: Any) -> None:
+        """See the SDK. An agent that plays ends on the run's own path; here we wait until it has.
+
+        One that asks has nothing under way, so its run ends here.
+        """
+        run = self._runs[context.task_id]
+        asking, run.asks = run.asks, False
+        run.stop(Outcome.CANCELLED)
+        if asking:
+            hold = TerminalHold(event_queue, run)
+            async with self._over(run, hold):
+                assert run.stopped is not None
+                await self._conclude(run, hold, run.stopped)
+        await run.over.wait()
+
+    @asynccontextmanager
+    async def _over(self, run: Attempt, hold: TerminalHold) -> AsyncIterator[None]:
+        """A block after which a run is over, unless its agent asks for a message."""
+        try:
+            yield
         except BusError as error:
             # Nothing can be written, so nothing is known: the next owner takes the run for lost.
             run.lose()
@@ -95,18 +114,29 @@ class EpisodeExecutor(AgentExecutor):
             self._fail(error)
             await hold.finish(Ending(outcome=Outcome.HOST_LOST))
         finally:
-            run.over.set()
+            if not run.asks:
+                run.over.set()
 
-    async def cancel(self, context: Any, event_queue: Any) -> None:
-        """See the SDK. The run's own path ends it; here we wait until it has."""
-        del event_queue
-        run = self._runs[context.task_id]
-        run.stop(Outcome.CANCELLED)
-        await run.over.wait()
+    async def _conclude(self, run: Attempt, hold: TerminalHold, verdict: Ending) -> None:
+        """End a run and let its client know."""
+        if verdict.outcome is Outcome.FAILED and await self._ending(verdict.signalled):
+            # What ends us may have ended the agent: a crash would count against its policy.
+            error = f"its host was told to end: {verdict.error}"
+            verdict = Ending(outcome=Outcome.HOST_LOST, error=error)
+        if not run.lost:
+            run.go(AttemptState.ENDING)
+            verdict = await self.end(run, verdict)
+        run.verdict = verdict
+        await hold.finish(verdict)
 
-    async def _play(self, run: Attempt, context: Any, hold: TerminalHold) -> Ending:
+    async def _play(self, run: Attempt, context: Any, hold: TerminalHold) -> Ending | None:
+        """Have the agent play on; how it ended, or None where it asks for a message."""
+        run.asks = False
         if not run.lost:
             run.go(AttemptState.PLAYING)
+        now = asyncio.get_running_loop().time()
+        if run.ends_at is None:
+            run.ends_at = now + run.sample.timeouts.attempt_s
         if run.stopped is not None:
             return run.stopped
         assert run.rollout is not None
@@ -116,17 +146,18 @@ class EpisodeExecutor(AgentExecutor):
         run.agent = agent
         timed_out = False
         try:
-            await asyncio.wait({agent}, timeout=run.sample.timeouts.attempt_s)
+            await asyncio.wait({agent}, timeout=max(0.0, run.ends_at - now))
             timed_out = not agent.done()
         finally:
             if not agent.done():
                 agent.cancel()
                 await asyncio.wait({agent}, timeout=KILL_S)
+            run.agent = None
         return self._judge(run, agent, hold, timed_out=timed_out)
 
     def _judge(
         self, run: Attempt, agent: "asyncio.Task[None]", hold: TerminalHold, *, timed_out: bool
-    ) -> Ending:
+    ) -> Ending | None:
         if not agent.done():
             logger.error("run %s goes on although it was cancelled", run.episode_id)
             agent.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -134,15 +165,12 @@ class EpisodeExecutor(AgentExecutor):
         if run.stopped is not None:
             return run.stopped
         if timed_out:
-            return Ending(
-                outcome=Outcome.TIMED_OUT,
-                error=f"the run took longer than {run.sample.timeouts.attempt_s:g} s",
-            )
+            return late(run)
         if error is not None:
             return judge(error)
         if agent.cancelled():
             return Ending(outcome=Outcome.FAILED, error="the agent cancelled itself")
-        return hold.verdict
+        return None if hold.asks and hold.terminal_status is None else hold.verdict
 
     async def end(self, run: Attempt, verdict: Ending) -> Ending:
         """End an episode: rewards, then the seal; or give the attempt up.
@@ -213,6 +241,14 @@ class EpisodeExecutor(AgentExecutor):
             )
         await asyncio.gather(*sends)
         return problems
+
+
+def late(run: Attempt) -> Ending:
+    """How a run ends whose time is over."""
+    return Ending(
+        outcome=Outcome.TIMED_OUT,
+        error=f"the run took longer than {run.sample.timeouts.attempt_s:g} s",
+    )
 
 
 async def _value(reward: PendingReward) -> float:

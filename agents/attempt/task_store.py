@@ -29,6 +29,16 @@ from odradek.infra.errors import BusError
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 
 
+class TaskGeneration(TaskVersion):
+    """The SDK's version of a task: one more with each change, as A2A 1.1's `Task.generation`."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class HeldTask:
     """A task that this host runs, as its store holds it."""
 
@@ -129,10 +139,9 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         held.mark = msgspec.structs.replace(held.mark, outcome=outcome)
         await run.writer.write(self.snapshot(held.mark, held.value, run.partition))
 
-    def forget(self, task_id: str) -> SnapshotHeaders | None:
-        """Let a task go; return its last mark."""
-        held = self._held.pop(task_id, None)
-        return held.mark if held else None
+    def forget(self, task_id: str) -> HeldTask | None:
+        """Let a task go; return it as it was held last."""
+        return self._held.pop(task_id, None)
 
     async def published(self, task_id: str) -> None:
         """Return once subscribers have the terminal status."""
@@ -142,6 +151,10 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         """The task as it is now, if this host runs it."""
         held = self._held.get(task_id)
         return held.task if held else None
+
+    def generation(self, task_id: str) -> int:
+        """The generation of a task that this host runs."""
+        return self._held[task_id].mark.generation
 
     async def save(
         self,
@@ -155,7 +168,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         """See the SDK. Versions are A2A's generations: one more with each change."""
         del event, prev, context
         held = self._held.get(task.id)
-        if held is None or TaskVersion(held.mark.generation) != prev_version:
+        if held is None or TaskGeneration(held.mark.generation) != prev_version:
             raise ConcurrentTaskModificationError(task.id)
         changed = held.task.status.state != task.status.state
         held.task = Task()
@@ -171,7 +184,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
             # it, a repeat of the request finds a terminal snapshot and changes nothing.
             held.value = snapshot_value(held.task)
             await self._append(self.snapshot(held.mark, held.value, held.run.partition))
-        return TaskVersion(held.mark.generation)
+        return TaskGeneration(held.mark.generation)
 
     async def get(self, task_id: str, context: Any) -> StoredTask | None:
         """See the SDK."""
@@ -181,7 +194,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
             return None
         task = Task()
         task.CopyFrom(held.task)
-        return StoredTask(task, TaskVersion(held.mark.generation))
+        return StoredTask(task, TaskGeneration(held.mark.generation))
 
     async def list(self, params: Any, context: Any) -> ListTasksResponse:
         """See the SDK. Needs all partitions of all hosts: a view of the topic, not this store."""
@@ -200,7 +213,11 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
             return
         try:
             if not held.run.lost:
-                await self._append(self.event(held.run, event.event, held.mark.generation))
+                version = event.version
+                generation = version.number if isinstance(version, TaskGeneration) else 0
+                await self._append(
+                    self.event(held.run, event.event, generation or held.mark.generation)
+                )
         finally:
             if state_of(event.event) in TERMINAL:
                 held.published.set()

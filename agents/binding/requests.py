@@ -1,4 +1,4 @@
-"""Requests of the binding: SendMessage and CancelTask, there and back."""
+"""Requests of the binding, there and back."""
 
 import uuid
 from typing import Any, Final
@@ -10,6 +10,7 @@ from msgspec import Raw, Struct
 
 from odradek.agents.binding import EXTENSION
 from odradek.agents.binding.headers import RequestHeaders, read, write
+from odradek.agents.binding.operations import OPERATIONS, SEND
 from odradek.agents.errors import BadRequestBody
 from odradek.infra.bus import Record
 from odradek.schemas.codec import Headers, check_depth, check_text, unquoted
@@ -17,25 +18,10 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Count, Name, Purpose, Timeouts
 from odradek.schemas.topics import MB
 
-SEND: Final = "SendMessage"
-CANCEL: Final = "CancelTask"
-OPERATIONS: Final = {SEND: SendMessageRequest, CANCEL: CancelTaskRequest}
-KNOWN: Final = frozenset(
-    {
-        "SendMessage",
-        "SendStreamingMessage",
-        "GetTask",
-        "ListTasks",
-        "CancelTask",
-        "SubscribeToTask",
-        "CreateTaskPushNotificationConfig",
-        "GetTaskPushNotificationConfig",
-        "ListTaskPushNotificationConfigs",
-        "DeleteTaskPushNotificationConfig",
-        "GetExtendedAgentCard",
-    }
-)
-"""All operations of A2A 1.0; those outside OPERATIONS are answered `unsupported operation`."""
+TEXT: Final = "text/plain"
+JSON: Final = "application/json"
+ABSENT: Final = Raw(b"")
+OCTETS: Final = "application/octet-stream"
 LARGEST: Final = 1 * MB
 LONGEST_S: Final = 366 * 24 * 3600.0
 ROLES: Final = frozenset({"ROLE_USER", "ROLE_AGENT"})
@@ -61,9 +47,36 @@ class SampleAddress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str = ""
 
 
-class _Part(Struct, frozen=True):
-    data: Raw = Raw(b"null")
+class _Part(Struct, frozen=True, rename="camel"):
+    """A part of a message (A2A section 4.1.6): one of text, data, raw (base64) and url."""
+
     text: str | None = None
+    data: Raw = ABSENT
+    raw: str | None = None
+    url: str | None = None
+    filename: str = ""
+    media_type: str = ""
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it holds structured data."""
+        return self.text is None and bool(bytes(self.data))
+
+    @property
+    def type(self) -> str:
+        """Its media type; text and data have one of their own where they name none."""
+        own = TEXT if self.text is not None else JSON if self.is_data else ""
+        return self.media_type.partition(";")[0].strip().lower() or own or OCTETS
+
+    def value(self) -> Any:
+        """What an agent gets of it: text as a string, data as values, a file as its fields."""
+        if self.text is not None:
+            return self.text
+        if self.is_data:
+            return msgspec.json.decode(self.data)
+        fields = {"raw": self.raw, "url": self.url, "filename": self.filename}
+        named = {name: text for name, text in fields.items() if text}
+        return {**named, "mediaType": self.type} if named else None
 
 
 class _Metadata(Struct, frozen=True):
@@ -103,6 +116,10 @@ class Send(Struct, frozen=True, kw_only=True):
     context_id: str = ""
     plain: bool = False
     """Whether everything that A2A requires was seen to be there."""
+    media_types: tuple[str, ...] = ()
+    """Of its parts."""
+    at_once: bool = False
+    """Whether its client waits for no end: it gets the task as soon as that has begun."""
 
     def proto(self) -> SendMessageRequest:
         """The SDK's message. Raises BadRequestBody."""
@@ -122,9 +139,8 @@ def send(
     value = _bounded(record)
     try:
         body = _send_decoder.decode(value)
-        part = body.message.parts[0] if body.message.parts else _Part()
         # A Raw field is not looked into while it is decoded, so its text may still be none.
-        input_value = msgspec.json.decode(part.data) if part.text is None else part.text
+        values = [part.value() for part in body.message.parts]
     except msgspec.ValidationError as error:
         raise BadRequestBody("bad_schema", unquoted(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -134,13 +150,29 @@ def send(
     return Send(
         message_id=message.message_id,
         sample=message.metadata.rollout,
-        input_value=input_value,
-        input=part.data if part.text is None else Raw(msgspec.json.encode(part.text)),
+        input_value=values[0] if len(values) == 1 else values or None,
+        input=_input(body.message.parts, values),
         value=value,
         task_id=message.task_id,
         context_id=message.context_id,
         plain=message.role in ROLES and bool(message.parts) and PLAIN >= set(body.configuration),
+        media_types=tuple(part.type for part in message.parts),
+        at_once=bytes(body.configuration.get("returnImmediately", b"")) == b"true",
     )
+
+
+def _input(parts: list[_Part], values: list[Any]) -> Raw:
+    """A message's parts as a task's input: the only one itself, several as a list.
+
+    Data passes as it stands.
+    """
+    inputs = [
+        part.data if part.is_data else Raw(msgspec.json.encode(value))
+        for part, value in zip(parts, values, strict=True)
+    ]
+    if len(inputs) == 1:
+        return inputs[0]
+    return Raw(msgspec.json.encode(inputs or None))
 
 
 def _check_times(sample: SampleAddress | None) -> None:
@@ -152,10 +184,11 @@ def _check_times(sample: SampleAddress | None) -> None:
             raise BadRequestBody("bad_schema", f"timeouts.{name} is more than a year")
 
 
-def cancel(record: Record) -> CancelTaskRequest:
-    """The CancelTask request in a record's value. Raises BadRequestBody."""
-    body = _parse(_bounded(record), CancelTaskRequest)
-    if not body.id:
+def parse(record: Record, operation: str) -> Any:
+    """The protobuf message of an operation in a record's value. Raises BadRequestBody."""
+    row = OPERATIONS[operation]
+    body = _parse(_bounded(record), row.request)
+    if row.task and "." not in row.task and not getattr(body, row.task):
         raise BadRequestBody("bad_schema", "no task id")
     return body
 

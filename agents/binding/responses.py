@@ -13,11 +13,13 @@ from a2a.types import (
     TaskStatusUpdateEvent,
 )
 from a2a.utils.error_handlers import build_rest_error_payload
+from a2a.utils.errors import A2A_REASON_TO_ERROR, A2AError, InternalError
 from google.protobuf.json_format import Parse
 
 from odradek.agents.binding import VERSION
 from odradek.agents.binding import headers as names
-from odradek.agents.binding.requests import CANCEL, dump
+from odradek.agents.binding.operations import SEND
+from odradek.agents.binding.requests import dump
 from odradek.schemas.codec import Headers
 
 TERMINAL: Final = frozenset(
@@ -27,6 +29,9 @@ TERMINAL: Final = frozenset(
         TaskState.TASK_STATE_CANCELED,
         TaskState.TASK_STATE_REJECTED,
     }
+)
+INTERRUPTED: Final = frozenset(
+    {TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED}
 )
 FIELDS: Final = {
     Task: "task",
@@ -77,6 +82,30 @@ def event_headers(
         names.TRACEPARENT: traceparent or "",
     }
     return tuple((name, text.encode()) for name, text in fields.items() if text)
+
+
+class EventHeaders(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of an event's headers that its readers go by."""
+
+    task_id: str
+    generation: int
+    state: str
+    """The task's state, if the event tells one."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether a stream ends with it: its task is over, or its agent asks a question."""
+        return bool(self.state) and TaskState.Value(self.state) in TERMINAL | INTERRUPTED
+
+
+def read_event(headers: Any) -> EventHeaders:
+    """Read an event's headers. Raises BadRequestHeader or ValueError."""
+    fields = names.reserved(headers)
+    return EventHeaders(
+        task_id=fields.get(names.TASK_ID, ""),
+        generation=int(fields.get(names.GENERATION, "0")),
+        state=fields.get(names.STATE, ""),
+    )
 
 
 class SnapshotHeaders(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,13 +170,39 @@ def read_snapshot(value: bytes) -> Task:
     return Parse(value, Task(), ignore_unknown_fields=True)
 
 
-def reply(operation: str, result: Any) -> tuple[int, bytes]:
-    """Status and value of the reply to an operation: CancelTask is answered with the bare Task."""
-    if operation == CANCEL:
-        return 200, dump(result)
-    if isinstance(result, Message):
-        return 200, dump(SendMessageResponse(message=result))
-    return 200, dump(SendMessageResponse(task=result))
+class StreamHead(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a stream of a task's events begins.
+
+    Its reader shows the task, then reads events from `offset` on, and leaves out those of other
+    tasks and those up to `generation`, which the task shows already. So none is missed, and none
+    is seen twice.
+    """
+
+    task: Any
+    """The A2A Task as it stands."""
+    generation: int
+    """The task's."""
+    topic: str
+    """Of the events, with prefix."""
+    partition: int
+    offset: int
+
+    def headers(self) -> dict[str, str]:
+        """Its fields as headers of the reply."""
+        return {
+            names.EVENTS_TOPIC: self.topic,
+            names.EVENTS_PARTITION: str(self.partition),
+            names.EVENTS_OFFSET: str(self.offset),
+            names.GENERATION: str(self.generation),
+        }
+
+
+def reply(operation: str, result: Any) -> bytes:
+    """The value of the reply to an operation: SendMessage's names what it holds."""
+    if operation == SEND:
+        kind = "message" if isinstance(result, Message) else "task"
+        return dump(SendMessageResponse(**{kind: result}))
+    return stream_value(result.task) if isinstance(result, StreamHead) else dump(result)
 
 
 def error(problem: Exception) -> tuple[int, bytes]:
@@ -156,7 +211,29 @@ def error(problem: Exception) -> tuple[int, bytes]:
     return int(payload["error"]["code"]), msgspec.json.encode(payload)
 
 
-def reply_headers(called: names.RequestHeaders, status: int) -> Headers:
+def read_error(value: bytes) -> A2AError:
+    """The error in the value of a reply: A2A's own where it names one."""
+    try:
+        error = msgspec.json.decode(value, type=_ErrorReply).error
+    except msgspec.DecodeError:
+        return InternalError("the reply is an error that cannot be read")
+    reasons = (detail.get("reason") for detail in error.details)
+    kind = next((A2A_REASON_TO_ERROR[str(r)] for r in reasons if r in A2A_REASON_TO_ERROR), None)
+    return (kind or InternalError)(error.message)
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+    details: list[dict[str, Any]] = []
+
+
+class _ErrorReply(msgspec.Struct):
+    error: _Error
+
+
+def reply_headers(
+    called: names.RequestHeaders, status: int, head: StreamHead | None = None
+) -> Headers:
     """Headers of the one and only part of a reply."""
     fields = {
         names.VERSION_HEADER: VERSION,
@@ -166,5 +243,6 @@ def reply_headers(called: names.RequestHeaders, status: int) -> Headers:
         names.END: "1",
         names.CONTENT_TYPE: "application/json",
         names.TRACEPARENT: called.traceparent or "",
+        **(head.headers() if head is not None else {}),
     }
     return tuple((name, text.encode()) for name, text in fields.items() if text)

@@ -45,6 +45,7 @@ from odradek.infra.runtime.episode_tokens import TokenSettings
 from odradek.infra.runtime.process import serve
 from odradek.schemas.events import Outcome
 from odradek.schemas.topics import (
+    A2A_EVENTS,
     A2A_REQUESTS,
     AGENT_TOPICS,
     CARDS,
@@ -170,9 +171,11 @@ class Host:
         from a2a.server.request_handlers import DefaultRequestHandlerV2
 
         from odradek.agents.attempt.executor import EpisodeExecutor
+        from odradek.agents.host.attempt_runner import AttemptRunner
         from odradek.agents.host.recovery import Recovery
         from odradek.agents.host.server import RequestServer
         from odradek.agents.host.task_ids import ContextBuilder
+        from odradek.agents.host.tasks import TaskQueries
 
         name = self._settings.name
         runs: dict[str, Attempt] = {}
@@ -189,27 +192,36 @@ class Host:
             ending=self._ending,
         )
         self._recovery = Recovery(snapshots, executor)
+        described = card(name, prefix=self._bus.topic_prefix)
+        handler = DefaultRequestHandlerV2(
+            agent_executor=executor,
+            task_store=snapshots,
+            agent_card=described,
+            request_context_builder=ContextBuilder(),
+            event_stream=snapshots,
+        )
+        queries = TaskQueries(snapshots, self._bus, name, events_end=self._events_end)
+        replies = ReplySender(
+            appender, self._bus, name, prefix=REPLY_PREFIX, partitions=self._partitions
+        )
         return RequestServer(
             self._settings,
-            handler=DefaultRequestHandlerV2(
-                agent_executor=executor,
-                task_store=snapshots,
-                agent_card=card(name, prefix=self._bus.topic_prefix),
-                request_context_builder=ContextBuilder(),
-                event_stream=snapshots,
+            handler=handler,
+            runner=AttemptRunner(
+                self._settings,
+                handler=handler,
+                runs=runs,
+                snapshots=snapshots,
+                queries=queries,
+                replies=replies,
+                keys=self._keys,
+                source=self._source,
             ),
-            runs=runs,
             snapshots=snapshots,
             recovery=self._recovery,
-            replies=ReplySender(
-                appender,
-                self._bus,
-                name,
-                prefix=REPLY_PREFIX,
-                partitions=self._partitions,
-            ),
-            keys=self._keys,
-            source=self._source,
+            queries=queries,
+            accepts=described.default_input_modes,
+            replies=replies,
             fail=self.fail,
         )
 
@@ -224,6 +236,13 @@ class Host:
 
     async def _partitions(self, topic: str) -> int:
         return len(await topic_partitions(self._reader, topic))
+
+    async def _events_end(self, partition: int) -> int:
+        where = TopicPartition(
+            self._bus.topic(agent_topic(A2A_EVENTS, self._settings.name)), partition
+        )
+        end: int = (await self._reader.end_offsets([where]))[where]
+        return end
 
     # -- reading
 

@@ -10,7 +10,8 @@ from odradek.agents.attempt.event_queue import STATES, status_update
 from odradek.agents.attempt.executor import EpisodeExecutor
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding.headers import RequestHeaders
-from odradek.agents.binding.requests import SEND, SampleAddress, Send
+from odradek.agents.binding.operations import SEND
+from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.binding.responses import SnapshotHeaders, read_snapshot, snapshot_value
 from odradek.agents.host.partition import RequestPartition
 from odradek.schemas.events import Outcome
@@ -114,11 +115,12 @@ class Recovery:
         closed = msgspec.structs.replace(
             mark, generation=mark.generation + 1, state=state, retry=run.retry
         )
+        value = snapshot_value(task)
         # If we die above this line, the next owner finds the task unfinished and ends it again: a
         # second EpisodeAborted or seal changes nothing. Below it, the task is closed for good.
         await owned.writer.write(
-            self._snapshots.snapshot(closed, snapshot_value(task), owned.number),
+            self._snapshots.snapshot(closed, value, owned.number),
             self._snapshots.event(run, update, closed.generation),
         )
-        owned.memory.put(closed)
+        owned.memory.put(closed, value)
         return closed

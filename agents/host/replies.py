@@ -8,8 +8,10 @@ from a2a.utils.errors import A2AError
 
 from odradek.agents.binding import responses
 from odradek.agents.binding.headers import RequestHeaders
+from odradek.agents.binding.responses import StreamHead
 from odradek.agents.errors import RequestRefused
 from odradek.infra.bus import Appender, BusSettings, Record, letter
+from odradek.schemas.codec import Headers
 from odradek.schemas.topics import A2A_DLQ, A2A_REPLIES, agent_topic, find
 
 FRESH_S: Final = 10.0
@@ -62,19 +64,22 @@ class ReplySender:
     async def answer(self, called: RequestHeaders, result: Any) -> None:
         """Send an operation's result, if an answer is wanted."""
         if called.reply_topic:
-            await self._send(called, *responses.reply(called.operation, result))
+            head = result if isinstance(result, StreamHead) else None
+            headers = responses.reply_headers(called, 200, head)
+            await self._send(called, responses.reply(called.operation, result), headers)
 
     async def error(self, called: RequestHeaders, problem: A2AError) -> None:
         """Send an error, if an answer is wanted."""
         if called.reply_topic:
-            await self._send(called, *responses.error(problem))
+            status, value = responses.error(problem)
+            await self._send(called, value, responses.reply_headers(called, status))
 
-    async def _send(self, called: RequestHeaders, status: int, value: bytes) -> None:
+    async def _send(self, called: RequestHeaders, value: bytes, headers: Headers) -> None:
         await self._appender.append(
             self._bus.bare(called.reply_topic),
             key=called.correlation_id or None,
             value=value,
-            headers=responses.reply_headers(called, status),
+            headers=headers,
             partition=called.reply_partition,
         )
 

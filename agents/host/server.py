@@ -1,42 +1,54 @@
 """Serve requests: control operations at once, messages when there is a free slot."""
 
 import asyncio
-import time
+from collections.abc import Iterable
 
-import msgspec
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
-from a2a.types import Message, SendMessageRequest, Task, TaskState, TaskStatus
+from a2a.types import (
+    CancelTaskRequest,
+    TaskState,
+)
 from a2a.utils.errors import (
     A2AError,
+    ContentTypeNotSupportedError,
+    ExtendedAgentCardNotConfiguredError,
+    InvalidParamsError,
     InvalidRequestError,
     MethodNotFoundError,
+    PushNotificationNotSupportedError,
     TaskNotCancelableError,
     TaskNotFoundError,
     UnsupportedOperationError,
 )
 from a2a.utils.proto_utils import validate_proto_required_fields
 
-from odradek.agents.attempt import events
-from odradek.agents.attempt.attempt import Attempt, AttemptState, Fail
-from odradek.agents.attempt.slots import RunSlots
+from odradek.agents.attempt.attempt import AttemptState, Fail
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding import requests
 from odradek.agents.binding.headers import RequestHeaders
+from odradek.agents.binding.operations import (
+    CANCEL,
+    CARD,
+    GET,
+    LIST,
+    OPERATIONS,
+    SEND,
+    STREAM,
+    SUBSCRIBE,
+)
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.errors import RequestRefused
+from odradek.agents.host.attempt_runner import AttemptRunner
 from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.recovery import Recovery
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.task_ids import TASK_ID
-from odradek.agents.rollout import Rollout, RolloutTask
+from odradek.agents.host.tasks import TaskQueries
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import Record, check_place
 from odradek.infra.errors import BusError
-from odradek.infra.runtime import metrics, telemetry
-from odradek.infra.runtime.crash_points import crash_point
-from odradek.infra.runtime.episode_tokens import mint
-from odradek.schemas import ids
+from odradek.infra.runtime import metrics
 from odradek.schemas.errors import InvalidRecord, SchemaError
 from odradek.schemas.events import Outcome
 from odradek.schemas.ids import key_shown
@@ -48,12 +60,12 @@ class RequestServer:
     Args:
         settings: The host's.
         handler: The SDK's request handler, over the EpisodeExecutor.
-        runs: Opened runs by task id, shared with the executor.
+        runner: Plays attempts.
         snapshots: The SDK's store.
         recovery: Ends what predecessors left.
+        queries: Answers questions about tasks.
+        accepts: Media types that the agent's card accepts.
         replies: Answers.
-        keys: Sign the agents' tokens.
-        source: Of the events, for CloudEvents.
         fail: Called with an error of the log.
     """
 
@@ -62,24 +74,23 @@ class RequestServer:
         settings: AgentSettings,
         *,
         handler: RequestHandler,
-        runs: dict[str, Attempt],
+        runner: AttemptRunner,
         snapshots: KafkaTaskStore,
         recovery: Recovery,
+        queries: TaskQueries,
+        accepts: Iterable[str],
         replies: ReplySender,
-        keys: list[str],
-        source: str,
         fail: Fail,
     ) -> None:
         self._settings = settings
         self._handler = handler
-        self._runs = runs
+        self._runner = runner
         self._snapshots = snapshots
         self._recovery = recovery
+        self._queries = queries
+        self._accepts = frozenset(accepts)
         self._replies = replies
-        self._keys = keys
-        self._source = source
         self._fail = fail
-        self._places = RunSlots(settings.concurrency)
         self.stopping = False
 
     def receive(self, owned: RequestPartition, record: Record) -> None:
@@ -129,20 +140,29 @@ class RequestServer:
     async def _operate(
         self, owned: RequestPartition, record: Record, called: RequestHeaders
     ) -> bool:
-        if called.operation == requests.SEND:
+        if called.operation not in OPERATIONS:
+            raise MethodNotFoundError("this is no operation of A2A")
+        if called.operation in {SEND, STREAM}:
             return await self._send(owned, record, called)
-        if called.operation == requests.CANCEL:
-            await self._cancel(owned, record, called)
-            return True
-        if called.operation in requests.KNOWN:
-            raise UnsupportedOperationError(f"{called.operation} is not served over Kafka yet")
-        raise MethodNotFoundError("this is no operation of A2A")
+        # All others run at once, however full the host is.
+        request = requests.parse(record, called.operation)
+        if called.operation == CANCEL:
+            await self._cancel(owned, request, called)
+        elif called.operation == GET:
+            await self._replies.answer(called, await self._queries.get(owned, request))
+        elif called.operation == LIST:
+            await self._replies.answer(called, await self._queries.list(request))
+        elif called.operation == SUBSCRIBE:
+            await self._replies.answer(called, await self._queries.subscribe(owned, request))
+        elif called.operation == CARD:
+            raise ExtendedAgentCardNotConfiguredError
+        else:
+            raise PushNotificationNotSupportedError
+        return True
 
     async def _cancel(
-        self, owned: RequestPartition, record: Record, called: RequestHeaders
+        self, owned: RequestPartition, request: CancelTaskRequest, called: RequestHeaders
     ) -> None:
-        """Runs at once, however full the host is."""
-        request = requests.cancel(record)
         run = owned.runs.get(request.id)
         if run is None:
             snapshot = owned.memory.of_task(request.id)
@@ -152,19 +172,22 @@ class RequestServer:
             await run.closed.wait()
             await self._replies.answer(called, run.task)
             return
-        if run.state is not AttemptState.PLAYING:
+        if run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
             raise TaskNotCancelableError
         task = await self._handler.on_cancel_task(request, ServerCallContext())
         await self._replies.answer(called, task)
 
     async def _send(self, owned: RequestPartition, record: Record, called: RequestHeaders) -> bool:
         send = requests.send(record)
-        if send.task_id:
-            raise UnsupportedOperationError("follow-ups are not served over Kafka yet")
         if not send.plain:
             validate_proto_required_fields(send.proto())
+        self._check_types(send)
+        if send.task_id:
+            await self._follow_up(owned, called, send)
+            return True
         if send.message_id in owned.messages:
             metrics.moved(metrics.DUPLICATES, stage="agent")
+            await self._join(owned, called, send)
             return True
         owned.messages.add(send.message_id)
         try:
@@ -172,138 +195,82 @@ class RequestServer:
         finally:
             owned.messages.discard(send.message_id)
 
+    def _check_types(self, send: Send) -> None:
+        """Raise ContentTypeNotSupportedError for a part that the card does not accept."""
+        refused = sorted({kind for kind in send.media_types if kind not in self._accepts})
+        if refused:
+            accepted = ", ".join(sorted(self._accepts))
+            raise ContentTypeNotSupportedError(
+                f"this agent takes {accepted}, not {', '.join(refused)}"
+            )
+
+    async def _join(self, owned: RequestPartition, called: RequestHeaders, send: Send) -> None:
+        """Answer a message that is being served already, which came again."""
+        run = next((run for run in owned.runs.values() if send.message_id in run.heard), None)
+        if run is None or not called.reply_topic:
+            return
+        if called.operation == STREAM or send.at_once:
+            await run.opened.wait()
+            await self._runner.answer_opened(owned, called, run)
+        else:
+            await run.closed.wait()
+            await self._replies.answer(called, run.task)
+
+    async def _follow_up(self, owned: RequestPartition, called: RequestHeaders, send: Send) -> None:
+        """Hand a message to the task that it continues. Raises A2AError."""
+        run = owned.runs.get(send.task_id)
+        if run is None or run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
+            task, _ = await self._queries.find(owned, send.task_id)
+            raise UnsupportedOperationError(
+                f"task {task.id} takes no message any more: it is "
+                f"{TaskState.Name(task.status.state)}"
+            )
+        if send.context_id not in {"", run.context_id}:
+            raise InvalidParamsError(f"task {send.task_id} belongs to another context")
+        if send.message_id in run.heard:
+            metrics.moved(metrics.DUPLICATES, stage="agent")
+            await self._replies.answer(called, self._snapshots.task(run.episode_id))
+            return
+        run.heard.add(send.message_id)
+        request = send.proto()
+        request.message.context_id = run.context_id
+        if called.operation == STREAM:
+            await self._replies.answer(called, await self._queries.head(owned, run.episode_id))
+        context = ServerCallContext(state={TASK_ID: run.episode_id})
+        task = await self._handler.on_message_send(request, context)
+        if called.operation != STREAM:
+            await self._replies.answer(called, task)
+
     async def _attempts(
         self, owned: RequestPartition, record: Record, called: RequestHeaders, send: Send
     ) -> bool:
         sample = send.sample or SampleAddress(task_id=send.message_id)
-        max_attempts = sample.max_attempts or self._settings.max_attempts
+        # Who sends a plain message waits for this task, and not for another that takes its place.
+        max_attempts = sample.max_attempts or (self._settings.max_attempts if send.sample else 1)
         attempt = await self._recovery.next_attempt(owned, send, called, sample, max_attempts)
         if attempt is None:
             metrics.moved(metrics.DUPLICATES, stage="agent")
-            await self._replies.answer(called, _finished(owned, send.message_id))
+            await self._answer_finished(owned, called, send)
         while attempt is not None:
-            run = self._make(owned, record.offset, called, send, sample, attempt, max_attempts)
-            await self._attempt(owned, run)
+            run = self._runner.make(
+                owned, record.offset, called, send, sample, attempt, max_attempts
+            )
+            await self._runner.play(owned, run)
             if run.lost or (run.retry and self.stopping):
                 return False  # whoever owns the partition next goes on from here
             attempt = attempt + 1 if run.retry else None
-            if attempt is None:
+            if attempt is None and not run.answered:
                 await self._replies.answer(called, run.task)
         return True
 
-    def _make(
-        self,
-        owned: RequestPartition,
-        offset: int,
-        called: RequestHeaders,
-        send: Send,
-        sample: SampleAddress,
-        attempt: int,
-        max_attempts: int,
-    ) -> Attempt:
-        return Attempt(
-            send=send,
-            called=called,
-            sample=sample,
-            partition=owned.number,
-            offset=offset,
-            episode_id=ids.episode_id(
-                send.message_id, attempt, partition=owned.number, partitions=owned.count
-            ),
-            context_id=send.context_id or sample.task_id,
-            attempt=attempt,
-            max_attempts=max_attempts,
-            writer=owned.writer,
-        )
-
-    async def _attempt(self, owned: RequestPartition, run: Attempt) -> None:
-        owned.runs[run.episode_id] = run
-        if owned.lost:
-            run.lose()
-        try:
-            async with self._places.slot(run):
-                if run.lost:
-                    return
-                # Later attempts are promised by the EpisodeAborted before them, so they are made.
-                if run.attempt == 1 and run.called.expired(time.time()):
-                    raise RequestRefused("expired", "nobody waits for the answer any more")
-                with telemetry.span(
-                    "agent.run", parent=run.called.traceparent, episode_id=run.episode_id
-                ) as traceparent:
-                    run.called = msgspec.structs.replace(run.called, traceparent=traceparent)
-                    request = run.send.proto()
-                    await self._open(run, request)
-                    await self._play(owned, run, request)
-        finally:
-            owned.runs.pop(run.episode_id, None)
-            run.closed.set()
-
-    async def _open(self, run: Attempt, request: SendMessageRequest) -> None:
-        run.go(AttemptState.OPENING)
-        run.rollout = self._rollout(run)
-        message = Message()
-        message.CopyFrom(request.message)
-        message.task_id, message.context_id = run.episode_id, run.context_id
-        status = TaskStatus(state=TaskState.TASK_STATE_WORKING)
-        status.timestamp.GetCurrentTime()
-        task = Task(id=run.episode_id, context_id=run.context_id, status=status, history=[message])
-        snapshot, event = self._snapshots.open(run, task)
-        try:
-            opened = events.opened(run, self._settings.name, source=self._source)
-        except InvalidRecord as error:
-            self._snapshots.forget(run.episode_id)
-            raise RequestRefused(error.reason, error.detail) from None
-        # One transaction: whoever has lost the partition can open nothing. If we die above this
-        # line, nothing has begun. Below it, the successor finds the snapshot and gives up.
-        await run.writer.write(snapshot, opened, event)
-        crash_point("opened_before_run")
-
-    async def _play(
-        self, owned: RequestPartition, run: Attempt, request: SendMessageRequest
+    async def _answer_finished(
+        self, owned: RequestPartition, called: RequestHeaders, send: Send
     ) -> None:
-        self._runs[run.episode_id] = run
-        request.message.context_id = run.context_id
-        try:
-            await self._handler.on_message_send(
-                request, ServerCallContext(state={TASK_ID: run.episode_id})
-            )
-            await run.over.wait()
-            if not run.lost:
-                await self._snapshots.published(run.episode_id)
-            crash_point("status_before_finish")
-            if not run.lost:
-                run.go(AttemptState.ENDED)
-        finally:
-            self._runs.pop(run.episode_id, None)
-            run.task = self._snapshots.task(run.episode_id)
-            mark = self._snapshots.forget(run.episode_id)
-            if mark is not None and not run.lost:
-                owned.memory.put(mark)
-
-    def _rollout(self, run: Attempt) -> Rollout:
-        sample = run.sample
-        model = sample.model or self._settings.policy
-        claims = events.claims(run, self._settings, model)
-        return Rollout(
-            task=RolloutTask(
-                task_id=sample.task_id,
-                agent=self._settings.name,
-                input=run.send.input_value,
-                item=sample.item,
-                purpose=sample.purpose,
-                group_size=sample.group_size,
-                rewards=sample.rewards,
-                sampling=sample.sampling,
-            ),
-            base_url=f"{self._settings.proxy_url.rstrip('/')}/e/{run.episode_id}/v1",
-            api_key=mint(claims, self._keys),
-            model=model,
-            episode_id=run.episode_id,
-            sample=sample.sample,
-            attempt=run.attempt,
-            timeout_s=sample.timeouts.attempt_s,
-            traceparent=run.called.traceparent,
-        )
+        """Answer a message whose task is over."""
+        mark = owned.memory.of_message(send.message_id)
+        assert mark is not None
+        head = await self._queries.head(owned, mark.task_id)
+        await self._replies.answer(called, head if called.operation == STREAM else head.task)
 
 
 def _check_home(record: Record, partitions: int) -> None:
@@ -314,13 +281,6 @@ def _check_home(record: Record, partitions: int) -> None:
         check_place(record, partitions)
     except InvalidRecord as error:
         raise RequestRefused(error.reason, error.detail) from None
-
-
-def _finished(owned: RequestPartition, message_id: str) -> Task:
-    """What is known of a finished task: that it is finished."""
-    mark = owned.memory.of_message(message_id)
-    assert mark is not None
-    return Task(id=mark.task_id, status=TaskStatus(state=mark.state))
 
 
 def _reason(error: A2AError) -> str:

@@ -1,5 +1,6 @@
 """The requests of a partition that a host knows, from the marks of their task snapshots."""
 
+from collections import OrderedDict
 from typing import ClassVar
 
 from odradek.agents.binding.responses import SnapshotHeaders, read_mark
@@ -21,6 +22,8 @@ class TaskIndex:
 
     keep: ClassVar[int] = 5000
     """About 4 MB a partition."""
+    keep_bytes: ClassVar[int] = 4 * 1024 * 1024
+    """Of snapshots of tasks that are over; older ones are read from the log again."""
 
     def __init__(self, settled: int = 0) -> None:
         self._settled = settled
@@ -29,13 +32,15 @@ class TaskIndex:
         self._values: dict[str, bytes] = {}
         self._ended: dict[str, None] = {}
         """Tasks that are over, in the order in which they ended."""
+        self._ended_values: OrderedDict[str, bytes] = OrderedDict()
+        self._ended_bytes = 0
 
     def __len__(self) -> int:
         """How many tasks are known."""
         return len(self._tasks)
 
     def put(self, mark: SnapshotHeaders, value: bytes | None = None) -> None:
-        """Remember a mark; values are kept of unfinished tasks only."""
+        """Remember a mark, and its snapshot: of tasks that are over the last `keep_bytes` only."""
         self._tasks[mark.task_id] = mark
         latest = self._messages.get(mark.message_id)
         if latest is None or latest.attempt <= mark.attempt:
@@ -45,8 +50,15 @@ class TaskIndex:
         else:
             self._values[mark.task_id] = value
         if mark.terminal:
+            self._keep_value(mark.task_id, value or b"")
             self._ended.setdefault(mark.task_id)
             self._forget()
+
+    def _keep_value(self, task_id: str, value: bytes) -> None:
+        self._ended_bytes += len(value) - len(self._ended_values.pop(task_id, b""))
+        self._ended_values[task_id] = value
+        while self._ended_bytes > self.keep_bytes:
+            self._ended_bytes -= len(self._ended_values.popitem(last=False)[1])
 
     def settle(self, offset: int) -> None:
         """Requests before `offset` are committed: whoever owns the partition begins behind them."""
@@ -59,6 +71,7 @@ class TaskIndex:
             if oldest.offset >= self._settled:
                 return
             del self._ended[oldest.task_id], self._tasks[oldest.task_id]
+            self._ended_bytes -= len(self._ended_values.pop(oldest.task_id, b""))
             if self._messages[oldest.message_id].task_id == oldest.task_id:
                 del self._messages[oldest.message_id]
 
@@ -71,8 +84,8 @@ class TaskIndex:
         return self._messages.get(message_id)
 
     def value(self, task_id: str) -> bytes | None:
-        """The snapshot of an unfinished task."""
-        return self._values.get(task_id)
+        """The snapshot of a task that is unfinished, or was over lately; else nothing."""
+        return self._values.get(task_id) or self._ended_values.get(task_id) or None
 
     def unfinished(self) -> tuple[SnapshotHeaders, ...]:
         """Tasks that a predecessor left."""

@@ -150,20 +150,20 @@ async def follow(
 
 @asynccontextmanager
 async def following(
-    bus: BusSettings, *topics: str, start: Start = at_beginning
+    bus: BusSettings, *sources: str | TopicPartition, start: Start = at_beginning
 ) -> AsyncIterator[AsyncGenerator[Record, None]]:
     """Inside, all records of topics as they come: what is published from its entry on will be seen.
 
     Args:
         bus: Where Kafka is.
-        topics: Names without prefix.
+        sources: Names of topics without prefix, or single partitions of topics with their prefix.
         start: Where to begin.
 
     Raises:
         TopicMissing: A topic is not there.
     """
     async with (
-        _reading(bus, topics, start) as (reader, _),
+        _reading(bus, sources, start) as (reader, _),
         aclosing(_for_ever(bus, reader)) as records,
     ):
         yield records

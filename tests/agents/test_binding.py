@@ -74,9 +74,9 @@ def test_any_a2a_client_may_send_plain_text():
 
 def test_a_cancel_is_read_as_it_was_written():
     """CancelTask names its task."""
-    assert "t1" == requests.cancel(record(requests.cancel_value("t1"))).id
+    assert "t1" == requests.parse(record(requests.cancel_value("t1")), "CancelTask").id
     with pytest.raises(BadRequestBody):
-        requests.cancel(record(b"{}"))
+        requests.parse(record(b"{}"), "CancelTask")
 
 
 def test_headers_are_read_as_they_were_written():

@@ -1,0 +1,158 @@
+"""A process's place on the bus as a client of agents: it sends requests and hears the replies."""
+
+import asyncio
+import random
+import time
+import uuid
+from typing import Any, Final, Self
+
+import msgspec
+from a2a.client.errors import A2AClientTimeoutError
+from aiokafka import TopicPartition
+
+from odradek.agents.binding import headers as names
+from odradek.agents.binding.headers import RequestHeaders, reserved, write
+from odradek.agents.binding.requests import dump
+from odradek.agents.binding.responses import read_error
+from odradek.agents.client.event_tail import EventTail
+from odradek.infra.bus import BusSettings, KafkaAppender, Record, at_end, ensure_topics, following
+from odradek.infra.errors import BusError
+from odradek.schemas.topics import A2A_REPLIES, A2A_REQUESTS, agent_topic
+
+GROUP: Final = "clients"
+"""The group of clients whose topic of replies is used where none is named."""
+
+
+class ReceivedReply(msgspec.Struct, frozen=True):
+    """The reply to a request."""
+
+    value: bytes
+    headers: dict[str, str]
+    """The binding's headers, by their lower-case names."""
+
+
+class KafkaConnection:
+    """Sends requests to agents and hears their replies, for all transports of a process.
+
+    Args:
+        bus: Where Kafka is.
+        group: Names the topic of replies, `a2a.replies.<group>`. Clients that may read each other's
+            replies share one; each reads one partition.
+    """
+
+    def __init__(self, bus: BusSettings, *, group: str = GROUP) -> None:
+        self._bus = bus
+        self._replies = agent_topic(A2A_REPLIES, group)
+        self._waiting: dict[str, asyncio.Future[ReceivedReply]] = {}
+        self._tails: dict[str, EventTail] = {}
+        self._hearing: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._partition = 0
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises KafkaUnreachable."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect."""
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Connect, and hear replies from now on. Raises KafkaUnreachable."""
+        await ensure_topics(self._bus, [(self._replies, A2A_REPLIES)])
+        self._partition = random.randrange(self._bus.partitions(A2A_REPLIES))  # noqa: S311
+        self._appender = await KafkaAppender.connect(self._bus)
+        self._hearing = hearing = asyncio.create_task(self._hear_all())
+        hearing.add_done_callback(self._deafened)
+        ready = asyncio.create_task(self._ready.wait())
+        await asyncio.wait({ready, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if hearing.done():
+            await hearing
+
+    async def aclose(self) -> None:
+        """Disconnect; calls that wait for a reply, and open streams, end with BusError."""
+        if self._hearing is not None:
+            self._hearing.cancel()
+            await asyncio.wait({self._hearing})
+            await self._appender.aclose()
+        await asyncio.gather(*(tail.aclose() for tail in self._tails.values()))
+        self._tails.clear()
+
+    async def call(
+        self, agent: str, called: RequestHeaders, request: Any, *, key: str = "", timeout_s: float
+    ) -> ReceivedReply:
+        """Send a request and await its reply.
+
+        Args:
+            agent: Whom.
+            called: Operation, extensions and tenant; the rest is filled in here.
+            request: The operation's protobuf message.
+            key: Requests with the same key reach the same host, in order; "": any host.
+            timeout_s: After so long nobody waits for the reply, nor does the host begin.
+
+        Raises:
+            A2AError: The agent's.
+            A2AClientTimeoutError: No reply came in time. The request may be carried out still; the
+                same message id makes sending it again safe.
+            BusError: The log took no request, or replies cannot be read any more.
+        """
+        correlation = str(uuid.uuid4())
+        called = msgspec.structs.replace(
+            called,
+            correlation_id=correlation,
+            reply_topic=self._bus.topic(self._replies),
+            reply_partition=self._partition,
+            deadline=time.time() + timeout_s,
+        )
+        reply: asyncio.Future[ReceivedReply] = asyncio.get_running_loop().create_future()
+        self._waiting[correlation] = reply
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._appender.append(
+                    agent_topic(A2A_REQUESTS, agent),
+                    key=key or correlation,
+                    value=dump(request),
+                    headers=write(called),
+                )
+                return await reply
+        except TimeoutError:
+            raise A2AClientTimeoutError(
+                f"{agent} did not answer within {timeout_s:g} s: is its host running?"
+            ) from None
+        finally:
+            del self._waiting[correlation]
+
+    async def events(self, agent: str) -> EventTail:
+        """The one reader of an agent's events; what is appended from now on will be seen."""
+        tail = self._tails.get(agent)
+        if tail is None:
+            tail = self._tails[agent] = EventTail(self._bus, agent)
+        await tail.ready()
+        return tail
+
+    async def _hear_all(self) -> None:
+        where = TopicPartition(self._bus.topic(self._replies), self._partition)
+        async with following(self._bus, where, start=at_end) as records:
+            self._ready.set()
+            async for record in records:
+                self._hear(record)
+
+    def _deafened(self, hearing: "asyncio.Task[None]") -> None:
+        """Nobody will be answered any more: say so to all who wait."""
+        why = "closed" if hearing.cancelled() else repr(hearing.exception())
+        for reply in self._waiting.values():
+            if not reply.done():
+                reply.set_exception(BusError(f"replies cannot be read any more: {why}"))
+
+    def _hear(self, record: Record) -> None:
+        """Hand a reply to who waits for it; those of other clients, and late ones, are left."""
+        waiting = self._waiting.get(record.key or "")
+        if waiting is None or waiting.done():
+            return
+        headers = reserved(record.headers)
+        if headers.get(names.STATUS, "") == "200":
+            waiting.set_result(ReceivedReply(record.value or b"{}", headers))
+        else:
+            waiting.set_exception(read_error(record.value or b"{}"))

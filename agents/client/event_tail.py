@@ -1,0 +1,167 @@
+"""One reader of an agent's events for all streams of its tasks."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Final
+
+from a2a.types import StreamResponse
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from odradek.agents.binding.responses import read_event, read_stream
+from odradek.infra.bus import BusSettings, Positions, Record, at_end, following, read_range
+from odradek.infra.errors import BusError
+from odradek.schemas.topics import A2A_EVENTS, agent_topic
+
+RECENT: Final = 2000
+"""Events of a partition that are kept for streams whose head is still on its way."""
+WAITING: Final = 1000
+"""Events that may wait for a stream's reader; one that falls further behind reads the log again."""
+
+
+class EventTail:
+    """Reads an agent's events from now on, once for all streams.
+
+    Args:
+        bus: Where Kafka is.
+        agent: Whose events.
+    """
+
+    def __init__(self, bus: BusSettings, agent: str) -> None:
+        self._bus = bus
+        self._topic = agent_topic(A2A_EVENTS, agent)
+        self._recent: dict[int, deque[Record]] = defaultdict(deque)
+        self._complete_from: dict[int, int] = {}
+        """Per partition the offset from which `_recent` holds every event."""
+        self._next: dict[int, int] = {}
+        """Per partition the offset behind the last event that was read."""
+        self._queues: dict[str, set[asyncio.Queue[Record | BusError | None]]] = {}
+        self._ready = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+        self._reading.add_done_callback(self._ended)
+
+    async def ready(self) -> None:
+        """Return once whatever is appended from now on will be seen. Raises BusError."""
+        waiting = asyncio.create_task(self._ready.wait())
+        await asyncio.wait({waiting, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._reading.done():
+            await self._reading
+
+    async def aclose(self) -> None:
+        """Stop reading; streams that are open end with BusError."""
+        self._reading.cancel()
+        await asyncio.wait({self._reading})
+
+    async def stream(
+        self, task_id: str, *, generation: int, partition: int, offset: int
+    ) -> AsyncGenerator[StreamResponse, None]:
+        """A task's events after a generation, up to its end, or to where its agent asks a question.
+
+        Args:
+            task_id: Whose events.
+            generation: What the caller has seen already.
+            partition: Of the events.
+            offset: No event after `generation` stands before it.
+
+        Raises:
+            BusError: The log cannot be read any more.
+        """
+        with self._queue(task_id) as queue:
+            async with aclosing(self._records(queue, task_id, partition, offset)) as records:
+                async for record in records:
+                    event = read_event(record.headers)
+                    if event.generation <= generation:
+                        continue
+                    generation = event.generation
+                    yield read_stream(record.value or b"{}")
+                    if event.ends:
+                        return
+
+    async def _records(
+        self,
+        queue: "asyncio.Queue[Record | BusError | None]",
+        task_id: str,
+        partition: int,
+        offset: int,
+    ) -> AsyncGenerator[Record, None]:
+        """A task's records from an offset on: from the log, those kept, and as they come."""
+        # Nothing is awaited until both are known, so no event falls between them and the queue.
+        recent = [event for event in self._recent[partition] if event.offset >= offset]
+        begins = self._complete_from.get(partition, 0)
+        async with aclosing(self._logged(task_id, partition, offset, begins)) as logged:
+            async for record in logged:
+                yield record
+        for record in recent:
+            if record.key == task_id:
+                offset = record.offset + 1
+                yield record
+        while True:
+            event = await queue.get()
+            if isinstance(event, BusError):
+                raise event
+            if event is not None:
+                offset = event.offset + 1
+                yield event
+                continue
+            # Some were left out. The queue is empty here, and fills again behind this place.
+            ends = self._next[partition]
+            async with aclosing(self._logged(task_id, partition, offset, ends)) as logged:
+                async for record in logged:
+                    offset = record.offset + 1
+                    yield record
+
+    async def _logged(
+        self, task_id: str, partition: int, start: int, end: int
+    ) -> AsyncGenerator[Record, None]:
+        if start >= end:
+            return
+        records = read_range(self._bus, self._topic, partition, start=start, end=end)
+        async with aclosing(records):
+            async for record in records:
+                if record.key == task_id:
+                    yield record
+
+    @contextmanager
+    def _queue(self, task_id: str) -> Iterator["asyncio.Queue[Record | BusError | None]"]:
+        queue: asyncio.Queue[Record | BusError | None] = asyncio.Queue()
+        self._queues.setdefault(task_id, set()).add(queue)
+        try:
+            yield queue
+        finally:
+            self._queues[task_id].discard(queue)
+            if not self._queues[task_id]:
+                del self._queues[task_id]
+
+    async def _read(self) -> None:
+        async with following(self._bus, self._topic, start=self._begin) as records:
+            self._ready.set()
+            async for record in records:
+                self._hear(record)
+
+    def _ended(self, reading: "asyncio.Task[None]") -> None:
+        why = "closed" if reading.cancelled() else repr(reading.exception())
+        for queues in self._queues.values():
+            for queue in queues:
+                queue.put_nowait(BusError(f"events cannot be read any more: {why}"))
+
+    async def _begin(self, reader: AIOKafkaConsumer, partitions: list[TopicPartition]) -> Positions:
+        positions = await at_end(reader, partitions)
+        for where, offset in positions.items():
+            self._complete_from[where.partition] = self._next[where.partition] = offset
+        return positions
+
+    def _hear(self, record: Record) -> None:
+        recent = self._recent[record.partition]
+        recent.append(record)
+        self._next[record.partition] = record.offset + 1
+        if len(recent) > RECENT:
+            self._complete_from[record.partition] = recent.popleft().offset + 1
+        for queue in self._queues.get(record.key or "", ()):
+            if queue.qsize() < WAITING:
+                queue.put_nowait(record)
+            elif queue.qsize() == WAITING:
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)

@@ -1,0 +1,216 @@
+"""The A2A SDK's ClientTransport over Kafka."""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final
+
+from a2a.client import ClientCallContext, ClientConfig
+from a2a.client.transports.base import ClientTransport
+from a2a.types import (
+    AgentCard,
+    CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
+    GetExtendedAgentCardRequest,
+    GetTaskPushNotificationConfigRequest,
+    GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
+    ListTaskPushNotificationConfigsResponse,
+    ListTasksRequest,
+    ListTasksResponse,
+    SendMessageRequest,
+    SendMessageResponse,
+    StreamResponse,
+    SubscribeToTaskRequest,
+    Task,
+    TaskPushNotificationConfig,
+)
+from google.protobuf.json_format import Parse
+
+from odradek.agents.binding import headers as names
+from odradek.agents.binding import operations
+from odradek.agents.binding.headers import RequestHeaders
+from odradek.agents.binding.operations import OPERATIONS
+from odradek.agents.binding.responses import TERMINAL
+from odradek.agents.client.connection import KafkaConnection, ReceivedReply
+from odradek.agents.errors import UnknownAddress
+
+TIMEOUT_S: Final = 600.0
+"""How long a call waits where its context says nothing: an agent may work that long."""
+SCHEME: Final = "kafka:///"
+
+
+class KafkaTransport(ClientTransport):
+    """Reaches one agent over Kafka; all eleven operations of A2A 1.0.
+
+    Register it with the SDK, whose clients then reach any agent whose card names this binding:
+
+        factory = ClientFactory(config)
+        factory.register(BINDING, KafkaTransport.producer(connection))
+
+    Args:
+        connection: The process's place on the bus.
+        agent: The agent's name.
+        timeout_s: How long a call waits for its reply where its context names no `timeout`.
+    """
+
+    def __init__(
+        self, connection: KafkaConnection, agent: str, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._connection = connection
+        self._agent = agent
+        self._timeout_s = timeout_s
+
+    @classmethod
+    def producer(
+        cls, connection: KafkaConnection
+    ) -> Callable[[AgentCard, str, ClientConfig], "KafkaTransport"]:
+        """What `ClientFactory.register` wants: makes the transport to a card's address."""
+
+        def produce(card: AgentCard, url: str, config: ClientConfig) -> "KafkaTransport":
+            del card, config
+            return cls(connection, _agent_at(url))
+
+        return produce
+
+    async def send_message(
+        self, request: SendMessageRequest, *, context: ClientCallContext | None = None
+    ) -> SendMessageResponse:
+        """See the SDK."""
+        return await self._call(operations.SEND, request, context)
+
+    async def send_message_streaming(
+        self, request: SendMessageRequest, *, context: ClientCallContext | None = None
+    ) -> AsyncGenerator[StreamResponse, None]:
+        """See the SDK: the task as it begins, then its events."""
+        async for event in self._stream(operations.STREAM, request, context):
+            yield event
+
+    async def subscribe(
+        self, request: SubscribeToTaskRequest, *, context: ClientCallContext | None = None
+    ) -> AsyncGenerator[StreamResponse, None]:
+        """See the SDK: the task as it stands, then its events, none left out and none twice."""
+        async for event in self._stream(operations.SUBSCRIBE, request, context):
+            yield event
+
+    async def get_task(
+        self, request: GetTaskRequest, *, context: ClientCallContext | None = None
+    ) -> Task:
+        """See the SDK."""
+        return await self._call(operations.GET, request, context)
+
+    async def list_tasks(
+        self, request: ListTasksRequest, *, context: ClientCallContext | None = None
+    ) -> ListTasksResponse:
+        """See the SDK."""
+        return await self._call(operations.LIST, request, context)
+
+    async def cancel_task(
+        self, request: CancelTaskRequest, *, context: ClientCallContext | None = None
+    ) -> Task:
+        """See the SDK."""
+        return await self._call(operations.CANCEL, request, context)
+
+    async def create_task_push_notification_config(
+        self, request: TaskPushNotificationConfig, *, context: ClientCallContext | None = None
+    ) -> TaskPushNotificationConfig:
+        """See the SDK."""
+        return await self._call(operations.CREATE_PUSH, request, context)
+
+    async def get_task_push_notification_config(
+        self,
+        request: GetTaskPushNotificationConfigRequest,
+        *,
+        context: ClientCallContext | None = None,
+    ) -> TaskPushNotificationConfig:
+        """See the SDK."""
+        return await self._call(operations.GET_PUSH, request, context)
+
+    async def list_task_push_notification_configs(
+        self,
+        request: ListTaskPushNotificationConfigsRequest,
+        *,
+        context: ClientCallContext | None = None,
+    ) -> ListTaskPushNotificationConfigsResponse:
+        """See the SDK."""
+        return await self._call(operations.LIST_PUSH, request, context)
+
+    async def delete_task_push_notification_config(
+        self,
+        request: DeleteTaskPushNotificationConfigRequest,
+        *,
+        context: ClientCallContext | None = None,
+    ) -> None:
+        """See the SDK."""
+        await self._call(operations.DELETE_PUSH, request, context)
+
+    async def get_extended_agent_card(
+        self, request: GetExtendedAgentCardRequest, *, context: ClientCallContext | None = None
+    ) -> AgentCard:
+        """See the SDK."""
+        return await self._call(operations.CARD, request, context)
+
+    async def close(self) -> None:
+        """See the SDK. The connection is its owner's."""
+
+    async def _call(self, operation: str, request: Any, context: ClientCallContext | None) -> Any:
+        reply = await self._reply(operation, request, context)
+        return Parse(reply.value, OPERATIONS[operation].response(), ignore_unknown_fields=True)
+
+    async def _reply(
+        self, operation: str, request: Any, context: ClientCallContext | None
+    ) -> ReceivedReply:
+        parameters = (context.service_parameters if context else None) or {}
+        asked = {name.lower(): value for name, value in parameters.items()}
+        called = RequestHeaders(
+            operation=operation,
+            extensions=tuple(filter(None, asked.get(names.EXTENSIONS, "").split(","))),
+            tenant=getattr(request, "tenant", ""),
+            traceparent=asked.get(names.TRACEPARENT),
+        )
+        return await self._connection.call(
+            self._agent,
+            called,
+            request,
+            key=key_of(operation, request),
+            timeout_s=(context.timeout if context else None) or self._timeout_s,
+        )
+
+    async def _stream(
+        self, operation: str, request: Any, context: ClientCallContext | None
+    ) -> AsyncGenerator[StreamResponse, None]:
+        # Before the request goes out, so that no event of its task is older than our reading.
+        tail = await self._connection.events(self._agent)
+        reply = await self._reply(operation, request, context)
+        first = Parse(reply.value, StreamResponse(), ignore_unknown_fields=True)
+        yield first
+        if first.task.status.state in TERMINAL:
+            return
+        async for event in tail.stream(
+            first.task.id,
+            generation=int(reply.headers[names.GENERATION]),
+            partition=int(reply.headers[names.EVENTS_PARTITION]),
+            offset=int(reply.headers[names.EVENTS_OFFSET]),
+        ):
+            yield event
+
+
+def key_of(operation: str, request: Any) -> str:
+    """The key of a request's record: its task's id, else its context's, else its message's.
+
+    So what belongs together reaches the host that has it, in order. "" where any host will do.
+    """
+    if isinstance(request, SendMessageRequest):
+        message = request.message
+        key: str = message.task_id or message.context_id or message.message_id
+        return key
+    field = OPERATIONS[operation].task
+    return getattr(request, field) if field else ""
+
+
+def _agent_at(url: str) -> str:
+    """The agent's name in the address that its card gives for this binding.
+
+    Raises UnknownAddress for one of another kind.
+    """
+    if not url.startswith(SCHEME):
+        raise UnknownAddress(f"{url!r} is no address on Kafka: those begin with {SCHEME}")
+    return url.removeprefix(SCHEME).rsplit("/", maxsplit=1)[-1]

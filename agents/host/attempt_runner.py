@@ -1,0 +1,245 @@
+"""Attempts at messages, from their first record to their last."""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers import RequestHandler
+from a2a.types import (
+    CancelTaskRequest,
+    Message,
+    SendMessageRequest,
+    Task,
+    TaskState,
+    TaskStatus,
+)
+from a2a.utils.errors import TaskNotCancelableError
+
+from odradek.agents.attempt import events
+from odradek.agents.attempt.attempt import Attempt, AttemptState
+from odradek.agents.attempt.executor import late
+from odradek.agents.attempt.slots import RunSlots
+from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.binding.headers import RequestHeaders
+from odradek.agents.binding.operations import STREAM
+from odradek.agents.binding.requests import SampleAddress, Send
+from odradek.agents.binding.responses import INTERRUPTED
+from odradek.agents.errors import RequestRefused
+from odradek.agents.host.partition import RequestPartition
+from odradek.agents.host.replies import ReplySender
+from odradek.agents.host.task_ids import TASK_ID
+from odradek.agents.host.tasks import TaskQueries
+from odradek.agents.rollout import Rollout, RolloutTask
+from odradek.agents.settings import AgentSettings
+from odradek.infra.runtime import telemetry
+from odradek.infra.runtime.crash_points import crash_point
+from odradek.infra.runtime.episode_tokens import mint
+from odradek.schemas import ids
+from odradek.schemas.errors import InvalidRecord
+
+LOOK_S: Final = 0.1
+"""How often a run is looked at whose agent is slow to end."""
+
+
+class AttemptRunner:
+    """Plays attempts, as many at once as there are slots.
+
+    Args:
+        settings: The host's.
+        handler: The SDK's request handler, over the EpisodeExecutor.
+        runs: Opened runs by task id, shared with the executor.
+        snapshots: The SDK's store.
+        queries: Says where the stream of a task begins.
+        replies: Answers.
+        keys: Sign the agents' tokens.
+        source: Of the events, for CloudEvents.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        handler: RequestHandler,
+        runs: dict[str, Attempt],
+        snapshots: KafkaTaskStore,
+        queries: TaskQueries,
+        replies: ReplySender,
+        keys: list[str],
+        source: str,
+    ) -> None:
+        self._settings = settings
+        self._handler = handler
+        self._runs = runs
+        self._snapshots = snapshots
+        self._queries = queries
+        self._replies = replies
+        self._keys = keys
+        self._source = source
+        self._places = RunSlots(settings.concurrency)
+
+    def make(
+        self,
+        owned: RequestPartition,
+        offset: int,
+        called: RequestHeaders,
+        send: Send,
+        sample: SampleAddress,
+        attempt: int,
+        max_attempts: int,
+    ) -> Attempt:
+        """One attempt at a request; its ids follow from the request."""
+        return Attempt(
+            send=send,
+            called=called,
+            sample=sample,
+            partition=owned.number,
+            offset=offset,
+            episode_id=ids.episode_id(
+                send.message_id, attempt, partition=owned.number, partitions=owned.count
+            ),
+            context_id=send.context_id or sample.task_id,
+            attempt=attempt,
+            max_attempts=max_attempts,
+            writer=owned.writer,
+        )
+
+    async def answer_opened(
+        self, owned: RequestPartition, called: RequestHeaders, run: Attempt
+    ) -> None:
+        """Answer with a task that has begun: its client reads on in its events, or asks again."""
+        head = await self._queries.head(owned, run.episode_id)
+        await self._replies.answer(called, head if called.operation == STREAM else head.task)
+
+    async def play(self, owned: RequestPartition, run: Attempt) -> None:
+        """Play an attempt from its first record to its last. Raises RequestRefused, BusError."""
+        owned.runs[run.episode_id] = run
+        if owned.lost:
+            run.lose()
+        try:
+            async with self._places.slot(run):
+                if run.lost:
+                    return
+                # Later attempts are promised by the EpisodeAborted before them, so they are made.
+                if run.attempt == 1 and run.called.expired(time.time()):
+                    raise RequestRefused("expired", "nobody waits for the answer any more")
+                with telemetry.span(
+                    "agent.run", parent=run.called.traceparent, episode_id=run.episode_id
+                ) as traceparent:
+                    run.called = msgspec.structs.replace(run.called, traceparent=traceparent)
+                    request = run.send.proto()
+                    await self._open(run, request)
+                    run.opened.set()
+                    if run.called.operation == STREAM or run.send.at_once:
+                        run.answered = True
+                        await self.answer_opened(owned, run.called, run)
+                    await self._run(owned, run, request)
+        finally:
+            owned.runs.pop(run.episode_id, None)
+            run.opened.set()
+            run.closed.set()
+
+    async def _open(self, run: Attempt, request: SendMessageRequest) -> None:
+        run.go(AttemptState.OPENING)
+        run.rollout = self._rollout(run)
+        message = Message()
+        message.CopyFrom(request.message)
+        message.task_id, message.context_id = run.episode_id, run.context_id
+        status = TaskStatus(state=TaskState.TASK_STATE_WORKING)
+        status.timestamp.GetCurrentTime()
+        task = Task(id=run.episode_id, context_id=run.context_id, status=status, history=[message])
+        snapshot, event = self._snapshots.open(run, task)
+        try:
+            opened = events.opened(run, self._settings.name, source=self._source)
+        except InvalidRecord as error:
+            self._snapshots.forget(run.episode_id)
+            raise RequestRefused(error.reason, error.detail) from None
+        # One transaction: whoever has lost the partition can open nothing. If we die above this
+        # line, nothing has begun. Below it, the successor finds the snapshot and gives up.
+        await run.writer.write(snapshot, opened, event)
+        crash_point("opened_before_run")
+
+    async def _run(
+        self, owned: RequestPartition, run: Attempt, request: SendMessageRequest
+    ) -> None:
+        self._runs[run.episode_id] = run
+        request.message.context_id = run.context_id
+        try:
+            # Its client's wish not to wait is served already; we wait for what the agent does.
+            request.configuration.return_immediately = False
+            task = await self._handler.on_message_send(
+                request, ServerCallContext(state={TASK_ID: run.episode_id})
+            )
+            if task.status.state in INTERRUPTED and not run.answered:
+                run.answered = True
+                await self._replies.answer(run.called, task)
+            await self._until_over(run)
+            if not run.lost:
+                await self._snapshots.published(run.episode_id)
+            crash_point("status_before_finish")
+            if not run.lost:
+                run.go(AttemptState.ENDED)
+        finally:
+            self._runs.pop(run.episode_id, None)
+            run.task = self._snapshots.task(run.episode_id)
+            held = self._snapshots.forget(run.episode_id)
+            if held is not None and not run.lost:
+                owned.memory.put(held.mark, held.value)
+
+    async def _until_over(self, run: Attempt) -> None:
+        """Return once a run is over.
+
+        An agent that plays ends its run itself. Where it asks for a message, nothing is under way,
+        so its run is ended here once it is called off or its time is over.
+        """
+        loop = asyncio.get_running_loop()
+        over = asyncio.create_task(run.over.wait())
+        off = asyncio.create_task(run.called_off.wait())
+        try:
+            while not run.over.is_set():
+                left = (run.ends_at or 0.0) - loop.time()
+                await asyncio.wait(
+                    {over} if off.done() else {over, off},
+                    timeout=max(left, LOOK_S),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if run.asks and (off.done() or loop.time() >= (run.ends_at or 0.0)):
+                    verdict = late(run)
+                    run.stop(verdict.outcome, verdict.error)  # unless it is called off already
+                    await self._cancel_asking(run)
+        finally:
+            over.cancel()
+            off.cancel()
+
+    async def _cancel_asking(self, run: Attempt) -> None:
+        with suppress(TaskNotCancelableError):  # it is over, but not cancelled
+            await self._handler.on_cancel_task(
+                CancelTaskRequest(id=run.episode_id), ServerCallContext()
+            )
+
+    def _rollout(self, run: Attempt) -> Rollout:
+        sample = run.sample
+        model = sample.model or self._settings.policy
+        claims = events.claims(run, self._settings, model)
+        return Rollout(
+            task=RolloutTask(
+                task_id=sample.task_id,
+                agent=self._settings.name,
+                input=run.send.input_value,
+                item=sample.item,
+                purpose=sample.purpose,
+                group_size=sample.group_size,
+                rewards=sample.rewards,
+                sampling=sample.sampling,
+            ),
+            base_url=f"{self._settings.proxy_url.rstrip('/')}/e/{run.episode_id}/v1",
+            api_key=mint(claims, self._keys),
+            model=model,
+            episode_id=run.episode_id,
+            sample=sample.sample,
+            attempt=run.attempt,
+            timeout_s=sample.timeouts.attempt_s,
+            traceparent=run.called.traceparent,
+        )

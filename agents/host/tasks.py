@@ -1,0 +1,154 @@
+"""Answers to questions about tasks: one of them, all of them, and where a task's stream begins."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from a2a.server.context import ServerCallContext
+from a2a.server.tasks import InMemoryTaskStore
+from a2a.types import (
+    GetTaskRequest,
+    ListTasksRequest,
+    ListTasksResponse,
+    SubscribeToTaskRequest,
+    Task,
+)
+from a2a.utils.errors import TaskNotFoundError, UnsupportedOperationError
+from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
+
+from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.binding.responses import TERMINAL, StreamHead, read_snapshot
+from odradek.agents.host.partition import RequestPartition
+from odradek.infra.bus import BusSettings, Record, at_offsets, read_range, to_end
+from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
+
+ANYBODY: Final = ServerCallContext()
+
+
+class TaskQueries:
+    """Answers GetTask, ListTasks and SubscribeToTask.
+
+    A task that this host runs is answered from memory, one that is over from its snapshot.
+
+    Args:
+        snapshots: The tasks that this host runs.
+        bus: Where Kafka is.
+        agent: The agent's name.
+        events_end: Where a partition of the agent's events ends.
+    """
+
+    def __init__(
+        self,
+        snapshots: KafkaTaskStore,
+        bus: BusSettings,
+        agent: str,
+        *,
+        events_end: Callable[[int], Awaitable[int]],
+    ) -> None:
+        self._snapshots = snapshots
+        self._bus = bus
+        self._tasks_topic = agent_topic(A2A_TASKS, agent)
+        self._events_topic = bus.topic(agent_topic(A2A_EVENTS, agent))
+        self._events_end = events_end
+        self._list = TaskList(bus, self._tasks_topic)
+
+    async def get(self, owned: RequestPartition, request: GetTaskRequest) -> Task:
+        """A task as it stands, with the last `history_length` messages. Raises A2AError."""
+        validate_history_length(request)
+        task, _ = await self.find(owned, request.id)
+        return apply_history_length(task, request)
+
+    async def list(self, request: ListTasksRequest) -> ListTasksResponse:
+        """A page of all tasks of the agent, the one that changed last first. Raises A2AError."""
+        validate_history_length(request)
+        if request.HasField("page_size"):
+            validate_page_size(request.page_size)
+        return await self._list.page(request)
+
+    async def subscribe(
+        self, owned: RequestPartition, request: SubscribeToTaskRequest
+    ) -> StreamHead:
+        """Where the stream of a task goes on. Raises A2AError if it is absent, or over."""
+        head = await self.head(owned, request.id)
+        if head.task.status.state in TERMINAL:
+            raise UnsupportedOperationError("the task is over: its stream has ended")
+        return head
+
+    async def head(self, owned: RequestPartition, task_id: str) -> StreamHead:
+        """Where the stream of a task goes on. Raises TaskNotFoundError.
+
+        The end of the events is asked for before the task is looked at: whatever stands before
+        that end, the task shows already.
+        """
+        offset = await self._events_end(owned.number)
+        task, generation = await self.find(owned, task_id)
+        return StreamHead(
+            task=task,
+            generation=generation,
+            topic=self._events_topic,
+            partition=owned.number,
+            offset=offset,
+        )
+
+    async def find(self, owned: RequestPartition, task_id: str) -> tuple[Task, int]:
+        """A task and its generation. Raises TaskNotFoundError."""
+        task = self._snapshots.task(task_id)
+        if task is not None:
+            return copied(task), self._snapshots.generation(task_id)
+        mark = owned.memory.of_task(task_id)
+        if mark is None:
+            raise TaskNotFoundError
+        value = owned.memory.value(task_id) or await self._snapshot(owned.number, task_id)
+        return read_snapshot(value), mark.generation
+
+    async def _snapshot(self, partition: int, task_id: str) -> bytes:
+        """The newest snapshot of a task that is not in memory any more."""
+        value = None
+        async for record in read_range(self._bus, self._tasks_topic, partition):
+            if record.key == task_id:
+                value = record.value or value
+        if value is None:
+            raise TaskNotFoundError
+        return value
+
+
+class TaskList:
+    """All tasks of an agent, of all its hosts, by reading their snapshots.
+
+    Each question reads what is new since the last one, so it sees what ended before it.
+
+    Args:
+        bus: Where Kafka is.
+        topic: Of the snapshots, without prefix.
+    """
+
+    def __init__(self, bus: BusSettings, topic: str) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._tasks = InMemoryTaskStore()
+
+    async def page(self, request: ListTasksRequest) -> ListTasksResponse:
+        """One page, as the SDK's own store cuts it."""
+        start = at_offsets(self._bus, self._offsets)
+        async for record in to_end(self._bus, self._topic, start=start):
+            await self._take(record)
+        page = await self._tasks.list(request, ANYBODY)
+        for task in page.tasks:
+            if not request.include_artifacts:
+                task.ClearField("artifacts")
+            task.CopyFrom(apply_history_length(task, request))
+        return page
+
+    async def _take(self, record: Record) -> None:
+        self._offsets[record.topic, record.partition] = record.offset + 1
+        if record.value is not None:
+            await self._tasks.save(read_snapshot(record.value), ANYBODY)
+        elif record.key is not None:
+            await self._tasks.delete(record.key, ANYBODY)
+
+
+def copied(task: Task) -> Task:
+    """A task that its owner may change further."""
+    copy = Task()
+    copy.CopyFrom(task)
+    return copy

@@ -2,10 +2,10 @@
 
 `process` starts a run: `feed` reads batches from the log and makes rows of them, `plan` says which
 rows are computed together, `step` makes gradients of rows by one of the `losses`, `adapters` are
-what is trained where not all weights are, `commit` makes a step durable and known, and `weights`
-brings them to the engines. `engine` is the small engine, and vLLM's start; trainer and engine load
-`models` alike. `trl_rollouts` and `trl_trainer` are for people who use TRL's own
-trainer.
+what is trained where not all weights are, `commit` makes a step durable and known, `saving` writes
+its checkpoints beside it, and `weights` brings them to the engines. `engine` is the small engine,
+and vLLM's start; trainer and engine load `models` alike. `trl_rollouts` and `trl_trainer` are for
+people who use TRL's own trainer.
 """
 
 import importlib

@@ -27,6 +27,7 @@ from odradek.trainer.learning import require_own
 from odradek.trainer.placement import VISIBLE, refuse_launchers, require_optimizer, visible
 from odradek.trainer.settings import TrainerSettings, without_effect
 from odradek.trainer.step.grpo import LogTrainer, TrainerParts
+from odradek.trainer.step.precision import sent
 from odradek.trainer.step.trl_config import on_cpu
 
 log = logging.getLogger("odradek")
@@ -106,7 +107,8 @@ def _train(
         Cursor(settings.rules, lineage, standing.position),
         ahead=settings.rows_per_step,
     )
-    transfer = transfer_of(settings, engines_of(settings, log.warning), standing.folder)
+    dtype = sent(settings.transfer_dtype, cpu=on_cpu(settings))
+    transfer = transfer_of(settings, engines_of(settings, log.warning), standing.folder, dtype)
     trainer = LogTrainer(settings, TrainerParts(feed, transfer, announcer, lineage, standing))
     process.on_signals(feed.stopping.set)
     steps = trainer.run()

@@ -13,6 +13,7 @@ from odradek.infra.runtime.settings import CheckedSettings, Seed
 from odradek.schemas.errors import UnknownTopic
 from odradek.schemas.sampling import COLDEST, HOTTEST
 from odradek.schemas.topics import BATCHES, find
+from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.feed.advantages import PASS_K, Baseline, Scale
 from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.rows import Weigh
@@ -24,6 +25,7 @@ from odradek.trainer.loss_table import Correction, KlForm, LossName
 Precision = Literal["auto", "float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
 Optimizer = Literal["adamw", "adamw_8bit"]
+TransferDtype = Literal["auto", "float32", "bfloat16"]
 
 LEAST_ROW: Final = 2
 """Tokens of the shortest row that teaches: one to begin with, and one that was sampled."""
@@ -174,8 +176,12 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Optimizer steps in all, over all starts of this run."""
     sync_every: int = Field(default=1, ge=1)
     """Steps between two transfers of weights to the engines."""
-    save_every: int = Field(default=1, ge=1)
-    """Steps between two checkpoints; what lies between is trained again after a crash."""
+    transfer_dtype: TransferDtype = "auto"
+    """What weights are rounded to on their way to the engines. `auto` is bfloat16, in which engines
+    on a GPU compute, where the trainer is on one, and float32 on a CPU."""
+    save_every: str = "1"
+    """How often a checkpoint is begun: every so many steps (`20`), or at the first step's end after
+    so much time (`90s`, `10m`, `2h`). Steps without one are trained again after a crash."""
     keep: int = Field(default=3, ge=1)
     """Checkpoints to keep."""
 
@@ -207,6 +213,15 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     def _all_or_none(cls, value: Any) -> Any:
         words = {"true": 1, "false": 0}
         return words.get(value.lower(), value) if isinstance(value, str) else value
+
+    @field_validator("save_every", mode="before")
+    @classmethod
+    def _cadence(cls, value: Any) -> Any:
+        """A number of steps needs no quotation marks."""
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(text, str):
+            Cadence.of(text)
+        return text
 
     @field_validator("engine_urls")
     @classmethod

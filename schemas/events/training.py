@@ -99,11 +99,13 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     """Of a run beside the one whose weights agents sample from: that one's name. It gives no
     credit: the rollouts keep pace with the other."""
     checkpoint: str = ""
-    """sha256 of the checkpoint's manifest, where one was written."""
+    """sha256 of the manifest of this step's checkpoint, which is durable. Where it became so after
+    the step was told, an entry of its own tells of it, perhaps behind entries of later steps."""
     resumed_from: str = ""
     """In a start's first entry: sha256 of the manifest of the checkpoint that it resumed from."""
     weights: str = ""
-    """sha256 of the weights' file; empty where the version is only taken."""
+    """sha256 of the weights' file, or of their shards' index, which holds each shard's; empty where
+    the version is only taken."""
     metrics: dict[str, float] = {}
 
 

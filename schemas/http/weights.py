@@ -12,7 +12,8 @@ class ReloadArguments(Struct, frozen=True):
     """Arguments of `WeightReload`."""
 
     weights_path: str
-    """Absolute folder that the engine can read: `model.safetensors` and `config.json`."""
+    """Absolute folder that the engine can read: `config.json`, and `model.safetensors` or, with
+    their index, its shards."""
 
 
 class WeightReload(Struct, frozen=True):

@@ -46,6 +46,7 @@ class RunLedger:
         redone: How many were cut off by a crash and done again.
         starts: How often the trainer was started.
         last: The newest entry.
+        read: The highest position that the newest start has told.
     """
 
     def __init__(self, run: str, findings: Findings) -> None:
@@ -54,6 +55,7 @@ class RunLedger:
         self.redone = 0
         self.starts = 0
         self.last: Step | None = None
+        self.read = 0
         self._findings = findings
         self._incarnation = 0
         self._whole: dict[str, RunPosition] = {}
@@ -75,6 +77,8 @@ class RunLedger:
         if entry.incarnation > self._incarnation:
             self._begin(entry)
         self.last = entry
+        # That a checkpoint is durable may be told behind later steps.
+        self.read = max(self.read, entry.position)
         if entry.checkpoint:
             self._whole[entry.checkpoint] = _spot_of(entry)
         for refusal in entry.refused:
@@ -87,6 +91,7 @@ class RunLedger:
     def _begin(self, entry: Step) -> None:
         self._incarnation = entry.incarnation
         self.starts += 1
+        self.read = entry.position
         for step in [step for step in self.steps if step > entry.step]:
             del self.steps[step]
             self.redone += 1

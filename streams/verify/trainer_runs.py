@@ -53,7 +53,7 @@ class TrainerRuns:
             # What lies behind the last step is under way: read, perhaps, but not yet used.
             if offset <= line.spot.position and not self._cut:
                 self._check_batch(line, offset, batches.get(offset), used.get(offset, 0), rows_of)
-        reached = max(line.spot.position, line.last.position)
+        reached = max(line.spot.position, line.read)
         return {
             "run": line.run,
             "topic": line.last.topic,

@@ -21,14 +21,12 @@ class Cut(BaseException):
     """The power goes."""
 
 
-def fill(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(os.urandom(64))
-    (folder / "deep" / "er").mkdir(parents=True)
-    (folder / "deep" / "er" / "more.json").write_text("{}")
+def files():
+    return {"model.safetensors": [os.urandom(64)], "deep/er/more.json": [b"{}"]}
 
 
 def write(root, step, at=lambda _: None):
-    return checkpoint.write(root, step, fill, keep=1, position={"offset": step}, at=at)
+    return checkpoint.write(root, step, files(), keep=1, position={"offset": step}, at=at)
 
 
 def on_the_way(point, disk, into, left):

@@ -13,7 +13,7 @@ from odradek.proxy.engines.policy_version import PolicyVersions
 from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
 from odradek.streams.stages.continuity import Continuity
-from odradek.trainer.commit.checkpoint import WEIGHTS
+from odradek.trainer.commit.tensor_files import WEIGHTS
 from odradek.trainer.feed.rows import arrays_of
 from odradek.trainer.feed.sampling import drawn_of
 from odradek.trainer.weights.engines import Engines

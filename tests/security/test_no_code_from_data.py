@@ -95,7 +95,6 @@ def test_the_check_sees_what_it_must_see(code):
 def test_no_library_unpickles_while_a_checkpoint_is_written_or_read(tmp_path, monkeypatch):
     """CVE-2026-4137: a file that somebody put beside our own is not even opened."""
     import importlib
-    import json
 
     forbidden = importlib.import_module("pickle")
 
@@ -109,9 +108,7 @@ def test_no_library_unpickles_while_a_checkpoint_is_written_or_read(tmp_path, mo
 
     for holder, name in ((torch, "load"), (forbidden, "load"), (forbidden, "loads")):
         monkeypatch.setattr(holder, name, refuse)
-    checkpoint.write(
-        tmp_path, 1, lambda at: (at / "a.json").write_text(json.dumps(1)), keep=1, position={}
-    )
+    checkpoint.write(tmp_path, 1, {"a.json": [b"1"]}, keep=1, position={})
     folder = checkpoint.newest(tmp_path)
     assert folder is not None
     (folder / "optimizer.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")

@@ -8,6 +8,7 @@ import pytest
 
 from odradek.schemas.events import Policy
 from odradek.trainer.commit import checkpoint, durable_files
+from odradek.trainer.commit.tensor_files import WEIGHTS
 from odradek.trainer.engine.policies import folder_of
 from odradek.trainer.errors import BrokenCheckpoint, UnsupportedRequest
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.torch
 def folder(tmp_path):
     """A whole checkpoint of one file."""
     root = tmp_path / "out"
-    checkpoint.write(root, 1, lambda at: (at / "a").write_text("a"), keep=2, position={})
+    checkpoint.write(root, 1, {"a": [b"a"]}, keep=2, position={})
     return root / "checkpoint-1"
 
 
@@ -73,7 +74,7 @@ def test_folders_of_ours_are_never_for_everybody_to_write(tmp_path):
     before = os.umask(0)
     try:
         root = tmp_path / "out"
-        checkpoint.write(root, 1, lambda at: (at / "a").write_text("a"), keep=2, position={})
+        checkpoint.write(root, 1, {"a": [b"a"]}, keep=2, position={})
     finally:
         os.umask(before)
     assert [False, False] == [
@@ -86,7 +87,7 @@ def weights(tmp_path):
     """A folder of weights and their digest."""
     folder = tmp_path / "v1"
     folder.mkdir()
-    file = folder / checkpoint.WEIGHTS
+    file = folder / WEIGHTS
     file.write_bytes(b"weights")
     return folder, durable_files.sha256_of(file)
 

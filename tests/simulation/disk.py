@@ -8,7 +8,7 @@ was not synced, a random part: an entry without its contents is an empty file.
 import io
 from pathlib import PurePosixPath
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 
 class File:
@@ -83,6 +83,22 @@ class Disk:
                 entry.data = entry.safe = entry.safe or entry.data[:cut]
 
 
+class Writing:
+    """A file that is open to be written: what was written is there at once."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._file.data += bytes(data)
+
+
 class SimPath:
     """The part of `pathlib.Path` that checkpoints use."""
 
@@ -133,7 +149,7 @@ class SimPath:
                 return
             raise FileExistsError(str(self.pure))
         if parents and not self.parent.exists():
-            self.parent.mkdir(parents=True)
+            self.parent.mkdir(parents=True, exist_ok=True)
         self._folder.entries[self.name] = Folder()
 
     def write_bytes(self, data: bytes) -> None:
@@ -155,8 +171,11 @@ class SimPath:
     def read_text(self) -> str:
         return self.read_bytes().decode()
 
-    def open(self, _mode: str) -> io.BytesIO:
-        return io.BytesIO(self.read_bytes())
+    def open(self, mode: str) -> "io.BytesIO | Writing":
+        if "w" not in mode:
+            return io.BytesIO(self.read_bytes())
+        self.write_bytes(b"")
+        return Writing(self._found)
 
     def stat(self) -> Stat:
         found = self._found

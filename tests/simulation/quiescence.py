@@ -33,8 +33,10 @@ def undone(world: "World", stages: Iterable[Stage]) -> str:
                 held = mark.offset if mark else None
                 return f"{name} stands at {held} of {end} on {partition.name}"
     batches = world.cluster.topics[BATCHES.name][0].last + 1
-    if (position := _last(world, STEPS.name, "position")) < batches:
+    if (position := _highest(world, STEPS.name, "position")) < batches:
         return f"the trainer stands at {position} of {batches}"
+    if world.trainer is None or world.trainer.writing is not None:
+        return "a checkpoint is being written, or was not told"
     newest = _last(world, POLICIES.name, "version")
     behind = [
         engine.url
@@ -49,3 +51,10 @@ def _last(world: "World", topic: str, field: str) -> int:
     log = world.cluster.topics[topic][0].log
     told = [one.message.value for one in log if one.message is not None]
     return msgspec.json.decode(told[-1] or b"{}").get(field, 0) if told else 0
+
+
+def _highest(world: "World", topic: str, field: str) -> int:
+    """The highest such number in the records of a topic of one partition."""
+    log = world.cluster.topics[topic][0].log
+    told = [one.message.value for one in log if one.message is not None]
+    return max((msgspec.json.decode(each or b"{}").get(field, 0) for each in told), default=0)

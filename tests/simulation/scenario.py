@@ -9,6 +9,9 @@ from odradek.infra.bus import BusSettings
 from odradek.trainer.settings import TrainerSettings
 from tests.simulation.network import Chances
 
+LOOSE = 1000
+"""Steps that no row of a world is old."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -29,7 +32,7 @@ class Scenario:
     chances: Chances
     slow_markers: float
     mischief: float
-    save_every: int
+    save_every: int | str
     rows_per_step: int
     open_groups: int
     engines: int
@@ -92,7 +95,13 @@ class Scenario:
             # A world that trains much: of the others most make a step or two.
             found = replace(found, tasks=rng.randint(6, 12), group_size=3, rows_per_step=1)
         # Drawn last, so that all the rest of a seed's world stays as it was.
-        return replace(found, leave_every=often(2.0, 6.0), adapters=rng.random() < 0.3)
+        found = replace(found, leave_every=often(2.0, 6.0), adapters=rng.random() < 0.3)
+        found = replace(found, save_every=rng.choice((found.save_every, found.save_every, "4s")))
+        if found.save_every != 1:
+            # A death may cost several steps that were told. Rows of their weights count as twice
+            # as old then, and where they are refused for it, other rows are used than without one.
+            found = replace(found, spare_staleness=found.spare_staleness + LOOSE)
+        return found
 
 
 # Settings look at the environment and are slow to make: once is enough.
@@ -111,7 +120,7 @@ def dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
 @cache
 def training(
     rows_per_step: int,
-    save_every: int,
+    save_every: int | str,
     sync_every: int = 1,
     spare_staleness: int = 4,
     lora_rank: int = 0,

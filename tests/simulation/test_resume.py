@@ -36,7 +36,7 @@ def test_what_is_resumed_from_survives_a_power_cut(seed, monkeypatch):
         checkpoint.write(
             root,
             1,
-            lambda folder: (folder / WEIGHTS).write_text("weights"),
+            {WEIGHTS: [b"weights"]},
             keep=2,
             position={**position, "topic": settings.batches_topic, "entry": entry},
             at=at,

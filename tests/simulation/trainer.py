@@ -5,8 +5,10 @@ Weights are a chain of hashes over the rows of each step, so equal weights mean 
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from odradek.infra.bus import BusSettings, KafkaAppender
@@ -17,6 +19,7 @@ from odradek.schemas.topics import BATCHES, POLICIES, STEPS
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.protocol import (
     Announce,
+    AwaitCheckpoint,
     CommitProtocol,
     CrashPoint,
     Doing,
@@ -24,18 +27,24 @@ from odradek.trainer.commit.protocol import (
     LoadWeights,
     Move,
     SaveCheckpoint,
+    Saved,
     WaitForEngine,
 )
 from odradek.trainer.commit.resume import lineage_of, read_log, stand
 from odradek.trainer.feed.batch_reader import LogGroups
 from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.rows import Row
+from odradek.trainer.plan.budget import TokenBudget
+from odradek.trainer.plan.micro_batches import MicroBatch, plan
+from odradek.trainer.plan.retries import FittedRows, fit_rows
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.weights.fleet import Fleet
 from tests.simulation.engines import FIRST, TIMEOUT_S, Engines
 
 WEIGHTS = "weights"
 IDLE_S = 1.0
+PAUSES_S = (0.0, 0.0, 0.02, 0.5, 2.0)
+"""How long a disk may take from one crash point of a checkpoint to the next."""
 
 
 def after(weights: str, rows: list[Row]) -> str:
@@ -47,6 +56,26 @@ def after(weights: str, rows: list[Row]) -> str:
 def skipped(step: int, weights: str, rows: list[Row]) -> bool:
     """Whether a step comes to no number: one in four does, and never more than two in a row."""
     return step % 3 != 1 and int(after(weights, rows)[:4], 16) % 4 == 0
+
+
+def too_large(step: int, row: Row) -> bool:
+    """Whether a row of a step fits into no memory: one in five, where `skipped` may say so, too."""
+    name = f"{row.episode_id}/{row.index}"
+    return step % 3 != 1 and hashlib.sha256(name.encode()).digest()[0] % 5 == 0
+
+
+def fitted(step: int, rows: list[Row]) -> FittedRows[Row]:
+    """The product's way through a step in a memory of twice its longest row."""
+    room = 2 * max(len(row.ids) for row in rows)
+
+    def attempt(trying: Sequence[Row], budget: TokenBudget) -> MicroBatch | None:
+        ids, groups = [row.ids for row in trying], [row.offset for row in trying]
+        for batch in plan(ids, groups, budget=budget.learned).ranks[0]:
+            if batch.tokens > room or any(too_large(step, trying[at]) for at in batch.rows):
+                return batch  # out of memory
+        return None
+
+    return fit_rows(rows, TokenBudget.of(8 * room), attempt, forget=lambda: None)
 
 
 class Trainer:
@@ -74,6 +103,8 @@ class Trainer:
         )
         self.rows: list[Row] = []
         self.told = -1
+        self.writing: asyncio.Task[Saved] | None = None
+        """The checkpoint that is being written."""
 
     async def run(self) -> None:
         """Train for ever."""
@@ -88,8 +119,8 @@ class Trainer:
         self.appender = await KafkaAppender.connect(self.bus)
         source = LogGroups(None, self.bus, BATCHES.name, ends=False)  # type: ignore[arg-type]
         await source._open(standing.position.offset)
-        await self._make(self.moves.begin(self.step))
         loop = asyncio.get_running_loop()
+        await self._make(self.moves.begin(self.step, loop.time()))
         since = loop.time()
         while True:
             group = await source._next(0.5)
@@ -98,6 +129,7 @@ class Trainer:
             while len(self.rows) >= self.settings.rows_per_step:
                 await self._finish_step()
                 since = loop.time()
+            await self._make(self.moves.look())
             if loop.time() - since > IDLE_S and self.consumption.read > self.told:
                 await self._tell_idle()
 
@@ -111,11 +143,16 @@ class Trainer:
         size = self.settings.rows_per_step
         used, self.rows = self.rows[:size], self.rows[size:]
         self.step += 1
-        skip = skipped(self.step, self.weights, used)
+        step = fitted(self.step, used)
+        fitting = list(step.fitting)
+        skip = not fitting or skipped(self.step, self.weights, fitting)
         if not skip:
-            self.weights = after(self.weights, used)
-        passed = self.consumption.finish_step(skipped=skip)
-        doing = self.moves.finish(self.step, passed, self.consumption.position, skipped=skip)
+            self.weights = after(self.weights, fitting)
+        unfit = frozenset((row.offset, row.index) for row in step.unfit)
+        passed = self.consumption.finish_step(skipped=skip, unfit=unfit)
+        now = asyncio.get_running_loop().time()
+        position = self.consumption.position
+        doing = self.moves.finish(self.step, passed, position, skipped=skip, now=now)
         await self._make(doing)
         self.told = max(self.told, passed.position)
 
@@ -130,7 +167,9 @@ class Trainer:
         if isinstance(move, CrashPoint):
             return self.at(move.point)
         if isinstance(move, SaveCheckpoint):
-            return self._checkpoint(move)
+            return self._begin_checkpoint(move)
+        if isinstance(move, AwaitCheckpoint):
+            return await self._saved(wait=move.wait)
         if isinstance(move, WaitForEngine):
             return await self.fleet.reach()
         if isinstance(move, LoadWeights):
@@ -142,19 +181,38 @@ class Trainer:
             return Loaded(folder.as_uri(), self.weights, served, form)
         return await self._say(move.event)
 
-    def _checkpoint(self, save: SaveCheckpoint) -> str:
-        return checkpoint.write(
+    def _begin_checkpoint(self, save: SaveCheckpoint) -> None:
+        assert self.writing is None, "two checkpoints at once"
+        self.writing = asyncio.create_task(self._write(save, self._state()))
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds, as it is now."""
+        return {WEIGHTS: [self.weights.encode()], "optimizer": [self.weights.encode() * 2]}
+
+    async def _write(self, save: SaveCheckpoint, contents: Any) -> Saved:
+        """The writer's thread: between any two crash points the trainer goes on, or dies."""
+        steps = checkpoint.writing(
             self.settings.output_dir,
             save.step,
-            self._fill,
+            contents,
             keep=self.settings.keep,
             position=save.position,
-            at=self.at,
         )
+        rng = Random(f"{save.step}/{self.weights}")
+        while True:
+            await asyncio.sleep(rng.choice(PAUSES_S))
+            try:
+                point = next(steps)
+            except StopIteration as end:
+                return Saved(save.step, end.value)
+            self.at(point)
 
-    def _fill(self, folder: Any) -> None:
-        (folder / WEIGHTS).write_text(self.weights)
-        (folder / "optimizer").write_text(self.weights * 2)
+    async def _saved(self, *, wait: bool) -> Saved | None:
+        if self.writing is None or not (wait or self.writing.done()):
+            return None
+        saved = await self.writing
+        self.writing = None
+        return saved
 
     async def _say(self, event: Policy | Step) -> None:
         topic, key = (

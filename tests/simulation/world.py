@@ -112,6 +112,8 @@ class World:
         self.hosts = Hosts(self.bus_of("hosts"), self.engines, seed, self.scenario.mischief)
         self.without_engines: list[tuple[float, EngineFailure]] = []
         """Starts of the trainer that ended because of its engines, and when."""
+        self.trainer: Trainer | None = None
+        """The newest start of the trainer."""
         self.programs: dict[str, Program] = {}
         self.lives: list[Life] = []
         self.drivers: dict[Life, KafkaDriver] = {}
@@ -177,7 +179,8 @@ class World:
         await driver.run()
 
     async def _trainer(self) -> None:
-        await Trainer(self.bus_of("trainer"), self.training, self.engines, self.at).run()
+        self.trainer = Trainer(self.bus_of("trainer"), self.training, self.engines, self.at)
+        await self.trainer.run()
 
     async def _publish(self) -> None:
         client = SimProducer()

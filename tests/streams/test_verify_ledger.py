@@ -318,3 +318,20 @@ def test_a_ledger_whose_beginning_retention_took_is_held_to_what_is_left():
         trained.batch("rl.batches.v1", offset, BATCHES[offset])
     trained.check(lambda _: 1)
     assert found.none, found
+
+
+def test_a_checkpoint_may_be_told_behind_later_steps():
+    """It is written while the run goes on; its entry is of its own step and place, and passes nothing."""
+    steps = whole_run()
+    for at in (1, 2):  # their own entries told of no checkpoint
+        steps[1 + at] = msgspec.structs.replace(steps[1 + at], checkpoint="")
+    durable = [
+        step(1, 1, 2, 2, version=3, optimized=False, checkpoint="c1", weights="w2"),
+        step(1, 2, 4, version=4, optimized=False, checkpoint="c2", weights="cut off"),
+    ]
+    found, (table,) = check([*steps[:5], *durable, *steps[5:]], told=policies())
+    assert found.none, found
+    assert (4, 23, 7) == tuple(table[name] for name in ("steps", "rows_used", "position"))
+    behind = step(3, 3, 5, 3, version=8, optimized=False, checkpoint="c3b", weights="w4")
+    _, (table,) = check([*steps[:5], *durable, *steps[5:], behind])
+    assert (7, 0) == tuple(table[name] for name in ("position", "waiting"))

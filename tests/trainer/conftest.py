@@ -12,8 +12,8 @@ from transformers.utils import logging as transformers_logging
 
 from odradek.trainer.adapters.transfer import AdapterTransfer
 from odradek.trainer.commit.announcer import ListedAnnouncements
-from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.resume import ResumePoint
+from odradek.trainer.commit.tensor_files import WEIGHTS
 from odradek.trainer.engine.decode import Sampler
 from odradek.trainer.engine.tiny import make_tiny
 from odradek.trainer.feed.cursor import Cursor, Position

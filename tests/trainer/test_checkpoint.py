@@ -15,14 +15,12 @@ class Died(BaseException):
     """kill -9, as far as Python can play it."""
 
 
-def fill(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(b"weights" * 100)
-    (folder / "deep").mkdir()
-    (folder / "deep" / "more.json").write_text("{}")
+def files():
+    return {"model.safetensors": [b"weights"] * 100, "deep/more.json": [b"{}"]}
 
 
 def write(root, step, keep=3):
-    return checkpoint.write(root, step, fill, keep=keep, position={"offset": step})
+    return checkpoint.write(root, step, files(), keep=keep, position={"offset": step})
 
 
 def test_what_was_written_is_found_verified_and_rotated(tmp_path):
@@ -35,7 +33,7 @@ def test_what_was_written_is_found_verified_and_rotated(tmp_path):
     assert [10, 2] == [step for step, _ in checkpoint.whole(tmp_path)]
 
 
-KILLS = ("fill", "fsync", "mkdir", "write_text", "rename", "rmtree")
+KILLS = ("bytes", "fsync", "mkdir", "open", "rename", "rmtree")
 
 
 @pytest.mark.parametrize("at", range(12))
@@ -55,20 +53,19 @@ def test_dying_at_any_call_leaves_a_whole_checkpoint(tmp_path, monkeypatch, call
         return called
 
     with monkeypatch.context() as patch:
-        if call in {"mkdir", "write_text", "rename"}:
+        if call in {"mkdir", "open", "rename"}:
             patch.setattr(Path, call, deadly(getattr(Path, call)))
         elif call == "rmtree":
             patch.setattr(checkpoint.shutil, "rmtree", deadly(checkpoint.shutil.rmtree))
         elif call == "fsync":
             patch.setattr(durable_files, "fsync", deadly(durable_files.fsync))
+        contents = files()
+        if call == "bytes":
+            contents = {
+                name: map(deadly(lambda piece: piece), pieces) for name, pieces in contents.items()
+            }
         with contextlib.suppress(Died):
-            checkpoint.write(
-                tmp_path,
-                2,
-                deadly(fill) if call == "fill" else fill,
-                keep=1,
-                position={"offset": 2},
-            )
+            checkpoint.write(tmp_path, 2, contents, keep=1, position={"offset": 2})
     found = checkpoint.newest(tmp_path)
     assert found is not None
     assert found.name in {"checkpoint-1", "checkpoint-2"}
@@ -101,10 +98,10 @@ def test_a_full_disk_is_one_clear_line_and_harms_nothing(tmp_path):
     """NoRoom, and the checkpoint before is still the newest."""
     write(tmp_path, 1)
 
-    def full(folder: Path) -> None:
-        (folder / "part").write_text("x")
+    def full():
+        yield b"x"
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(NoRoom, match="No space left"):
-        checkpoint.write(tmp_path, 2, full, keep=3, position={})
+        checkpoint.write(tmp_path, 2, {"part": full()}, keep=3, position={})
     assert tmp_path / "checkpoint-1" == checkpoint.newest(tmp_path)

@@ -4,13 +4,16 @@ from itertools import product
 
 import pytest
 
+from odradek.schemas.events import Step
 from odradek.trainer.commit.protocol import (
     MOST_SKIPPED,
     Announce,
+    AwaitCheckpoint,
     CommitProtocol,
     Loaded,
     LoadWeights,
     SaveCheckpoint,
+    Saved,
     drive,
 )
 from odradek.trainer.commit.resume import ResumePoint
@@ -27,10 +30,20 @@ CADENCES = [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 4), (4, 3), (9, 8)]
 class Run:
     """Starts of one run: steps that are made or skipped, and what the engines have after each."""
 
-    def __init__(self, sync_every: int, max_staleness: int) -> None:
+    def __init__(
+        self,
+        sync_every: int = 1,
+        max_staleness: int = 4,
+        *,
+        save_every: int = 1,
+        quick: bool = True,
+    ) -> None:
         self.settings = TrainerSettings(
-            model="m", sync_every=sync_every, max_staleness=max_staleness, save_every=1
+            model="m", sync_every=sync_every, max_staleness=max_staleness, save_every=save_every
         )
+        self.quick = quick
+        """Whether a checkpoint is durable as soon as anybody looks."""
+        self.writing: int | None = None
         self.lineage = Lineage()
         self.told: list[Announce] = []
         self.loaded: list[int] = []
@@ -42,13 +55,19 @@ class Run:
             version=max(self.loaded, default=0), position=Position(step=step), skipped=skipped
         )
         self.lineage.cut_off(step)
+        self.writing = None
         self.moves = CommitProtocol(self.settings, standing, self.lineage)
-        drive(self.moves.begin(step), self._do)
+        drive(self.moves.begin(step, 100.0), self._do)
 
-    def finish(self, step: int, *, skipped: bool) -> None:
+    def finish(self, step: int, **how) -> None:
         """One step."""
         passed, position = ConsumedRows(step), Position(offset=step, step=step)
-        drive(self.moves.finish(step, passed, position, skipped=skipped), self._do)
+        drive(self.moves.finish(step, passed, position, **how), self._do)
+
+    def durable(self) -> list[tuple[int, int, bool, str]]:
+        """(step, position, optimized, digest) of each entry that tells of a checkpoint."""
+        steps = [move for move in self.told if isinstance(move, Step)]
+        return [(e.step, e.position, e.optimized, e.checkpoint) for e in steps if e.checkpoint]
 
     def staleness(self, step: int) -> int:
         """How old the weights that the engines have are for the step behind `step`."""
@@ -60,7 +79,13 @@ class Run:
             return Loaded(f"file:///v{move.version}", f"sha-{move.version}", {"e": move.version})
         if isinstance(move, Announce):
             self.told.append(move.event)
-        return "manifest" if isinstance(move, SaveCheckpoint) else None
+        if isinstance(move, SaveCheckpoint):
+            assert self.writing is None, "two checkpoints at once"
+            self.writing = move.step
+        if isinstance(move, AwaitCheckpoint) and (move.wait or self.quick):
+            step, self.writing = self.writing, None
+            return Saved(step, f"manifest-{step}")
+        return None
 
 
 def patterns():
@@ -124,3 +149,68 @@ def test_the_third_in_a_row_ends_the_run_with_engines_that_are_not_behind():
     assert [1, 2, 3, 4] == run.loaded
     assert 0 == run.staleness(3)
     assert (3, 4) == (run.told[-1].step, run.told[-1].version)
+
+
+def test_a_checkpoint_is_told_once_it_is_durable_and_not_before():
+    """By an entry of its own step and position; its step was told without it."""
+    run = Run(quick=False)
+    run.finish(1)
+    drive(run.moves.look(), run._do)
+    assert [] == run.durable()
+    run.quick = True
+    drive(run.moves.look(), run._do)
+    drive(run.moves.look(), run._do)
+    assert [(1, 1, False, "manifest-1")] == run.durable()
+    optimized = [entry.step for entry in run.told if isinstance(entry, Step) and entry.optimized]
+    assert [1] == optimized
+
+
+def test_one_checkpoint_is_written_at_a_time():
+    """The next one waits, and is told behind the one before."""
+    run = Run(quick=False)
+    run.finish(1)
+    run.finish(2)
+    assert [(1, 1, False, "manifest-1")] == run.durable()
+    drive(run.moves.end(2), run._do)
+    assert [(1, 1, False, "manifest-1"), (2, 2, False, "manifest-2")] == run.durable()
+
+
+@pytest.mark.parametrize("how", ["skipped", "stopping"])
+def test_a_checkpoint_that_somebody_relies_on_is_waited_for(how):
+    """The next start never meets a skipped step's rows, and SIGTERM ends with all that was done."""
+    run = Run(save_every=1000, quick=False)
+    run.finish(1, **{how: True})
+    assert [(1, 1, how == "stopping", "manifest-1")] == run.durable()
+    drive(run.moves.end(1), run._do)
+    assert 1 == len(run.durable())
+
+
+def test_the_end_saves_what_has_no_checkpoint():
+    """And waits for it; a start that made no step saves nothing."""
+    run = Run(save_every=2, quick=False)
+    drive(run.moves.end(0), run._do)
+    assert [] == run.durable()
+    for step in (1, 2, 3):
+        run.finish(step)
+    drive(run.moves.end(3), run._do)
+    assert [(2, 2), (3, 3)] == [entry[:2] for entry in run.durable()]
+
+
+@pytest.mark.parametrize(
+    ("text", "saved"),
+    [("1", [1, 2, 3, 4, 5, 6]), ("4", [4]), ("25s", [3, 6]), ("1m", [6]), ("2h", [])],
+)
+def test_checkpoints_come_by_steps_or_by_time(text, saved):
+    """Steps of ten seconds: by time, the first that ends so long after the last one was begun."""
+    run = Run(save_every=text)
+    for step in range(1, 7):
+        run.finish(step, now=100 + 10.0 * step)
+    drive(run.moves.look(), run._do)
+    assert saved == [step for step, *_ in run.durable()]
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "10 m", "10d", "m", "true", "1e3", "0s"])
+def test_what_is_neither_steps_nor_a_time_is_refused(text):
+    """In one line that shows both."""
+    with pytest.raises(ValueError, match="write 20, or 90s, 10m, 2h"):
+        TrainerSettings(model="m", save_every=text)

@@ -17,6 +17,7 @@ from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.commit.announcer import ListedAnnouncements
 from odradek.trainer.commit.lock import claimed
 from odradek.trainer.commit.resume import lineage_of, stand
+from odradek.trainer.commit.tensor_files import WEIGHTS
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import rows_of
@@ -44,7 +45,7 @@ def dying(point: str, nth: int):
 
     def at(name: str) -> None:
         left[0] -= name == point
-        if not left[0]:
+        if left[0] <= 0:  # and so it is in every other thread from then on
             raise Died
 
     return at
@@ -266,7 +267,7 @@ def test_every_announced_checkpoint_outlives_a_power_cut(bench, groups, tmp_path
                 newest = checkpoint.newest(left / "run")
                 assert newest is not None
                 assert entry.checkpoint == checkpoint.verify(newest)
-                weights = left / "run" / "weights" / f"v{entry.version}" / checkpoint.WEIGHTS
+                weights = left / "run" / "weights" / f"v{entry.version}" / WEIGHTS
                 assert entry.weights == durable_files.sha256_of(weights)
                 loadable.append(entry.step)
 

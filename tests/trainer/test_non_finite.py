@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.tensor_files import PIECE, non_finite_tensor
 from odradek.trainer.errors import NonFiniteWeights
+from odradek.trainer.saving import shards
+from odradek.trainer.saving.shards import pieces
 from odradek.trainer.weights import finite as guard
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
@@ -140,13 +142,11 @@ def test_a_file_that_is_none_of_the_kind_is_somebody_elses_to_refuse(tmp_path, c
 
 
 def filled(**tensors):
-    """What writes a checkpoint of these files of one tensor each."""
-
-    def fill(folder):
-        for name, values in tensors.items():
-            save_file({"w": torch.tensor(values)}, folder / f"{name}.safetensors")
-
-    return fill
+    """The files of a checkpoint of one tensor each."""
+    return {
+        f"{name}.safetensors": pieces({"w": torch.tensor(values)})
+        for name, values in tensors.items()
+    }
 
 
 @pytest.mark.parametrize("file", ["model", "optimizer"])
@@ -155,7 +155,7 @@ def test_no_checkpoint_of_such_weights_is_written(tmp_path, file, number):
     """And those of before stay, however few are kept."""
     checkpoint.write(tmp_path, 1, filled(model=[1.0], optimizer=[1.0]), keep=1, position={})
     spoiled = {"model": [1.0], "optimizer": [1.0], file: [0.0, number]}
-    with pytest.raises(NonFiniteWeights, match=f"step 2 is not saved: 'w' in {file}.safetensors"):
+    with pytest.raises(NonFiniteWeights, match=f"step 2 is not saved: in {file}.safetensors 'w'"):
         checkpoint.write(tmp_path, 2, filled(**spoiled), keep=1, position={})
     assert tmp_path / "checkpoint-1" == checkpoint.newest(tmp_path)
     assert [1] == [step for step, _ in checkpoint.whole(tmp_path)]
@@ -166,7 +166,7 @@ def test_no_checkpoint_of_such_weights_is_taken(tmp_path, monkeypatch, file):
     """One of before this was looked at is passed by, and the one before it is taken."""
     checkpoint.write(tmp_path, 1, filled(model=[1.0], optimizer=[1.0]), keep=3, position={})
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_non_finite", lambda _: "")
+        patch.setattr(shards, "all_finite", lambda *_: True)
         spoiled = {"model": [1.0], "optimizer": [1.0], file: [0.0, float("nan")]}
         checkpoint.write(tmp_path, 2, filled(**spoiled), keep=3, position={})
     told = []

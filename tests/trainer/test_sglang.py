@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.durable_files import sha256_of
+from odradek.trainer.commit.tensor_files import WEIGHTS
 from odradek.trainer.errors import EngineDown, EngineRefused
 from odradek.trainer.weights.engines import Engines
 from odradek.trainer.weights.memory import MemoryEngine

@@ -77,29 +77,31 @@ def test_no_rows_at_all_make_no_step_and_no_checkpoint(groups, bench):
     assert [] == checkpoint.whole(made.settings.output_dir)
 
 
-def test_a_finished_step_is_durable_before_it_is_known(groups, bench, monkeypatch):
-    """Checkpoint, engine, policy, ledger: in this order, for every step."""
+def test_a_checkpoint_is_known_once_it_is_durable(groups, bench, monkeypatch):
+    """Engine, policy, ledger, in this order for every step; each checkpoint behind its rename."""
     made = bench(groups, max_steps=2, save_every=1)
-    told = []
-    write = checkpoint.write
-    monkeypatch.setattr(
-        checkpoint, "write", lambda *a, **k: (told.append("checkpoint"), write(*a, **k))[1]
-    )
+    told, durable = [], []
     transfer = made.trainer.parts.transfer
     resume = transfer.resume
     monkeypatch.setattr(transfer, "resume", lambda: (told.append("engine"), resume())[1])
-    for name in ("policy", "step"):
-        announce = getattr(made.announced, name)
-        monkeypatch.setattr(
-            made.announced, name, lambda event, n=name, f=announce: (told.append(n), f(event))[1]
-        )
+
+    def step(entry):
+        told.append("step" if entry.optimized or not entry.checkpoint else "durable")
+        if entry.checkpoint:
+            folder = made.settings.output_dir / f"checkpoint-{entry.step}"
+            durable.append((entry.step, entry.checkpoint == checkpoint.verify(folder)))
+        made.announced.steps.append(entry)
+
+    policy = made.announced.policy
+    monkeypatch.setattr(made.announced, "step", step)
+    monkeypatch.setattr(
+        made.announced, "policy", lambda event: (told.append("policy"), policy(event))[1]
+    )
     made.trainer.run()
     start = ["step", "engine", "policy", "step"]  # the first one takes the version
-    assert start + ["checkpoint", *start] * 2 == told
+    assert start * 3 == [what for what in told if what != "durable"]
+    assert [(1, True), (2, True)] == durable
     assert [1, 2, 3] == [policy.version for policy in made.announced.policies]
-    last = made.announced.steps[-1]
-    newest = checkpoint.newest(made.settings.output_dir)
-    assert checkpoint.verify(newest) == last.checkpoint == made.announced.policies[-1].checkpoint
 
 
 def test_an_entry_that_a_crash_swallowed_is_told_by_the_next_start(groups, bench, resume):

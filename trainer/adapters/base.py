@@ -38,10 +38,9 @@ def digest_of(model: Path) -> str:
     return whole.hexdigest()
 
 
-def write(folder: Path, model: str, digest: str) -> None:
-    """Note in a checkpoint which model its adapter belongs to."""
-    stored = {"model": model, "digest": digest}
-    (folder / BASE).write_text(json.dumps(stored, sort_keys=True) + "\n")
+def named(model: str, digest: str) -> bytes:
+    """The file that says in a checkpoint which model its adapter belongs to."""
+    return json.dumps({"model": model, "digest": digest}, sort_keys=True).encode() + b"\n"
 
 
 def read(folder: Path) -> tuple[str, str]:

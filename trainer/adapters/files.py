@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from odradek.trainer.adapters.shape import (
+    ADAPTER,
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     CONFIG_DIGEST,
@@ -17,29 +17,36 @@ from odradek.trainer.adapters.shape import (
     parts_of,
     targets_of,
 )
+from odradek.trainer.commit.durable_files import write_summed
 from odradek.trainer.errors import BadAdapter
+from odradek.trainer.saving.run_checkpoints import RunState
+from odradek.trainer.saving.shards import pieces
 
 
-def write(
-    folder: Path, tensors: Mapping[str, torch.Tensor], shape: AdapterShape, *, base: str
-) -> None:
-    """Write an adapter.
+def state_of(tensors: Mapping[str, torch.Tensor], shape: AdapterShape, *, base: str) -> RunState:
+    """What an adapter's folder holds.
 
     Args:
-        folder: It is there already.
         tensors: By their names in the model.
         shape: Its targets are taken from the names.
         base: Folder of the model that it belongs to.
     """
     config = AdapterShape(shape.rank, shape.alpha, shape.rslora, targets_of(tensors)).config(base)
-    (folder / ADAPTER_CONFIG).write_bytes(config)
-    stored = {
-        file_name(name): tensor.detach().cpu().contiguous() for name, tensor in tensors.items()
-    }
-    # One entry alone: safetensors writes several in an order that is another each time, and equal
-    # adapters must be equal bytes.
-    metadata = {CONFIG_DIGEST: digest_of(config)}
-    save_file(stored, folder / ADAPTER_WEIGHTS, metadata=metadata)
+    stored = {file_name(name): tensor.detach() for name, tensor in tensors.items()}
+    return RunState(
+        {ADAPTER: stored}, {ADAPTER_CONFIG: config}, {ADAPTER: {CONFIG_DIGEST: digest_of(config)}}
+    )
+
+
+def write(
+    folder: Path, tensors: Mapping[str, torch.Tensor], shape: AdapterShape, *, base: str
+) -> str:
+    """Write an adapter durably into a folder that is there; returns its weights' sha256."""
+    state = state_of(tensors, shape, base=base)
+    for name, content in state.files.items():
+        write_summed(folder / name, [content])
+    written = pieces(state.tensors[ADAPTER], metadata=state.metadata[ADAPTER])
+    return write_summed(folder / ADAPTER_WEIGHTS, written).sha256
 
 
 def _shape_of(folder: Path) -> AdapterShape:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Self
@@ -18,6 +19,7 @@ from odradek.trainer.adapters.shape import (
     targets_of,
 )
 from odradek.trainer.errors import BadSettings
+from odradek.trainer.saving.run_checkpoints import RunState
 from odradek.trainer.settings import TrainerSettings
 
 EXTRA: Final = "pip install 'odradek[lora]'"
@@ -123,10 +125,11 @@ class LoraAdapter:
         for layer in self._layers:
             layer.enable_adapters(on)
 
-    def save(self, folder: Path) -> None:
-        """Write it into a checkpoint: its matrices, what they mean, and which model they are of."""
-        files.write(folder, self.tensors(), self.shape, base=self._settings.model)
-        base.write(folder, self._settings.model, self._digest)
+    def state(self) -> RunState:
+        """What a checkpoint holds of it: matrices, what they mean, and which model they are of."""
+        state = files.state_of(self.tensors(), self.shape, base=self._settings.model)
+        named = base.named(self._settings.model, self._digest)
+        return replace(state, files={**state.files, base.BASE: named})
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:

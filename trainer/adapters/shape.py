@@ -17,7 +17,9 @@ from msgspec import Struct
 
 from odradek.trainer.errors import BadAdapter
 
-ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
+ADAPTER: Final = "adapter_model"
+"""How the name of its weights' file begins."""
+ADAPTER_WEIGHTS: Final = f"{ADAPTER}.safetensors"
 ADAPTER_CONFIG: Final = "adapter_config.json"
 INSTANCE: Final = "default"
 """What peft calls the only adapter of a model, within its parameters' names."""

@@ -11,7 +11,7 @@ from odradek.infra.runtime.crash_points import crash_point
 from odradek.schemas.events import LORA
 from odradek.trainer.adapters import files
 from odradek.trainer.adapters.client import AdapterClient, AdapterTerms
-from odradek.trainer.adapters.shape import ADAPTER_WEIGHTS, AdapterShape
+from odradek.trainer.adapters.shape import AdapterShape
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.weights.directory import DirectoryTransfer
 from odradek.trainer.weights.engines import Engines
@@ -32,7 +32,6 @@ class AdapterTransfer(DirectoryTransfer):
         at: Called at each crash point.
     """
 
-    file = ADAPTER_WEIGHTS
     form = LORA
 
     def __init__(
@@ -47,10 +46,10 @@ class AdapterTransfer(DirectoryTransfer):
         super().__init__(root, engines, config=None, keep=keep, at=at)
         self._settings = settings
 
-    def _write(self, folder: Path, parameters: dict[str, torch.Tensor]) -> None:
+    def _write(self, folder: Path, parameters: dict[str, torch.Tensor]) -> str:
         given = self._settings
         shape = AdapterShape(given.lora_rank, given.lora_alpha, given.lora_rslora)
-        files.write(folder, parameters, shape, base=given.model)
+        return files.write(folder, parameters, shape, base=given.model)
 
 
 def _terms_of(settings: TrainerSettings) -> AdapterTerms:
@@ -67,9 +66,12 @@ def engines_of(settings: TrainerSettings, tell: Callable[[str], None]) -> Engine
 
 
 def transfer_of(
-    settings: TrainerSettings, engines: Engines, checkpoint: Path | None
+    settings: TrainerSettings,
+    engines: Engines,
+    checkpoint: Path | None,
+    dtype: torch.dtype | None = None,
 ) -> DirectoryTransfer:
-    """What brings a run's weights to its engines.
+    """What brings a run's weights to its engines; whole ones are rounded to `dtype`.
 
     An engine that is behind reads an adapter's folder again whenever it is asked for it, so each
     stays for as long as rows of its version are taken.
@@ -78,4 +80,4 @@ def transfer_of(
     if settings.lora_rank:
         return AdapterTransfer(root, engines, settings, keep=max(KEPT, settings.max_staleness + 2))
     config = (checkpoint or Path(settings.model)) / "config.json"
-    return DirectoryTransfer(root, engines, config=config, keep=KEPT)
+    return DirectoryTransfer(root, engines, config=config, keep=KEPT, dtype=dtype)

@@ -2,94 +2,128 @@
 
 A checkpoint is a folder `checkpoint-<step>` whose `manifest.json` names every file with its size
 and sha256. It is written under a temporary name: files, fsync, manifest last, fsync, rename, fsync
-of the parent. Whoever dies on the way leaves a folder that no reader looks at.
+of the parent. Files are hashed as they are written. Whoever dies on the way leaves a folder that no
+reader looks at.
 """
 
 import json
 import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.trainer.commit import durable_files
+from odradek.trainer.commit.durable_files import Buffer, FileSum
 from odradek.trainer.commit.tensor_files import non_finite_tensor
 from odradek.trainer.errors import BrokenCheckpoint, NonFiniteWeights
 
 MANIFEST: Final = "manifest.json"
 POSITION: Final = "position.json"
-WEIGHTS: Final = "model.safetensors"
-"""Where transferred weights stand in their folder."""
 NAME: Final = re.compile(r"checkpoint-(\d+)")
 
 
-def write(
+Files = Mapping[str, Iterable[Buffer]]
+"""What a checkpoint holds: the bytes of each file by its name, which may have folders in it. They
+are asked for once."""
+Steps = Generator[str, None, str]
+"""Work that stops at each crash point, and says its name; what it comes to is a sha256."""
+Mapped = Callable[[Callable[[str], FileSum], list[str]], Iterable[FileSum]]
+"""`map`, or one of several threads."""
+
+
+def writing(
     root: Path,
     step: int,
-    fill: Callable[[Path], None],
+    files: Files,
     *,
     keep: int,
     position: dict[str, Any],
-    at: Callable[[str], None] = crash_point,
-) -> str:
-    """Write `checkpoint-<step>` under `root` and rotate; return the sha256 of its manifest.
+    mapped: Mapped = map,
+) -> Steps:
+    """Write `checkpoint-<step>` under `root` and rotate; comes to the sha256 of its manifest.
 
     Args:
         root: Folder of all checkpoints of a run; made if it is not there.
         step: Optimizer steps done.
-        fill: Writes the files of the checkpoint into the folder it is given.
+        files: Hashed as they are written.
         keep: How many whole checkpoints stay.
         position: Where the run stands, stored inside as JSON.
-        at: Called at each crash point.
+        mapped: Writes the files, several of them at once perhaps.
 
     Raises:
         NoRoom: The disk is full or may not be written to. Nothing half-written counts.
         NonFiniteWeights: A tensor holds something infinite or no number. Nothing is rotated.
     """
     final = root / f"checkpoint-{step}"
+    contents = {**files, POSITION: [json.dumps(position, sort_keys=True).encode() + b"\n"]}
     with durable_files.room(root):
         durable_files.make_durably(root)
         partial = root / f".partial-{step}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o755)
-        fill(partial)
-        if broken := _non_finite(partial):
-            raise NonFiniteWeights(
-                f"step {step} is not saved: {broken}; the checkpoints of before are left alone"
-            )
-        (partial / POSITION).write_text(json.dumps(position, sort_keys=True) + "\n")
-        files = {}
-        for path in sorted(p for p in partial.rglob("*") if p.is_file()):
-            durable_files.fsync(path)
-            at("between_files")
-            name = path.relative_to(partial).as_posix()
-            files[name] = {"bytes": path.stat().st_size, "sha256": durable_files.sha256_of(path)}
+
+        def write_file(name: str) -> FileSum:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return durable_files.write_summed(partial / name, contents[name])
+            except NonFiniteWeights as error:
+                raise NonFiniteWeights(
+                    f"step {step} is not saved: in {name} {error}; the checkpoints of before are "
+                    "left alone"
+                ) from error
+
+        names = sorted(contents)
+        sums = {}
+        for name, written in zip(names, mapped(write_file, names), strict=True):
+            sums[name] = written._asdict()
+            yield "between_files"
         for path in (p for p in partial.rglob("*") if p.is_dir()):
             durable_files.fsync(path)
-        at("files_before_manifest")
+        yield "files_before_manifest"
         # The manifest is last: files without one are no checkpoint, so if we die above this line,
         # only this step is lost. It is durable before the rename, so a folder under the final name
         # has it.
-        manifest = partial / MANIFEST
-        manifest.write_text(json.dumps({"step": step, "files": files}, sort_keys=True) + "\n")
-        durable_files.fsync(manifest)
+        manifest = json.dumps({"step": step, "files": sums}, sort_keys=True).encode() + b"\n"
+        digest = durable_files.write_summed(partial / MANIFEST, [manifest]).sha256
         durable_files.fsync(partial)
         if final.exists():  # the same step once more, after a crash behind the rename
             shutil.rmtree(final)
-        at("manifest_before_rename")
+        yield "manifest_before_rename"
         partial.rename(final)
-        at("renamed_before_durable")
+        yield "renamed_before_durable"
         durable_files.fsync(root)
-    at("renamed_before_rotate")
+    yield "renamed_before_rotate"
     # Only now may older ones go: if we die above this line, all are left. Below it, one too many.
     # Later steps are of a line that was cut off, and could not be loaded: they count for none.
     for folder in [folder for number, folder in whole(root) if number <= step][keep:]:
         shutil.rmtree(folder, ignore_errors=True)
     for leftover in root.glob(".partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    return durable_files.sha256_of(final / MANIFEST)
+    return digest
+
+
+def write(
+    root: Path,
+    step: int,
+    files: Files,
+    *,
+    keep: int,
+    position: dict[str, Any],
+    mapped: Mapped = map,
+    at: Callable[[str], None] = crash_point,
+) -> str:
+    """Write a checkpoint in one go, as `writing` has it, with `at` called at each crash point."""
+    steps = writing(root, step, files, keep=keep, position=position, mapped=mapped)
+    while True:
+        try:
+            point = next(steps)
+        except StopIteration as end:
+            digest: str = end.value
+            return digest
+        at(point)
 
 
 def _non_finite(folder: Path) -> str:

@@ -5,14 +5,36 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from odradek.trainer.errors import NoRoom
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+
+Buffer = bytes | memoryview
+"""Bytes that can be written."""
+
+
+class FileSum(NamedTuple):
+    """What a manifest says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+def write_summed(path: Path, pieces: Iterable[Buffer]) -> FileSum:
+    """Write a file durably, and hash it on the way: it is not read back."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+            digest.update(piece)
+            size += len(piece)
+    fsync(path)
+    return FileSum(size, digest.hexdigest())
 
 
 def sha256_of(path: Path) -> str:

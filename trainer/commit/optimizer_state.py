@@ -6,28 +6,33 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from odradek.trainer.errors import BrokenCheckpoint
 
-TENSORS: Final = "optimizer.safetensors"
+OPTIMIZER: Final = "optimizer"
+"""How the names of its files begin."""
 GROUPS: Final = "optimizer.json"
 COUNTS: Final = ("last_epoch", "_step_count")
 """What a resumed scheduler goes on from; its rates are those of the settings."""
 
 
-def save(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None:
-    """Write `optimizer.safetensors` and `optimizer.json`."""
+def state_of(
+    optimizer: torch.optim.Optimizer, scheduler: Any
+) -> tuple[dict[str, torch.Tensor], bytes]:
+    """What an optimizer remembers, and the rest of `optimizer.json`.
+
+    The tensors are the optimizer's own: copy them before it steps again.
+    """
     state = optimizer.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor):
-                tensors[f"{index}.{name}"] = value.detach().cpu().contiguous()
+                tensors[f"{index}.{name}"] = value
             else:
                 plain.setdefault(str(index), {})[name] = value
-    save_file(tensors, folder / TENSORS)
     stored = {
         "param_groups": state["param_groups"],
         "plain": plain,
@@ -37,11 +42,19 @@ def save(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> None
             if isinstance(value, (int, float, bool, list))
         },
     }
-    (folder / GROUPS).write_text(json.dumps(stored, default=float, sort_keys=True) + "\n")
+    return tensors, json.dumps(stored, default=float, sort_keys=True).encode() + b"\n"
+
+
+def loaded(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors of all files of a folder whose names begin with a prefix."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob(f"{prefix}*.safetensors")):
+        tensors |= load_file(path)
+    return tensors
 
 
 def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> tuple[str, ...]:
-    """Put back what `save` wrote: what the optimizer remembers and how often it has stepped.
+    """Put back what `state_of` gave: what the optimizer remembers and how often it has stepped.
 
     Learning rate, betas, weight decay and the like stay what the optimizer was made with, so that
     the settings of a start hold, not those of the checkpoint; the learning rate is that of the
@@ -53,7 +66,7 @@ def load(optimizer: torch.optim.Optimizer, scheduler: Any, folder: Path) -> tupl
     state: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in stored["plain"].items()
     }
-    for key, tensor in load_file(folder / TENSORS).items():
+    for key, tensor in loaded(folder, OPTIMIZER).items():
         index, name = key.split(".", maxsplit=1)
         state.setdefault(int(index), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]
@@ -85,8 +98,8 @@ def _check(
         if isinstance(value, torch.Tensor)
     ):
         raise BrokenCheckpoint(
-            f"{folder / TENSORS} is of other parameters than the model has: go on with the "
-            "versions of torch and transformers that wrote it"
+            f"{folder / OPTIMIZER}*.safetensors are of other parameters than the model has: go on "
+            "with the versions of torch and transformers that wrote them"
         )
 
 

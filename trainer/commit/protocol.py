@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from odradek.schemas.events import Policy, Step
+from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.commit.resume import ResumePoint
 from odradek.trainer.errors import NonFiniteSteps
 from odradek.trainer.feed.cursor import ConsumedRows, Position
@@ -24,6 +25,8 @@ KNOWN_VERSIONS = 64
 """How many versions a checkpoint knows the steps of."""
 MOST_SKIPPED = 3
 """How many steps may be skipped in a row before a run ends."""
+OF_THE_PLACE = {"model", "output_dir", "run", "policy", "engine_urls", "batches_topic", "device"}
+"""Settings that say where a run is, and not how it learns: a checkpoint does not repeat them."""
 
 
 class CrashPoint(Struct, frozen=True):
@@ -33,10 +36,31 @@ class CrashPoint(Struct, frozen=True):
 
 
 class SaveCheckpoint(Struct, frozen=True):
-    """Write the checkpoint of a step with this position; send back its manifest's sha256."""
+    """Copy the state as it is now, and begin to write it as the checkpoint of a step.
+
+    It is written while the run goes on; no other one is being written.
+    """
 
     step: int
     position: dict[str, Any]
+    """What is stored inside as the position."""
+
+
+class AwaitCheckpoint(Struct, frozen=True):
+    """Send back `Saved` for the checkpoint that is being written, once it is durable."""
+
+    wait: bool
+    """Without it, send back None where it is not durable yet."""
+
+
+class Saved(Struct, frozen=True):
+    """A checkpoint that is durable."""
+
+    step: int
+    digest: str
+    """sha256 of its manifest."""
+    seconds: float = 0.0
+    """How long it was written."""
 
 
 class WaitForEngine(Struct, frozen=True):
@@ -67,7 +91,7 @@ class Announce(Struct, frozen=True):
     event: Policy | Step
 
 
-Move = CrashPoint | SaveCheckpoint | WaitForEngine | LoadWeights | Announce
+Move = CrashPoint | SaveCheckpoint | AwaitCheckpoint | WaitForEngine | LoadWeights | Announce
 Doing = Generator[Move, Any, None]
 
 
@@ -101,15 +125,28 @@ class CommitProtocol:
         self.position = standing.position
         self.skipped = standing.skipped
         self._settings = settings
+        self._cadence = Cadence.of(settings.save_every)
         self._standing = standing
         self._lineage = lineage
         self._begun = False
         self._sent = standing.position.step
         """The step whose weights the engines have."""
         self._loaded = Loaded("", "")
+        self._saved_step = standing.position.step
+        """The step of the newest checkpoint, durable or being written."""
+        self._saved_at = 0.0
+        """When it was begun, or the start was."""
+        self._untold: tuple[int, ConsumedRows] | None = None
+        """Step and position of the checkpoint that is being written."""
 
-    def begin(self, step: int) -> Doing:
-        """The first moves of a start: its weights get a version of their own."""
+    def begin(self, step: int, now: float = 0.0) -> Doing:
+        """The first moves of a start: its weights get a version of their own.
+
+        Args:
+            step: The last one that was made before it.
+            now: Seconds, by a clock that never goes back.
+        """
+        self._saved_at = now
         yield from self._load(step)
         self._begun = True
         swallowed = self._standing.swallowed
@@ -138,6 +175,7 @@ class CommitProtocol:
         *,
         skipped: bool = False,
         stopping: bool = False,
+        now: float = 0.0,
     ) -> Doing:
         """Make a finished optimizer step durable, then known. A run may die between any two moves.
 
@@ -148,10 +186,10 @@ class CommitProtocol:
             metrics: Looked at again for each entry: its driver may add to them.
             skipped: Whether it moved nothing, because it came to no number.
             stopping: Whether it is the last one of this start.
+            now: Seconds, by the clock of `begin`.
 
         Raises NonFiniteSteps after MOST_SKIPPED skipped steps in a row, once the last is announced.
         """
-        settings = self._settings
         self.position = position
         self.skipped = self.skipped + 1 if skipped else 0
         digest = ""
@@ -159,12 +197,18 @@ class CommitProtocol:
             self.entry, step, passed, optimized=not skipped, skipped=skipped, metrics=metrics
         )
         yield CrashPoint("optimizer_before_checkpoint")
-        # 1. The checkpoint. If we die above it, the step never was, and its batches are trained on
-        #    again. Below it, the step is done, and the next start tells the ledger what we did not.
-        #    A skipped step has one whenever it comes: the weights are those of before, and the
-        #    position is behind its rows, so no start ever comes to them again.
-        if step % settings.save_every == 0 or skipped or stopping:
-            digest = yield self._save(step, entry())
+        # 1. The checkpoint: it is begun here, and written while the run goes on. If we die before
+        #    it is durable, the next start trains on this step's rows again, as on those of steps
+        #    without a checkpoint. After that the step is done, and the next start tells the ledger
+        #    what we did not.
+        #    What a person or the next start relies on is waited for. A skipped step has one
+        #    whenever it comes: the weights are those of before, and the position is behind its
+        #    rows, so no start ever comes to them again.
+        if self._cadence.due(step, now - self._saved_at) or skipped or stopping:
+            self._saved_at = now
+            yield from self._begin_save(step, entry())
+        if skipped or stopping:
+            digest = yield from self._end_save()
         yield CrashPoint("checkpoint_before_engine")
         # 2. The engine, under a version that the ledger has taken first. If we die below it, it
         #    samples under a version that no Policy tells; the next start goes above it, and the
@@ -194,10 +238,47 @@ class CommitProtocol:
         every = self._settings.sync_every
         return step // every > self._sent // every
 
+    def look(self, *, wait: bool = False) -> Doing:
+        """Tell the ledger of the checkpoint that was being written, once it is durable.
+
+        The entry is of its step and its position, where a start that goes on from it begins, with
+        nothing new passed. So it may come behind entries of later steps.
+
+        Args:
+            wait: Wait for it.
+        """
+        if self._untold is None:
+            return
+        saved = yield AwaitCheckpoint(wait=wait)
+        if saved is None:
+            return
+        step, passed = self._untold
+        self._untold = None
+        # If we die above the announcement, the next start goes on from it and tells it first.
+        yield CrashPoint("durable_before_told")
+        yield Announce(self.entry(step, passed, checkpoint=saved.digest))
+        yield CrashPoint("checkpoint_told")
+
     def end(self, step: int) -> Doing:
-        """The last moves of a start whose last step has no checkpoint."""
-        digest = yield self._save(step, self.entry(step, self._nothing))
-        yield Announce(self.entry(step, self._nothing, checkpoint=digest))
+        """The last moves of a start: what it came to is durable and told."""
+        yield from self.look(wait=True)
+        if step != self._saved_step:
+            yield from self._begin_save(step, self.entry(step, self._nothing))
+            yield from self.look(wait=True)
+
+    def _begin_save(self, step: int, entry: Step) -> Doing:
+        """Begin a checkpoint; one that is being written still is waited for, and told."""
+        yield from self.look(wait=True)
+        yield self._save(step, entry)
+        self._saved_step = step
+        self._untold = step, self._nothing
+        yield CrashPoint("snapshot_before_durable")
+
+    def _end_save(self) -> Generator[Move, Any, str]:
+        """Wait for the checkpoint of a step whose own entry tells of it; returns its digest."""
+        saved: Saved = yield AwaitCheckpoint(wait=True)
+        self._untold = None
+        return saved.digest
 
     def _load(self, step: int) -> Doing:
         """Publish the current weights to the engines under a version that nobody had."""
@@ -278,6 +359,9 @@ class CommitProtocol:
                 "run": self._settings.run,
                 "topic": self._settings.batches_topic,
                 "model": self._settings.model,
+                "settings": self._settings.model_dump(
+                    mode="json", exclude_defaults=True, exclude=OF_THE_PLACE
+                ),
                 "entry": msgspec.to_builtins(entry),
             },
         )

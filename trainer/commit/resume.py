@@ -128,8 +128,19 @@ def _refuse_lost(settings: TrainerSettings, own: Sequence[Step]) -> None:
 
 
 def _swallowed(own: Sequence[Step], digest: str, stored: dict[str, Any]) -> Step | None:
-    """The checkpoint's own ledger entry, if the ledger does not have it."""
+    """What the ledger does not have of a checkpoint: its step's entry, or only that it is durable.
+
+    A checkpoint is written while the run goes on, so the same start may have told of its step, and
+    of later ones, before it died.
+    """
     entry: Step = msgspec.convert(stored["entry"], Step)
     if any(step.checkpoint == digest for step in own):
         return None
-    return msgspec.structs.replace(entry, checkpoint=digest)
+    entry = msgspec.structs.replace(entry, checkpoint=digest)
+    if any(
+        (step.optimized or step.skipped)
+        and (step.incarnation, step.step) == (entry.incarnation, entry.step)
+        for step in own
+    ):
+        return msgspec.structs.replace(entry, optimized=False, skipped=False, used=(), refused=())
+    return entry

@@ -8,8 +8,8 @@ from odradek.infra.client import subscribe
 from odradek.schemas.events import LORA, Policy
 from odradek.schemas.topics import POLICIES
 from odradek.trainer.adapters.shape import ADAPTER_WEIGHTS
-from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.durable_files import sha256_of
+from odradek.trainer.commit.tensor_files import INDEX, WEIGHTS, digest_of
 from odradek.trainer.errors import UnsupportedRequest
 
 
@@ -30,12 +30,15 @@ def folder_of(policy: Policy) -> Path:
         raise UnsupportedRequest(
             f"policy {policy.name} v{policy.version} has no digest to hold it against"
         )
-    file = folder / (ADAPTER_WEIGHTS if is_adapter(policy) else WEIGHTS)
-    if not file.is_file():
-        raise UnsupportedRequest(f"policy {policy.name} v{policy.version}: {file} is not there")
-    if sha256_of(file) != policy.digest:
+    files = (ADAPTER_WEIGHTS,) if is_adapter(policy) else (WEIGHTS, INDEX)
+    if not any((folder / file).is_file() for file in files):
         raise UnsupportedRequest(
-            f"policy {policy.name} v{policy.version}: {file} has another digest"
+            f"policy {policy.name} v{policy.version}: {folder / files[0]} is not there"
+        )
+    held = sha256_of(folder / ADAPTER_WEIGHTS) if is_adapter(policy) else digest_of(folder)
+    if held != policy.digest:
+        raise UnsupportedRequest(
+            f"policy {policy.name} v{policy.version}: the weights in {folder} have another digest"
         )
     return folder
 

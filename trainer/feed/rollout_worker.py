@@ -80,6 +80,8 @@ class LogRolloutWorker:
         self._source = source
         self.on_idle: Callable[[ConsumedRows], None] = lambda _: None
         """Called with batches that were passed while the trainer waits; set by the trainer."""
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called in the training thread now and then while it waits; set by the trainer."""
         self._idle_s = idle_s
         self._waiting_since: float | None = None
         self._announced = -1
@@ -115,6 +117,7 @@ class LogRolloutWorker:
             raise self._failure
         if self.stopping.is_set() or (self._ended.is_set() and self.rollout_buffer.empty()):
             raise RowsEnded("no more rows")
+        self.on_wait()
         now = time.monotonic()
         self._waiting_since = self._waiting_since or now
         if now - self._waiting_since >= self._idle_s:

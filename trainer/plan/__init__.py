@@ -2,6 +2,6 @@
 
 `micro_batches` deals a step's rows out to forward passes that fit into memory; `prefix_tree` lays
 the rows of one of them out as a tree, in which shared beginnings stand once; `budget` is how many
-tokens of a pass fit, and `memory` an estimate of that. The step (`odradek.trainer.step`) asks for a
-plan, and for another one when memory runs out.
+tokens of a pass fit, and `memory` an estimate of that. `retries` plans anew when memory runs out.
+The step (`odradek.trainer.step`) computes what is planned.
 """

@@ -20,6 +20,7 @@ from odradek.trainer.feed.rows import NO_MEMORY, NON_FINITE, Row
 from odradek.trainer.losses.preparation import Preparation, RowSurvey
 from odradek.trainer.plan.budget import TokenBudget
 from odradek.trainer.plan.micro_batches import MicroBatch, plan
+from odradek.trainer.plan.retries import fit_rows
 from odradek.trainer.step.losses import StepTotals
 from odradek.trainer.step.packing import totals_of
 
@@ -71,37 +72,34 @@ class StepGradient:
 
     def compute(self, rows: Sequence[Row]) -> tuple[Row, ...]:
         """Leave the gradient of a step in the model; returns the rows that fit nowhere."""
-        unfit: list[Row] = []
-        fitting = list(rows)
         self.batches = []
-        while fitting:
-            failed = self._attempt(fitting)
-            if failed is None:
-                break
-            self._forget()
-            self.batches = []
-            if len(failed.rows) == 1:
-                unfit.append(fitting.pop(failed.rows[0]))
-                log.warning(
-                    "a row of %d tokens does not fit into memory and is refused (no_memory); "
-                    "max_row_tokens below that refuses its like before they are tried",
-                    len(unfit[-1].ids),
-                )
-                continue
-            self.budget = self.budget.halved(failed.tokens)
+        fitted = fit_rows(
+            rows, self.budget, self._attempt, forget=self._drop, halved=self._say_halved
+        )
+        self.budget = fitted.budget
+        for row in fitted.unfit:
             log.warning(
-                "%d tokens did not fit into memory: micro-batches have %d from here on",
-                *(failed.tokens, self.budget.learned),
+                "a row of %d tokens does not fit into memory and is refused (no_memory); "
+                "max_row_tokens below that refuses its like before they are tried",
+                len(row.ids),
             )
-            self._learned(self.budget)
-        return tuple(unfit)
+        return fitted.unfit
 
-    def _attempt(self, rows: Sequence[Row]) -> MicroBatch | None:
+    def _drop(self) -> None:
+        self._forget()
+        self.batches = []
+
+    def _say_halved(self, budget: TokenBudget, tokens: int) -> None:
+        log.warning(
+            "%d tokens did not fit into memory: micro-batches have %d from here on",
+            *(tokens, budget.learned),
+        )
+        self._learned(budget)
+
+    def _attempt(self, rows: Sequence[Row], budget: TokenBudget) -> MicroBatch | None:
         """The micro-batch for which memory did not do, if there is one."""
         totals = totals_of(rows)
-        made = plan(
-            [row.ids for row in rows], [row.offset for row in rows], budget=self.budget.learned
-        )
+        made = plan([row.ids for row in rows], [row.offset for row in rows], budget=budget.learned)
         (self.batches,) = map(list, made.ranks)
         surveys: dict[int, RowSurvey] = {}
         for batch in self.batches if self._preparation.surveys else ():

@@ -8,7 +8,9 @@ loader is one optimizer step.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,10 @@ from odradek.infra.runtime.process import say_ready
 from odradek.schemas.events import Policy
 from odradek.trainer.adapters.base import begun_from
 from odradek.trainer.adapters.lora import LoraAdapter
-from odradek.trainer.commit import checkpoint, optimizer_state
+from odradek.trainer.commit import optimizer_state
 from odradek.trainer.commit.announcer import Announcer
 from odradek.trainer.commit.protocol import (
+    AwaitCheckpoint,
     CommitProtocol,
     CrashPoint,
     Loaded,
@@ -47,6 +50,9 @@ from odradek.trainer.losses.preparation import RowSurvey
 from odradek.trainer.measure.meter import StepMeter
 from odradek.trainer.models import load_tokenizer
 from odradek.trainer.plan.budget import TokenBudget
+from odradek.trainer.saving.model_files import plain_files, weights_of
+from odradek.trainer.saving.run_checkpoints import RunCheckpoints, RunState, whole_state
+from odradek.trainer.saving.start_folder import check_loaded
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import gradient
 from odradek.trainer.step.logprobs import TokenScores, add_head
@@ -99,13 +105,18 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self.measured = StepMetrics(settings.loss)
         self._moves = CommitProtocol(settings, parts.standing, parts.lineage)
         self._took: dict[str, float] = {}
-        self._saved_step = -1
+        self._checkpoints = RunCheckpoints(
+            settings.output_dir,
+            settings.keep,
+            lambda scratch: {} if self._adapter else plain_files(self.model, tokenizer, scratch),
+            parts.at,
+        )
         self._fault = ""
         """What of the step under way is no number."""
         # A resumed run's model is that of its checkpoint, whatever `model` says by now.
         begin = begun_from(settings, parts.standing.folder)
+        check_config(begin, verified=begin == str(parts.standing.folder))
         tokenizer = load_tokenizer(begin)
-        check_config(begin)
         with without_cuda(on_cpu(settings)), loading(begin):
             super().__init__(
                 model=begin,
@@ -118,6 +129,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._precision = resolved(settings.precision, self.args.device)
         use_tf32(allowed=settings.tf32)
         log.info("precision: %s", described(self._precision, self.args.device, tf32=settings.tf32))
+        check_loaded(self.model, begin)
         self.meter = StepMeter(self.model, settings.output_dir, self._precision, tf32=settings.tf32)
         self._adapter = LoraAdapter.of(self.model, settings, parts.standing.folder)
         add_head(self.model, entropy_gradient=settings.entropy > 0)
@@ -143,15 +155,16 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self._unfit: frozenset[tuple[int, int]] = frozenset()
         """Rows of the step under way that no memory is large enough for."""
         parts.feed.on_idle = self.tell_idle
+        parts.feed.on_wait = self._look
         parts.feed.consumption.vocabulary = self.model.get_input_embeddings().num_embeddings
         self.add_callback(_Steps(self))
 
     def run(self) -> int:
         """Train to the end; returns the number of optimizer steps done in all starts."""
         folder = self.parts.standing.folder
-        self.train(resume_from_checkpoint=str(folder) if folder else None)
-        step = int(self.state.global_step)
-        if self._saved_step != step and step > self._begun_at:
+        with closing(self._checkpoints):
+            self.train(resume_from_checkpoint=str(folder) if folder else None)
+            step = int(self.state.global_step)
             drive(self._moves.end(step), self._do)
         return step
 
@@ -281,6 +294,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         feed.busy()
         metrics = self.measured.finish(passed, self.settings.success_reward)
         metrics |= self.meter.finish(step) | {"moved": self._moved.share()}
+        self._look()
         with telemetry.span(
             "trainer.step",
             run=self.settings.run,
@@ -288,14 +302,17 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             topic=self.settings.batches_topic,
             batches=[use.offset for use in passed.used],
         ):
+            metrics |= self._took
             self._took = metrics
             stopping = feed.stopping.is_set()
             if fault:
                 gradient.say_skipped(step, passed, fault)
             doing = self._moves.finish(
-                step, passed, position, metrics, skipped=bool(fault), stopping=stopping
-            )
+                step, passed, position, metrics, skipped=bool(fault), stopping=stopping,
+                now=time.monotonic(),
+            )  # fmt: skip
             drive(doing, self._do)
+        self._took = {}
         feed.announced(passed.position)
         if not fault:
             log.info(
@@ -315,9 +332,8 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         parts = self.parts
         if isinstance(move, CrashPoint):
             return parts.at(move.point)
-        if isinstance(move, SaveCheckpoint):
-            with self.meter.timed("checkpoint_s", self._took):
-                return self._checkpoint(move)
+        if isinstance(move, SaveCheckpoint | AwaitCheckpoint):
+            return self._checkpoints.make(move, self._state, self._took)
         if isinstance(move, WaitForEngine):
             return parts.transfer.reach()
         if isinstance(move, LoadWeights):
@@ -331,45 +347,29 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
             return parts.announcer.policy(move.event)
         return parts.announcer.step(move.event)
 
+    def _look(self) -> None:
+        """Tell the ledger of a checkpoint that has become durable; raise what ended its writing."""
+        drive(self._moves.look(), self._do)
+
     def tell_idle(self, passed: ConsumedRows) -> None:
         """Tell the ledger about batches that were passed without an optimizer step."""
         self.parts.announcer.step(self._moves.entry(int(self.state.global_step), passed))
 
     def _sync_weight(self) -> None:
         """What TRL calls once, before the first rollout."""
-        step = self._begun_at = self._saved_step = int(self.state.global_step)
+        step = int(self.state.global_step)
         self._check_weights(
             f"{self.parts.standing.folder or self.settings.model} is a model of which"
         )
-        drive(self._moves.begin(step), self._do)
+        drive(self._moves.begin(step, time.monotonic()), self._do)
+        self._took = {}
         say_ready(f"trainer (step {step}, version {self.version})")
 
-    def _checkpoint(self, save: SaveCheckpoint) -> str:
-        digest = checkpoint.write(
-            self.settings.output_dir,
-            save.step,
-            self._fill,
-            keep=self.settings.keep,
-            position=save.position,
-            at=self.parts.at,
-        )
-        self._saved_step = save.step
-        return digest
-
-    def _fill(self, folder: Path) -> None:
-        """Everything that a resumed run needs, none of it pickled."""
-        if self._adapter is not None:
-            self._adapter.save(folder)
-        else:
-            model = self.accelerator.unwrap_model(self.model)
-            model.save_pretrained(folder, state_dict=self.accelerator.get_state_dict(self.model))
-            self.parts.at("between_files")
-            self.processing_class.save_pretrained(folder)
-        self.parts.at("between_files")
-        optimizer_state.save(self._inner_optimizer, self.lr_scheduler, folder)
-        if self._proximal is not None:
-            self._proximal.save(folder)
-        self.state.save_to_json(str(folder / "trainer_state.json"))
+    def _state(self) -> RunState:
+        """What a checkpoint holds: between two steps nothing of it changes."""
+        weights = weights_of(self.model) if self._adapter is None else self._adapter.state()
+        proximal = {} if self._proximal is None else self._proximal.tensors()
+        return whole_state(weights, proximal, self._inner_optimizer, self.lr_scheduler, self.state)
 
     @property
     def _inner_optimizer(self) -> torch.optim.Optimizer:

@@ -19,6 +19,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from odradek.trainer.errors import NoModel, NonFiniteWeights, UnsuitedModel
 from odradek.trainer.plan.memory import WEIGHT, StepMemory
 from odradek.trainer.plan.prefix_tree import pack
+from odradek.trainer.saving.start_folder import check_folder
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention
 from odradek.trainer.step.logprobs import Targets
@@ -38,16 +39,18 @@ CLOSE: Final = 1e-3
 _ELSE: Final = "choose another model (docs/train-on-a-gpu.md says which)"
 
 
-def check_config(path: str) -> None:
-    """Read a model's configuration, and refuse what no packed tree can run through.
+def check_config(path: str, *, verified: bool = False) -> None:
+    """Look at a model's folder, and refuse what no packed tree can run through.
 
     Args:
         path: The model's folder.
+        verified: See `check_folder`.
 
     Raises:
-        NoModel: There is no configuration that can be read.
+        NoModel: It is no whole folder of transformers.
         UnsuitedModel: With what the model has that cannot be trained.
     """
+    check_folder(path, verified=verified)
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.settings import Precision
+from odradek.trainer.settings import Precision, TransferDtype
 
 EXACT: Final = "float32"
 MIXED: Final = "bfloat16"
@@ -39,6 +39,21 @@ def resolved(precision: Precision, device: torch.device) -> str:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """A block whose matrix products are taken in a resolved precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == MIXED)
+
+
+def sent(transfer_dtype: TransferDtype, *, cpu: bool) -> torch.dtype | None:
+    """What weights are rounded to on their way to the engines; None leaves them as they are.
+
+    An engine that computes in bfloat16 rounds float32 weights to the same numbers as it loads them:
+    it is only half as much to write and to read.
+
+    Args:
+        transfer_dtype: Of the settings.
+        cpu: Whether the run trains on a CPU.
+    """
+    if transfer_dtype == "auto":
+        transfer_dtype = EXACT if cpu else MIXED
+    return torch.bfloat16 if transfer_dtype == MIXED else None
 
 
 def use_tf32(*, allowed: bool) -> None:

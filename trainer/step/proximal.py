@@ -10,20 +10,19 @@ is resumed, or a replay, clips the same tokens.
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from trl.trainer.utils import create_model_from_path
 
 from odradek.trainer.adapters.lora import LoraAdapter
 from odradek.trainer.adapters.policies import OlderAdapter, WithoutAdapter
+from odradek.trainer.commit.optimizer_state import loaded
 from odradek.trainer.errors import BrokenCheckpoint
+from odradek.trainer.saving.run_checkpoints import PROXIMAL
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention
 from odradek.trainer.step.logprobs import add_head
-
-FILE: Final = "proximal.safetensors"
 
 
 def frozen_policies(
@@ -84,12 +83,11 @@ class ProximalPolicy:
             own.copy_(now)
         self.model = self._frozen
 
-    def save(self, folder: Path) -> None:
-        """Write `proximal.safetensors` into a checkpoint, if there is anything to write."""
-        if self.model is not None:
-            weights = self.model.named_parameters()
-            tensors = {name: value.detach().cpu().contiguous() for name, value in weights}
-            save_file(tensors, folder / FILE)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint needs of it: its weights, if there are any yet."""
+        if self.model is None:
+            return {}
+        return {name: value.detach() for name, value in self.model.named_parameters()}
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
@@ -97,12 +95,14 @@ class ProximalPolicy:
 
         Raises BrokenCheckpoint where the weights are not those of this model.
         """
-        if not (folder / FILE).is_file():
+        tensors = loaded(folder, PROXIMAL)
+        if not tensors:
             return
-        tensors = load_file(folder / FILE)
         own = dict(self._frozen.named_parameters())
         if {n: v.shape for n, v in tensors.items()} != {n: v.shape for n, v in own.items()}:
-            raise BrokenCheckpoint(f"{folder / FILE} holds the weights of another model")
+            raise BrokenCheckpoint(
+                f"{folder / PROXIMAL}.safetensors holds the weights of another model"
+            )
         for name, value in tensors.items():
             own[name].copy_(value)
         self.model = self._frozen

@@ -8,16 +8,16 @@ asks the engines to load them.
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import save_file
 
 from odradek.infra.runtime.crash_points import crash_point
-from odradek.trainer.commit.checkpoint import WEIGHTS
-from odradek.trainer.commit.durable_files import fsync, make_durably, room, sha256_of
+from odradek.trainer.commit.durable_files import fsync, make_durably, room, write_summed
 from odradek.trainer.errors import NonFiniteWeights
+from odradek.trainer.saving.shards import MODEL, WRITERS, write_tensors
 from odradek.trainer.weights.engines import Engines
 from odradek.trainer.weights.finite import non_finite
 
@@ -25,20 +25,26 @@ _VERSION: Final = re.compile(r"v(\d+)")
 
 
 class DirectoryTransfer:
-    """Writes `<root>/v<version>/model.safetensors` and reloads engines from it.
+    """Writes `<root>/v<version>/model.safetensors`, or its shards, and reloads engines from it.
 
-    Another kind of weights overrides `_write`, `file` and `form`.
+    Args:
+        root: Folder of all versions.
+        engines: Which load them.
+        config: The model's configuration, which goes along.
+        keep: Versions that stay.
+        dtype: What weights are rounded to as they are written; None leaves them as they are.
+        at: Called at each crash point.
+
+    Another kind of weights overrides `_write` and `form`.
 
     Attributes:
-        file: The name of their file, whose sha256 is `digest`.
         form: What their announcement calls the folder's form.
         version: What the next weights are called; set by the trainer before each transfer.
         folder: Where the last written weights are.
-        digest: sha256 of their file.
+        digest: sha256 of their file; of several shards, that of their index.
         served: By address, the version that each engine serves since; 0 where nobody knows.
     """
 
-    file = WEIGHTS
     form = "safetensors"
 
     def __init__(
@@ -48,6 +54,7 @@ class DirectoryTransfer:
         *,
         config: Path | None,
         keep: int,
+        dtype: torch.dtype | None = None,
         at: Callable[[str], None] = crash_point,
     ) -> None:
         self.version = 0
@@ -59,6 +66,7 @@ class DirectoryTransfer:
         # Read now: it may lie in a checkpoint, and those rotate.
         self._config = config.read_bytes() if config is not None and config.is_file() else None
         self._keep = keep
+        self._dtype = dtype
         self._at = at
 
     def reach(self) -> None:
@@ -90,20 +98,18 @@ class DirectoryTransfer:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)  # never announced, or it had another number
             partial.mkdir(parents=True)
-            self._write(partial, dict(parameters))
-            for path in (*partial.iterdir(), partial):
-                fsync(path)
+            digest = self._write(partial, dict(parameters))
+            fsync(partial)
             partial.rename(folder)
             fsync(self._root)
-        self.folder = folder
-        self.digest = sha256_of(folder / self.file)
+        self.folder, self.digest = folder, digest
 
-    def _write(self, folder: Path, parameters: dict[str, torch.Tensor]) -> None:
-        """Write the files of a version."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    def _write(self, folder: Path, parameters: dict[str, torch.Tensor]) -> str:
+        """Write the files of a version durably; returns the digest of its weights."""
         if self._config is not None:
-            (folder / "config.json").write_bytes(self._config)
+            write_summed(folder / "config.json", [self._config])
+        with ThreadPoolExecutor(WRITERS, thread_name_prefix="weights") as pool:
+            return write_tensors(folder, MODEL, parameters, dtype=self._dtype, mapped=pool.map)
 
     def resume(self) -> None:
         """Load the written weights into every engine; one that is away loads them when it returns.

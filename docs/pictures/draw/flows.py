@@ -95,7 +95,7 @@ def call() -> Picture:
 
 MOVES = (
     ("optimizer step", "process", "in memory", "the step never was; the same rows again"),
-    ("checkpoint", "file", "files, fsync, rename", "the step is done; the next start announces it"),
+    ("copy the state", "file", "written meanwhile", "not durable yet: the same rows again"),
     ("take a version", "topic", "rl.steps", "the number is used up; a higher one is taken"),
     (
         "weights to engines",
@@ -103,8 +103,14 @@ MOVES = (
         "under that version",
         "the next start loads them, by a higher number",
     ),
-    ("announce the policy", "topic", "rl.policies", "the step is announced at the next start"),
-    ("announce the step", "topic", "rl.steps", "nothing is left to do"),
+    (
+        "announce the policy",
+        "topic",
+        "rl.policies",
+        "if durable, the next start announces the step",
+    ),
+    ("announce the step", "topic", "rl.steps", "if durable, the checkpoint is announced next"),
+    ("tell of the checkpoint", "topic", "rl.steps, once durable", "nothing is left to do"),
 )
 """(move, kind, where, what a death below it costs)."""
 
@@ -114,10 +120,11 @@ def commit() -> Picture:
     p = Picture(
         "commit",
         "A training step: what is durable when",
-        "Six moves in order: optimizer step, checkpoint, a version taken in the ledger, weights to "
-        "the engines, the policy announced, the step announced. Beside each gap stands what the next "
-        "start does if the trainer dies there.",
-        436,
+        "Seven moves in order: optimizer step, the state copied, a version taken in the ledger, "
+        "weights to the engines, the policy announced, the step announced, the checkpoint announced "
+        "once it is durable. Beside each gap stands what the next start does if the trainer dies "
+        "there.",
+        504,
     )
     p.text(178, 14, "killed below, the next start finds:", tone="soft", size=SMALL)
     for at, (move, kind, where, death) in enumerate(MOVES):

@@ -205,7 +205,8 @@ def prove_fsync() -> Result:
             durable_files.fsync = (lambda _: None) if planted else real
             try:
                 with watched(root) as disk:
-                    checkpoint.write(root / "run", 1, _weights, keep=1, position={"offset": 1})
+                    files = {"model.safetensors": [b"weights"]}
+                    checkpoint.write(root / "run", 1, files, keep=1, position={"offset": 1})
                     return checkpoint.newest(disk.after_a_cut(after) / "run") is not None
             finally:
                 durable_files.fsync = real
@@ -220,7 +221,3 @@ def prove_fsync() -> Result:
         "control_ok": control,
         "ok": control and not faulty,
     }
-
-
-def _weights(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(b"weights")

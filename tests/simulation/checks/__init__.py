@@ -30,6 +30,7 @@ CHECKS = (
     tasks.refused,
     tasks.forgotten,
     training.weights,
+    training.no_memory,
     training.checkpoints,
     training.remade,
     training.policies,

@@ -8,12 +8,13 @@ from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Policy, Step
 from odradek.schemas.topics import BATCHES, POLICIES, STEPS
 from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.commit.resume import ResumePoint, lineage_of
 from odradek.trainer.feed.cursor import Cursor, Position, why_not
 from odradek.trainer.feed.rows import EpisodeGroup
 from tests.simulation.checks.logs import Find, events
 from tests.simulation.engines import FIRST
-from tests.simulation.trainer import WEIGHTS, after, skipped
+from tests.simulation.trainer import WEIGHTS, after, skipped, too_large
 from tests.simulation.world import World
 
 
@@ -23,6 +24,8 @@ class Course(NamedTuple):
     ledger: list[Step]
     policies: list[Policy]
     chain: list[str]
+    unfit: list[set[tuple[int, int | None]]]
+    """Batch and row of those that fit into no memory, by step."""
 
     @property
     def steps(self) -> int:
@@ -48,17 +51,19 @@ def course(world: World) -> Course:
     settings = world.training
     ledger = [step for _, step in events(world, STEPS.name, Step)]
     policies = [policy for _, policy in events(world, POLICIES.name, Policy)]
-    newest = checkpoint.newest(settings.output_dir)
-    step = checkpoint.position_of(newest)["step"] if newest is not None else 0
-    lineage = lineage_of(settings, ledger, ResumePoint(folder=newest, position=Position(step=step)))
+    # By time, the newest checkpoint may be of an earlier step: no start went on from there.
+    last = max((step.step for step in ledger), default=0)
+    lineage = lineage_of(settings, ledger, ResumePoint(position=Position(step=last)))
     consumption = Cursor(settings.rules, lineage)
     rows = [row for group in _groups(world) for row in consumption.feed(group)]
-    size, chain = settings.rows_per_step, [FIRST]
+    size, chain, unfit = settings.rows_per_step, [FIRST], [set()]
     for at in range(0, len(rows) - size + 1, size):
-        step = rows[at : at + size]
-        skip = skipped(len(chain), chain[-1], step)
-        chain.append(chain[-1] if skip else after(chain[-1], step))
-    return Course(ledger, policies, chain)
+        step, number = rows[at : at + size], len(chain)
+        fitting = [row for row in step if not too_large(number, row)]
+        skip = not fitting or skipped(number, chain[-1], fitting)
+        chain.append(chain[-1] if skip else after(chain[-1], fitting))
+        unfit.append({(row.offset, row.index) for row in step if row not in fitting})
+    return Course(ledger, policies, chain, unfit)
 
 
 def weights(world: World) -> Find:
@@ -75,13 +80,23 @@ def weights(world: World) -> Find:
             yield f"step {number} was never told"
 
 
+def no_memory(world: World) -> Find:
+    """Rows that fit into no memory are refused by name in their step, and no others are."""
+    told = course(world)
+    for step in told.ledger:
+        refused = {(one.offset, one.row) for one in step.refused if one.reason == "no_memory"}
+        made = step.optimized or step.skipped
+        if refused != (told.unfit[step.step] if made and step.step <= told.steps else set()):
+            yield f"step {step.step} refused {sorted(refused)} for want of memory"
+
+
 def checkpoints(world: World) -> Find:
-    """The newest checkpoint is of the last step that has one, and holds its weights.
+    """The newest checkpoint is of the last step that has one, holds its weights, and was told.
 
     None that the ledger told of is gone, unless newer ones have pushed it out.
     """
     told = course(world)
-    every = world.scenario.save_every
+    every = Cadence.of(world.training.save_every).steps or told.steps + 1
     newest = checkpoint.newest(world.training.output_dir)
     step = checkpoint.position_of(newest)["step"] if newest is not None else 0
     stored = (newest / WEIGHTS).read_text() if newest is not None else FIRST
@@ -92,25 +107,32 @@ def checkpoints(world: World) -> Find:
         yield f"the last checkpoint is of step {step}, the log gives {told.steps}"
     elif step > told.steps or stored != told.chain[step]:
         yield f"the weights of step {step} are not those of an undisturbed run"
+    if newest is not None:
+        digest = checkpoint.verify(newest)
+        if not any(one.checkpoint == digest for one in told.ledger):
+            yield f"the checkpoint of step {step} is durable, and was never told"
 
 
 def remade(world: World) -> Find:
     """No step is made again once its checkpoint was told, and none with other rows."""
     made: dict[int, Step] = {}
+    durable: dict[int, str] = {}
     every = world.training.sync_every
     for step in course(world).ledger:
-        if not (step.optimized or step.skipped):
-            continue
-        before = made.get(step.step)
-        if before is not None:
-            # Between two transfers the weights in force are those of where the start began.
-            moved = step.step % every == 0 and step.weights != before.weights
-            if moved or step.used != before.used:
-                yield f"step {step.step} was made twice, with other rows"
-        # Told twice is no harm: the answer of the first was lost. Made twice is.
-        if before is not None and before.checkpoint and step.checkpoint != before.checkpoint:
-            yield f"step {step.step} was made again although its checkpoint was told"
-        made[step.step] = step
+        if step.optimized or step.skipped:
+            before = made.get(step.step)
+            if before is not None:
+                # Between two transfers the weights in force are those of where the start began.
+                moved = step.step % every == 0 and step.weights != before.weights
+                if moved or step.used != before.used:
+                    yield f"step {step.step} was made twice, with other rows"
+            # Told twice is no harm: the answer of the first was lost. Made twice is.
+            known = step == before or step.checkpoint == durable.get(step.step)
+            if step.step <= max(durable, default=0) and not known:
+                yield f"step {step.step} was made again although its checkpoint was told"
+            made[step.step] = step
+        if step.checkpoint:
+            durable[step.step] = step.checkpoint
 
 
 def policies(world: World) -> Find:

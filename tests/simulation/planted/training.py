@@ -1,17 +1,20 @@
 """Faults of the trainer and of its checkpoints."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
+
+from msgspec import convert
+from msgspec.structs import replace as replaced
 
 from odradek.schemas.events import Policy, Step
 from odradek.trainer.commit import durable_files, resume
 from odradek.trainer.commit.protocol import (
     Announce,
+    AwaitCheckpoint,
     CommitProtocol,
     Doing,
     LoadWeights,
-    SaveCheckpoint,
 )
 from odradek.trainer.feed.cursor import ConsumedRows, Cursor, Position
 from tests.simulation import trainer
@@ -73,25 +76,54 @@ def policy_before_engine() -> Patches:
     return _one_by_one(early)
 
 
-def checkpoint_last() -> Patches:
-    """The step is told before its checkpoint is written."""
+def told_before_durable() -> Patches:
+    """A checkpoint is told as durable while it is being written."""
 
-    def change(doing: Doing) -> Doing:
-        outcome, saves = None, []
-        while True:
-            try:
-                move = doing.send(outcome)
-            except StopIteration:
-                break
-            if isinstance(move, SaveCheckpoint):
-                saves.append(move)
-                outcome = "0" * 64
-            else:
-                outcome = yield move
-        while saves:
-            yield saves.pop(0)
+    def early(self: CommitProtocol, *, wait: bool = False) -> Doing:
+        del wait
+        if self._untold is not None:
+            (step, passed), self._untold = self._untold, None
+            yield Announce(self.entry(step, passed, checkpoint="0" * 64))
+            yield AwaitCheckpoint(wait=True)
 
-    return _in_another_order(change)
+    return [(CommitProtocol, "look", early)]
+
+
+def durable_untold() -> Patches:
+    """A checkpoint that has become durable is never told."""
+
+    def silent(self: CommitProtocol, *, wait: bool = False) -> Doing:
+        if self._untold is not None and (yield AwaitCheckpoint(wait=wait)) is not None:
+            self._untold = None
+
+    return [(CommitProtocol, "look", silent)]
+
+
+def copied_as_it_is_written() -> Patches:
+    """The writer reads the weights when it comes to them, and not those of the moment."""
+
+    class Later:
+        def __init__(self, owner: trainer.Trainer) -> None:
+            self._owner = owner
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield self._owner.weights.encode()
+
+    def state(self: trainer.Trainer) -> dict[str, Any]:
+        return {trainer.WEIGHTS: Later(self)}
+
+    return [(trainer.Trainer, "_state", state)]
+
+
+def told_steps_told_again() -> Patches:
+    """A start tells a step again that was told before its checkpoint was durable."""
+
+    def again(own: Any, digest: str, stored: Any) -> Step | None:
+        if any(step.checkpoint == digest for step in own):
+            return None
+        return replaced(convert(stored["entry"], Step), checkpoint=digest)
+
+    return [(resume, "_swallowed", again)]
 
 
 def position_read_ahead() -> Patches:
@@ -104,6 +136,16 @@ def position_read_ahead() -> Patches:
         return passed
 
     return [(Cursor, "finish_step", ahead)]
+
+
+def unfit_rows_used() -> Patches:
+    """Rows for which there was no memory count as used."""
+    finish = Cursor.finish_step
+
+    def all_of_them(self: Cursor, **more: Any) -> ConsumedRows:
+        return finish(self, **more | {"unfit": frozenset()})
+
+    return [(Cursor, "finish_step", all_of_them)]
 
 
 def refusals_untold() -> Patches:

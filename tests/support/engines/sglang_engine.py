@@ -9,8 +9,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.durable_files import sha256_of
+from odradek.trainer.commit.tensor_files import WEIGHTS
 from tests.support.engines.stub_engine import StubEngine
 
 NO_STREAMED_IDS = "return_token_ids is not supported with streaming. Please set stream=false."

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from odradek.schemas.http import engine as surface
 from odradek.trainer.adapters.shape import ADAPTER_WEIGHTS
-from odradek.trainer.commit.checkpoint import WEIGHTS
 from odradek.trainer.commit.durable_files import sha256_of
+from odradek.trainer.commit.tensor_files import WEIGHTS
 
 
 class WeightEngine:

@@ -1,0 +1,1 @@
+"""Whether a long run takes more and more memory, and what rows have to do with it."""

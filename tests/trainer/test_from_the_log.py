@@ -20,13 +20,14 @@ from odradek.infra.client import subscribe
 from odradek.infra.errors import TopicMissing
 from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.schemas import codec
-from odradek.schemas.events import GroupOpened, Pointer
+from odradek.schemas.events import GroupOpened, Pointer, Step
 from odradek.schemas.topics import BATCHES, EPISODES, POLICIES, STEPS
 from odradek.streams.verify.findings import Findings
 from odradek.streams.verify.trainer_runs import TrainerRuns
 from odradek.trainer.commit import checkpoint
+from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
 from odradek.trainer.engine.policies import newest_policy
-from odradek.trainer.errors import BadSettings, NonFiniteSteps, PositionGone
+from odradek.trainer.errors import BadSettings, NonFiniteSteps, PolicyTaken, PositionGone
 from odradek.trainer.feed import batch_reader as batches_of_the_log
 from odradek.trainer.feed.batch_reader import LogGroups
 from odradek.trainer.feed.rows import rows_of
@@ -383,3 +384,49 @@ async def test_an_engine_begins_with_the_newest_policy_and_follows_it(broker, ti
         await appender.aclose()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+
+
+def test_a_trainer_beside_another_learns_what_it_learns_alone(log_bus, tiny, tmp_path, groups):
+    """As the only trainer of another log; its rows are as old as the other's ledger says."""
+    other_bus = log_bus.model_copy(update={"topic_prefix": f"{log_bus.topic_prefix}alone."})
+    asyncio.run(ensure_topics(other_bus, rows()))
+    for bus in (log_bus, other_bus):
+        asyncio.run(publish(bus, groups[:8]))
+    more = {"max_steps": 2, "lora_rank": 2, "max_staleness": 3}
+    first = settings_of(tiny, tmp_path, "first", **more)
+    alone = settings_of(tiny, tmp_path, "alone", **more, seed=3)
+    second = settings_of(tiny, tmp_path, "second", **more, seed=3, sampled_by="first")
+    with pytest.raises(BadSettings, match="knows no such run"):
+        run(second, log_bus)
+    assert 2 == run(first, log_bus)
+    assert [2, 2] == [run(second, log_bus), run(alone, other_bus)]
+    steps = {name: told(log_bus, STEPS.name, run=name) for name in ("first", "second")}
+    steps["alone"] = told(other_bus, STEPS.name, run="alone")
+    assert steps["alone"][-1].weights == steps["second"][-1].weights != steps["first"][-1].weights
+    assert [s.used for s in steps["alone"]] == [s.used for s in steps["second"]]
+    assert {"first"} == {entry.sampled_by for entry in steps["second"]}
+    assert {"policy", "policy.second"} == {policy.name for policy in told(log_bus, POLICIES.name)}
+    assert {"lora"} == {policy.format for policy in told(log_bus, POLICIES.name)}
+
+
+def test_two_trainers_that_count_one_policys_versions_are_found_out(log_bus):
+    """The one that started first ends before an engine gets the number; alone, it reads nothing."""
+    thread = LoopThread()
+    older, newer = KafkaAnnouncer(thread, log_bus), KafkaAnnouncer(thread, log_bus)
+
+    def taken(version, run):
+        return Step(run=run, incarnation=1, step=version, position=0, version=version, policy="p")
+
+    try:
+        for version in (1, 2, 3):
+            older.step(taken(version, "a"))
+        assert older._tail is None
+        newer.step(taken(4, "b"))
+        with pytest.raises(
+            PolicyTaken, match=r"run 'b', start 1, took version 4\. End one of them"
+        ):
+            older.step(taken(4, "a"))
+    finally:
+        older.close()
+        newer.close()
+        thread.close()

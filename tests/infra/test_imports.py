@@ -1,6 +1,7 @@
 """Imports of much: nothing of it is looked at by a collection, and collections go on afterwards."""
 
 import gc
+import importlib.metadata
 
 import pytest
 
@@ -20,5 +21,23 @@ def test_no_collection_looks_at_what_is_imported_and_later_ones_do_again():
         with pytest.raises(ImportError), large_imports():
             raise ImportError
         assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+
+
+def test_what_is_installed_is_looked_up_once(monkeypatch):
+    """Within the block; behind it everybody reads again, also where an import failed."""
+    calls = []
+    monkeypatch.setattr(
+        importlib.metadata, "packages_distributions", lambda: calls.append(1) or {"a": ["b"]}
+    )
+    try:
+        with pytest.raises(ImportError), large_imports():
+            assert {"a": ["b"]} == importlib.metadata.packages_distributions()
+            assert {"a": ["b"]} == importlib.metadata.packages_distributions()
+            raise ImportError
+        assert 1 == len(calls)
+        importlib.metadata.packages_distributions()
+        assert 2 == len(calls)
     finally:
         gc.unfreeze()

@@ -140,25 +140,31 @@ class Segment:
 
     Attributes:
         start: The packed position of the first.
+        end: The packed position behind the last.
         path: The packed positions of its row's tokens, shape (k,); its own are the last of them.
-        mask: Who of the path each looks at, bool, shape (own, k).
+        mask: Who of the path each looks at, bool, shape (own, k); None where each looks back along
+            all of the path.
     """
 
     start: int
+    end: int
     path: Tensor
-    mask: Tensor
-
-    @property
-    def end(self) -> int:
-        """The packed position behind the last."""
-        return self.start + len(self.mask)
+    mask: Tensor | None
 
 
 def segment_of(branch: Branch, reach: int) -> Segment:
-    """A branch as a call of attention."""
+    """A branch as a call of attention.
+
+    Where most of a path is the branch's own, all of the path looks back along itself, and what its
+    beginning sees is thrown away: a causal call reads no mask and skips the pairs that none has,
+    so it costs k^2 / 2 of them, where a mask costs own times k.
+    """
     own, length = branch.own, len(branch.path)
+    path, end = torch.from_numpy(branch.path), branch.start + own
+    if reach >= length and 2 * own > length:
+        return Segment(branch.start, end, path, None)
     seen = torch.ones(own, length, dtype=torch.bool).tril(length - own)
-    return Segment(branch.start, torch.from_numpy(branch.path), seen.triu(length - own - reach + 1))
+    return Segment(branch.start, end, path, seen.triu(length - own - reach + 1))
 
 
 _compiled: dict[str, Any] = {}
@@ -179,14 +185,17 @@ def _along(
     query: Tensor, key: Tensor, value: Tensor, segment: Segment, scaling: float | None
 ) -> Tensor:
     """Attention of one segment's queries to its path."""
-    return torch.nn.functional.scaled_dot_product_attention(
-        query[:, :, segment.start : segment.end],
+    causal, own = segment.mask is None, slice(segment.start, segment.end)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query.index_select(2, segment.path) if causal else query[:, :, own],
         key.index_select(2, segment.path),
         value.index_select(2, segment.path),
         attn_mask=segment.mask,
+        is_causal=causal,
         scale=scaling,
         enable_gqa=query.size(1) != key.size(1),
     )
+    return out[:, :, segment.start - segment.end :]
 
 
 def tree_attention(

@@ -1,11 +1,12 @@
 """The cost of a training step: the same batch per turn, merged, and as a prefix tree.
 
 Tokens per second count the batch's tokens as single turns in all three modes, so they compare how
-fast the same training is done. Peers' trainers take one row per turn.
+fast the same training is done. Peers' trainers take one row per turn. On a CPU the seconds are
+those that its core spent on the step.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from odradek.trainer.feed.rows import Row, per_turn, tokens
 from odradek.trainer.measure.memory import MemoryMeter
-from odradek.trainer.plan.micro_batches import plan
+from odradek.trainer.plan.micro_batches import MicroBatch, plan
 from odradek.trainer.plan.prefix_tree import pack
 from odradek.trainer.step import attention
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
@@ -71,42 +72,58 @@ def _step(model: Any, hidden: torch.Tensor, rows: Sequence[Row], at: torch.Tenso
     loss.backward()  # type: ignore[no-untyped-call] # torch has no type for it
 
 
-def _train_rows(model: Any, rows: Sequence[Row]) -> None:
-    """Forward and backward over rows; those of equal length share a batch, so nothing is padded."""
-    model.set_attn_implementation("sdpa")
+def _alike(rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
+    """Rows of equal length, so that nothing is padded, of as many tokens as a pass may have."""
     by_length: dict[int, list[Row]] = {}
     for row in rows:
         by_length.setdefault(len(row.ids), []).append(row)
-    for same in by_length.values():
+    for length, same in by_length.items():
+        count = max(budget // length, 1)
+        yield from (same[start : start + count] for start in range(0, len(same), count))
+
+
+def _train_rows(model: Any, rows: Sequence[Row], budget: int) -> None:
+    """Forward and backward over rows."""
+    model.set_attn_implementation("sdpa")
+    for same in _alike(rows, budget):
         ids = torch.tensor(np.stack([row.ids for row in same])).to(model.device)
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         before = torch.tensor(np.stack([np.append(row.mask[1:], False) for row in same]))
         _step(model, hidden, same, before.to(model.device))
 
 
-def _train_tree(model: Any, rows: Sequence[Row]) -> None:
-    """Forward and backward over one prefix tree of all rows."""
+def _train_tree(model: Any, rows: Sequence[Row], budget: int) -> None:
+    """Forward and backward over prefix trees of the rows of a group."""
     attention.register()
     model.set_attn_implementation(attention.NAME)
-    packed = tensors_of(rows, model.device)
-    hidden = model.model(
-        input_ids=packed.ids[None],
-        position_ids=packed.positions[None],
-        use_cache=False,
-        tree_mask=packed.mask,
-    ).last_hidden_state[0]
-    _step(model, hidden, rows, packed.targets.at)
+    for batch in _planned(rows, budget):
+        together = [rows[place] for place in batch.rows]
+        packed = tensors_of(together, model.device)
+        hidden = model.model(
+            input_ids=packed.ids[None],
+            position_ids=packed.positions[None],
+            use_cache=False,
+            tree_mask=packed.mask,
+        ).last_hidden_state[0]
+        _step(model, hidden, together, packed.targets.at)
+
+
+def _planned(rows: Sequence[Row], budget: int) -> tuple[MicroBatch, ...]:
+    return plan([row.ids for row in rows], [0] * len(rows), budget=budget).ranks[0]
 
 
 def _seconds(work: Callable[[], None], model: Any) -> float:
+    """Of the device's own time: on a CPU of the core's, so that its other work does not count."""
     model.zero_grad()
-    if model.device.type == "cuda":
+    on_cuda = model.device.type == "cuda"
+    clock = time.perf_counter if on_cuda else time.process_time
+    if on_cuda:
         torch.cuda.synchronize()
-    began = time.perf_counter()
+    began = clock()
     work()
-    if model.device.type == "cuda":
+    if on_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _plan_seconds() -> float:
@@ -133,9 +150,12 @@ def measure(
     hidden: int = 128,
     layers: int = 2,
     repeats: int = 5,
+    micro_tokens: int = 4096,
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Time each mode `repeats` times, in alternating order; medians and every repeat.
+
+    A forward pass has at most `micro_tokens` tokens, whatever the mode.
 
     Returns:
         `tokens_per_s` {per_turn, merged, tree} and `speedup` (merged over per_turn), with
@@ -150,9 +170,9 @@ def measure(
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     model = _model_of(hidden, layers, len(rows[0].ids), device, dtype)
     work: dict[str, Callable[[], None]] = {
-        "per_turn": lambda: _train_rows(model, singles),
-        "merged": lambda: _train_rows(model, rows),
-        "tree": lambda: _train_tree(model, rows),
+        "per_turn": lambda: _train_rows(model, singles, micro_tokens),
+        "merged": lambda: _train_rows(model, rows, micro_tokens),
+        "tree": lambda: _train_tree(model, rows, micro_tokens),
     }
     for mode in MODES[1:]:  # the kernels' first calls
         _seconds(work[mode], model)
@@ -172,11 +192,12 @@ def measure(
         "forwarded_tokens": {
             "per_turn": total,
             "merged": tokens(rows),
-            "tree": prompt + group * (len(rows[0].ids) - prompt),
+            "tree": sum(batch.tokens for batch in _planned(rows, micro_tokens)),
         },
         "batch": {
             "group": group, "turns": turns, "prompt": prompt, "sampled": sampled,
             "between": between, "hidden": hidden, "layers": layers, "device": device,
+            "micro_tokens": micro_tokens,
         },
         "repeats_s": {mode: [round(s, 4) for s in seconds[mode]] for mode in MODES},
     }  # fmt: skip

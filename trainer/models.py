@@ -1,12 +1,15 @@
 """Models and tokenizers of a folder, as the trainer and the small engine load them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from odradek.trainer import chat_template
 from odradek.trainer.errors import NoModel, NoTokenizer
 
 
@@ -32,6 +35,31 @@ def load_tokenizer(path: Path | str) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def template_line(tokenizer: Any) -> str:
+    """What a tokenizer's chat template will do to episodes, in one line for people."""
+    if not tokenizer.chat_template:
+        return "chat template: there is none, so agents can ask for text completions only"
+
+    def render(
+        messages: Sequence[chat_template.Message],
+        tools: Sequence[Any] | None,
+        answer: bool,
+    ) -> list[int]:
+        try:
+            ids: list[int] = tokenizer.apply_chat_template(
+                list(map(dict, messages)),
+                tools=tools and list(tools),
+                add_generation_prompt=answer,
+                tokenize=True,
+                return_dict=False,
+            )
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise chat_template.TemplateRefusal(str(error)) from error
+        return ids
+
+    return chat_template.line(chat_template.findings(render))
 
 
 def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "float32") -> Any:

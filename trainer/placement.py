@@ -1,13 +1,16 @@
-"""Where a trainer may run: in one process, on one device. Pure: no torch, no environment.
+"""Where a trainer may run, read and write: one process, one device. Pure: no torch.
 
 One trainer is one process on one device until several share a step. What starts more of them, or
 would split a model over several GPUs behind our back, is refused before anything is read or
 published, in a line that says what to do instead.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Final
 
+from odradek.schemas.errors import UnknownTopic
+from odradek.schemas.topics import BATCHES, find
 from odradek.trainer.errors import BadSettings
 
 WORLD: Final = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -45,7 +48,7 @@ def refuse_launchers(environ: Mapping[str, str]) -> None:
 
 
 def require_optimizer(optimizer: str, device: str, *, installed: bool) -> None:
-    """Raise BadSettings for moments of 8 bits where nothing computes with them.
+    """Raise BadSettings for an optimizer of bitsandbytes where nothing computes with it.
 
     Args:
         optimizer: The setting.
@@ -62,6 +65,27 @@ def require_optimizer(optimizer: str, device: str, *, installed: bool) -> None:
         raise BadSettings(
             f"optimizer is {optimizer}, which is bitsandbytes' own: pip install bitsandbytes, or "
             "set optimizer = adamw"
+        )
+
+
+def require_liger(device: str, *, asked: bool, installed: bool) -> None:
+    """Raise BadSettings for Liger's kernels where nothing computes with them.
+
+    Args:
+        device: `cpu` or another.
+        asked: The setting.
+        installed: Whether liger-kernel is.
+    """
+    if not asked:
+        return
+    if device == "cpu":
+        raise BadSettings(
+            "liger is true, whose kernels need a GPU, and device is cpu: set liger = false"
+        )
+    if not installed:
+        raise BadSettings(
+            "liger is true, but liger-kernel is not installed: pip install liger-kernel, or set "
+            "liger = false"
         )
 
 
@@ -99,3 +123,17 @@ def visible(device: str, gpus: int, environ: Mapping[str, str]) -> str | None:
             f"device = cuda:{gpus - 1} (ODRADEK_TRAINER_DEVICE), or with {VISIBLE}"
         )
     return None
+
+
+def holds_others(topic: str) -> bool:
+    """Whether a topic is one of the table that has something else than batches on it."""
+    try:
+        return find(topic).name != BATCHES.name
+    except UnknownTopic:
+        return False
+
+
+def within(path: str, folder: str) -> bool:
+    """Whether a path is a folder, or lies in it."""
+    inner, outer = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100 - links stay
+    return inner == outer or inner.startswith(outer + os.sep)

@@ -24,7 +24,14 @@ from odradek.trainer.feed.cursor import Cursor, describe
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.learning import require_own
-from odradek.trainer.placement import VISIBLE, refuse_launchers, require_optimizer, visible
+from odradek.trainer.models import template_line
+from odradek.trainer.placement import (
+    VISIBLE,
+    refuse_launchers,
+    require_liger,
+    require_optimizer,
+    visible,
+)
 from odradek.trainer.settings import TrainerSettings, without_effect
 from odradek.trainer.step.grpo import LogTrainer, TrainerParts
 from odradek.trainer.step.precision import sent
@@ -48,11 +55,9 @@ def run(settings: TrainerSettings, bus: BusSettings) -> int:
     chosen = visible(settings.device, torch.cuda.device_count(), os.environ)
     if chosen is not None:  # before anything asks for a GPU: after that it counts for nothing
         os.environ[VISIBLE] = chosen
-    require_optimizer(
-        settings.optimizer,
-        "cpu" if on_cpu(settings) else "cuda",
-        installed=find_spec("bitsandbytes") is not None,
-    )
+    kind = "cpu" if on_cpu(settings) else "cuda"
+    require_optimizer(settings.optimizer, kind, installed=find_spec("bitsandbytes") is not None)
+    require_liger(kind, asked=settings.liger, installed=find_spec("liger_kernel") is not None)
     require_peft(settings)
     require_own(settings)
     for line in without_effect(settings):
@@ -110,6 +115,8 @@ def _train(
     dtype = sent(settings.transfer_dtype, cpu=on_cpu(settings))
     transfer = transfer_of(settings, engines_of(settings, log.warning), standing.folder, dtype)
     trainer = LogTrainer(settings, TrainerParts(feed, transfer, announcer, lineage, standing))
+    if standing.folder is None:  # a run that continues has its template already
+        log.info("%s", template_line(trainer.processing_class))
     process.on_signals(feed.stopping.set)
     steps = trainer.run()
     log.info("trained %d steps; last version %d", steps, trainer.version)

@@ -1,18 +1,16 @@
 """Settings of the trainer, from `ODRADEK_TRAINER_*`."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.runtime.addresses import roots
 from odradek.infra.runtime.settings import CheckedSettings, Seed
-from odradek.schemas.errors import UnknownTopic
 from odradek.schemas.sampling import COLDEST, HOTTEST
-from odradek.schemas.topics import BATCHES, find
+from odradek.schemas.topics import BATCHES
 from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.feed.advantages import PASS_K, Baseline, Scale
 from odradek.trainer.feed.cursor import RowRules
@@ -20,11 +18,13 @@ from odradek.trainer.feed.rows import Weigh
 from odradek.trainer.feed.sampling import Take, Truncated
 from odradek.trainer.feed.shaping import LengthShaping
 from odradek.trainer.learning import idle_in_learning, of_learning
+from odradek.trainer.levels import LEVELS, Level
 from odradek.trainer.loss_table import Correction, KlForm, LossName
+from odradek.trainer.placement import holds_others, within
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Schedule = Literal["constant", "linear", "cosine"]
-Optimizer = Literal["adamw", "adamw_8bit"]
+Optimizer = Literal["adamw", "adamw_8bit", "adamw_paged", "adamw_8bit_paged"]
 TransferDtype = Literal["auto", "float32", "bfloat16"]
 
 LEAST_ROW: Final = 2
@@ -43,6 +43,7 @@ OF_ADAPTERS: Final = ("lora_alpha", "lora_targets", "lora_dropout", "lora_rslora
 class TrainerSettings(CheckedSettings, BaseSettings):
     """Settings of `odradek train`."""
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = LEVELS
     model_config = SettingsConfigDict(
         env_prefix="ODRADEK_TRAINER_",
         env_ignore_empty=True,
@@ -93,10 +94,11 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises from 0 on a line."""
     optimizer: Optimizer = "adamw"
-    """AdamW, with moments of 32 or of 8 bits (`adamw_8bit`, of bitsandbytes; never run on a
-    card)."""
+    """AdamW of torch, fused; or of bitsandbytes, with moments of 8 bits (`adamw_8bit`), moments
+    that move to the host's memory where the card's is short (`adamw_paged`), or both
+    (`adamw_8bit_paged`). The three of bitsandbytes were never run on a card."""
     weight_decay: float = Field(default=0.0, ge=0, le=1000)
-    """Weight decay of AdamW."""
+    """Weight decay of AdamW, of matrices only: norms and biases have none."""
     adam_beta2: float = Field(default=0.999, ge=0.01, le=0.999999999)
     """Second beta of AdamW: how long it remembers squared gradients."""
     max_grad_norm: float = Field(default=1.0, ge=0, le=1e9)
@@ -185,6 +187,9 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     keep: int = Field(default=3, ge=1)
     """Checkpoints to keep."""
 
+    level: Level = "balanced"
+    """Decides `precision`, `gradient_checkpointing`, `micro_tokens` and `save_every` where they are
+    not set themselves: `safe` (exact, least memory), `balanced` (the defaults) or `fast`."""
     seed: Seed = 0
     """Seed of everything random."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d{1,4})?)$")
@@ -194,6 +199,11 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     `auto` is bfloat16 on a GPU that has it."""
     tf32: bool = False
     """Whether a GPU may round float32 factors to the ten bits of TF32. Never run on a card."""
+    compile_layers: bool = False
+    """Whether torch compiles each layer, at its first pass. Never run on a card."""
+    liger: bool = False
+    """Whether norms and MLPs are computed by Liger's kernels (liger-kernel, on a GPU). Never run on
+    a card."""
     gradient_checkpointing: int = Field(default=0, ge=0)
     """Activations of which layers are computed twice instead of kept: 1 (or `true`) all, n every
     nth, 0 none."""
@@ -348,7 +358,7 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
             f"sampled_by ({settings.sampled_by}) is for a run beside the live one, and "
             f"batches_topic ({topic}) is a replay: give replay_of, which says the same of a replay"
         )
-    if settings.is_replay and _is_ours(topic):
+    if settings.is_replay and holds_others(topic):
         yield (
             f"batches_topic ({topic}) holds no batches: name {BATCHES.name}, or the topic that "
             "`odradek replay --to` wrote"
@@ -358,7 +368,7 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
         if not 0 < length <= LONGEST_NAME:
             noun = "run" if name == "run" else "policy (beside another run, with run)"
             yield f"{noun} has {length} characters, and the log takes names of 1 to {LONGEST_NAME}"
-    if settings.model and _within(settings.model, str(settings.output_dir)):
+    if settings.model and within(settings.model, str(settings.output_dir)):
         yield (
             f"model ({settings.model}) lies in output_dir ({settings.output_dir}), where old "
             "checkpoints are deleted and this run would go on from its own: copy the model "
@@ -382,16 +392,3 @@ def without_effect(settings: "TrainerSettings") -> Iterator[str]:
             "no engine_urls: engines that do not follow the policy on the log by themselves keep "
             "their weights, and rows older than max_staleness are refused"
         )
-
-
-def _is_ours(topic: str) -> bool:
-    """Whether a topic is one of the table that has something else than batches on it."""
-    try:
-        return find(topic).name != BATCHES.name
-    except UnknownTopic:
-        return False
-
-
-def _within(path: str, folder: str) -> bool:
-    inner, outer = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100 - links stay
-    return inner == outer or inner.startswith(outer + os.sep)

@@ -8,9 +8,17 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 SHORTEST_S: Final = 1e-9
 LONGEST_S: Final = 366 * 24 * 3600.0
@@ -52,6 +60,16 @@ Name = Annotated[str, AfterValidator(_some)]
 
 class CheckedSettings(BaseModel):
     """Settings without endless, tiny or huge numbers, and without text that nothing can hold."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """By the value of the setting `level`: what it decides where nothing else does."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, data: Any) -> Any:
+        if not cls.presets or not isinstance(data, dict) or "level" not in data:
+            return data
+        return {**cls.presets.get(str(data["level"]), {}), **data}
 
     @field_validator("*", mode="after")
     @classmethod

@@ -76,6 +76,9 @@ ELSEWHERE = {
     "lora_targets": "are the checkpoint's: others are refused",
     "lora_dropout": "is drawn at each step of an adapter, and tests/trainer/test_adapter.py has it",
     "device": "is chosen at each start; tests have the CPU",
+    "level": "only decides other settings, each of which has its place here",
+    "liger": "is applied at each start; it needs a GPU",
+    "compile_layers": "is asked for at each start; tests do not compile",
 }
 """Every other setting, and why it is none of those."""
 

@@ -12,8 +12,8 @@ from typing import Final
 
 WEIGHT: Final = 4
 """Bytes of a float32 weight; as many of its gradient."""
-MOMENTS: Final = {"adamw": 8, "adamw_8bit": 2}
-"""Bytes of both moments of a weight, by optimizer."""
+MOMENTS: Final = {"adamw": 8, "adamw_8bit": 2, "adamw_paged": 0, "adamw_8bit_paged": 0}
+"""Bytes of both moments of a weight that a card must have room for, by optimizer."""
 KEPT: Final = 34
 """Bytes of activations of a layer, for each token and hidden unit, in 16 bits."""
 ALLOCATOR: Final = 0.9
@@ -85,7 +85,7 @@ class StepMemory:
         if self.adapter:
             return changes[0]
         if self.optimizer == "adamw":
-            changes.append("optimizer = adamw_8bit")
+            changes.append("optimizer = adamw_8bit or adamw_paged")
         if self.frozen:
             changes.append("kl = 0 and tis = 0, which need copies of it")
         changes.append("lora_rank = 16, which trains an adapter in place of the weights")

@@ -133,7 +133,7 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         self.meter = StepMeter(self.model, settings.output_dir, self._precision, tf32=settings.tf32)
         self._adapter = LoraAdapter.of(self.model, settings, parts.standing.folder)
         add_head(self.model, entropy_gradient=settings.entropy > 0)
-        prepare(self.model, begin)
+        prepare(self.model, begin, settings)
         if self._adapter is not None:
             self._adapter.begin(halved=self._precision == MIXED)
         say_memory(self.model, settings, self._precision)

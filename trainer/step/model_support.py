@@ -17,6 +17,8 @@ from transformers import AttentionInterface, AutoConfig
 from trl.trainer.utils import disable_dropout_in_model
 
 from odradek.trainer.errors import NoModel, NonFiniteWeights, UnsuitedModel
+from odradek.trainer.kernels.compile import compile_layers
+from odradek.trainer.kernels.liger import use_liger
 from odradek.trainer.plan.memory import WEIGHT, StepMemory
 from odradek.trainer.plan.prefix_tree import pack
 from odradek.trainer.saving.start_folder import check_folder
@@ -93,12 +95,13 @@ def loading(path: str) -> Iterator[None]:
         raise UnsuitedModel(f"the model in {path} cannot be trained: {error}") from error
 
 
-def prepare(model: Any, path: str) -> None:
-    """Switch off a model's dropout, and run a tree through it.
+def prepare(model: Any, path: str, settings: TrainerSettings) -> None:
+    """Switch off a model's dropout, give it its kernels, and run a tree through it.
 
     Args:
         model: With our attention and our head.
         path: Where it is from.
+        settings: Of the run.
 
     Raises UnsuitedModel where that fails, or gives other log probabilities than its own attention,
     and NonFiniteWeights.
@@ -108,6 +111,8 @@ def prepare(model: Any, path: str) -> None:
             f"the model in {path} cannot be trained: {name!r} holds something infinite or no number"
         )
     still(model)
+    if settings.liger:
+        use_liger(model)
     was_training = model.training
     try:
         off = _difference(model)
@@ -125,6 +130,8 @@ def prepare(model: Any, path: str) -> None:
             f"the model in {path} cannot be trained: its log probabilities of rows in a tree are "
             f"off by {off:.2g} from those of the same rows alone; {_ELSE}"
         )
+    if settings.compile_layers:
+        compile_layers(model)
 
 
 def step_memory(model: Any, settings: TrainerSettings, precision: str) -> StepMemory:

@@ -14,7 +14,12 @@ OUT_OF_REACH: Final = 10**9
 
 SCHEDULES: Final = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 """Ours: transformers' names; all of them rise from 0 over `warmup_steps`."""
-OPTIMIZERS: Final = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
+OPTIMIZERS: Final = {
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_8bit",
+    "adamw_paged": "paged_adamw_32bit",
+    "adamw_8bit_paged": "paged_adamw_8bit",
+}
 """Ours: transformers' names."""
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings
 
 from odradek.infra.app.project.compatibility import check
-from odradek.infra.app.project.project import Project, ProjectSection, SettingValue
+from odradek.infra.app.project.project import LEVEL, Project, ProjectSection, SettingValue
 from odradek.infra.app.project.sections import KINDS, SectionKind, secret, variable
 from odradek.infra.app.project.text import read_text
 from odradek.infra.app.variables import former_key
@@ -156,9 +156,12 @@ def _process_values(
         instance = settings.model_validate({key: _typed(value) for key, value in texts.items()})
     except ValidationError as error:
         raise _mistake(path, name, error) from None
+    level = str(texts.get("level", ""))
+    of_level = getattr(settings, "presets", {}).get(level, {})
     values = []
     for key, env in variables.items():
-        origin = env if key in from_environment else path.name if key in table else "default"
+        origin = f"{LEVEL}{level}" if key in of_level else "default"
+        origin = env if key in from_environment else path.name if key in table else origin
         values.append(SettingValue(key, getattr(instance, key), origin, env, secret(settings, key)))
     return values
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
@@ -15,6 +15,8 @@ from odradek.infra.app.project.sections import (
 )
 
 S = TypeVar("S", bound=BaseModel)
+LEVEL: Final = "level "
+"""What the origin of a value begins with that a level decided."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,15 @@ class SettingValue:
     key: str
     value: Any
     origin: str
-    """`default`, the file's name, or the environment variable."""
+    """`default`, the file's name, the environment variable, or `level` and which one."""
     variable: str
     """The variable through which a process gets it; empty for what only the project reads."""
     secret: bool
+
+    @property
+    def written(self) -> bool:
+        """Whether the file or the environment says it."""
+        return self.origin != "default" and not self.origin.startswith(LEVEL)
 
     @property
     def shown(self) -> str:
@@ -49,7 +56,7 @@ class ProjectSection:
         return {
             value.variable: _as_text(value.value)
             for value in self.values
-            if value.variable and value.origin not in {"default", value.variable}
+            if value.variable and value.written and value.origin != value.variable
         }
 
 
@@ -74,7 +81,7 @@ class Project:
     def is_set(self, section: str, key: str) -> bool:
         """Whether the file or the environment sets it."""
         values = self.entries[section][0].values
-        return next(value.origin for value in values if value.key == key) != "default"
+        return next(value.written for value in values if value.key == key)
 
     @property
     def work(self) -> Path:

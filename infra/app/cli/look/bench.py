@@ -11,7 +11,8 @@ BENCHES: Final = {
     "proxy": "CPU of an acked turn, and the time that the proxy adds to a call.",
     "waiting": "Memory for each of many calls that wait at the proxy at once.",
     "streams": "Turns to batches through the broker, per second.",
-    "trainer": "Tokens per second, per turn, merged and as trees.",
+    "trainer": "Tokens per second, per turn, merged and as trees; a trainer's recovery.",
+    "levels": "Speed and memory of the trainer's levels.",
 }
 """What can be measured; each is a module of `odradek.infra.app.bench` with `run(**options)`."""
 

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from odradek.infra.app.cli.options import PROJECT
 from odradek.infra.app.project import Project, load
 from odradek.infra.app.project.reference import page
+from odradek.infra.app.project.sections import KINDS
+
+UNTRIED: Final = "never run on a card"
+"""How the description of a setting says so."""
 
 
 @click.command()
@@ -34,16 +38,32 @@ def command(folder: Path, as_json: bool, changed: bool, reference: bool) -> None
 
     cells = [(row["key"], row["value"] or "-", row["from"]) for row in settings]
     Console().print(ReadableTable(("setting", "value", "from"), cells))
+    for row in settings:
+        if row["note"]:
+            click.echo(f"{row['key']}: {row['note']}")
 
 
 def rows(project: Project) -> list[dict[str, Any]]:
-    """{key, value, from} of every setting, secrets masked."""
+    """{key, value, from, note} of every setting, secrets masked."""
     settings = []
     for section, entries in project.entries.items():
         for at, entry in enumerate(entries):
             name = f"{section}[{at}]" if section in {"agents", "rewards"} else section
             settings += [
-                {"key": f"{name}.{value.key}", "value": value.shown, "from": value.origin}
+                {
+                    "key": f"{name}.{value.key}",
+                    "value": value.shown,
+                    "from": value.origin,
+                    "note": _note(section, value.key),
+                }
                 for value in entry.values
             ]
     return settings
+
+
+def _note(section: str, key: str) -> str:
+    """What of a setting was never run on a card, as its own description says it, or ""."""
+    settings = KINDS[section].settings()
+    field = settings.model_fields.get(key) if settings else None
+    sentences = " ".join(((field.description if field else "") or "").split()).split(". ")
+    return next((text.rstrip(".") for text in sentences if UNTRIED in text.lower()), "")

@@ -36,6 +36,9 @@ def command(**options: Any) -> None:
     under way, with a checkpoint. Every setting is ODRADEK_TRAINER_<NAME>; an option overrides its
     variable. Kafka: ODRADEK_KAFKA_*.
 
+    Never run on a card: TF32, LIGER, COMPILE_LAYERS and the OPTIMIZERs of bitsandbytes. No LEVEL
+    turns them on.
+
     \b
     A replay, as exact as the first time:
       odradek replay --batches 0:40 --to again

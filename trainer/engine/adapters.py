@@ -41,9 +41,9 @@ def load(model: Any, name: str, folder: Path) -> LoadedAdapter:
         pairs = files.pairs(tensors)
     except BadAdapter as error:
         raise UnsupportedRequest(str(error)) from error
-    layers = []
+    layers, named = [], dict(model.named_modules())
     for module, (into, out) in pairs.items():
-        layer = dict(model.named_modules()).get(module)
+        layer = named.get(module)
         if not isinstance(layer, torch.nn.Linear) or (
             (into.shape[1], out.shape[0]) != (layer.in_features, layer.out_features)
         ):

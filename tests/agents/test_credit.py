@@ -2,14 +2,9 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
 
 from odradek.agents.dispatch.credit import Credit
-from odradek.agents.dispatch.feedback import Feedback
 from odradek.agents.dispatch.progress import WINDOW, TaskProgress, TaskState
-from odradek.infra.bus import Record
-from odradek.schemas import codec
-from odradek.schemas.events import Step
 
 
 def test_a_training_group_is_out_until_a_step_has_passed_its_batch():
@@ -135,16 +130,3 @@ def test_metadata_of_others_is_no_memory():
     assert 0 == TaskProgress(5, "by hand").recorded
     assert 0 == TaskProgress(5, "1;x;3;AAAA").recorded
     assert 0 == TaskProgress(5, "1;0;99;AA==").recorded
-
-
-def test_a_trainer_beside_the_live_one_gives_no_credit():
-    """It may be ahead: then rows would be staler for the live one than its groups allow."""
-    credit, done = Credit(open_groups=2, open_evals=1), []
-    feedback = Feedback(credit, done.extend)
-    credit.sent("t1", "train")
-    credit.batch(4, "t1")
-    live = Step(run="main", incarnation=1, step=1, position=5)
-    for step in (structs.replace(live, run="second", sampled_by="main"), live):
-        assert [] == done
-        feedback.hear(Record("rl.steps.v1", 0, 0, step.run, codec.encode(step), {}, 0.0))
-    assert ["t1"] == done

@@ -92,14 +92,6 @@ def test_the_driver_reaches_the_streams(tmp_path: Path, driver: str) -> None:
         assert found[name].env["ODRADEK_STREAMS_DRIVER"] == driver
 
 
-def test_the_engine_has_room_for_the_trainers_adapters(tmp_path):
-    """Rank and staleness stand once, in the trainer's section."""
-    text = "[engine]\nmodel = 'tiny'\n[trainer]\nlora_rank = 8\nmax_staleness = 2\n"
-    engine = made(tmp_path, text)["engine"].env
-    assert "8" == engine["ODRADEK_TRAINER_LORA_RANK"]
-    assert "2" == engine["ODRADEK_TRAINER_MAX_STALENESS"]
-
-
 def test_a_vllm_of_the_users_own_serves_the_model(tmp_path):
     """`engine.vllm` names the Python of its environment, and the flags reach it."""
     text = "[engine]\nmodel = 'm'\nvllm = 'v/bin/python'\nvllm_flags = '--enforce-eager'\n"

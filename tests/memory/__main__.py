@@ -1,6 +1,7 @@
 """`scripts/prove memory`: the peak of memory of each step of a run, by rows of a step."""
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -71,8 +72,8 @@ class Groups:
         """See `GroupSource`."""
 
 
-def peaks(rows: int, steps: int) -> list[float]:
-    """Peak of memory of each step, in 10^6 bytes."""
+def measured(rows: int, steps: int) -> list[dict[str, float]]:
+    """The metrics of each step."""
     torch.set_num_threads(1)
     transformers_logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as place:
@@ -93,18 +94,29 @@ def peaks(rows: int, steps: int) -> list[float]:
         trainer = LogTrainer(settings, TrainerParts(feed, transfer, told, Lineage()))
         trainer.run()
         feed.stop()
-    return [step.metrics["peak_memory_mb"] for step in told.steps if step.optimized]
+    return [step.metrics for step in told.steps if step.optimized]
 
 
-def summary(rows: int, measured: list[float]) -> dict[str, Any]:
-    """The highest peaks of the quarters: the first has what is made once."""
-    quarter = max(len(measured) // 4, 1)
-    parts = [max(measured[at : at + quarter]) for at in range(0, 4 * quarter, quarter)]
+def summary(rows: int, steps: list[dict[str, float]]) -> dict[str, Any]:
+    """The highest peaks of the quarters, of which the first has what is made once; and checkpoints.
+
+    `still` is the share of a step that training stands still for its checkpoint; `inside` what it
+    would be if the training thread wrote it.
+    """
+    peaks = [step["peak_memory_mb"] for step in steps]
+    quarter = max(len(peaks) // 4, 1)
+    parts = [max(peaks[at : at + quarter]) for at in range(0, 4 * quarter, quarter)]
+    train, still, written = (
+        statistics.median(step[name] for step in steps if name in step)
+        for name in ("train_s", "checkpoint_s", "checkpoint_write_s")
+    )
     return {
         "rows": rows,
-        "peak_mb": round(max(measured), 1),
+        "peak_mb": round(max(peaks), 1),
         "quarters_mb": [round(part, 1) for part in parts],
         "growth": round(parts[3] / parts[1] - 1, 4),
+        "still": round(still / (train + still), 4),
+        "inside": round((still + written) / (train + still + written), 4),
     }
 
 
@@ -120,7 +132,7 @@ def main(sizes: tuple[int, ...], steps: int, out: Path | None, one: int | None) 
     above that of the second one by more than two percent.
     """
     if one is not None:
-        click.echo(json.dumps(peaks(one, steps)))
+        click.echo(json.dumps(measured(one, steps)))
         return
     figures = []
     for rows in sizes:
@@ -131,7 +143,9 @@ def main(sizes: tuple[int, ...], steps: int, out: Path | None, one: int | None) 
         figures.append(summary(rows, json.loads(done.stdout.splitlines()[-1])))
         click.echo(
             f"{rows} rows: peak {figures[-1]['peak_mb']} MB; by quarters "
-            f"{figures[-1]['quarters_mb']}; growth {figures[-1]['growth']:+.2%}"
+            f"{figures[-1]['quarters_mb']}; growth {figures[-1]['growth']:+.2%}; a step stands still "
+            f"for its checkpoint {figures[-1]['still']:.1%}, and {figures[-1]['inside']:.1%} if it "
+            "wrote it"
         )
     if out:
         made = {

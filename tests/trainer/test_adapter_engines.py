@@ -17,12 +17,7 @@ from odradek.trainer.engine.decode import SampleRequest
 from odradek.trainer.engine.policies import folder_of
 from odradek.trainer.engine.server import SmallEngine
 from odradek.trainer.engine.settings import EngineSettings
-from odradek.trainer.engine.vllm import (
-    _through,
-    command_of,
-    environment,
-    refuse_fewer_adapters,
-)
+from odradek.trainer.engine.vllm import command_of, environment, refuse_fewer_adapters
 from odradek.trainer.errors import BadAdapter, BadSettings, EngineRefused, UnsupportedRequest
 from odradek.trainer.models import load_model
 from odradek.trainer.weights.fleet import Fleet
@@ -330,24 +325,6 @@ def test_vllm_is_started_with_room_for_every_adapter_that_is_asked_for():
     plain = command_of(EngineSettings(model="m"), "python", [])
     assert not [part for part in plain if "lora" in part]
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in environment()
-
-
-def test_replicas_of_which_one_alone_would_get_an_adapter_are_refused():
-    """Whole weights reach all of them."""
-    flags = ["--data-parallel-size", "2"]
-    with pytest.raises(BadSettings, match="start a vLLM for each"):
-        refuse_fewer_adapters(EngineSettings(model="m", lora_rank=4), flags)
-    refuse_fewer_adapters(EngineSettings(model="m"), flags)
-
-
-def test_a_restarted_vllm_loads_an_adapter_only_if_it_was_started_for_some():
-    """Whole weights are loaded as they were."""
-    policy = Policy(name="policy", version=3, uri="file:///w", format="lora")
-    with pytest.raises(BadSettings, match="vLLM was started for none"):
-        _through(EngineSettings(model="m"), policy)
-    made = _through(EngineSettings(model="m", lora_rank=4, max_staleness=1), policy)(Host(None))
-    assert AdapterTerms("policy", 4, kept=2) == made._terms
-    assert _through(EngineSettings(model="m"), Policy(name="p", version=3, uri="file:///w")) is None
 
 
 @pytest.mark.parametrize("flags", [["--max-loras", "5"], ["--max_loras=1"], ["--max-lora-rank=16"]])

@@ -58,6 +58,18 @@ def test_an_exported_model_says_what_the_trained_one_says(trained, tmp_path, tin
     assert {"out"} == {path.name for path in tmp_path.iterdir()} - {"run"}
 
 
+def test_an_exported_model_has_its_card(trained, tmp_path):
+    """With the metrics of its last step, though its checkpoint was begun at the end."""
+    _, folder = trained()
+    export_model(folder, tmp_path / "out", base_model="a/b", command=["odradek", "export"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    for line in ('base_model: "a/b"', "# out", "| optimizer steps | 2 |", "odradek export"):
+        assert line in card.splitlines(), line
+    for start in ("| `success` | 0.", "| `learning_rate` | 0.", "| torch | "):
+        assert any(line.startswith(start) for line in card.splitlines()), start
+
+
 def test_merging_is_exact(trained, tiny):
     """In float64, where nothing else is rounded, the merged model is the one with its adapter."""
     trainer, folder = trained(**LORA)

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from odradek.trainer.adapters import files
-from odradek.trainer.engine import adapters
 from odradek.trainer.engine.decode import Sampler
-from odradek.trainer.errors import BadSettings, ModelError, NoModel, UnsuitedModel
+from odradek.trainer.errors import ModelError, NoModel, UnsuitedModel
 from odradek.trainer.models import load_model
 from odradek.trainer.step import attention
 from tests.support.trainer.model_families import make
@@ -121,51 +119,6 @@ def test_a_family_that_is_taken_is_on_policy_in_its_first_step(bench, tokenizer,
     assert 1 == pytest.approx(step.metrics["ratio_mean"], abs=near)
     assert step.metrics["mismatch_max"] < 10 * near
     assert step.metrics["grad_norm"] > 0
-
-
-ADAPTED = {
-    "mistral with a window": "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj",
-    "gemma3": "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj",
-    "qwen3 with experts": "k_proj o_proj q_proj v_proj",
-    "opt": "fc1 fc2 k_proj out_proj q_proj v_proj",
-}
-"""Family: the layers that get an adapter. Experts and their router are no linear layers."""
-
-
-@pytest.mark.parametrize("family", ADAPTED)
-def test_an_adapter_of_a_family_is_trained_and_served(bench, tokenizer, tmp_path, family):
-    """On-policy in its first step; the engine says of what was sent what the trained model says."""
-    config, kind, more, _ = SUITED[family]
-    folder = make(tmp_path / "model", tokenizer, config, kind, **more)
-    model = load_model(folder)
-    sampler = Sampler(
-        model, pad_id=tokenizer.pad_token_id, end_ids=[tokenizer.eos_token_id], seed=0
-    )
-    group = group_of(play(sampler, tokenizer, [1, 1, 1, 1]), offset=0, version=1)
-    made = bench(
-        [_told_apart(group)], model=str(folder), rows_per_step=4, micro_tokens=200, max_steps=1,
-        lora_rank=2,
-    )  # fmt: skip
-    assert 1 == made.trainer.run()
-    (step,) = [step for step in made.announced.steps if step.optimized]
-    assert 1 == pytest.approx(step.metrics["ratio_mean"], abs=1e-4)
-    sent = made.trainer.parts.transfer.folder
-    adapter = adapters.load(model, "policy-v2", sent)
-    assert ADAPTED[family].split() == list(files.read(sent)[0].targets)
-    ids = torch.arange(5, 45)[None]
-    trained = made.trainer.model.eval()
-    trained.set_attn_implementation("sdpa")
-    with torch.no_grad(), adapters.applied(adapter):
-        off = model(input_ids=ids).logits - trained(input_ids=ids).logits
-    assert off.abs().max() < 1e-3
-
-
-def test_a_family_without_linear_layers_gets_no_adapter(bench, tokenizer, tmp_path):
-    """GPT-2's are of a kind of their own."""
-    config, kind, more, _ = SUITED["gpt2, which has dropout"]
-    folder = make(tmp_path / "model", tokenizer, config, kind, **more)
-    with pytest.raises(BadSettings, match="no linear layer that could get an adapter"):
-        bench([], model=str(folder), lora_rank=2)
 
 
 def _told_apart(group):

@@ -30,7 +30,13 @@ from tests.support.trainer.nan_gradients import spoil
 pytestmark = pytest.mark.torch
 
 STEPS = 3
-EVERY_STEP_SAVED = ("manifest_before_rename", "checkpoint_before_engine", "engine_before_policy")
+EVERY_STEP_SAVED = (
+    "snapshot_before_durable",
+    "manifest_before_rename",
+    "durable_before_told",
+    "checkpoint_before_engine",
+    "engine_before_policy",
+)
 AROUND_A_SKIPPED_STEP = ("optimizer_before_checkpoint", "between_files", "checkpoint_before_engine")
 CASES = [(point, 2) for point in POINTS["train"]] + [(point, 1) for point in EVERY_STEP_SAVED]
 

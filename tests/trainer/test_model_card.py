@@ -16,7 +16,6 @@ FACTS = CardFacts(
     topic="rl.batches.v1",
     settings={"loss": "grpo", "baseline": "mine:a|b\n# head"},
     metrics={"success": 0.875, "wait_s": 3.0},
-    evaluation={"eval_pass_1": 0.9},
     command=("odradek", "export", "model", "runs/a b"),
     libraries={"torch": "2.15.0", "odradek": "0.1.0"},
     digest="ab" * 32,
@@ -58,7 +57,6 @@ def test_the_card_says_where_the_model_is_from():
         "| `loss` | `grpo` |",
         "| `baseline` | `mine:a\\|b # head` |",
         "| `success` | 0.875 |",
-        "| `eval_pass_1` | 0.9 |",
         "| torch | 2.15.0 |",
         "odradek export model 'runs/a b'",
     ):

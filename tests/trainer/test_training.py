@@ -48,6 +48,30 @@ def test_a_resumed_run_ends_with_bit_equal_weights(groups, bench, resume, cut):
     assert versions == sorted(set(versions))
 
 
+def noisy(terms, shape):
+    """A person's loss that draws random numbers."""
+    ratio = (terms.logprobs - terms.old_logprobs).exp()
+    return -terms.advantages * ratio * torch.rand_like(ratio)
+
+
+def test_a_loss_that_draws_draws_the_same_after_a_resume(groups, bench, resume, monkeypatch):
+    """What a step draws follows from the seed and its number, whatever else was drawn before."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "noisy_loss", sys.modules[__name__])
+    whole = bench(groups, max_steps=3, name="whole", loss="noisy_loss:noisy")
+    whole.trainer.run()
+    first = bench(groups, max_steps=1, name="cut", loss="noisy_loss:noisy")
+    first.trainer.run()
+    torch.rand(17)
+    folder = checkpoint.newest(first.settings.output_dir)
+    second = bench(
+        groups, max_steps=3, name="cut", standing=resume(folder), loss="noisy_loss:noisy"
+    )
+    second.trainer.run()
+    assert [] == [n for n, w in whole.weights().items() if not torch.equal(w, second.weights()[n])]
+
+
 def test_the_same_batches_give_the_same_weights(groups, bench):
     """A replay, in process."""
     runs = [bench(groups, max_steps=3, name=name) for name in ("one", "two")]

@@ -109,8 +109,6 @@ def test_a_run_that_the_ledger_does_not_know_samples_nothing():
         ([entry(6, 3, run="other")], True),
         ([entry(4, 3, run="other")], False),
         ([entry(5, 3, incarnation=2)], True),
-        ([entry(1, 3, incarnation=2, policy="policy.other")], True),
-        ([entry(1, 3, incarnation=0, policy="policy.other")], False),
         ([entry(5, 3, run="other", policy="policy.other")], False),
     ],
 )

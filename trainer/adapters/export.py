@@ -5,6 +5,7 @@ all weights is written as it is.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from odradek.trainer.adapters.shape import AdapterShape
 from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.errors import BadAdapter, BadSettings
 from odradek.trainer.models import load_model, load_tokenizer
+from odradek.trainer.saving.model_card import README, facts_of, model_card
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -43,15 +45,23 @@ class ExportedModel(Struct, frozen=True):
 
 
 def export_model(
-    saved: Path, out: Path, *, model: Path | None = None, dtype: Dtype = "float32"
+    saved: Path,
+    out: Path,
+    *,
+    model: Path | None = None,
+    dtype: Dtype = "float32",
+    base_model: str = "",
+    command: Sequence[str] = (),
 ) -> ExportedModel:
-    """Write a checkpoint's model, whole or not at all.
+    """Write a checkpoint's model with its card, whole or not at all.
 
     Args:
         saved: The checkpoint's folder.
         out: Where to write; not there yet, or empty.
         model: Where the base model of an adapter is now; None: where it was in training.
         dtype: Of the written weights.
+        base_model: Id on huggingface.co of the model that the run began with, for the card.
+        command: For the card.
 
     Raises:
         BrokenCheckpoint: The checkpoint differs from its manifest.
@@ -61,7 +71,7 @@ def export_model(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadSettings(f"{out} is there already: name a folder that is not, or an empty one")
-    checkpoint.verify(saved)
+    digest = checkpoint.verify(saved)
     place = checkpoint.position_of(saved)
     shape = None
     if base.is_adapter(saved):
@@ -77,6 +87,10 @@ def export_model(
         shutil.rmtree(partial, ignore_errors=True)
         whole.save_pretrained(partial)
         load_tokenizer(source).save_pretrained(partial)
+        facts = facts_of(
+            place, out.absolute().name, digest=digest, hub_base=base_model, command=command
+        )
+        (partial / README).write_text(model_card(facts))
         for path in (*partial.iterdir(), partial):
             durable_files.fsync(path)
         if out.exists():

@@ -107,11 +107,6 @@ class LoraAdapter:
             if isinstance(dropout, torch.nn.Dropout):
                 dropout.p = self._settings.lora_dropout
 
-    def draw(self, step: int) -> None:
-        """Draw a step's dropout from the seed and its number, as a resumed run does."""
-        if self._settings.lora_dropout:
-            torch.manual_seed(self._settings.seed + step)
-
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
         """A block in which the model is the one that the run began with."""

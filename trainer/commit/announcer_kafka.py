@@ -66,8 +66,8 @@ class KafkaAnnouncer:
         other = rival(self._tail.more(), taken)
         if other is not None:
             raise PolicyTaken(
-                f"another trainer is at work on policy {other.policy!r}: run {other.run!r}, start "
-                f"{other.incarnation}, took version {other.version}. End one of them; or, to "
+                f"another trainer counts versions of policy {taken.policy!r}: run {other.run!r}, "
+                f"start {other.incarnation}, took version {other.version}. End one of them; or, to "
                 f"train beside it on the same batches, give --run another name and --sampled-by "
                 f"{other.run}"
             )

@@ -45,7 +45,7 @@ class LedgerTail:
 
 
 def rival(entries: Iterable[Step], taken: Step) -> Step | None:
-    """An entry of a trainer that counts the same policy's versions, or of a newer start of our run.
+    """An entry of another trainer that counts the same policy's versions, if there is one.
 
     Args:
         entries: Of the ledger, since this trainer has read how far they were counted.
@@ -53,8 +53,6 @@ def rival(entries: Iterable[Step], taken: Step) -> Step | None:
     """
     for entry in entries:
         ours = (entry.run, entry.incarnation) == (taken.run, taken.incarnation)
-        counted = entry.policy == taken.policy and entry.version >= taken.version
-        started = entry.run == taken.run and entry.incarnation > taken.incarnation
-        if started or (counted and not ours):
+        if not ours and entry.policy == taken.policy and entry.version >= taken.version:
             return entry
     return None

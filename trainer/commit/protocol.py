@@ -132,6 +132,8 @@ class CommitProtocol:
         self._sent = standing.position.step
         """The step whose weights the engines have."""
         self._loaded = Loaded("", "")
+        self._metrics: dict[str, float] | None = None
+        """Of the last step."""
         self._saved_step = standing.position.step
         """The step of the newest checkpoint, durable or being written."""
         self._saved_at = 0.0
@@ -191,6 +193,7 @@ class CommitProtocol:
         Raises NonFiniteSteps after MOST_SKIPPED skipped steps in a row, once the last is announced.
         """
         self.position = position
+        self._metrics = metrics
         self.skipped = self.skipped + 1 if skipped else 0
         digest = ""
         entry = partial(
@@ -263,7 +266,8 @@ class CommitProtocol:
         """The last moves of a start: what it came to is durable and told."""
         yield from self.look(wait=True)
         if step != self._saved_step:
-            yield from self._begin_save(step, self.entry(step, self._nothing))
+            entry = self.entry(step, self._nothing, metrics=self._metrics)
+            yield from self._begin_save(step, entry)
             yield from self.look(wait=True)
 
     def _begin_save(self, step: int, entry: Step) -> Doing:

@@ -41,9 +41,9 @@ def load(model: Any, name: str, folder: Path) -> LoadedAdapter:
         pairs = files.pairs(tensors)
     except BadAdapter as error:
         raise UnsupportedRequest(str(error)) from error
-    layers, named = [], dict(model.named_modules())
+    layers = []
     for module, (into, out) in pairs.items():
-        layer = named.get(module)
+        layer = dict(model.named_modules()).get(module)
         if not isinstance(layer, torch.nn.Linear) or (
             (into.shape[1], out.shape[0]) != (layer.in_features, layer.out_features)
         ):

@@ -40,7 +40,6 @@ UNTAGGED: Final = "0.1.dev"
 LOGPROBS: Final = "--logprobs-mode"
 MAX_RANK: Final = "--max-lora-rank"
 MAX_LORAS: Final = "--max-loras"
-REPLICAS: Final = frozenset({"--data-parallel-size", "-dp"})
 LORA_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes for the highest rank."""
 PROCESSED: Final = "processed_logprobs"
@@ -94,15 +93,8 @@ def _lora_flags(settings: EngineSettings) -> dict[str, str]:
 def refuse_fewer_adapters(settings: EngineSettings, flags: Sequence[str]) -> None:
     """Raise BadSettings for flags of a person's that leave too little room for adapters."""
     needed = _lora_flags(settings)
-    if not needed:
-        return
     parts = [part for flag in flags for part in flag.split("=", maxsplit=1)]
     for flag, value in itertools.pairwise(parts):
-        if _name(flag) in REPLICAS and value != "1":
-            raise BadSettings(
-                f"{flag} {value} makes replicas, of which an adapter is loaded into one alone: "
-                "start a vLLM for each, and name all of them in ODRADEK_ENGINE_URL"
-            )
         least = needed.get(_name(flag))
         if least is not None and value.isdecimal() and int(value) < int(least):
             raise BadSettings(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+README: Final = "README.md"
+"""Where the hub looks for a card."""
 TAGS: Final = ("odradek", "reinforcement-learning", "trl")
 LIBRARIES: Final = ("odradek", "torch", "transformers", "trl", "peft", "safetensors")
 SHOWN: Final = (
@@ -37,7 +39,6 @@ class CardFacts:
         adapter: Whether the folder holds a LoRA adapter, not a whole model.
         settings: Those that are not the default, by name.
         metrics: Of the last step.
-        evaluation: Of the newest evaluation, by name.
         command: What wrote the folder.
         libraries: Versions by library.
         digest: sha256 of the checkpoint's manifest.
@@ -53,7 +54,6 @@ class CardFacts:
     adapter: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    evaluation: Mapping[str, float] = field(default_factory=dict)
     command: Sequence[str] = ()
     libraries: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
@@ -111,7 +111,6 @@ def model_card(facts: CardFacts) -> str:
         ),
         _table("Settings that are not the default", "value", _settings(facts.settings)),
         _table("Metrics of the last step", "value", _numbers(facts.metrics, SHOWN)),
-        _table("Evaluation", "value", _numbers(facts.evaluation, sorted(facts.evaluation))),
         _table("Libraries", "version", {n: facts.libraries[n] for n in sorted(facts.libraries)}),
     ]
     if facts.command:

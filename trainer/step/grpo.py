@@ -209,8 +209,11 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         return torch.tensor(self.measured.loss, dtype=torch.float64, device=self.args.device)
 
     def _draw(self) -> None:
-        if self._adapter is not None:
-            self._adapter.draw(int(self.state.global_step))
+        """What a step draws follows from its number: a checkpoint needs no state of generators.
+
+        Dropout of adapters draws, and so may a person's own loss.
+        """
+        torch.manual_seed(self.settings.seed + int(self.state.global_step))
 
     def _backward(self, rows: Sequence[Row], totals: StepTotals) -> None:
         """Add the share of a micro-batch to the gradient."""
@@ -390,4 +393,4 @@ class LogTrainer(AsyncGRPOTrainer):  # type: ignore[misc] # TRL is untyped
         """Nothing: the weights, or the adapter, were those of the checkpoint from the beginning."""
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Nothing: a step of ours draws no random numbers."""
+        """Nothing: see `_draw`."""

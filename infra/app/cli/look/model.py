@@ -1,5 +1,6 @@
 """`odradek export model`: a checkpoint as a whole Hugging Face folder."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     show_default=True,
     help="Type of the written weights.",
 )
+@click.option("--base-model", default="", help="Id of the base model on the hub, for the card.")
 def command(checkpoint: Path, out: Path, **options: Any) -> None:
     """Write the model of CHECKPOINT, such as runs/policy/checkpoint-40, to the folder OUT.
 
     Transformers and engines load OUT as it is. A LoRA adapter is merged into the model that it was
-    trained on. OUT must not be there yet, or be empty.
+    trained on. A card, README.md, says where the model is from. OUT must not be there yet, or be
+    empty.
     """
     with large_imports():
         from odradek.trainer.adapters.export import export_model
 
-    made = export_model(checkpoint, out, **options)
+    made = export_model(checkpoint, out, command=("odradek", *sys.argv[1:]), **options)
     merged = f", an adapter of rank {made.adapter.rank} merged" if made.adapter else ""
     click.echo(
         f"run {made.run}, step {made.step}: {made.parameters:,} parameters in {made.dtype} in "

@@ -9,6 +9,7 @@ AgentsError
 │   └── SealRefused          it answered no: credentials or addresses are wrong
 ├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
 ├── UnknownAddress           an address of an agent that is none on Kafka
+├── AddressTaken             the gateway cannot listen where it was told to
 └── RunnerError              an agent that cannot be started as it was named
 """
 
@@ -67,3 +68,7 @@ class RunnerError(AgentsError):
 
 class UnknownAddress(AgentsError):
     """An address of an agent that is none on Kafka."""
+
+
+class AddressTaken(AgentsError):
+    """The gateway cannot listen where it was told to."""

@@ -1,4 +1,4 @@
-"""Settings of the agent host and of the dispatcher."""
+"""Settings of the agent host, of the dispatcher and of the gateway."""
 
 from typing import Annotated
 
@@ -31,6 +31,12 @@ class AgentSettings(CheckedSettings, BaseSettings):
 
     name: Annotated[str, AfterValidator(_agent)] = "agent"
     """Tasks ask for the agent by this name; it is part of its topics' names."""
+    training: bool = True
+    """Whether runs are episodes. Without, the agent serves A2A alone: no proxy, no topics of the
+    training, no rewards."""
+    idempotent: bool = True
+    """Whether a plain message that comes again, by its id, is the same task. Without, each request
+    is a task of its own, as with the A2A SDK's own server."""
     concurrency: int = Field(default=8, ge=1)
     """How many runs go on at once."""
     max_calls: int = Field(default=0, ge=0)
@@ -77,3 +83,34 @@ class DispatchSettings(CheckedSettings, BaseSettings):
     instance: KafkaName | None = Field(default=None, validation_alias="ODRADEK_INSTANCE")
     """A name of this process that outlives restarts and that no other replica has: a restarted
     process comes back to its partitions at once, not after the session timeout."""
+
+
+class GatewaySettings(CheckedSettings, BaseSettings):
+    """Settings of the gateway, from `ODRADEK_GATEWAY_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ODRADEK_GATEWAY_",
+        env_ignore_empty=True,
+        frozen=True,
+        allow_inf_nan=False,
+        loc_by_alias=False,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: int = Field(default=8500, ge=0, le=65535)
+    """The port to listen on; 0 for a free one."""
+    public_url: Root | None = None
+    """Where clients reach it, as agents' cards say; `http://host:port` if not given."""
+    group: KafkaName = "gateway"
+    """Names the topic of its replies, `a2a.replies.<group>`; all gateways may share one."""
+    call_s: float = Field(default=600.0, gt=0)
+    """How long a call waits for its agent."""
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1)
+    """Largest body of a request; a message on the bus may be no larger."""
+    card_age_s: float = Field(default=60.0, ge=0)
+    """How long clients may keep a card without asking again."""
+    shutdown_s: float = Field(default=5.0, ge=0)
+    """How long calls and streams may go on after SIGTERM."""

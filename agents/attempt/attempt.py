@@ -86,6 +86,8 @@ class Attempt:
         asks: Whether its agent waits for its client's next message.
         ends_at: When its time is over, by the event loop's clock; None before it plays.
         answered: Whether its client has its reply.
+        settled: Set while its client has something to be answered with.
+        message: What its agent answered with, where it did so by a bare message and nothing else.
         heard: Ids of the messages that its agent got.
         over: Set when the SDK knows of its end, or cannot hear of it.
         closed: Set when nothing of it is under way.
@@ -123,6 +125,8 @@ class Attempt:
         self.agent: asyncio.Task[None] | None = None
         self.opened = asyncio.Event()
         self.asks = False
+        self.settled = asyncio.Event()
+        self.message: Any = None
         self.ends_at: float | None = None
         self.answered = False
         self.heard = {send.message_id}
@@ -140,6 +144,11 @@ class Attempt:
     def lost(self) -> bool:
         """Whether another host owns it now."""
         return self._state is AttemptState.LOST
+
+    @property
+    def result(self) -> Any:
+        """What its client gets: a Message or the Task; None before the end."""
+        return self.message or self.task
 
     @property
     def last(self) -> bool:

@@ -37,14 +37,18 @@ class TerminalHold(EventQueue):
         self._run = run
         self.terminal_status: Any = None
         """The terminal status that the executor gave."""
+        self._told = False
+        """Whether the executor said anything but a message."""
         self.asks = False
         """Whether the executor's last status asks for its client's next message."""
 
     async def enqueue_event(self, event: Any) -> None:
         """Pass an event on, or hold it."""
+        self._told = self._told or not isinstance(event, Message)
         if isinstance(event, Message):
             # The task is there already, so a bare answer becomes the message of its end.
             self._hold(TaskStatus(state=TaskState.TASK_STATE_COMPLETED, message=event))
+            self._run.message = None if self._told else event
         elif isinstance(event, TaskStatusUpdateEvent):
             if event.status.state in TERMINAL:
                 self._hold(event.status)
@@ -81,6 +85,11 @@ class TerminalHold(EventQueue):
             self.terminal_status.CopyFrom(status)
 
     @property
+    def _rejected(self) -> bool:
+        status = self.terminal_status
+        return status is not None and status.state == TaskState.TASK_STATE_REJECTED
+
+    @property
     def verdict(self) -> Ending:
         """The end that the executor itself reported."""
         state = (
@@ -101,6 +110,8 @@ class TerminalHold(EventQueue):
     async def finish(self, verdict: Ending) -> None:
         """Let the end out."""
         state = STATES.get(verdict.outcome, TaskState.TASK_STATE_FAILED)
+        if verdict.outcome is Outcome.FAILED and self._rejected:
+            state = TaskState.TASK_STATE_REJECTED
         event = self._update(state, verdict.error)
         if self.terminal_status is not None and self.terminal_status.HasField("message"):
             event.status.message.CopyFrom(self.terminal_status.message)

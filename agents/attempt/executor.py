@@ -43,6 +43,7 @@ class EpisodeExecutor(AgentExecutor):
         source: Of the events, for CloudEvents.
         fail: Called with an error of the log.
         ending: Whether the host ends; asked with True, it waits a moment for that.
+        training: Whether runs are episodes, with rewards.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class EpisodeExecutor(AgentExecutor):
         source: str,
         fail: Fail,
         ending: Callable[[bool], Awaitable[bool]],
+        training: bool,
     ) -> None:
         self._inner = inner
         self._runs = runs
@@ -67,6 +69,7 @@ class EpisodeExecutor(AgentExecutor):
         self._source = source
         self._fail = fail
         self._ending = ending
+        self._training = training
 
     async def execute(self, context: Any, event_queue: Any) -> None:
         """See the SDK: called once for each message to the task."""
@@ -76,6 +79,7 @@ class EpisodeExecutor(AgentExecutor):
             verdict = await self._play(run, context, hold)
             run.asks = verdict is None
             if verdict is None:
+                run.settled.set()
                 if not run.lost:
                     run.go(AttemptState.ASKING)
             else:
@@ -132,6 +136,7 @@ class EpisodeExecutor(AgentExecutor):
     async def _play(self, run: Attempt, context: Any, hold: TerminalHold) -> Ending | None:
         """Have the agent play on; how it ended, or None where it asks for a message."""
         run.asks = False
+        run.settled.clear()
         if not run.lost:
             run.go(AttemptState.PLAYING)
         now = asyncio.get_running_loop().time()
@@ -199,15 +204,16 @@ class EpisodeExecutor(AgentExecutor):
 
     async def _give_up(self, run: Attempt, verdict: Ending) -> Ending:
         run.retry = not run.last
-        await run.writer.write(
-            events.aborted(
-                run.episode_id,
-                verdict,
-                retry=run.retry,
-                source=self._source,
-                traceparent=run.called.traceparent,
+        if self._training:
+            await run.writer.write(
+                events.aborted(
+                    run.episode_id,
+                    verdict,
+                    retry=run.retry,
+                    source=self._source,
+                    traceparent=run.called.traceparent,
+                )
             )
-        )
         return verdict
 
     async def _publish_rewards(self, run: Attempt) -> list[str]:
@@ -215,7 +221,7 @@ class EpisodeExecutor(AgentExecutor):
 
         The seal's error names each of them. A function that raised never counts as a number.
         """
-        rewards = run.rollout.rewards if run.rollout is not None else ()
+        rewards = run.rollout.rewards if run.rollout is not None and self._training else ()
         problems: list[str] = []
         sends = []
         for reward in rewards:

@@ -139,6 +139,7 @@ class AttemptRunner:
         finally:
             owned.runs.pop(run.episode_id, None)
             run.opened.set()
+            run.settled.set()
             run.closed.set()
 
     async def _open(self, run: Attempt, request: SendMessageRequest) -> None:
@@ -156,9 +157,10 @@ class AttemptRunner:
         except InvalidRecord as error:
             self._snapshots.forget(run.episode_id)
             raise RequestRefused(error.reason, error.detail) from None
+        records = (snapshot, opened, event) if self._settings.training else (snapshot, event)
         # One transaction: whoever has lost the partition can open nothing. If we die above this
         # line, nothing has begun. Below it, the successor finds the snapshot and gives up.
-        await run.writer.write(snapshot, opened, event)
+        await run.writer.write(*records)
         crash_point("opened_before_run")
 
     async def _run(
@@ -222,7 +224,7 @@ class AttemptRunner:
     def _rollout(self, run: Attempt) -> Rollout:
         sample = run.sample
         model = sample.model or self._settings.policy
-        claims = events.claims(run, self._settings, model)
+        key = mint(events.claims(run, self._settings, model), self._keys) if self._keys else ""
         return Rollout(
             task=RolloutTask(
                 task_id=sample.task_id,
@@ -235,7 +237,7 @@ class AttemptRunner:
                 sampling=sample.sampling,
             ),
             base_url=f"{self._settings.proxy_url.rstrip('/')}/e/{run.episode_id}/v1",
-            api_key=mint(claims, self._keys),
+            api_key=key,
             model=model,
             episode_id=run.episode_id,
             sample=sample.sample,

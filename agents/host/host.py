@@ -15,10 +15,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from odradek.agents.attempt.attempt import Attempt, AttemptState
-from odradek.agents.attempt.seal import ProxySealer, Sealer
+from odradek.agents.attempt.seal import NoSealer, ProxySealer, Sealer
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding.requests import dump
 from odradek.agents.host.card import card
+from odradek.agents.host.offsets import HostOffsets
 from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.task_index import recall
@@ -30,14 +31,12 @@ from odradek.infra.bus import (
     KafkaAppender,
     PartitionGroup,
     TransactionalWriter,
-    check_position,
     close,
     consumer,
     ensure_topics,
     record_of,
     require_topics,
     start,
-    topic_partitions,
 )
 from odradek.infra.errors import PartitionLost
 from odradek.infra.runtime.crash_points import crash_point
@@ -91,8 +90,8 @@ class Host:
         self._settings = settings
         self._bus = bus
         self._inner = executor
-        self._keys = (tokens or TokenSettings()).secrets()
-        self._sealer = sealer or ProxySealer(settings.proxy_url, self._keys, agent=settings.name)
+        self._keys = (tokens or TokenSettings()).secrets() if settings.training else []
+        self._sealer = sealer or _sealer(settings, self._keys)
         self._topic = bus.topic(agent_topic(A2A_REQUESTS, settings.name))
         self._source = f"/agents/{settings.name}/{settings.instance or uuid.uuid4().hex[:8]}"
         self._owned: dict[int, RequestPartition] = {}
@@ -102,6 +101,7 @@ class Host:
         self._reader = consumer(
             bus, group=f"agent.{settings.name}", instance=settings.instance, sticky=True
         )
+        self._offsets = HostOffsets(self._reader, bus.topic(agent_topic(A2A_EVENTS, settings.name)))
         self._group = PartitionGroup(self._topic, self, self.fail)
         self.ready = self._group.settled
         """Set while the host serves every partition that is its own."""
@@ -165,7 +165,8 @@ class Host:
     async def _prepare(self) -> None:
         required = [(agent_topic(row, self._settings.name), row) for row in AGENT_TOPICS]
         await ensure_topics(self._bus, required)
-        await require_topics(self._bus, [TURNS.name, REWARDS.name, CARDS.name])
+        training = [TURNS.name, REWARDS.name] if self._settings.training else []
+        await require_topics(self._bus, [*training, CARDS.name])
 
     def _furnish(self, appender: KafkaAppender) -> Any:
         from a2a.server.request_handlers import DefaultRequestHandlerV2
@@ -190,6 +191,7 @@ class Host:
             source=self._source,
             fail=self.fail,
             ending=self._ending,
+            training=self._settings.training,
         )
         self._recovery = Recovery(snapshots, executor)
         described = card(name, prefix=self._bus.topic_prefix)
@@ -200,9 +202,9 @@ class Host:
             request_context_builder=ContextBuilder(),
             event_stream=snapshots,
         )
-        queries = TaskQueries(snapshots, self._bus, name, events_end=self._events_end)
+        queries = TaskQueries(snapshots, self._bus, name, events_end=self._offsets.end_of_events)
         replies = ReplySender(
-            appender, self._bus, name, prefix=REPLY_PREFIX, partitions=self._partitions
+            appender, self._bus, name, prefix=REPLY_PREFIX, partitions=self._offsets.partitions
         )
         return RequestServer(
             self._settings,
@@ -233,16 +235,6 @@ class Host:
             value=dump(card(name, prefix=self._bus.topic_prefix)),
             headers=(("content-type", b"application/json"),),
         )
-
-    async def _partitions(self, topic: str) -> int:
-        return len(await topic_partitions(self._reader, topic))
-
-    async def _events_end(self, partition: int) -> int:
-        where = TopicPartition(
-            self._bus.topic(agent_topic(A2A_EVENTS, self._settings.name)), partition
-        )
-        end: int = (await self._reader.end_offsets([where]))[where]
-        return end
 
     # -- reading
 
@@ -336,7 +328,7 @@ class Host:
             # Cancelled as well: an open producer would fence its successor.
             failed.push_async_callback(writer.aclose)
             count = len(self._reader.partitions_for_topic(self._topic) or ())
-            position = await self._position(where)
+            position = await self._offsets.committed(where)
             memory = await recall(self._bus, name, number, position)
             owned = RequestPartition(number, count, writer, memory, position)
             strays = await self._recovery.strays(owned, position)
@@ -345,12 +337,6 @@ class Host:
             logger.warning("%s[%d]: ended %d stray tasks", name, number, strays)
         self._owned[number] = owned
         return position
-
-    async def _position(self, where: TopicPartition) -> int:
-        beginning: int = (await self._reader.beginning_offsets([where]))[where]
-        committed: int | None = await self._reader.committed(where)
-        check_position(where, committed, beginning)
-        return beginning if committed is None else committed
 
     def lose(self, number: int) -> None:
         """See `PartitionOwner`: kill the partition's runs and write nothing more."""
@@ -393,6 +379,12 @@ class Host:
             return_exceptions=True,
         )
         self._owned.clear()
+
+
+def _sealer(settings: AgentSettings, keys: list[str]) -> Sealer:
+    if not settings.training:
+        return NoSealer()
+    return ProxySealer(settings.proxy_url, keys, agent=settings.name)
 
 
 async def run(settings: AgentSettings, bus: BusSettings, executor: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
 from a2a.types import (
@@ -169,8 +170,8 @@ class RequestServer:
             raise TaskNotFoundError if snapshot is None else TaskNotCancelableError
         if run.state in {AttemptState.WAITING, AttemptState.OPENING}:
             run.stop(Outcome.CANCELLED)
-            await run.closed.wait()
-            await self._replies.answer(called, run.task)
+            await run.settled.wait()
+            await self._replies.answer(called, run.result or self._snapshots.task(run.episode_id))
             return
         if run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
             raise TaskNotCancelableError
@@ -182,6 +183,8 @@ class RequestServer:
         if not send.plain:
             validate_proto_required_fields(send.proto())
         self._check_types(send)
+        if send.sample is None and called.correlation_id and not self._settings.idempotent:
+            send = msgspec.structs.replace(send, message_id=called.correlation_id)
         if send.task_id:
             await self._follow_up(owned, called, send)
             return True
@@ -260,7 +263,7 @@ class RequestServer:
                 return False  # whoever owns the partition next goes on from here
             attempt = attempt + 1 if run.retry else None
             if attempt is None and not run.answered:
-                await self._replies.answer(called, run.task)
+                await self._replies.answer(called, run.result)
         return True
 
     async def _answer_finished(

@@ -25,6 +25,7 @@ PAGES = {
 GROUPS = {
     "Start": ("quickstart", "write-an-agent", "write-a-reward"),
     "Run": (
+        "a2a",
         "bring-your-own-kafka",
         "train-on-a-gpu",
         "learning",

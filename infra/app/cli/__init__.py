@@ -37,6 +37,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {
             "dispatch": "Run the dispatcher: tasks become A2A requests.",
             "agent": "Run an agent host: a function, a program or an A2A executor.",
+            "gateway": "Serve agents on the bus over HTTP, for any A2A client.",
             "proxy": "Run the proxy that records every model call.",
             "engine": "Run an inference engine: the small one, or vLLM.",
             **{verb: stage.about for verb, stage in STAGES.items()},

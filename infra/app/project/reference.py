@@ -12,6 +12,7 @@ CLASSES: Final = {
     "[kafka]": ("odradek.infra.bus", "BusSettings"),
     "[[agents]]": ("odradek.agents.settings", "AgentSettings"),
     "[dispatch]": ("odradek.agents.settings", "DispatchSettings"),
+    "gateway": ("odradek.agents.settings", "GatewaySettings"),
     "[streams]": ("odradek.streams.settings", "StreamsSettings"),
     "[trainer]": ("odradek.trainer.settings", "TrainerSettings"),
     "[engine]": ("odradek.trainer.engine.settings", "EngineSettings"),
@@ -47,14 +48,15 @@ SHARED: Final = {
 """The meaning of variables that several processes read, each for a use of its own."""
 
 LIMITS: Final = frozenset({
-    "call_s", "calls_per_episode", "concurrency", "engine_timeout_s", "engine_wait_s", "grace_s",
-    "keep", "log_timeout_s", "max_attempts", "max_body_bytes", "max_calls", "max_history_bytes",
-    "max_reply_bytes", "max_tokens", "open_evals", "open_groups", "ready_s", "replication_factor",
-    "seal_wait_s", "session_timeout_ms", "timeouts", "topic_partitions",
+    "call_s", "calls_per_episode", "card_age_s", "concurrency", "engine_timeout_s",
+    "engine_wait_s", "grace_s", "keep", "log_timeout_s", "max_attempts", "max_body_bytes",
+    "max_calls", "max_history_bytes", "max_reply_bytes", "max_tokens", "open_evals",
+    "open_groups", "ready_s", "replication_factor", "seal_wait_s", "session_timeout_ms",
+    "shutdown_s", "timeouts", "topic_partitions",
 })  # fmt: skip
 WHERE: Final = frozenset({
-    "batches_topic", "device", "dtype", "engine_key", "engine_url", "engine_urls", "host",
-    "instance", "keys", "output_dir", "port", "proxy_url",
+    "batches_topic", "device", "dtype", "engine_key", "engine_url", "engine_urls", "group",
+    "host", "instance", "keys", "output_dir", "port", "proxy_url", "public_url",
 })  # fmt: skip
 WHAT: Final = frozenset(
     {"begin_anew", "model", "policy", "replay_of", "run", "sampled_by", "until_end"}

@@ -189,7 +189,9 @@ KINDS: Final[dict[str, SectionKind]] = {
         module="odradek.agents.settings",
         name="AgentSettings",
         many=True,
-        withheld=frozenset({"instance", "proxy_url", "policy", "max_attempts"}),
+        withheld=frozenset(
+            {"instance", "proxy_url", "policy", "max_attempts", "training", "idempotent"}
+        ),
     ),
     "rewards": SectionKind(own=RewardSection, many=True),
     "dispatch": SectionKind(

@@ -1,0 +1,146 @@
+"""Routes of the gateway: an agent's card, its JSON-RPC endpoint and its REST endpoints."""
+
+import re
+from email.utils import formatdate
+from typing import Final
+
+from a2a.server.routes import (
+    create_agent_card_routes,
+    create_jsonrpc_routes,
+    create_rest_routes,
+)
+from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP, ContentTypeNotSupportedError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from odradek.agents.client.connection import KafkaConnection
+from odradek.agents.client.transport import KafkaTransport
+from odradek.agents.gateway.bus_handler import BusHandler
+from odradek.agents.gateway.cards import REST_PATH, CardDirectory, over_http
+from odradek.agents.settings import GatewaySettings
+from odradek.infra.bus import BusSettings
+
+AGENTS: Final = "/agents"
+ADDRESS: Final = re.compile(AGENTS + "/[^/]+")
+JSON: Final = "application/json"
+
+
+class GatewayApp:
+    """The gateway's ASGI application.
+
+    Args:
+        settings: The gateway's.
+        bus: Where Kafka is.
+        connection: The gateway's place on the bus.
+        address: Where clients reach the gateway.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        bus: BusSettings,
+        connection: KafkaConnection,
+        *,
+        address: str,
+    ) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._root = address
+        self._apps: dict[str, ASGIApp] = {}
+        self.cards = CardDirectory(bus, self._forget)
+        self._app: ASGIApp = Starlette(
+            routes=[
+                Route("/healthz", self._healthy),
+                Route(AGENTS, self._list),
+                Mount(AGENTS + "/{agent}", app=self._agent, max_body_size=settings.max_body_bytes),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request. An agent's address is the same with and without a slash at its end."""
+        if scope["type"] == "http" and ADDRESS.fullmatch(scope["path"]):
+            scope = {**scope, "path": scope["path"] + "/", "raw_path": scope["raw_path"] + b"/"}
+        await self._app(scope, receive, send)
+
+    def _forget(self, agent: str) -> None:
+        """Make an agent's routes anew when it is asked for again."""
+        self._apps.pop(agent, None)
+
+    async def _healthy(self, request: Request) -> Response:
+        del request
+        return JSONResponse({"agents": len(self.cards.agents)})
+
+    async def _list(self, request: Request) -> Response:
+        """The agents, and where each one's card is."""
+        del request
+        agents = {agent: self._address(agent) for agent in self.cards.agents}
+        return JSONResponse({"agents": agents})
+
+    def _address(self, agent: str) -> str:
+        return f"{self._root}{AGENTS}/{agent}"
+
+    async def _agent(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to the routes of the agent that its path names."""
+        agent = scope["path_params"]["agent"]
+        app = self._apps.get(agent)
+        if app is None:
+            known = self.cards.get(agent)
+            if known is None:
+                absent = f"no agent {agent!r} has a card: is its host running?"
+                await JSONResponse({"error": absent}, status_code=404)(scope, receive, send)
+                return
+            app = self._apps[agent] = self._routes_of(agent)
+        await app(scope, receive, send)
+
+    def _routes_of(self, agent: str) -> ASGIApp:
+        known = self.cards.get(agent)
+        assert known is not None
+        handler = BusHandler(
+            KafkaTransport(self._connection, agent, timeout_s=self._settings.call_s)
+        )
+        card_routes = create_agent_card_routes(
+            over_http(known.card, self._address(agent)),
+            cache_control=f"public, max-age={self._settings.card_age_s:.0f}",
+        )
+        routes: list[BaseRoute] = [dated(route, known.published_at) for route in card_routes]
+        routes += [typed(route) for route in create_jsonrpc_routes(handler, "/")]
+        # Last: they end in a route that takes every path, of tenants.
+        routes += create_rest_routes(handler, path_prefix=REST_PATH)
+        return Starlette(routes=routes)
+
+
+def dated(route: Route, moment: float) -> Route:
+    """A card's route whose answers say since when the card stands (RFC 9110, 8.8.2).
+
+    Args:
+        route: The SDK's.
+        moment: Unix seconds.
+    """
+    answer = route.endpoint
+
+    async def endpoint(request: Request) -> Response:
+        response: Response = await answer(request)
+        response.headers["Last-Modified"] = formatdate(moment, usegmt=True)
+        return response
+
+    return Route(route.path, endpoint, methods=["GET"])
+
+
+def typed(route: Route) -> Route:
+    """A JSON-RPC route that refuses what does not call itself JSON (A2A section 9.5)."""
+    answer = route.endpoint
+    error = ContentTypeNotSupportedError()
+
+    async def endpoint(request: Request) -> Response:
+        kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+        if kind == JSON:
+            response: Response = await answer(request)
+            return response
+        code = JSON_RPC_ERROR_CODE_MAP[ContentTypeNotSupportedError]
+        body = {"code": code, "message": f"{error.message}: send {JSON}"}
+        return JSONResponse({"jsonrpc": "2.0", "id": None, "error": body})
+
+    return Route(route.path, endpoint, methods=["POST"])

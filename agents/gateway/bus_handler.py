@@ -1,0 +1,150 @@
+"""The SDK's request handler that serves nothing itself: it asks an agent over Kafka."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from a2a.client import ClientCallContext
+from a2a.server.context import ServerCallContext
+from a2a.server.events.event_queue import Event
+from a2a.server.request_handlers.request_handler import RequestHandler, validate_request_params
+from a2a.types import (
+    AgentCard,
+    CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
+    GetExtendedAgentCardRequest,
+    GetTaskPushNotificationConfigRequest,
+    GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
+    ListTaskPushNotificationConfigsResponse,
+    ListTasksRequest,
+    ListTasksResponse,
+    Message,
+    SendMessageRequest,
+    StreamResponse,
+    SubscribeToTaskRequest,
+    Task,
+    TaskPushNotificationConfig,
+)
+from a2a.utils.errors import InternalError
+
+from odradek.agents.binding import headers as names
+from odradek.agents.client.transport import KafkaTransport
+from odradek.infra.errors import BusError
+
+
+class BusHandler(RequestHandler):
+    """Hands each operation to a transport, and its reply or error back.
+
+    Args:
+        transport: To the agent.
+    """
+
+    def __init__(self, transport: KafkaTransport) -> None:
+        self._transport = transport
+
+    @validate_request_params
+    async def on_message_send(
+        self, params: SendMessageRequest, context: ServerCallContext
+    ) -> Task | Message:
+        """See the SDK."""
+        reply = await self._ask(self._transport.send_message, params, context)
+        return reply.message if reply.HasField("message") else reply.task
+
+    @validate_request_params
+    async def on_message_send_stream(
+        self, params: SendMessageRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Event, None]:
+        """See the SDK."""
+        stream = self._transport.send_message_streaming(params, context=called(context))
+        async for event in self._events(stream):
+            yield event
+
+    @validate_request_params
+    async def on_subscribe_to_task(
+        self, params: SubscribeToTaskRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Event, None]:
+        """See the SDK."""
+        stream = self._transport.subscribe(params, context=called(context))
+        async for event in self._events(stream):
+            yield event
+
+    @validate_request_params
+    async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task:
+        """See the SDK."""
+        return await self._ask(self._transport.get_task, params, context)
+
+    @validate_request_params
+    async def on_list_tasks(
+        self, params: ListTasksRequest, context: ServerCallContext
+    ) -> ListTasksResponse:
+        """See the SDK."""
+        return await self._ask(self._transport.list_tasks, params, context)
+
+    @validate_request_params
+    async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task:
+        """See the SDK."""
+        return await self._ask(self._transport.cancel_task, params, context)
+
+    @validate_request_params
+    async def on_create_task_push_notification_config(
+        self, params: TaskPushNotificationConfig, context: ServerCallContext
+    ) -> TaskPushNotificationConfig:
+        """See the SDK."""
+        ask = self._transport.create_task_push_notification_config
+        return await self._ask(ask, params, context)
+
+    @validate_request_params
+    async def on_get_task_push_notification_config(
+        self, params: GetTaskPushNotificationConfigRequest, context: ServerCallContext
+    ) -> TaskPushNotificationConfig:
+        """See the SDK."""
+        ask = self._transport.get_task_push_notification_config
+        return await self._ask(ask, params, context)
+
+    @validate_request_params
+    async def on_list_task_push_notification_configs(
+        self, params: ListTaskPushNotificationConfigsRequest, context: ServerCallContext
+    ) -> ListTaskPushNotificationConfigsResponse:
+        """See the SDK."""
+        ask = self._transport.list_task_push_notification_configs
+        return await self._ask(ask, params, context)
+
+    @validate_request_params
+    async def on_delete_task_push_notification_config(
+        self, params: DeleteTaskPushNotificationConfigRequest, context: ServerCallContext
+    ) -> None:
+        """See the SDK."""
+        await self._ask(self._transport.delete_task_push_notification_config, params, context)
+
+    @validate_request_params
+    async def on_get_extended_agent_card(
+        self, params: GetExtendedAgentCardRequest, context: ServerCallContext
+    ) -> AgentCard:
+        """See the SDK."""
+        return await self._ask(self._transport.get_extended_agent_card, params, context)
+
+    async def _ask(self, ask: Any, params: Any, context: ServerCallContext) -> Any:
+        try:
+            return await ask(params, context=called(context))
+        except BusError as error:
+            raise InternalError(f"the log is not there: {error}") from None
+
+    async def _events(
+        self, stream: AsyncGenerator[StreamResponse, None]
+    ) -> AsyncGenerator[Event, None]:
+        try:
+            async for response in stream:
+                yield getattr(response, response.WhichOneof("payload"))
+        except BusError as error:
+            raise InternalError(f"the log is not there: {error}") from None
+        finally:
+            await stream.aclose()
+
+
+def called(context: ServerCallContext) -> ClientCallContext:
+    """What a caller asked for, for the call on the bus."""
+    asked = {
+        names.EXTENSIONS: ",".join(sorted(context.requested_extensions)),
+        names.TRACEPARENT: context.state.get("headers", {}).get(names.TRACEPARENT, ""),
+    }
+    return ClientCallContext(service_parameters={key: text for key, text in asked.items() if text})

@@ -1,0 +1,93 @@
+"""The cards of all agents, as `a2a.cards` has them now."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from a2a.types import AgentCard, AgentInterface
+from google.protobuf.json_format import Parse, ParseError
+
+from odradek.agents.binding import VERSION
+from odradek.infra.bus import BusSettings, Record, follow, passed_over, to_end
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.topics import CARDS
+
+JSONRPC: Final = "JSONRPC"
+REST: Final = "HTTP+JSON"
+REST_PATH: Final = "/v1"
+"""Where an agent's REST endpoints are, below its own address."""
+
+
+class KnownCard(msgspec.Struct, frozen=True):
+    """A card as it was published."""
+
+    card: AgentCard
+    published_at: float
+    """Unix seconds."""
+
+
+class CardDirectory:
+    """Follows the agents' cards.
+
+    Args:
+        bus: Where Kafka is.
+        changed: Called with an agent's name when its card has changed.
+    """
+
+    def __init__(self, bus: BusSettings, changed: Callable[[str], None]) -> None:
+        self._bus = bus
+        self._changed = changed
+        self._cards: dict[str, KnownCard] = {}
+
+    @property
+    def agents(self) -> list[str]:
+        """The names of all agents that have a card, sorted."""
+        return sorted(self._cards)
+
+    def get(self, agent: str) -> KnownCard | None:
+        """An agent's card."""
+        return self._cards.get(agent)
+
+    async def follow(self, ready: asyncio.Event) -> None:
+        """Read the cards for ever; `ready` is set once those of now are known."""
+        async for record in to_end(self._bus, CARDS.name):
+            self._take(record)
+        ready.set()
+        async for record in follow(self._bus, CARDS.name):
+            self._take(record)
+
+    def _take(self, record: Record) -> None:
+        agent = record.key or ""
+        if record.value is None:
+            if self._cards.pop(agent, None) is not None:
+                self._changed(agent)
+            return
+        try:
+            card = Parse(record.value, AgentCard(), ignore_unknown_fields=True)
+        except (ParseError, ValueError, RecursionError):
+            passed_over(record, InvalidRecord("bad_schema", "it is no AgentCard"))
+            return
+        known = self._cards.get(agent)
+        if known is None or known.card != card:
+            self._cards[agent] = KnownCard(card, record.timestamp)
+            self._changed(agent)
+
+
+def over_http(card: AgentCard, address: str) -> AgentCard:
+    """A card that also names the gateway's addresses of its agent, HTTP first.
+
+    Args:
+        card: As the agent published it.
+        address: The agent's address at the gateway.
+    """
+    shown = AgentCard()
+    shown.CopyFrom(card)
+    own = list(shown.supported_interfaces)
+    del shown.supported_interfaces[:]
+    for binding, url in ((JSONRPC, address), (REST, address + REST_PATH)):
+        shown.supported_interfaces.append(
+            AgentInterface(url=url, protocol_binding=binding, protocol_version=VERSION)
+        )
+    shown.supported_interfaces.extend(own)
+    return shown

@@ -1,0 +1,113 @@
+"""The gateway's process."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from odradek.agents.client.connection import KafkaConnection
+from odradek.agents.errors import AddressTaken
+from odradek.agents.gateway.app import GatewayApp
+from odradek.agents.settings import GatewaySettings
+from odradek.infra.bus import BusSettings, require_topics
+from odradek.infra.runtime.process import serve
+from odradek.schemas.topics import CARDS
+
+
+class Gateway:
+    """Serves HTTP until it is stopped.
+
+    Args:
+        settings: The gateway's.
+        bus: Where Kafka is.
+    """
+
+    def __init__(self, settings: GatewaySettings, bus: BusSettings) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._stop = asyncio.Event()
+        self._server: _Server | None = None
+        self.address = ""
+        """Where clients reach it, once it listens."""
+        self.ready = asyncio.Event()
+        """Set while it serves, and knows all cards."""
+
+    def stop(self) -> None:
+        """Take no further request; those under way get `shutdown_s`."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop()`. Raises what ended it before."""
+        await require_topics(self._bus, [CARDS.name])
+        listening = bound(self._settings.host, self._settings.port)
+        self.address = self._settings.public_url or _address_of(listening)
+        async with KafkaConnection(self._bus, group=self._settings.group) as connection:
+            app = GatewayApp(self._settings, self._bus, connection, address=self.address)
+            known = asyncio.Event()
+            work = {
+                asyncio.create_task(app.cards.follow(known)),
+                asyncio.create_task(self._stop.wait()),
+            }
+            serving = asyncio.create_task(self._serve(app, known, listening))
+            done, _ = await asyncio.wait({*work, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if self._server is not None:
+                self._server.should_exit = True
+                await asyncio.wait({serving})
+            for task in {*work, serving}:
+                task.cancel()
+            for task in done:
+                task.result()
+
+    async def _serve(self, app: GatewayApp, known: asyncio.Event, listening: socket.socket) -> None:
+        await known.wait()
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=int(self._settings.shutdown_s),
+        )
+        self._server = _Server(config, self.ready)
+        await self._server.serve([listening])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says when it serves and leaves signals to the process that it is in."""
+
+    def __init__(self, config: uvicorn.Config, ready: asyncio.Event) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        self._ready.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal: `serve` has them."""
+        yield
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises AddressTaken where it cannot."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise AddressTaken(
+            f"the gateway cannot listen on {host}:{port}: {error.strerror}: choose another "
+            "(ODRADEK_GATEWAY_HOST, ODRADEK_GATEWAY_PORT)"
+        ) from None
+
+
+def _address_of(listening: socket.socket) -> str:
+    """The address of a socket, as a URL."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+async def run(settings: GatewaySettings, bus: BusSettings) -> None:
+    """Run the gateway until SIGTERM or SIGINT."""
+    await serve(Gateway(settings, bus), "gateway")

@@ -325,3 +325,16 @@ def test_no_other_engine_is_taken_for_it(answer):
     """Its model's info has a path, and whether it generates."""
     assert recognized("/model_info", answer) is None
     assert recognized("/model_info", b'{"model_path":"m","is_generation":true}') is not None
+
+
+async def test_a_call_names_its_adapter_in_its_own_word(before):
+    """Its tokens are of that version; one that it has not loaded is looked up, and none is lost."""
+    log = SimpleNamespace(current=7, engines={}, adapter="policy")
+    async with before(versions=log, settings={"engine_wait_s": 0.05}) as bench:
+        bench.stub.adapters = {"policy-v7": "folder"}
+        await bench.ask()
+        bench.stub.adapters = {"policy-v6": "folder"}
+        await bench.ask("again")
+        assert ["policy-v7", "policy-v6"] == [call["lora_path"] for call in bench.stub.calls]
+        assert {"policy"} == {call["model"] for call in bench.stub.calls}
+        assert [7, 6] == [turn.versions[0].version for turn in bench.turns()]

@@ -2,9 +2,11 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
+from odradek.trainer.adapters.client import AdapterClient, AdapterTerms
 from odradek.trainer.commit.durable_files import sha256_of
 from odradek.trainer.commit.tensor_files import WEIGHTS
 from odradek.trainer.errors import EngineDown, EngineRefused
@@ -136,3 +138,20 @@ async def test_the_engine_in_memory_can_be_away_and_can_refuse(weights):
     with pytest.raises(EngineDown):
         await client.answers()
     assert [(0, None)] == client.served
+
+
+async def test_adapters_are_loaded_under_names_of_their_own_and_forgotten(weights):
+    """By its own routes, without a pause; what it will not load is refused in its words."""
+    stub = SglangStub()
+    async with listening(stub.app()) as url:
+        made = RecognizedEngine(
+            url, through=partial(AdapterClient, terms=AdapterTerms("policy", 4, kept=1))
+        )
+        for version in (1, 2):
+            await made.load(weights(version), version, lambda: None)
+        assert ["load policy-v1", "load policy-v2", "unload policy-v1"] == stub.asked
+        assert {"policy-v2": str(weights(2))} == stub.adapters
+        assert 2 == await made.serves()
+        stub.refuses_load = "rank 4 is beyond 2"
+        with pytest.raises(EngineRefused, match=r"rank 4 is beyond 2.*--enable-lora"):
+            await made.load(weights(3), 3, lambda: None)

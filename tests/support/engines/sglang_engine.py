@@ -42,6 +42,8 @@ class SglangStub(StubEngine):
         self.served = [(self.label, self.weights)]
         self.refuses_load = ""
         self.matched = None
+        self.adapters = {}
+        """Folder of each adapter, by name."""
 
     def app(self):
         app = web.Application()
@@ -55,7 +57,27 @@ class SglangStub(StubEngine):
             app.router.add_get("/model_info", self.info)
             app.router.add_post("/pause_generation", self.pause)
             app.router.add_post("/continue_generation", self.resume)
+            app.router.add_post("/load_lora_adapter", self.load_adapter)
+            app.router.add_post("/unload_lora_adapter", self.unload_adapter)
         return app
+
+    async def models(self, request):
+        return web.json_response({"data": [{"id": name} for name in ("policy", *self.adapters)]})
+
+    async def load_adapter(self, request):
+        body = await request.json()
+        self.asked.append(f"load {body['lora_name']}")
+        if self.refuses_load:
+            said = {"success": False, "error_message": self.refuses_load}
+            return web.json_response(said, status=400)
+        self.adapters[body["lora_name"]] = body["lora_path"]
+        return web.json_response({"success": True, "loaded_adapters": self.adapters})
+
+    async def unload_adapter(self, request):
+        body = await request.json()
+        self.asked.append(f"unload {body['lora_name']}")
+        del self.adapters[body["lora_name"]]
+        return web.json_response({"success": True, "loaded_adapters": self.adapters})
 
     async def sampling_health(self, request):
         """It samples a token to know: nothing while it is paused."""
@@ -117,6 +139,10 @@ class SglangStub(StubEngine):
 
     async def chat(self, request):
         asked = await request.json()
+        adapter = asked.get("lora_path")
+        if adapter is not None and adapter not in self.adapters:
+            error = {"object": "error", "message": f"adapters that are not loaded: {adapter}"}
+            return web.json_response(error | {"code": 400}, status=400)
         if asked.get("stream") and self.tokens(asked):
             error = {"object": "error", "message": NO_STREAMED_IDS, "type": "BadRequest"}
             return web.json_response(error | {"code": 400}, status=400)

@@ -16,7 +16,9 @@ THERE = (
 """What an image for training has already: for each of these, its own version is used."""
 CARRIED = (
     "trl", "datasets", "dill", "multiprocess", "msgspec", "pydantic", "pydantic-core",
-    "annotated-types", "typing-inspection", "pydantic-settings", "python-dotenv",
+    "annotated-types", "typing-inspection", "pydantic-settings", "python-dotenv", "aiokafka",
+    "async-timeout", "cramjam", "opentelemetry-api", "opentelemetry-sdk",
+    "opentelemetry-semantic-conventions",
 )  # fmt: skip
 """What it lacks."""
 PYTHON, PLATFORMS = (

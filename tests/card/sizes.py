@@ -68,7 +68,7 @@ TINY = ModelSize(32, 2, 2, 1, 16, 64, vocabulary=500)
 
 FULL = Sizes(
     heads=(64, 128), tokens=(2500, 16_384), model=QWEN3_0_6B, group=8, turns=10, prompt=600,
-    sampled=120, between=466, rows=(16_384, 32_768), adapted=QWEN3_8B, steps=60, repeats=2,
+    sampled=120, between=466, rows=(16_384, 32_768), adapted=QWEN3_8B, steps=150, repeats=2,
 )  # fmt: skip
 SMALL = Sizes(
     heads=(16,), tokens=(300, 1024), model=TINY, group=2, turns=2, prompt=12, sampled=3, between=5,

@@ -139,6 +139,28 @@ def test_dropout_changes_the_step_and_is_off_elsewhere(groups, bench):
     assert all(not torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_activations_that_are_computed_twice_draw_the_same_dropout(groups, bench):
+    """Bit for bit the adapter of a run that keeps them."""
+    kept, twice = (
+        bench(groups, max_steps=2, name=str(n), gradient_checkpointing=n, **ALL_ON) for n in (0, 1)
+    )
+    for made in (kept, twice):
+        made.trainer.run()
+    ours, theirs = parts(kept.weights())[0], parts(twice.weights())[0]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_peft_loads_a_checkpoint_as_it_is(saved, bench, resume, tiny):
+    """Its own way of putting an adapter on a model says what the trainer says."""
+    from peft import PeftModel
+
+    trained = bench([], name="run", standing=resume(saved), **LORA).trainer.model.eval()
+    trained.set_attn_implementation("sdpa")
+    ids = torch.arange(5, 25)[None]
+    theirs = PeftModel.from_pretrained(load_model(tiny), saved).eval()
+    assert torch.allclose(trained(input_ids=ids).logits, theirs(input_ids=ids).logits, atol=1e-6)
+
+
 @pytest.fixture
 def saved(groups, bench):
     """The settings and the checkpoint of a run with an adapter."""

@@ -105,3 +105,18 @@ def test_a_full_disk_is_one_clear_line_and_harms_nothing(tmp_path):
     with pytest.raises(NoRoom, match="No space left"):
         checkpoint.write(tmp_path, 2, {"part": full()}, keep=3, position={})
     assert tmp_path / "checkpoint-1" == checkpoint.newest(tmp_path)
+
+
+def test_no_file_is_read_back_for_its_sum(tmp_path, monkeypatch):
+    """Its bytes were hashed on their way; so were those of transferred weights."""
+    real = Path.open
+
+    def only_to_write(path, mode="r", *more, **named):
+        assert "r" not in mode, f"{path} is read back"
+        return real(path, mode, *more, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", only_to_write)
+        patch.setattr(durable_files, "sha256_of", None)
+        digest = write(tmp_path, 1)
+    assert digest == checkpoint.verify(tmp_path / "checkpoint-1")

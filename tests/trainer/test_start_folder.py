@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from odradek.trainer.commit.resume import stand
 from odradek.trainer.commit.tensor_files import INDEX, WEIGHTS
 from odradek.trainer.errors import BrokenCheckpoint, NoModel, UnsuitedModel
 from odradek.trainer.models import load_model
@@ -120,3 +121,14 @@ def test_a_checkpoint_of_a_run_is_a_start_for_another(groups, bench):
     (folder / "trainer_state.json").write_text("{}")
     with pytest.raises(BrokenCheckpoint, match="trainer_state"):
         bench(groups, max_steps=1, name="third", model=str(folder))
+
+
+def test_a_start_model_that_is_gone_is_one_line_where_the_kl_term_needs_it(groups, bench, folder):
+    """A run that goes on has its own weights, and compares with those that it began with."""
+    first = bench(groups, max_steps=1, name="run", model=str(folder))
+    first.trainer.run()
+    shutil.rmtree(folder)
+    standing = stand(first.settings, first.announced.steps, first.announced.policies)
+    bench(groups, max_steps=1, name="run", model=str(folder), standing=standing)
+    with pytest.raises(NoModel, match="not there"):
+        bench(groups, max_steps=1, name="run", model=str(folder), standing=standing, kl=0.1)

@@ -48,6 +48,27 @@ def test_a_resumed_run_ends_with_bit_equal_weights(groups, bench, resume, cut):
     assert versions == sorted(set(versions))
 
 
+def test_a_run_in_many_shards_resumes_with_bit_equal_weights(groups, bench, resume, monkeypatch):
+    """Weights, moments and the proximal policy; what travels is held against its index."""
+    from odradek.schemas.events import Policy
+    from odradek.trainer.engine.policies import folder_of
+    from odradek.trainer.saving import shards
+
+    whole = bench(groups, max_steps=3, name="whole", tis=2.0)
+    whole.trainer.run()
+    monkeypatch.setattr(shards, "SHARD_BYTES", 100_000)
+    first = bench(groups, max_steps=1, name="cut", tis=2.0)
+    first.trainer.run()
+    folder = checkpoint.newest(first.settings.output_dir)
+    for prefix in ("model", "optimizer", "proximal"):
+        assert len(list(folder.glob(f"{prefix}-0*.safetensors"))) > 2
+    second = bench(groups, max_steps=3, name="cut", standing=resume(folder), tis=2.0)
+    second.trainer.run()
+    assert [] == [n for n, w in whole.weights().items() if not torch.equal(w, second.weights()[n])]
+    policy: Policy = second.announced.policies[-1]
+    assert len(list(folder_of(policy).glob("model-0*.safetensors"))) > 2
+
+
 def noisy(terms, shape):
     """A person's loss that draws random numbers."""
     ratio = (terms.logprobs - terms.old_logprobs).exp()

@@ -79,7 +79,7 @@ def sharded(
     tensors: Tensors,
     *,
     dtype: torch.dtype | None = None,
-    most: int = SHARD_BYTES,
+    most: int = 0,
 ) -> dict[str, Tensors]:
     """Tensors by the file that they go to.
 
@@ -87,9 +87,10 @@ def sharded(
         prefix: How the files' names begin.
         tensors: On any device.
         dtype: What floats become as they are written; see `pieces`.
-        most: See `split`.
+        most: Bytes of a file's tensors; 0 for SHARD_BYTES.
     """
-    shards = split({name: _size(tensor, dtype) for name, tensor in tensors.items()}, most)
+    sizes = {name: _size(tensor, dtype) for name, tensor in tensors.items()}
+    shards = split(sizes, most or SHARD_BYTES)
     files = shard_names(prefix, len(shards))
     return {
         file: {name: tensors[name] for name in names}
@@ -162,7 +163,7 @@ def files_of(
     tensors: Tensors,
     *,
     metadata: Mapping[str, str] = TORCH,
-    most: int = SHARD_BYTES,
+    most: int = 0,
 ) -> dict[str, Iterable[Buffer]]:
     """The files of some tensors, by name; of several shards, their index among them."""
     shards = sharded(prefix, tensors, most=most)
@@ -180,7 +181,7 @@ def write_tensors(
     tensors: Tensors,
     *,
     dtype: torch.dtype | None = None,
-    most: int = SHARD_BYTES,
+    most: int = 0,
     mapped: Mapped = map,
 ) -> str:
     """Write tensors durably into a folder; returns what they can be held against.
@@ -193,7 +194,7 @@ def write_tensors(
         prefix: How the files' names begin.
         tensors: On any device.
         dtype: See `pieces`.
-        most: See `split`.
+        most: See `sharded`.
         mapped: Writes the shards, several of them at once perhaps.
     """
     shards = sharded(prefix, tensors, dtype=dtype, most=most)

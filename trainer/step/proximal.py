@@ -20,6 +20,7 @@ from odradek.trainer.adapters.policies import OlderAdapter, WithoutAdapter
 from odradek.trainer.commit.optimizer_state import loaded
 from odradek.trainer.errors import BrokenCheckpoint
 from odradek.trainer.saving.run_checkpoints import PROXIMAL
+from odradek.trainer.saving.start_folder import check_folder
 from odradek.trainer.settings import TrainerSettings
 from odradek.trainer.step import attention
 from odradek.trainer.step.logprobs import add_head
@@ -49,7 +50,11 @@ def frozen_policies(
 
 
 def _copy(path: str, model: Any) -> Any:
-    """The model of a folder where another one is, to score rows with and never to train."""
+    """The model of a folder where another one is, to score rows with and never to train.
+
+    Raises NoModel where the folder is not there any more, for one.
+    """
+    check_folder(path, verified=True)
     copy = create_model_from_path(
         path,
         device_map=None,

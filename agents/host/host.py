@@ -329,7 +329,7 @@ class Host:
             failed.push_async_callback(writer.aclose)
             count = len(self._reader.partitions_for_topic(self._topic) or ())
             position = await self._offsets.committed(where)
-            memory = await recall(self._bus, name, number, position)
+            memory = await recall(self._bus, name, number, position, self._offsets)
             owned = RequestPartition(number, count, writer, memory, position)
             strays = await self._recovery.strays(owned, position)
             failed.pop_all()

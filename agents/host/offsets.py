@@ -32,6 +32,12 @@ class HostOffsets:
         end: int = (await self._reader.end_offsets([where]))[where]
         return end
 
+    async def events_since(self, partition: int, moment: float) -> int:
+        """Where the events of a partition begin that were appended at `moment` (Unix seconds)."""
+        where = TopicPartition(self._events, partition)
+        found = (await self._reader.offsets_for_times({where: int(moment * 1000)}))[where]
+        return await self.end_of_events(partition) if found is None else int(found.offset)
+
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has; 0 if it is not there."""
         return len(await topic_partitions(self._reader, topic))

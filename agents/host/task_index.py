@@ -1,12 +1,18 @@
 """The requests of a partition that a host knows, from the marks of their task snapshots."""
 
 from collections import OrderedDict
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from odradek.agents.binding.responses import SnapshotHeaders, read_mark
+import msgspec
+
+from odradek.agents.binding.responses import SnapshotHeaders, read_event, read_mark
 from odradek.agents.errors import BadRequestHeader
+from odradek.agents.host.offsets import HostOffsets
 from odradek.infra.bus import BusSettings, read_range
-from odradek.schemas.topics import A2A_TASKS, agent_topic
+from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
+
+CLOCK_S: Final = 60.0
+"""How far the clocks of a broker and of a host may be apart, where topics have create times."""
 
 
 class TaskIndex:
@@ -92,18 +98,48 @@ class TaskIndex:
         return tuple(mark for mark in self._tasks.values() if not mark.terminal)
 
 
-async def recall(bus: BusSettings, agent: str, partition: int, position: int) -> TaskIndex:
+async def recall(
+    bus: BusSettings, agent: str, partition: int, position: int, offsets: HostOffsets
+) -> TaskIndex:
     """What all snapshots of a partition say; the fenced writer must be started before.
 
     Then no transaction of a predecessor is open, and the end that a committed reader sees is the
     end of the log. Reading of requests begins at `position`.
     """
     memory = TaskIndex(position)
+    begun: dict[str, float] = {}
     async for record in read_range(bus, agent_topic(A2A_TASKS, agent), partition):
         if record.value is None:
             continue
         try:
-            memory.put(read_mark(record.headers), record.value)
+            mark = read_mark(record.headers)
         except (BadRequestHeader, KeyError, ValueError):
             continue  # no snapshot of ours; nothing can be recovered from it
+        memory.put(mark, record.value)
+        begun.setdefault(mark.task_id, record.timestamp)
+    unfinished = {mark.task_id: mark for mark in memory.unfinished()}
+    if unfinished:
+        since = min(begun[task_id] for task_id in unfinished) - CLOCK_S
+        start = await offsets.events_since(partition, since)
+        for task_id, generation in (await _generations(bus, agent, partition, start)).items():
+            left = unfinished.get(task_id)
+            if left is not None and left.generation < generation:
+                newest = msgspec.structs.replace(left, generation=generation)
+                memory.put(newest, memory.value(task_id))
     return memory
+
+
+async def _generations(bus: BusSettings, agent: str, partition: int, start: int) -> dict[str, int]:
+    """The newest generation of each task that has an event at or behind `start`.
+
+    A snapshot is written where a task's state changes, and an event at each change: what goes on
+    from a snapshot's generation would use one twice, and its readers leave out what they know.
+    """
+    newest: dict[str, int] = {}
+    async for record in read_range(bus, agent_topic(A2A_EVENTS, agent), partition, start=start):
+        try:
+            event = read_event(record.headers)
+        except (BadRequestHeader, ValueError):
+            continue  # no event of ours
+        newest[event.task_id] = max(event.generation, newest.get(event.task_id, 0))
+    return newest

@@ -61,7 +61,10 @@ class Clerk(AgentExecutor):
             question = updater.new_agent_message([Part(text="which one?")])
             await updater.update_status(ASKS, question)
             return
-        if text.startswith("wait"):
+        if text.startswith("chunks"):
+            for number in range(3):
+                await updater.add_artifact([Part(text=str(number))])
+        if text.startswith(("wait", "chunks")):
             await self.go.wait()
         if text.startswith("stream"):
             for number in range(5):
@@ -266,3 +269,26 @@ async def test_an_agent_that_is_not_there_is_a_time_out(stage):
         transport = KafkaTransport(connection, "player")
         with pytest.raises(A2AClientTimeoutError, match="player did not answer"):
             await transport.send_message(message("x", "m"), context=ClientCallContext(timeout=0.3))
+
+
+async def test_a_stream_goes_on_where_another_host_takes_over(stage):
+    """Its client reads the log: the successor's events follow, none missing and none twice."""
+    dead = await stage.host(Clerk(), instance="a")
+    async with KafkaConnection(stage.bus) as connection:
+        transport = KafkaTransport(connection, "player", timeout_s=20.0)
+        stream = transport.send_message_streaming(message("chunks", "m1"))
+        first = await anext(stream)
+        shown = [(await anext(stream)).WhichOneof("payload") for _ in range(3)]
+        # As after kill -9: its tasks stop where they are, and its name is taken by its successor.
+        for owned in dead._owned.values():
+            for run in owned.runs.values():
+                run.lose()
+        stage.crash(dead)
+        await stage.host(Clerk(), instance="a")
+        (last,) = [event async for event in stream]
+    assert (WORKING, first.task.id) == (first.task.status.state, last.status_update.task_id)
+    assert TaskState.TASK_STATE_FAILED == last.status_update.status.state
+    records = [r for r in await stage.read("a2a.events.player") if r.key == first.task.id]
+    generations = [int(dict(r.headers)["a2a-generation"]) for r in records]
+    assert ["artifact_update"] * 3 == shown
+    assert [1, 2, 3, 4, 5] == generations

@@ -26,6 +26,7 @@ GROUPS = {
     "Start": ("quickstart", "write-an-agent", "write-a-reward"),
     "Run": (
         "a2a",
+        "a2a-kafka-binding",
         "bring-your-own-kafka",
         "train-on-a-gpu",
         "learning",

@@ -31,7 +31,6 @@ pytestmark = pytest.mark.torch
 
 STEPS = 3
 EVERY_STEP_SAVED = (
-    "snapshot_before_durable",
     "manifest_before_rename",
     "durable_before_told",
     "checkpoint_before_engine",

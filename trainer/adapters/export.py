@@ -18,6 +18,7 @@ from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.errors import BadAdapter, BadSettings
 from odradek.trainer.models import load_model, load_tokenizer
 from odradek.trainer.saving.model_card import README, facts_of, model_card
+from odradek.trainer.saving.shards import SHARD_BYTES
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -85,7 +86,7 @@ def export_model(
     with durable_files.room(out):
         durable_files.make_durably(out.parent)
         shutil.rmtree(partial, ignore_errors=True)
-        whole.save_pretrained(partial)
+        whole.save_pretrained(partial, max_shard_size=SHARD_BYTES)
         load_tokenizer(source).save_pretrained(partial)
         facts = facts_of(
             place, out.absolute().name, digest=digest, hub_base=base_model, command=command

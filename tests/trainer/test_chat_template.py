@@ -174,3 +174,15 @@ def test_a_refusal_in_the_middle_counts_as_one():
     made = findings(render)
     assert {"refused"} == {finding.outcome for finding in made}
     assert 1 == chat_template.line(made).count("too long")
+
+
+@pytest.mark.torch
+def test_the_small_engine_says_why_a_template_refuses_messages(tokenizer):
+    """In the template's own words, as a request that it cannot serve."""
+    from odradek.trainer.engine.rendering import Renderer
+    from odradek.trainer.errors import UnsupportedRequest
+
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = NOTHING
+    with pytest.raises(UnsupportedRequest, match="not today"):
+        Renderer(own, name="m", longest=9).messages([{"role": "user", "content": "a"}], None)

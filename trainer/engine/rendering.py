@@ -3,6 +3,8 @@
 import uuid
 from typing import Any
 
+from jinja2 import TemplateError
+
 from odradek.trainer.engine import chat
 from odradek.trainer.errors import UnsupportedRequest
 
@@ -40,7 +42,7 @@ class Renderer:
                 tokenize=True,
                 return_dict=False,
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
             raise UnsupportedRequest(
                 f"the chat template refuses these messages: {error}"
             ) from error

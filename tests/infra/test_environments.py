@@ -11,6 +11,7 @@ import pytest
 import requests
 from pydantic_settings import BaseSettings
 
+from odradek.agents.settings import GatewaySettings
 from odradek.infra.app.local_kafka import jars
 from odradek.infra.app.local_kafka.errors import NoDisk
 from odradek.infra.app.project import load
@@ -191,6 +192,7 @@ def settings_classes() -> list[type[BaseSettings]]:
     """Every settings class of ours that reads the environment."""
     return [
         *dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings())),
+        GatewaySettings,
         TokenSettings,
         JudgeSettings,
     ]

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
+from odradek.agents.settings import GatewaySettings
 from odradek.infra.app.cli import explain
 from odradek.infra.app.project import load
 from odradek.infra.app.project.sections import KINDS, AgentSection, variable
@@ -26,6 +27,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 """What a class wants to be given."""
 ZERO = {
     "AgentSettings.max_calls", "AgentSettings.max_tokens", "AgentSettings.grace_s",
+    "GatewaySettings.port", "GatewaySettings.card_age_s", "GatewaySettings.shutdown_s",
     "EngineSection.warm_up_steps", "EngineSettings.port",
     "EngineSettings.seed", "EvaluationSection.success",
     "ProxySettings.engine_wait_s", "ProxySettings.max_history_bytes",
@@ -57,7 +59,7 @@ NO_URLS = [
 def classes() -> Iterator[type[BaseModel]]:
     """Every class that settings or sections of a project are read into."""
     yield from dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings()))
-    yield from (TokenSettings, JudgeSettings)
+    yield from (GatewaySettings, TokenSettings, JudgeSettings)
     yield from (kind.own for kind in KINDS.values() if kind.own)
 
 

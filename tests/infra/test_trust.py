@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from odradek.infra.bus import MemoryAppender, Record, letter, passed_over
+from odradek.infra.bus import MemoryAppender, Record, RecordAddress, letter, passed_over
 from odradek.infra.runtime import metrics
 from odradek.infra.runtime.metrics import CounterBoard, CounterTotals
 from odradek.schemas import codec
@@ -94,6 +94,7 @@ async def refused_as(reason):
     class Thread:
         def call(self, coroutine):
             coroutine.close()
+            return RecordAddress("rl.steps.v1", 0, 0)
 
     class Appender:
         async def append(self, *_, **__):

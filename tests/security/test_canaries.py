@@ -145,7 +145,10 @@ def test_no_request_that_is_refused_is_quoted():
         json.dumps({"id": [CANARY]}).encode(),
     ):
         record = Record("a2a.requests.x", 0, 0, "k", value)
-        for read in (lambda one: requests.send(one).proto(), requests.cancel):
+        for read in (
+            lambda one: requests.send(one).proto(),
+            lambda one: requests.parse(one, "CancelTask"),
+        ):
             try:
                 read(record)
             except RequestRefused as error:
@@ -184,6 +187,7 @@ async def test_a_reward_of_an_agent_that_raises_is_not_quoted_by_the_host(told):
         raise ValueError(CANARY)
 
     executor = object.__new__(EpisodeExecutor)
+    executor._training = True
     reward = SimpleNamespace(component=CANARY, value=cruel, explanation="")
     run = SimpleNamespace(episode_id="e1", rollout=SimpleNamespace(rewards=[reward]))
     with telemetry.span("test"):

@@ -44,11 +44,13 @@ def test_an_exported_model_says_what_the_trained_one_says(trained, tmp_path, tin
     """Log probabilities to 1e-6, relatively, in float32; and its tokenizer comes with it."""
     trainer, folder = trained(**settings)
     made = export_model(folder, tmp_path / "out")
-    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "out", local_files_only=True)
+    whole = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "out", local_files_only=True, use_safetensors=True
+    )
     assert torch.float32 == whole.dtype
     expected = logprobs(trainer.model)
     assert (expected - logprobs(whole)).norm() < 1e-6 * expected.norm()
-    start = AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True)
+    start = AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True, use_safetensors=True)
     assert (logprobs(start) - logprobs(whole)).abs().max() > 1e-3
     assert not [name for name, _ in whole.named_parameters() if "lora" in name]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out", local_files_only=True)
@@ -88,7 +90,7 @@ def test_the_command_says_what_it_wrote(trained, tmp_path):
     assert 0 == done.exit_code, done.output
     assert f"run main, step 2: 144,704 parameters in bfloat16 in {out}" in done.output
     assert "an adapter of rank 4 merged" in done.output
-    whole = AutoModelForCausalLM.from_pretrained(out, local_files_only=True)
+    whole = AutoModelForCausalLM.from_pretrained(out, local_files_only=True, use_safetensors=True)
     assert torch.bfloat16 == whole.dtype
 
 

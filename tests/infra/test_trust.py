@@ -101,7 +101,7 @@ async def refused_as(reason):
             pass
 
     announcer = object.__new__(KafkaAnnouncer)
-    announcer._thread, announcer._appender = Thread(), Appender()
+    announcer._thread, announcer._appender, announcer._last = Thread(), Appender(), -1
     refused = (Refusal(offset=1, reason=reason), Refusal(offset=2, reason="zero_variance"))
     announcer.step(Step(run="r", incarnation=1, step=1, position=3, refused=refused))
 

@@ -52,11 +52,14 @@ class Gateway:
             }
             serving = asyncio.create_task(self._serve(app, known, listening))
             done, _ = await asyncio.wait({*work, serving}, return_when=asyncio.FIRST_COMPLETED)
-            if self._server is not None:
+            if self._server is None:
+                serving.cancel()  # it waits for the cards still
+            else:
                 self._server.should_exit = True
-                await asyncio.wait({serving})
-            for task in {*work, serving}:
+            await asyncio.wait({serving})
+            for task in work:
                 task.cancel()
+            await asyncio.wait(work)  # the reader of cards gives its connection back
             for task in done:
                 task.result()
 

@@ -96,6 +96,10 @@ def test_a_wrong_option_is_one_line_that_names_the_help():
             ModuleNotFoundError("No module named 'torch'", name="torch.nn"),
             "this needs torch.nn: pip install 'odradek[trainer]'",
         ),
+        (
+            ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn"),
+            "this needs uvicorn: pip install 'odradek[a2a]'",
+        ),
     ],
 )
 def test_errors_with_a_name_are_one_line(verb, error, expected):

@@ -74,6 +74,8 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
 EXTRAS: Final = {
     **dict.fromkeys(("torch", "transformers", "trl", "accelerate", "datasets"), "trainer"),
     **dict.fromkeys(("openai", "matplotlib", "jinja2"), "demo"),
+    **dict.fromkeys(("starlette", "sse_starlette", "uvicorn"), "a2a"),
+    "peft": "lora",
 }
 """Modules that an extra of the package brings."""
 

@@ -106,11 +106,11 @@ class AttemptRunner:
             writer=owned.writer,
         )
 
-    async def answer_opened(
-        self, owned: RequestPartition, called: RequestHeaders, run: Attempt
+    async def answer_as_it_stands(
+        self, owned: RequestPartition, called: RequestHeaders, task_id: str
     ) -> None:
-        """Answer with a task that has begun: its client reads on in its events, or asks again."""
-        head = await self._queries.head(owned, run.episode_id)
+        """Answer with a task as it is now: its client reads on in its events, or asks again."""
+        head = await self._queries.head(owned, task_id)
         await self._replies.answer(called, head if called.operation == STREAM else head.task)
 
     async def play(self, owned: RequestPartition, run: Attempt) -> None:
@@ -134,7 +134,7 @@ class AttemptRunner:
                     run.opened.set()
                     if run.called.operation == STREAM or run.send.at_once:
                         run.answered = True
-                        await self.answer_opened(owned, run.called, run)
+                        await self.answer_as_it_stands(owned, run.called, run.episode_id)
                     await self._run(owned, run, request)
         finally:
             owned.runs.pop(run.episode_id, None)

@@ -170,8 +170,8 @@ class RequestServer:
             raise TaskNotFoundError if snapshot is None else TaskNotCancelableError
         if run.state in {AttemptState.WAITING, AttemptState.OPENING}:
             run.stop(Outcome.CANCELLED)
-            await run.settled.wait()
-            await self._replies.answer(called, run.result or self._snapshots.task(run.episode_id))
+            await run.closed.wait()
+            await self._replies.answer(called, run.task)
             return
         if run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
             raise TaskNotCancelableError
@@ -214,10 +214,10 @@ class RequestServer:
             return
         if called.operation == STREAM or send.at_once:
             await run.opened.wait()
-            await self._runner.answer_opened(owned, called, run)
+            await self._runner.answer_as_it_stands(owned, called, run.episode_id)
         else:
-            await run.closed.wait()
-            await self._replies.answer(called, run.task)
+            await run.settled.wait()
+            await self._replies.answer(called, run.result or self._snapshots.task(run.episode_id))
 
     async def _follow_up(self, owned: RequestPartition, called: RequestHeaders, send: Send) -> None:
         """Hand a message to the task that it continues. Raises A2AError."""
@@ -232,7 +232,7 @@ class RequestServer:
             raise InvalidParamsError(f"task {send.task_id} belongs to another context")
         if send.message_id in run.heard:
             metrics.moved(metrics.DUPLICATES, stage="agent")
-            await self._replies.answer(called, self._snapshots.task(run.episode_id))
+            await self._runner.answer_as_it_stands(owned, called, run.episode_id)
             return
         run.heard.add(send.message_id)
         request = send.proto()
@@ -253,7 +253,9 @@ class RequestServer:
         attempt = await self._recovery.next_attempt(owned, send, called, sample, max_attempts)
         if attempt is None:
             metrics.moved(metrics.DUPLICATES, stage="agent")
-            await self._answer_finished(owned, called, send)
+            mark = owned.memory.of_message(send.message_id)
+            assert mark is not None
+            await self._runner.answer_as_it_stands(owned, called, mark.task_id)
         while attempt is not None:
             run = self._runner.make(
                 owned, record.offset, called, send, sample, attempt, max_attempts
@@ -265,15 +267,6 @@ class RequestServer:
             if attempt is None and not run.answered:
                 await self._replies.answer(called, run.result)
         return True
-
-    async def _answer_finished(
-        self, owned: RequestPartition, called: RequestHeaders, send: Send
-    ) -> None:
-        """Answer a message whose task is over."""
-        mark = owned.memory.of_message(send.message_id)
-        assert mark is not None
-        head = await self._queries.head(owned, mark.task_id)
-        await self._replies.answer(called, head if called.operation == STREAM else head.task)
 
 
 def _check_home(record: Record, partitions: int) -> None:

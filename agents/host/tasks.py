@@ -1,5 +1,6 @@
 """Answers to questions about tasks: one of them, all of them, and where a task's stream begins."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -126,12 +127,14 @@ class TaskList:
         self._topic = topic
         self._offsets: dict[tuple[str, int], int] = {}
         self._tasks = InMemoryTaskStore()
+        self._reading = asyncio.Lock()
 
     async def page(self, request: ListTasksRequest) -> ListTasksResponse:
         """One page, as the SDK's own store cuts it."""
-        start = at_offsets(self._bus, self._offsets)
-        async for record in to_end(self._bus, self._topic, start=start):
-            await self._take(record)
+        async with self._reading:  # two readers would put an older snapshot over a newer one
+            start = at_offsets(self._bus, self._offsets)
+            async for record in to_end(self._bus, self._topic, start=start):
+                await self._take(record)
         page = await self._tasks.list(request, ANYBODY)
         for task in page.tasks:
             if not request.include_artifacts:

@@ -210,6 +210,19 @@ async def test_a_message_that_comes_twice_is_one_task(clerk):
     assert 1 == len(clerk.heard)
 
 
+async def test_a_message_that_comes_again_while_its_agent_asks_gets_the_question(clerk):
+    """So does a follow-up; asked for as a stream, it is the head of one."""
+    asked = await send(clerk, "ask", "m1")
+    again = await send(clerk, "ask", "m1")
+    assert [(ASKS, asked.id)] * 2 == [(task.status.state, task.id) for task in (asked, again)]
+    await send(clerk, "ask again", "m2", task=asked.id)
+    stream = clerk.transport.send_message_streaming(message("ask again", "m2", task=asked.id))
+    head = await anext(stream)
+    await stream.aclose()
+    assert (ASKS, asked.id) == (head.task.status.state, head.task.id)
+    assert 2 == len(clerk.heard)
+
+
 async def test_tasks_of_all_partitions_are_listed_page_by_page(clerk):
     """The one that changed last stands first."""
     for number in range(5):

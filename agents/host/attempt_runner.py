@@ -28,10 +28,10 @@ from odradek.agents.binding.operations import STREAM
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.binding.responses import INTERRUPTED
 from odradek.agents.errors import RequestRefused
-from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.replies import ReplySender
-from odradek.agents.host.task_ids import TASK_ID
-from odradek.agents.host.tasks import TaskQueries
+from odradek.agents.host.tasks.ids import TASK_ID
+from odradek.agents.host.tasks.partition import RequestPartition
+from odradek.agents.host.tasks.queries import TaskQueries
 from odradek.agents.rollout import Rollout, RolloutTask
 from odradek.agents.settings import AgentSettings
 from odradek.infra.runtime import telemetry

@@ -1,6 +1,6 @@
 """The agent host: an A2A server whose transport is Kafka.
 
-Reads `a2a.requests.<agent>` as a static member of a group, hands each request to the desk, and
+Reads `a2a.requests.<agent>` as a static member of a group, hands each request to its server, and
 commits the low-water mark of what is unfinished.
 """
 
@@ -14,15 +14,14 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from odradek.agents.attempt.attempt import Attempt, AttemptState
+from odradek.agents.attempt.attempt import AttemptState
 from odradek.agents.attempt.seal import NoSealer, ProxySealer, Sealer
-from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding.requests import dump
+from odradek.agents.host.assemble import assemble
 from odradek.agents.host.card import card
-from odradek.agents.host.offsets import HostOffsets
-from odradek.agents.host.partition import RequestPartition
-from odradek.agents.host.replies import ReplySender
-from odradek.agents.host.task_index import recall
+from odradek.agents.host.tasks.index import recall
+from odradek.agents.host.tasks.offsets import HostOffsets
+from odradek.agents.host.tasks.partition import RequestPartition
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import (
     PATIENT_S,
@@ -58,8 +57,6 @@ logger = logging.getLogger("odradek")
 POLL_MS: Final = 100
 QUEUE: Final = 1000
 """How many requests of a partition may wait before that partition is paused."""
-REPLY_PREFIX: Final = "a2a.replies."
-"""Reply addresses must be topics that begin so."""
 COMMIT_S: Final = 0.25
 DOUBT_S: Final = 1.0
 """How long after a program's end by a signal ours may come, if one signal was for both."""
@@ -116,7 +113,7 @@ class Host:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), DOUBT_S)
         if self._stop.is_set():
-            self._desk.stopping = True  # the next attempt is for another host
+            self._server.stopping = True  # the next attempt is for another host
         return self._stop.is_set()
 
     def fail(self, error: BaseException, writer: TransactionalWriter | None = None) -> None:
@@ -148,7 +145,19 @@ class Host:
         await self._prepare()
         self._appender = await KafkaAppender.connect(self._bus, timeout_s=PATIENT_S)
         try:
-            self._desk = self._furnish(self._appender)
+            parts = assemble(
+                self._settings,
+                self._bus,
+                self._inner,
+                appender=self._appender,
+                offsets=self._offsets,
+                sealer=self._sealer,
+                keys=self._keys,
+                source=self._source,
+                fail=self.fail,
+                ending=self._ending,
+            )
+            self._server, self._recovery = parts.server, parts.recovery
             await self._announce(self._appender)
             self._group.subscribe(self._reader)
             await start(self._reader, self._bus)
@@ -167,65 +176,6 @@ class Host:
         await ensure_topics(self._bus, required)
         training = [TURNS.name, REWARDS.name] if self._settings.training else []
         await require_topics(self._bus, [*training, CARDS.name])
-
-    def _furnish(self, appender: KafkaAppender) -> Any:
-        from a2a.server.request_handlers import DefaultRequestHandlerV2
-
-        from odradek.agents.attempt.executor import EpisodeExecutor
-        from odradek.agents.host.attempt_runner import AttemptRunner
-        from odradek.agents.host.recovery import Recovery
-        from odradek.agents.host.server import RequestServer
-        from odradek.agents.host.task_ids import ContextBuilder
-        from odradek.agents.host.tasks import TaskQueries
-
-        name = self._settings.name
-        runs: dict[str, Attempt] = {}
-        snapshots = KafkaTaskStore(appender, name, source=self._source, fail=self.fail)
-        executor = EpisodeExecutor(
-            self._inner,
-            runs,
-            snapshots=snapshots,
-            appender=appender,
-            sealer=self._sealer,
-            agent=name,
-            source=self._source,
-            fail=self.fail,
-            ending=self._ending,
-            training=self._settings.training,
-        )
-        self._recovery = Recovery(snapshots, executor)
-        described = card(name, prefix=self._bus.topic_prefix)
-        handler = DefaultRequestHandlerV2(
-            agent_executor=executor,
-            task_store=snapshots,
-            agent_card=described,
-            request_context_builder=ContextBuilder(),
-            event_stream=snapshots,
-        )
-        queries = TaskQueries(snapshots, self._bus, name, events_end=self._offsets.end_of_events)
-        replies = ReplySender(
-            appender, self._bus, name, prefix=REPLY_PREFIX, partitions=self._offsets.partitions
-        )
-        return RequestServer(
-            self._settings,
-            handler=handler,
-            runner=AttemptRunner(
-                self._settings,
-                handler=handler,
-                runs=runs,
-                snapshots=snapshots,
-                queries=queries,
-                replies=replies,
-                keys=self._keys,
-                source=self._source,
-            ),
-            snapshots=snapshots,
-            recovery=self._recovery,
-            queries=queries,
-            accepts=described.default_input_modes,
-            replies=replies,
-            fail=self.fail,
-        )
 
     async def _announce(self, appender: KafkaAppender) -> None:
         name = self._settings.name
@@ -257,7 +207,7 @@ class Host:
             if owned is None or owned.lost or message.offset < owned.backlog.next:
                 continue
             owned.backlog.take(message.offset)
-            self._desk.receive(owned, record_of(message, self._bus))
+            self._server.receive(owned, record_of(message, self._bus))
 
     def _throttle(self) -> None:
         """Pause partitions whose queue is full; their control operations wait that long, too."""
@@ -351,7 +301,7 @@ class Host:
 
     async def _wind_down(self) -> None:
         """Give runs a short grace, then give them up for another attempt elsewhere."""
-        self._desk.stopping = True
+        self._server.stopping = True
         for owned in self._owned.values():
             for run in list(owned.runs.values()):
                 if run.state is AttemptState.WAITING:

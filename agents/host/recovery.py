@@ -13,7 +13,7 @@ from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import SEND
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.binding.responses import SnapshotHeaders, read_snapshot, snapshot_value
-from odradek.agents.host.partition import RequestPartition
+from odradek.agents.host.tasks.partition import RequestPartition
 from odradek.schemas.events import Outcome
 
 LEFT = "its host went away"

@@ -41,11 +41,11 @@ from odradek.agents.binding.operations import (
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.errors import RequestRefused
 from odradek.agents.host.attempt_runner import AttemptRunner
-from odradek.agents.host.partition import RequestPartition
 from odradek.agents.host.recovery import Recovery
 from odradek.agents.host.replies import ReplySender
-from odradek.agents.host.task_ids import TASK_ID
-from odradek.agents.host.tasks import TaskQueries
+from odradek.agents.host.tasks.ids import TASK_ID
+from odradek.agents.host.tasks.partition import RequestPartition
+from odradek.agents.host.tasks.queries import TaskQueries
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import Record, check_place
 from odradek.infra.errors import BusError

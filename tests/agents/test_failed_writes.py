@@ -1,8 +1,8 @@
 """What a host does when a partition of its own cannot be written to."""
 
 from odradek.agents.host.host import Host
-from odradek.agents.host.partition import RequestPartition
-from odradek.agents.host.task_index import TaskIndex
+from odradek.agents.host.tasks.index import TaskIndex
+from odradek.agents.host.tasks.partition import RequestPartition
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import BusSettings, PlainWriter
 from odradek.infra.errors import PartitionLost

@@ -4,7 +4,7 @@ import pytest
 from a2a.types import TaskState
 
 from odradek.agents.binding.responses import SnapshotHeaders
-from odradek.agents.host.task_index import TaskIndex
+from odradek.agents.host.tasks.index import TaskIndex
 
 DONE = TaskState.TASK_STATE_COMPLETED
 

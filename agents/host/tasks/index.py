@@ -7,7 +7,7 @@ import msgspec
 
 from odradek.agents.binding.responses import SnapshotHeaders, read_event, read_mark
 from odradek.agents.errors import BadRequestHeader
-from odradek.agents.host.offsets import HostOffsets
+from odradek.agents.host.tasks.offsets import HostOffsets
 from odradek.infra.bus import BusSettings, read_range
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 

@@ -18,7 +18,7 @@ from a2a.utils.task import apply_history_length, validate_history_length, valida
 
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding.responses import TERMINAL, StreamHead, read_snapshot
-from odradek.agents.host.partition import RequestPartition
+from odradek.agents.host.tasks.partition import RequestPartition
 from odradek.infra.bus import BusSettings, Record, at_offsets, read_range, to_end
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from odradek.agents.attempt.attempt import Attempt, AttemptState
-from odradek.agents.host.task_index import TaskIndex
+from odradek.agents.host.tasks.index import TaskIndex
 from odradek.infra.bus import OffsetTracker, TransactionalWriter
 
 LET_GO_S: Final = 10.0

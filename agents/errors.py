@@ -10,6 +10,7 @@ AgentsError
 ├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
 ├── UnknownAddress           an address of an agent that is none on Kafka
 ├── AddressTaken             the gateway cannot listen where it was told to
+├── BadCertificate           TLS cannot be served with the files that were named
 └── RunnerError              an agent that cannot be started as it was named
 """
 
@@ -72,3 +73,7 @@ class UnknownAddress(AgentsError):
 
 class AddressTaken(AgentsError):
     """The gateway cannot listen where it was told to."""
+
+
+class BadCertificate(AgentsError):
+    """TLS cannot be served with the files that were named."""

@@ -1,8 +1,9 @@
 """Settings of the agent host, of the dispatcher and of the gateway."""
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from odradek.infra.runtime.addresses import Root
@@ -114,3 +115,17 @@ class GatewaySettings(CheckedSettings, BaseSettings):
     """How long clients may keep a card without asking again."""
     shutdown_s: float = Field(default=5.0, ge=0)
     """How long calls and streams may go on after SIGTERM."""
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port to serve gRPC on, at the same host; 0 for a free one. Not given: no gRPC."""
+    grpc_address: str | None = None
+    """Where clients reach gRPC, as agents' cards say; `host:grpc_port` if not given."""
+    grpc_certificate: Path | None = None
+    """The chain of certificates for gRPC over TLS, a PEM file. Not given: without TLS."""
+    grpc_key: Path | None = None
+    """The certificate's private key, a PEM file."""
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "GatewaySettings":
+        if (self.grpc_certificate is None) != (self.grpc_key is None):
+            raise ValueError("give both grpc_certificate and grpc_key, or neither")
+        return self

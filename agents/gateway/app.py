@@ -19,13 +19,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from odradek.agents.client.connection import KafkaConnection
 from odradek.agents.client.transport import KafkaTransport
 from odradek.agents.gateway.bus_handler import BusHandler
-from odradek.agents.gateway.cards import REST_PATH, CardDirectory, over_http
+from odradek.agents.gateway.cards import REST_PATH, CardDirectory, at_gateway
+from odradek.agents.gateway.media_types import JSON, MediaTypes
 from odradek.agents.settings import GatewaySettings
 from odradek.infra.bus import BusSettings
 
 AGENTS: Final = "/agents"
 ADDRESS: Final = re.compile(AGENTS + "/[^/]+")
-JSON: Final = "application/json"
 
 
 class GatewayApp:
@@ -50,6 +50,8 @@ class GatewayApp:
         self._connection = connection
         self._root = address
         self._apps: dict[str, ASGIApp] = {}
+        self.grpc_address = ""
+        """Where clients reach gRPC; "": it is not served."""
         self.cards = CardDirectory(bus, self._forget)
         self._app: ASGIApp = Starlette(
             routes=[
@@ -95,20 +97,23 @@ class GatewayApp:
             app = self._apps[agent] = self._routes_of(agent)
         await app(scope, receive, send)
 
+    def handler(self, agent: str) -> BusHandler:
+        """A request handler that asks an agent over Kafka."""
+        return BusHandler(KafkaTransport(self._connection, agent, timeout_s=self._settings.call_s))
+
     def _routes_of(self, agent: str) -> ASGIApp:
         known = self.cards.get(agent)
         assert known is not None
-        handler = BusHandler(
-            KafkaTransport(self._connection, agent, timeout_s=self._settings.call_s)
-        )
+        handler = self.handler(agent)
         card_routes = create_agent_card_routes(
-            over_http(known.card, self._address(agent)),
+            at_gateway(
+                known.card, self._address(agent), grpc_address=self.grpc_address, agent=agent
+            ),
             cache_control=f"public, max-age={self._settings.card_age_s:.0f}",
         )
         routes: list[BaseRoute] = [dated(route, known.published_at) for route in card_routes]
         routes += [typed(route) for route in create_jsonrpc_routes(handler, "/")]
-        # Last: they end in a route that takes every path, of tenants.
-        routes += create_rest_routes(handler, path_prefix=REST_PATH)
+        routes.append(Mount(REST_PATH, MediaTypes(Starlette(routes=create_rest_routes(handler)))))
         return Starlette(routes=routes)
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from a2a.client import ClientCallContext
+from a2a.client.errors import A2AClientTimeoutError
 from a2a.server.context import ServerCallContext
 from a2a.server.events.event_queue import Event
 from a2a.server.request_handlers.request_handler import RequestHandler, validate_request_params
@@ -128,6 +129,8 @@ class BusHandler(RequestHandler):
             return await ask(params, context=called(context))
         except BusError as error:
             raise InternalError(f"the log is not there: {error}") from None
+        except A2AClientTimeoutError as error:
+            raise InternalError(str(error)) from None
 
     async def _events(
         self, stream: AsyncGenerator[StreamResponse, None]
@@ -137,6 +140,8 @@ class BusHandler(RequestHandler):
                 yield getattr(response, response.WhichOneof("payload"))
         except BusError as error:
             raise InternalError(f"the log is not there: {error}") from None
+        except A2AClientTimeoutError as error:
+            raise InternalError(str(error)) from None
         finally:
             await stream.aclose()
 

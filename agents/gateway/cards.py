@@ -15,6 +15,7 @@ from odradek.schemas.topics import CARDS
 
 JSONRPC: Final = "JSONRPC"
 REST: Final = "HTTP+JSON"
+GRPC: Final = "GRPC"
 REST_PATH: Final = "/v1"
 """Where an agent's REST endpoints are, below its own address."""
 
@@ -74,12 +75,14 @@ class CardDirectory:
             self._changed(agent)
 
 
-def over_http(card: AgentCard, address: str) -> AgentCard:
+def at_gateway(card: AgentCard, address: str, *, grpc_address: str, agent: str) -> AgentCard:
     """A card that also names the gateway's addresses of its agent, HTTP first.
 
     Args:
         card: As the agent published it.
         address: The agent's address at the gateway.
+        grpc_address: The gateway's address for gRPC; "": it serves none.
+        agent: The agent's name, which gRPC's clients give as the tenant.
     """
     shown = AgentCard()
     shown.CopyFrom(card)
@@ -88,6 +91,12 @@ def over_http(card: AgentCard, address: str) -> AgentCard:
     for binding, url in ((JSONRPC, address), (REST, address + REST_PATH)):
         shown.supported_interfaces.append(
             AgentInterface(url=url, protocol_binding=binding, protocol_version=VERSION)
+        )
+    if grpc_address:
+        shown.supported_interfaces.append(
+            AgentInterface(
+                url=grpc_address, protocol_binding=GRPC, protocol_version=VERSION, tenant=agent
+            )
         )
     shown.supported_interfaces.extend(own)
     return shown

@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
 
@@ -31,6 +31,8 @@ class Gateway:
         self._server: _Server | None = None
         self.address = ""
         """Where clients reach it, once it listens."""
+        self.grpc_address = ""
+        """Where clients reach it by gRPC, once it serves that."""
         self.ready = asyncio.Event()
         """Set while it serves, and knows all cards."""
 
@@ -41,10 +43,14 @@ class Gateway:
     async def run(self) -> None:
         """Serve until `stop()`. Raises what ended it before."""
         await require_topics(self._bus, [CARDS.name])
-        listening = bound(self._settings.host, self._settings.port)
-        self.address = self._settings.public_url or _address_of(listening)
-        async with KafkaConnection(self._bus, group=self._settings.group) as connection:
+        async with AsyncExitStack() as serving_all:
+            listening = serving_all.enter_context(bound(self._settings.host, self._settings.port))
+            self.address = self._settings.public_url or _address_of(listening)
+            connection = await serving_all.enter_async_context(
+                KafkaConnection(self._bus, group=self._settings.group)
+            )
             app = GatewayApp(self._settings, self._bus, connection, address=self.address)
+            await serving_all.enter_async_context(self._grpc(app))
             known = asyncio.Event()
             work = {
                 asyncio.create_task(app.cards.follow(known)),
@@ -62,6 +68,20 @@ class Gateway:
             await asyncio.wait(work)  # the reader of cards gives its connection back
             for task in done:
                 task.result()
+
+    @asynccontextmanager
+    async def _grpc(self, app: GatewayApp) -> AsyncIterator[None]:
+        """Serve gRPC within the block, where a port is set for it."""
+        if self._settings.grpc_port is None:
+            yield
+            return
+        from odradek.agents.gateway.grpc_server import AgentService, grpc_serving
+
+        service = AgentService(lambda: app.cards.agents, app.handler)
+        async with grpc_serving(self._settings, service) as port:
+            self.grpc_address = self._settings.grpc_address or f"{self._settings.host}:{port}"
+            app.grpc_address = self.grpc_address
+            yield
 
     async def _serve(self, app: GatewayApp, known: asyncio.Event, listening: socket.socket) -> None:
         await known.wait()

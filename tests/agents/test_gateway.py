@@ -1,34 +1,19 @@
 """Agents on Kafka behind plain HTTP."""
 
-import asyncio
-import contextlib
-
 import httpx
 import pytest
 from a2a.client import ClientConfig, ClientFactory
 from a2a.client.card_resolver import A2ACardResolver
 from a2a.types import GetTaskRequest, Message, Part, Role, SendMessageRequest, TaskState
+from starlette.responses import Response
 
 from odradek.agents.errors import AddressTaken
-from odradek.agents.gateway.server import Gateway, bound
-from odradek.agents.settings import GatewaySettings
+from odradek.agents.gateway.media_types import MediaTypes
+from odradek.agents.gateway.server import bound
 from tests.support.agents.conformance_agent import ConformanceAgent
+from tests.support.agents.gateways import serving
 
 pytestmark = pytest.mark.broker
-
-
-@contextlib.asynccontextmanager
-async def serving(bus, **given):
-    gateway = Gateway(GatewaySettings(port=0, **given), bus)
-    running = asyncio.create_task(gateway.run())
-    ready = asyncio.create_task(gateway.ready.wait())
-    await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
-    ready.cancel()
-    try:
-        yield gateway
-    finally:
-        gateway.stop()
-        await running
 
 
 @pytest.fixture
@@ -97,6 +82,32 @@ async def test_what_cannot_be_served_is_said_in_the_protocols_words(gateway, sla
             url, content=b"{", headers={"Content-Type": "application/json", "A2A-Version": "1.0"}
         )
         assert -32700 == broken.json()["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, "application/json"),
+        ({"Content-Type": "application/json"}, "application/json"),
+        ({"Content-Type": "application/a2a+json"}, "application/a2a+json"),
+        ({"Accept": "application/json, application/a2a+json"}, "application/a2a+json"),
+    ],
+)
+async def test_rest_answers_in_the_media_type_that_its_client_speaks(headers, expected):
+    """What is no A2A JSON, as an error or a stream, stays what it is."""
+
+    async def app(scope, receive, send):
+        kind = "text/event-stream" if scope["path"] == "/stream" else "application/a2a+json"
+        await Response(b"{}", media_type=kind)(scope, receive, send)
+
+    transport = httpx.ASGITransport(MediaTypes(app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        answer = await http.post("/", content=b"{}", headers=headers)
+        stream = await http.post("/stream", content=b"{}", headers=headers)
+    assert (expected, "text/event-stream; charset=utf-8") == (
+        answer.headers["content-type"],
+        stream.headers["content-type"],
+    )
 
 
 def test_an_address_that_is_taken_is_said_in_one_line():

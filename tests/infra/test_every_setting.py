@@ -27,7 +27,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 """What a class wants to be given."""
 ZERO = {
     "AgentSettings.max_calls", "AgentSettings.max_tokens", "AgentSettings.grace_s",
-    "GatewaySettings.port", "GatewaySettings.card_age_s", "GatewaySettings.shutdown_s",
+    "GatewaySettings.port", "GatewaySettings.grpc_port", "GatewaySettings.card_age_s", "GatewaySettings.shutdown_s",
     "EngineSection.warm_up_steps", "EngineSettings.port",
     "EngineSettings.seed", "EvaluationSection.success",
     "ProxySettings.engine_wait_s", "ProxySettings.max_history_bytes",

@@ -75,6 +75,7 @@ EXTRAS: Final = {
     **dict.fromkeys(("torch", "transformers", "trl", "accelerate", "datasets"), "trainer"),
     **dict.fromkeys(("openai", "matplotlib", "jinja2"), "demo"),
     **dict.fromkeys(("starlette", "sse_starlette", "uvicorn"), "a2a"),
+    "grpc": "a2a-grpc",
     "peft": "lora",
 }
 """Modules that an extra of the package brings."""

@@ -35,7 +35,7 @@ async def conform(bootstrap, python, kit, arguments):
     await ensure_topics(bus, [(CARDS.name, CARDS)])
     settings = AgentSettings(name=AGENT, training=False, idempotent=False, concurrency=64)
     host = Host(settings, bus, ConformanceAgent())
-    gateway = Gateway(GatewaySettings(port=0), bus)
+    gateway = Gateway(GatewaySettings(port=0, grpc_port=0), bus)
     tasks = [await running(host), await running(gateway)]
     command = ["-m", "pytest", "tests/compatibility", "-q", "--tb=line", "-p", "no:cacheprovider"]
     address = f"--sut-host={gateway.address}/agents/{AGENT}"

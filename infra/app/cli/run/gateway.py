@@ -13,6 +13,7 @@ def command(host: str | None, port: int | None) -> None:
 
     An agent NAME is at /agents/NAME: its card at /agents/NAME/.well-known/agent-card.json, JSON-RPC
     at the address itself, and REST below /v1. /agents lists all. Streams are server-sent events.
+    ODRADEK_GATEWAY_GRPC_PORT serves gRPC as well (`pip install odradek[a2a-grpc]`).
 
     \b
     odradek gateway --port 8500

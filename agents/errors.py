@@ -9,6 +9,7 @@ AgentsError
 │   └── SealRefused          it answered no: credentials or addresses are wrong
 ├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
 ├── UnknownAddress           an address of an agent that is none on Kafka
+├── WebhookRefused           an address of a webhook that may not be called
 ├── AddressTaken             the gateway cannot listen where it was told to
 ├── BadCertificate           TLS cannot be served with the files that were named
 └── RunnerError              an agent that cannot be started as it was named
@@ -77,3 +78,15 @@ class AddressTaken(AgentsError):
 
 class BadCertificate(AgentsError):
     """TLS cannot be served with the files that were named."""
+
+
+class WebhookRefused(AgentsError):
+    """A webhook that may not be called.
+
+    Attributes:
+        reason: A short word, fit for a header and for counting.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason

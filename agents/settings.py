@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from odradek.agents.webhook_hosts import WebhookHosts
 from odradek.infra.runtime.addresses import Root
 from odradek.infra.runtime.settings import CheckedSettings, KafkaName, Name
 from odradek.schemas.topics import NAME
@@ -38,6 +39,14 @@ class AgentSettings(CheckedSettings, BaseSettings):
     idempotent: bool = True
     """Whether a plain message that comes again, by its id, is the same task. Without, each request
     is a task of its own, as with the A2A SDK's own server."""
+    push: bool = False
+    """Whether the agent takes push notification configs, and says so on its card. A push
+    dispatcher posts to them."""
+    webhook_hosts: WebhookHosts = Field(
+        default="", validation_alias=AliasChoices("webhook_hosts", "ODRADEK_WEBHOOK_HOSTS")
+    )
+    """Names, addresses and networks, comma separated, where webhooks may be although they are
+    loopback or private, such as `127.0.0.1` or `10.1.0.0/16`."""
     concurrency: int = Field(default=8, ge=1)
     """How many runs go on at once."""
     max_calls: int = Field(default=0, ge=0)

@@ -185,6 +185,15 @@ A2A_TASKS: Final = Topic(
     readers=("its successors",),
     about="Task snapshots with message id and request offset; kept as long as requests.",
 )
+A2A_PUSH: Final = Topic(
+    name="a2a.push.{agent}",
+    key="A2A task id",
+    compact=True,
+    retention_ms=A2A_REQUESTS.retention_ms,
+    writers=("agent host",),
+    readers=("its successors", "push dispatcher"),
+    about="Push notification configs of a task (ProtoJSON), with their credentials.",
+)
 A2A_REPLIES: Final = Topic(
     name="a2a.replies.{group}",
     key="correlation id",
@@ -198,9 +207,9 @@ A2A_DLQ: Final = Topic(
     key="original key",
     retention_ms=30 * DAY_MS,
     max_bytes=17 * MB,
-    writers=("agent host",),
+    writers=("agent host", "push dispatcher"),
     readers=("people", "odradek dlq"),
-    about="Requests that an agent could not read.",
+    about="Requests that an agent could not read, and events that a webhook did not take.",
 )
 
 TOPICS: Final[tuple[Topic, ...]] = (
@@ -217,7 +226,13 @@ TOPICS: Final[tuple[Topic, ...]] = (
 )
 """Topics that every installation has."""
 
-AGENT_TOPICS: Final[tuple[Topic, ...]] = (A2A_REQUESTS, A2A_EVENTS, A2A_TASKS, A2A_DLQ)
+AGENT_TOPICS: Final[tuple[Topic, ...]] = (
+    A2A_REQUESTS,
+    A2A_EVENTS,
+    A2A_TASKS,
+    A2A_PUSH,
+    A2A_DLQ,
+)
 """Topics that every agent has; `{agent}` stands for its name. Co-partitioned."""
 
 CLIENT_TOPICS: Final[tuple[Topic, ...]] = (A2A_REPLIES,)

@@ -87,6 +87,7 @@ class Attempt:
         ends_at: When its time is over, by the event loop's clock; None before it plays.
         answered: Whether its client has its reply.
         settled: Set while its client has something to be answered with.
+        push: The push notification config that came with its message; None for none.
         message: What its agent answered with, where it did so by a bare message and nothing else.
         heard: Ids of the messages that its agent got.
         over: Set when the SDK knows of its end, or cannot hear of it.
@@ -126,6 +127,7 @@ class Attempt:
         self.opened = asyncio.Event()
         self.asks = False
         self.settled = asyncio.Event()
+        self.push: Any = None
         self.message: Any = None
         self.ends_at: float | None = None
         self.answered = False

@@ -27,6 +27,8 @@ LONGEST_S: Final = 366 * 24 * 3600.0
 ROLES: Final = frozenset({"ROLE_USER", "ROLE_AGENT"})
 PLAIN: Final = frozenset({"returnImmediately", "historyLength", "acceptedOutputModes"})
 """Parts of a request's configuration that have no required parts of their own."""
+PUSH: Final = frozenset({"taskPushNotificationConfig", "task_push_notification_config"})
+"""ProtoJSON reads a field by either name."""
 
 
 class SampleAddress(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,6 +122,8 @@ class Send(Struct, frozen=True, kw_only=True):
     """Of its parts."""
     at_once: bool = False
     """Whether its client waits for no end: it gets the task as soon as that has begun."""
+    push: bytes = b""
+    """The push notification config that came with it, as ProtoJSON; empty for none."""
 
     def proto(self) -> SendMessageRequest:
         """The SDK's message. Raises BadRequestBody."""
@@ -158,6 +162,7 @@ def send(
         plain=message.role in ROLES and bool(message.parts) and PLAIN >= set(body.configuration),
         media_types=tuple(part.type for part in message.parts),
         at_once=bytes(body.configuration.get("returnImmediately", b"")) == b"true",
+        push=next((bytes(body.configuration[key]) for key in PUSH & set(body.configuration)), b""),
     )
 
 

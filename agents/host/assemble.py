@@ -17,6 +17,7 @@ from odradek.agents.host.server import RequestServer
 from odradek.agents.host.tasks.ids import ContextBuilder
 from odradek.agents.host.tasks.offsets import HostOffsets
 from odradek.agents.host.tasks.queries import TaskQueries
+from odradek.agents.push.operations import PushOperations
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import Appender, BusSettings
 
@@ -29,6 +30,7 @@ class HostParts(NamedTuple):
 
     server: RequestServer
     recovery: Recovery
+    push: PushOperations
 
 
 def assemble(
@@ -74,7 +76,7 @@ def assemble(
         training=settings.training,
     )
     recovery = Recovery(snapshots, executor)
-    described = card(name, prefix=bus.topic_prefix)
+    described = card(name, prefix=bus.topic_prefix, push=settings.push)
     handler = DefaultRequestHandlerV2(
         agent_executor=executor,
         task_store=snapshots,
@@ -84,6 +86,7 @@ def assemble(
     )
     queries = TaskQueries(snapshots, bus, name, events_end=offsets.end_of_events)
     replies = ReplySender(appender, bus, name, prefix=REPLY_PREFIX, partitions=offsets.partitions)
+    push = PushOperations(name, bus, hosts=settings.webhook_hosts, served=settings.push)
     runner = AttemptRunner(
         settings,
         handler=handler,
@@ -91,6 +94,7 @@ def assemble(
         snapshots=snapshots,
         queries=queries,
         replies=replies,
+        push=push,
         keys=keys,
         source=source,
     )
@@ -102,7 +106,8 @@ def assemble(
         recovery=recovery,
         queries=queries,
         accepts=described.default_input_modes,
+        push=push,
         replies=replies,
         fail=fail,
     )
-    return HostParts(server, recovery)
+    return HostParts(server, recovery, push)

@@ -32,6 +32,7 @@ from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.tasks.ids import TASK_ID
 from odradek.agents.host.tasks.partition import RequestPartition
 from odradek.agents.host.tasks.queries import TaskQueries
+from odradek.agents.push.operations import PushOperations
 from odradek.agents.rollout import Rollout, RolloutTask
 from odradek.agents.settings import AgentSettings
 from odradek.infra.runtime import telemetry
@@ -54,6 +55,7 @@ class AttemptRunner:
         snapshots: The SDK's store.
         queries: Says where the stream of a task begins.
         replies: Answers.
+        push: Keeps push notification configs.
         keys: Sign the agents' tokens.
         source: Of the events, for CloudEvents.
     """
@@ -67,6 +69,7 @@ class AttemptRunner:
         snapshots: KafkaTaskStore,
         queries: TaskQueries,
         replies: ReplySender,
+        push: PushOperations,
         keys: list[str],
         source: str,
     ) -> None:
@@ -76,6 +79,7 @@ class AttemptRunner:
         self._snapshots = snapshots
         self._queries = queries
         self._replies = replies
+        self._push = push
         self._keys = keys
         self._source = source
         self._places = RunSlots(settings.concurrency)
@@ -130,7 +134,7 @@ class AttemptRunner:
                 ) as traceparent:
                     run.called = msgspec.structs.replace(run.called, traceparent=traceparent)
                     request = run.send.proto()
-                    await self._open(run, request)
+                    await self._open(owned, run, request)
                     run.opened.set()
                     if run.called.operation == STREAM or run.send.at_once:
                         run.answered = True
@@ -142,7 +146,9 @@ class AttemptRunner:
             run.settled.set()
             run.closed.set()
 
-    async def _open(self, run: Attempt, request: SendMessageRequest) -> None:
+    async def _open(
+        self, owned: RequestPartition, run: Attempt, request: SendMessageRequest
+    ) -> None:
         run.go(AttemptState.OPENING)
         run.rollout = self._rollout(run)
         message = Message()
@@ -157,7 +163,9 @@ class AttemptRunner:
         except InvalidRecord as error:
             self._snapshots.forget(run.episode_id)
             raise RequestRefused(error.reason, error.detail) from None
-        records = (snapshot, opened, event) if self._settings.training else (snapshot, event)
+        # With the first event, so that no event is passed before it is known who wants it.
+        pushed = self._push.begin(owned.push, run.push, run.episode_id, run.partition)
+        records = (*pushed, snapshot, *((opened,) if self._settings.training else ()), event)
         # One transaction: whoever has lost the partition can open nothing. If we die above this
         # line, nothing has begun. Below it, the successor finds the snapshot and gives up.
         await run.writer.write(*records)

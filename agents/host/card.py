@@ -11,8 +11,8 @@ from a2a.types import (
 from odradek.agents.binding import BINDING, EXTENSION, VERSION
 
 
-def card(agent: str, *, prefix: str) -> AgentCard:
-    """The card of an agent whose topics carry `prefix`."""
+def card(agent: str, *, prefix: str, push: bool = False) -> AgentCard:
+    """The card of an agent whose topics carry `prefix`, and that may take push configs."""
     return AgentCard(
         name=agent,
         description=f"The agent {agent}, reached over Kafka.",
@@ -26,7 +26,7 @@ def card(agent: str, *, prefix: str) -> AgentCard:
         ],
         capabilities=AgentCapabilities(
             streaming=True,
-            push_notifications=False,
+            push_notifications=push,
             extensions=[
                 AgentExtension(uri=EXTENSION, description="Makes a message a sample of a task.")
             ],

@@ -157,7 +157,7 @@ class Host:
                 fail=self.fail,
                 ending=self._ending,
             )
-            self._server, self._recovery = parts.server, parts.recovery
+            self._server, self._recovery, self._push = parts
             await self._announce(self._appender)
             self._group.subscribe(self._reader)
             await start(self._reader, self._bus)
@@ -178,11 +178,11 @@ class Host:
         await require_topics(self._bus, [*training, CARDS.name])
 
     async def _announce(self, appender: KafkaAppender) -> None:
-        name = self._settings.name
+        settings = self._settings
         await appender.append(
             CARDS.name,
-            key=name,
-            value=dump(card(name, prefix=self._bus.topic_prefix)),
+            key=settings.name,
+            value=dump(card(settings.name, prefix=self._bus.topic_prefix, push=settings.push)),
             headers=(("content-type", b"application/json"),),
         )
 
@@ -281,6 +281,7 @@ class Host:
             position = await self._offsets.committed(where)
             memory = await recall(self._bus, name, number, position, self._offsets)
             owned = RequestPartition(number, count, writer, memory, position)
+            owned.push = await self._push.recall(number)
             strays = await self._recovery.strays(owned, position)
             failed.pop_all()
         if strays:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from a2a.server.context import ServerCallContext
@@ -17,7 +18,6 @@ from a2a.utils.errors import (
     InvalidParamsError,
     InvalidRequestError,
     MethodNotFoundError,
-    PushNotificationNotSupportedError,
     TaskNotCancelableError,
     TaskNotFoundError,
     UnsupportedOperationError,
@@ -31,6 +31,7 @@ from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import (
     CANCEL,
     CARD,
+    CREATE_PUSH,
     GET,
     LIST,
     OPERATIONS,
@@ -46,6 +47,7 @@ from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.tasks.ids import TASK_ID
 from odradek.agents.host.tasks.partition import RequestPartition
 from odradek.agents.host.tasks.queries import TaskQueries
+from odradek.agents.push.operations import PushOperations
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import Record, check_place
 from odradek.infra.errors import BusError
@@ -66,6 +68,7 @@ class RequestServer:
         recovery: Ends what predecessors left.
         queries: Answers questions about tasks.
         accepts: Media types that the agent's card accepts.
+        push: Keeps push notification configs.
         replies: Answers.
         fail: Called with an error of the log.
     """
@@ -80,6 +83,7 @@ class RequestServer:
         recovery: Recovery,
         queries: TaskQueries,
         accepts: Iterable[str],
+        push: PushOperations,
         replies: ReplySender,
         fail: Fail,
     ) -> None:
@@ -90,6 +94,7 @@ class RequestServer:
         self._recovery = recovery
         self._queries = queries
         self._accepts = frozenset(accepts)
+        self._push = push
         self._replies = replies
         self._fail = fail
         self.stopping = False
@@ -158,8 +163,20 @@ class RequestServer:
         elif called.operation == CARD:
             raise ExtendedAgentCardNotConfiguredError
         else:
-            raise PushNotificationNotSupportedError
+            await self._replies.answer(called, await self._configure(owned, called, request))
         return True
+
+    async def _configure(
+        self, owned: RequestPartition, called: RequestHeaders, request: Any
+    ) -> Any:
+        """One of the four operations on push notification configs."""
+
+        async def generation(task_id: str) -> int:
+            return (await self._queries.find(owned, task_id))[1]
+
+        return await self._push.serve(
+            owned.push, owned.writer, owned.number, called.operation, request, generation
+        )
 
     async def _cancel(
         self, owned: RequestPartition, request: CancelTaskRequest, called: RequestHeaders
@@ -183,10 +200,11 @@ class RequestServer:
         if not send.plain:
             validate_proto_required_fields(send.proto())
         self._check_types(send)
+        push = await self._push.check(send.push) if send.push else None
         if send.sample is None and called.correlation_id and not self._settings.idempotent:
             send = msgspec.structs.replace(send, message_id=called.correlation_id)
         if send.task_id:
-            await self._follow_up(owned, called, send)
+            await self._follow_up(owned, called, send, push)
             return True
         if send.message_id in owned.messages:
             metrics.moved(metrics.DUPLICATES, stage="agent")
@@ -194,7 +212,7 @@ class RequestServer:
             return True
         owned.messages.add(send.message_id)
         try:
-            return await self._attempts(owned, record, called, send)
+            return await self._attempts(owned, record, called, send, push)
         finally:
             owned.messages.discard(send.message_id)
 
@@ -219,7 +237,9 @@ class RequestServer:
             await run.settled.wait()
             await self._replies.answer(called, run.result or self._snapshots.task(run.episode_id))
 
-    async def _follow_up(self, owned: RequestPartition, called: RequestHeaders, send: Send) -> None:
+    async def _follow_up(
+        self, owned: RequestPartition, called: RequestHeaders, send: Send, push: Any
+    ) -> None:
         """Hand a message to the task that it continues. Raises A2AError."""
         run = owned.runs.get(send.task_id)
         if run is None or run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
@@ -235,6 +255,10 @@ class RequestServer:
             await self._runner.answer_as_it_stands(owned, called, run.episode_id)
             return
         run.heard.add(send.message_id)
+        if push is not None:
+            push.task_id = send.task_id
+            create = msgspec.structs.replace(called, operation=CREATE_PUSH)
+            await self._configure(owned, create, push)
         request = send.proto()
         request.message.context_id = run.context_id
         if called.operation == STREAM:
@@ -245,7 +269,12 @@ class RequestServer:
             await self._replies.answer(called, task)
 
     async def _attempts(
-        self, owned: RequestPartition, record: Record, called: RequestHeaders, send: Send
+        self,
+        owned: RequestPartition,
+        record: Record,
+        called: RequestHeaders,
+        send: Send,
+        push: Any,
     ) -> bool:
         sample = send.sample or SampleAddress(task_id=send.message_id)
         # Who sends a plain message waits for this task, and not for another that takes its place.
@@ -260,6 +289,7 @@ class RequestServer:
             run = self._runner.make(
                 owned, record.offset, called, send, sample, attempt, max_attempts
             )
+            run.push = push
             await self._runner.play(owned, run)
             if run.lost or (run.retry and self.stopping):
                 return False  # whoever owns the partition next goes on from here

@@ -5,6 +5,7 @@ from typing import Final
 
 from odradek.agents.attempt.attempt import Attempt, AttemptState
 from odradek.agents.host.tasks.index import TaskIndex
+from odradek.agents.push.configs import ConfigBook
 from odradek.infra.bus import OffsetTracker, TransactionalWriter
 
 LET_GO_S: Final = 10.0
@@ -22,6 +23,7 @@ class RequestPartition:
         committed: The offset that was committed last.
         runs: Attempts that wait or go on, by episode id.
         messages: Message ids whose request is being served.
+        push: Push notification configs of its tasks.
         tasks: What serves requests.
     """
 
@@ -36,6 +38,7 @@ class RequestPartition:
         self.committed = position
         self.runs: dict[str, Attempt] = {}
         self.messages: set[str] = set()
+        self.push = ConfigBook()
         self.tasks: set[asyncio.Task[None]] = set()
         self.paused = False
         self.lost = False

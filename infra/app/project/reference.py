@@ -56,7 +56,7 @@ LIMITS: Final = frozenset({
 })  # fmt: skip
 WHERE: Final = frozenset({
     "batches_topic", "device", "dtype", "engine_key", "engine_url", "engine_urls", "group",
-    "host", "instance", "keys", "output_dir", "port", "proxy_url", "public_url",
+    "host", "instance", "keys", "output_dir", "port", "proxy_url", "public_url", "webhook_hosts",
 })  # fmt: skip
 WHAT: Final = frozenset(
     {"begin_anew", "model", "policy", "replay_of", "run", "sampled_by", "until_end"}

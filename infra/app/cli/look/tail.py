@@ -17,7 +17,9 @@ from odradek.schemas.ids import key_shown
 
 ARRAYS: Final = {"ids": "ids", "logprobs": "logprobs"}
 """Fields that are base64 of 4-byte numbers."""
-SECRET: Final = re.compile(r"authorization|api[_-]?key|password|secret_key|token\b", re.IGNORECASE)
+SECRET: Final = re.compile(
+    r"authorization|api[_-]?key|credentials|password|secret_key|token\b", re.IGNORECASE
+)
 LONGEST: Final = 160
 """Characters of a text before it is cut."""
 

@@ -1,7 +1,7 @@
 """Settings of the agent host, of the dispatcher and of the gateway."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +47,10 @@ class AgentSettings(CheckedSettings, BaseSettings):
     )
     """Names, addresses and networks, comma separated, where webhooks may be although they are
     loopback or private, such as `127.0.0.1` or `10.1.0.0/16`."""
+    orphans: Literal["fail", "restart"] = "fail"
+    """What becomes of a plain message's task that its host was working at when it died: it fails,
+    or it is begun again, in `max_attempts` attempts at most. Tasks that wait for their client wait
+    on, and samples of tasks get another attempt, whatever stands here."""
     concurrency: int = Field(default=8, ge=1)
     """How many runs go on at once."""
     max_calls: int = Field(default=0, ge=0)

@@ -84,11 +84,15 @@ class Attempt:
         called_off: Set when it need not wait any more, for a free place or for a message.
         opened: Set when its task is in the log, or never will be.
         asks: Whether its agent waits for its client's next message.
+        waits: Whether it was taken over as it asked: there is nothing to play before the next
+            message.
+        adopted: Whether a predecessor opened it.
         ends_at: When its time is over, by the event loop's clock; None before it plays.
         answered: Whether its client has its reply.
         settled: Set while its client has something to be answered with.
         push: The push notification config that came with its message; None for none.
         message: What its agent answered with, where it did so by a bare message and nothing else.
+        last_message: The message of the terminal status that its agent gave, if it gave one.
         heard: Ids of the messages that its agent got.
         over: Set when the SDK knows of its end, or cannot hear of it.
         closed: Set when nothing of it is under way.
@@ -126,9 +130,12 @@ class Attempt:
         self.agent: asyncio.Task[None] | None = None
         self.opened = asyncio.Event()
         self.asks = False
+        self.waits = False
+        self.adopted = False
         self.settled = asyncio.Event()
         self.push: Any = None
         self.message: Any = None
+        self.last_message: Any = None
         self.ends_at: float | None = None
         self.answered = False
         self.heard = {send.message_id}
@@ -146,6 +153,11 @@ class Attempt:
     def lost(self) -> bool:
         """Whether another host owns it now."""
         return self._state is AttemptState.LOST
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its task may outlive its host: that of a plain message may, a sample's not."""
+        return self.send.sample is None
 
     @property
     def result(self) -> Any:

@@ -14,6 +14,7 @@ from a2a.types import (
 )
 
 from odradek.agents.attempt.attempt import Attempt, Ending
+from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding import EXTENSION
 from odradek.agents.binding.responses import INTERRUPTED, TERMINAL
 from odradek.schemas.events import Outcome
@@ -30,11 +31,17 @@ class TerminalHold(EventQueue):
 
     An executor may say that its task is over before the episode is sealed. Subscribers must not
     hear it before: whoever reads "completed" may read the whole episode.
+
+    Args:
+        queue: The SDK's.
+        run: Whose events these are.
+        store: Counts them until they are written.
     """
 
-    def __init__(self, queue: EventQueue, run: Attempt) -> None:
+    def __init__(self, queue: EventQueue, run: Attempt, store: KafkaTaskStore) -> None:
         self._queue = queue
         self._run = run
+        self._store = store
         self.terminal_status: Any = None
         """The terminal status that the executor gave."""
         self._told = False
@@ -57,11 +64,15 @@ class TerminalHold(EventQueue):
         elif isinstance(event, Task):
             await self._unpack(event)
         else:
-            await self._queue.enqueue_event(event)
+            await self._send(event)
+
+    async def _send(self, event: Any) -> None:
+        self._store.passed(self._run.episode_id)
+        await self._queue.enqueue_event(event)
 
     async def _unpack(self, task: Task) -> None:
         for artifact in task.artifacts:
-            await self._queue.enqueue_event(
+            await self._send(
                 TaskArtifactUpdateEvent(
                     task_id=task.id, context_id=task.context_id, artifact=artifact
                 )
@@ -77,12 +88,14 @@ class TerminalHold(EventQueue):
 
     async def _pass(self, update: TaskStatusUpdateEvent) -> None:
         self.asks = update.status.state in INTERRUPTED
-        await self._queue.enqueue_event(update)
+        await self._send(update)
 
     def _hold(self, status: Any) -> None:
         if self.terminal_status is None:
             self.terminal_status = TaskStatus()
             self.terminal_status.CopyFrom(status)
+            if status.HasField("message"):
+                self._run.last_message = self.terminal_status.message
 
     @property
     def _rejected(self) -> bool:
@@ -105,7 +118,7 @@ class TerminalHold(EventQueue):
 
     async def note(self, text: str) -> None:
         """Tell subscribers that the task goes on."""
-        await self._queue.enqueue_event(self._update(TaskState.TASK_STATE_WORKING, text))
+        await self._send(self._update(TaskState.TASK_STATE_WORKING, text))
 
     async def finish(self, verdict: Ending) -> None:
         """Let the end out."""
@@ -124,7 +137,7 @@ class TerminalHold(EventQueue):
                 }
             }
         )
-        await self._queue.enqueue_event(event)
+        await self._send(event)
 
     def _update(self, state: Any, text: str) -> Any:
         return status_update(self._run.episode_id, self._run.context_id, state, text)

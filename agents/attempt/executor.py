@@ -74,7 +74,10 @@ class EpisodeExecutor(AgentExecutor):
     async def execute(self, context: Any, event_queue: Any) -> None:
         """See the SDK: called once for each message to the task."""
         run = self._runs[context.task_id]
-        hold = TerminalHold(event_queue, run)
+        if run.waits:
+            _wait(run)
+            return
+        hold = TerminalHold(event_queue, run, self._snapshots)
         async with self._over(run, hold):
             verdict = await self._play(run, context, hold)
             run.asks = verdict is None
@@ -94,7 +97,7 @@ class EpisodeExecutor(AgentExecutor):
         asking, run.asks = run.asks, False
         run.stop(Outcome.CANCELLED)
         if asking:
-            hold = TerminalHold(event_queue, run)
+            hold = TerminalHold(event_queue, run, self._snapshots)
             async with self._over(run, hold):
                 assert run.stopped is not None
                 await self._conclude(run, hold, run.stopped)
@@ -142,6 +145,8 @@ class EpisodeExecutor(AgentExecutor):
         now = asyncio.get_running_loop().time()
         if run.ends_at is None:
             run.ends_at = now + run.sample.timeouts.attempt_s
+        else:
+            await hold.note("")  # from here on it works again, for its successor as well
         if run.stopped is not None:
             return run.stopped
         assert run.rollout is not None
@@ -247,6 +252,15 @@ class EpisodeExecutor(AgentExecutor):
             )
         await asyncio.gather(*sends)
         return problems
+
+
+def _wait(run: Attempt) -> None:
+    """Go on from where a run's host died as its agent asked: nothing is under way."""
+    run.waits = False
+    run.asks = True
+    run.go(AttemptState.PLAYING)
+    run.go(AttemptState.ASKING)
+    run.settled.set()
 
 
 def late(run: Attempt) -> Ending:

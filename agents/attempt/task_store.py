@@ -11,17 +11,15 @@ from a2a.server.cluster.task_store import (
     VersionedTaskStore,
 )
 from a2a.server.cluster.version import TaskVersion
-from a2a.types import ListTasksResponse, Task
+from a2a.types import ListTasksResponse, Task, TaskStatusUpdateEvent
 from a2a.utils.errors import UnsupportedOperationError
 
 from odradek.agents.attempt.attempt import Attempt, Fail
 from odradek.agents.binding.responses import (
-    TERMINAL,
     SnapshotHeaders,
     event_headers,
     snapshot_headers,
     snapshot_value,
-    state_of,
     stream_value,
 )
 from odradek.infra.bus import Appender, OutgoingRecord, PlainWriter
@@ -47,16 +45,36 @@ class HeldTask:
         self.task = task
         self.mark = mark
         self.value = snapshot_value(task)
-        """The task as ProtoJSON, as it was written last."""
-        self.published = asyncio.Event()
-        """Set when subscribers have the terminal status."""
+        """The task as ProtoJSON, as its last snapshot has it."""
+        self.due = False
+        """Whether the next event is written with a snapshot."""
+        self.passed = 0
+        """Events that its agent sent and that are not in the log yet."""
+        self.logged = mark.generation
+        """The generation of the last event in the log."""
+        self.unheard = False
+        """Whether no further event of its agent will be written."""
+        self.moved = asyncio.Event()
+        """Set, and replaced, with each event that was written."""
+
+    @property
+    def over(self) -> bool:
+        """Whether subscribers have the terminal status, or never will."""
+        return self.unheard or (self.mark.terminal and self.logged >= self.mark.generation)
+
+    def move(self) -> None:
+        """Wake whoever waits for an event to be written."""
+        self.moved.set()
+        self.moved = asyncio.Event()
 
 
 class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
     """The SDK's store and event stream of the tasks that this host runs.
 
-    A snapshot is written where the state changes, not at each save: 300 streamed chunks make 303
-    saves. Events are written one by one, in the order in which they were applied.
+    The events are the truth, and a snapshot spares its reader the older ones: it is written where
+    the state changes, not at each save (300 streamed chunks make 303), and in one transaction with
+    the event that tells the change. So no snapshot is ahead of the events, and what a task is, is
+    its last snapshot and the events behind it.
 
     Args:
         appender: Writes snapshots and events of tasks that are open.
@@ -73,7 +91,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         source: str,
         fail: Fail,
     ) -> None:
-        self._writer = PlainWriter(appender)
+        self._plain = PlainWriter(appender)
         self._tasks_topic = agent_topic(A2A_TASKS, agent)
         self._events_topic = agent_topic(A2A_EVENTS, agent)
         self._source = source
@@ -98,6 +116,14 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
     def adopt(self, run: Attempt, task: Task, mark: SnapshotHeaders) -> None:
         """Keep a task that a predecessor left."""
         self._held[run.episode_id] = HeldTask(run, task, mark)
+
+    async def restart(self, run: Attempt, task: Task, mark: SnapshotHeaders) -> None:
+        """Keep a task that is begun again, and write so: streams show it as it stands."""
+        held = self._held[run.episode_id] = HeldTask(run, task, mark)
+        await run.writer.write(
+            self.event(run, task, mark.generation, held.value),
+            self.snapshot(mark, held.value, run.partition),
+        )
 
     def snapshot(self, mark: SnapshotHeaders, value: bytes, partition: int) -> OutgoingRecord:
         """The record of a snapshot."""
@@ -136,8 +162,24 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         successor has given up for another attempt.
         """
         held = self._held[run.episode_id]
+        while held.passed and not held.unheard:  # what the agent sent before it ended
+            await held.moved.wait()
         held.mark = msgspec.structs.replace(held.mark, outcome=outcome)
-        await run.writer.write(self.snapshot(held.mark, held.value, run.partition))
+        task = Task()
+        task.CopyFrom(held.task)
+        if run.last_message is not None:
+            task.status.message.CopyFrom(run.last_message)  # its successor ends it with it
+        await run.writer.write(self.snapshot(held.mark, snapshot_value(task), run.partition))
+
+    def passed(self, task_id: str) -> None:
+        """An agent sent an event, which is to be written."""
+        self._held[task_id].passed += 1
+
+    def unheard(self, task_id: str) -> None:
+        """The SDK broke off over what an agent sent: nothing further of it will be written."""
+        if (held := self._held.get(task_id)) is not None:
+            held.unheard = True
+            held.move()
 
     def forget(self, task_id: str) -> HeldTask | None:
         """Let a task go; return it as it was held last."""
@@ -145,7 +187,17 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
 
     async def published(self, task_id: str) -> None:
         """Return once subscribers have the terminal status."""
-        await self._held[task_id].published.wait()
+        held = self._held[task_id]
+        while not held.over and not held.run.lost:
+            await held.moved.wait()
+
+    async def logged(self, task_id: str) -> None:
+        """Return once the task as it is now is in the log: what was answered stays true."""
+        if (held := self._held.get(task_id)) is None:
+            return
+        generation = held.mark.generation
+        while held.logged < generation and not (held.unheard or held.run.lost):
+            await held.moved.wait()
 
     def task(self, task_id: str) -> Task | None:
         """The task as it is now, if this host runs it."""
@@ -165,25 +217,25 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         prev_version: TaskVersion,
         context: Any,
     ) -> TaskVersion:
-        """See the SDK. Versions are A2A's generations: one more with each change."""
-        del event, prev, context
+        """See the SDK. Versions are A2A's generations: one more with each event.
+
+        A follow-up's message makes none: streams do not show it, and the next event's snapshot
+        has it.
+        """
+        del prev, context
         held = self._held.get(task.id)
         if held is None or TaskGeneration(held.mark.generation) != prev_version:
             raise ConcurrentTaskModificationError(task.id)
-        changed = held.task.status.state != task.status.state
+        message = isinstance(event, Task)
+        held.due = held.due or message or held.task.status.state != task.status.state
         held.task = Task()
         held.task.CopyFrom(task)
         held.mark = msgspec.structs.replace(
             held.mark,
-            generation=held.mark.generation + 1,
+            generation=held.mark.generation + (not message),
             state=task.status.state,
             retry=held.run.retry,
         )
-        if changed and not held.run.lost:
-            # If we die above this line, the task is unfinished and its ending is done again. Below
-            # it, a repeat of the request finds a terminal snapshot and changes nothing.
-            held.value = snapshot_value(held.task)
-            await self._append(self.snapshot(held.mark, held.value, held.run.partition))
         return TaskGeneration(held.mark.generation)
 
     async def get(self, task_id: str, context: Any) -> StoredTask | None:
@@ -209,18 +261,40 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
     async def publish(self, task_id: str, event: VersionedEvent) -> None:
         """See the SDK: one record on `a2a.events.<agent>`."""
         held = self._held.get(task_id)
-        if held is None:
-            return
+        if held is not None:
+            held.passed -= 1
+            await self._publish(held, event.event)
+
+    async def conclude(self, run: Attempt) -> None:
+        """Write the failure that the SDK saved, and did not publish, as it broke off."""
+        held = self._held[run.episode_id]
+        if held.mark.terminal and held.logged < held.mark.generation:
+            update = TaskStatusUpdateEvent(
+                task_id=held.task.id, context_id=held.task.context_id, status=held.task.status
+            )
+            await self._publish(held, update)
+
+    async def _publish(self, held: HeldTask, event: Any) -> None:
+        """Write an event, with a snapshot where one is due."""
+        run = held.run
         try:
-            if not held.run.lost:
-                version = event.version
-                generation = version.number if isinstance(version, TaskGeneration) else 0
-                await self._append(
-                    self.event(held.run, event.event, generation or held.mark.generation)
-                )
+            if run.lost:
+                return
+            generation = held.mark.generation
+            record = self.event(run, event, generation)
+            if held.due:
+                held.value = snapshot_value(held.task)
+                snapshot = self.snapshot(held.mark, held.value, run.partition)
+                # Written by the partition's owner only. If we die above this line, the task is as
+                # its older events say, and is ended or begun again. Below it, a repeat of the
+                # request finds the new state.
+                await self._write(held, record, snapshot)
+                held.due = False
+            else:
+                await self._append(held, record)
+            held.logged = generation
         finally:
-            if state_of(event.event) in TERMINAL:
-                held.published.set()
+            held.move()
 
     def subscribe(self, task_id: str, *, after: TaskVersion) -> Any:
         """See the SDK. Clients tail the events topic themselves."""
@@ -230,14 +304,19 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
     async def destroy(self, task_id: str) -> None:
         """See the SDK."""
 
-    async def _append(self, entry: OutgoingRecord) -> None:
+    async def _write(self, held: HeldTask, *records: OutgoingRecord) -> None:
         try:
-            await self._writer.write(entry)
+            await held.run.writer.write(*records)
         except BusError as error:
-            held = self._held.get(entry.key or "")
-            if held is not None:
-                held.run.lose()
-                held.published.set()
+            held.run.lose()
+            self._fail(error, held.run.writer)
+            raise
+
+    async def _append(self, held: HeldTask, entry: OutgoingRecord) -> None:
+        try:
+            await self._plain.write(entry)
+        except BusError as error:
+            held.run.lose()
             # The SDK would turn this into a failed task. It is the log that failed: the process
             # ends, and the next owner takes the run for lost.
             self._fail(error)

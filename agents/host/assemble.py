@@ -75,7 +75,7 @@ def assemble(
         ending=ending,
         training=settings.training,
     )
-    recovery = Recovery(snapshots, executor)
+    recovery = Recovery(settings, snapshots, executor)
     described = card(name, prefix=bus.topic_prefix, push=settings.push)
     handler = DefaultRequestHandlerV2(
         agent_executor=executor,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 import msgspec
@@ -16,7 +16,11 @@ from a2a.types import (
     TaskState,
     TaskStatus,
 )
-from a2a.utils.errors import TaskNotCancelableError
+from a2a.utils.errors import (
+    InvalidAgentResponseError,
+    TaskNotCancelableError,
+    UnsupportedOperationError,
+)
 
 from odradek.agents.attempt import events
 from odradek.agents.attempt.attempt import Attempt, AttemptState
@@ -40,6 +44,7 @@ from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.episode_tokens import mint
 from odradek.schemas import ids
 from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Outcome
 
 LOOK_S: Final = 0.1
 """How often a run is looked at whose agent is slow to end."""
@@ -120,14 +125,18 @@ class AttemptRunner:
     async def play(self, owned: RequestPartition, run: Attempt) -> None:
         """Play an attempt from its first record to its last. Raises RequestRefused, BusError."""
         owned.runs[run.episode_id] = run
+        if not run.waits:
+            owned.recovered(run.episode_id)
         if owned.lost:
             run.lose()
         try:
-            async with self._places.slot(run):
+            async with AsyncExitStack() as place:
+                if not run.waits:
+                    await place.enter_async_context(self._places.slot(run))
                 if run.lost:
                     return
                 # Later attempts are promised by the EpisodeAborted before them, so they are made.
-                if run.attempt == 1 and run.called.expired(time.time()):
+                if run.attempt == 1 and not run.adopted and run.called.expired(time.time()):
                     raise RequestRefused("expired", "nobody waits for the answer any more")
                 with telemetry.span(
                     "agent.run", parent=run.called.traceparent, episode_id=run.episode_id
@@ -139,18 +148,42 @@ class AttemptRunner:
                     if run.called.operation == STREAM or run.send.at_once:
                         run.answered = True
                         await self.answer_as_it_stands(owned, run.called, run.episode_id)
-                    await self._run(owned, run, request)
+                    await self._run(owned, run, request, place)
         finally:
             owned.runs.pop(run.episode_id, None)
             run.opened.set()
             run.settled.set()
             run.closed.set()
 
+    async def follow_up(self, run: Attempt, request: SendMessageRequest) -> Task:
+        """Hand a message to an attempt that asks. Raises A2AError."""
+        async with self._places.slot(run):
+            if run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
+                raise UnsupportedOperationError(f"task {run.episode_id} is over")
+            return await self._deliver(run, request)
+
+    async def _deliver(self, run: Attempt, request: SendMessageRequest) -> Task:
+        """Have the SDK hand a message to the agent; the task once that asks or is done."""
+        context = ServerCallContext(state={TASK_ID: run.episode_id})
+        try:
+            task: Task = await self._handler.on_message_send(request, context)
+        except InvalidAgentResponseError as error:
+            # The SDK saved the task as failed and reads no further event of its agent.
+            self._snapshots.unheard(run.episode_id)
+            run.stop(Outcome.FAILED, str(error))
+            await run.over.wait()
+            await self._snapshots.conclude(run)
+            raise
+        await self._snapshots.logged(run.episode_id)
+        return task
+
     async def _open(
         self, owned: RequestPartition, run: Attempt, request: SendMessageRequest
     ) -> None:
         run.go(AttemptState.OPENING)
         run.rollout = self._rollout(run)
+        if run.adopted:
+            return
         message = Message()
         message.CopyFrom(request.message)
         message.task_id, message.context_id = run.episode_id, run.context_id
@@ -172,19 +205,26 @@ class AttemptRunner:
         crash_point("opened_before_run")
 
     async def _run(
-        self, owned: RequestPartition, run: Attempt, request: SendMessageRequest
+        self,
+        owned: RequestPartition,
+        run: Attempt,
+        request: SendMessageRequest,
+        place: AsyncExitStack,
     ) -> None:
         self._runs[run.episode_id] = run
         request.message.context_id = run.context_id
+        if run.adopted:
+            request.message.task_id = run.episode_id
         try:
             # Its client's wish not to wait is served already; we wait for what the agent does.
             request.configuration.return_immediately = False
-            task = await self._handler.on_message_send(
-                request, ServerCallContext(state={TASK_ID: run.episode_id})
-            )
+            task = await self._deliver(run, request)
+            owned.recovered(run.episode_id)
             if task.status.state in INTERRUPTED and not run.answered:
                 run.answered = True
                 await self._replies.answer(run.called, task)
+            if run.asks:
+                await place.aclose()  # as long as its agent asks, another one may play
             await self._until_over(run)
             if not run.lost:
                 await self._snapshots.published(run.episode_id)

@@ -305,12 +305,14 @@ class Host:
         self._server.stopping = True
         for owned in self._owned.values():
             for run in list(owned.runs.values()):
-                if run.state is AttemptState.WAITING:
+                if run.state is AttemptState.WAITING or (run.asks and run.goes_on):
                     run.lose()
         if self._failure is None:
             await self._quiet(self._settings.grace_s)
             for owned in self._owned.values():
                 for run in list(owned.runs.values()):
+                    if run.goes_on and self._settings.orphans == "restart":
+                        run.lose()
                     run.stop(Outcome.HOST_LOST, "its host was told to end")
             await self._quiet(LAST_S)
             await self.commit()

@@ -1,6 +1,8 @@
 """Decide about tasks that a predecessor left unfinished."""
 
-from typing import Any
+import asyncio
+import time
+from typing import Any, Final
 
 import msgspec
 from a2a.types import Task, TaskState
@@ -12,23 +14,86 @@ from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import SEND
 from odradek.agents.binding.requests import SampleAddress, Send
-from odradek.agents.binding.responses import SnapshotHeaders, read_snapshot, snapshot_value
+from odradek.agents.binding.responses import (
+    INTERRUPTED,
+    SnapshotHeaders,
+    read_snapshot,
+    snapshot_value,
+)
 from odradek.agents.host.tasks.partition import RequestPartition
+from odradek.agents.host.tasks.replay import LeftTask, begun_again, messages_of
+from odradek.agents.settings import AgentSettings
 from odradek.schemas.events import Outcome
 
-LEFT = "its host went away"
+LEFT: Final = "its host went away"
+FAILED: Final = f"{LEFT} while it was working: send the message again, with a message id of its own"
 
 
 class Recovery:
-    """Ends what predecessors left.
+    """Ends what predecessors left, or goes on with it.
 
     A task that was being sealed is sealed again with the same outcome: its rewards are in the
-    log. Any other is given up, and the next attempt follows where one is left.
+    log. A plain message's task that waits for its client waits on; if it was being worked at, the
+    policy says whether it fails or begins again. A sample's task is given up, and the next attempt
+    follows where one is left.
+
+    Args:
+        settings: The host's.
+        snapshots: The SDK's store.
+        executor: Ends episodes.
     """
 
-    def __init__(self, snapshots: KafkaTaskStore, executor: EpisodeExecutor) -> None:
+    def __init__(
+        self, settings: AgentSettings, snapshots: KafkaTaskStore, executor: EpisodeExecutor
+    ) -> None:
+        self._settings = settings
         self._snapshots = snapshots
         self._executor = executor
+
+    async def resumed(
+        self, owned: RequestPartition, called: RequestHeaders, send: Send, sample: SampleAddress
+    ) -> Attempt | None:
+        """A plain message's task that goes on where its host died; None if there is none."""
+        mark = owned.memory.of_message(send.message_id)
+        left = owned.memory.left(mark.task_id) if mark is not None else None
+        if left is None or left.mark.terminal or left.mark.outcome:
+            return None
+        waits = left.mark.state in INTERRUPTED
+        if not waits and not self._begins_again(left):
+            return None
+        task = left.standing() if waits else begun_again(left)
+        attempt = left.mark.attempt + (not waits)
+        run = _attempt(
+            owned, left.mark, send, called, sample, task, attempt, self._settings.max_attempts
+        )
+        run.adopted = True
+        sent = messages_of(task)
+        later = len(sent) > 1
+        # A later message was being worked at: its request comes again as well, and then is played.
+        run.heard.update(sent if waits or not later else sent[:-1])
+        run.waits = waits or later
+        run.answered = later and not waits
+        if run.waits:
+            time_left = left.begun_at + sample.timeouts.attempt_s - time.time()
+            run.ends_at = asyncio.get_running_loop().time() + time_left
+        if waits:
+            self._snapshots.adopt(run, task, left.mark)
+        else:
+            again = msgspec.structs.replace(
+                left.mark,
+                generation=left.mark.generation + 1,
+                state=task.status.state,
+                attempt=attempt,
+            )
+            # If we die above this line, the next owner finds what we found. Below it, one attempt
+            # more is counted.
+            await self._snapshots.restart(run, task, again)
+        return run
+
+    def _begins_again(self, left: LeftTask) -> bool:
+        return (
+            self._settings.orphans == "restart" and left.mark.attempt < self._settings.max_attempts
+        )
 
     async def next_attempt(
         self,
@@ -74,24 +139,13 @@ class Recovery:
         max_attempts: int,
     ) -> SnapshotHeaders:
         task = read_snapshot(owned.memory.value(mark.task_id) or b"{}")
-        run = Attempt(
-            send=send,
-            called=called,
-            sample=sample,
-            partition=owned.number,
-            offset=mark.offset,
-            episode_id=mark.task_id,
-            context_id=task.context_id,
-            attempt=mark.attempt,
-            max_attempts=max_attempts,
-            writer=owned.writer,
-        )
+        run = _attempt(owned, mark, send, called, sample, task, mark.attempt, max_attempts)
         for state in (AttemptState.OPENING, AttemptState.PLAYING, AttemptState.ENDING):
             run.go(state)
         verdict = (
             Ending(outcome=Outcome(mark.outcome))
             if mark.outcome
-            else Ending(outcome=Outcome.HOST_LOST, error=LEFT)
+            else Ending(outcome=Outcome.HOST_LOST, error=LEFT if send.sample else FAILED)
         )
         self._snapshots.adopt(run, task, mark)
         try:
@@ -110,6 +164,8 @@ class Recovery:
     ) -> SnapshotHeaders:
         state: Any = STATES.get(verdict.outcome, TaskState.TASK_STATE_FAILED)
         update = status_update(run.episode_id, run.context_id, state, verdict.error)
+        if mark.outcome and task.status.HasField("message"):
+            update.status.message.CopyFrom(task.status.message)  # its agent's last words
         task.id = run.episode_id
         task.status.CopyFrom(update.status)
         closed = msgspec.structs.replace(
@@ -124,3 +180,28 @@ class Recovery:
         )
         owned.memory.put(closed, value)
         return closed
+
+
+def _attempt(
+    owned: RequestPartition,
+    mark: SnapshotHeaders,
+    send: Send,
+    called: RequestHeaders,
+    sample: SampleAddress,
+    task: Task,
+    attempt: int,
+    max_attempts: int,
+) -> Attempt:
+    """The attempt that a predecessor's task was, as ours."""
+    return Attempt(
+        send=send,
+        called=called,
+        sample=sample,
+        partition=owned.number,
+        offset=mark.offset,
+        episode_id=mark.task_id,
+        context_id=task.context_id,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        writer=owned.writer,
+    )

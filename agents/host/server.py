@@ -24,7 +24,7 @@ from a2a.utils.errors import (
 )
 from a2a.utils.proto_utils import validate_proto_required_fields
 
-from odradek.agents.attempt.attempt import AttemptState, Fail
+from odradek.agents.attempt.attempt import Attempt, AttemptState, Fail
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding import requests
 from odradek.agents.binding.headers import RequestHeaders
@@ -44,9 +44,9 @@ from odradek.agents.errors import RequestRefused
 from odradek.agents.host.attempt_runner import AttemptRunner
 from odradek.agents.host.recovery import Recovery
 from odradek.agents.host.replies import ReplySender
-from odradek.agents.host.tasks.ids import TASK_ID
 from odradek.agents.host.tasks.partition import RequestPartition
 from odradek.agents.host.tasks.queries import TaskQueries
+from odradek.agents.host.tasks.replay import messages_of
 from odradek.agents.push.operations import PushOperations
 from odradek.agents.settings import AgentSettings
 from odradek.infra.bus import Record, check_place
@@ -181,6 +181,7 @@ class RequestServer:
     async def _cancel(
         self, owned: RequestPartition, request: CancelTaskRequest, called: RequestHeaders
     ) -> None:
+        await owned.settled(request.id)
         run = owned.runs.get(request.id)
         if run is None:
             snapshot = owned.memory.of_task(request.id)
@@ -204,8 +205,7 @@ class RequestServer:
         if send.sample is None and called.correlation_id and not self._settings.idempotent:
             send = msgspec.structs.replace(send, message_id=called.correlation_id)
         if send.task_id:
-            await self._follow_up(owned, called, send, push)
-            return True
+            return await self._follow_up(owned, called, send, push)
         if send.message_id in owned.messages:
             metrics.moved(metrics.DUPLICATES, stage="agent")
             await self._join(owned, called, send)
@@ -215,6 +215,8 @@ class RequestServer:
             return await self._attempts(owned, record, called, send, push)
         finally:
             owned.messages.discard(send.message_id)
+            mark = owned.memory.of_message(send.message_id)
+            owned.recovered(mark.task_id if mark else "")
 
     def _check_types(self, send: Send) -> None:
         """Raise ContentTypeNotSupportedError for a part that the card does not accept."""
@@ -239,11 +241,18 @@ class RequestServer:
 
     async def _follow_up(
         self, owned: RequestPartition, called: RequestHeaders, send: Send, push: Any
-    ) -> None:
-        """Hand a message to the task that it continues. Raises A2AError."""
+    ) -> bool:
+        """Hand a message to the task that it continues; False if its successor shall do so.
+
+        Raises A2AError.
+        """
+        await owned.settled(send.task_id)
         run = owned.runs.get(send.task_id)
         if run is None or run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
             task, _ = await self._queries.find(owned, send.task_id)
+            if send.message_id in messages_of(task):
+                await self._runner.answer_as_it_stands(owned, called, task.id)
+                return True
             raise UnsupportedOperationError(
                 f"task {task.id} takes no message any more: it is "
                 f"{TaskState.Name(task.status.state)}"
@@ -253,7 +262,7 @@ class RequestServer:
         if send.message_id in run.heard:
             metrics.moved(metrics.DUPLICATES, stage="agent")
             await self._runner.answer_as_it_stands(owned, called, run.episode_id)
-            return
+            return True
         run.heard.add(send.message_id)
         if push is not None:
             push.task_id = send.task_id
@@ -263,10 +272,12 @@ class RequestServer:
         request.message.context_id = run.context_id
         if called.operation == STREAM:
             await self._replies.answer(called, await self._queries.head(owned, run.episode_id))
-        context = ServerCallContext(state={TASK_ID: run.episode_id})
-        task = await self._handler.on_message_send(request, context)
+        task = await self._runner.follow_up(run, request)
+        if run.lost:
+            return False
         if called.operation != STREAM:
             await self._replies.answer(called, task)
+        return True
 
     async def _attempts(
         self,
@@ -277,6 +288,10 @@ class RequestServer:
         push: Any,
     ) -> bool:
         sample = send.sample or SampleAddress(task_id=send.message_id)
+        if send.sample is None:
+            run = await self._recovery.resumed(owned, called, send, sample)
+            if run is not None:
+                return await self._play(owned, run)
         # Who sends a plain message waits for this task, and not for another that takes its place.
         max_attempts = sample.max_attempts or (self._settings.max_attempts if send.sample else 1)
         attempt = await self._recovery.next_attempt(owned, send, called, sample, max_attempts)
@@ -290,12 +305,18 @@ class RequestServer:
                 owned, record.offset, called, send, sample, attempt, max_attempts
             )
             run.push = push
-            await self._runner.play(owned, run)
-            if run.lost or (run.retry and self.stopping):
-                return False  # whoever owns the partition next goes on from here
+            if not await self._play(owned, run):
+                return False
             attempt = attempt + 1 if run.retry else None
-            if attempt is None and not run.answered:
-                await self._replies.answer(called, run.result)
+        return True
+
+    async def _play(self, owned: RequestPartition, run: Attempt) -> bool:
+        """Play an attempt, and answer with its end; False if the next is for another host."""
+        await self._runner.play(owned, run)
+        if run.lost or (run.retry and self.stopping):
+            return False  # whoever owns the partition next goes on from here
+        if not run.retry and not run.answered:
+            await self._replies.answer(run.called, run.result)
         return True
 
 

@@ -3,11 +3,17 @@
 from collections import OrderedDict
 from typing import ClassVar, Final
 
-import msgspec
+from google.protobuf.json_format import ParseError
 
-from odradek.agents.binding.responses import SnapshotHeaders, read_event, read_mark
+from odradek.agents.binding.responses import (
+    SnapshotHeaders,
+    read_event,
+    read_mark,
+    snapshot_value,
+)
 from odradek.agents.errors import BadRequestHeader
 from odradek.agents.host.tasks.offsets import HostOffsets
+from odradek.agents.host.tasks.replay import LeftTask
 from odradek.infra.bus import BusSettings, read_range
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 
@@ -40,6 +46,7 @@ class TaskIndex:
         """Tasks that are over, in the order in which they ended."""
         self._ended_values: OrderedDict[str, bytes] = OrderedDict()
         self._ended_bytes = 0
+        self._left: dict[str, LeftTask] = {}
 
     def __len__(self) -> int:
         """How many tasks are known."""
@@ -93,6 +100,15 @@ class TaskIndex:
         """The snapshot of a task that is unfinished, or was over lately; else nothing."""
         return self._values.get(task_id) or self._ended_values.get(task_id) or None
 
+    def leave(self, task: LeftTask) -> None:
+        """Note a task that a predecessor did not end, as its events have it."""
+        self._left[task.mark.task_id] = task
+        self.put(task.mark, snapshot_value(task.standing()))
+
+    def left(self, task_id: str) -> LeftTask | None:
+        """A task that a predecessor did not end, for whoever decides about it."""
+        return self._left.pop(task_id, None)
+
     def unfinished(self) -> tuple[SnapshotHeaders, ...]:
         """Tasks that a predecessor left."""
         return tuple(mark for mark in self._tasks.values() if not mark.terminal)
@@ -117,29 +133,28 @@ async def recall(
             continue  # no snapshot of ours; nothing can be recovered from it
         memory.put(mark, record.value)
         begun.setdefault(mark.task_id, record.timestamp)
-    unfinished = {mark.task_id: mark for mark in memory.unfinished()}
-    if unfinished:
-        since = min(begun[task_id] for task_id in unfinished) - CLOCK_S
+    left = {
+        mark.task_id: LeftTask(mark, memory.value(mark.task_id) or b"{}", begun[mark.task_id])
+        for mark in memory.unfinished()
+    }
+    if left:
+        since = min(task.begun_at for task in left.values()) - CLOCK_S
         start = await offsets.events_since(partition, since)
-        for task_id, generation in (await _generations(bus, agent, partition, start)).items():
-            left = unfinished.get(task_id)
-            if left is not None and left.generation < generation:
-                newest = msgspec.structs.replace(left, generation=generation)
-                memory.put(newest, memory.value(task_id))
+        await _replay(bus, agent, partition, start, left)
+        for task in left.values():
+            memory.leave(task)
     return memory
 
 
-async def _generations(bus: BusSettings, agent: str, partition: int, start: int) -> dict[str, int]:
-    """The newest generation of each task that has an event at or behind `start`.
-
-    A snapshot is written where a task's state changes, and an event at each change: what goes on
-    from a snapshot's generation would use one twice, and its readers leave out what they know.
-    """
-    newest: dict[str, int] = {}
+async def _replay(
+    bus: BusSettings, agent: str, partition: int, start: int, left: dict[str, LeftTask]
+) -> None:
+    """Bring tasks up to their last event; those of one task stand in the order of generations."""
     async for record in read_range(bus, agent_topic(A2A_EVENTS, agent), partition, start=start):
+        task = left.get(record.key or "")
+        if task is None or record.value is None:
+            continue
         try:
-            event = read_event(record.headers)
-        except (BadRequestHeader, ValueError):
+            task.take(read_event(record.headers).generation, record.value)
+        except (BadRequestHeader, ValueError, ParseError):
             continue  # no event of ours
-        newest[event.task_id] = max(event.generation, newest.get(event.task_id, 0))
-    return newest

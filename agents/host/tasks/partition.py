@@ -25,6 +25,7 @@ class RequestPartition:
         messages: Message ids whose request is being served.
         push: Push notification configs of its tasks.
         tasks: What serves requests.
+        left: Tasks of a predecessor about which nothing is decided yet, by id.
     """
 
     def __init__(
@@ -40,6 +41,9 @@ class RequestPartition:
         self.messages: set[str] = set()
         self.push = ConfigBook()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.left = {
+            mark.task_id: asyncio.Event() for mark in memory.unfinished() if mark.offset >= position
+        }
         self.paused = False
         self.lost = False
 
@@ -48,9 +52,21 @@ class RequestPartition:
         """How many runs wait for a free place."""
         return sum(run.state is AttemptState.WAITING for run in self.runs.values())
 
+    def recovered(self, task_id: str) -> None:
+        """It is decided what becomes of a predecessor's task."""
+        if (left := self.left.pop(task_id, None)) is not None:
+            left.set()
+
+    async def settled(self, task_id: str) -> None:
+        """Return once it is decided about a predecessor's task: its request is read again."""
+        if (left := self.left.get(task_id)) is not None:
+            await left.wait()
+
     def lose(self) -> None:
         """Another host owns it: kill its runs, write nothing more."""
         self.lost = True
+        for task_id in list(self.left):
+            self.recovered(task_id)
         for run in self.runs.values():
             run.lose()
 

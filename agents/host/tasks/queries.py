@@ -94,7 +94,10 @@ class TaskQueries:
         """A task and its generation. Raises TaskNotFoundError."""
         task = self._snapshots.task(task_id)
         if task is not None:
-            return copied(task), self._snapshots.generation(task_id)
+            standing = copied(task), self._snapshots.generation(task_id)
+            # What is answered must outlive us: a successor would give its number to another change.
+            await self._snapshots.logged(task_id)
+            return standing
         mark = owned.memory.of_task(task_id)
         if mark is None:
             raise TaskNotFoundError

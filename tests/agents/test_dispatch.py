@@ -30,7 +30,7 @@ class Ring:
 
         dispatcher = Dispatcher(DispatchSettings(**given), self.stage.bus, trainer=trainer)
         self.running[dispatcher] = asyncio.create_task(dispatcher.run())
-        await asyncio.wait_for(dispatcher.ready.wait(), 30)
+        await asyncio.wait_for(dispatcher.ready.wait(), 60)
         return dispatcher
 
     async def stop(self, dispatcher):

@@ -33,7 +33,7 @@ def message(name, text="x"):
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
 async def test_any_a2a_client_reaches_an_agent_by_its_card(gateway, binding):
     """By JSON-RPC and by REST: waiting for the end, as a stream, and asking later."""
-    async with httpx.AsyncClient(timeout=20) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         card = await A2ACardResolver(http, f"{gateway.address}/agents/player").get_agent_card()
         config = ClientConfig(
             streaming=False, httpx_client=http, supported_protocol_bindings=[binding]

@@ -123,5 +123,5 @@ async def test_a_mistake_in_a_transaction_ends_the_process(monkeypatch):
     ledger.meanwhile = wrong
     committing = asyncio.create_task(found._commit_often())
     committing.add_done_callback(found._ended)
-    await asyncio.wait_for(found._stop.wait(), 5)
+    await asyncio.wait_for(found._stop.wait(), 60)
     assert isinstance(found._failure, ValueError)

@@ -22,7 +22,7 @@ async def test_a_host_that_ends_leaves_its_group(stage):
     first, second = await stage.host(play), await stage.host(play)
     await stage.until(lambda: first._owned and second._owned)
     await stage.stop(first)
-    await stage.until(lambda: len(second._owned) == stage.bus.topic_partitions, timeout=20)
+    await stage.until(lambda: len(second._owned) == stage.bus.topic_partitions, timeout=60)
 
 
 async def test_a_host_with_a_name_keeps_its_partitions_while_it_is_restarted(stage):
@@ -32,7 +32,7 @@ async def test_a_host_with_a_name_keeps_its_partitions_while_it_is_restarted(sta
     owned, generation = set(second._owned), second._reader._coordinator.generation
     await stage.stop(first)
     again = await stage.host(play, instance="a")
-    await stage.until(lambda: again._owned, timeout=20)
+    await stage.until(lambda: again._owned, timeout=60)
     assert (owned, generation) == (set(second._owned), second._reader._coordinator.generation)
 
 
@@ -47,6 +47,6 @@ async def test_a_dispatcher_that_ends_leaves_its_group(stage):
     await stage.until(lambda: first._partitions and second._partitions)
     first.stop()
     await runs[0]
-    await stage.until(lambda: len(second._partitions) == stage.bus.topic_partitions, timeout=20)
+    await stage.until(lambda: len(second._partitions) == stage.bus.topic_partitions, timeout=60)
     second.stop()
     await runs[1]

@@ -14,7 +14,7 @@ import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "quickstart.md"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TIMEOUT_S = 90
+TIMEOUT_S = 240
 
 
 def section(title: str) -> str:
@@ -39,7 +39,7 @@ def test_the_section_holds_the_files_of_a_project() -> None:
 @pytest.mark.broker
 @pytest.mark.torch
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_your_own_agent(tmp_path: Path, broker: str) -> None:
     """A newcomer who copies the section into a shell trains a model on another game.
 
@@ -72,7 +72,8 @@ def test_your_own_agent(tmp_path: Path, broker: str) -> None:
                 elif line.startswith("source "):
                     environment |= sourced(folder / line.removeprefix("source "))
                 elif line == "odradek up":
-                    background.append(up(folder, environment))
+                    background.append(started(folder, environment))
+                    wait_until_up(background[0], folder)
                 else:
                     if "rl.episodes.v1" in line:
                         steps_done(folder, environment, 1)
@@ -95,7 +96,7 @@ def test_your_own_agent(tmp_path: Path, broker: str) -> None:
     finally:
         for process in background:
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) in {0, 130}
+            assert process.wait(60) in {0, 130}
     assert left_behind(environment["ODRADEK_TOPIC_PREFIX"]) == []
 
 
@@ -134,20 +135,23 @@ def hears_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def up(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start `odradek up`; return once the other terminal's file is there and all is ready."""
-    log = folder / "up.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
+def started(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start `odradek up`, which writes to up.log."""
+    with (folder / "up.log").open("wb") as out:
+        return subprocess.Popen(
             ["odradek", "up"], cwd=folder, env=environment, stdout=out, stderr=out,
             preexec_fn=hears_ctrl_c,  # noqa: PLW1509 - no threads run here
         )  # fmt: skip
+
+
+def wait_until_up(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Return once the other terminal's file is there and all is ready."""
+    log = folder / "up.log"
     until = time.monotonic() + TIMEOUT_S
     while b"is up" not in log.read_bytes():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until, log.read_text()
         time.sleep(0.1)
-    return process
 
 
 def steps_done(folder: Path, environment: dict[str, str], wanted: int) -> None:

@@ -43,8 +43,8 @@ def processes_of(folder: Path) -> list[int]:
 
 
 def await_no_process(folder: Path) -> None:
-    """Return when no process of the folder is left; fail after ten seconds."""
-    deadline = time.monotonic() + 10
+    """Return when no process of the folder is left; fail after a minute."""
+    deadline = time.monotonic() + 60
     while found := processes_of(folder):
         assert time.monotonic() < deadline, f"processes {found} are left"
         os.sched_yield()

@@ -38,7 +38,7 @@ async def test_a_service_says_that_it_is_ready_and_ends_by_a_signal(number, capl
     while not caplog.messages:
         await asyncio.sleep(0)
     os.kill(os.getpid(), number)
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, 60)
     assert ["ready: waits"] == caplog.messages
     assert service.over.is_set()
     assert not asyncio.get_running_loop().remove_signal_handler(number)

@@ -68,5 +68,5 @@ async def test_following_from_the_end_sees_what_comes_once_it_is_ready(bus, log)
     reading = asyncio.create_task(first())
     await ready.wait()
     await log.append(STEPS.name, key="new", value=b"{}")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert "new" == await reading

@@ -30,7 +30,7 @@ def spec(name: str, code: str, **more: object) -> Spec:
     return Spec(name=name, command=(sys.executable, "-c", code), **more)
 
 
-async def until(condition, timeout_s: float = 10) -> None:
+async def until(condition, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)

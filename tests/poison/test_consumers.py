@@ -161,7 +161,7 @@ async def write(bus, topic: str, poison: list[Poison]) -> list[tuple[int, int]]:
 
 async def until(bus, topic: str, n: int, task: "asyncio.Task[None]") -> list[Record]:
     """The records of a topic, once there are n."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found = [one async for one in to_end(bus, topic)]
             if len(found) >= n or task.done():
@@ -267,7 +267,7 @@ async def test_the_proxy_follows_policies_through_poison(poisoned):
 
     versions = PolicyVersions("policy")
     task = asyncio.create_task(versions.follow(poisoned))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while versions.current is None and not task.done():
             await asyncio.sleep(0.02)
     assert SAMPLES["policy"].version == versions.current

@@ -90,7 +90,7 @@ async def test_a_process_records_calls_in_kafka_and_ends_cleanly(bus, engine):
             answer = await sealer.post("/seal", body={"outcome": "completed"}, cast_to=object)
         assert answer["n_turns"] == 2
         child.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(child.wait(), 20) == 0
+        assert await asyncio.wait_for(child.wait(), 60) == 0
     first, second, sealed = await story_of(bus, "e1")
     assert isinstance(first, Turn)
     assert isinstance(sealed, EpisodeSealed)
@@ -119,7 +119,7 @@ async def test_a_mistake_is_one_line_and_exit_code_2(bus, engine, more, told):
     """It says what to do."""
     env = environment(bus, engine, **more)
     child = await asyncio.create_subprocess_exec(*COMMAND, env=env, stderr=asyncio.subprocess.PIPE)
-    _, said = await asyncio.wait_for(child.communicate(), 30)
+    _, said = await asyncio.wait_for(child.communicate(), 60)
     assert child.returncode == 2, said
     assert told in said.decode()
     assert "Traceback" not in said.decode()
@@ -135,7 +135,7 @@ async def test_a_port_in_use_is_one_line(bus, engine):
     child = await asyncio.create_subprocess_exec(
         *COMMAND[:-1], port, env=env, stderr=asyncio.subprocess.PIPE
     )
-    _, said = await asyncio.wait_for(child.communicate(), 30)
+    _, said = await asyncio.wait_for(child.communicate(), 60)
     assert child.returncode == 2, said
     assert f"{port}" in said.decode()
     assert "ODRADEK_PROXY_PORT" in said.decode().splitlines()[-1]

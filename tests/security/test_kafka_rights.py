@@ -163,7 +163,7 @@ async def test_the_pipeline_works_under_the_recipe(bus, addresses):
     publisher = await KafkaAppender.connect(of(addresses, "publisher"))
     await publish_task(publisher, Task(task_id="t1", agent="hilo"))
     await publisher.aclose()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         found: list[object] = []
         while reward not in found and not task.done():
             found = [

@@ -110,7 +110,7 @@ async def test_what_is_no_http_is_refused_and_not_repeated(bench, engine, caplog
     try:
         writer.write(raw.encode("latin-1"))
         writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 60)
     except ConnectionError:
         answer = b""
     finally:

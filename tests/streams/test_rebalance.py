@@ -19,7 +19,7 @@ NAMES = [f"e{number}" for number in range(30)]
 
 
 async def until(true):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.02)
 

@@ -65,7 +65,7 @@ class Slow:
 
 async def until(what, service_task=None):
     """Wait until something holds; what ends a service meanwhile ends the test."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found = what()
             if asyncio.iscoroutine(found):
@@ -252,7 +252,7 @@ async def test_a_service_that_is_told_to_end_does_not_wait_for_a_verdict(alone, 
         await until(lambda: len(judge.asked) == 4, task)
         await until(lambda: _n_verdicts(alone, 3), task)
         service.stop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await task
     assert {"e1"} == judge.dropped
     assert {0: (1, "1;3;0")} == await committed(alone)
@@ -285,6 +285,6 @@ async def test_a_verdict_that_the_log_does_not_take_ends_the_service(alone, monk
     monkeypatch.setattr(KafkaAppender, "append", refuses)
     service = RewardService(alone, Slow(), "brief")
     with pytest.raises(LogUnavailable):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await service.run()
     assert {} == await committed(alone)

@@ -21,12 +21,12 @@ async def test_a_worker_that_ends_leaves_its_group(bus, stage):
     first, task = world.running[stage.name]
     second = world.driver(stage)
     other = asyncio.create_task(second.run())
-    await asyncio.wait_for(second.ready.wait(), 30)
+    await asyncio.wait_for(second.ready.wait(), 60)
     while not (0 < len(first.partitions) < bus.topic_partitions):
         await asyncio.sleep(0.02)
     first.stop()
     await task
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(second.partitions) < bus.topic_partitions:
             await asyncio.sleep(0.02)
     second.stop()

@@ -175,7 +175,7 @@ def asked() -> list[int]:
 
 
 async def once_asked() -> int:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not Path("asked").exists() or not asked():
             await asyncio.sleep(0.02)
     return asked()[0]

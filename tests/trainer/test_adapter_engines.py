@@ -189,7 +189,7 @@ async def test_one_engine_that_fails_to_load_does_not_hold_up_the_other(engine, 
             assert {engine.url: 3, other.url: 0} == await fleet.swap(written(3), 3)
             assert any("no room" in line for line in told)
             missing.touch()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while "policy-v3" not in other.batcher.adapters:
                     await asyncio.sleep(0.01)
                 engine.batcher.adapters.clear()  # as if it had been started anew

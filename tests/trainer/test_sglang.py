@@ -70,7 +70,7 @@ async def test_a_load_that_failed_is_refused_with_its_reason_and_leaves_it_pause
             await asyncio.to_thread(found.swap, weights(1), 1)
         assert stub.paused
         stub.refuses_load = ""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while stub.paused:
                 await asyncio.sleep(0.01)
     assert ("1", sha256_of(weights(1) / WEIGHTS)) == stub.served[-1]
@@ -82,7 +82,7 @@ async def test_one_that_was_started_anew_is_loaded_again(weights):
     async with engines(stub) as found:
         await asyncio.to_thread(found.swap, weights(1), 1)
         stub.label, stub.weights = "default", "of the start"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while stub.label != "1":
                 await asyncio.sleep(0.01)
     assert ("1", sha256_of(weights(1) / WEIGHTS)) == stub.served[-1]

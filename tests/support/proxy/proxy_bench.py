@@ -74,7 +74,7 @@ class Bench:
     def sealed(self, episode="e1"):
         return [event for event in self.events(episode) if isinstance(event, EpisodeSealed)]
 
-    async def until(self, condition, timeout_s=5.0):
+    async def until(self, condition, timeout_s=60.0):
         """Wait until something observable holds."""
         end = time.monotonic() + timeout_s
         while not condition():

@@ -124,7 +124,7 @@ class KafkaWorld:
 
     async def until(self, topic: Topic, n: int) -> list[Record]:
         """Wait for n records on a topic."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             for _, task in self.running.values():
                 if task.done():

@@ -23,8 +23,8 @@ class MeasuredProcess:
         self.log = log
 
     def cpu_ms(self) -> float:
-        """CPU milliseconds of all its threads since it began (clock_getcpuclockid(3))."""
-        return time.clock_gettime_ns((~self.child.pid << 3) | CPUCLOCK_SCHED) / 1e6
+        """CPU milliseconds of all its threads since it began."""
+        return cpu_ms_of(self.child.pid)
 
     def rss_kb(self) -> int:
         """Resident kilobytes."""
@@ -41,6 +41,11 @@ class MeasuredProcess:
             if self.child.poll() is not None or time.monotonic() > end:
                 raise ProjectError(f"a process of the benchmark did not start: {output[-500:]}")
             time.sleep(0.05)
+
+
+def cpu_ms_of(pid: int) -> float:
+    """CPU milliseconds of all threads of a process since it began (clock_getcpuclockid(3))."""
+    return time.clock_gettime_ns((~pid << 3) | CPUCLOCK_SCHED) / 1e6
 
 
 @contextmanager

@@ -51,15 +51,23 @@ class BenchSite(msgspec.Struct, frozen=True):
 @contextmanager
 def log_of(core: int | None) -> Iterator[BusSettings]:
     """Topics of the benchmark's own, on the given cluster or on a broker of its own."""
+    with log_and_broker(core) as (bus, _):
+        yield bus
+
+
+@contextmanager
+def log_and_broker(core: int | None) -> Iterator[tuple[BusSettings, int | None]]:
+    """The same, and the process id of a broker of its own."""
     settings = BusSettings()
     prefix = f"bench-{secrets.token_hex(4)}."
     if settings.bootstrap_servers:
-        yield settings.model_copy(update={"topic_prefix": prefix})
+        yield settings.model_copy(update={"topic_prefix": prefix}), None
         return
     with LocalBroker() as broker:
         if broker.pid is not None:
             pin(core, broker.pid)
-        yield BusSettings(bootstrap_servers=broker.bootstrap_servers, topic_prefix=prefix)
+        bus = BusSettings(bootstrap_servers=broker.bootstrap_servers, topic_prefix=prefix)
+        yield bus, broker.pid
 
 
 @contextmanager

@@ -11,6 +11,7 @@ BENCHES: Final = {
     "proxy": "CPU of an acked turn, and the time that the proxy adds to a call.",
     "waiting": "Memory for each of many calls that wait at the proxy at once.",
     "streams": "Turns to batches through the broker, per second.",
+    "a2a": "What Kafka adds to an A2A message; streams of many subscribers; an agent that is down.",
     "trainer": "Tokens per second, per turn, merged and as trees; a trainer's recovery.",
     "levels": "Speed and memory of the trainer's levels.",
 }

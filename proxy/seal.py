@@ -79,6 +79,7 @@ class Seals:
             writer=self._turn_writer.writer,
             outcome=outcome,
             error=request.error[:MAX_ERROR],
+            children=request.children,
         )
         # If we die on this line, the host repeats its seal at our successor, which has written
         # nothing and seals with 0 turns of its own. If we die on the next one, the repetition

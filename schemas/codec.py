@@ -29,6 +29,9 @@ MAX_DEPTH: Final = 64
 SHORT: Final = 1024
 """Bytes up to which brackets are counted one by one."""
 
+CHILD_NUMBERS: Final = ("own", "parent", "failure_reward")
+"""Numbers of a task's rule for a child's reward."""
+
 _encoder: Final = msgspec.json.Encoder(enc_hook=jsonable, decimal_format="number")
 _QUOTED: Final = re.compile(r"'.*'", re.DOTALL)
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -198,7 +201,14 @@ def _check_episode(episode: events.Episode) -> None:
     _finite("reward", episode.reward)
     for name, value in episode.components.items():
         _finite(name, value)
+    valued = {""}
+    for child in episode.children:
+        _check_child(child)
+        if child.reward is not None:
+            valued.add(child.episode_id)
     for sequence in episode.sequences:
+        if sequence.child not in valued:
+            raise InvalidRecord("bad_schema", "a sequence is of a child that has no reward here")
         n = check_ids(sequence.ids)
         at = sampled = 0
         for span in sequence.spans:
@@ -212,6 +222,13 @@ def _check_episode(episode: events.Episode) -> None:
                 "bad_array", "sampled tokens and log probabilities differ in number"
             )
         _check_versions(sequence.versions, n)
+
+
+def _check_child(child: events.ChildEpisode) -> None:
+    for name in ("reward", "own", "share"):
+        _finite(f"children.{name}", getattr(child, name))
+    for name, value in child.components.items():
+        _finite(name, value)
 
 
 def _check_reward(reward: events.Reward) -> None:
@@ -228,6 +245,15 @@ def _check_wanted(event: events.Task | events.EpisodeOpened) -> None:
     for name, weight in event.rewards.items():
         _finite(f"rewards.{name}", weight)
     _check_timeouts("timeouts", event.timeouts)
+    if isinstance(event, events.EpisodeOpened):
+        _finite("own_weight", event.own_weight)
+        _finite("parent_weight", event.parent_weight)
+        return
+    for agent, rule in event.children.items():
+        for name in CHILD_NUMBERS:
+            _finite(f"children.{agent}.{name}", getattr(rule, name))
+        for name, weight in rule.rewards.items():
+            _finite(f"children.{agent}.rewards.{name}", weight)
 
 
 def _check_batch(batch: events.Batch) -> None:
@@ -263,8 +289,18 @@ def _numbered_task(task: events.Task) -> events.Task:
         failure_reward=None
         if task.failure_reward is None
         else _number("failure_reward", task.failure_reward),
+        children={agent: _numbered_child(agent, rule) for agent, rule in task.children.items()},
         # A default that was made anew would be written.
         timeouts=task.timeouts if task.timeouts == _DEFAULT else events.Timeouts(**timeouts),
+    )
+
+
+def _numbered_child(agent: str, rule: events.ChildReward) -> events.ChildReward:
+    where = f"children.{agent}"
+    weights = rule.rewards.items()
+    return events.ChildReward(
+        **{name: _number(f"{where}.{name}", getattr(rule, name)) for name in CHILD_NUMBERS},
+        rewards={name: _number(f"{where}.rewards.{name}", of) for name, of in weights},
     )
 
 

@@ -70,6 +70,26 @@ def message_id(task: str, sample: int) -> str:
     return str(uuid.uuid5(NAMESPACE, f"message/{task}/{sample}"))
 
 
+def child_message_id(parent: str, number: int, *, partitions: int) -> str:
+    """The id of the `number`-th A2A message by which a parent's agent asks another one.
+
+    The first UUIDv5 of (parent, number, n) on the partition of the parent's id. The child's episode
+    id follows from the message's partition (see `episode_id`), so both stories have one order.
+
+    Args:
+        parent: The parent's episode id.
+        number: Counts the messages of this parent, from 0.
+        partitions: Of the installation's topics.
+    """
+    home = partition_for(parent, partitions)
+    n = 0
+    while True:
+        candidate = str(uuid.uuid5(NAMESPACE, f"child/{parent}/{number}/{n}"))
+        if partition_for(candidate, partitions) == home:
+            return candidate
+        n += 1
+
+
 def episode_id(message: str, attempt: int, *, partition: int, partitions: int) -> str:
     """The A2A task id (= episode id) of an attempt at a message.
 

@@ -42,6 +42,8 @@ def fault(task: Task) -> TaskFault | None:
             f"the weights in rewards are too large: together they may be {HEAVIEST:g}, and rewards "
             "are only compared, so divide all of them by the same number",
         )
+    if (wrong := _child_fault(task)) is not None:
+        return wrong
     for name, weight in weights(task).items():
         if not 0 < len(name) <= LONGEST:
             return TaskFault(
@@ -55,6 +57,28 @@ def fault(task: Task) -> TaskFault | None:
                 f"rewards.{name} is {weight:g} and there is no failure_reward: a run that failed "
                 "counts 0, more than one that completed at a cost. Add "
                 f'"failure_reward": {min(_worst(task), 0.0):g} (or another number) to the task',
+            )
+    return None
+
+
+def _child_fault(task: Task) -> TaskFault | None:
+    """Why a rule for children's rewards cannot be followed."""
+    for agent, rule in task.children.items():
+        own = number(rule.own, f"children.{agent}.own")
+        parent = number(rule.parent, f"children.{agent}.parent")
+        of_own = [
+            number(of, f"children.{agent}.rewards.{name}") for name, of in rule.rewards.items()
+        ]
+        if abs(own) + abs(parent) > HEAVIEST or sum(map(abs, of_own)) > HEAVIEST:
+            return TaskFault(
+                "bad_weight",
+                f"the weights in children.{agent} are too large: together they may be {HEAVIEST:g}",
+            )
+        if any(not 0 < len(name) <= LONGEST for name in rule.rewards):
+            return TaskFault(
+                "bad_component",
+                f"children.{agent}.rewards names a component that no reward is called: give it a "
+                f"name of 1 to {LONGEST} characters",
             )
     return None
 

@@ -17,7 +17,9 @@ PREFIX: Final = "dlq-"
 NEVER_KEPT: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Headers that no letter carries on, in lower case."""
 
-UNMATCHED: Final = frozenset({"closed_or_unknown", "late_reward", "late_sample", "after_end"})
+UNMATCHED: Final = frozenset(
+    {"closed_or_unknown", "orphan", "late_reward", "late_sample", "after_end"}
+)
 """Reasons that say: there is no story, or no longer, that this record could belong to."""
 
 

@@ -7,7 +7,15 @@ that passes through without being parsed.
 """
 
 from odradek.schemas.events.conversations import Conversation, ConversationTurn
-from odradek.schemas.events.episodes import Break, Episode, EpisodeHead, GroupOpened, Sequence, Span
+from odradek.schemas.events.episodes import (
+    Break,
+    ChildEpisode,
+    Episode,
+    EpisodeHead,
+    GroupOpened,
+    Sequence,
+    Span,
+)
 from odradek.schemas.events.event import (
     Count,
     Event,
@@ -19,7 +27,7 @@ from odradek.schemas.events.event import (
     parsed,
     raw,
 )
-from odradek.schemas.events.task import Reward, Task, Timeouts
+from odradek.schemas.events.task import ChildReward, Reward, Task, Timeouts
 from odradek.schemas.events.training import (
     LORA,
     Batch,
@@ -75,6 +83,8 @@ __all__ = [
     "Batch",
     "BatchUse",
     "Break",
+    "ChildEpisode",
+    "ChildReward",
     "Completion",
     "Continuation",
     "Conversation",

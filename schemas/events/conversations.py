@@ -50,6 +50,8 @@ class Conversation(Event, frozen=True, tag="conversation", kw_only=True):
     reward_components: tuple[str, ...] = ()
     """Reward components that the task asks for."""
     turns: tuple[ConversationTurn, ...] = ()
+    parent: str = ""
+    """The episode whose agent asked for this one."""
 
     @property
     def replies(self) -> tuple[ConversationTurn, ...]:

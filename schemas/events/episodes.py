@@ -44,6 +44,31 @@ class Sequence(Event, frozen=True, kw_only=True):
     versions: tuple[VersionSpan, ...] = ()
     """Over positions of `ids`."""
     turn_ids: tuple[str, ...] = ()
+    child: str = ""
+    """The child that sampled it; empty: the episode itself."""
+
+
+class ChildEpisode(Event, frozen=True, kw_only=True):
+    """An episode that another one's agent asked for: its sequences are in that one's record."""
+
+    episode_id: Name
+    parent: Name
+    agent: str
+    attempt: Annotated[int, Meta(ge=1)] = 1
+    retry: bool = False
+    """Another attempt at the same message followed; its turns are not trained on."""
+    outcome: Outcome = Outcome.COMPLETED
+    error: str = ""
+    reward: float | None = None
+    """What its sequences are worth; None where they are not trained on."""
+    own: float = 0.0
+    """Weight of its own reward in that."""
+    share: float = 1.0
+    """Weight of the sample's reward in that."""
+    components: dict[str, float] = {}
+    n_turns: Count = 0
+    opened_at: float = 0.0
+    closed_at: float = 0.0
 
 
 class Break(Event, frozen=True, kw_only=True):
@@ -80,6 +105,8 @@ class EpisodeHead(Event, frozen=True, tag="episode", kw_only=True):
     revision: Count = 0
     """0 is live; higher ones come from replay and re-scoring."""
     unattributed: bool = False
+    children: tuple[ChildEpisode, ...] = ()
+    """In the order of their opening, those of children among them."""
 
 
 class Episode(EpisodeHead, frozen=True, tag="episode", kw_only=True):

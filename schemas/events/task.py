@@ -23,6 +23,18 @@ class Timeouts(Event, frozen=True, kw_only=True):
     """From GroupOpened until the group is closed with what it has."""
 
 
+class ChildReward(Event, frozen=True, kw_only=True):
+    """What a child is worth: `own` times its own reward plus `parent` times its parent's worth."""
+
+    own: float = 0.0
+    parent: float = 1.0
+    rewards: dict[str, float] = {}
+    """Components of the child's own reward and their weights. Empty: any reward named "reward",
+    weight 1. None is waited for where `own` is 0."""
+    failure_reward: float = 0.0
+    """The own reward of a child that failed or timed out."""
+
+
 class Task(Event, frozen=True, tag="task", kw_only=True):
     """One task is one group: its samples are compared with each other."""
 
@@ -43,6 +55,9 @@ class Task(Event, frozen=True, tag="task", kw_only=True):
     """Request fields that the proxy sets on each call, such as {"temperature": 0}."""
     model: str = ""
     """The model name that agents get; empty: the policy that the proxy serves."""
+    children: dict[str, ChildReward] = {}
+    """By the name of an agent that the task's agent asks: what its sequences are worth. Those of
+    agents that are not named are worth what their parent's are."""
 
 
 class Reward(Event, frozen=True, tag="reward", kw_only=True):

@@ -42,6 +42,8 @@ class Batch(Event, frozen=True, tag="batch", kw_only=True):
     empty_reason: str = ""
     """Why there are no episodes, such as `too_few` or `duplicate_task`."""
     zero_variance: bool = False
+    children_differ: bool = False
+    """Whether children of one agent were worth different rewards that are not their parents'."""
     retries: Count = 0
     """Attempts that were followed by another one; counted apart from exclusions."""
     origin: str = ""

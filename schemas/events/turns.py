@@ -28,6 +28,14 @@ class EpisodeOpened(Event, frozen=True, tag="episode_opened", kw_only=True):
     input: Raw = msgspec.field(default_factory=null)
     unattributed: bool = False
     """A call came for an episode that no host had opened: recorded, never grouped."""
+    parent: str = ""
+    """The episode whose agent asked for this one: this is its child, and part of its sample."""
+    message_id: str = ""
+    """Of the message by which the parent asked; all attempts at it have it."""
+    own_weight: float = 0.0
+    """Of a child: what its own reward counts in its worth. 0: none is waited for."""
+    parent_weight: float = 1.0
+    """Of a child: what its parent's reward counts in it."""
 
 
 class VersionSpan(Struct, frozen=True, array_like=True):
@@ -176,6 +184,8 @@ class EpisodeSealed(Event, frozen=True, tag="episode_sealed", kw_only=True):
     n_turns: Count = 0
     outcome: Outcome = Outcome.COMPLETED
     error: str = ""
+    children: tuple[str, ...] = ()
+    """Episodes of other agents whose replies its agent had: each must be in the log."""
 
 
 class EpisodeAborted(Event, frozen=True, tag="episode_aborted", kw_only=True):

@@ -16,6 +16,8 @@ class SealRequest(Struct, frozen=True):
     outcome: Outcome = Outcome.COMPLETED
     error: str = ""
     """Why it did not complete; the proxy keeps the first 2,000 characters."""
+    children: tuple[str, ...] = ()
+    """Episodes of other agents whose replies its agent had; the proxy passes them on."""
 
 
 class SealReply(Struct, frozen=True):

@@ -1,9 +1,14 @@
 """The assembler: one partition of `rl.turns.v1` folded into conversations and episodes.
 
     (nothing) --EpisodeOpened--> open
+    (nothing) --EpisodeOpened of a child, its parent is open--> open, in its parent's family
     open --EpisodeSealed, completed, a wanted reward is missing--> sealed
     open --EpisodeSealed otherwise, EpisodeAborted, or Tick past the attempt's deadline--> Episode
     sealed --last wanted Reward, or Tick past the rewards' deadline--> Episode
+
+A child goes the same way, but makes no Episode: its parent's, which waits for it, holds it. Parent
+and child are on one partition (see `odradek.schemas.ids.child_message_id`), and the child's opening
+comes behind its parent's, so this fold joins nothing that another order could change.
 
 Only EpisodeOpened creates state. Everything else without state is a dead letter: there is no memory
 of closed episodes, hence no ghost that pins the low-water mark.
@@ -20,7 +25,6 @@ from odradek.schemas.events import (
     EpisodeOpened,
     EpisodeSealed,
     Event,
-    Outcome,
     Reward,
     Tick,
     Turn,
@@ -30,6 +34,7 @@ from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS, Topic
 from odradek.streams.low_water import LowWater
 from odradek.streams.stage import NOTHING, DeadLetter, Emit, Output, Stage
 from odradek.streams.stages.episode import OpenEpisode
+from odradek.streams.stages.tokens import episode_of
 
 HELP: Final = """Run the assembler: rl.turns.v1 becomes rl.conversations.v1 and rl.episodes.v1.
 
@@ -46,6 +51,7 @@ CLOSED = (
     DeadLetter("closed_or_unknown", "no EpisodeOpened stands before it, or its episode is closed"),
 )
 AFTER_END = (DeadLetter("after_end", "the episode had been sealed or aborted"),)
+ORPHAN = (DeadLetter("orphan", "the episode that asked for it has ended, or is unknown"),)
 LATE_REWARD = (DeadLetter("late_reward", "the episode is closed or unknown"),)
 SECOND_REWARD = (DeadLetter("late_reward", "an earlier reward of this component counts"),)
 
@@ -90,16 +96,29 @@ class Assembler:
     def _opened(self, record: Record, opened: EpisodeOpened) -> Sequence[Output]:
         episode = self._open.get(opened.episode_id)
         if episode is None:
-            self._open[opened.episode_id] = OpenEpisode(
+            episode = OpenEpisode(
                 opened, record.offset, record.timestamp, parent_of(record.headers)
             )
+            if opened.parent and not self._adopt(episode, opened):
+                return ORPHAN
+            self._open[opened.episode_id] = episode
             return NOTHING
         episode.repeat = record.offset
         if episode.opened.unattributed and not opened.unattributed and episode.end is None:
+            if opened.parent and not self._adopt(episode, opened):
+                return ORPHAN
             episode.opened, episode.at = opened, record.timestamp
         else:
             self.dropped["opened"] += 1
         return NOTHING
+
+    def _adopt(self, child: OpenEpisode, opened: EpisodeOpened) -> bool:
+        """Give a child to its parent; False where that waits for no child any more."""
+        parent = self._open.get(opened.parent)
+        if parent is None or parent.root is child or not parent.takes(opened.message_id):
+            return False
+        parent.adopt(child, opened.message_id)
+        return True
 
     def _turn(self, _record: Record, turn: Turn) -> Sequence[Output]:
         episode = self._open.get(turn.episode_id)
@@ -124,37 +143,41 @@ class Assembler:
         if refusal:
             self.dropped["reward"] += 1
         elif episode.end is not None and episode.rewarded:
-            return (self._close(episode, record),)
+            return self._ended(episode, record)
         return NOTHING
 
     def _sealed(self, record: Record, sealed: EpisodeSealed) -> Sequence[Output]:
         episode = self._open.get(sealed.episode_id)
         if episode is None or episode.end is not None:
             return CLOSED if episode is None else AFTER_END
-        end = episode.seal(sealed, record.timestamp)
+        episode.seal(sealed, record.timestamp)
         spoken = self._emit(episode, record, CONVERSATIONS, episode.conversation())
-        if end.outcome is Outcome.COMPLETED and not episode.rewarded:
-            return (spoken,)
-        return (spoken, self._close(episode, record))
+        return (spoken, *self._ended(episode, record))
 
     def _aborted(self, record: Record, aborted: EpisodeAborted) -> Sequence[Output]:
         episode = self._open.get(aborted.episode_id)
         if episode is None or episode.end is not None:
             return CLOSED if episode is None else AFTER_END
         episode.abort(aborted, record.timestamp)
-        return (self._close(episode, record),)
+        return self._ended(episode, record)
 
     def _tick(self, record: Record) -> Sequence[Output]:
         """Close what is overdue by the Tick's own append time, oldest first."""
         late = [episode for episode in self._open.values() if episode.deadline <= record.timestamp]
         for episode in late:
             episode.expire(record.timestamp)
-        return [self._close(episode, record) for episode in late]
+        roots = dict.fromkeys(episode.root for episode in late)
+        return [output for root in roots for output in self._ended(root, record)]
 
-    def _close(self, episode: OpenEpisode, record: Record) -> Emit:
-        del self._open[episode.opened.episode_id]
-        self._low_water.closed(episode.offset, episode.repeat)
-        return self._emit(episode, record, EPISODES, episode.episode())
+    def _ended(self, episode: OpenEpisode, record: Record) -> Sequence[Output]:
+        """Close the sample's episode if nothing is left that it waits for."""
+        root = episode.root
+        if not root.complete:
+            return NOTHING
+        for member in (root, *root.family) if root.family else (root,):
+            del self._open[member.opened.episode_id]
+            self._low_water.closed(member.offset, member.repeat)
+        return (self._emit(root, record, EPISODES, episode_of(root)),)
 
     def _emit(self, episode: OpenEpisode, record: Record, topic: Topic, event: Event) -> Emit:
         opened = episode.opened

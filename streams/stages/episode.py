@@ -1,4 +1,4 @@
-"""One open episode: its events so far, and the Episode that they make at its end."""
+"""One open episode: its events so far, and the Conversation that they make at its end."""
 
 import math
 from typing import Final
@@ -9,16 +9,14 @@ from msgspec import Struct
 from odradek.schemas.events import (
     Conversation,
     ConversationTurn,
-    Episode,
     EpisodeAborted,
     EpisodeOpened,
     EpisodeSealed,
     Outcome,
     Reward,
     Turn,
-    Usage,
 )
-from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS
+from odradek.schemas.topics import CONVERSATIONS, TURNS
 from odradek.streams.stages.continuity import Continuity
 
 DEFAULT_REWARDS: Final = {"reward": 1.0}
@@ -44,7 +42,7 @@ class EpisodeEnd(Struct, frozen=True):
 
 
 class OpenEpisode:
-    """An episode between EpisodeOpened and its Episode event."""
+    """An episode between EpisodeOpened and the Episode event that holds it."""
 
     def __init__(self, opened: EpisodeOpened, offset: int, at: float, trace: str | None) -> None:
         self.opened = opened
@@ -56,6 +54,12 @@ class OpenEpisode:
         self.trace = trace
         self.turns: dict[str, Turn] = {}
         self.rewards: dict[str, Reward] = {}
+        self.family: list[OpenEpisode] = []
+        """Its children, and theirs, in the order of their opening."""
+        self.root = self
+        """The episode that is the sample's: of a child the topmost parent."""
+        self.followed = False
+        """Of a child: whether another attempt at the same message has begun."""
         self.end: EpisodeEnd | None = None
         self._seats: dict[tuple[str, int], str] = {}
         self._order: list[Turn] | None = None
@@ -63,6 +67,8 @@ class OpenEpisode:
     @property
     def wanted_rewards(self) -> dict[str, float]:
         """Components and weights that the episode waits for."""
+        if self.opened.parent and not self.opened.own_weight:
+            return {}
         return self.opened.rewards or DEFAULT_REWARDS
 
     @property
@@ -70,6 +76,10 @@ class OpenEpisode:
         """When a Tick closes the episode as it is."""
         times = self.opened.timeouts
         if self.end is not None:
+            if self.settled:
+                return math.inf  # what it waits for are its children, which have their own
+            if self.end.retry:
+                return self.end.at + min(times.attempt_s + times.seal_s, LONGEST_S)
             return self.end.at + min(times.reward_s, LONGEST_S)
         return self.at + min(times.attempt_s + times.seal_s, LONGEST_S)
 
@@ -94,6 +104,48 @@ class OpenEpisode:
         """Whether every wanted component is there."""
         return self.rewards.keys() >= self.wanted_rewards.keys()
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is waited for, but for its children."""
+        if self.end is None:
+            return False
+        if self.end.retry:
+            return self.followed or self.root is self
+        return self.end.outcome is not Outcome.COMPLETED or self.rewarded
+
+    @property
+    def complete(self) -> bool:
+        """Whether it and its children are settled.
+
+        Where it counts for nothing, its children may be as they are.
+        """
+        if self.end is None or not self.end.outcome.counts:
+            return self.end is not None
+        return self.settled and (not self.family or all(child.settled for child in self.family))
+
+    def takes(self, message_id: str) -> bool:
+        """Whether a child that begins now, for a message, is one of its own.
+
+        One that begins behind its end is nobody's, unless it is a further attempt at a message:
+        the attempt before it promised it.
+        """
+        if self.end is None and self.root.end is None:
+            return True
+        return any(
+            before.opened.message_id == message_id and before.end is not None and before.end.retry
+            for before in self.root.family
+        )
+
+    def adopt(self, child: "OpenEpisode", message_id: str) -> None:
+        """Take the episode of an agent that this one's agent asked by a message."""
+        for before in self.root.family:
+            if before.opened.message_id == message_id:
+                before.followed = True
+        for member in (child, *child.family):
+            member.root = self.root
+            self.root.family.append(member)
+        child.family = []
+
     def seal(self, sealed: EpisodeSealed, at: float) -> EpisodeEnd:
         """End the episode as its host says, unless turns are missing."""
         gap = self._gap(sealed)
@@ -110,7 +162,9 @@ class OpenEpisode:
 
     def expire(self, at: float) -> EpisodeEnd:
         """End the episode because its deadline has passed."""
-        if self.end is not None:
+        if self.end is not None and self.end.retry:
+            self.end = EpisodeEnd(self.end.outcome, at, "its next attempt never began")
+        elif self.end is not None:
             missing = ", ".join(sorted(self.wanted_rewards.keys() - self.rewards.keys()))
             self.end = EpisodeEnd(Outcome.UNREWARDED, at, f"no reward came for {missing}")
         elif self.opened.unattributed:
@@ -138,7 +192,9 @@ class OpenEpisode:
         for writer, n in sorted(highest.items()):
             if counted.get(writer, 0) < n:
                 return f"{counted.get(writer, 0)} of {n} turns of {writer} are in the log"
-        return ""
+        present = {child.opened.episode_id for child in self.root.family}
+        absent = [child for child in sealed.children if child not in present]
+        return f"its child {absent[0]} is not in the log" if absent else ""
 
     def ordered(self) -> list[Turn]:
         """The turns in the order in which they were sent, whatever order they arrived in.
@@ -192,7 +248,7 @@ class OpenEpisode:
 
     def conversation(self) -> Conversation:
         """The words of a sealed episode."""
-        opened, end = self.opened, self._ended()
+        opened, end = self.opened, self.ended
         turns = self.ordered()
         unseen = self.superseded(turns) | {turn.turn_id for turn in turns if turn.disconnected}
         turns_in_words = tuple(_in_words(turn, unseen=turn.turn_id in unseen) for turn in turns)
@@ -211,11 +267,15 @@ class OpenEpisode:
             error=end.error if fits else f"{size} bytes of messages are too large for one record",
             reward_components=tuple(self.wanted_rewards),
             turns=turns_in_words if fits else (),
+            parent=opened.parent,
         )
 
-    def episode(self) -> Episode:
-        """The tokens and the reward of an ended episode."""
-        opened, end = self.opened, self._ended()
+    def continuity(self, leave_out: str = "") -> Continuity:
+        """Its turns as sequences of tokens.
+
+        Args:
+            leave_out: Why none of them is to be trained on; "" to decide by each turn.
+        """
         continuity = Continuity()
         turns = self.ordered()
         superseded = self.superseded(turns)
@@ -224,43 +284,12 @@ class OpenEpisode:
         has_tools = any(turn.request.tools_digest for turn in tasks)
         for turn in turns:
             aside = SIDE_CALL if turn.without_tools and has_tools and not turn.error else ""
-            continuity.add(turn, "superseded" if turn.turn_id in superseded else aside)
-        sequences = continuity.sequences()
-        size = sum(len(run.ids) + len(run.logprobs) for run in sequences) * 4 // 3
-        if size + 256 * len(turns) + 4096 > EPISODES.max_bytes:
-            end = EpisodeEnd(Outcome.INCOMPLETE, end.at, f"{size} bytes of tokens: too_large")
-            sequences = ()
-            continuity.untrained_turns.update(dict.fromkeys(self.turns, "too_large"))
-        reward = self._reward(end.outcome)
-        if end.outcome is Outcome.COMPLETED and reward is None:
-            end = EpisodeEnd(
-                Outcome.UNREWARDED, end.at, "the weighted sum of rewards is not finite"
-            )
-        return Episode(
-            episode_id=opened.episode_id,
-            task_id=opened.task_id,
-            agent=opened.agent,
-            sample=opened.sample,
-            group_size=opened.group_size,
-            attempt=opened.attempt,
-            retry=end.retry,
-            purpose=opened.purpose,
-            item=opened.item,
-            outcome=end.outcome,
-            error=end.error,
-            reward=reward,
-            components={name: self.rewards[name].value for name in sorted(self.rewards)},
-            sequences=sequences,
-            breaks=tuple(continuity.breaks),
-            n_turns=len(turns),
-            untrained_turns=continuity.untrained_turns,
-            usage=_usage(turns),
-            opened_at=self.at,
-            closed_at=end.at,
-            unattributed=opened.unattributed,
-        )
+            aside = "superseded" if turn.turn_id in superseded else aside
+            continuity.add(turn, leave_out or aside)
+        return continuity
 
-    def _reward(self, outcome: Outcome) -> float | None:
+    def reward(self, outcome: Outcome) -> float | None:
+        """What it is worth by its own rewards if it ends like this; None where nothing says so."""
         if outcome in FAILED:
             return self.opened.failure_reward
         if outcome is not Outcome.COMPLETED or not self.rewarded:
@@ -270,7 +299,9 @@ class OpenEpisode:
         )
         return total if math.isfinite(total) else None
 
-    def _ended(self) -> EpisodeEnd:
+    @property
+    def ended(self) -> EpisodeEnd:
+        """How it ended."""
         return self.end or EpisodeEnd(Outcome.INCOMPLETE, self.at, "not ended")
 
 
@@ -295,15 +326,6 @@ def _size(turn: Turn) -> int:
     for message in turn.request.messages:
         size += len(memoryview(message))
     return size
-
-
-def _usage(turns: list[Turn]) -> Usage:
-    prompt = completion = cached = 0
-    for turn in turns:
-        prompt += turn.usage.prompt_tokens
-        completion += turn.usage.completion_tokens
-        cached += turn.usage.cached_tokens
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
 
 
 def read(conversation: Conversation) -> Conversation:

@@ -7,7 +7,7 @@ batch holds pointers, so the grouper reads the heads of episodes and never their
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from odradek.infra.bus import Record
@@ -53,6 +53,8 @@ class OpenGroup:
         self.trace = parent_of(record.headers)
         self.retries = 0
         self._counting: dict[int, Pointer] = {}
+        self._children: dict[int, dict[str, set[float]]] = {}
+        """By sample and agent, what children are worth that are worth something of their own."""
         self._excluded: dict[int, Exclusion] = {}
         self._episodes: set[tuple[str, int]] = set()
 
@@ -77,6 +79,8 @@ class OpenGroup:
         elif counts:
             self._excluded.pop(head.sample, None)
             self._counting[head.sample] = _pointer(record, head)
+            if head.children:
+                self._children[head.sample] = _own_worths(head)
         else:
             self._excluded[head.sample] = Exclusion(
                 sample=head.sample, reason=head.outcome.value, episode_id=head.episode_id
@@ -99,6 +103,7 @@ class OpenGroup:
                 )
             survivors = []
         rewards = {pointer.reward for pointer in survivors}
+        differ = _differ(self._children[p.sample] for p in survivors if p.sample in self._children)
         return Batch(
             task_id=opened.task_id,
             agent=opened.agent,
@@ -108,7 +113,8 @@ class OpenGroup:
             episodes=tuple(survivors),
             exclusions=tuple(self._excluded[sample] for sample in sorted(self._excluded)),
             empty_reason=empty,
-            zero_variance=len(survivors) > 1 and len(rewards) == 1,
+            zero_variance=len(survivors) > 1 and len(rewards) == 1 and not differ,
+            children_differ=differ,
             retries=self.retries,
         )
 
@@ -181,6 +187,24 @@ class Grouper:
             trace=group.trace,
             at=record.timestamp,
         )
+
+
+def _own_worths(head: EpisodeHead) -> dict[str, set[float]]:
+    """By agent, the different worths of children that are not simply their sample's."""
+    worths: dict[str, set[float]] = {}
+    for child in head.children:
+        if child.reward is not None and (child.own or child.share != 1.0):
+            worths.setdefault(child.agent, set()).add(child.reward)
+    return worths
+
+
+def _differ(samples: Iterable[dict[str, set[float]]]) -> bool:
+    """Whether an agent's children are worth different rewards, within a sample or between two."""
+    worths: dict[str, set[float]] = {}
+    for sample in samples:
+        for agent, rewards in sample.items():
+            worths.setdefault(agent, set()).update(rewards)
+    return any(len(rewards) > 1 for rewards in worths.values())
 
 
 def _pointer(record: Record, head: EpisodeHead) -> Pointer:

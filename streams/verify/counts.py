@@ -99,10 +99,15 @@ class Conservation:
     def _table(self, purpose: Purpose) -> dict[str, Any]:
         table = self._groups.table(purpose)
         opened = self._episodes.opened
-        episodes = {name for name, opening in opened.items() if opening.purpose == purpose}
+        episodes = {
+            name
+            for name, opening in opened.items()
+            if opening.purpose == purpose and not opening.parent
+        }
         sums = table["samples"] == table["episodes"] + sum(table["exclusions"].values())
         return table | {
             "turns": sum(episode in episodes for episode in self._episodes.turns.values()),
             "opened": len(episodes),
+            "children": self._episodes.children(purpose),
             "closed": self._findings.none and sums and table["tasks"] == table["batches"],
         }

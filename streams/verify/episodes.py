@@ -1,11 +1,14 @@
-"""Episodes: every EpisodeOpened in exactly one of them, every acked turn in exactly one."""
+"""Episodes: every EpisodeOpened in exactly one of them, every acked turn in exactly one.
+
+A child has no record of its own: it is in its parent's, with its turns.
+"""
 
 from collections import Counter
 from typing import Any
 
 from odradek.infra.bus import Record
 from odradek.schemas import codec
-from odradek.schemas.events import EpisodeOpened, Pointer, Timeouts, Turn
+from odradek.schemas.events import EpisodeOpened, Pointer, Purpose, Timeouts, Turn
 from odradek.schemas.topics import TURNS
 from odradek.streams.verify.findings import SLACK_S, Findings
 from odradek.streams.verify.partial_events import (
@@ -24,6 +27,7 @@ class EpisodeCounts:
         turns: The episode of each acked turn.
         unattributed: Episodes that the proxy opened.
         repeats: Episodes written again in the same bytes.
+        homes: Of each child, the episodes whose records hold it.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -31,6 +35,7 @@ class EpisodeCounts:
         self.turns: dict[str, str] = {}
         self.unattributed: set[str] = set()
         self.repeats = 0
+        self.homes: dict[str, set[str]] = {}
         self._findings = findings
         self._episodes: dict[str, dict[str, CountedEpisode]] = {}
         self._places: dict[tuple[str, int, int], RecordPlace] = {}
@@ -45,7 +50,8 @@ class EpisodeCounts:
         elif isinstance(event, EpisodeOpened):
             times: Timeouts = event.timeouts
             deadline = record.timestamp + times.attempt_s + times.seal_s + times.reward_s
-            self.opened.setdefault(event.episode_id, OpeningRecord(event.purpose, 1, deadline))
+            opening = OpeningRecord(event.purpose, 1, deadline, event.parent)
+            self.opened.setdefault(event.episode_id, opening)
             if event.unattributed:
                 self.unattributed.add(event.episode_id)
 
@@ -59,6 +65,8 @@ class EpisodeCounts:
             before = self._episodes.setdefault(ended.episode_id, {})
             self.repeats += digest in before
             before[digest] = ended
+            for child in ended.children:
+                self.homes.setdefault(child.episode_id, set()).add(ended.episode_id)
 
     def refused(self, value: bytes | None) -> None:
         """Take a dead letter of `rl.turns`."""
@@ -86,14 +94,49 @@ class EpisodeCounts:
 
     def check(self, now: float) -> None:
         """Find what does not close; `now` is the newest time in the log."""
+        deadlines = self._deadlines()
         for episode, opening in self.opened.items():
-            written = len(self._episodes.get(episode, ()))
-            if written > 1:
-                self._findings.duplicated.append(f"episode {episode}")
-            elif not written and episode not in self._refused:
-                late = now > opening.deadline + SLACK_S
-                (self._findings.lost if late else self._findings.open).append(f"episode {episode}")
+            own = len(self._episodes.get(episode, ()))
+            within = len(self.homes.get(episode, ()))
+            kind = "child" if opening.parent else "episode"
+            if own + within > 1:
+                self._findings.duplicated.append(f"{kind} {episode}")
+            elif not own + within and episode not in self._refused:
+                late = now > deadlines[self._root(episode)] + SLACK_S
+                (self._findings.lost if late else self._findings.open).append(f"{kind} {episode}")
+        for child in self.homes.keys() - self.opened.keys():
+            self._findings.problems.append(f"child {child} is in an episode, but was never opened")
         self._check_turns()
+
+    def _root(self, episode: str) -> str:
+        """The episode whose record holds an episode: itself, or of a child the topmost parent."""
+        seen = {episode}
+        while (parent := self.opened[episode].parent) in self.opened and parent not in seen:
+            seen.add(parent)
+            episode = parent
+        return episode
+
+    def _deadlines(self) -> dict[str, float]:
+        """Until when each episode that is a sample's may stay open: it waits for its children."""
+        deadlines: dict[str, float] = {}
+        for episode, opening in self.opened.items():
+            root = self._root(episode)
+            deadlines[root] = max(deadlines.get(root, 0.0), opening.deadline)
+        return deadlines
+
+    def children(self, purpose: Purpose) -> dict[str, int]:
+        """The sums of children, apart from those of samples: opened = held + refused + open."""
+        names = {
+            name
+            for name, opening in self.opened.items()
+            if opening.parent and opening.purpose == purpose
+        }
+        return {
+            "opened": len(names),
+            "held": len(names & self.homes.keys()),
+            "refused": len(names & self._refused - self.homes.keys()),
+            "turns": sum(episode in names for episode in self.turns.values()),
+        }
 
     def _check_turns(self) -> None:
         """Every acked turn in exactly one episode, unless it is a dead letter."""
@@ -111,6 +154,11 @@ class EpisodeCounts:
         duplicated.extend(f"turn {turn}" for turn, n in trained.items() if n > 1)
         duplicated.extend(f"turn {turn}" for turn, at in homes.items() if len(at) > 1)
         for turn, episode in self.turns.items():
-            ended_already = episode in self._episodes or episode not in self.opened
+            ended_already = (
+                episode in self._episodes
+                or episode in self.homes
+                or episode not in self.opened
+                or (self.opened[episode].parent and episode in self._refused)
+            )
             if turn not in homes and ended_already and turn not in self._refused_turns:
                 self._findings.lost.append(f"turn {turn}")

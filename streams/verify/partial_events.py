@@ -31,6 +31,12 @@ class CountedSequence(Struct, frozen=True):
         return any(span.end > max(span.start, 1) for span in self.spans)
 
 
+class CountedChild(Struct, frozen=True):
+    """The part of a ChildEpisode that counts."""
+
+    episode_id: str
+
+
 class CountedEpisode(Struct, frozen=True, tag="episode", kw_only=True):
     """The part of an Episode that counts."""
 
@@ -44,6 +50,7 @@ class CountedEpisode(Struct, frozen=True, tag="episode", kw_only=True):
     unattributed: bool = False
     sequences: tuple[CountedSequence, ...] = ()
     untrained_turns: dict[str, str] = {}
+    children: tuple[CountedChild, ...] = ()
 
 
 class OpeningRecord(Struct, frozen=True):
@@ -52,6 +59,8 @@ class OpeningRecord(Struct, frozen=True):
     purpose: Purpose
     size: int
     deadline: float
+    parent: str = ""
+    """Of a child: the episode whose agent asked for it."""
 
 
 class RecordPlace(Struct, frozen=True):

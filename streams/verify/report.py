@@ -19,7 +19,8 @@ class Report(Struct, frozen=True):
     """The counts; `as_dict` has the keys of `odradek verify --json`."""
 
     conservation: dict[str, Any]
-    """tasks, samples, turns, episodes, batches, exclusions {reason: n}, closed: of training."""
+    """tasks, samples, turns, episodes, batches, exclusions {reason: n}, closed: of training.
+    Children are counted apart: opened, held by parents' episodes, refused, turns."""
     eval: dict[str, Any]
     """The same of evaluation."""
     closed: bool

@@ -10,6 +10,7 @@ from odradek.proxy.settings import ProxySettings
 from odradek.schemas import codec
 from odradek.schemas.events import EpisodeOpened, EpisodeSealed, Turn
 from odradek.streams.stages.episode import OpenEpisode
+from odradek.streams.stages.tokens import episode_of
 from tests.support.engines.stub_engine import StubEngine, listening
 
 HI = [{"role": "user", "content": "hi"}]
@@ -55,7 +56,7 @@ def left_out(bench):
     )
     said = [bool(one.reply) for one in story.conversation().turns]
     names = {turn.turn_id: place for place, turn in enumerate(bench.turns())}
-    return {names[one]: reason for one, reason in story.episode().untrained_turns.items()}, said
+    return {names[one]: reason for one, reason in episode_of(story).untrained_turns.items()}, said
 
 
 @pytest.mark.parametrize("stream", [False, True])

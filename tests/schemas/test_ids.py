@@ -38,3 +38,13 @@ def test_tasks_are_fresh_in_every_epoch():
     """The same item in another epoch or run is another task."""
     made = {ids.task_id("i", epoch, run) for epoch in range(3) for run in "ab"}
     assert 6 == len(made)
+
+
+@given(st.text(min_size=1, max_size=40), st.integers(0, 9), st.integers(1, 12))
+def test_a_child_and_its_attempts_lie_on_their_parents_partition(parent, number, partitions):
+    """So one stage reads both stories, in one order."""
+    home = ids.partition_for(parent, partitions)
+    message = ids.child_message_id(parent, number, partitions=partitions)
+    child = ids.episode_id(message, 2, partition=home, partitions=partitions)
+    assert home == ids.partition_for(message, partitions) == ids.partition_for(child, partitions)
+    assert message != ids.child_message_id(parent, number + 1, partitions=partitions)

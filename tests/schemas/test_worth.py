@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from odradek.schemas import codec
-from odradek.schemas.events import Task
+from odradek.schemas.events import ChildReward, Task
 from odradek.schemas.worth import doubts, fault
 
 
@@ -29,6 +29,8 @@ FAULTS = [
     ({"rewards": {"a": 1e308, "b": -1e308}, "failure_reward": 0.0}, "bad_weight", "too large"),
     ({"rewards": {"a": 10**300, "b": 1}, "purpose": "eval"}, "bad_weight", "too large"),
     ({"rewards": {"a": -1e40}}, "bad_weight", "too large"),
+    ({"children": {"b": ChildReward(own=1e40)}}, "bad_weight", "children.b"),
+    ({"children": {"b": ChildReward(rewards={"": 1.0})}}, "bad_component", "children.b.rewards"),
 ]
 """(fields, reason, what the line holds)."""
 FAULTLESS = [
@@ -36,6 +38,7 @@ FAULTLESS = [
     {"rewards": {}},
     {"rewards": {"game": 1.0, "brief": 0.1}},
     {"rewards": {"cost": -0.0}},
+    {"children": {"b": ChildReward(own=np.float32(0.5), rewards={"truth": 1})}},
     {"rewards": {"cost": -1.0}, "failure_reward": -1.0},
     {"rewards": {"cost": -1.0}, "failure_reward": 0.0},
     {"rewards": {"cost": -1.0}, "failure_reward": np.float32(0)},

@@ -15,7 +15,7 @@ from odradek.trainer.errors import InvalidAdvantages
 from odradek.trainer.feed.advantages import BASELINES, advantages, uninformative
 from odradek.trainer.feed.cursor import Cursor, RowRules, why_not
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rows import length_of, rows_of
+from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.feed.shaping import LengthShaping
 from odradek.trainer.settings import TrainerSettings
 from tests.support.trainer.played_groups import group_with_rewards
@@ -167,7 +167,7 @@ def test_what_length_costs_comes_before_samples_are_compared():
     group = group_with_rewards(0, [1.0, 1.0, 0.0])
     (pointer, episode), *others = group.episodes
     (sequence,) = episode.sequences
-    n = length_of(episode)
+    n = sum(span.end - span.start for span in sequence.spans)
     longer = changed(
         sequence, spans=(Span(2, 5),), ids=pack_ids([5, 6, 10, 3, 3]),
         logprobs=pack_floats([-0.5, -0.1, -0.5]),

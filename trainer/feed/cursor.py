@@ -144,6 +144,8 @@ def why_not(batch: Batch, rules: RowRules = RowRules()) -> str:
     equal = uninformative(
         rewards, baseline=rules.baseline, k=rules.pass_k, success=rules.shaping.success
     )
+    if batch.children_differ:
+        return ""
     flagged = batch.zero_variance and rules.baseline in WITHIN_GROUP
     return "zero_variance" if flagged or equal else ""
 

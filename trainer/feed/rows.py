@@ -17,6 +17,7 @@ from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.schemas.events import Sequence as Tokens
 from odradek.trainer.feed.advantages import PASS_K, advantages, fits
+from odradek.trainer.feed.children import Numbers, worths
 from odradek.trainer.feed.sampling import TAKE, Take, drawn_of
 from odradek.trainer.feed.shaping import NO_SHAPING, LengthShaping
 
@@ -138,19 +139,23 @@ def rows_of(
     whichever of them are refused; but those that are unfit, such as a title's at temperature 0,
     weigh nothing. In how many sequences a sample falls is its harness' doing
     (compaction, sub-agents, a rewritten history): weighing 1 each, the longer half of a group
-    would outvote the other, and its advantages would no longer be centred.
+    would outvote the other, and its advantages would no longer be centred. A child's sequences are
+    among its parent's.
+
+    A child that is worth what its sample is has the sample's advantage. Any other is compared with
+    the group's children of the same agent (see `worths`).
     """
-    pointers = group.batch.episodes
-    rewards = np.array([pointer.reward for pointer in pointers], dtype=np.float64)
-    if shaping.active:
-        lengths = {pointer.episode_id: length_of(episode) for pointer, episode in group.episodes}
-        of_samples = [lengths.get(pointer.episode_id, -1) for pointer in pointers]
-        rewards = shaping.shaped(rewards, np.array(of_samples, dtype=np.int64))
-    made = advantages(rewards, baseline=baseline, scale=scale, k=k, success=shaping.success)
-    worth = dict(zip((pointer.episode_id for pointer in pointers), made.tolist(), strict=True))
+
+    def compare(rewards: Numbers, lengths: Numbers) -> Numbers:
+        if shaping.active:
+            rewards = shaping.shaped(rewards, lengths.astype(np.int64))
+        return advantages(rewards, baseline=baseline, scale=scale, k=k, success=shaping.success)
+
+    worth = worths(group.batch, group.episodes, compare)
     rows: list[Row] = []
     for pointer, episode in group.episodes:
         for sequence in episode.sequences:
+            reward, advantage = worth[sequence.child or pointer.episode_id]
             ids, _, logprobs = arrays_of(sequence)
             drawn = drawn_of(sequence, len(ids), take)
             mask = drawn.trained
@@ -162,8 +167,8 @@ def rows_of(
                     ids=ids,
                     mask=mask,
                     logprobs=np.where(mask, logprobs, 0).astype(np.float32),
-                    advantage=float(worth[pointer.episode_id]),
-                    reward=pointer.reward,
+                    advantage=advantage,
+                    reward=reward,
                     oldest=oldest,
                     newest=newest,
                     offset=group.offset,
@@ -180,11 +185,6 @@ def rows_of(
         return rows
     count = Counter(row.episode_id for row in rows if not row.unfit)
     return [replace(row, weight=1 / max(count[row.episode_id], 1)) for row in rows]
-
-
-def length_of(episode: Episode) -> int:
-    """How many tokens were sampled in an episode."""
-    return sum(span.end - span.start for sequence in episode.sequences for span in sequence.spans)
 
 
 def fault_of(row: Row, vocabulary: int = 0) -> str:

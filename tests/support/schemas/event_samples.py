@@ -20,6 +20,11 @@ SAMPLES: dict[str, events.Event] = {
         timeouts=TIMEOUTS,
         sampling={"temperature": 0},
         model="tiny",
+        children={
+            "answerer": events.ChildReward(
+                own=0.5, parent=0.25, rewards={"truth": 1.0}, failure_reward=-1.0
+            )
+        },
     ),
     "reward": events.Reward(
         episode_id="episode-1", component="game", value=0.5, source="/agent/hilo", explanation="ok"
@@ -39,6 +44,10 @@ SAMPLES: dict[str, events.Event] = {
         item="secret-3",
         input=Raw(b'{"secret":3}'),
         unattributed=True,
+        parent="episode-0",
+        message_id="message-1",
+        own_weight=0.5,
+        parent_weight=0.25,
     ),
     "turn": events.Turn(
         episode_id="episode-1",
@@ -86,6 +95,7 @@ SAMPLES: dict[str, events.Event] = {
         n_turns=2,
         outcome=events.Outcome.FAILED,
         error="exit code 1",
+        children=("episode-2",),
     ),
     "episode_aborted": events.EpisodeAborted(
         episode_id="episode-1", reason=events.Outcome.INCOMPLETE, retry=True, error="gone"
@@ -115,6 +125,7 @@ SAMPLES: dict[str, events.Event] = {
                 logprobs=pack_floats([-0.5, -0.25]),
                 versions=(events.VersionSpan(4, 1, 3),),
                 turn_ids=("turn-1",),
+                child="episode-2",
             ),
         ),
         breaks=(events.Break(turn_id="turn-2", reason="rewritten", index=2),),
@@ -125,6 +136,24 @@ SAMPLES: dict[str, events.Event] = {
         closed_at=1001.0,
         revision=1,
         unattributed=True,
+        children=(
+            events.ChildEpisode(
+                episode_id="episode-2",
+                parent="episode-1",
+                agent="answerer",
+                attempt=2,
+                retry=True,
+                outcome=events.Outcome.FAILED,
+                error="exit code 1",
+                reward=0.25,
+                own=0.5,
+                share=0.25,
+                components={"truth": 1.0},
+                n_turns=1,
+                opened_at=1000.25,
+                closed_at=1000.5,
+            ),
+        ),
     ),
     "conversation": events.Conversation(
         episode_id="episode-1",
@@ -150,6 +179,7 @@ SAMPLES: dict[str, events.Event] = {
                 error="none",
             ),
         ),
+        parent="episode-0",
     ),
     "batch": events.Batch(
         task_id="task-1",
@@ -172,6 +202,7 @@ SAMPLES: dict[str, events.Event] = {
         exclusions=(events.Exclusion(sample=3, reason="cancelled", episode_id="episode-2"),),
         empty_reason="too_few",
         zero_variance=True,
+        children_differ=True,
         retries=1,
         origin="rl.batches.v1/0/9",
     ),

@@ -48,6 +48,10 @@ def _show(report: object) -> None:
     for reason in sorted({**train["exclusions"], **evaluation["exclusions"]}):
         counts = [str(each["exclusions"].get(reason, 0)) for each in (train, evaluation)]
         cells.append((f"excluded: {reason}", counts[0], counts[1]))
+    if train["children"]["opened"] or evaluation["children"]["opened"]:
+        for name in ("opened", "held", "refused", "turns"):
+            counts = [str(each["children"][name]) for each in (train, evaluation)]
+            cells.append((f"children: {name}", counts[0], counts[1]))
     console = Console()
     console.print(ReadableTable(("", "train", "eval"), cells))
     for reason, n in report.dead_letters.items():

@@ -3,7 +3,8 @@
 AgentsError
 ├── RequestRefused           a request that no attempt will be made at: dead letter or error reply
 │   ├── BadRequestHeader     reserved headers that are doubled, absent or make no sense
-│   └── BadRequestBody       a value that is no A2A request
+│   ├── BadRequestBody       a value that is no A2A request
+│   └── AssertionRefused     nobody signed it who may, or something else was signed
 ├── SealError                the proxy did not end an episode
 │   ├── SealUnavailable      retriable: it did not answer in time
 │   └── SealRefused          it answered no: credentials or addresses are wrong
@@ -44,6 +45,10 @@ class BadRequestHeader(RequestRefused):
 
 class BadRequestBody(RequestRefused):
     """The value is not an A2A request."""
+
+
+class AssertionRefused(RequestRefused):
+    """The request is not signed, or not by who may, or not as it is."""
 
 
 class SealError(AgentsError):

@@ -165,6 +165,7 @@ CARDS: Final = Topic(
 A2A_REQUESTS: Final = Topic(
     name="a2a.requests.{agent}",
     key="A2A task id, else context id, else message id",
+    log_append_time=True,
     writers=("dispatcher", "gateway", "any A2A client"),
     readers=("agent host",),
     about="A2A requests (ProtoJSON); the operation is a header.",

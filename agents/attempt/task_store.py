@@ -106,6 +106,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
             attempt=run.attempt,
             offset=run.offset,
             state=task.status.state,
+            principal=run.called.principal,
         )
         held = self._held[run.episode_id] = HeldTask(run, task, mark)
         return (
@@ -149,6 +150,7 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
                 generation=generation,
                 source=self._source,
                 traceparent=run.called.traceparent,
+                principal=run.called.principal,
             ),
             partition=run.partition,
         )
@@ -204,9 +206,10 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         held = self._held.get(task_id)
         return held.task if held else None
 
-    def generation(self, task_id: str) -> int:
-        """The generation of a task that this host runs."""
-        return self._held[task_id].mark.generation
+    def mark(self, task_id: str) -> SnapshotHeaders | None:
+        """The newest mark of a task, if this host runs it."""
+        held = self._held.get(task_id)
+        return held.mark if held else None
 
     async def save(
         self,

@@ -32,6 +32,8 @@ REQUEST_OFFSET: Final = "a2a-request-offset"
 ATTEMPT: Final = "a2a-attempt"
 RETRY: Final = "a2a-retry"
 OUTCOME: Final = "a2a-outcome"
+ASSERTION: Final = "a2a-assertion"
+PRINCIPAL: Final = "a2a-principal"
 EVENTS_TOPIC: Final = "a2a-events-topic"
 EVENTS_PARTITION: Final = "a2a-events-partition"
 EVENTS_OFFSET: Final = "a2a-events-offset"
@@ -56,6 +58,12 @@ class RequestHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds after which nobody waits for the answer."""
     tenant: str = ""
     traceparent: str | None = None
+    assertion: str = ""
+    """What its producer signed (`odradek.agents.trust`)."""
+    principal: str = ""
+    """Who asks, as its assertion was verified to say; no header of a request. "": nobody signed."""
+    may_sample: bool = True
+    """Whether it may be a sample of a training task; no header either."""
 
     def expired(self, now: float) -> bool:
         """Whether the deadline has passed."""
@@ -102,6 +110,7 @@ def read(headers: Iterable[tuple[str, bytes | None]]) -> RequestHeaders:
         deadline=_moment(fields[DEADLINE]) if DEADLINE in fields else None,
         tenant=fields.get(TENANT, ""),
         traceparent=fields.get(TRACEPARENT),
+        assertion=fields.get(ASSERTION, ""),
     )
 
 

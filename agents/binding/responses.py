@@ -57,7 +57,13 @@ def state_of(event: Any) -> Any:
 
 
 def event_headers(
-    event: Any, *, task_id: str, generation: int, source: str, traceparent: str | None
+    event: Any,
+    *,
+    task_id: str,
+    generation: int,
+    source: str,
+    traceparent: str | None,
+    principal: str = "",
 ) -> Headers:
     """Headers of an event: the binding's and CloudEvents 1.0 in binary mode.
 
@@ -72,6 +78,7 @@ def event_headers(
         names.STATE: TaskState.Name(state) if state is not None else "",
         names.GENERATION: str(generation),
         names.END: "1" if state in TERMINAL else "",
+        names.PRINCIPAL: principal,
         "ce_specversion": "1.0",
         "ce_type": f"a2a.{kind}.v1",
         "ce_source": source,
@@ -122,6 +129,8 @@ class SnapshotHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """The attempt was given up and another one follows."""
     outcome: str = ""
     """The outcome with which the episode is being sealed."""
+    principal: str = ""
+    """Whose task it is; "": of those who sign nothing."""
 
     @property
     def terminal(self) -> bool:
@@ -140,6 +149,7 @@ def snapshot_headers(mark: SnapshotHeaders) -> Headers:
         names.STATE: TaskState.Name(mark.state),
         names.RETRY: "1" if mark.retry else "",
         names.OUTCOME: mark.outcome,
+        names.PRINCIPAL: mark.principal,
         names.CONTENT_TYPE: "application/json",
     }
     return tuple((name, text.encode()) for name, text in fields.items() if text)
@@ -157,6 +167,7 @@ def read_mark(headers: Any) -> SnapshotHeaders:
         state=TaskState.Value(fields[names.STATE]),
         retry=fields.get(names.RETRY) == "1",
         outcome=fields.get(names.OUTCOME, ""),
+        principal=fields.get(names.PRINCIPAL, ""),
     )
 
 

@@ -15,6 +15,8 @@ from odradek.agents.binding.headers import RequestHeaders, reserved, write
 from odradek.agents.binding.requests import dump
 from odradek.agents.binding.responses import read_error
 from odradek.agents.client.event_tail import EventTail
+from odradek.agents.trust.settings import TrustSettings
+from odradek.agents.trust.signer import RequestSigner
 from odradek.infra.bus import BusSettings, KafkaAppender, Record, at_end, ensure_topics, following
 from odradek.infra.errors import BusError
 from odradek.schemas.topics import A2A_REPLIES, A2A_REQUESTS, agent_topic
@@ -38,10 +40,17 @@ class KafkaConnection:
         bus: Where Kafka is.
         group: Names the topic of replies, `a2a.replies.<group>`. Clients that may read each other's
             replies share one; each reads one partition.
+        trust: The key by which requests are signed; the environment's if not given.
+
+    Raises:
+        ProjectError: Hosts would refuse its requests, since it has no key.
     """
 
-    def __init__(self, bus: BusSettings, *, group: str = GROUP) -> None:
+    def __init__(
+        self, bus: BusSettings, *, group: str = GROUP, trust: TrustSettings | None = None
+    ) -> None:
         self._bus = bus
+        self._signer = RequestSigner.of(bus, trust)
         self._replies = agent_topic(A2A_REPLIES, group)
         self._waiting: dict[str, asyncio.Future[ReceivedReply]] = {}
         self._tails: dict[str, EventTail] = {}
@@ -87,7 +96,7 @@ class KafkaConnection:
 
         Args:
             agent: Whom.
-            called: Operation, extensions and tenant; the rest is filled in here.
+            called: Operation, extensions, tenant and principal; the rest is filled in here.
             request: The operation's protobuf message.
             key: Requests with the same key reach the same host, in order; "": any host.
             timeout_s: After so long nobody waits for the reply, nor does the host begin.
@@ -110,12 +119,7 @@ class KafkaConnection:
         self._waiting[correlation] = reply
         try:
             async with asyncio.timeout(timeout_s):
-                await self._appender.append(
-                    agent_topic(A2A_REQUESTS, agent),
-                    key=key or correlation,
-                    value=dump(request),
-                    headers=write(called),
-                )
+                await self._append(agent, called, key or correlation, dump(request))
                 return await reply
         except TimeoutError:
             raise A2AClientTimeoutError(
@@ -123,6 +127,15 @@ class KafkaConnection:
             ) from None
         finally:
             del self._waiting[correlation]
+
+    async def _append(self, agent: str, called: RequestHeaders, key: str, value: bytes) -> None:
+        headers = write(called)
+        if self._signer is not None:
+            headers = self._signer.signed(
+                agent, key=key, value=value, headers=headers, principal=called.principal
+            )
+        topic = agent_topic(A2A_REQUESTS, agent)
+        await self._appender.append(topic, key=key, value=value, headers=headers)
 
     async def events(self, agent: str) -> EventTail:
         """The one reader of an agent's events; what is appended from now on will be seen."""

@@ -27,15 +27,16 @@ from google.protobuf.json_format import Parse
 
 from odradek.agents.binding import headers as names
 from odradek.agents.binding import operations
+from odradek.agents.binding.addresses import agent_at
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import OPERATIONS
 from odradek.agents.binding.responses import TERMINAL
 from odradek.agents.client.connection import KafkaConnection, ReceivedReply
-from odradek.agents.errors import UnknownAddress
 
+PRINCIPAL: Final = "odradek.principal"
+"""Where the state of a call context names who asks, if that is not the holder of the key."""
 TIMEOUT_S: Final = 600.0
 """How long a call waits where its context says nothing: an agent may work that long."""
-SCHEME: Final = "kafka:///"
 
 
 class KafkaTransport(ClientTransport):
@@ -67,7 +68,7 @@ class KafkaTransport(ClientTransport):
 
         def produce(card: AgentCard, url: str, config: ClientConfig) -> "KafkaTransport":
             del card, config
-            return cls(connection, _agent_at(url))
+            return cls(connection, agent_at(url))
 
         return produce
 
@@ -165,6 +166,7 @@ class KafkaTransport(ClientTransport):
             extensions=tuple(filter(None, asked.get(names.EXTENSIONS, "").split(","))),
             tenant=getattr(request, "tenant", ""),
             traceparent=asked.get(names.TRACEPARENT),
+            principal=context.state.get(PRINCIPAL, "") if context else "",
         )
         return await self._connection.call(
             self._agent,
@@ -204,13 +206,3 @@ def key_of(operation: str, request: Any) -> str:
         return key
     field = OPERATIONS[operation].task
     return getattr(request, field) if field else ""
-
-
-def _agent_at(url: str) -> str:
-    """The agent's name in the address that its card gives for this binding.
-
-    Raises UnknownAddress for one of another kind.
-    """
-    if not url.startswith(SCHEME):
-        raise UnknownAddress(f"{url!r} is no address on Kafka: those begin with {SCHEME}")
-    return url.removeprefix(SCHEME).rsplit("/", maxsplit=1)[-1]

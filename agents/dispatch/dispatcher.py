@@ -16,6 +16,8 @@ from odradek.agents.dispatch.requests import TaskRequests, records_of
 from odradek.agents.dispatch.validation import TaskValidator
 from odradek.agents.errors import RequestRefused
 from odradek.agents.settings import DispatchSettings
+from odradek.agents.trust.settings import TrustSettings
+from odradek.agents.trust.signer import RequestSigner
 from odradek.infra.bus import (
     PATIENT_S,
     BusSettings,
@@ -65,13 +67,20 @@ class Dispatcher:
         settings: The dispatcher's.
         bus: Where Kafka is.
         trainer: False: no trainer runs, so training groups are counted until they are closed.
+        trust: The key by which requests are signed; the environment's if not given.
     """
 
     def __init__(
-        self, settings: DispatchSettings, bus: BusSettings, *, trainer: bool = True
+        self,
+        settings: DispatchSettings,
+        bus: BusSettings,
+        *,
+        trainer: bool = True,
+        trust: TrustSettings | None = None,
     ) -> None:
         self._settings = settings
         self._bus = bus
+        self._signer = RequestSigner.of(bus, trust)
         self._topic = bus.topic(TASKS.name)
         self._reader = consumer(bus, group=GROUP, instance=settings.instance, sticky=True)
         self._group = PartitionGroup(self._topic, self, self.fail)
@@ -257,7 +266,7 @@ class Dispatcher:
                 return  # taken away with the transaction before: its new owner has the rest
             entries: list[OutgoingRecord] = []
             for order in orders[at : at + TOGETHER]:
-                entries += records_of(order, self._settings.max_attempts)
+                entries += records_of(order, self._settings.max_attempts, self._signer)
                 owned.progress.put(order.offset, TaskState.SENT)
             await self._commit_partition(owned, entries)
 

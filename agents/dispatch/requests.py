@@ -7,6 +7,7 @@ import msgspec
 
 from odradek.agents.binding.requests import LARGEST, SampleAddress, send_headers, send_value
 from odradek.agents.errors import RequestRefused
+from odradek.agents.trust.signer import RequestSigner
 from odradek.infra.bus import OutgoingRecord
 from odradek.infra.runtime import telemetry
 from odradek.schemas import codec, ids
@@ -41,7 +42,9 @@ def check(task: Task) -> None:
         raise RequestRefused(wrong.reason, wrong.detail)
 
 
-def records_of(order: TaskRequests, max_attempts: int) -> list[OutgoingRecord]:
+def records_of(
+    order: TaskRequests, max_attempts: int, signer: RequestSigner | None = None
+) -> list[OutgoingRecord]:
     """The records that send a group out."""
     task = order.task
     with telemetry.span(
@@ -50,7 +53,7 @@ def records_of(order: TaskRequests, max_attempts: int) -> list[OutgoingRecord]:
         return [
             _expected(task, traceparent),
             *(
-                _request(task, sample, max_attempts, traceparent)
+                _request(task, sample, max_attempts, traceparent, signer)
                 for sample in range(task.group_size)
             ),
         ]
@@ -79,29 +82,36 @@ def _expected(task: Task, traceparent: str | None) -> OutgoingRecord:
     )
 
 
-def _request(task: Task, sample: int, max_attempts: int, traceparent: str | None) -> OutgoingRecord:
+def _request(
+    task: Task,
+    sample: int,
+    max_attempts: int,
+    traceparent: str | None,
+    signer: RequestSigner | None,
+) -> OutgoingRecord:
     """The request for one sample; its message id is the same when it is sent again."""
     message = ids.message_id(task.task_id, sample)
-    return OutgoingRecord(
-        topic=agent_topic(A2A_REQUESTS, task.agent),
-        key=message,
-        value=send_value(
-            message,
-            task.input,
-            SampleAddress(
-                task_id=task.task_id,
-                sample=sample,
-                group_size=task.group_size,
-                max_attempts=max_attempts,
-                purpose=task.purpose,
-                item=task.item,
-                rewards=task.rewards,
-                failure_reward=task.failure_reward or 0.0,
-                timeouts=task.timeouts,
-                sampling=task.sampling,
-                model=task.model,
-            ),
-            context_id=task.task_id,
+    value = send_value(
+        message,
+        task.input,
+        SampleAddress(
+            task_id=task.task_id,
+            sample=sample,
+            group_size=task.group_size,
+            max_attempts=max_attempts,
+            purpose=task.purpose,
+            item=task.item,
+            rewards=task.rewards,
+            failure_reward=task.failure_reward or 0.0,
+            timeouts=task.timeouts,
+            sampling=task.sampling,
+            model=task.model,
         ),
-        headers=send_headers(deadline=time.time() + task.timeouts.group_s, traceparent=traceparent),
+        context_id=task.task_id,
+    )
+    headers = send_headers(deadline=time.time() + task.timeouts.group_s, traceparent=traceparent)
+    if signer is not None:
+        headers = signer.signed(task.agent, key=message, value=value, headers=headers)
+    return OutgoingRecord(
+        topic=agent_topic(A2A_REQUESTS, task.agent), key=message, value=value, headers=headers
     )

@@ -19,6 +19,7 @@ from odradek.agents.host.tasks.offsets import HostOffsets
 from odradek.agents.host.tasks.queries import TaskQueries
 from odradek.agents.push.operations import PushOperations
 from odradek.agents.settings import AgentSettings
+from odradek.agents.trust.verifier import RequestVerifier
 from odradek.infra.bus import Appender, BusSettings
 
 REPLY_PREFIX: Final = "a2a.replies."
@@ -42,6 +43,7 @@ def assemble(
     offsets: HostOffsets,
     sealer: Sealer,
     keys: list[str],
+    verifier: RequestVerifier,
     source: str,
     fail: Fail,
     ending: Any,
@@ -56,6 +58,7 @@ def assemble(
         offsets: Where topics begin and end.
         sealer: Ends episodes.
         keys: Sign the agents' tokens.
+        verifier: Says who asks.
         source: Of the events, for CloudEvents.
         fail: Called with an error of the log.
         ending: See EpisodeExecutor.
@@ -108,6 +111,7 @@ def assemble(
         accepts=described.default_input_modes,
         push=push,
         replies=replies,
+        verifier=verifier,
         fail=fail,
     )
     return HostParts(server, recovery, push)

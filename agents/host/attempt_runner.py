@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 import msgspec
-from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
 from a2a.types import (
     CancelTaskRequest,
@@ -39,6 +38,7 @@ from odradek.agents.host.tasks.queries import TaskQueries
 from odradek.agents.push.operations import PushOperations
 from odradek.agents.rollout import Rollout, RolloutTask
 from odradek.agents.settings import AgentSettings
+from odradek.agents.trust.principal import on_behalf
 from odradek.infra.runtime import telemetry
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.episode_tokens import mint
@@ -119,7 +119,7 @@ class AttemptRunner:
         self, owned: RequestPartition, called: RequestHeaders, task_id: str
     ) -> None:
         """Answer with a task as it is now: its client reads on in its events, or asks again."""
-        head = await self._queries.head(owned, task_id)
+        head = await self._queries.head(owned, task_id, called.principal)
         await self._replies.answer(called, head if called.operation == STREAM else head.task)
 
     async def play(self, owned: RequestPartition, run: Attempt) -> None:
@@ -164,7 +164,7 @@ class AttemptRunner:
 
     async def _deliver(self, run: Attempt, request: SendMessageRequest) -> Task:
         """Have the SDK hand a message to the agent; the task once that asks or is done."""
-        context = ServerCallContext(state={TASK_ID: run.episode_id})
+        context = on_behalf(run.called.principal, **{TASK_ID: run.episode_id})
         try:
             task: Task = await self._handler.on_message_send(request, context)
         except InvalidAgentResponseError as error:
@@ -266,7 +266,7 @@ class AttemptRunner:
     async def _cancel_asking(self, run: Attempt) -> None:
         with suppress(TaskNotCancelableError):  # it is over, but not cancelled
             await self._handler.on_cancel_task(
-                CancelTaskRequest(id=run.episode_id), ServerCallContext()
+                CancelTaskRequest(id=run.episode_id), on_behalf(run.called.principal)
             )
 
     def _rollout(self, run: Attempt) -> Rollout:

@@ -9,6 +9,7 @@ from a2a.types import (
 )
 
 from odradek.agents.binding import BINDING, EXTENSION, VERSION
+from odradek.agents.binding.addresses import address_of
 
 
 def card(agent: str, *, prefix: str, push: bool = False) -> AgentCard:
@@ -19,7 +20,7 @@ def card(agent: str, *, prefix: str, push: bool = False) -> AgentCard:
         version="1",
         supported_interfaces=[
             AgentInterface(
-                url=f"kafka:///{prefix}/{agent}" if prefix else f"kafka:///{agent}",
+                url=address_of(agent, prefix=prefix),
                 protocol_binding=BINDING,
                 protocol_version=VERSION,
             )

@@ -23,6 +23,8 @@ from odradek.agents.host.tasks.index import recall
 from odradek.agents.host.tasks.offsets import HostOffsets
 from odradek.agents.host.tasks.partition import RequestPartition
 from odradek.agents.settings import AgentSettings
+from odradek.agents.trust.settings import TrustSettings
+from odradek.agents.trust.verifier import RequestVerifier
 from odradek.infra.bus import (
     PATIENT_S,
     BusSettings,
@@ -73,6 +75,7 @@ class Host:
         executor: The agent, as an A2A AgentExecutor (see `odradek.agents.runners`).
         tokens: Keys of episode tokens, shared with the proxy.
         sealer: Ends episodes; the proxy's if not given.
+        trust: Keys of signed requests; the environment's if not given.
     """
 
     def __init__(
@@ -83,11 +86,13 @@ class Host:
         *,
         tokens: TokenSettings | None = None,
         sealer: Sealer | None = None,
+        trust: TrustSettings | None = None,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._inner = executor
         self._keys = (tokens or TokenSettings()).secrets() if settings.training else []
+        self._verifier = RequestVerifier.of(settings.name, bus, trust)
         self._sealer = sealer or _sealer(settings, self._keys)
         self._topic = bus.topic(agent_topic(A2A_REQUESTS, settings.name))
         self._source = f"/agents/{settings.name}/{settings.instance or uuid.uuid4().hex[:8]}"
@@ -153,6 +158,7 @@ class Host:
                 offsets=self._offsets,
                 sealer=self._sealer,
                 keys=self._keys,
+                verifier=self._verifier,
                 source=self._source,
                 fail=self.fail,
                 ending=self._ending,

@@ -126,7 +126,8 @@ class Recovery:
                 value=b"",
             )
             sample = SampleAddress(task_id=mark.message_id)
-            await self._end(owned, mark, send, RequestHeaders(operation=SEND), sample, mark.attempt)
+            called = RequestHeaders(operation=SEND, principal=mark.principal)
+            await self._end(owned, mark, send, called, sample, mark.attempt)
         return len(strays)
 
     async def _end(

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import RequestHandler
 from a2a.types import (
     CancelTaskRequest,
@@ -19,7 +18,6 @@ from a2a.utils.errors import (
     InvalidRequestError,
     MethodNotFoundError,
     TaskNotCancelableError,
-    TaskNotFoundError,
     UnsupportedOperationError,
 )
 from a2a.utils.proto_utils import validate_proto_required_fields
@@ -49,6 +47,8 @@ from odradek.agents.host.tasks.queries import TaskQueries
 from odradek.agents.host.tasks.replay import messages_of
 from odradek.agents.push.operations import PushOperations
 from odradek.agents.settings import AgentSettings
+from odradek.agents.trust.principal import check_owner, on_behalf, own_message_id
+from odradek.agents.trust.verifier import RequestVerifier, check_sample
 from odradek.infra.bus import Record, check_place
 from odradek.infra.errors import BusError
 from odradek.infra.runtime import metrics
@@ -70,6 +70,7 @@ class RequestServer:
         accepts: Media types that the agent's card accepts.
         push: Keeps push notification configs.
         replies: Answers.
+        verifier: Says who asks.
         fail: Called with an error of the log.
     """
 
@@ -85,6 +86,7 @@ class RequestServer:
         accepts: Iterable[str],
         push: PushOperations,
         replies: ReplySender,
+        verifier: RequestVerifier,
         fail: Fail,
     ) -> None:
         self._settings = settings
@@ -96,6 +98,7 @@ class RequestServer:
         self._accepts = frozenset(accepts)
         self._push = push
         self._replies = replies
+        self._verifier = verifier
         self._fail = fail
         self.stopping = False
 
@@ -117,6 +120,7 @@ class RequestServer:
             called = requests.called(record)
             await self._check_address(called)
             _check_home(record, owned.count)
+            called = self._verifier.verified(record, called)
             finished = await self._operate(owned, record, called)
         except RequestRefused as error:
             await self._replies.dead_letter(record, error.reason, error.detail)
@@ -151,15 +155,15 @@ class RequestServer:
         if called.operation in {SEND, STREAM}:
             return await self._send(owned, record, called)
         # All others run at once, however full the host is.
-        request = requests.parse(record, called.operation)
+        request, who = requests.parse(record, called.operation), called.principal
         if called.operation == CANCEL:
             await self._cancel(owned, request, called)
         elif called.operation == GET:
-            await self._replies.answer(called, await self._queries.get(owned, request))
+            await self._replies.answer(called, await self._queries.get(owned, request, who))
         elif called.operation == LIST:
-            await self._replies.answer(called, await self._queries.list(request))
+            await self._replies.answer(called, await self._queries.list(request, who))
         elif called.operation == SUBSCRIBE:
-            await self._replies.answer(called, await self._queries.subscribe(owned, request))
+            await self._replies.answer(called, await self._queries.subscribe(owned, request, who))
         elif called.operation == CARD:
             raise ExtendedAgentCardNotConfiguredError
         else:
@@ -172,7 +176,7 @@ class RequestServer:
         """One of the four operations on push notification configs."""
 
         async def generation(task_id: str) -> int:
-            return (await self._queries.find(owned, task_id))[1]
+            return (await self._queries.find(owned, task_id, called.principal))[1]
 
         return await self._push.serve(
             owned.push, owned.writer, owned.number, called.operation, request, generation
@@ -184,8 +188,9 @@ class RequestServer:
         await owned.settled(request.id)
         run = owned.runs.get(request.id)
         if run is None:
-            snapshot = owned.memory.of_task(request.id)
-            raise TaskNotFoundError if snapshot is None else TaskNotCancelableError
+            await self._queries.find(owned, request.id, called.principal)
+            raise TaskNotCancelableError
+        check_owner(run.called.principal, called.principal)
         if run.state in {AttemptState.WAITING, AttemptState.OPENING}:
             run.stop(Outcome.CANCELLED)
             await run.closed.wait()
@@ -193,7 +198,7 @@ class RequestServer:
             return
         if run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
             raise TaskNotCancelableError
-        task = await self._handler.on_cancel_task(request, ServerCallContext())
+        task = await self._handler.on_cancel_task(request, on_behalf(called.principal))
         await self._replies.answer(called, task)
 
     async def _send(self, owned: RequestPartition, record: Record, called: RequestHeaders) -> bool:
@@ -202,8 +207,7 @@ class RequestServer:
             validate_proto_required_fields(send.proto())
         self._check_types(send)
         push = await self._push.check(send.push) if send.push else None
-        if send.sample is None and called.correlation_id and not self._settings.idempotent:
-            send = msgspec.structs.replace(send, message_id=called.correlation_id)
+        send = self._owned_by(called, send)
         if send.task_id:
             return await self._follow_up(owned, called, send, push)
         if send.message_id in owned.messages:
@@ -217,6 +221,18 @@ class RequestServer:
             owned.messages.discard(send.message_id)
             mark = owned.memory.of_message(send.message_id)
             owned.recovered(mark.task_id if mark else "")
+
+    def _owned_by(self, called: RequestHeaders, send: Send) -> Send:
+        """A message whose id is its principal's own. Raises RequestRefused for a false sample."""
+        if send.sample is not None:
+            check_sample(called)
+            return send
+        name = send.message_id
+        if called.correlation_id and not self._settings.idempotent:
+            name = called.correlation_id
+        if not send.task_id:  # within a task, ids are its principal's anyhow
+            name = own_message_id(name, called.principal)
+        return msgspec.structs.replace(send, message_id=name)
 
     def _check_types(self, send: Send) -> None:
         """Raise ContentTypeNotSupportedError for a part that the card does not accept."""
@@ -232,6 +248,7 @@ class RequestServer:
         run = next((run for run in owned.runs.values() if send.message_id in run.heard), None)
         if run is None or not called.reply_topic:
             return
+        check_owner(run.called.principal, called.principal)
         if called.operation == STREAM or send.at_once:
             await run.opened.wait()
             await self._runner.answer_as_it_stands(owned, called, run.episode_id)
@@ -248,8 +265,10 @@ class RequestServer:
         """
         await owned.settled(send.task_id)
         run = owned.runs.get(send.task_id)
+        if run is not None:
+            check_owner(run.called.principal, called.principal)
         if run is None or run.state not in {AttemptState.PLAYING, AttemptState.ASKING}:
-            task, _ = await self._queries.find(owned, send.task_id)
+            task, _ = await self._queries.find(owned, send.task_id, called.principal)
             if send.message_id in messages_of(task):
                 await self._runner.answer_as_it_stands(owned, called, task.id)
                 return True
@@ -271,7 +290,8 @@ class RequestServer:
         request = send.proto()
         request.message.context_id = run.context_id
         if called.operation == STREAM:
-            await self._replies.answer(called, await self._queries.head(owned, run.episode_id))
+            head = await self._queries.head(owned, run.episode_id, called.principal)
+            await self._replies.answer(called, head)
         task = await self._runner.follow_up(run, request)
         if run.lost:
             return False
@@ -288,6 +308,8 @@ class RequestServer:
         push: Any,
     ) -> bool:
         sample = send.sample or SampleAddress(task_id=send.message_id)
+        if (mark := owned.memory.of_message(send.message_id)) is not None:
+            check_owner(mark.principal, called.principal)
         if send.sample is None:
             run = await self._recovery.resumed(owned, called, send, sample)
             if run is not None:

@@ -47,6 +47,8 @@ class Record(msgspec.Struct, frozen=True):
     headers: Headers = ()
     timestamp: float = 0.0
     """Unix seconds: append time or create time, as the topic says."""
+    appended: bool = False
+    """Whether the timestamp is the broker's append time."""
 
     @property
     def address(self) -> RecordAddress:

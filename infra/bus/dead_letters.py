@@ -14,6 +14,8 @@ from odradek.schemas.topics import DLQ
 log = logging.getLogger("odradek")
 
 PREFIX: Final = "dlq-"
+APPEND_TIME: Final = 1
+"""The timestamp type of records that the broker stamps (Kafka's `LogAppendTime`)."""
 NEVER_KEPT: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Headers that no letter carries on, in lower case."""
 
@@ -33,6 +35,7 @@ def record_of(message: Any, bus: BusSettings) -> Record:
         value=message.value,
         headers=tuple(message.headers or ()),
         timestamp=(message.timestamp or 0) / 1000,
+        appended=message.timestamp_type == APPEND_TIME,
     )
 
 

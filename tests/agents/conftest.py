@@ -66,7 +66,7 @@ class Stage:
             **{"name": AGENT, "proxy_url": self.proxy.url, "grace_s": 0.2, **given}
         )
 
-    async def host(self, play: Any, *, bus: Any = None, **given: Any) -> Any:
+    async def host(self, play: Any, *, bus: Any = None, trust: Any = None, **given: Any) -> Any:
         from odradek.agents.host.host import Host
         from odradek.agents.runners.load import as_executor
         from odradek.infra.runtime.episode_tokens import TokenSettings
@@ -76,6 +76,7 @@ class Stage:
             bus or self.bus,
             as_executor(play, "play"),
             tokens=TokenSettings(keys=KEYS),
+            trust=trust,
         )
         self.hosts[host] = asyncio.create_task(host.run())
         ready = asyncio.create_task(host.ready.wait())

@@ -7,15 +7,17 @@ import pytest
 
 from odradek.agents.binding import BINDING, VERSION, headers, requests
 from odradek.agents.binding.operations import OPERATIONS
+from odradek.agents.trust import assertion
 from odradek.schemas.topics import AGENT_TOPICS, CARDS, CLIENT_TOPICS, MB
 
 TEXT = (Path(__file__).parents[2] / "docs" / "a2a-kafka-binding.md").read_text()
 
 
-def table(heading):
-    """The rows of the first table below a heading, cell by cell, without back ticks."""
+def table(heading, number=0):
+    """The rows of a table below a heading, cell by cell, without back ticks."""
     part = TEXT.split(f"\n## {heading}\n", maxsplit=1)[1].split("\n## ", maxsplit=1)[0]
-    rows = [line for line in part.splitlines() if line.startswith("|")]
+    tables = re.findall(r"(?:^\|.*\n)+", part, flags=re.MULTILINE)
+    rows = tables[number].splitlines()
     return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in rows[2:]]
 
 
@@ -38,6 +40,19 @@ def test_its_operations_are_those_of_the_table():
     } == listed
     by_task = {row[0] for row in table("3. Operations") if row[3] == "task id"}
     assert {name for name, row in OPERATIONS.items() if row.task and "." not in row.task} == by_task
+
+
+def test_its_claims_and_reasons_are_those_of_the_code():
+    """What is signed, and why a request is refused."""
+    claims = {name for row in table("8. Security", 0) for name in re.findall(r"\w+", row[0])}
+    assert set(assertion.AssertionClaims.__struct_fields__) == claims
+    trust = Path(assertion.__file__).parent
+    code = "".join(path.read_text() for path in trust.glob("*.py"))
+    reasons = re.findall(r"AssertionRefused\(\s*\"(\w+)\"", code)
+    assert set(reasons) == {row[0] for row in table("8. Security", 1)}
+    assert f"more than {assertion.LONGEST_S:g} s" in TEXT
+    assert f"more than {assertion.LEEWAY_S:g} s before" in TEXT
+    assert f"`{assertion.TYPE}`" in TEXT
 
 
 def test_its_topics_are_those_that_hosts_and_clients_have():

@@ -12,6 +12,7 @@ import requests
 from pydantic_settings import BaseSettings
 
 from odradek.agents.settings import GatewaySettings
+from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.app.local_kafka import jars
 from odradek.infra.app.local_kafka.errors import NoDisk
 from odradek.infra.app.project import load
@@ -193,6 +194,7 @@ def settings_classes() -> list[type[BaseSettings]]:
     return [
         *dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings())),
         GatewaySettings,
+        TrustSettings,
         TokenSettings,
         JudgeSettings,
     ]

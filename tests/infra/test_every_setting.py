@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from odradek.agents.settings import GatewaySettings
+from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.app.cli import explain
 from odradek.infra.app.project import load
 from odradek.infra.app.project.sections import KINDS, AgentSection, variable
@@ -59,7 +60,7 @@ NO_URLS = [
 def classes() -> Iterator[type[BaseModel]]:
     """Every class that settings or sections of a project are read into."""
     yield from dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings()))
-    yield from (GatewaySettings, TokenSettings, JudgeSettings)
+    yield from (GatewaySettings, TrustSettings, TokenSettings, JudgeSettings)
     yield from (kind.own for kind in KINDS.values() if kind.own)
 
 

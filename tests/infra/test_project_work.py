@@ -10,12 +10,15 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from odradek.agents.trust.keys import KeyRing
 from odradek.infra.app.cli.start import init, kafka, up
-from odradek.infra.app.project.work import token_keys, write_environment
+from odradek.infra.app.project.work import request_keys, token_keys, write_environment
 from odradek.infra.bus import BusSettings
 from odradek.infra.errors import ProjectError
 
-PLACES = SimpleNamespace(proxy_url="http://127.0.0.1:1", token_keys="k'$(id)`id`\\")
+PLACES = SimpleNamespace(
+    proxy_url="http://127.0.0.1:1", token_keys="k'$(id)`id`\\", request_keys={}
+)
 
 
 def blocked(path: Path, how: str) -> None:
@@ -87,3 +90,16 @@ def test_a_port_that_is_none_is_one_line(tmp_path: Path, port: str) -> None:
     assert 2 == answer.exit_code
     assert "--port" in answer.output
     assert not folder.exists()
+
+
+def test_keys_of_requests_are_made_once_where_hosts_want_signatures(tmp_path: Path) -> None:
+    """On loopback there are none; the dispatcher's may send samples."""
+    assert {} == request_keys(tmp_path, BusSettings(bootstrap_servers="127.0.0.1:1"))
+    far = BusSettings(bootstrap_servers="kafka:1")
+    given = request_keys(tmp_path, far)
+    private, public = (Path(path) for path in given.values())
+    (known,) = KeyRing(public)
+    assert ("dispatcher", True) == (known.jwk.own, known.jwk.samples)
+    assert 0o600 == private.stat().st_mode & 0o777
+    assert given == request_keys(tmp_path, far)
+    assert 1 == len(list(public.iterdir()))

@@ -35,6 +35,7 @@ class Message(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     timestamp: int
+    timestamp_type: int = 1
 
 
 class Transaction:

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
-from a2a.server.context import ServerCallContext
 from a2a.server.tasks import InMemoryTaskStore
 from a2a.types import (
     GetTaskRequest,
@@ -17,18 +15,20 @@ from a2a.utils.errors import TaskNotFoundError, UnsupportedOperationError
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 
 from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.binding import headers as names
 from odradek.agents.binding.responses import TERMINAL, StreamHead, read_snapshot
 from odradek.agents.host.tasks.partition import RequestPartition
+from odradek.agents.trust.principal import check_owner, on_behalf
 from odradek.infra.bus import BusSettings, Record, at_offsets, read_range, to_end
+from odradek.schemas.codec import header
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
-
-ANYBODY: Final = ServerCallContext()
 
 
 class TaskQueries:
     """Answers GetTask, ListTasks and SubscribeToTask.
 
-    A task that this host runs is answered from memory, one that is over from its snapshot.
+    A task that this host runs is answered from memory, one that is over from its snapshot. To all
+    but its principal it is absent.
 
     Args:
         snapshots: The tasks that this host runs.
@@ -52,36 +52,36 @@ class TaskQueries:
         self._events_end = events_end
         self._list = TaskList(bus, self._tasks_topic)
 
-    async def get(self, owned: RequestPartition, request: GetTaskRequest) -> Task:
+    async def get(self, owned: RequestPartition, request: GetTaskRequest, principal: str) -> Task:
         """A task as it stands, with the last `history_length` messages. Raises A2AError."""
         validate_history_length(request)
-        task, _ = await self.find(owned, request.id)
+        task, _ = await self.find(owned, request.id, principal)
         return apply_history_length(task, request)
 
-    async def list(self, request: ListTasksRequest) -> ListTasksResponse:
-        """A page of all tasks of the agent, the one that changed last first. Raises A2AError."""
+    async def list(self, request: ListTasksRequest, principal: str) -> ListTasksResponse:
+        """A page of all tasks of a principal, the one that changed last first. Raises A2AError."""
         validate_history_length(request)
         if request.HasField("page_size"):
             validate_page_size(request.page_size)
-        return await self._list.page(request)
+        return await self._list.page(request, principal)
 
     async def subscribe(
-        self, owned: RequestPartition, request: SubscribeToTaskRequest
+        self, owned: RequestPartition, request: SubscribeToTaskRequest, principal: str
     ) -> StreamHead:
         """Where the stream of a task goes on. Raises A2AError if it is absent, or over."""
-        head = await self.head(owned, request.id)
+        head = await self.head(owned, request.id, principal)
         if head.task.status.state in TERMINAL:
             raise UnsupportedOperationError("the task is over: its stream has ended")
         return head
 
-    async def head(self, owned: RequestPartition, task_id: str) -> StreamHead:
+    async def head(self, owned: RequestPartition, task_id: str, principal: str) -> StreamHead:
         """Where the stream of a task goes on. Raises TaskNotFoundError.
 
         The end of the events is asked for before the task is looked at: whatever stands before
         that end, the task shows already.
         """
         offset = await self._events_end(owned.number)
-        task, generation = await self.find(owned, task_id)
+        task, generation = await self.find(owned, task_id, principal)
         return StreamHead(
             task=task,
             generation=generation,
@@ -90,17 +90,18 @@ class TaskQueries:
             offset=offset,
         )
 
-    async def find(self, owned: RequestPartition, task_id: str) -> tuple[Task, int]:
-        """A task and its generation. Raises TaskNotFoundError."""
+    async def find(self, owned: RequestPartition, task_id: str, principal: str) -> tuple[Task, int]:
+        """A principal's task and its generation. Raises TaskNotFoundError."""
+        mark = self._snapshots.mark(task_id) or owned.memory.of_task(task_id)
+        if mark is None:
+            raise TaskNotFoundError
+        check_owner(mark.principal, principal)
         task = self._snapshots.task(task_id)
         if task is not None:
-            standing = copied(task), self._snapshots.generation(task_id)
+            standing = copied(task), mark.generation
             # What is answered must outlive us: a successor would give its number to another change.
             await self._snapshots.logged(task_id)
             return standing
-        mark = owned.memory.of_task(task_id)
-        if mark is None:
-            raise TaskNotFoundError
         value = owned.memory.value(task_id) or await self._snapshot(owned.number, task_id)
         return read_snapshot(value), mark.generation
 
@@ -130,15 +131,16 @@ class TaskList:
         self._topic = topic
         self._offsets: dict[tuple[str, int], int] = {}
         self._tasks = InMemoryTaskStore()
+        self._owners: dict[str, str] = {}
         self._reading = asyncio.Lock()
 
-    async def page(self, request: ListTasksRequest) -> ListTasksResponse:
-        """One page, as the SDK's own store cuts it."""
+    async def page(self, request: ListTasksRequest, principal: str) -> ListTasksResponse:
+        """One page of a principal's tasks, as the SDK's own store cuts it."""
         async with self._reading:  # two readers would put an older snapshot over a newer one
             start = at_offsets(self._bus, self._offsets)
             async for record in to_end(self._bus, self._topic, start=start):
                 await self._take(record)
-        page = await self._tasks.list(request, ANYBODY)
+        page = await self._tasks.list(request, on_behalf(principal))
         for task in page.tasks:
             if not request.include_artifacts:
                 task.ClearField("artifacts")
@@ -147,10 +149,12 @@ class TaskList:
 
     async def _take(self, record: Record) -> None:
         self._offsets[record.topic, record.partition] = record.offset + 1
+        key = record.key or ""
         if record.value is not None:
-            await self._tasks.save(read_snapshot(record.value), ANYBODY)
-        elif record.key is not None:
-            await self._tasks.delete(record.key, ANYBODY)
+            owner = self._owners[key] = header(record.headers, names.PRINCIPAL) or ""
+            await self._tasks.save(read_snapshot(record.value), on_behalf(owner))
+        elif key in self._owners:
+            await self._tasks.delete(key, on_behalf(self._owners.pop(key)))
 
 
 def copied(task: Task) -> Task:

@@ -3,7 +3,8 @@
 import os
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from odradek.streams.stages import STAGES
 
 HOST: Final = "127.0.0.1"
 POLICY: Final = "policy"
+SIGNING_KEY: Final = "ODRADEK_TRUST_SIGNING_KEY"
 LEAST_GRACE_S: Final = 10.0
 MARGIN_S: Final = 5.0
 
@@ -27,6 +29,8 @@ class RunAddresses:
     engine_port: int
     model: str
     """Folder or name of the model to begin with."""
+    request_keys: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the keys by which requests to agents are signed, where they are."""
 
     @property
     def proxy_url(self) -> str:
@@ -66,6 +70,8 @@ def common(project: Project, places: RunAddresses) -> dict[str, str]:
         # `python` in an agent's command is the one that runs us.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
+        # Agents' code may be anybody's: it verifies requests, and signs none.
+        **{name: path for name, path in places.request_keys.items() if name != SIGNING_KEY},
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -89,6 +95,7 @@ def specs(project: Project, places: RunAddresses) -> list[Spec]:
             env={
                 **base,
                 **project.environment("dispatch"),
+                **places.request_keys,
                 "ODRADEK_INSTANCE": "dispatcher",
             },
             cwd=project.folder,

@@ -13,6 +13,7 @@ CLASSES: Final = {
     "[[agents]]": ("odradek.agents.settings", "AgentSettings"),
     "[dispatch]": ("odradek.agents.settings", "DispatchSettings"),
     "gateway": ("odradek.agents.settings", "GatewaySettings"),
+    "trust": ("odradek.agents.trust.settings", "TrustSettings"),
     "[streams]": ("odradek.streams.settings", "StreamsSettings"),
     "[trainer]": ("odradek.trainer.settings", "TrainerSettings"),
     "[engine]": ("odradek.trainer.engine.settings", "EngineSettings"),

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from odradek.agents.trust.key_files import PUBLIC, write_pair
+from odradek.agents.trust.settings import TrustSettings, accepts_unsigned
 from odradek.infra.app.project.processes import RunAddresses
 from odradek.infra.bus import BusSettings
 from odradek.infra.errors import ProjectError
@@ -36,6 +38,26 @@ def token_keys(work: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
 
 
+def request_keys(work: Path, bus: BusSettings) -> dict[str, str]:
+    """Variables of the keys by which requests are signed; none where none are needed.
+
+    The environment's keys are taken, else the project's own, made once.
+    """
+    trust = TrustSettings()
+    own = trust.signing_key or trust.verification_keys
+    if own or accepts_unsigned(trust.unsigned, bus.bootstrap_servers):
+        return {}
+    folder = work / "keys"
+    private, public = folder / "dispatcher.json", folder / PUBLIC
+    with writable(folder):
+        if not (private.exists() and public.exists()):
+            private, public = write_pair(folder, "dispatcher", samples=True)
+    return {
+        "ODRADEK_TRUST_SIGNING_KEY": str(private.absolute()),
+        "ODRADEK_TRUST_VERIFICATION_KEYS": str(public.absolute()),
+    }
+
+
 def write_environment(work: Path, bus: BusSettings, places: RunAddresses) -> None:
     """`.odradek/env`: what another terminal sources to reach this run."""
     environment = {
@@ -43,6 +65,7 @@ def write_environment(work: Path, bus: BusSettings, places: RunAddresses) -> Non
         "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
         "ODRADEK_PROXY_URL": places.proxy_url,
         "ODRADEK_TOKEN_KEYS": places.token_keys,
+        **places.request_keys,
     }
     if bus.topic_partitions:
         environment["ODRADEK_TOPIC_PARTITIONS"] = str(bus.topic_partitions)

@@ -13,7 +13,12 @@ from pathlib import Path
 from odradek.infra.app.local_kafka import LocalBroker
 from odradek.infra.app.project.processes import HOST, RunAddresses, grace_of, specs
 from odradek.infra.app.project.project import Project
-from odradek.infra.app.project.work import token_keys, writable, write_environment
+from odradek.infra.app.project.work import (
+    request_keys,
+    token_keys,
+    writable,
+    write_environment,
+)
 from odradek.infra.app.session.follower import RunFollower
 from odradek.infra.app.session.stats import RunStats
 from odradek.infra.app.supervisor import Supervisor
@@ -70,6 +75,7 @@ async def running(
         places = RunAddresses(
             bootstrap_servers=bus.bootstrap_servers,
             token_keys=token_keys(project.work),
+            request_keys=request_keys(project.work, bus),
             proxy_port=_proxy_port(project),
             engine_port=free_port(),
             model=await model,

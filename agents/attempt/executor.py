@@ -191,6 +191,8 @@ class EpisodeExecutor(AgentExecutor):
         """
         if verdict.is_infrastructure:
             return await self._give_up(run, verdict)
+        if not self._training:
+            return verdict  # nothing to seal: the terminal event alone says how it ended
         crash_point("run_before_rewards")
         problems = await self._publish_rewards(run)
         crash_point("rewards_before_ending")

@@ -244,6 +244,8 @@ class AttemptRunner:
         An agent that plays ends its run itself. Where it asks for a message, nothing is under way,
         so its run is ended here once it is called off or its time is over.
         """
+        if run.over.is_set():
+            return
         loop = asyncio.get_running_loop()
         over = asyncio.create_task(run.over.wait())
         off = asyncio.create_task(run.called_off.wait())

@@ -33,10 +33,11 @@ async def test_a_host_without_training_writes_of_tasks_only(stage):
     """No episode, no reward, no seal; its task ends all the same."""
     await stage.host(ConformanceAgent(), training=False)
     async with KafkaConnection(stage.bus) as connection:
-        transport = KafkaTransport(connection, "player", timeout_s=20.0)
+        transport = KafkaTransport(connection, "player", timeout_s=60.0)
         message = Message(message_id="m1", role=Role.ROLE_USER, parts=[Part(text="x")])
         answer = await transport.send_message(SendMessageRequest(message=message))
     assert TaskState.TASK_STATE_COMPLETED == answer.task.status.state
     assert [] == await stage.read("rl.turns.v1") == await stage.read("rl.rewards.v1")
     assert [] == stage.proxy.seals
     assert 2 == len(await stage.read("a2a.events.player"))
+    assert 2 == len(await stage.read("a2a.tasks.player"))  # as it begins, and as it ends

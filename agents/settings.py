@@ -40,8 +40,8 @@ class AgentSettings(CheckedSettings, BaseSettings):
     """Whether a plain message that comes again, by its id, is the same task. Without, each request
     is a task of its own, as with the A2A SDK's own server."""
     push: bool = False
-    """Whether the agent takes push notification configs, and says so on its card. A push
-    dispatcher posts to them."""
+    """Whether the agent takes push notification configs, and says so on its card. `odradek push`
+    posts to them."""
     webhook_hosts: WebhookHosts = Field(
         default="", validation_alias=AliasChoices("webhook_hosts", "ODRADEK_WEBHOOK_HOSTS")
     )

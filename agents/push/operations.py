@@ -1,6 +1,5 @@
 """The four operations on push notification configs, as a host serves them (A2A 3.1.7 to 3.1.10)."""
 
-import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -26,6 +25,7 @@ from odradek.agents.push.configs import (
     recall_configs,
 )
 from odradek.agents.push.resolver import VettedResolver
+from odradek.agents.push.signatures import name_of
 from odradek.infra.bus import BusSettings, OutgoingRecord, TransactionalWriter
 
 LONGEST: Final = 4096
@@ -141,7 +141,7 @@ class PushOperations:
         kept = type(config)()
         kept.CopyFrom(config)
         # The same request, when it is read again after a crash, makes the same config.
-        kept.id = kept.id or hashlib.sha256(kept.url.encode()).hexdigest()[:16]
+        kept.id = kept.id or name_of(kept.url)
         return kept
 
     async def _keep(

@@ -27,6 +27,7 @@ GROUPS = {
     "Run": (
         "a2a",
         "a2a-kafka-binding",
+        "subscribe",
         "bring-your-own-kafka",
         "train-on-a-gpu",
         "learning",

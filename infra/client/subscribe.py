@@ -20,8 +20,8 @@ Since = str | int | float
 """`beginning`, `end`, `-1h` (s, m, h, d), an ISO time, an offset (int), or Unix seconds (float)."""
 
 
-def _start(since: Since, now: float) -> Start:
-    """Where reading begins that begins at `since`. Raises InvalidTime."""
+def start_at(since: Since, now: float) -> Start:
+    """Where reading begins that begins at `since`, which is now `now`. Raises InvalidTime."""
     since = single(since)
     if since == "beginning":
         return at_beginning
@@ -68,7 +68,7 @@ async def records(
         ready: Called once the position is fixed: what is published later will be seen.
     """
     bus = bus or BusSettings()
-    start = _start(since, time.time())
+    start = start_at(since, time.time())
     if follow:
         stream = reader.follow(bus, topic, start=start, ready=ready)
     else:

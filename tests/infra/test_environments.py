@@ -11,6 +11,7 @@ import pytest
 import requests
 from pydantic_settings import BaseSettings
 
+from odradek.agents.push.settings import PushSettings
 from odradek.agents.settings import GatewaySettings
 from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.app.local_kafka import jars
@@ -195,6 +196,7 @@ def settings_classes() -> list[type[BaseSettings]]:
         *dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings())),
         GatewaySettings,
         TrustSettings,
+        PushSettings,
         TokenSettings,
         JudgeSettings,
     ]

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
+from odradek.agents.push.settings import PushSettings
 from odradek.agents.settings import GatewaySettings
 from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.app.cli import explain
@@ -60,7 +61,7 @@ NO_URLS = [
 def classes() -> Iterator[type[BaseModel]]:
     """Every class that settings or sections of a project are read into."""
     yield from dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings()))
-    yield from (GatewaySettings, TrustSettings, TokenSettings, JudgeSettings)
+    yield from (GatewaySettings, PushSettings, TrustSettings, TokenSettings, JudgeSettings)
     yield from (kind.own for kind in KINDS.values() if kind.own)
 
 

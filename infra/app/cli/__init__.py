@@ -38,6 +38,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {
             "dispatch": "Run the dispatcher: tasks become A2A requests.",
             "agent": "Run an agent host: a function, a program or an A2A executor.",
+            "push": "Post agents' events to the webhooks of A2A's push notification configs.",
             "gateway": "Serve agents on the bus over HTTP, for any A2A client.",
             "proxy": "Run the proxy that records every model call.",
             "engine": "Run an inference engine: the small one, or vLLM.",
@@ -53,6 +54,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {
             "config": "Print what settings hold and where each came from.",
             "tail": "Print a topic readably, from an offset or a time.",
+            "subscribe": "Post an agent's events to a webhook of yours.",
             "dlq": "List, show or send again dead letters.",
             "verify": "Count conservation from the topics: nothing lost, nothing twice.",
             "export": "Write a run's steps to a file, TensorBoard or another tool.",

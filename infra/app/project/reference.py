@@ -14,6 +14,7 @@ CLASSES: Final = {
     "[dispatch]": ("odradek.agents.settings", "DispatchSettings"),
     "gateway": ("odradek.agents.settings", "GatewaySettings"),
     "trust": ("odradek.agents.trust.settings", "TrustSettings"),
+    "push": ("odradek.agents.push.settings", "PushSettings"),
     "[streams]": ("odradek.streams.settings", "StreamsSettings"),
     "[trainer]": ("odradek.trainer.settings", "TrainerSettings"),
     "[engine]": ("odradek.trainer.engine.settings", "EngineSettings"),
@@ -53,7 +54,7 @@ LIMITS: Final = frozenset({
     "engine_wait_s", "grace_s", "keep", "log_timeout_s", "max_attempts", "max_body_bytes",
     "max_calls", "max_history_bytes", "max_reply_bytes", "max_tokens", "open_evals",
     "open_groups", "ready_s", "replication_factor", "seal_wait_s", "session_timeout_ms",
-    "shutdown_s", "timeouts", "topic_partitions",
+    "retry_s", "shutdown_s", "timeout_s", "timeouts", "topic_partitions", "tries",
 })  # fmt: skip
 WHERE: Final = frozenset({
     "batches_topic", "device", "dtype", "engine_key", "engine_url", "engine_urls", "group",

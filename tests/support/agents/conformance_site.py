@@ -1,6 +1,6 @@
 """Run A2A's conformance kit: `python -m ... KIT_PYTHON KIT [arguments of its pytest]`.
 
-A broker of its own, an agent host without training, and a gateway before it.
+A broker of its own, an agent host without training, a gateway before it, and a push dispatcher.
 """
 
 import asyncio
@@ -8,6 +8,8 @@ import sys
 
 from odradek.agents.gateway.server import Gateway
 from odradek.agents.host.host import Host
+from odradek.agents.push.process import PushDispatcher
+from odradek.agents.push.settings import PushSettings
 from odradek.agents.settings import AgentSettings, GatewaySettings
 from odradek.infra.app.local_kafka.broker import LocalBroker
 from odradek.infra.bus import BusSettings, ensure_topics
@@ -16,6 +18,7 @@ from odradek.schemas.topics import CARDS
 from .conformance_agent import ConformanceAgent
 
 AGENT = "tck"
+LOCAL = "127.0.0.1"
 
 
 async def running(service):
@@ -33,17 +36,21 @@ async def conform(bootstrap, python, kit, arguments):
     """Serve, run the kit, and return its exit code."""
     bus = BusSettings(bootstrap_servers=bootstrap)
     await ensure_topics(bus, [(CARDS.name, CARDS)])
-    settings = AgentSettings(name=AGENT, training=False, idempotent=False, concurrency=64)
+    settings = AgentSettings(
+        name=AGENT, training=False, idempotent=False, concurrency=64, push=True, webhook_hosts=LOCAL
+    )
     host = Host(settings, bus, ConformanceAgent())
     gateway = Gateway(GatewaySettings(port=0, grpc_port=0), bus)
-    tasks = [await running(host), await running(gateway)]
+    push = PushDispatcher(PushSettings(webhook_hosts=LOCAL), bus)
+    services = (push, gateway, host)
+    tasks = [await running(service) for service in reversed(services)]
     command = ["-m", "pytest", "tests/compatibility", "-q", "--tb=line", "-p", "no:cacheprovider"]
     address = f"--sut-host={gateway.address}/agents/{AGENT}"
     process = await asyncio.create_subprocess_exec(
-        python, *command, address, "--webhook-host", "127.0.0.1", *arguments, cwd=kit
+        python, *command, address, "--webhook-host", LOCAL, *arguments, cwd=kit
     )
     code = await process.wait()
-    for service in (gateway, host):
+    for service in services:
         service.stop()
     await asyncio.gather(*tasks)
     return code

@@ -73,6 +73,14 @@ class AgentSettings(CheckedSettings, BaseSettings):
     """Attempts at a sample whose host or engine was lost through no fault of the agent."""
     grace_s: float = Field(default=5.0, ge=0)
     """How long runs may go on after SIGTERM before they are given up for another attempt."""
+    card: Path | None = None
+    """A file (JSON, or TOML) with fields of the agent's A2A card: name, description, version,
+    provider, skills, defaultInputModes, defaultOutputModes, documentationUrl, iconUrl."""
+    extended_card: Path | None = None
+    """A file of the same form whose fields authenticated callers see in place of the public ones
+    (GetExtendedAgentCard)."""
+    card_key: Path | None = None
+    """File with the private key that signs the card, a JSON Web Key of Ed25519 or P-256."""
 
 
 class DispatchSettings(CheckedSettings, BaseSettings):
@@ -126,6 +134,9 @@ class GatewaySettings(CheckedSettings, BaseSettings):
     """Largest body of a request; a message on the bus may be no larger."""
     card_age_s: float = Field(default=60.0, ge=0)
     """How long clients may keep a card without asking again."""
+    card_key: Path | None = None
+    """File with the private key that signs cards, as the gateway shows them with its addresses.
+    Not given: it shows them unsigned."""
     shutdown_s: float = Field(default=5.0, ge=0)
     """How long calls and streams may go on after SIGTERM."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)

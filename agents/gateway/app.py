@@ -2,6 +2,7 @@
 
 import re
 from email.utils import formatdate
+from functools import partial
 from typing import Final
 
 from a2a.server.routes import (
@@ -9,6 +10,7 @@ from a2a.server.routes import (
     create_jsonrpc_routes,
     create_rest_routes,
 )
+from a2a.types import AgentCard
 from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP, ContentTypeNotSupportedError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from odradek.agents.cards.signatures import CardSigner
 from odradek.agents.client.connection import KafkaConnection
 from odradek.agents.client.transport import KafkaTransport
 from odradek.agents.gateway.bus_handler import BusHandler
@@ -50,6 +53,7 @@ class GatewayApp:
         self._connection = connection
         self._root = address
         self._apps: dict[str, ASGIApp] = {}
+        self._signer = CardSigner.from_file(settings.card_key) if settings.card_key else None
         self.grpc_address = ""
         """Where clients reach gRPC; "": it is not served."""
         self.cards = CardDirectory(bus, self._forget)
@@ -99,16 +103,21 @@ class GatewayApp:
 
     def handler(self, agent: str) -> BusHandler:
         """A request handler that asks an agent over Kafka."""
-        return BusHandler(KafkaTransport(self._connection, agent, timeout_s=self._settings.call_s))
+        transport = KafkaTransport(self._connection, agent, timeout_s=self._settings.call_s)
+        return BusHandler(transport, partial(self._shown, agent))
+
+    def _shown(self, agent: str, card: AgentCard) -> AgentCard:
+        """A card as the gateway shows it: with its addresses, signed where it has a key."""
+        address = self._address(agent)
+        shown = at_gateway(card, address, grpc_address=self.grpc_address, agent=agent)
+        return self._signer.signed(shown) if self._signer is not None else shown
 
     def _routes_of(self, agent: str) -> ASGIApp:
         known = self.cards.get(agent)
         assert known is not None
         handler = self.handler(agent)
         card_routes = create_agent_card_routes(
-            at_gateway(
-                known.card, self._address(agent), grpc_address=self.grpc_address, agent=agent
-            ),
+            self._shown(agent, known.card),
             cache_control=f"public, max-age={self._settings.card_age_s:.0f}",
         )
         routes: list[BaseRoute] = [dated(route, known.published_at) for route in card_routes]

@@ -1,6 +1,6 @@
 """The SDK's request handler that serves nothing itself: it asks an agent over Kafka."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from a2a.client import ClientCallContext
@@ -26,7 +26,7 @@ from a2a.types import (
     Task,
     TaskPushNotificationConfig,
 )
-from a2a.utils.errors import InternalError
+from a2a.utils.errors import ExtendedAgentCardNotConfiguredError, InternalError
 
 from odradek.agents.binding import headers as names
 from odradek.agents.client.transport import KafkaTransport
@@ -38,10 +38,12 @@ class BusHandler(RequestHandler):
 
     Args:
         transport: To the agent.
+        shown: Makes of an agent's card the one that the gateway shows.
     """
 
-    def __init__(self, transport: KafkaTransport) -> None:
+    def __init__(self, transport: KafkaTransport, shown: Callable[[AgentCard], AgentCard]) -> None:
         self._transport = transport
+        self._shown = shown
 
     @validate_request_params
     async def on_message_send(
@@ -121,8 +123,11 @@ class BusHandler(RequestHandler):
     async def on_get_extended_agent_card(
         self, params: GetExtendedAgentCardRequest, context: ServerCallContext
     ) -> AgentCard:
-        """See the SDK."""
-        return await self._ask(self._transport.get_extended_agent_card, params, context)
+        """See the SDK. It is for callers whom the gateway has authenticated."""
+        if not context.user.is_authenticated:
+            raise ExtendedAgentCardNotConfiguredError("this gateway knows no caller by name")
+        card = await self._ask(self._transport.get_extended_agent_card, params, context)
+        return self._shown(card)
 
     async def _ask(self, ask: Any, params: Any, context: ServerCallContext) -> Any:
         try:

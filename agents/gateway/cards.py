@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 from a2a.types import AgentCard, AgentInterface
-from google.protobuf.json_format import Parse, ParseError
 
 from odradek.agents.binding import VERSION
-from odradek.infra.bus import BusSettings, Record, follow, passed_over, to_end
-from odradek.schemas.errors import InvalidRecord
+from odradek.agents.cards.registry import KnownCard, read_card
+from odradek.infra.bus import BusSettings, Record, follow, to_end
 from odradek.schemas.topics import CARDS
 
 JSONRPC: Final = "JSONRPC"
@@ -18,14 +16,6 @@ REST: Final = "HTTP+JSON"
 GRPC: Final = "GRPC"
 REST_PATH: Final = "/v1"
 """Where an agent's REST endpoints are, below its own address."""
-
-
-class KnownCard(msgspec.Struct, frozen=True):
-    """A card as it was published."""
-
-    card: AgentCard
-    published_at: float
-    """Unix seconds."""
 
 
 class CardDirectory:
@@ -64,19 +54,19 @@ class CardDirectory:
             if self._cards.pop(agent, None) is not None:
                 self._changed(agent)
             return
-        try:
-            card = Parse(record.value, AgentCard(), ignore_unknown_fields=True)
-        except (ParseError, ValueError, RecursionError):
-            passed_over(record, InvalidRecord("bad_schema", "it is no AgentCard"))
+        published = read_card(record)
+        if published is None:
             return
         known = self._cards.get(agent)
-        if known is None or known.card != card:
-            self._cards[agent] = KnownCard(card, record.timestamp)
+        if known is None or known.card != published.card:
+            self._cards[agent] = published
             self._changed(agent)
 
 
 def at_gateway(card: AgentCard, address: str, *, grpc_address: str, agent: str) -> AgentCard:
     """A card that also names the gateway's addresses of its agent, HTTP first.
+
+    Signatures are left out: they are of the card without these addresses.
 
     Args:
         card: As the agent published it.
@@ -88,6 +78,7 @@ def at_gateway(card: AgentCard, address: str, *, grpc_address: str, agent: str) 
     shown.CopyFrom(card)
     own = list(shown.supported_interfaces)
     del shown.supported_interfaces[:]
+    del shown.signatures[:]
     for binding, url in ((JSONRPC, address), (REST, address + REST_PATH)):
         shown.supported_interfaces.append(
             AgentInterface(url=url, protocol_binding=binding, protocol_version=VERSION)

@@ -10,7 +10,7 @@ from odradek.agents.attempt.executor import EpisodeExecutor
 from odradek.agents.attempt.seal import Sealer
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.host.attempt_runner import AttemptRunner
-from odradek.agents.host.card import card
+from odradek.agents.host.cards import OwnCards
 from odradek.agents.host.recovery import Recovery
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.server import RequestServer
@@ -44,6 +44,7 @@ def assemble(
     sealer: Sealer,
     keys: list[str],
     verifier: RequestVerifier,
+    cards: OwnCards,
     source: str,
     fail: Fail,
     ending: Any,
@@ -59,6 +60,7 @@ def assemble(
         sealer: Ends episodes.
         keys: Sign the agents' tokens.
         verifier: Says who asks.
+        cards: The agent's.
         source: Of the events, for CloudEvents.
         fail: Called with an error of the log.
         ending: See EpisodeExecutor.
@@ -79,11 +81,10 @@ def assemble(
         training=settings.training,
     )
     recovery = Recovery(settings, snapshots, executor)
-    described = card(name, prefix=bus.topic_prefix, push=settings.push)
     handler = DefaultRequestHandlerV2(
         agent_executor=executor,
         task_store=snapshots,
-        agent_card=described,
+        agent_card=cards.public,
         request_context_builder=ContextBuilder(),
         event_stream=snapshots,
     )
@@ -108,8 +109,8 @@ def assemble(
         snapshots=snapshots,
         recovery=recovery,
         queries=queries,
-        accepts=described.default_input_modes,
         push=push,
+        cards=cards,
         replies=replies,
         verifier=verifier,
         fail=fail,

@@ -16,9 +16,9 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from odradek.agents.attempt.attempt import AttemptState
 from odradek.agents.attempt.seal import NoSealer, ProxySealer, Sealer
-from odradek.agents.binding.requests import dump
+from odradek.agents.cards.registry import publish_card
 from odradek.agents.host.assemble import assemble
-from odradek.agents.host.card import card
+from odradek.agents.host.cards import OwnCards
 from odradek.agents.host.tasks.index import recall
 from odradek.agents.host.tasks.offsets import HostOffsets
 from odradek.agents.host.tasks.partition import RequestPartition
@@ -93,6 +93,7 @@ class Host:
         self._inner = executor
         self._keys = (tokens or TokenSettings()).secrets() if settings.training else []
         self._verifier = RequestVerifier.of(settings.name, bus, trust)
+        self._cards = OwnCards.of(settings, prefix=bus.topic_prefix)
         self._sealer = sealer or _sealer(settings, self._keys)
         self._topic = bus.topic(agent_topic(A2A_REQUESTS, settings.name))
         self._source = f"/agents/{settings.name}/{settings.instance or uuid.uuid4().hex[:8]}"
@@ -159,12 +160,13 @@ class Host:
                 sealer=self._sealer,
                 keys=self._keys,
                 verifier=self._verifier,
+                cards=self._cards,
                 source=self._source,
                 fail=self.fail,
                 ending=self._ending,
             )
             self._server, self._recovery, self._push = parts
-            await self._announce(self._appender)
+            await publish_card(self._appender, self._settings.name, self._cards.public)
             self._group.subscribe(self._reader)
             await start(self._reader, self._bus)
             try:
@@ -182,15 +184,6 @@ class Host:
         await ensure_topics(self._bus, required)
         training = [TURNS.name, REWARDS.name] if self._settings.training else []
         await require_topics(self._bus, [*training, CARDS.name])
-
-    async def _announce(self, appender: KafkaAppender) -> None:
-        settings = self._settings
-        await appender.append(
-            CARDS.name,
-            key=settings.name,
-            value=dump(card(settings.name, prefix=self._bus.topic_prefix, push=settings.push)),
-            headers=(("content-type", b"application/json"),),
-        )
 
     # -- reading
 

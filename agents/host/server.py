@@ -1,7 +1,6 @@
 """Serve requests: control operations at once, messages when there is a free slot."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -13,7 +12,6 @@ from a2a.types import (
 from a2a.utils.errors import (
     A2AError,
     ContentTypeNotSupportedError,
-    ExtendedAgentCardNotConfiguredError,
     InvalidParamsError,
     InvalidRequestError,
     MethodNotFoundError,
@@ -38,8 +36,10 @@ from odradek.agents.binding.operations import (
     SUBSCRIBE,
 )
 from odradek.agents.binding.requests import SampleAddress, Send
+from odradek.agents.cards.card import accepted
 from odradek.agents.errors import RequestRefused
 from odradek.agents.host.attempt_runner import AttemptRunner
+from odradek.agents.host.cards import OwnCards
 from odradek.agents.host.recovery import Recovery
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.tasks.partition import RequestPartition
@@ -67,8 +67,8 @@ class RequestServer:
         snapshots: The SDK's store.
         recovery: Ends what predecessors left.
         queries: Answers questions about tasks.
-        accepts: Media types that the agent's card accepts.
         push: Keeps push notification configs.
+        cards: The agent's.
         replies: Answers.
         verifier: Says who asks.
         fail: Called with an error of the log.
@@ -83,8 +83,8 @@ class RequestServer:
         snapshots: KafkaTaskStore,
         recovery: Recovery,
         queries: TaskQueries,
-        accepts: Iterable[str],
         push: PushOperations,
+        cards: OwnCards,
         replies: ReplySender,
         verifier: RequestVerifier,
         fail: Fail,
@@ -95,8 +95,8 @@ class RequestServer:
         self._snapshots = snapshots
         self._recovery = recovery
         self._queries = queries
-        self._accepts = frozenset(accepts)
         self._push = push
+        self._cards = cards
         self._replies = replies
         self._verifier = verifier
         self._fail = fail
@@ -165,7 +165,7 @@ class RequestServer:
         elif called.operation == SUBSCRIBE:
             await self._replies.answer(called, await self._queries.subscribe(owned, request, who))
         elif called.operation == CARD:
-            raise ExtendedAgentCardNotConfiguredError
+            await self._replies.answer(called, self._cards.for_caller(who))
         else:
             await self._replies.answer(called, await self._configure(owned, called, request))
         return True
@@ -236,11 +236,12 @@ class RequestServer:
 
     def _check_types(self, send: Send) -> None:
         """Raise ContentTypeNotSupportedError for a part that the card does not accept."""
-        refused = sorted({kind for kind in send.media_types if kind not in self._accepts})
+        modes = self._cards.public.default_input_modes
+        refused = sorted({kind for kind in send.media_types if not accepted(kind, modes)})
         if refused:
-            accepted = ", ".join(sorted(self._accepts))
+            taken = ", ".join(sorted(modes))
             raise ContentTypeNotSupportedError(
-                f"this agent takes {accepted}, not {', '.join(refused)}"
+                f"this agent takes {taken}, not {', '.join(refused)}"
             )
 
     async def _join(self, owned: RequestPartition, called: RequestHeaders, send: Send) -> None:

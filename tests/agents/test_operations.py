@@ -31,8 +31,8 @@ from a2a.utils.errors import (
 )
 
 from odradek.agents.binding import BINDING
+from odradek.agents.cards.card import card
 from odradek.agents.client import KafkaConnection, KafkaTransport
-from odradek.agents.host.card import card
 from odradek.agents.runners import rollout_of
 
 pytestmark = pytest.mark.broker

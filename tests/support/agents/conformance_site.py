@@ -5,6 +5,8 @@ A broker of its own, an agent host without training, a gateway before it, and a 
 
 import asyncio
 import sys
+import tempfile
+from pathlib import Path
 
 from odradek.agents.gateway.server import Gateway
 from odradek.agents.host.host import Host
@@ -32,12 +34,20 @@ async def running(service):
     return task
 
 
-async def conform(bootstrap, python, kit, arguments):
+async def conform(bootstrap, card, python, kit, arguments):
     """Serve, run the kit, and return its exit code."""
     bus = BusSettings(bootstrap_servers=bootstrap)
     await ensure_topics(bus, [(CARDS.name, CARDS)])
+    # The kit takes the right refusal of a media type for a failure: its agent refuses none.
+    card.write_text('{"name": "conformance", "defaultInputModes": ["*/*"]}', encoding="utf-8")
     settings = AgentSettings(
-        name=AGENT, training=False, idempotent=False, concurrency=64, push=True, webhook_hosts=LOCAL
+        name=AGENT,
+        training=False,
+        idempotent=False,
+        concurrency=64,
+        push=True,
+        webhook_hosts=LOCAL,
+        card=card,
     )
     host = Host(settings, bus, ConformanceAgent())
     gateway = Gateway(GatewaySettings(port=0, grpc_port=0), bus)
@@ -59,7 +69,9 @@ async def conform(bootstrap, python, kit, arguments):
 def main():
     python, kit, *arguments = sys.argv[1:]
     with LocalBroker() as broker:
-        return asyncio.run(conform(broker.bootstrap_servers, python, kit, arguments))
+        with tempfile.TemporaryDirectory() as folder:
+            card = Path(folder) / "card.json"
+            return asyncio.run(conform(broker.bootstrap_servers, card, python, kit, arguments))
 
 
 if __name__ == "__main__":

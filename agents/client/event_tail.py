@@ -1,23 +1,88 @@
 """One reader of an agent's events for all streams of its tasks."""
 
 import asyncio
+import re
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from functools import cached_property
 from typing import Final
 
+import msgspec
 from a2a.types import StreamResponse
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from odradek.agents.binding.responses import read_event, read_stream
+from odradek.agents.binding.responses import EventHeaders, read_event, read_stream
 from odradek.infra.bus import BusSettings, Positions, Record, at_end, following, read_range
 from odradek.infra.errors import BusError
+from odradek.schemas.ids import partition_for
 from odradek.schemas.topics import A2A_EVENTS, agent_topic
 
+PLACE: Final = re.compile(r"(\d{1,9})\.(\d{1,18})\.(\d{1,9})", re.ASCII)
 RECENT: Final = 2000
 """Events of a partition that are kept for streams whose head is still on its way."""
 WAITING: Final = 1000
 """Events that may wait for a stream's reader; one that falls further behind reads the log again."""
+
+
+class EventPlace(msgspec.Struct, frozen=True):
+    """How far a stream was read: enough to go on. As text `PARTITION.OFFSET.GENERATION`."""
+
+    partition: int
+    offset: int
+    """Nothing that is still to be read stands before it."""
+    generation: int
+    """Of the last event that was read."""
+
+    def __str__(self) -> str:
+        return f"{self.partition}.{self.offset}.{self.generation}"
+
+    @classmethod
+    def read(cls, text: str) -> "EventPlace | None":
+        """The place that a text names, None for any other text."""
+        match = PLACE.fullmatch(text)
+        return cls(*map(int, match.groups())) if match else None
+
+
+class TailedEvent:
+    """An event as all streams of its task share it: its headers and its value are read once.
+
+    Args:
+        record: As the log has it.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    @cached_property
+    def headers(self) -> EventHeaders:
+        """Its task, its generation, and its task's state if it tells that."""
+        return read_event(self.record.headers)
+
+    @cached_property
+    def ends(self) -> bool:
+        """Whether streams end with it."""
+        return self.headers.ends
+
+    @property
+    def place(self) -> EventPlace:
+        """How far a stream was read that ends with it."""
+        return EventPlace(self.record.partition, self.record.offset, self.headers.generation)
+
+    @property
+    def value(self) -> bytes:
+        """The StreamResponse as ProtoJSON."""
+        return self.record.value or b"{}"
+
+    def response(self) -> StreamResponse:
+        """The StreamResponse, for one stream alone."""
+        response = StreamResponse()
+        response.CopyFrom(self._response)
+        return response
+
+    @cached_property
+    def _response(self) -> StreamResponse:
+        return read_stream(self.value)
 
 
 class EventTail:
@@ -31,12 +96,12 @@ class EventTail:
     def __init__(self, bus: BusSettings, agent: str) -> None:
         self._bus = bus
         self._topic = agent_topic(A2A_EVENTS, agent)
-        self._recent: dict[int, deque[Record]] = defaultdict(deque)
+        self._recent: dict[int, deque[TailedEvent]] = defaultdict(deque)
         self._complete_from: dict[int, int] = {}
         """Per partition the offset from which `_recent` holds every event."""
         self._next: dict[int, int] = {}
         """Per partition the offset behind the last event that was read."""
-        self._queues: dict[str, set[asyncio.Queue[Record | BusError | None]]] = {}
+        self._queues: dict[str, set[asyncio.Queue[TailedEvent | BusError | None]]] = {}
         self._ready = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
         self._reading.add_done_callback(self._ended)
@@ -49,6 +114,10 @@ class EventTail:
         if self._reading.done():
             await self._reading
 
+    def holds(self, task_id: str, place: EventPlace) -> bool:
+        """Whether a place can be one of a task's: its events stand on one partition."""
+        return place.partition == partition_for(task_id, len(self._next))
+
     async def aclose(self) -> None:
         """Stop reading; streams that are open end with BusError."""
         self._reading.cancel()
@@ -56,7 +125,7 @@ class EventTail:
 
     async def stream(
         self, task_id: str, *, generation: int, partition: int, offset: int
-    ) -> AsyncGenerator[StreamResponse, None]:
+    ) -> AsyncGenerator[TailedEvent, None]:
         """A task's events after a generation, up to its end, or to where its agent asks a question.
 
         Args:
@@ -69,63 +138,62 @@ class EventTail:
             BusError: The log cannot be read any more.
         """
         with self._queue(task_id) as queue:
-            async with aclosing(self._records(queue, task_id, partition, offset)) as records:
-                async for record in records:
-                    event = read_event(record.headers)
-                    if event.generation <= generation:
+            async with aclosing(self._events(queue, task_id, partition, offset)) as events:
+                async for event in events:
+                    if event.headers.generation <= generation:
                         continue
-                    generation = event.generation
-                    yield read_stream(record.value or b"{}")
+                    generation = event.headers.generation
+                    yield event
                     if event.ends:
                         return
 
-    async def _records(
+    async def _events(
         self,
-        queue: "asyncio.Queue[Record | BusError | None]",
+        queue: "asyncio.Queue[TailedEvent | BusError | None]",
         task_id: str,
         partition: int,
         offset: int,
-    ) -> AsyncGenerator[Record, None]:
-        """A task's records from an offset on: from the log, those kept, and as they come."""
+    ) -> AsyncGenerator[TailedEvent, None]:
+        """A task's events from an offset on: from the log, those kept, and as they come."""
         # Nothing is awaited until both are known, so no event falls between them and the queue.
-        recent = [event for event in self._recent[partition] if event.offset >= offset]
+        recent = [event for event in self._recent[partition] if event.record.offset >= offset]
         begins = self._complete_from.get(partition, 0)
         async with aclosing(self._logged(task_id, partition, offset, begins)) as logged:
-            async for record in logged:
-                yield record
-        for record in recent:
-            if record.key == task_id:
-                offset = record.offset + 1
-                yield record
-        while True:
-            event = await queue.get()
-            if isinstance(event, BusError):
-                raise event
-            if event is not None:
-                offset = event.offset + 1
+            async for event in logged:
                 yield event
+        for event in recent:
+            if event.record.key == task_id:
+                offset = event.record.offset + 1
+                yield event
+        while True:
+            queued = await queue.get()
+            if isinstance(queued, BusError):
+                raise queued
+            if queued is not None:
+                offset = queued.record.offset + 1
+                yield queued
                 continue
             # Some were left out. The queue is empty here, and fills again behind this place.
             ends = self._next[partition]
             async with aclosing(self._logged(task_id, partition, offset, ends)) as logged:
-                async for record in logged:
-                    offset = record.offset + 1
-                    yield record
+                async for event in logged:
+                    offset = event.record.offset + 1
+                    yield event
 
     async def _logged(
         self, task_id: str, partition: int, start: int, end: int
-    ) -> AsyncGenerator[Record, None]:
+    ) -> AsyncGenerator[TailedEvent, None]:
         if start >= end:
             return
         records = read_range(self._bus, self._topic, partition, start=start, end=end)
         async with aclosing(records):
             async for record in records:
                 if record.key == task_id:
-                    yield record
+                    yield TailedEvent(record)
 
     @contextmanager
-    def _queue(self, task_id: str) -> Iterator["asyncio.Queue[Record | BusError | None]"]:
-        queue: asyncio.Queue[Record | BusError | None] = asyncio.Queue()
+    def _queue(self, task_id: str) -> Iterator["asyncio.Queue[TailedEvent | BusError | None]"]:
+        queue: asyncio.Queue[TailedEvent | BusError | None] = asyncio.Queue()
         self._queues.setdefault(task_id, set()).add(queue)
         try:
             yield queue
@@ -153,14 +221,15 @@ class EventTail:
         return positions
 
     def _hear(self, record: Record) -> None:
+        event = TailedEvent(record)
         recent = self._recent[record.partition]
-        recent.append(record)
+        recent.append(event)
         self._next[record.partition] = record.offset + 1
         if len(recent) > RECENT:
-            self._complete_from[record.partition] = recent.popleft().offset + 1
+            self._complete_from[record.partition] = recent.popleft().record.offset + 1
         for queue in self._queues.get(record.key or "", ()):
             if queue.qsize() < WAITING:
-                queue.put_nowait(record)
+                queue.put_nowait(event)
             elif queue.qsize() == WAITING:
                 while not queue.empty():
                     queue.get_nowait()

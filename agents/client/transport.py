@@ -1,6 +1,7 @@
 """The A2A SDK's ClientTransport over Kafka."""
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 from a2a.client import ClientCallContext, ClientConfig
@@ -23,6 +24,7 @@ from a2a.types import (
     Task,
     TaskPushNotificationConfig,
 )
+from a2a.utils.errors import InvalidParamsError
 from google.protobuf.json_format import Parse
 
 from odradek.agents.binding import headers as names
@@ -32,6 +34,7 @@ from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import OPERATIONS
 from odradek.agents.binding.responses import TERMINAL
 from odradek.agents.client.connection import KafkaConnection, ReceivedReply
+from odradek.agents.client.event_tail import EventPlace, TailedEvent
 
 PRINCIPAL: Final = "odradek.principal"
 """Where the state of a call context names who asks, if that is not the holder of the key."""
@@ -179,20 +182,62 @@ class KafkaTransport(ClientTransport):
     async def _stream(
         self, operation: str, request: Any, context: ClientCallContext | None
     ) -> AsyncGenerator[StreamResponse, None]:
+        first, events = await self.open_stream(operation, request, context)
+        async with aclosing(events):
+            yield Parse(first.value, StreamResponse(), ignore_unknown_fields=True)
+            async for event in events:
+                yield event.response()
+
+    async def open_stream(
+        self, operation: str, request: Any, context: ClientCallContext | None = None
+    ) -> tuple[ReceivedReply, AsyncGenerator[TailedEvent, None]]:
+        """Begin a stream: the task as it stands, and its events from there on, as the log has them.
+
+        Args:
+            operation: SendStreamingMessage or SubscribeToTask.
+            request: The operation's.
+            context: See the SDK.
+
+        Raises:
+            A2AError: The agent's.
+            A2AClientTimeoutError: No reply came in time.
+            BusError: The log cannot be written or read.
+        """
         # Before the request goes out, so that no event of its task is older than our reading.
         tail = await self._connection.events(self._agent)
         reply = await self._reply(operation, request, context)
-        first = Parse(reply.value, StreamResponse(), ignore_unknown_fields=True)
-        yield first
-        if first.task.status.state in TERMINAL:
-            return
-        async for event in tail.stream(
-            first.task.id,
+        task = Parse(reply.value, StreamResponse(), ignore_unknown_fields=True).task
+        if task.status.state in TERMINAL:
+            return reply, _nothing()
+        return reply, tail.stream(
+            task.id,
             generation=int(reply.headers[names.GENERATION]),
             partition=int(reply.headers[names.EVENTS_PARTITION]),
             offset=int(reply.headers[names.EVENTS_OFFSET]),
-        ):
-            yield event
+        )
+
+    async def resume_stream(
+        self, task_id: str, seen: EventPlace
+    ) -> AsyncGenerator[TailedEvent, None]:
+        """A task's events behind what was read of them. Asks the agent nothing.
+
+        Raises:
+            InvalidParamsError: No event of the task can stand there.
+            BusError: The log cannot be read.
+        """
+        tail = await self._connection.events(self._agent)
+        if not tail.holds(task_id, seen):
+            raise InvalidParamsError(f"{seen} is no place of an event of task {task_id}")
+        return tail.stream(
+            task_id, generation=seen.generation, partition=seen.partition, offset=seen.offset
+        )
+
+
+async def _nothing() -> AsyncGenerator[TailedEvent, None]:
+    """The events of a task that is over."""
+    none: tuple[TailedEvent, ...] = ()
+    for event in none:
+        yield event
 
 
 def key_of(operation: str, request: Any) -> str:

@@ -10,6 +10,7 @@ from a2a.server.routes import (
     create_jsonrpc_routes,
     create_rest_routes,
 )
+from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.types import AgentCard
 from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP, ContentTypeNotSupportedError
 from starlette.applications import Starlette
@@ -23,6 +24,7 @@ from odradek.agents.client.connection import KafkaConnection
 from odradek.agents.client.transport import KafkaTransport
 from odradek.agents.gateway.bus_handler import BusHandler
 from odradek.agents.gateway.cards import REST_PATH, CardDirectory, at_gateway
+from odradek.agents.gateway.event_streams import EventStreams
 from odradek.agents.gateway.media_types import JSON, MediaTypes
 from odradek.agents.settings import GatewaySettings
 from odradek.infra.bus import BusSettings
@@ -121,8 +123,10 @@ class GatewayApp:
             cache_control=f"public, max-age={self._settings.card_age_s:.0f}",
         )
         routes: list[BaseRoute] = [dated(route, known.published_at) for route in card_routes]
-        routes += [typed(route) for route in create_jsonrpc_routes(handler, "/")]
-        routes.append(Mount(REST_PATH, MediaTypes(Starlette(routes=create_rest_routes(handler)))))
+        streams = EventStreams(handler, DefaultServerCallContextBuilder())
+        routes += [typed(route, streams) for route in create_jsonrpc_routes(handler, "/")]
+        rest = Starlette(routes=[*streams.rest_routes(), *create_rest_routes(handler)])
+        routes.append(Mount(REST_PATH, MediaTypes(rest)))
         return Starlette(routes=routes)
 
 
@@ -143,15 +147,21 @@ def dated(route: Route, moment: float) -> Route:
     return Route(route.path, endpoint, methods=["GET"])
 
 
-def typed(route: Route) -> Route:
-    """A JSON-RPC route that refuses what does not call itself JSON (A2A section 9.5)."""
+def typed(route: Route, streams: EventStreams) -> Route:
+    """A JSON-RPC route that refuses what does not call itself JSON (A2A section 9.5).
+
+    Args:
+        route: The SDK's.
+        streams: Answers what streams.
+    """
     answer = route.endpoint
     error = ContentTypeNotSupportedError()
 
     async def endpoint(request: Request) -> Response:
         kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
         if kind == JSON:
-            response: Response = await answer(request)
+            stream = await streams.json_rpc(request)
+            response: Response = stream or await answer(request)
             return response
         code = JSON_RPC_ERROR_CODE_MAP[ContentTypeNotSupportedError]
         body = {"code": code, "message": f"{error.message}: send {JSON}"}

@@ -1,6 +1,7 @@
 """The SDK's request handler that serves nothing itself: it asks an agent over Kafka."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from a2a.client import ClientCallContext
@@ -29,6 +30,9 @@ from a2a.types import (
 from a2a.utils.errors import ExtendedAgentCardNotConfiguredError, InternalError
 
 from odradek.agents.binding import headers as names
+from odradek.agents.binding import operations
+from odradek.agents.client.connection import ReceivedReply
+from odradek.agents.client.event_tail import EventPlace, TailedEvent
 from odradek.agents.client.transport import KafkaTransport
 from odradek.infra.errors import BusError
 
@@ -129,26 +133,49 @@ class BusHandler(RequestHandler):
         card = await self._ask(self._transport.get_extended_agent_card, params, context)
         return self._shown(card)
 
+    @validate_request_params
+    async def open_stream(
+        self, params: SendMessageRequest | SubscribeToTaskRequest, context: ServerCallContext
+    ) -> tuple[ReceivedReply, AsyncGenerator[TailedEvent, None]]:
+        """Begin a stream whose events stay as the log has them. Raises A2AError."""
+        sends = isinstance(params, SendMessageRequest)
+        operation = operations.STREAM if sends else operations.SUBSCRIBE
+        with as_a2a():
+            return await self._transport.open_stream(operation, params, called(context))
+
+    async def resume_stream(
+        self, seen: EventPlace, task_id: str, context: ServerCallContext
+    ) -> AsyncGenerator[TailedEvent, None]:
+        """A stream that goes on behind an event which its client has seen.
+
+        Raises TaskNotFoundError where the caller may not see the task.
+        """
+        await self._ask(self._transport.get_task, GetTaskRequest(id=task_id), context)
+        with as_a2a():
+            return await self._transport.resume_stream(task_id, seen)
+
     async def _ask(self, ask: Any, params: Any, context: ServerCallContext) -> Any:
-        try:
+        with as_a2a():
             return await ask(params, context=called(context))
-        except BusError as error:
-            raise InternalError(f"the log is not there: {error}") from None
-        except A2AClientTimeoutError as error:
-            raise InternalError(str(error)) from None
 
     async def _events(
         self, stream: AsyncGenerator[StreamResponse, None]
     ) -> AsyncGenerator[Event, None]:
-        try:
-            async for response in stream:
-                yield getattr(response, response.WhichOneof("payload"))
-        except BusError as error:
-            raise InternalError(f"the log is not there: {error}") from None
-        except A2AClientTimeoutError as error:
-            raise InternalError(str(error)) from None
-        finally:
-            await stream.aclose()
+        async with aclosing(stream):
+            with as_a2a():
+                async for response in stream:
+                    yield getattr(response, response.WhichOneof("payload"))
+
+
+@contextmanager
+def as_a2a() -> Iterator[None]:
+    """Errors of the bus as A2A's."""
+    try:
+        yield
+    except BusError as error:
+        raise InternalError(f"the log is not there: {error}") from None
+    except A2AClientTimeoutError as error:
+        raise InternalError(str(error)) from None
 
 
 def called(context: ServerCallContext) -> ClientCallContext:

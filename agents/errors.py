@@ -8,6 +8,11 @@ AgentsError
 ├── SealError                the proxy did not end an episode
 │   ├── SealUnavailable      retriable: it did not answer in time
 │   └── SealRefused          it answered no: credentials or addresses are wrong
+├── AskError                 an agent that was asked gave no answer
+│   ├── AskRefused           it was not asked: there is no such agent, or it would ask in a circle
+│   ├── AskTimeout           no answer came in time
+│   ├── AskFailed            the agent failed, refused the message, or asks a question in return
+│   └── AskLost              retriable: what it runs on was lost
 ├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
 ├── UnknownAddress           an address of an agent that is none on Kafka
 ├── WebhookRefused           an address of a webhook that may not be called
@@ -63,6 +68,38 @@ class SealUnavailable(SealError):
 
 class SealRefused(SealError):
     """The proxy answered no; asking again would not help."""
+
+
+class AskError(AgentsError):
+    """An agent that was asked gave no answer.
+
+    Attributes:
+        agent: Who was asked.
+        episode_id: Of what the agent did, where that is in the log; else "".
+    """
+
+    def __init__(self, agent: str, detail: str, episode_id: str = "") -> None:
+        super().__init__(f"{agent}: {detail}")
+        self.agent = agent
+        self.episode_id = episode_id
+
+
+class AskRefused(AskError):
+    """It was not asked: there is no such agent, or agents would ask each other in a circle."""
+
+
+class AskTimeout(AskError):
+    """No answer came in time."""
+
+
+class AskFailed(AskError):
+    """The agent failed, refused the message, or asks a question in return."""
+
+
+class AskLost(AskError):
+    """What the agent runs on was lost. Who lets it pass is lost itself, and tried anew."""
+
+    retriable = True
 
 
 class IllegalTransition(AgentsError):

@@ -1,10 +1,11 @@
 """An agent's view of its episode: the task, the model's address, and rewards."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
 
 import msgspec
 
+from odradek.agents.errors import AskError, AskRefused
 from odradek.schemas.numbers import Number, is_number, number
 
 Scored = Number | Callable[[], Number]
@@ -39,6 +40,45 @@ class PendingReward(msgspec.Struct, frozen=True, kw_only=True):
     explanation: str = ""
 
 
+class Ask(msgspec.Struct, frozen=True):
+    """A message to an agent."""
+
+    agent: str
+    message: Any
+    """A string, or what JSON can hold."""
+    timeout_s: float | None = None
+    """How long the agent has; None: as long as there is time."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What an agent answered."""
+
+    agent: str
+    value: Any
+    """A string, data as Python values, a file as its fields; several parts as a list; or None."""
+    task_id: str = ""
+    """The A2A task, which is also the episode where `captured`."""
+    captured: bool = False
+    """Whether what the agent did is an episode in the log."""
+
+    @property
+    def text(self) -> str:
+        """The answer if it is a string, else "". Data is in `value`."""
+        return self.value if isinstance(self.value, str) else ""
+
+
+class Asker(Protocol):
+    """Asks other agents for one that plays."""
+
+    async def ask(self, asked: Ask) -> Answer:
+        """See `Rollout.ask`."""
+        ...
+
+    async def ask_all(self, asks: Iterable[Ask | tuple[str, Any]]) -> "list[Answer | AskError]":
+        """See `Rollout.ask_all`."""
+        ...
+
+
 class Rollout:
     """One attempt at one sample of a task.
 
@@ -67,6 +107,7 @@ class Rollout:
         timeout_s: float = 600.0,
         traceparent: str | None = None,
         note: Callable[[str], Awaitable[None]] | None = None,
+        asker: Asker | None = None,
     ) -> None:
         self.task = task
         self.base_url = base_url
@@ -78,6 +119,7 @@ class Rollout:
         self.timeout_s = timeout_s
         self.traceparent = traceparent
         self._note = note
+        self._asker = asker
         self._rewards: dict[str, PendingReward] = {}
 
     def __repr__(self) -> str:
@@ -113,6 +155,34 @@ class Rollout:
         self._rewards.setdefault(
             component, PendingReward(component=component, value=value, explanation=explanation)
         )
+
+    async def ask(self, agent: str, message: Any, *, timeout_s: float | None = None) -> Answer:
+        """Ask another agent and await its answer; what it does becomes part of this sample.
+
+        Args:
+            agent: Whom, by name.
+            message: A string, or what JSON can hold.
+            timeout_s: How long the agent has; None: as long as this run may still take.
+
+        Raises:
+            AskRefused: There is no such agent, or agents would ask each other in a circle.
+            AskTimeout: No answer came in time.
+            AskFailed: The agent failed, refused the message, or asks a question in return.
+            AskLost: What it runs on was lost. Let it pass, and this attempt is repeated.
+        """
+        if self._asker is None:
+            raise AskRefused(agent, "this run is on no bus: start it with `odradek agent`")
+        return await self._asker.ask(Ask(agent, message, timeout_s))
+
+    async def ask_all(self, asks: Iterable[Ask | tuple[str, Any]]) -> list[Answer | AskError]:
+        """Ask several agents at once; an answer or an error for each, in the order of the asks.
+
+        Args:
+            asks: Each an `Ask`, or agent and message.
+        """
+        if self._asker is None:
+            raise AskRefused("ask_all", "this run is on no bus: start it with `odradek agent`")
+        return await self._asker.ask_all(asks)
 
     async def note(self, text: str) -> None:
         """Report progress to subscribers of the agent's events."""

@@ -9,7 +9,7 @@ import msgspec
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.errors import IllegalTransition
-from odradek.agents.rollout import Rollout
+from odradek.agents.rollout import Asker, Rollout
 from odradek.infra.bus import TransactionalWriter
 from odradek.schemas.events import Outcome
 
@@ -19,6 +19,14 @@ class Fail(Protocol):
 
     def __call__(self, error: BaseException, writer: TransactionalWriter | None = None) -> None:
         """Give the partition up, or end the process."""
+        ...
+
+
+class ChildAsker(Asker, Protocol):
+    """Asks other agents, and knows which episodes came of it."""
+
+    async def aclose(self) -> tuple[str, ...]:
+        """Call off what has no answer yet; return the episodes whose replies the agent had."""
         ...
 
 
@@ -60,6 +68,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     signalled: bool = False
     """A program ended of a signal that may have been for its host as well."""
+    children: tuple[str, ...] = ()
+    """Episodes of other agents whose replies its agent had."""
 
     @property
     def is_infrastructure(self) -> bool:
@@ -90,6 +100,8 @@ class Attempt:
         ends_at: When its time is over, by the event loop's clock; None before it plays.
         answered: Whether its client has its reply.
         settled: Set while its client has something to be answered with.
+        asker: Asks other agents on its behalf; None for an agent that cannot.
+        captured: Whether it is an episode.
         push: The push notification config that came with its message; None for none.
         message: What its agent answered with, where it did so by a bare message and nothing else.
         last_message: The message of the terminal status that its agent gave, if it gave one.
@@ -133,6 +145,8 @@ class Attempt:
         self.waits = False
         self.adopted = False
         self.settled = asyncio.Event()
+        self.asker: ChildAsker | None = None
+        self.captured = False
         self.push: Any = None
         self.message: Any = None
         self.last_message: Any = None
@@ -161,8 +175,11 @@ class Attempt:
 
     @property
     def result(self) -> Any:
-        """What its client gets: a Message or the Task; None before the end."""
-        return self.message or self.task
+        """What its client gets: a Message or the Task; None before the end.
+
+        A parent always gets the Task, which says what the child was.
+        """
+        return self.task if self.sample.parent else self.message or self.task
 
     @property
     def last(self) -> bool:

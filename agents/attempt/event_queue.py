@@ -128,19 +128,23 @@ class TerminalHold(EventQueue):
         event = self._update(state, verdict.error)
         if self.terminal_status is not None and self.terminal_status.HasField("message"):
             event.status.message.CopyFrom(self.terminal_status.message)
-        event.metadata.update(
-            {
-                EXTENSION: {
-                    "outcome": str(verdict.outcome),
-                    "attempt": self._run.attempt,
-                    "retry": self._run.retry,
-                }
-            }
-        )
+        event.metadata.update(end_metadata(self._run, verdict))
         await self._send(event)
 
     def _update(self, state: Any, text: str) -> Any:
         return status_update(self._run.episode_id, self._run.context_id, state, text)
+
+
+def end_metadata(run: Attempt, verdict: Ending) -> dict[str, Any]:
+    """What the end of a task says of its run, as metadata."""
+    return {
+        EXTENSION: {
+            "outcome": str(verdict.outcome),
+            "attempt": run.attempt,
+            "retry": run.retry,
+            "captured": run.captured,
+        }
+    }
 
 
 def status_update(task_id: str, context_id: str, state: Any, text: str) -> Any:

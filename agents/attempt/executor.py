@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import msgspec
 from a2a.server.agent_execution import AgentExecutor
 
 from odradek.agents.attempt import events
@@ -130,6 +131,9 @@ class EpisodeExecutor(AgentExecutor):
             # What ends us may have ended the agent: a crash would count against its policy.
             error = f"its host was told to end: {verdict.error}"
             verdict = Ending(outcome=Outcome.HOST_LOST, error=error)
+        if run.asker is not None:
+            children = await run.asker.aclose()
+            verdict = msgspec.structs.replace(verdict, children=children)
         if not run.lost:
             run.go(AttemptState.ENDING)
             verdict = await self.end(run, verdict)
@@ -198,7 +202,7 @@ class EpisodeExecutor(AgentExecutor):
         crash_point("rewards_before_ending")
         if problems:
             reasons = "; ".join(filter(None, [verdict.error, *problems]))
-            verdict = Ending(outcome=verdict.outcome, error=reasons)
+            verdict = msgspec.structs.replace(verdict, error=reasons)
         await self._snapshots.ending(run, str(verdict.outcome))
         crash_point("ending_before_seal")
         try:

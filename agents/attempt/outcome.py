@@ -4,6 +4,7 @@ import signal
 from typing import Final
 
 from odradek.agents.attempt.attempt import Ending
+from odradek.agents.errors import AskLost
 from odradek.agents.rollout import UpstreamUnavailable
 from odradek.schemas.events import Outcome
 
@@ -51,7 +52,7 @@ def judge_exit(code: int, tail: str) -> Ending:
 
 
 def _unreached(error: BaseException) -> bool:
-    if isinstance(error, UpstreamUnavailable):
+    if isinstance(error, UpstreamUnavailable | AskLost):
         return True
     if isinstance(error, BaseExceptionGroup):
         return any(_unreached(inner) for inner in error.exceptions)

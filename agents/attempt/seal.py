@@ -79,7 +79,9 @@ class ProxySealer:
             asyncio.timeout(wait_s),
             self._session.post(
                 self._url + SEAL.format(episode=episode_id),
-                data=msgspec.json.encode(SealRequest(verdict.outcome, verdict.error)),
+                data=msgspec.json.encode(
+                    SealRequest(verdict.outcome, verdict.error, verdict.children)
+                ),
                 headers={
                     "Authorization": f"Bearer {self._bearer()}",
                     "Content-Type": "application/json",

@@ -11,17 +11,14 @@ from msgspec import Raw, Struct
 from odradek.agents.binding import EXTENSION
 from odradek.agents.binding.headers import RequestHeaders, read, write
 from odradek.agents.binding.operations import OPERATIONS, SEND
+from odradek.agents.binding.parts import MessagePart, part_of
 from odradek.agents.errors import BadRequestBody
 from odradek.infra.bus import Record
 from odradek.schemas.codec import Headers, check_depth, check_text, unquoted
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Count, Name, Purpose, Timeouts
+from odradek.schemas.events import ChildReward, Count, Name, Purpose, Timeouts
 from odradek.schemas.topics import MB
 
-TEXT: Final = "text/plain"
-JSON: Final = "application/json"
-ABSENT: Final = Raw(b"")
-OCTETS: Final = "application/octet-stream"
 LARGEST: Final = 1 * MB
 LONGEST_S: Final = 366 * 24 * 3600.0
 ROLES: Final = frozenset({"ROLE_USER", "ROLE_AGENT"})
@@ -47,38 +44,13 @@ class SampleAddress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeouts: Timeouts = Timeouts()
     sampling: dict[str, Any] = {}
     model: str = ""
-
-
-class _Part(Struct, frozen=True, rename="camel"):
-    """A part of a message (A2A section 4.1.6): one of text, data, raw (base64) and url."""
-
-    text: str | None = None
-    data: Raw = ABSENT
-    raw: str | None = None
-    url: str | None = None
-    filename: str = ""
-    media_type: str = ""
-
-    @property
-    def is_data(self) -> bool:
-        """Whether it holds structured data."""
-        return self.text is None and bool(bytes(self.data))
-
-    @property
-    def type(self) -> str:
-        """Its media type; text and data have one of their own where they name none."""
-        own = TEXT if self.text is not None else JSON if self.is_data else ""
-        return self.media_type.partition(";")[0].strip().lower() or own or OCTETS
-
-    def value(self) -> Any:
-        """What an agent gets of it: text as a string, data as values, a file as its fields."""
-        if self.text is not None:
-            return self.text
-        if self.is_data:
-            return msgspec.json.decode(self.data)
-        fields = {"raw": self.raw, "url": self.url, "filename": self.filename}
-        named = {name: text for name, text in fields.items() if text}
-        return {**named, "mediaType": self.type} if named else None
+    children: dict[str, ChildReward] = {}
+    parent: str = ""
+    """The episode whose agent sends the message: its episode is that one's child."""
+    agents: tuple[str, ...] = ()
+    """Of a child: who asked whom, from the sample's agent to the one that asks now."""
+    own_weight: float = 0.0
+    parent_weight: float = 1.0
 
 
 class _Metadata(Struct, frozen=True):
@@ -87,7 +59,7 @@ class _Metadata(Struct, frozen=True):
 
 class _Message(Struct, frozen=True, rename="camel"):
     message_id: Name
-    parts: list[_Part] = []
+    parts: list[MessagePart] = []
     metadata: _Metadata = _Metadata()
     role: str = ""
     task_id: str = ""
@@ -166,7 +138,7 @@ def send(
     )
 
 
-def _input(parts: list[_Part], values: list[Any]) -> Raw:
+def _input(parts: list[MessagePart], values: list[Any]) -> Raw:
     """A message's parts as a task's input: the only one itself, several as a list.
 
     Data passes as it stands.
@@ -220,6 +192,26 @@ def send_value(
     if context_id:
         message["contextId"] = context_id
     return msgspec.json.encode({"message": message, "configuration": {"returnImmediately": True}})
+
+
+def ask_value(message_id: str, message: Any, sample: SampleAddress | None) -> bytes:
+    """A SendMessage request of one agent to another, as ProtoJSON; its reply is the task's end.
+
+    Args:
+        message_id: Of the message.
+        message: A string, or what JSON can hold.
+        sample: Where the episode belongs that is asked for; None: to nothing.
+
+    Raises TypeError for what JSON cannot hold.
+    """
+    fields: dict[str, Any] = {
+        "messageId": message_id,
+        "role": "ROLE_USER",
+        "parts": [part_of(message)],
+    }
+    if sample is not None:
+        fields |= {"extensions": [EXTENSION], "metadata": {EXTENSION: sample}}
+    return msgspec.json.encode({"message": fields})
 
 
 def send_headers(*, deadline: float | None, traceparent: str | None) -> Headers:

@@ -90,16 +90,24 @@ class KafkaConnection:
         self._tails.clear()
 
     async def call(
-        self, agent: str, called: RequestHeaders, request: Any, *, key: str = "", timeout_s: float
+        self,
+        agent: str,
+        called: RequestHeaders,
+        request: Any,
+        *,
+        key: str = "",
+        timeout_s: float,
+        grace_s: float = 0.0,
     ) -> ReceivedReply:
         """Send a request and await its reply.
 
         Args:
             agent: Whom.
             called: Operation, extensions, tenant and principal; the rest is filled in here.
-            request: The operation's protobuf message.
+            request: The operation's protobuf message, or that as ProtoJSON.
             key: Requests with the same key reach the same host, in order; "": any host.
             timeout_s: After so long nobody waits for the reply, nor does the host begin.
+            grace_s: How much longer the reply of a host that has begun is waited for.
 
         Raises:
             A2AError: The agent's.
@@ -118,8 +126,9 @@ class KafkaConnection:
         reply: asyncio.Future[ReceivedReply] = asyncio.get_running_loop().create_future()
         self._waiting[correlation] = reply
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._append(agent, called, key or correlation, dump(request))
+            async with asyncio.timeout(timeout_s + grace_s):
+                value = request if isinstance(request, bytes) else dump(request)
+                await self._append(agent, called, key or correlation, value)
                 return await reply
         except TimeoutError:
             raise A2AClientTimeoutError(

@@ -106,6 +106,7 @@ def _request(
             timeouts=task.timeouts,
             sampling=task.sampling,
             model=task.model,
+            children=task.children,
         ),
         context_id=task.task_id,
     )

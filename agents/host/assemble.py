@@ -11,6 +11,7 @@ from odradek.agents.attempt.seal import Sealer
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.host.attempt_runner import AttemptRunner
 from odradek.agents.host.cards import OwnCards
+from odradek.agents.host.children import AgentLine
 from odradek.agents.host.recovery import Recovery
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.server import RequestServer
@@ -19,6 +20,7 @@ from odradek.agents.host.tasks.offsets import HostOffsets
 from odradek.agents.host.tasks.queries import TaskQueries
 from odradek.agents.push.operations import PushOperations
 from odradek.agents.settings import AgentSettings
+from odradek.agents.trust.settings import TrustSettings
 from odradek.agents.trust.verifier import RequestVerifier
 from odradek.infra.bus import Appender, BusSettings
 
@@ -32,6 +34,7 @@ class HostParts(NamedTuple):
     server: RequestServer
     recovery: Recovery
     push: PushOperations
+    line: AgentLine
 
 
 def assemble(
@@ -45,6 +48,7 @@ def assemble(
     keys: list[str],
     verifier: RequestVerifier,
     cards: OwnCards,
+    trust: TrustSettings | None,
     source: str,
     fail: Fail,
     ending: Any,
@@ -61,6 +65,7 @@ def assemble(
         keys: Sign the agents' tokens.
         verifier: Says who asks.
         cards: The agent's.
+        trust: Keys of signed requests; the environment's if not given.
         source: Of the events, for CloudEvents.
         fail: Called with an error of the log.
         ending: See EpisodeExecutor.
@@ -91,6 +96,7 @@ def assemble(
     queries = TaskQueries(snapshots, bus, name, events_end=offsets.end_of_events)
     replies = ReplySender(appender, bus, name, prefix=REPLY_PREFIX, partitions=offsets.partitions)
     push = PushOperations(name, bus, hosts=settings.webhook_hosts, served=settings.push)
+    line = AgentLine(bus, trust)
     runner = AttemptRunner(
         settings,
         handler=handler,
@@ -99,6 +105,7 @@ def assemble(
         queries=queries,
         replies=replies,
         push=push,
+        line=line,
         keys=keys,
         source=source,
     )
@@ -115,4 +122,4 @@ def assemble(
         verifier=verifier,
         fail=fail,
     )
-    return HostParts(server, recovery, push)
+    return HostParts(server, recovery, push, line)

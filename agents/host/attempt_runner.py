@@ -31,6 +31,7 @@ from odradek.agents.binding.operations import STREAM
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.binding.responses import INTERRUPTED
 from odradek.agents.errors import RequestRefused
+from odradek.agents.host.children import AgentLine, Children
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.tasks.ids import TASK_ID
 from odradek.agents.host.tasks.partition import RequestPartition
@@ -61,6 +62,7 @@ class AttemptRunner:
         queries: Says where the stream of a task begins.
         replies: Answers.
         push: Keeps push notification configs.
+        line: On which agents ask others.
         keys: Sign the agents' tokens.
         source: Of the events, for CloudEvents.
     """
@@ -75,6 +77,7 @@ class AttemptRunner:
         queries: TaskQueries,
         replies: ReplySender,
         push: PushOperations,
+        line: AgentLine,
         keys: list[str],
         source: str,
     ) -> None:
@@ -85,6 +88,7 @@ class AttemptRunner:
         self._queries = queries
         self._replies = replies
         self._push = push
+        self._line = line
         self._keys = keys
         self._source = source
         self._places = RunSlots(settings.concurrency)
@@ -181,6 +185,9 @@ class AttemptRunner:
         self, owned: RequestPartition, run: Attempt, request: SendMessageRequest
     ) -> None:
         run.go(AttemptState.OPENING)
+        run.captured = self._settings.training
+        run.sample = _bounded(run)
+        run.asker = Children(self._line, self._settings, run, partitions=owned.count)
         run.rollout = self._rollout(run)
         if run.adopted:
             return
@@ -294,4 +301,17 @@ class AttemptRunner:
             attempt=run.attempt,
             timeout_s=sample.timeouts.attempt_s,
             traceparent=run.called.traceparent,
+            asker=run.asker,
         )
+
+
+def _bounded(run: Attempt) -> SampleAddress:
+    """Where a run belongs; a child has no longer than until its parent's deadline."""
+    sample = run.sample
+    if not sample.parent or run.called.deadline is None:
+        return sample
+    left = max(0.0, run.called.deadline - time.time())
+    timeouts = msgspec.structs.replace(
+        sample.timeouts, attempt_s=min(sample.timeouts.attempt_s, left)
+    )
+    return msgspec.structs.replace(sample, timeouts=timeouts)

@@ -92,6 +92,7 @@ class Host:
         self._bus = bus
         self._inner = executor
         self._keys = (tokens or TokenSettings()).secrets() if settings.training else []
+        self._trust = trust
         self._verifier = RequestVerifier.of(settings.name, bus, trust)
         self._cards = OwnCards.of(settings, prefix=bus.topic_prefix)
         self._sealer = sealer or _sealer(settings, self._keys)
@@ -161,11 +162,12 @@ class Host:
                 keys=self._keys,
                 verifier=self._verifier,
                 cards=self._cards,
+                trust=self._trust,
                 source=self._source,
                 fail=self.fail,
                 ending=self._ending,
             )
-            self._server, self._recovery, self._push = parts
+            self._server, self._recovery, self._push, self._line = parts
             await publish_card(self._appender, self._settings.name, self._cards.public)
             self._group.subscribe(self._reader)
             await start(self._reader, self._bus)
@@ -174,6 +176,7 @@ class Host:
                 await self._wind_down()
             finally:
                 await self._let_all_go()
+                await self._line.aclose()
         finally:
             await self._appender.aclose()
         if self._failure is not None:

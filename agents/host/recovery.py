@@ -8,7 +8,7 @@ import msgspec
 from a2a.types import Task, TaskState
 
 from odradek.agents.attempt.attempt import Attempt, AttemptState, Ending
-from odradek.agents.attempt.event_queue import STATES, status_update
+from odradek.agents.attempt.event_queue import STATES, end_metadata, status_update
 from odradek.agents.attempt.executor import EpisodeExecutor
 from odradek.agents.attempt.task_store import KafkaTaskStore
 from odradek.agents.binding.headers import RequestHeaders
@@ -167,8 +167,11 @@ class Recovery:
         update = status_update(run.episode_id, run.context_id, state, verdict.error)
         if mark.outcome and task.status.HasField("message"):
             update.status.message.CopyFrom(task.status.message)  # its agent's last words
+        run.captured = self._settings.training
+        update.metadata.update(end_metadata(run, verdict))
         task.id = run.episode_id
         task.status.CopyFrom(update.status)
+        task.metadata.MergeFrom(update.metadata)
         closed = msgspec.structs.replace(
             mark, generation=mark.generation + 1, state=state, retry=run.retry
         )

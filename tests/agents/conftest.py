@@ -21,6 +21,7 @@ class StubProxy:
     def __init__(self) -> None:
         self.seals: list[tuple[str, str, str]] = []
         self.tokens: list[str] = []
+        self.children: dict[str, list[str]] = {}
         self.status = 200
         self.on_seal: Callable[[str], Any] = lambda episode: None
         self.url = ""
@@ -34,6 +35,7 @@ class StubProxy:
         result = self.on_seal(episode)
         if asyncio.iscoroutine(result):
             await result
+        self.children[episode] = body.get("children", [])
         self.seals.append((episode, body["outcome"], body["error"]))
         return web.json_response({"writer": "w", "n_turns": 0, "outcome": body["outcome"]})
 

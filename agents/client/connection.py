@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import msgspec
 from a2a.client.errors import A2AClientTimeoutError
+from a2a.utils.errors import InternalError
 from aiokafka import TopicPartition
 
 from odradek.agents.binding import headers as names
@@ -15,9 +16,11 @@ from odradek.agents.binding.headers import RequestHeaders, reserved, write
 from odradek.agents.binding.requests import dump
 from odradek.agents.binding.responses import read_error
 from odradek.agents.client.event_tail import EventTail
+from odradek.agents.client.reader import SteadyReader
+from odradek.agents.errors import BadRequestHeader
 from odradek.agents.trust.settings import TrustSettings
 from odradek.agents.trust.signer import RequestSigner
-from odradek.infra.bus import BusSettings, KafkaAppender, Record, at_end, ensure_topics, following
+from odradek.infra.bus import BusSettings, KafkaAppender, Record, ensure_topics
 from odradek.infra.errors import BusError
 from odradek.schemas.topics import A2A_REPLIES, A2A_REQUESTS, agent_topic
 
@@ -54,8 +57,7 @@ class KafkaConnection:
         self._replies = agent_topic(A2A_REPLIES, group)
         self._waiting: dict[str, asyncio.Future[ReceivedReply]] = {}
         self._tails: dict[str, EventTail] = {}
-        self._hearing: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
+        self._reader: SteadyReader | None = None
         self._partition = 0
 
     async def __aenter__(self) -> Self:
@@ -72,19 +74,14 @@ class KafkaConnection:
         await ensure_topics(self._bus, [(self._replies, A2A_REPLIES)])
         self._partition = random.randrange(self._bus.partitions(A2A_REPLIES))  # noqa: S311
         self._appender = await KafkaAppender.connect(self._bus)
-        self._hearing = hearing = asyncio.create_task(self._hear_all())
-        hearing.add_done_callback(self._deafened)
-        ready = asyncio.create_task(self._ready.wait())
-        await asyncio.wait({ready, hearing}, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if hearing.done():
-            await hearing
+        where = TopicPartition(self._bus.topic(self._replies), self._partition)
+        self._reader = SteadyReader(self._bus, where, self._hear, lost=self._fail)
+        await self._reader.ready()
 
     async def aclose(self) -> None:
         """Disconnect; calls that wait for a reply, and open streams, end with BusError."""
-        if self._hearing is not None:
-            self._hearing.cancel()
-            await asyncio.wait({self._hearing})
+        if self._reader is not None:
+            await self._reader.aclose()
             await self._appender.aclose()
         await asyncio.gather(*(tail.aclose() for tail in self._tails.values()))
         self._tails.clear()
@@ -127,6 +124,8 @@ class KafkaConnection:
         self._waiting[correlation] = reply
         try:
             async with asyncio.timeout(timeout_s + grace_s):
+                if self._reader is not None:
+                    await self._reader.ready()
                 value = request if isinstance(request, bytes) else dump(request)
                 await self._append(agent, called, key or correlation, value)
                 return await reply
@@ -154,26 +153,22 @@ class KafkaConnection:
         await tail.ready()
         return tail
 
-    async def _hear_all(self) -> None:
-        where = TopicPartition(self._bus.topic(self._replies), self._partition)
-        async with following(self._bus, where, start=at_end) as records:
-            self._ready.set()
-            async for record in records:
-                self._hear(record)
-
-    def _deafened(self, hearing: "asyncio.Task[None]") -> None:
-        """Nobody will be answered any more: say so to all who wait."""
-        why = "closed" if hearing.cancelled() else repr(hearing.exception())
+    def _fail(self, error: BusError) -> None:
+        """Nobody is answered for the time being: say so to all who wait."""
         for reply in self._waiting.values():
             if not reply.done():
-                reply.set_exception(BusError(f"replies cannot be read any more: {why}"))
+                reply.set_exception(BusError(f"replies cannot be read: {error}"))
 
     def _hear(self, record: Record) -> None:
         """Hand a reply to who waits for it; those of other clients, and late ones, are left."""
         waiting = self._waiting.get(record.key or "")
         if waiting is None or waiting.done():
             return
-        headers = reserved(record.headers)
+        try:
+            headers = reserved(record.headers)
+        except BadRequestHeader as error:
+            waiting.set_exception(InternalError(f"the reply cannot be read: {error}"))
+            return
         if headers.get(names.STATUS, "") == "200":
             waiting.set_result(ReceivedReply(record.value or b"{}", headers))
         else:

@@ -10,10 +10,11 @@ from typing import Final
 
 import msgspec
 from a2a.types import StreamResponse
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from odradek.agents.binding.responses import EventHeaders, read_event, read_stream
-from odradek.infra.bus import BusSettings, Positions, Record, at_end, following, read_range
+from odradek.agents.client.reader import SteadyReader
+from odradek.agents.errors import BadRequestHeader
+from odradek.infra.bus import BusSettings, Positions, Record, read_range
 from odradek.infra.errors import BusError
 from odradek.schemas.ids import partition_for
 from odradek.schemas.topics import A2A_EVENTS, agent_topic
@@ -60,6 +61,14 @@ class TailedEvent:
         return read_event(self.record.headers)
 
     @cached_property
+    def readable(self) -> bool:
+        """Whether it is an event of a host's."""
+        try:
+            return bool(self.headers.task_id)
+        except (BadRequestHeader, ValueError):
+            return False
+
+    @cached_property
     def ends(self) -> bool:
         """Whether streams end with it."""
         return self.headers.ends
@@ -102,17 +111,13 @@ class EventTail:
         self._next: dict[int, int] = {}
         """Per partition the offset behind the last event that was read."""
         self._queues: dict[str, set[asyncio.Queue[TailedEvent | BusError | None]]] = {}
-        self._ready = asyncio.Event()
-        self._reading = asyncio.create_task(self._read())
-        self._reading.add_done_callback(self._ended)
+        self._reader = SteadyReader(
+            bus, self._topic, self._hear, begin=self._begin, lost=self._fail
+        )
 
     async def ready(self) -> None:
         """Return once whatever is appended from now on will be seen. Raises BusError."""
-        waiting = asyncio.create_task(self._ready.wait())
-        await asyncio.wait({waiting, self._reading}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if self._reading.done():
-            await self._reading
+        await self._reader.ready()
 
     def holds(self, task_id: str, place: EventPlace) -> bool:
         """Whether a place can be one of a task's: its events stand on one partition."""
@@ -120,8 +125,7 @@ class EventTail:
 
     async def aclose(self) -> None:
         """Stop reading; streams that are open end with BusError."""
-        self._reading.cancel()
-        await asyncio.wait({self._reading})
+        await self._reader.aclose()
 
     async def stream(
         self, task_id: str, *, generation: int, partition: int, offset: int
@@ -135,12 +139,13 @@ class EventTail:
             offset: No event after `generation` stands before it.
 
         Raises:
-            BusError: The log cannot be read any more.
+            BusError: The log cannot be read for the time being: subscribe again.
         """
+        self._reader.check()
         with self._queue(task_id) as queue:
             async with aclosing(self._events(queue, task_id, partition, offset)) as events:
                 async for event in events:
-                    if event.headers.generation <= generation:
+                    if not event.readable or event.headers.generation <= generation:
                         continue
                     generation = event.headers.generation
                     yield event
@@ -202,23 +207,17 @@ class EventTail:
             if not self._queues[task_id]:
                 del self._queues[task_id]
 
-    async def _read(self) -> None:
-        async with following(self._bus, self._topic, start=self._begin) as records:
-            self._ready.set()
-            async for record in records:
-                self._hear(record)
-
-    def _ended(self, reading: "asyncio.Task[None]") -> None:
-        why = "closed" if reading.cancelled() else repr(reading.exception())
+    def _fail(self, error: BusError) -> None:
         for queues in self._queues.values():
             for queue in queues:
-                queue.put_nowait(BusError(f"events cannot be read any more: {why}"))
+                queue.put_nowait(BusError(f"events cannot be read: {error}"))
 
-    async def _begin(self, reader: AIOKafkaConsumer, partitions: list[TopicPartition]) -> Positions:
-        positions = await at_end(reader, partitions)
+    def _begin(self, positions: Positions) -> None:
+        """A reader begins; where it leaves something out, what was kept is not all any more."""
         for where, offset in positions.items():
-            self._complete_from[where.partition] = self._next[where.partition] = offset
-        return positions
+            if self._next.get(where.partition) != offset:
+                self._recent[where.partition].clear()
+                self._complete_from[where.partition] = self._next[where.partition] = offset
 
     def _hear(self, record: Record) -> None:
         event = TailedEvent(record)

@@ -20,7 +20,6 @@ from a2a.utils.error_handlers import build_rest_error_payload, rest_stream_error
 from a2a.utils.errors import A2AError, InvalidParamsError
 from a2a.utils.version_validator import validate_version
 from google.protobuf.json_format import Parse, ParseDict, ParseError
-from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -28,6 +27,7 @@ from starlette.routing import BaseRoute, Route
 from odradek.agents.binding import headers as names
 from odradek.agents.client.event_tail import EventPlace
 from odradek.agents.gateway.bus_handler import BusHandler, as_a2a
+from odradek.agents.gateway.sse_response import EventResponse
 
 log = logging.getLogger("odradek.agents")
 
@@ -168,7 +168,7 @@ def _answer(frames: Frames, error_frame: Callable[[A2AError], bytes]) -> Respons
                 log.warning("a stream ends: %s", error)
                 yield error_frame(error) + b"\r\n\r\n"
 
-    return EventSourceResponse(guarded())
+    return EventResponse(guarded())
 
 
 def _frame(place: EventPlace, data: bytes) -> bytes:

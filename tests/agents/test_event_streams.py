@@ -1,5 +1,6 @@
 """Streams of the gateway: each event as the log has it, and streams that go on where they broke."""
 
+import asyncio
 import json
 
 import httpx
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odradek.agents.client.event_tail import EventPlace
+from odradek.agents.gateway.sse_response import PING, EventResponse
 from tests.support.agents.conformance_agent import ConformanceAgent
 from tests.support.agents.gateways import serving
 
@@ -106,3 +108,81 @@ async def test_what_cannot_stream_is_said_before_the_stream_begins(stage):
             await http.post(url, json=call, headers={"A2A-Version": "0.3"}),
         ]
         assert codes == [answer.json()["error"]["code"] for answer in answers]
+
+
+class Connection:
+    """An ASGI server's side of one connection."""
+
+    def __init__(self):
+        self.sent = []
+        self.left = asyncio.Event()
+
+    async def receive(self):
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message):
+        self.sent.append(message.get("body"))
+
+    async def serve(self, frames, **more):
+        await EventResponse(frames, **more)({"type": "http"}, self.receive, self.send)
+
+
+async def test_frames_go_out_as_they_are_and_then_the_response_is_over():
+    """The head has no body."""
+
+    async def frames():
+        yield b"a"
+        yield b"b"
+
+    connection = Connection()
+    await connection.serve(frames())
+    assert [None, b"a", b"b", b""] == connection.sent
+
+
+async def test_a_stream_on_which_nothing_happens_sends_comments():
+    """So that nobody on the way hangs up."""
+    pinged = asyncio.Event()
+
+    async def frames():
+        await pinged.wait()
+        yield b"a"
+
+    class Pinged(Connection):
+        async def send(self, message):
+            await super().send(message)
+            if message.get("body") == PING:
+                pinged.set()
+
+    connection = Pinged()
+    await connection.serve(frames(), ping_s=0.01)
+    assert PING in connection.sent
+    assert [b"a", b""] == [body for body in connection.sent[1:] if body != PING]
+
+
+async def test_a_client_that_leaves_closes_its_stream():
+    """Nothing is read for it any more."""
+    connection, closed = Connection(), asyncio.Event()
+
+    async def frames():
+        try:
+            yield b"a"
+            connection.left.set()
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    await connection.serve(frames())
+    assert closed.is_set()
+    assert [None, b"a"] == connection.sent
+
+
+async def test_a_mistake_while_a_stream_goes_on_is_not_swallowed():
+    """The server sees it."""
+
+    async def frames():
+        yield b"a"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await Connection().serve(frames())

@@ -27,7 +27,7 @@ from starlette.routing import BaseRoute, Route
 from odradek.agents.binding import headers as names
 from odradek.agents.client.event_tail import EventPlace
 from odradek.agents.gateway.bus_handler import BusHandler, as_a2a
-from odradek.agents.gateway.sse_response import EventResponse
+from odradek.agents.gateway.sse import EventResponse
 
 log = logging.getLogger("odradek.agents")
 

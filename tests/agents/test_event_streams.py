@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odradek.agents.client.event_tail import EventPlace
-from odradek.agents.gateway.sse_response import PING, EventResponse
+from odradek.agents.gateway.sse import PING, EventResponse
 from tests.support.agents.conformance_agent import ConformanceAgent
 from tests.support.agents.gateways import serving
 

@@ -11,7 +11,7 @@ ABSENT: Final = Raw(b"")
 OCTETS: Final = "application/octet-stream"
 
 
-class MessagePart(Struct, frozen=True, rename="camel"):
+class ProtoPart(Struct, frozen=True, rename="camel"):
     """A part of a message (A2A section 4.1.6): one of text, data, raw (base64) and url."""
 
     text: str | None = None
@@ -43,7 +43,7 @@ class MessagePart(Struct, frozen=True, rename="camel"):
         return {**named, "mediaType": self.type} if named else None
 
 
-def value_of(parts: list[MessagePart]) -> Any:
+def value_of(parts: list[ProtoPart]) -> Any:
     """What an agent gets of a message: a single part's value, several as a list, None for none."""
     values = [part.value() for part in parts]
     return values[0] if len(values) == 1 else values or None

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from odradek.agents.binding import EXTENSION
 from odradek.agents.binding.headers import RequestHeaders, read, write
 from odradek.agents.binding.operations import OPERATIONS, SEND
-from odradek.agents.binding.parts import MessagePart, part_of
+from odradek.agents.binding.parts import ProtoPart, part_of
 from odradek.agents.errors import BadRequestBody
 from odradek.infra.bus import Record
 from odradek.schemas.codec import Headers, check_depth, check_text, unquoted
@@ -59,7 +59,7 @@ class _Metadata(Struct, frozen=True):
 
 class _Message(Struct, frozen=True, rename="camel"):
     message_id: Name
-    parts: list[MessagePart] = []
+    parts: list[ProtoPart] = []
     metadata: _Metadata = _Metadata()
     role: str = ""
     task_id: str = ""
@@ -138,7 +138,7 @@ def send(
     )
 
 
-def _input(parts: list[MessagePart], values: list[Any]) -> Raw:
+def _input(parts: list[ProtoPart], values: list[Any]) -> Raw:
     """A message's parts as a task's input: the only one itself, several as a list.
 
     Data passes as it stands.

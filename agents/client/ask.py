@@ -17,7 +17,7 @@ from a2a.utils.errors import A2AError
 from odradek.agents.binding import EXTENSION
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import SEND
-from odradek.agents.binding.parts import MessagePart, value_of
+from odradek.agents.binding.parts import ProtoPart, value_of
 from odradek.agents.binding.requests import ask_value
 from odradek.agents.client.connection import KafkaConnection, ReceivedReply
 from odradek.agents.errors import AskError, AskFailed, AskLost, AskTimeout
@@ -32,7 +32,7 @@ Asking = Callable[[Ask], Awaitable[Answer]]
 
 
 class _Message(msgspec.Struct, frozen=True):
-    parts: list[MessagePart] = []
+    parts: list[ProtoPart] = []
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class _Status(msgspec.Struct, frozen=True):
 
 
 class _Artifact(msgspec.Struct, frozen=True):
-    parts: list[MessagePart] = []
+    parts: list[ProtoPart] = []
 
 
 class _Ended(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from odradek.agents.binding.operations import CANCEL
 from odradek.agents.binding.requests import LARGEST, SampleAddress, ask_value
 from odradek.agents.client.ask import exchange, fan_out
 from odradek.agents.client.connection import KafkaConnection
-from odradek.agents.errors import AskError, AskFailed, AskRefused
+from odradek.agents.errors import AskError, AskFailed, AskLost, AskRefused
 from odradek.agents.rollout import Answer, Ask
 from odradek.agents.settings import AgentSettings
 from odradek.agents.trust.settings import TrustSettings
@@ -169,6 +169,7 @@ class Children:
         value = ask_value(message, asked.message, self._address(agent, wait_s))
         if len(value) > LARGEST:
             raise AskRefused(agent, f"a message of {len(value)} bytes, at most {LARGEST}")
+        over = False
         try:
             answer = await exchange(
                 connection,
@@ -179,13 +180,14 @@ class Children:
                 grace_s=GRACE_S,
                 traceparent=self._run.called.traceparent,
             )
-        except AskFailed as error:
+            over = True
+        except (AskFailed, AskLost) as error:
+            over = True
             self._note(error.episode_id)
             raise
-        except BaseException:
-            # Cancelled, or out of time: whatever goes on there is for nobody.
-            self._line.cancel(agent, self._attempts(message))
-            raise
+        finally:
+            if not over:  # cancelled, or out of time: whatever goes on there is for nobody
+                self._line.cancel(agent, self._attempts(message))
         self._note(answer.task_id if answer.captured else "")
         return answer
 

@@ -27,7 +27,7 @@ from a2a.types import (
     Task,
     TaskPushNotificationConfig,
 )
-from a2a.utils.errors import ExtendedAgentCardNotConfiguredError, InternalError
+from a2a.utils.errors import InternalError, UnsupportedOperationError
 
 from odradek.agents.binding import headers as names
 from odradek.agents.binding import operations
@@ -129,7 +129,7 @@ class BusHandler(RequestHandler):
     ) -> AgentCard:
         """See the SDK. It is for callers whom the gateway has authenticated."""
         if not context.user.is_authenticated:
-            raise ExtendedAgentCardNotConfiguredError("this gateway knows no caller by name")
+            raise UnsupportedOperationError("the extended card is for authenticated callers")
         card = await self._ask(self._transport.get_extended_agent_card, params, context)
         return self._shown(card)
 

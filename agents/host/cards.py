@@ -4,7 +4,7 @@ from typing import Self
 
 import msgspec
 from a2a.types import AgentCard
-from a2a.utils.errors import ExtendedAgentCardNotConfiguredError, InvalidRequestError
+from a2a.utils.errors import InvalidRequestError, UnsupportedOperationError
 
 from odradek.agents.cards.card import card, extended
 from odradek.agents.cards.profile import read_profile
@@ -23,11 +23,11 @@ class OwnCards(msgspec.Struct, frozen=True):
         """The extended card, for a caller who has signed the request.
 
         Raises:
-            ExtendedAgentCardNotConfiguredError: There is none.
+            UnsupportedOperationError: There is none, as the public card says (A2A section 3.3.4).
             InvalidRequestError: Nobody has signed it.
         """
         if self.extended is None:
-            raise ExtendedAgentCardNotConfiguredError
+            raise UnsupportedOperationError("this agent has no extended card")
         if not principal:
             raise InvalidRequestError("the extended card is for callers who sign their requests")
         return self.extended

@@ -15,6 +15,8 @@ AgentsError
 │   └── AskLost              retriable: what it runs on was lost
 ├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
 ├── UnknownAddress           an address of an agent that is none on Kafka
+├── InvalidPosition          a text that names no place among an agent's events
+├── UnknownState             a word that is no state of A2A's tasks
 ├── WebhookRefused           an address of a webhook that may not be called
 ├── AddressTaken             the gateway cannot listen where it was told to
 ├── BadCertificate           TLS cannot be served with the files that were named
@@ -132,3 +134,11 @@ class WebhookRefused(AgentsError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class InvalidPosition(AgentsError):
+    """A text that names no place among an agent's events."""
+
+
+class UnknownState(AgentsError):
+    """A word that is no state of A2A's tasks."""

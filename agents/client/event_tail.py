@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from functools import cached_property
 from typing import Final
@@ -12,9 +12,10 @@ import msgspec
 from a2a.types import StreamResponse
 
 from odradek.agents.binding.responses import EventHeaders, read_event, read_stream
+from odradek.agents.client.log_range import LogRanges
 from odradek.agents.client.reader import SteadyReader
 from odradek.agents.errors import BadRequestHeader
-from odradek.infra.bus import BusSettings, Positions, Record, read_range
+from odradek.infra.bus import BusSettings, Positions, Record
 from odradek.infra.errors import BusError
 from odradek.schemas.ids import partition_for
 from odradek.schemas.topics import A2A_EVENTS, agent_topic
@@ -24,6 +25,9 @@ RECENT: Final = 2000
 """Events of a partition that are kept for streams whose head is still on its way."""
 WAITING: Final = 1000
 """Events that may wait for a stream's reader; one that falls further behind reads the log again."""
+
+ALL: Final = "*"
+"""Where the queues of those stand who want the events of all tasks; no task has this id."""
 
 
 class EventPlace(msgspec.Struct, frozen=True):
@@ -111,6 +115,7 @@ class EventTail:
         self._next: dict[int, int] = {}
         """Per partition the offset behind the last event that was read."""
         self._queues: dict[str, set[asyncio.Queue[TailedEvent | BusError | None]]] = {}
+        self._ranges = LogRanges(bus, self._topic)
         self._reader = SteadyReader(
             bus, self._topic, self._hear, begin=self._begin, lost=self._fail
         )
@@ -126,6 +131,7 @@ class EventTail:
     async def aclose(self) -> None:
         """Stop reading; streams that are open end with BusError."""
         await self._reader.aclose()
+        await self._ranges.aclose()
 
     async def stream(
         self, task_id: str, *, generation: int, partition: int, offset: int
@@ -151,6 +157,49 @@ class EventTail:
                     yield event
                     if event.ends:
                         return
+
+    async def all_records(self, start: Mapping[int, int]) -> AsyncGenerator[Record, None]:
+        """All of the agent's events, from an offset of each partition on.
+
+        Args:
+            start: By partition. One that is not there is read from now on.
+
+        Raises:
+            BusError: The log cannot be read any more, or no longer holds where to begin.
+        """
+        queue: asyncio.Queue[TailedEvent | BusError | None] = asyncio.Queue()
+        self._queues.setdefault(ALL, set()).add(queue)
+        try:
+            # Nothing is awaited until here, so no event falls between what is kept and the queue.
+            behind = {part: start.get(part, ends) for part, ends in self._next.items()}
+            kept = {part: list(self._recent[part]) for part in behind}
+            begins = dict(self._complete_from)
+            while True:
+                for part, next_offset in list(behind.items()):
+                    logged = self._ranges.read(part, next_offset, begins[part])
+                    async with aclosing(logged):
+                        async for record in logged:
+                            behind[part] = record.offset + 1
+                            yield record
+                    for event in kept.pop(part, ()):
+                        if event.record.offset >= behind[part]:
+                            behind[part] = event.record.offset + 1
+                            yield event.record
+                while (queued := await queue.get()) is not None:
+                    if isinstance(queued, BusError):
+                        raise queued
+                    if queued.record.offset >= behind[queued.record.partition]:
+                        behind[queued.record.partition] = queued.record.offset + 1
+                        yield queued.record
+                # Some were left out. The queue fills again behind this place.
+                begins = dict(self._next)
+        finally:
+            self._queues[ALL].discard(queue)
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """By partition, the offset behind the last event that was read."""
+        return dict(self._next)
 
     async def _events(
         self,
@@ -188,10 +237,7 @@ class EventTail:
     async def _logged(
         self, task_id: str, partition: int, start: int, end: int
     ) -> AsyncGenerator[TailedEvent, None]:
-        if start >= end:
-            return
-        records = read_range(self._bus, self._topic, partition, start=start, end=end)
-        async with aclosing(records):
+        async with aclosing(self._ranges.read(partition, start, end)) as records:
             async for record in records:
                 if record.key == task_id:
                     yield TailedEvent(record)
@@ -226,7 +272,7 @@ class EventTail:
         self._next[record.partition] = record.offset + 1
         if len(recent) > RECENT:
             self._complete_from[record.partition] = recent.popleft().record.offset + 1
-        for queue in self._queues.get(record.key or "", ()):
+        for queue in (*self._queues.get(record.key or "", ()), *self._queues.get(ALL, ())):
             if queue.qsize() < WAITING:
                 queue.put_nowait(event)
             elif queue.qsize() == WAITING:

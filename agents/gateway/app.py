@@ -24,6 +24,7 @@ from odradek.agents.client.connection import KafkaConnection
 from odradek.agents.client.transport import KafkaTransport
 from odradek.agents.gateway.bus_handler import BusHandler
 from odradek.agents.gateway.cards import REST_PATH, CardDirectory, at_gateway
+from odradek.agents.gateway.event_routes import EventRoutes
 from odradek.agents.gateway.event_streams import EventStreams
 from odradek.agents.gateway.media_types import JSON, MediaTypes
 from odradek.agents.settings import GatewaySettings
@@ -52,6 +53,7 @@ class GatewayApp:
         address: str,
     ) -> None:
         self._settings = settings
+        self._bus = bus
         self._connection = connection
         self._root = address
         self._apps: dict[str, ASGIApp] = {}
@@ -127,6 +129,7 @@ class GatewayApp:
         routes += [typed(route, streams) for route in create_jsonrpc_routes(handler, "/")]
         rest = Starlette(routes=[*streams.rest_routes(), *create_rest_routes(handler)])
         routes.append(Mount(REST_PATH, MediaTypes(rest)))
+        routes += EventRoutes(agent, self._bus, self._connection).routes
         return Starlette(routes=routes)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Final, Protocol, Self
 
-from a2a.types import TaskState
 from aiokafka import TopicPartition
 
 from odradek.agents.binding.responses import EventHeaders
@@ -168,16 +167,3 @@ class SubscriptionTargets:
         """See `PostTargets`."""
         del target, task_id, partition
         return True
-
-
-def state_name(text: str) -> str:
-    """A2A's name of a task state that a person wrote: `completed`, `INPUT-REQUIRED`.
-
-    Raises ValueError, which lists the names.
-    """
-    name = "TASK_STATE_" + text.strip().upper().replace("-", "_").removeprefix("TASK_STATE_")
-    states = list(TaskState.keys())
-    if name not in states:
-        names = [each.removeprefix("TASK_STATE_").lower() for each in states[1:]]
-        raise ValueError(f"no task state {text!r}: there are {', '.join(names)}")
-    return name

@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import time
 from collections import Counter, defaultdict
 
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from odradek.agents.push.deliveries import (
 )
 from odradek.agents.push.sender import wait_of
 from odradek.agents.push.signatures import is_signed, secret_of, signature_headers
+from tests.support.agents.example_subscribers import blocks
 
 LIMITS = DeliveryLimits(tries=4, first_s=1.0, concurrency=2, give_up_s=500.0, waiting=40)
 
@@ -207,3 +209,17 @@ def test_a_post_is_signed_as_standard_webhooks_has_it():
     assert not is_signed(b"{}", headers, secret_of("x" * 32, "http://a/"), now=1200.0)
     for stamp in ("", "x", "²", "9" * 30):
         assert not is_signed(b"{}", headers | {"webhook-timestamp": stamp}, secret, now=1200.0)
+
+
+def test_the_receiver_of_the_page_believes_what_we_sign():
+    """And nothing else: it is run as it stands."""
+    (code,) = [block for block in blocks("python") if "def verified" in block]
+    space: dict = {}
+    exec(compile(code, "receiver", "exec"), space)
+    secret = secret_of("k" * 32, "http://a/")
+    now = time.time()
+    headers = signature_headers(b"{}", delivery_id="t.1", now=now, secrets=["whsec_AAAA", secret])
+    assert space["verified"](b"{}", headers, secret)
+    assert not space["verified"](b"{ }", headers, secret)
+    old = signature_headers(b"{}", delivery_id="t.1", now=now - 400, secrets=[secret])
+    assert not space["verified"](b"{}", old, secret)

@@ -55,6 +55,7 @@ def command(
     from odradek.agents.push.sender import PostTarget
     from odradek.agents.push.settings import PushSettings
     from odradek.agents.push.signatures import name_of
+    from odradek.agents.subscriptions.event import state_name
     from odradek.infra.bus import BusSettings
     from odradek.infra.runtime import process
 
@@ -68,7 +69,7 @@ def command(
             agent,
             group=name,
             target=PostTarget(id=name, url=url, token=token),
-            states=_named(states),
+            states=[state_name(state) for state in states],
             begin=start_at(place, time.time()),
         )
         await run_subscription(subscription, name)
@@ -77,12 +78,3 @@ def command(
         process.run("subscribe", work())
     except WebhookRefused as error:
         raise click.UsageError(f"--to: the webhook is refused: {error}") from None
-
-
-def _named(states: tuple[str, ...]) -> list[str]:
-    from odradek.agents.push.targets import state_name
-
-    try:
-        return [state_name(state) for state in states]
-    except ValueError as error:
-        raise click.UsageError(f"--state: {error}") from None

@@ -13,6 +13,7 @@ AgentsError
 │   ├── AskTimeout           no answer came in time
 │   ├── AskFailed            the agent failed, refused the message, or asks a question in return
 │   └── AskLost              retriable: what it runs on was lost
+├── NoAnswer                 an agent's question to which its task has no answer
 ├── IllegalTransition        a run was to go where its state does not lead: a mistake of ours
 ├── UnknownAddress           an address of an agent that is none on Kafka
 ├── InvalidPosition          a text that names no place among an agent's events
@@ -24,6 +25,8 @@ AgentsError
 """
 
 from typing import ClassVar
+
+from odradek.schemas.events import Outcome
 
 
 class AgentsError(Exception):
@@ -102,6 +105,18 @@ class AskLost(AskError):
     """What the agent runs on was lost. Who lets it pass is lost itself, and tried anew."""
 
     retriable = True
+
+
+class NoAnswer(AgentsError):
+    """A task has no answer to its agent's question.
+
+    Attributes:
+        outcome: With which the attempt ends.
+    """
+
+    def __init__(self, outcome: Outcome, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
 
 
 class IllegalTransition(AgentsError):

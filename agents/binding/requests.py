@@ -44,6 +44,10 @@ class SampleAddress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeouts: Timeouts = Timeouts()
     sampling: dict[str, Any] = {}
     model: str = ""
+    answers: list[Any] = []
+    """To the questions of the agent, in their order."""
+    simulator: str = ""
+    """An agent that answers its further questions."""
     children: dict[str, ChildReward] = {}
     parent: str = ""
     """The episode whose agent sends the message: its episode is that one's child."""

@@ -35,9 +35,11 @@ def check(task: Task) -> None:
         msgspec.json.decode(task.input)  # passes through unread until here
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestRefused("not_json", f"input: {codec.unquoted(error)}") from None
-    size = len(bytes(task.input)) + len(msgspec.json.encode(task.sampling))
+    size = len(bytes(task.input)) + len(msgspec.json.encode([task.sampling, task.answers]))
     if size > LARGEST - ENVELOPE:
         raise RequestRefused("too_large", f"an input of {size} bytes fits no request")
+    if task.simulator == task.agent:
+        raise RequestRefused("bad_simulator", f"{task.agent} cannot answer its own questions")
     if (wrong := fault(task)) is not None:
         raise RequestRefused(wrong.reason, wrong.detail)
 

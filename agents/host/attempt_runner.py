@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ from a2a.types import (
     TaskStatus,
 )
 from a2a.utils.errors import (
+    A2AError,
     InvalidAgentResponseError,
     TaskNotCancelableError,
     UnsupportedOperationError,
@@ -30,7 +32,8 @@ from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import STREAM
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.binding.responses import INTERRUPTED
-from odradek.agents.errors import RequestRefused
+from odradek.agents.errors import NoAnswer, RequestRefused
+from odradek.agents.host.answers import TaskAnswers
 from odradek.agents.host.children import AgentLine, Children
 from odradek.agents.host.replies import ReplySender
 from odradek.agents.host.tasks.ids import TASK_ID
@@ -40,6 +43,7 @@ from odradek.agents.push.operations import PushOperations
 from odradek.agents.rollout import Rollout, RolloutTask
 from odradek.agents.settings import AgentSettings
 from odradek.agents.trust.principal import on_behalf
+from odradek.infra.errors import BusError
 from odradek.infra.runtime import telemetry
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.episode_tokens import mint
@@ -230,9 +234,11 @@ class AttemptRunner:
             if task.status.state in INTERRUPTED and not run.answered:
                 run.answered = True
                 await self._replies.answer(run.called, task)
-            if run.asks:
+            answers = TaskAnswers(self._line, run)
+            if run.asks and not answers.given:
                 await place.aclose()  # as long as its agent asks, another one may play
-            await self._until_over(run)
+            async with self._answering(run, answers, task):
+                await self._until_over(run)
             if not run.lost:
                 await self._snapshots.published(run.episode_id)
             crash_point("status_before_finish")
@@ -244,6 +250,35 @@ class AttemptRunner:
             held = self._snapshots.forget(run.episode_id)
             if held is not None and not run.lost:
                 owned.memory.put(held.mark, held.value)
+
+    @asynccontextmanager
+    async def _answering(
+        self, run: Attempt, answers: TaskAnswers, task: Task
+    ) -> AsyncIterator[None]:
+        """A block during which an agent's questions get the answers that its task gives."""
+        if not answers.given:
+            yield
+            return
+        work = asyncio.create_task(self._answer(run, answers, task))
+        try:
+            yield
+        finally:
+            work.cancel()
+            await asyncio.wait({work})
+            if not work.cancelled() and (error := work.exception()) is not None:
+                raise error
+
+    async def _answer(self, run: Attempt, answers: TaskAnswers, task: Task) -> None:
+        """Answer each question; a run to which no answer comes is ended."""
+        try:
+            while task.status.state in INTERRUPTED and not run.called_off.is_set():
+                task = await self._deliver(run, await answers.next(task))
+        except NoAnswer as error:
+            run.stop(error.outcome, str(error))
+        except A2AError as error:
+            run.stop(Outcome.FAILED, f"it could not be answered: {error}")
+        except BusError as error:
+            run.stop(Outcome.UPSTREAM_FAILED, f"it could not be answered: {error}")
 
     async def _until_over(self, run: Attempt) -> None:
         """Return once a run is over.

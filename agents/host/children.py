@@ -228,6 +228,8 @@ class Children:
             rewards=rule.rewards,
             failure_reward=rule.failure_reward,
             timeouts=msgspec.structs.replace(sample.timeouts, attempt_s=wait_s),
+            answers=[],
+            simulator="",
             parent=self._run.episode_id,
             agents=self._chain,
             own_weight=rule.own,

@@ -55,6 +55,10 @@ class Task(Event, frozen=True, tag="task", kw_only=True):
     """Request fields that the proxy sets on each call, such as {"temperature": 0}."""
     model: str = ""
     """The model name that agents get; empty: the policy that the proxy serves."""
+    answers: list[Any] = []
+    """What the agent hears when it asks for input, one after the other: strings, or any JSON."""
+    simulator: str = ""
+    """An agent that plays the user: it answers what is asked once `answers` are used up."""
     children: dict[str, ChildReward] = {}
     """By the name of an agent that the task's agent asks: what its sequences are worth. Those of
     agents that are not named are worth what their parent's are."""

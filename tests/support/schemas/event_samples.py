@@ -20,6 +20,8 @@ SAMPLES: dict[str, events.Event] = {
         timeouts=TIMEOUTS,
         sampling={"temperature": 0},
         model="tiny",
+        answers=["blue", {"n": 3}],
+        simulator="customer",
         children={
             "answerer": events.ChildReward(
                 own=0.5, parent=0.25, rewards={"truth": 1.0}, failure_reward=-1.0

@@ -45,6 +45,10 @@ OPTIONS: Final = (
                  help="Measurements of each kind; figures are their medians."),
     click.Option(["--sends"], type=click.IntRange(100), default=2000, show_default=True,
                  help="Messages of a measurement at 32 in flight; a quarter as many at one."),
+    click.Option(["--partitions"], type=click.IntRange(1), default=1, show_default=True,
+                 help="Of the agent's topics, as many as hosts could share the work. One host is "
+                      "measured; a topic has 12 where nothing else is said, and each has "
+                      "transactions of its own."),
     click.Option(["--subscribers"], type=click.IntRange(1), default=200, show_default=True,
                  help="Streams of server-sent events on one task."),
     click.Option(["--events"], type=click.IntRange(30), default=200, show_default=True,
@@ -58,6 +62,7 @@ def run(
     *,
     repeats: int = 5,
     sends: int = 2000,
+    partitions: int = 1,
     subscribers: int = 200,
     events: int = 200,
     offline: int = 10_000,
@@ -73,11 +78,13 @@ def run(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="odradek-bench-")))
         tested, load = two_cores()
         bus, broker = stack.enter_context(log_and_broker(load))
+        bus = bus.model_copy(update={"topic_partitions": partitions})
         place = A2ASite(BenchSite(bus, folder, tested, load), broker)
         asyncio.run(ensure_topics(bus, [(CARDS.name, CARDS)]))
         figures = _sends(place, repeats, sends)
         figures["subscribers"] = _subscribers(place, subscribers, events)
         figures["offline"] = uvloop.run(_offline(place, offline))
+        figures["partitions"] = partitions
         figures["cores"] = os.cpu_count()
         return figures
 
@@ -94,7 +101,7 @@ class A2ASite(msgspec.Struct, frozen=True):
         self, *command: str, ready: str, port: int = 0
     ) -> Iterator[tuple[MeasuredProcess, str]]:
         """A process on the core under test, once it has said that it is ready; what it said."""
-        env = {**kafka(self.bench.bus), "ODRADEK_GATEWAY_PORT": str(port)}
+        env = {**self._env(), "ODRADEK_GATEWAY_PORT": str(port)}
         with started(
             *command, folder=self.bench.folder, core=self.bench.tested, env=env
         ) as process:
@@ -102,13 +109,17 @@ class A2ASite(msgspec.Struct, frozen=True):
 
     def client(self, *arguments: str) -> dict[str, Any]:
         """What a client says when it has ended."""
-        env = kafka(self.bench.bus)
+        env = self._env()
         with started(
             *arguments, folder=self.bench.folder, core=self.bench.load, env=env
         ) as process:
             report = process.wait_for("}\n", PATIENCE_S)
         parsed: dict[str, Any] = json.loads(report.splitlines()[-1])
         return parsed
+
+    def _env(self) -> dict[str, str]:
+        partitions = str(self.bench.bus.topic_partitions)
+        return {**kafka(self.bench.bus), "ODRADEK_TOPIC_PARTITIONS": partitions}
 
     @contextmanager
     def host(self) -> Iterator[MeasuredProcess]:

@@ -19,6 +19,10 @@ AgentsError
 ├── InvalidPosition          a text that names no place among an agent's events
 ├── UnknownState             a word that is no state of A2A's tasks
 ├── WebhookRefused           an address of a webhook that may not be called
+├── GatewayRefusal           a request that the gateway's door does not let in
+│   ├── Unauthenticated      it brings no credentials, or none that are valid here
+│   ├── TooManyRequests      retriable: its principal asks too often
+│   └── KeysUnavailable      retriable: what would tell whose token it is cannot be fetched
 ├── AddressTaken             the gateway cannot listen where it was told to
 ├── BadCertificate           TLS cannot be served with the files that were named
 └── RunnerError              an agent that cannot be started as it was named
@@ -157,3 +161,40 @@ class InvalidPosition(AgentsError):
 
 class UnknownState(AgentsError):
     """A word that is no state of A2A's tasks."""
+
+
+class GatewayRefusal(AgentsError):
+    """A request that the gateway's door does not let in."""
+
+
+class Unauthenticated(GatewayRefusal):
+    """A request without credentials, or with some that are not valid here.
+
+    Args:
+        message: Why, without a word of the credentials.
+        missing: There are none.
+    """
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class TooManyRequests(GatewayRefusal):
+    """A principal that asks too often.
+
+    Args:
+        wait_s: After how many seconds it may ask again.
+    """
+
+    retriable = True
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"too many requests: ask again in {wait_s} s")
+        self.wait_s = wait_s
+
+
+class KeysUnavailable(GatewayRefusal):
+    """The keys of tokens cannot be fetched."""
+
+    retriable = True

@@ -139,6 +139,19 @@ class GatewaySettings(CheckedSettings, BaseSettings):
     Not given: it shows them unsigned."""
     shutdown_s: float = Field(default=5.0, ge=0)
     """How long calls and streams may go on after SIGTERM."""
+    stream_s: float = Field(default=3600.0, gt=0)
+    """How long a stream goes on; then it ends, and its client goes on by Last-Event-ID."""
+    rate: str = ""
+    """How often each principal may ask at this gateway, such as `600/minute`; without, as often as
+    it likes. Where nobody is asked for credentials, each client's address counts."""
+    bearer_keys: Path | None = None
+    """File with the hashes of clients' keys. `odradek keys bearer` writes it."""
+    jwks: str = ""
+    """File or https URL of the JWK Set by which JSON Web Tokens are verified."""
+    jwt_issuer: str = ""
+    """The `iss` that tokens must have."""
+    jwt_audience: str = ""
+    """The `aud` that tokens must have."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)
     """The port to serve gRPC on, at the same host; 0 for a free one. Not given: no gRPC."""
     grpc_address: str | None = None

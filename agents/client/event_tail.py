@@ -26,6 +26,8 @@ RECENT: Final = 2000
 WAITING: Final = 1000
 """Events that may wait for a stream's reader; one that falls further behind reads the log again."""
 
+FAR: Final = 2**62
+"""An offset behind every record."""
 ALL: Final = "*"
 """Where the queues of those stand who want the events of all tasks; no task has this id."""
 
@@ -47,6 +49,14 @@ class EventPlace(msgspec.Struct, frozen=True):
         """The place that a text names, None for any other text."""
         match = PLACE.fullmatch(text)
         return cls(*map(int, match.groups())) if match else None
+
+    def precedes(self, head: "EventPlace") -> bool:
+        """Whether it can be a place of the stream that has come to `head`."""
+        return (
+            self.partition == head.partition
+            and self.offset <= head.offset
+            and self.generation <= head.generation
+        )
 
 
 class TailedEvent:
@@ -200,6 +210,19 @@ class EventTail:
     def ends(self) -> dict[int, int]:
         """By partition, the offset behind the last event that was read."""
         return dict(self._next)
+
+    async def past(self, task_id: str, seen: EventPlace) -> AsyncGenerator[TailedEvent, None]:
+        """What the log has of a task behind a place, up to now. Raises PositionLost, BusError."""
+        generation = seen.generation
+        records = self._ranges.read(seen.partition, seen.offset, FAR)
+        async with aclosing(records):
+            async for record in records:
+                event = TailedEvent(record)
+                if record.key != task_id or not event.readable:
+                    continue
+                if event.headers.generation > generation:
+                    generation = event.headers.generation
+                    yield event
 
     async def _events(
         self,

@@ -217,17 +217,25 @@ class KafkaTransport(ClientTransport):
         )
 
     async def resume_stream(
-        self, task_id: str, seen: EventPlace
+        self, task_id: str, seen: EventPlace, *, over: bool = False
     ) -> AsyncGenerator[TailedEvent, None]:
         """A task's events behind what was read of them. Asks the agent nothing.
 
+        Args:
+            task_id: Which task.
+            seen: How far its stream was read.
+            over: Whether the task has ended: the log has all of its events.
+
         Raises:
             InvalidParamsError: No event of the task can stand there.
+            PositionLost: While it is read: retention has deleted what follows.
             BusError: The log cannot be read.
         """
         tail = await self._connection.events(self._agent)
         if not tail.holds(task_id, seen):
             raise InvalidParamsError(f"{seen} is no place of an event of task {task_id}")
+        if over:
+            return tail.past(task_id, seen)
         return tail.stream(
             task_id, generation=seen.generation, partition=seen.partition, offset=seen.offset
         )

@@ -3,7 +3,7 @@
 import re
 from email.utils import formatdate
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from a2a.server.routes import (
     create_agent_card_routes,
@@ -12,6 +12,7 @@ from a2a.server.routes import (
 )
 from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.types import AgentCard
+from a2a.types.a2a_pb2 import SecurityScheme
 from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP, ContentTypeNotSupportedError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from odradek.agents.cards.signatures import CardSigner
 from odradek.agents.client.connection import KafkaConnection
 from odradek.agents.client.transport import KafkaTransport
+from odradek.agents.gateway.access.door import Admission, Door
 from odradek.agents.gateway.bus_handler import BusHandler
 from odradek.agents.gateway.cards import REST_PATH, CardDirectory, at_gateway
 from odradek.agents.gateway.event_routes import EventRoutes
@@ -30,6 +32,7 @@ from odradek.agents.gateway.media_types import JSON, MediaTypes
 from odradek.agents.settings import GatewaySettings
 from odradek.infra.bus import BusSettings
 
+Guarded = TypeVar("Guarded", Route, Mount)
 AGENTS: Final = "/agents"
 ADDRESS: Final = re.compile(AGENTS + "/[^/]+")
 
@@ -42,6 +45,8 @@ class GatewayApp:
         bus: Where Kafka is.
         connection: The gateway's place on the bus.
         address: Where clients reach the gateway.
+        admission: Decides who may ask; not given: anybody.
+        security: What clients send as credentials, for agents' cards; None: nothing.
     """
 
     def __init__(
@@ -51,11 +56,15 @@ class GatewayApp:
         connection: KafkaConnection,
         *,
         address: str,
+        admission: Admission | None = None,
+        security: SecurityScheme | None = None,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._connection = connection
         self._root = address
+        self._admission = admission or Admission(None, None)
+        self._security = security
         self._apps: dict[str, ASGIApp] = {}
         self._signer = CardSigner.from_file(settings.card_key) if settings.card_key else None
         self.grpc_address = ""
@@ -64,7 +73,7 @@ class GatewayApp:
         self._app: ASGIApp = Starlette(
             routes=[
                 Route("/healthz", self._healthy),
-                Route(AGENTS, self._list),
+                self._guarded(Route(AGENTS, self._list)),
                 Mount(AGENTS + "/{agent}", app=self._agent, max_body_size=settings.max_body_bytes),
             ]
         )
@@ -108,12 +117,19 @@ class GatewayApp:
     def handler(self, agent: str) -> BusHandler:
         """A request handler that asks an agent over Kafka."""
         transport = KafkaTransport(self._connection, agent, timeout_s=self._settings.call_s)
-        return BusHandler(transport, partial(self._shown, agent))
+        shown = partial(self._shown, agent)
+        return BusHandler(transport, shown, stream_s=self._settings.stream_s)
 
     def _shown(self, agent: str, card: AgentCard) -> AgentCard:
         """A card as the gateway shows it: with its addresses, signed where it has a key."""
         address = self._address(agent)
-        shown = at_gateway(card, address, grpc_address=self.grpc_address, agent=agent)
+        shown = at_gateway(
+            card,
+            address,
+            grpc_address=self.grpc_address,
+            agent=agent,
+            security=self._security,
+        )
         return self._signer.signed(shown) if self._signer is not None else shown
 
     def _routes_of(self, agent: str) -> ASGIApp:
@@ -125,12 +141,21 @@ class GatewayApp:
             cache_control=f"public, max-age={self._settings.card_age_s:.0f}",
         )
         routes: list[BaseRoute] = [dated(route, known.published_at) for route in card_routes]
-        streams = EventStreams(handler, DefaultServerCallContextBuilder())
-        routes += [typed(route, streams) for route in create_jsonrpc_routes(handler, "/")]
+        streams = EventStreams(
+            handler, DefaultServerCallContextBuilder(), longest_s=self._settings.stream_s
+        )
+        rpc = create_jsonrpc_routes(handler, "/")
+        routes += [self._guarded(typed(route, streams)) for route in rpc]
         rest = Starlette(routes=[*streams.rest_routes(), *create_rest_routes(handler)])
-        routes.append(Mount(REST_PATH, MediaTypes(rest)))
-        routes += EventRoutes(agent, self._bus, self._connection).routes
+        routes.append(self._guarded(Mount(REST_PATH, MediaTypes(rest))))
+        events = EventRoutes(agent, self._bus, self._connection)
+        routes += [self._guarded(route) for route in events.routes]
         return Starlette(routes=routes)
+
+    def _guarded(self, route: Guarded) -> Guarded:
+        """A route that wants credentials, where the gateway does. Cards and health need none."""
+        route.app = Door(route.app, self._admission)
+        return route
 
 
 def dated(route: Route, moment: float) -> Route:

@@ -1,5 +1,6 @@
 """The SDK's request handler that serves nothing itself: it asks an agent over Kafka."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
@@ -31,9 +32,10 @@ from a2a.utils.errors import InternalError, UnsupportedOperationError
 
 from odradek.agents.binding import headers as names
 from odradek.agents.binding import operations
+from odradek.agents.binding.responses import TERMINAL
 from odradek.agents.client.connection import ReceivedReply
 from odradek.agents.client.event_tail import EventPlace, TailedEvent
-from odradek.agents.client.transport import KafkaTransport
+from odradek.agents.client.transport import PRINCIPAL, KafkaTransport
 from odradek.infra.errors import BusError
 
 
@@ -43,11 +45,19 @@ class BusHandler(RequestHandler):
     Args:
         transport: To the agent.
         shown: Makes of an agent's card the one that the gateway shows.
+        stream_s: How long a stream goes on.
     """
 
-    def __init__(self, transport: KafkaTransport, shown: Callable[[AgentCard], AgentCard]) -> None:
+    def __init__(
+        self,
+        transport: KafkaTransport,
+        shown: Callable[[AgentCard], AgentCard],
+        *,
+        stream_s: float,
+    ) -> None:
         self._transport = transport
         self._shown = shown
+        self._stream_s = stream_s
 
     @validate_request_params
     async def on_message_send(
@@ -150,9 +160,10 @@ class BusHandler(RequestHandler):
 
         Raises TaskNotFoundError where the caller may not see the task.
         """
-        await self._ask(self._transport.get_task, GetTaskRequest(id=task_id), context)
+        task = await self._ask(self._transport.get_task, GetTaskRequest(id=task_id), context)
         with as_a2a():
-            return await self._transport.resume_stream(task_id, seen)
+            over = task.status.state in TERMINAL
+            return await self._transport.resume_stream(task_id, seen, over=over)
 
     async def _ask(self, ask: Any, params: Any, context: ServerCallContext) -> Any:
         with as_a2a():
@@ -161,9 +172,15 @@ class BusHandler(RequestHandler):
     async def _events(
         self, stream: AsyncGenerator[StreamResponse, None]
     ) -> AsyncGenerator[Event, None]:
+        ends_at = asyncio.get_running_loop().time() + self._stream_s
         async with aclosing(stream):
             with as_a2a():
-                async for response in stream:
+                while True:
+                    try:
+                        async with asyncio.timeout_at(ends_at):
+                            response = await anext(stream)
+                    except (StopAsyncIteration, TimeoutError):
+                        return
                     yield getattr(response, response.WhichOneof("payload"))
 
 
@@ -184,4 +201,7 @@ def called(context: ServerCallContext) -> ClientCallContext:
         names.EXTENSIONS: ",".join(sorted(context.requested_extensions)),
         names.TRACEPARENT: context.state.get("headers", {}).get(names.TRACEPARENT, ""),
     }
-    return ClientCallContext(service_parameters={key: text for key, text in asked.items() if text})
+    return ClientCallContext(
+        service_parameters={key: text for key, text in asked.items() if text},
+        state={PRINCIPAL: context.user.user_name if context.user.is_authenticated else ""},
+    )

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from typing import Final
 
 from a2a.types import AgentCard, AgentInterface
+from a2a.types.a2a_pb2 import SecurityScheme
 
 from odradek.agents.binding import VERSION
 from odradek.agents.cards.registry import KnownCard, read_card
 from odradek.infra.bus import BusSettings, Record, follow, to_end
 from odradek.schemas.topics import CARDS
 
+SCHEME: Final = "bearer"
+"""The name of the security scheme on cards."""
 JSONRPC: Final = "JSONRPC"
 REST: Final = "HTTP+JSON"
 GRPC: Final = "GRPC"
@@ -63,7 +66,14 @@ class CardDirectory:
             self._changed(agent)
 
 
-def at_gateway(card: AgentCard, address: str, *, grpc_address: str, agent: str) -> AgentCard:
+def at_gateway(
+    card: AgentCard,
+    address: str,
+    *,
+    grpc_address: str,
+    agent: str,
+    security: SecurityScheme | None = None,
+) -> AgentCard:
     """A card that also names the gateway's addresses of its agent, HTTP first.
 
     Signatures are left out: they are of the card without these addresses.
@@ -73,6 +83,7 @@ def at_gateway(card: AgentCard, address: str, *, grpc_address: str, agent: str) 
         address: The agent's address at the gateway.
         grpc_address: The gateway's address for gRPC; "": it serves none.
         agent: The agent's name, which gRPC's clients give as the tenant.
+        security: What its clients send as credentials; None: nothing.
     """
     shown = AgentCard()
     shown.CopyFrom(card)
@@ -90,4 +101,7 @@ def at_gateway(card: AgentCard, address: str, *, grpc_address: str, agent: str) 
             )
         )
     shown.supported_interfaces.extend(own)
+    if security is not None:
+        shown.security_schemes[SCHEME].CopyFrom(security)
+        shown.security_requirements.add().schemes[SCHEME].SetInParent()
     return shown

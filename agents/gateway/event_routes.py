@@ -16,6 +16,7 @@ from starlette.routing import Route
 from odradek.agents.client.connection import KafkaConnection
 from odradek.agents.client.event_tail import EventTail
 from odradek.agents.errors import InvalidPosition, UnknownState
+from odradek.agents.gateway.access.door import PRINCIPAL
 from odradek.agents.subscriptions.event import EventSelection
 from odradek.agents.subscriptions.position import EventPosition
 from odradek.agents.subscriptions.subscribe import begin_at
@@ -96,5 +97,5 @@ class EventRoutes:
 
 def _principal(request: Request) -> str | None:
     """Whose events a caller may see; None: all, where the gateway asks nobody who they are."""
-    principal: Any = request.scope.get("odradek.principal")
+    principal: Any = request.scope.get(PRINCIPAL)
     return str(principal) if principal else None

@@ -14,7 +14,7 @@ import msgspec
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers.response_helpers import build_error_response
 from a2a.server.routes.common import ServerCallContextBuilder
-from a2a.types import SendMessageRequest, SubscribeToTaskRequest
+from a2a.types import GetTaskRequest, SendMessageRequest, SubscribeToTaskRequest
 from a2a.utils.constants import PROTOCOL_VERSION_1_0
 from a2a.utils.error_handlers import build_rest_error_payload, rest_stream_error_handler
 from a2a.utils.errors import A2AError, InvalidParamsError
@@ -25,9 +25,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from odradek.agents.binding import headers as names
+from odradek.agents.binding.responses import TERMINAL, read_stream, stream_value
 from odradek.agents.client.event_tail import EventPlace
 from odradek.agents.gateway.bus_handler import BusHandler, as_a2a
 from odradek.agents.gateway.sse import EventResponse
+from odradek.infra.errors import PositionLost
 
 log = logging.getLogger("odradek.agents")
 
@@ -49,11 +51,15 @@ class EventStreams:
     Args:
         handler: Asks the agent.
         contexts: Makes the SDK's context of a request.
+        longest_s: How long a stream goes on.
     """
 
-    def __init__(self, handler: BusHandler, contexts: ServerCallContextBuilder) -> None:
+    def __init__(
+        self, handler: BusHandler, contexts: ServerCallContextBuilder, *, longest_s: float
+    ) -> None:
         self._handler = handler
         self._contexts = contexts
+        self._longest_s = longest_s
 
     def rest_routes(self) -> list[BaseRoute]:
         """Routes of REST, to stand before the SDK's."""
@@ -72,15 +78,12 @@ class EventStreams:
             params = Parse(await request.body(), SendMessageRequest(), ignore_unknown_fields=True)
         except ParseError as error:
             raise InvalidParamsError(f"the body is no SendMessageRequest: {error}") from None
-        return _answer(await self._open(params, self._context(request)), _rest_error)
+        return self._answer(await self._begin(params, self._context(request)), _rest_error)
 
     @rest_stream_error_handler
     async def _subscribe(self, request: Request) -> Response:
-        task_id = request.path_params["id"]
-        context = self._context(request)
-        if (seen := EventPlace.read(request.headers.get(LAST_EVENT_ID, ""))) is not None:
-            return _answer(await self._resume(seen, task_id, context), _rest_error)
-        return _answer(await self._open(SubscribeToTaskRequest(id=task_id), context), _rest_error)
+        params = SubscribeToTaskRequest(id=request.path_params["id"])
+        return self._answer(await self._begin(params, self._context(request)), _rest_error)
 
     async def json_rpc(self, request: Request) -> Response | None:
         """Answer a JSON-RPC request that streams; None for one that the SDK is to answer.
@@ -103,10 +106,12 @@ class EventStreams:
         context = self._context(request)
         context.tenant = params.tenant
         try:
-            frames = await self._open(params, context, lambda value: before + value + b"}")
+            frames = await self._begin(params, context, lambda value: before + value + b"}")
         except A2AError as error:
             return JSONResponse(build_error_response(number, error))
-        return _answer(frames, lambda error: b"data: " + _json(build_error_response(number, error)))
+        return self._answer(
+            frames, lambda error: b"data: " + _json(build_error_response(number, error))
+        )
 
     def _context(self, request: Request) -> ServerCallContext:
         context = self._contexts.build(request)
@@ -114,14 +119,32 @@ class EventStreams:
             context.tenant = tenant
         return context
 
+    async def _begin(self, params: Any, context: ServerCallContext, wrap: Wrap = bytes) -> Frames:
+        """A stream from its beginning, or behind the event that its client has seen last."""
+        seen = EventPlace.read(context.state["headers"].get(LAST_EVENT_ID, ""))
+        if seen is not None and isinstance(params, SubscribeToTaskRequest):
+            return await self._resume(seen, params.id, context, wrap)
+        return await self._open(params, context, wrap, seen)
+
     @validate_version(PROTOCOL_VERSION_1_0)
-    async def _open(self, params: Any, context: ServerCallContext, wrap: Wrap = bytes) -> Frames:
+    async def _open(
+        self,
+        params: Any,
+        context: ServerCallContext,
+        wrap: Wrap,
+        seen: EventPlace | None = None,
+    ) -> Frames:
         reply, events = await self._handler.open_stream(params, context)
         place = EventPlace(
             int(reply.headers[names.EVENTS_PARTITION]),
             int(reply.headers[names.EVENTS_OFFSET]),
             int(reply.headers[names.GENERATION]),
         )
+
+        if seen is not None and seen.precedes(place):
+            await events.aclose()
+            task = read_stream(reply.value).task
+            return await self._resume(seen, task.id, context, wrap)
 
         async def frames() -> Frames:
             async with aclosing(events):
@@ -132,15 +155,46 @@ class EventStreams:
         return frames()
 
     @validate_version(PROTOCOL_VERSION_1_0)
-    async def _resume(self, seen: EventPlace, task_id: str, context: ServerCallContext) -> Frames:
+    async def _resume(
+        self, seen: EventPlace, task_id: str, context: ServerCallContext, wrap: Wrap
+    ) -> Frames:
         events = await self._handler.resume_stream(seen, task_id, context)
 
         async def frames() -> Frames:
             async with aclosing(events):
-                async for event in events:
-                    yield _frame(event.place, event.value)
+                try:
+                    async for event in events:
+                        yield _frame(event.place, wrap(event.value))
+                except PositionLost:
+                    lost = True  # retention has deleted what follows
+                else:
+                    lost = False
+            if not lost:
+                return
+            # The task as it stands says it all.
+            task = await self._handler.on_get_task(GetTaskRequest(id=task_id), context)
+            if task.status.state in TERMINAL:
+                yield _frame(seen, wrap(stream_value(task)))
+                return
+            async for frame in await self._open(SubscribeToTaskRequest(id=task_id), context, wrap):
+                yield frame
 
         return frames()
+
+    def _answer(self, frames: Frames, error_frame: Callable[[A2AError], bytes]) -> Response:
+        """A stream of events, which ends with an error where reading them does."""
+
+        async def guarded() -> Frames:
+            async with aclosing(frames):
+                try:
+                    with as_a2a():
+                        async for frame in frames:
+                            yield frame
+                except A2AError as error:
+                    log.warning("a stream ends: %s", error)
+                    yield error_frame(error) + b"\r\n\r\n"
+
+        return EventResponse(guarded(), longest_s=self._longest_s)
 
 
 def _is_call(body: Any) -> bool:
@@ -153,22 +207,6 @@ def _is_call(body: Any) -> bool:
         and not isinstance(body.get("id"), bool)
         and isinstance(body.get("id"), str | int | None)
     )
-
-
-def _answer(frames: Frames, error_frame: Callable[[A2AError], bytes]) -> Response:
-    """A stream of events, which ends with an error where reading them does."""
-
-    async def guarded() -> Frames:
-        async with aclosing(frames):
-            try:
-                with as_a2a():
-                    async for frame in frames:
-                        yield frame
-            except A2AError as error:
-                log.warning("a stream ends: %s", error)
-                yield error_frame(error) + b"\r\n\r\n"
-
-    return EventResponse(guarded())
 
 
 def _frame(place: EventPlace, data: bytes) -> bytes:

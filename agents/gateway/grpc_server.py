@@ -23,8 +23,16 @@ from a2a.utils.errors import VersionNotSupportedError
 from odradek.agents.binding import VERSION
 from odradek.agents.binding.headers import VERSION_HEADER
 from odradek.agents.binding.operations import OPERATIONS, Operation
-from odradek.agents.errors import AddressTaken, BadCertificate
+from odradek.agents.errors import (
+    AddressTaken,
+    BadCertificate,
+    KeysUnavailable,
+    TooManyRequests,
+    Unauthenticated,
+)
+from odradek.agents.gateway.access.door import Admission
 from odradek.agents.settings import GatewaySettings
+from odradek.agents.trust.principal import Principal
 
 SERVICE: Final = DESCRIPTOR.services_by_name["A2AService"].full_name
 
@@ -35,14 +43,18 @@ class AgentService:
     Args:
         agents: The names of all agents that have a card, as they are now.
         handler: Makes an agent's request handler.
+        admission: Decides who may ask.
     """
 
     def __init__(
-        self, agents: Callable[[], Collection[str]], handler: Callable[[str], RequestHandler]
+        self,
+        agents: Callable[[], Collection[str]],
+        handler: Callable[[str], RequestHandler],
+        admission: Admission,
     ) -> None:
         self._agents = agents
         self._handler = handler
-        self._contexts = CallContexts()
+        self._admission = admission
 
     def methods(self) -> Any:
         """The service's methods for a gRPC server, one for each operation of A2A."""
@@ -69,6 +81,7 @@ class AgentService:
 
     async def _addressed(self, request: Any, context: Any) -> GrpcHandler:
         """The SDK's handler for the agent that a request names; ends the call if none has it."""
+        principal = await self._admitted(context)
         name, _, request.tenant = request.tenant.partition("/")
         agents = self._agents()
         if not name and len(agents) == 1:
@@ -79,11 +92,34 @@ class AgentService:
         if name not in agents:
             absent = f"no agent {name!r} has a card: is its host running?"
             await context.abort(grpc.StatusCode.NOT_FOUND, absent)
-        return GrpcHandler(self._handler(name), self._contexts)
+        return GrpcHandler(self._handler(name), GrpcCallContexts(principal))
+
+    async def _admitted(self, context: Any) -> str:
+        """The principal of a call; ends one that the door does not let in."""
+        metadata = context.invocation_metadata() or ()
+        credentials = [str(value) for name, value in metadata if name == "authorization"]
+        peer = context.peer().rpartition(":")[0]
+        try:
+            return await self._admission.admit(credentials, peer)
+        except Unauthenticated as error:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        except TooManyRequests as error:
+            wait = (("retry-after", str(error.wait_s)),)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), wait)
+        except KeysUnavailable as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        raise AssertionError("abort raises")
 
 
-class CallContexts(DefaultGrpcServerCallContextBuilder):
-    """The SDK's builder of call contexts, which refuses other versions of A2A as HTTP does."""
+class GrpcCallContexts(DefaultGrpcServerCallContextBuilder):
+    """The SDK's builder of call contexts, which refuses other versions of A2A as HTTP does.
+
+    Args:
+        principal: Who asks; "": nobody was asked for credentials.
+    """
+
+    def __init__(self, principal: str) -> None:
+        self._principal = principal
 
     def build(self, context: Any) -> ServerCallContext:
         """Raises VersionNotSupportedError, which the SDK's handler answers."""
@@ -92,6 +128,7 @@ class CallContexts(DefaultGrpcServerCallContextBuilder):
         if version.partition(".")[0] != VERSION.partition(".")[0]:
             raise VersionNotSupportedError(f"{VERSION_HEADER} must be {VERSION}, not {version!r}")
         built = super().build(context)
+        built.user = Principal(self._principal)
         built.state["headers"] = metadata
         return built
 

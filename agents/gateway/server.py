@@ -9,9 +9,14 @@ import uvicorn
 
 from odradek.agents.client.connection import KafkaConnection
 from odradek.agents.errors import AddressTaken
+from odradek.agents.gateway.access.authenticator import ClientAuthenticator
+from odradek.agents.gateway.access.door import Admission
+from odradek.agents.gateway.access.rates import RequestRates
 from odradek.agents.gateway.app import GatewayApp
 from odradek.agents.settings import GatewaySettings
+from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.bus import BusSettings, require_topics
+from odradek.infra.errors import ProjectError
 from odradek.infra.runtime.process import serve
 from odradek.schemas.topics import CARDS
 
@@ -22,11 +27,26 @@ class Gateway:
     Args:
         settings: The gateway's.
         bus: Where Kafka is.
+        trust: The key by which requests are signed; the environment's if not given.
+
+    Raises:
+        ProjectError: It would let in whom it cannot tell apart.
     """
 
-    def __init__(self, settings: GatewaySettings, bus: BusSettings) -> None:
+    def __init__(
+        self, settings: GatewaySettings, bus: BusSettings, *, trust: TrustSettings | None = None
+    ) -> None:
         self._settings = settings
         self._bus = bus
+        self._trust = trust or TrustSettings()
+        self._authenticator = ClientAuthenticator.of(settings)
+        if self._authenticator is not None and self._trust.signing_key is None:
+            raise ProjectError(
+                "a gateway that knows its clients signs for them, or all would share their tasks: "
+                "set ODRADEK_TRUST_SIGNING_KEY (`odradek keys new gateway --principal 'key/*' "
+                "--principal 'jwt/*'`)"
+            )
+        self._admission = Admission(self._authenticator, RequestRates.of(settings.rate))
         self._stop = asyncio.Event()
         self._server: _Server | None = None
         self.address = ""
@@ -47,9 +67,16 @@ class Gateway:
             listening = serving_all.enter_context(bound(self._settings.host, self._settings.port))
             self.address = self._settings.public_url or _address_of(listening)
             connection = await serving_all.enter_async_context(
-                KafkaConnection(self._bus, group=self._settings.group)
+                KafkaConnection(self._bus, group=self._settings.group, trust=self._trust)
             )
-            app = GatewayApp(self._settings, self._bus, connection, address=self.address)
+            app = GatewayApp(
+                self._settings,
+                self._bus,
+                connection,
+                address=self.address,
+                admission=self._admission,
+                security=self._authenticator.scheme if self._authenticator else None,
+            )
             await serving_all.enter_async_context(self._grpc(app))
             known = asyncio.Event()
             work = {
@@ -77,7 +104,7 @@ class Gateway:
             return
         from odradek.agents.gateway.grpc_server import AgentService, grpc_serving
 
-        service = AgentService(lambda: app.cards.agents, app.handler)
+        service = AgentService(lambda: app.cards.agents, app.handler, self._admission)
         async with grpc_serving(self._settings, service) as port:
             self.grpc_address = self._settings.grpc_address or f"{self._settings.host}:{port}"
             app.grpc_address = self.grpc_address

@@ -13,6 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 PING: Final = b": ping\r\n\r\n"
+END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+LONGEST_S: Final = 3600.0
 PING_S: Final = 15.0
 """After so long without an event a comment is sent, so that nobody on the way hangs up."""
 
@@ -22,15 +24,23 @@ class EventResponse(Response):
 
     Args:
         frames: Events on the wire; closed with the response.
+        longest_s: After so long the response ends; its client goes on by Last-Event-ID.
         ping_s: See `PING_S`.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], *, ping_s: float = PING_S) -> None:
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        *,
+        longest_s: float = LONGEST_S,
+        ping_s: float = PING_S,
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
+        self._longest_s = longest_s
         self._ping_s = ping_s
         self._sent = False
 
@@ -41,27 +51,32 @@ class EventResponse(Response):
         await send(start)
         gone = asyncio.create_task(_gone(receive))
         sending = asyncio.create_task(self._send(send))
+        over = asyncio.create_task(asyncio.sleep(self._longest_s))
         try:
-            while not (gone.done() or sending.done()):
+            while not (gone.done() or sending.done() or over.done()):
                 self._sent = False
                 done, _ = await asyncio.wait(
-                    {gone, sending}, timeout=self._ping_s, return_when=asyncio.FIRST_COMPLETED
+                    {gone, sending, over}, timeout=self._ping_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if not (done or self._sent):
                     await send(_body(PING))
         finally:
             gone.cancel()
             sending.cancel()
-            await asyncio.wait({gone, sending})
+            late = over.done()
+            over.cancel()
+            await asyncio.wait({gone, sending, over})
         if not sending.cancelled():
             sending.result()
+        elif late:
+            await send(END)
 
     async def _send(self, send: Send) -> None:
         async with aclosing(self._frames) as frames:
             async for frame in frames:
                 self._sent = True
                 await send(_body(frame))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send(END)
 
 
 def _body(frame: bytes) -> dict[str, object]:

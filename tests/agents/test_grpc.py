@@ -24,8 +24,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from odradek.agents.errors import AddressTaken, BadCertificate
+from odradek.agents.gateway.access.bearer_keys import add_key
+from odradek.agents.trust.settings import TrustSettings
 from tests.support.agents.conformance_agent import ConformanceAgent
 from tests.support.agents.gateways import serving
+from tests.support.agents.producers import written
 
 pytestmark = [pytest.mark.broker, pytest.mark.grpc]
 
@@ -141,3 +144,36 @@ async def test_grpc_is_served_over_tls_with_a_certificate(stage, tmp_path):
         with pytest.raises(BadCertificate, match="ODRADEK_GATEWAY_GRPC_CERTIFICATE"):
             async with serving(stage.bus, grpc_port=0, grpc_certificate=wrong, grpc_key=key):
                 pass
+
+
+async def test_grpc_asks_for_the_same_credentials(stage, tmp_path):
+    """As metadata; a client sees its own tasks, and those of others are absent."""
+    import grpc
+    from a2a.types.a2a_pb2_grpc import A2AServiceStub
+
+    gateways = TrustSettings(signing_key=written(tmp_path, "gateway", "key/*"))
+    hosts = TrustSettings(verification_keys=tmp_path / "public", unsigned="refuse")
+    await stage.host(ConformanceAgent(), training=False, trust=hosts)
+    path = tmp_path / "bearer.json"
+    keys = {name: add_key(path, name) for name in ("ann", "bob")}
+    async with (
+        serving(stage.bus, trust=gateways, bearer_keys=path, grpc_port=0) as gateway,
+        transport_to(gateway) as agent,
+    ):
+        stub: A2AServiceStub = agent._base.stub
+
+        def asks(*names):
+            credentials = [("authorization", f"Bearer {keys[name]}") for name in names]
+            return {"metadata": [("a2a-version", "1.0"), *credentials], "timeout": 60}
+
+        answer = await stub.SendMessage(message("m1"), **asks("ann"))
+        request = GetTaskRequest(id=answer.task.id, tenant="player")
+        assert answer.task.id == (await stub.GetTask(request, **asks("ann"))).id
+        for names, code in (
+            ((), grpc.StatusCode.UNAUTHENTICATED),
+            (("ann", "ann"), grpc.StatusCode.UNAUTHENTICATED),
+            (("bob",), grpc.StatusCode.NOT_FOUND),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.GetTask(request, **asks(*names))
+            assert code == refused.value.code()

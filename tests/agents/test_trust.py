@@ -35,21 +35,13 @@ from odradek.infra.bus import BusSettings, Record
 from odradek.infra.errors import ProjectError
 from odradek.schemas.events import raw
 from tests.support.agents.conformance_agent import ConformanceAgent
+from tests.support.agents.producers import written
 
 from .conftest import told
 
 AGENT = "kafka:///player"
 NOW = 1_800_000_000.0
 VALUE = b'{"id": "t1"}'
-
-
-def written(folder, name, *principals, samples=False, public="public"):
-    """A producer's key in files, as `odradek keys new` leaves it."""
-    key = keys.new_key(name, (name, *principals), samples=samples)
-    (folder / public).mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_bytes(msgspec.json.encode(key))
-    (folder / public / f"{name}.json").write_bytes(msgspec.json.encode(key.public()))
-    return folder / f"{name}.json"
 
 
 @pytest.fixture

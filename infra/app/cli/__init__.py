@@ -78,7 +78,7 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
 EXTRAS: Final = {
     **dict.fromkeys(("torch", "transformers", "trl", "accelerate", "datasets"), "trainer"),
     **dict.fromkeys(("openai", "matplotlib", "jinja2"), "demo"),
-    **dict.fromkeys(("starlette", "sse_starlette", "uvicorn"), "a2a"),
+    **dict.fromkeys(("starlette", "sse_starlette", "uvicorn", "limits"), "a2a"),
     "grpc": "a2a-grpc",
     "peft": "lora",
 }

@@ -52,13 +52,15 @@ SHARED: Final = {
 LIMITS: Final = frozenset({
     "call_s", "calls_per_episode", "card_age_s", "concurrency", "engine_timeout_s",
     "engine_wait_s", "grace_s", "keep", "log_timeout_s", "max_attempts", "max_body_bytes",
-    "max_calls", "max_history_bytes", "max_reply_bytes", "max_tokens", "open_evals",
+    "max_calls", "max_history_bytes", "max_reply_bytes", "max_tokens", "open_evals", "rate",
     "open_groups", "ready_s", "replication_factor", "seal_wait_s", "session_timeout_ms",
-    "retry_s", "shutdown_s", "timeout_s", "timeouts", "topic_partitions", "tries",
+    "retry_s", "shutdown_s", "stream_s", "timeout_s", "timeouts", "topic_partitions", "tries",
 })  # fmt: skip
 WHERE: Final = frozenset({
-    "batches_topic", "device", "dtype", "engine_key", "engine_url", "engine_urls", "group",
-    "host", "instance", "keys", "output_dir", "port", "proxy_url", "public_url", "webhook_hosts",
+    "batches_topic", "bearer_keys", "device", "dtype", "engine_key", "engine_url", "engine_urls",
+    "group", "host", "instance", "jwks", "jwt_audience", "jwt_issuer", "keys", "output_dir",
+    "port", "proxy_url", "public_url", "signing_key", "unsigned", "verification_keys",
+    "webhook_hosts",
 })  # fmt: skip
 WHAT: Final = frozenset(
     {"begin_anew", "model", "policy", "replay_of", "run", "sampled_by", "until_end"}

@@ -19,8 +19,10 @@ def command(host: str | None, port: int | None) -> None:
     odradek gateway --port 8500
     curl http://127.0.0.1:8500/agents/hilo/.well-known/agent-card.json
 
-    Needs ODRADEK_KAFKA_BOOTSTRAP_SERVERS, and `pip install odradek[a2a]`. It asks for no
-    credentials: let it listen on loopback only, or put it behind what does.
+    Needs ODRADEK_KAFKA_BOOTSTRAP_SERVERS, and `pip install odradek[a2a]`. On another address than
+    loopback it asks for credentials: bearer keys (`odradek keys bearer NAME`,
+    ODRADEK_GATEWAY_BEARER_KEYS) or JSON Web Tokens (ODRADEK_GATEWAY_JWKS). Cards and /healthz need
+    none.
     """  # noqa: D301 - click reads the backslash
     from odradek.agents.gateway.server import run
     from odradek.agents.settings import GatewaySettings

@@ -23,6 +23,7 @@ def command() -> None:
     \b
     odradek keys new dispatcher --samples
     odradek keys new gateway --principal 'key/*' --principal 'jwt/*'
+    odradek keys bearer ann
     ODRADEK_TRUST_SIGNING_KEY=keys/dispatcher.json odradek dispatch
     ODRADEK_TRUST_SIGNING_KEY=keys/gateway.json odradek gateway
     ODRADEK_TRUST_VERIFICATION_KEYS=keys/public odradek agent ...
@@ -61,6 +62,30 @@ def new(name: str, principals: tuple[str, ...], samples: bool, folder: Path) -> 
     private, public = write_pair(folder, name, principals, samples=samples)
     click.echo(f"for {name} alone:  export ODRADEK_TRUST_SIGNING_KEY={private}")
     click.echo(f"for agent hosts:  export ODRADEK_TRUST_VERIFICATION_KEYS={public}")
+
+
+@command.command(short_help="Make a key of a client of the gateway.")
+@click.argument("principal")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("keys/bearer-keys.json"),
+    show_default=True,
+    help="The gateway's file of hashes.",
+)
+def bearer(principal: str, path: Path) -> None:
+    """Make a key for PRINCIPAL, a client of the gateway, and print it: it is shown this once.
+
+    The file keeps its hash (ODRADEK_GATEWAY_BEARER_KEYS); a gateway notices it within seconds. The
+    client sends `Authorization: Bearer KEY`. To take a key back, delete its entry in the file.
+    """
+    from odradek.agents.gateway.access.bearer_keys import add_key
+
+    if not principal.isprintable() or not 0 < len(principal) <= 200:
+        raise click.UsageError("a principal has 1 to 200 visible characters")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    click.echo(add_key(path, principal))
 
 
 @command.command(name="list", short_help="List the keys that hosts would accept.")

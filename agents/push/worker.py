@@ -265,7 +265,6 @@ class DeliveryWorker:
             value=value,
             headers=(*own, (names.WEBHOOK, target.id.encode())),
         )
-        crash_point("letter_before_settled")
         work.owned.settle(record.offset)
 
     def _lose(self, owned: OwnedEvents) -> None:

@@ -41,6 +41,7 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
         "offsets_committed",
     ),
     "dispatch": TRANSACTION,
+    "push": ("posted_before_settled",),
     "train": (
         "optimizer_before_checkpoint",
         "snapshot_before_durable",

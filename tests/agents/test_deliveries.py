@@ -123,6 +123,21 @@ def test_pauses_grow_fourfold_to_ten_minutes_and_are_drawn():
     assert [("letter", 0)] == world.over["a/t"]
 
 
+def test_a_pause_holds_although_more_events_come():
+    """They stand behind the one that failed."""
+    world = World()
+    world.queue.add(delivery(0), 0.0)
+    world.begin()
+    world.end(world.busy[0], False)
+    world.queue.add(delivery(1), 0.1)
+    world.now = 0.9
+    world.begin()
+    assert [] == world.busy
+    world.now = 1.0
+    world.begin()
+    assert [0] == [each.work for each in world.busy]
+
+
 def test_a_webhook_that_fails_again_and_again_is_tried_with_one_delivery():
     """Its lanes wait; one success lets them all go. Others are not held up."""
     world = World(DeliveryLimits(concurrency=20))

@@ -115,6 +115,9 @@ async def test_what_no_webhook_takes_is_a_dead_letter_that_can_be_sent_again(sta
 
         found = await stage.until(letters)
         reasons = sorted((each["a2a-webhook"], each["dlq-reason"]) for each in found)
+        assert [f"{hook.url} (down): HTTP 503"] * 2 == [
+            each["dlq-detail"] for each in found if each["a2a-webhook"] == "down"
+        ]
         assert [("down", "webhook_gave_up")] * 2 + [("gone", "webhook_gone")] * 2 == reasons
         counts = [
             [post.path for post in hook.posts].count(f"/{p}") for p in ("gone", "down", "good")

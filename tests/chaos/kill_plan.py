@@ -23,6 +23,7 @@ LATER = {
     "sealed": 20,
     "status": 20,
     "offsets": 4,
+    "posted": 40,
 }
 """How often a point may be passed before it kills, by the beginning of its name; else 3 times."""
 
@@ -35,9 +36,11 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     "group": ("grouper",),
     "train": ("trainer",),
     "engine": ("engine-0", "engine-1"),
+    "push": ("push-0", "push-1"),
 }
 """Target (a console verb) -> its processes in a run. Engines have no crash points: they die by the
-clock, and where they are a target the second one refuses and lags besides."""
+clock, and where they are a target the second one refuses and lags besides. The processes of `push` run
+`odradek subscribe`: they, and a webhook that now and then refuses, run where they are a target."""
 VERB_OF = {process: verb for verb, processes in PROCESSES.items() for process in processes}
 
 

@@ -11,18 +11,27 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from odradek.infra.bus import BusSettings, consumer, delete_topics, ensure_topics, partitions_of
+from odradek.infra.bus import (
+    BusSettings,
+    consumer,
+    delete_topics,
+    ensure_topics,
+    partitions_of,
+    rows,
+)
 from odradek.infra.bus import running as opened
 from odradek.infra.client import publish_tasks
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Step
-from odradek.schemas.topics import BATCHES, STEPS
+from odradek.schemas.topics import A2A_EVENTS, BATCHES, STEPS, agent_topic
 from tests.chaos.kill_plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Round, plan
 from tests.chaos.processes.engine import TROUBLE
 from tests.chaos.verification import log, recovery_times, verifier
+from tests.chaos.verification.delivery_checks import name_of, taken
+from tests.chaos.verification.oracle import AGENT
 from tests.chaos.verification.verdict import Given
 from tests.chaos.workload import Workload
-from tests.chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
+from tests.chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World, free_port
 
 HOSTS = len(PROCESSES["agent"])
 PARTITIONS = 6
@@ -55,6 +64,8 @@ class Run:
             topic_prefix=f"c{uuid4().hex[:8]}.",
             topic_partitions=PARTITIONS,
         )
+        self.taken: Path | None = None
+        self.port = free_port()
         self.world = World(
             folder,
             self.bus,
@@ -62,12 +73,17 @@ class Run:
             open_groups=OPEN_GROUPS,
             rows_per_step=workload.rows_per_step,
             wrap=workload.wrap,
-            others=workload.processes,
+            others={**self._subscribers(workload), **workload.processes},
             env={
                 **({TROUBLE: str(workload.seed)} if "engine" in workload.targets else {}),
+                **({"ODRADEK_WEBHOOK_HOSTS": "127.0.0.1"} if self.taken else {}),
+                "ODRADEK_PUSH_RETRY_S": "0.05",
                 **workload.env,
             },
         )
+        if self.taken is not None:
+            command = (sys.executable, "-m", "tests.chaos.processes.receiver")
+            self.world.add("webhook", (*command, str(self.port), str(self.taken)))
         self.plan = (
             Plan(workload.seed, workload.rounds, dict(workload.first))
             if workload.rounds or workload.first
@@ -86,6 +102,24 @@ class Run:
         self._tell = tell
         self._beside: list[asyncio.Task[None]] = []
 
+    def _subscribers(self, workload: Workload) -> dict[str, tuple[str, ...]]:
+        """Who posts the agent's events to a webhook, where that is a target."""
+        if "push" not in workload.targets:
+            return {}
+        self.taken = self.folder / "taken.jsonl"
+        url = f"http://127.0.0.1:{self.port}/hook"
+        verb = ("subscribe", AGENT, "--to", url, "--group", "chaos", "--since", "beginning")
+        return {name: (*verb, "--instance", name) for name in PROCESSES["push"]}
+
+    async def _all_posted(self) -> None:
+        """Return once the webhook has taken every event that is in the log."""
+        if self.taken is None:
+            return
+        topic = self.bus.topic(agent_topic(A2A_EVENTS, AGENT))
+        names = {name_of(one) async for one in log.records(self.bus.bootstrap_servers, [topic])}
+        journal = self.taken
+        await self.until(lambda: names <= {name for name, _ in taken(journal)})
+
     @property
     def share(self) -> float:
         """Share of the tasks that are closed."""
@@ -94,7 +128,7 @@ class Run:
     async def run(self) -> dict[str, Any]:
         """All of it; the keys of `chaos --json`."""
         started = time.monotonic()
-        await ensure_topics(self.bus)
+        await ensure_topics(self.bus, rows([AGENT]) if self.taken else None)
         broke = ""
         codes: dict[str, int | None] = {}
         try:
@@ -136,6 +170,7 @@ class Run:
             await self.until(self._finished)
             await asyncio.sleep(QUIET_S)
             await self.until(lambda: self.world.loaded)
+            await self._all_posted()
         finally:
             for task in (watching, publishing, beside):
                 task.cancel()
@@ -310,6 +345,7 @@ class Run:
             lost_attempts=lost,
             cut_attempts=cut,
             served=self.world.served,
+            taken=self.taken,
             strays=frozenset(self.workload.strays),
         )
 

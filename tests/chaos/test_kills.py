@@ -49,7 +49,13 @@ async def test_one_kill_of_each_process_loses_nothing_and_counts_nothing_twice(b
 @pytest.mark.parametrize("verb", POINTS)
 def test_every_crash_point_is_passed_somewhere(verb):
     """A point that no line passes would never kill anybody."""
-    folders = {"proxy": "proxy", "agent": "agents", "dispatch": "agents", "train": "trainer"}
+    folders = {
+        "proxy": "proxy",
+        "agent": "agents",
+        "dispatch": "agents",
+        "push": "agents",
+        "train": "trainer",
+    }
     # Transactions, and the points within them, are the bus' own.
     paths = [
         path

@@ -9,7 +9,17 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from odradek.schemas import events
-from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
+from odradek.schemas.topics import (
+    A2A_EVENTS,
+    BATCHES,
+    DLQ,
+    EPISODES,
+    POLICIES,
+    STEPS,
+    TURNS,
+    agent_topic,
+)
+from tests.chaos.verification.oracle import AGENT
 
 TurnsEvent = msgspec.json.Decoder(events.TurnsEvent)
 EpisodesEvent = msgspec.json.Decoder(events.EpisodesEvent)
@@ -29,6 +39,7 @@ class Log:
     steps: list[tuple[Any, events.Step]] = field(default_factory=list)
     policies: list[tuple[Any, events.Policy]] = field(default_factory=list)
     letters: list[Any] = field(default_factory=list)
+    agent_events: list[Any] = field(default_factory=list)
     marks: dict[str, dict[int, int]] = field(default_factory=dict)
     """By group (`assemble`, `group`), the committed offset of each partition of its source."""
 
@@ -43,6 +54,7 @@ async def read(servers: str, prefix: str) -> Log:
         prefix + STEPS.name: (log.steps, StepEvent),
         prefix + POLICIES.name: (log.policies, PolicyEvent),
         prefix + DLQ.name: (log.letters, None),
+        prefix + agent_topic(A2A_EVENTS, AGENT): (log.agent_events, None),
     }
     async for record in records(servers, into):
         found, decoder = into[record.topic]

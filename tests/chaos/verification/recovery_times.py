@@ -64,8 +64,8 @@ def measure(log: Log, deaths: Sequence[Death], partitions: int) -> list[dict[str
             seconds = _first(writers, death.at)
         elif verb == "train":
             seconds = _first(starts, death.at)
-        elif verb == "engine":
-            seconds = None  # what it was sampling is sampled by another
+        elif verb in {"engine", "push"}:
+            seconds = None  # what it was sampling, or posting, another one does
         else:
             seconds = _after(told[verb], death.at, set(death.partitions))
         found.append(

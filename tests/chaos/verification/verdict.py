@@ -21,6 +21,7 @@ CHECKS: Final = {
     "pointer_lost": LOST,  # a batch names an episode that is not there
     "step_lost": LOST,  # the line of checkpoints has a gap
     "rows_unused": LOST,  # the trainer has passed rows without using them
+    "delivery_lost": LOST,  # an event that a subscription has posted to nobody
     "episode_twice": TWICE,
     "call_twice": TWICE,
     "turn_twice": TWICE,
@@ -31,6 +32,8 @@ CHECKS: Final = {
     "engine_back": TWICE,  # an engine got a version twice, or an older one, within one life
     "engine_unnamed": WRONG,  # a policy names an engine with what it did not have, or none
     "engine_behind": WRONG,  # an engine that came back did not get the newest version
+    "delivery_order": WRONG,  # a task's events were posted in another order than the log's
+    "delivery_bytes": WRONG,
     "episode_unopened": WRONG,
     "tokens": WRONG,  # tokens or log probabilities that the engine did not sample
     "outcome": WRONG,  # an episode ended otherwise than its script
@@ -71,6 +74,8 @@ class Given:
     """How many may have been given up because no proxy sealed them whole; None: any."""
     served: Path | None = None
     """What the engines wrote down of what they served."""
+    taken: Path | None = None
+    """What a webhook took of the agent's events, where some are posted."""
     strays: frozenset[str] = frozenset()
     """Ids of turns that a hostile writer wrote: dead letters, all of them."""
 

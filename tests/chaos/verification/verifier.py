@@ -14,6 +14,7 @@ from typing import Any
 from odradek.schemas import events
 from odradek.schemas.topics import TURNS
 from tests.chaos.verification import oracle
+from tests.chaos.verification.delivery_checks import deliveries
 from tests.chaos.verification.engine_checks import engines
 from tests.chaos.verification.ledger_checks import Found, balance, positions
 from tests.chaos.verification.log import Log, TurnsEvent, header
@@ -39,6 +40,8 @@ def judge(log: Log, given: Given) -> Verdict:
     balance(log, verdict, given, episodes)
     positions(log, verdict, episodes)
     engines(log, verdict, given)
+    if given.taken is not None:
+        deliveries(log.agent_events, given.taken, verdict)
     return verdict
 
 

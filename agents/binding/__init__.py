@@ -13,10 +13,12 @@ from typing import Final
 # Read when the SDK is imported, which happens below this package only.
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
 
-__all__ = ["BINDING", "EXTENSION", "VERSION"]
+__all__ = ["BINDING", "EXTENSION", "MODEL", "VERSION"]
 
 VERSION: Final = "1.0"
 BINDING: Final = "urn:odradek:a2a:kafka:v1"
 """The `protocolBinding` of an agent's interface on its card."""
 EXTENSION: Final = "urn:odradek:a2a:rollout:v1"
 """The extension whose metadata makes a message a sample of a task."""
+MODEL: Final = "urn:odradek:a2a:model:v1"
+"""The extension whose metadata says to an agent behind HTTP where its model is."""

@@ -22,6 +22,7 @@ from odradek.agents.host.cards import OwnCards
 from odradek.agents.host.tasks.index import recall
 from odradek.agents.host.tasks.offsets import HostOffsets
 from odradek.agents.host.tasks.partition import RequestPartition
+from odradek.agents.runners.http import HttpRunner
 from odradek.agents.settings import AgentSettings
 from odradek.agents.trust.settings import TrustSettings
 from odradek.agents.trust.verifier import RequestVerifier
@@ -147,6 +148,8 @@ class Host:
         finally:
             await self._sealer.aclose()
             await close(self._reader)
+            if isinstance(self._inner, HttpRunner):
+                await self._inner.aclose()
 
     async def _run(self) -> None:
         await self._prepare()

@@ -1,4 +1,7 @@
-"""Runners: a function, any program, a coding agent or an A2A AgentExecutor; all become the last."""
+"""Runners: a function, any program, a coding agent, an A2A agent behind HTTP or an AgentExecutor.
+
+All become the last. `relay` passes on what an agent behind HTTP says.
+"""
 
 from odradek.agents.runners.executor import rollout_of
 from odradek.agents.runners.function import FunctionRunner

@@ -8,28 +8,39 @@ from a2a.server.agent_execution import AgentExecutor
 from odradek.agents.errors import RunnerError
 from odradek.agents.runners.function import FunctionRunner
 from odradek.agents.runners.harness import HarnessRunner
+from odradek.agents.runners.http import HttpRunner
 from odradek.agents.runners.program import ProgramRunner
 from odradek.infra.runtime.imports import find
 
 
-def load(target: str | None, command: str | None, harness: str | None = None) -> AgentExecutor:
+def load(
+    target: str | None,
+    command: str | None,
+    harness: str | None = None,
+    a2a_url: str | None = None,
+) -> AgentExecutor:
     """The agent that a person named.
 
     Args:
         target: `module:function` or `module:Executor`; the module may stand in this folder.
         command: A program's command line, in place of a target.
         harness: A coding agent's name, in place of both.
+        a2a_url: The address of an A2A agent behind HTTP, in place of all three.
 
     Raises:
         RunnerError: None or several are given, it is no agent, or its program is not there.
         NoSuchName: There is no such thing.
     """
-    if [target, command, harness].count(None) != 2:
-        raise RunnerError("name either module:function, --command or --harness, and only one")
+    if [target, command, harness, a2a_url].count(None) != 3:
+        raise RunnerError(
+            "name either module:function, --command, --harness or --a2a-url, and only one"
+        )
     if command is not None:
         return ProgramRunner(command)
     if harness is not None:
         return HarnessRunner(harness)
+    if a2a_url is not None:
+        return HttpRunner(a2a_url)
     assert target is not None
     return as_executor(find(target), target)
 

@@ -70,7 +70,10 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[trainr]\n", r"unknown section \[trainr\]: did you mean 'trainer'"),
         ("[trainer]\nloss = 'x'", "trainer.loss: there is no loss 'x'"),
         ("[trainer]\nengine_urls = 'x'", "trainer.engine_urls is decided by `odradek up`"),
-        ("[[agents]]\nname = 'a'", "agents: an agent has either `run`, `command` or `harness`"),
+        (
+            "[[agents]]\nname = 'a'",
+            "agents: an agent has either `run`, `command`, `harness` or `a2a_url`",
+        ),
         ("[agents]\nname = 'a'", r"agents is written as \[\[agents\]\]"),
         ("[[trainer]]\n", r"trainer is written as \[trainer\]"),
         (

@@ -165,6 +165,8 @@ def _agents(project: Project, base: dict[str, str]) -> list[Spec]:
             source = ("--command", agent.command)
         elif agent.harness:
             source = ("--harness", agent.harness)
+        elif agent.a2a_url:
+            source = ("--a2a-url", agent.a2a_url)
         for number in range(agent.replicas):
             name = f"agent-{agent.name}" + (f"-{number}" if agent.replicas > 1 else "")
             hosts.append(

@@ -65,7 +65,7 @@ class EngineSection(Section):
 
 
 class AgentSection(Section):
-    """`[[agents]]`: a function, an A2A executor, a program or a coding agent."""
+    """`[[agents]]`: a function, an A2A executor, a program, a coding agent or an agent at a URL."""
 
     name: str
     """Tasks ask for it by this name."""
@@ -75,6 +75,8 @@ class AgentSection(Section):
     """A program, with `{task_file}` where it wants the task."""
     harness: str = ""
     """A coding agent: `claude-code`, `codex`, `opencode`, `qwen-code`, `pi` or `gemini-cli`."""
+    a2a_url: str = ""
+    """An A2A agent behind HTTP: where its card is."""
     replicas: int = Field(default=1, ge=1, le=64)
     """Host processes."""
 
@@ -88,9 +90,9 @@ class AgentSection(Section):
         return value
 
     @model_validator(mode="after")
-    def _one_of_three(self) -> "AgentSection":
-        if [bool(self.run), bool(self.command), bool(self.harness)].count(True) != 1:
-            raise ValueError("an agent has either `run`, `command` or `harness`")
+    def _one_of_four(self) -> "AgentSection":
+        if [self.run, self.command, self.harness, self.a2a_url].count("") != 3:
+            raise ValueError("an agent has either `run`, `command`, `harness` or `a2a_url`")
         if self.harness and self.harness not in HARNESSES:
             raise ValueError(f"there is no harness {self.harness!r}: {', '.join(HARNESSES)}")
         return self

@@ -15,6 +15,7 @@ from odradek.infra.app.cli.options import given
     type=click.Choice(list(HARNESSES)),
     help="A coding agent in place of TARGET, set up for each run.",
 )
+@click.option("--a2a-url", help="An A2A agent behind HTTP in place of TARGET: where its card is.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Runs at once.  [8]")
 @click.option(
     "--instance",
@@ -25,6 +26,7 @@ def command(
     name: str | None,
     program: str | None,
     harness: str | None,
+    a2a_url: str | None,
     concurrency: int | None,
     instance: str | None,
 ) -> None:
@@ -41,6 +43,9 @@ def command(
     the proxy. It runs each command that the model writes, with the rights of this process: host it
     in a container.
 
+    With --a2a-url, an A2A agent behind HTTP plays, in any language: its messages say where its
+    model is (docs/write-an-agent.md).
+
     \b
     odradek agent agent:play --name hilo --concurrency 32
     odradek agent --name coder --command "python solve.py {task_file}"
@@ -56,5 +61,5 @@ def command(
     from odradek.infra.runtime import process
 
     settings = AgentSettings(**given(name=name, concurrency=concurrency, instance=instance))
-    executor = load(target, program, harness)
+    executor = load(target, program, harness, a2a_url)
     process.run("agent", run(settings, BusSettings(), executor))

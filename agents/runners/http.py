@@ -140,13 +140,13 @@ class HttpRunner(AgentExecutor):
         message = Message(
             message_id=f"{rollout.episode_id}/{given.message_id}",
             role=Role.ROLE_USER,
-            parts=[plain(part) for part in given.parts],
+            parts=[_plain(part) for part in given.parts],
             task_id=relay.task_id,
             context_id=relay.context_id,
         )
         if rollout.api_key:
             message.extensions.append(MODEL)
-            message.metadata.update({MODEL: model_of(rollout)})
+            message.metadata.update({MODEL: _model_of(rollout)})
         return SendMessageRequest(message=message)
 
     async def _connected(self) -> Client:
@@ -167,7 +167,7 @@ class HttpRunner(AgentExecutor):
             raise
         here = urlsplit(self._url)
         spoken = [one for one in card.supported_interfaces if one.protocol_binding in BINDINGS]
-        near = [one for one in spoken if same_place(urlsplit(one.url), here)]
+        near = [one for one in spoken if _same_place(urlsplit(one.url), here)]
         if not near:
             named = ", ".join(one.url for one in spoken)
             raise RunnerError(
@@ -205,13 +205,13 @@ def _service(context: Any) -> ClientCallContext:
     rollout = rollout_of(context)
     if not rollout.api_key:
         return ClientCallContext()
-    values = {HEADERS[name]: value for name, value in model_of(rollout).items()}
+    values = {HEADERS[name]: value for name, value in _model_of(rollout).items()}
     if rollout.traceparent:
         values["traceparent"] = rollout.traceparent
     return ClientCallContext(service_parameters={EXTENSIONS: MODEL, **values})
 
 
-def model_of(rollout: Rollout) -> dict[str, str]:
+def _model_of(rollout: Rollout) -> dict[str, str]:
     """Where a run's model is, as the extension `MODEL` says it."""
     return {
         "base_url": rollout.base_url,
@@ -221,14 +221,14 @@ def model_of(rollout: Rollout) -> dict[str, str]:
     }
 
 
-def plain(part: Part) -> Part:
+def _plain(part: Part) -> Part:
     """A part as agents expect it: a task whose input is a string is a text."""
     if part.WhichOneof("content") == "data" and part.data.WhichOneof("kind") == "string_value":
         return Part(text=part.data.string_value)
     return part
 
 
-def same_place(one: SplitResult, other: SplitResult) -> bool:
+def _same_place(one: SplitResult, other: SplitResult) -> bool:
     """Whether two addresses are of one scheme, host and port; loopback has several names."""
 
     def place(url: SplitResult) -> tuple[str, str, int]:

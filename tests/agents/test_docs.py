@@ -20,8 +20,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "write-an-agent.md").read_text()
 def test_the_examples_are_agents():
     """Each Python block is something that `odradek agent` takes."""
     pytest.importorskip("openai")
-    function, executor = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    for code, name in ((function, "play"), (executor, "Executor")):
+    function, executor, foreign = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    for code, name in ((function, "play"), (executor, "Executor"), (foreign, "Larger")):
         space: dict[str, object] = {}
         exec(compile(code, name, "exec"), space)
         assert isinstance(as_executor(space[name], name), AgentExecutor)

@@ -1,9 +1,7 @@
 """Answers to questions about tasks: one of them, all of them, and where a task's stream begins."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
-from a2a.server.tasks import InMemoryTaskStore
 from a2a.types import (
     GetTaskRequest,
     ListTasksRequest,
@@ -15,12 +13,11 @@ from a2a.utils.errors import TaskNotFoundError, UnsupportedOperationError
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 
 from odradek.agents.attempt.task_store import KafkaTaskStore
-from odradek.agents.binding import headers as names
 from odradek.agents.binding.responses import TERMINAL, StreamHead, read_snapshot
+from odradek.agents.host.tasks.listing import TaskList
 from odradek.agents.host.tasks.partition import RequestPartition
-from odradek.agents.trust.principal import check_owner, on_behalf
-from odradek.infra.bus import BusSettings, Record, at_offsets, read_range, to_end
-from odradek.schemas.codec import header
+from odradek.agents.trust.principal import check_owner
+from odradek.infra.bus import BusSettings, read_range
 from odradek.schemas.topics import A2A_EVENTS, A2A_TASKS, agent_topic
 
 
@@ -114,47 +111,6 @@ class TaskQueries:
         if value is None:
             raise TaskNotFoundError
         return value
-
-
-class TaskList:
-    """All tasks of an agent, of all its hosts, by reading their snapshots.
-
-    Each question reads what is new since the last one, so it sees what ended before it.
-
-    Args:
-        bus: Where Kafka is.
-        topic: Of the snapshots, without prefix.
-    """
-
-    def __init__(self, bus: BusSettings, topic: str) -> None:
-        self._bus = bus
-        self._topic = topic
-        self._offsets: dict[tuple[str, int], int] = {}
-        self._tasks = InMemoryTaskStore()
-        self._owners: dict[str, str] = {}
-        self._reading = asyncio.Lock()
-
-    async def page(self, request: ListTasksRequest, principal: str) -> ListTasksResponse:
-        """One page of a principal's tasks, as the SDK's own store cuts it."""
-        async with self._reading:  # two readers would put an older snapshot over a newer one
-            start = at_offsets(self._bus, self._offsets)
-            async for record in to_end(self._bus, self._topic, start=start):
-                await self._take(record)
-        page = await self._tasks.list(request, on_behalf(principal))
-        for task in page.tasks:
-            if not request.include_artifacts:
-                task.ClearField("artifacts")
-            task.CopyFrom(apply_history_length(task, request))
-        return page
-
-    async def _take(self, record: Record) -> None:
-        self._offsets[record.topic, record.partition] = record.offset + 1
-        key = record.key or ""
-        if record.value is not None:
-            owner = self._owners[key] = header(record.headers, names.PRINCIPAL) or ""
-            await self._tasks.save(read_snapshot(record.value), on_behalf(owner))
-        elif key in self._owners:
-            await self._tasks.delete(key, on_behalf(self._owners.pop(key)))
 
 
 def copied(task: Task) -> Task:

@@ -26,6 +26,7 @@ from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec, events, ids
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.topics import A2A_REQUESTS, REWARDS, TURNS, agent_topic
+from tests.simulation.children import Family
 from tests.simulation.engines import Engines
 from tests.simulation.loop import current_life
 from tests.simulation.network import Network
@@ -56,13 +57,17 @@ class Hosts:
         engines: Say which version samples.
         seed: Decides each episode's story.
         mischief: Chance of a needless repeat, of a late turn, of junk.
+        children: Chance that an agent asks others.
     """
 
-    def __init__(self, bus: BusSettings, engines: Engines, seed: int, mischief: float) -> None:
+    def __init__(
+        self, bus: BusSettings, engines: Engines, seed: int, mischief: float, children: float
+    ) -> None:
         self.bus = bus
         self.engines = engines
         self.seed = seed
         self.mischief = mischief
+        self.children = children
         self.seen: Counter[str] = Counter()
         """How often each message id was asked for."""
         self.told: dict[str, Told] = {}
@@ -126,7 +131,7 @@ class Hosts:
             timeouts=sample.timeouts,
             item=sample.item,
         )
-        repeat = await self._open(rng, opened)
+        repeat = await self.open(rng, opened)
         n = rng.choice((0, 1, 1, 2, 3, 4))
         writers = 2 if rng.random() < 0.15 else 1
         version = await self.engines.sample(episode)
@@ -139,24 +144,30 @@ class Hosts:
         together = rng.random() < 0.4
         if together:
             rng.shuffle(turns)
-            await asyncio.gather(*(self._tell(rng, TURNS.name, episode, turn) for turn in turns))
+            await asyncio.gather(*(self.tell(rng, TURNS.name, episode, turn) for turn in turns))
         else:
             for turn in turns:
                 await asyncio.sleep(rng.uniform(0, 0.4))
-                await self._tell(rng, TURNS.name, episode, turn)
+                await self.tell(rng, TURNS.name, episode, turn)
         if repeat is not None:
             await repeat
+        family = Family(self, episode, sample, self.children)
+        answered = await family.answered()
+        if family:
+            over = asyncio.create_task(family.over())
+            self._runs.add(over)
+            over.add_done_callback(self._runs.discard)
         fate = rng.random()
         value = float(rng.choice((0, 1, 1, 2)))
         early = rng.random() < 0.5
         if early and fate < 0.7:
-            await self._reward(rng, episode, value)
+            await self.reward(rng, episode, value)
         if fate < 0.15:
             # The host is lost. Its successor aborts the episode, or nobody ever does.
             heir = rng.random() < 0.5
             if heir:
                 retry = not final
-                await self._tell(
+                await self.tell(
                     rng,
                     TURNS.name,
                     episode,
@@ -165,7 +176,7 @@ class Hosts:
                     ),
                 )
             times = sample.timeouts
-            sure = heir and loop.time() - began < times.attempt_s
+            sure = heir and loop.time() - began < times.attempt_s and not family
             self.told[episode] = Told(
                 episode,
                 sample.task_id,
@@ -188,40 +199,49 @@ class Hosts:
             writer=f"{episode[:8]}-w0" if n else "",
             n_turns=count + lost_turn,
             outcome=outcome,
+            children=answered,
         )
-        await self._tell(rng, TURNS.name, episode, sealed)
+        await self.tell(rng, TURNS.name, episode, sealed)
         ended = loop.time()
         if outcome is events.Outcome.COMPLETED and not early:
             await asyncio.sleep(rng.uniform(0, 1.0))
             if rng.random() < 0.9:
-                await self._reward(rng, episode, value)
+                await self.reward(rng, episode, value)
             else:
                 value = float("nan")
         elif outcome is events.Outcome.COMPLETED and fate >= 0.7:
-            await self._reward(rng, episode, value)
+            await self.reward(rng, episode, value)
         if rng.random() < self.mischief:
             late = _turn(episode, f"{episode[:8]}-w0", count, version or 0)
-            await self._tell(rng, TURNS.name, episode, late)
+            await self.tell(rng, TURNS.name, episode, late)
         times = sample.timeouts
         # Rewards go through the intake, whose workers may be down for long: they are never sure.
         sure = ended - began < times.attempt_s * 0.9 and outcome is not events.Outcome.COMPLETED
+        sure = sure and not family
         if lost_turn and outcome is not events.Outcome.CANCELLED:
             outcome = events.Outcome.INCOMPLETE
         self.told[episode] = Told(episode, sample.task_id, sample.sample, n, outcome, value, sure)
         return False
 
-    async def _reward(self, rng: Random, episode: str, value: float) -> None:
+    async def turns(self, episode: str, n: int) -> list[events.Turn]:
+        """So many turns of an episode, sampled by an engine; none where none answers."""
+        version = await self.engines.sample(episode)
+        if version is None:
+            return []
+        return [_turn(episode, f"{episode[:8]}-w0", seq, version) for seq in range(n)]
+
+    async def reward(self, rng: Random, episode: str, value: float) -> None:
         reward = events.Reward(
             episode_id=episode, component="game", value=value, source=f"/agent/{AGENT}"
         )
-        await self._tell(rng, REWARDS.name, episode, reward)
+        await self.tell(rng, REWARDS.name, episode, reward)
         if rng.random() < self.mischief:  # a judge that changed its mind: the first counts
             again = events.Reward(
                 episode_id=episode, component="game", value=value + 5, source="/late"
             )
-            await self._tell(rng, REWARDS.name, episode, again)
+            await self.tell(rng, REWARDS.name, episode, again)
 
-    async def _open(self, rng: Random, opened: events.EpisodeOpened) -> "asyncio.Task[None] | None":
+    async def open(self, rng: Random, opened: events.EpisodeOpened) -> "asyncio.Task[None] | None":
         """Once; and perhaps a repeat of it among the first turns, which changes nothing.
 
         No world has a repeat behind the episode's deadline, where a Tick may have closed it: that
@@ -254,7 +274,7 @@ class Hosts:
         await asyncio.sleep(Random(opened.episode_id).uniform(0, 1.5))
         await net.call(current_life(), arrive)
 
-    async def _tell(self, rng: Random, topic: str, episode: str, event: Any) -> None:
+    async def tell(self, rng: Random, topic: str, episode: str, event: Any) -> None:
         """Append until it is acknowledged, and perhaps once more."""
         value = codec.encode(event)
         await self._append(topic, episode, value, event)

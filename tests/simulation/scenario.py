@@ -5,6 +5,7 @@ from functools import cache
 from random import Random
 
 from odradek.agents.settings import DispatchSettings
+from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.bus import BusSettings
 from odradek.trainer.settings import TrainerSettings
 from tests.simulation.network import Chances
@@ -51,6 +52,8 @@ class Scenario:
     """Whether workers have names in their groups that outlive their restarts."""
     adapters: bool = False
     """Whether a LoRA adapter is trained."""
+    children: float = 0.0
+    """Chance that an attempt's agent asks other agents."""
 
     @classmethod
     def drawn(cls, rng: Random) -> "Scenario":
@@ -101,7 +104,7 @@ class Scenario:
             # A death may cost several steps that were told. Rows of their weights count as twice
             # as old then, and where they are refused for it, other rows are used than without one.
             found = replace(found, spare_staleness=found.spare_staleness + LOOSE)
-        return found
+        return replace(found, children=rng.choice((0.0, 0.0, 0.0, 0.6)))
 
 
 # Settings look at the environment and are slow to make: once is enough.
@@ -115,6 +118,11 @@ def bus_of(process: str, partitions: int) -> BusSettings:
 @cache
 def dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
     return DispatchSettings(open_groups=open_groups, open_evals=2, instance=instance)
+
+
+@cache
+def trusting() -> TrustSettings:
+    return TrustSettings(unsigned="accept")
 
 
 @cache

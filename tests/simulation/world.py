@@ -37,7 +37,7 @@ from tests.simulation.loop import Killed, Life, SimLoop, current_life, spawn
 from tests.simulation.network import Network
 from tests.simulation.producer import SimProducer
 from tests.simulation.quiescence import undone
-from tests.simulation.scenario import Scenario, bus_of, dispatching, training
+from tests.simulation.scenario import Scenario, bus_of, dispatching, training, trusting
 from tests.simulation.seams import on_disk, simulated
 from tests.simulation.trainer import Trainer
 
@@ -109,7 +109,13 @@ class World:
             gone=self.scenario.engine_gone,
             adapters=self.scenario.adapters,
         )
-        self.hosts = Hosts(self.bus_of("hosts"), self.engines, seed, self.scenario.mischief)
+        self.hosts = Hosts(
+            self.bus_of("hosts"),
+            self.engines,
+            seed,
+            self.scenario.mischief,
+            self.scenario.children,
+        )
         self.without_engines: list[tuple[float, EngineFailure]] = []
         """Starts of the trainer that ended because of its engines, and when."""
         self.trainer: Trainer | None = None
@@ -162,7 +168,7 @@ class World:
     async def _dispatch(self) -> None:
         name = current_life().name if self.scenario.static else None
         settings = dispatching(self.scenario.open_groups, name)
-        dispatcher = Dispatcher(settings, self.bus_of(current_life().name))
+        dispatcher = Dispatcher(settings, self.bus_of(current_life().name), trust=trusting())
         self.dispatchers[current_life()] = dispatcher
         await dispatcher.run()
 

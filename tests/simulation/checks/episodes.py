@@ -9,7 +9,7 @@ from odradek.schemas.codec import digest, header
 from odradek.schemas.events import Batch, Conversation, Episode, EpisodesEvent, Reward, TurnsEvent
 from odradek.schemas.topics import BATCHES, CONVERSATIONS, DLQ, EPISODES, REWARDS, TURNS
 from tests.simulation.checks.logs import Find, events
-from tests.simulation.checks.model import JUNK, Closed, Ending, Tasks, Turns
+from tests.simulation.checks.model import JUNK, ChildEnding, Closed, Ending, Tasks, Turns
 from tests.simulation.cluster import EPOCH, Message
 from tests.simulation.world import World
 
@@ -62,6 +62,12 @@ def episodes(world: World) -> Find:
         Ending(
             *(one.episode_id, one.task_id, one.sample, one.outcome, one.n_turns),
             *(one.reward, one.retry, one.closed_at, _told_at(message)),
+            tuple(
+                ChildEnding(
+                    child.episode_id, child.outcome, child.n_turns, child.reward, child.retry
+                )
+                for child in one.children
+            ),
         )
         for message, one in _episodes(world)
     ]
@@ -105,7 +111,7 @@ def batches(world: World) -> Find:
         counted = [
             (one.sample, one.episode_id, one.partition, one.offset) for one in batch.episodes
         ]
-        told = (batch.retries, batch.zero_variance, _told_at(message))
+        told = (batch.retries, batch.zero_variance, batch.children_differ, _told_at(message))
         found.append(Closed(batch.task_id, tuple(counted), tuple(excluded), *told))
         for one in batch.episodes:
             entry = world.cluster.topics[one.topic][one.partition].log[one.offset].message
@@ -162,6 +168,6 @@ def hosts(world: World) -> Find:
         (episode,) = found
         if told.sure and (episode.outcome, episode.n_turns) != (told.outcome, told.turns):
             yield f"{told} became {episode.outcome} with {episode.n_turns} turns"
-        trained = [turn for run in episode.sequences for turn in run.turn_ids]
+        trained = [turn for run in episode.sequences if not run.child for turn in run.turn_ids]
         if len(trained) != len(set(trained)) or len(trained) > told.turns:
             yield f"{told}: turns are trained twice: {trained}"

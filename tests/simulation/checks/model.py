@@ -21,6 +21,16 @@ BY_AGENT = frozenset({Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT})
 JUNK = "junk"
 
 
+class ChildEnding(NamedTuple):
+    """What a child comes to, as a part of its parent's ending."""
+
+    episode: str
+    outcome: Outcome
+    turns: int
+    reward: float | None
+    retry: bool
+
+
 class Ending(NamedTuple):
     """What an episode comes to."""
 
@@ -35,6 +45,7 @@ class Ending(NamedTuple):
     """Append time of what ended it."""
     told_at: float
     """Append time of what closed it: that, or its reward."""
+    children: tuple[ChildEnding, ...] = ()
 
 
 class Closed(NamedTuple):
@@ -47,6 +58,8 @@ class Closed(NamedTuple):
     """(sample, reason)"""
     retries: int
     equal: bool
+    differ: bool
+    """Whether children that are worth something of their own are worth different rewards."""
     told_at: float
 
 
@@ -62,10 +75,30 @@ class Life:
     turns: dict[str, events.Turn] = field(default_factory=dict)
     reward: events.Reward | None = None
     sealed_at: float | None = None
+    root: "Life | None" = None
+    """Of a child: its parent; children of these worlds have none themselves."""
+    children: "list[Life]" = field(default_factory=list)
+    outcome: Outcome | None = None
+    ended_at: float = 0.0
+    retry: bool = False
+    followed: bool = False
+    """Whether the attempt that its end promised has begun."""
+
+    @property
+    def awaited(self) -> bool:
+        """Of a child: whether its parent has to wait for it, or for its next attempt."""
+        return self.outcome is None or (self.retry and not self.followed)
+
+    @property
+    def unrewarded(self) -> bool:
+        return self.reward is None and (self.root is None or self.opened.own_weight > 0)
 
     @property
     def due(self) -> float:
         times = self.opened.timeouts
+        if self.outcome is not None:
+            waits = self.root is not None and self.awaited
+            return self.ended_at + (times.attempt_s + times.seal_s) if waits else float("inf")
         if self.sealed_at is not None:
             return self.sealed_at + times.reward_s
         return self.at + (times.attempt_s + times.seal_s)
@@ -75,6 +108,8 @@ class Life:
         seqs: dict[str, set[int]] = {}
         for turn in self.turns.values():
             seqs.setdefault(turn.writer, set()).add(turn.seq)
+        if {*sealed.children} - {child.opened.episode_id for child in self.children}:
+            return False
         counted = sealed.writer or sealed.n_turns
         if counted and len(seqs.setdefault(sealed.writer, set())) != sealed.n_turns:
             return False
@@ -107,22 +142,18 @@ class Turns:
 
     def _take(self, event: Any, at: float) -> str:
         if isinstance(event, events.Tick):
-            for life in [one for one in self._open.values() if one.due <= at]:
-                self.waited.append((life.opened.episode_id, life.due, at))
-                lost = life.sealed_at is None
-                outcome = Outcome.HOST_LOST if lost else Outcome.UNREWARDED
-                self._end(life, outcome, at, at, retry=lost and not life.opened.last_attempt)
+            late = [one for one in self._open.values() if one.due <= at]
+            for life in late:
+                self._expire(life, at)
+            for root in {id(one.root or one): one.root or one for one in late}.values():
+                self._close(root, at)
             return ""
         life = self._open.get(event.episode_id)
         if isinstance(event, events.EpisodeOpened):
-            if life is not None:
-                life.repeat = self._offset
-            else:
-                self._open[event.episode_id] = Life(event, at, self._offset)
-            return ""
+            return self._opened(life, event, at)
         if isinstance(event, events.Reward):
             return self._reward(life, event, at)
-        if life is None or life.sealed_at is not None:
+        if life is None or life.sealed_at is not None or life.outcome is not None:
             return "closed_or_unknown" if life is None else "after_end"
         if isinstance(event, events.Turn):
             life.turns.setdefault(event.turn_id, event)
@@ -132,13 +163,45 @@ class Turns:
             self._seal(life, event, at)
         return ""
 
+    def _opened(self, life: Life | None, opened: events.EpisodeOpened, at: float) -> str:
+        if life is not None:
+            life.repeat = self._offset
+            return ""
+        life = Life(opened, at, self._offset)
+        if opened.parent:
+            parent = self._open.get(opened.parent)
+            earlier = [
+                child
+                for child in (parent.children if parent else ())
+                if child.opened.message_id == opened.message_id
+            ]
+            begun = parent is not None and parent.outcome is None and parent.sealed_at is None
+            if parent is None or not (begun or any(child.retry for child in earlier)):
+                return "orphan"
+            for child in earlier:
+                child.followed = True
+            life.root = parent
+            parent.children.append(life)
+        self._open[opened.episode_id] = life
+        return ""
+
+    def _expire(self, life: Life, at: float) -> None:
+        self.waited.append((life.opened.episode_id, life.due, at))
+        lost = life.sealed_at is None
+        if life.outcome is not None:
+            life.retry = False  # of the attempt that it had promised
+        else:
+            life.outcome = Outcome.HOST_LOST if lost else Outcome.UNREWARDED
+            life.retry = lost and not life.opened.last_attempt
+        life.ended_at = at
+
     def _reward(self, life: Life | None, reward: events.Reward, at: float) -> str:
         if life is None:
             return "late_reward"
         if life.reward is not None:
             return "" if life.reward == reward else "late_reward"
         life.reward = reward
-        if life.sealed_at is not None:
+        if life.sealed_at is not None and life.outcome is None:
             self._end(life, Outcome.COMPLETED, life.sealed_at, at)
         return ""
 
@@ -147,7 +210,7 @@ class Turns:
         outcome = sealed.outcome
         if outcome in BY_AGENT and not life.complete(sealed):
             outcome = Outcome.INCOMPLETE
-        if outcome is Outcome.COMPLETED and life.reward is None:
+        if outcome is Outcome.COMPLETED and life.unrewarded:
             life.sealed_at = at
         else:
             self._end(life, outcome, at, at)
@@ -155,19 +218,51 @@ class Turns:
     def _end(
         self, life: Life, outcome: Outcome, ended: float, told: float, *, retry: bool = False
     ) -> None:
-        opened = life.opened
-        del self._open[opened.episode_id]
-        self.spans.append((life.offset, life.repeat, self._offset))
-        reward = opened.failure_reward if outcome in BY_AGENT else None
-        if outcome is Outcome.COMPLETED:
-            assert life.reward is not None
-            reward = life.reward.value
+        life.outcome, life.ended_at, life.retry = outcome, ended, retry
+        self._close(life.root or life, told)
+
+    def _close(self, life: Life, told: float) -> None:
+        """Close the episode of a sample, with its children, if it waits for nothing."""
+        outcome, opened = life.outcome, life.opened
+        if outcome is None:
+            return
+        if outcome in BY_AGENT and any(child.awaited for child in life.children):
+            return
+        for one in (life, *life.children):
+            del self._open[one.opened.episode_id]
+            self.spans.append((one.offset, one.repeat, self._offset))
+        reward = _own(life) if outcome in BY_AGENT else None
+        children = tuple(_child(child, reward) for child in life.children)
+        ended, retry = life.ended_at, life.retry
+        for child in life.children if outcome in BY_AGENT else ():
+            if child.outcome in BY_AGENT or child.retry or child.outcome is Outcome.CANCELLED:
+                continue
+            lost = child.outcome is not Outcome.UNREWARDED
+            outcome = Outcome.INCOMPLETE if lost else Outcome.UNREWARDED
+            reward, ended, retry = None, child.ended_at, False
+            break
         self.endings.append(
             Ending(
                 *(opened.episode_id, opened.task_id, opened.sample, outcome, len(life.turns)),
-                *(reward, retry, ended, told),
+                *(reward, retry, ended, told, children),
             )
         )
+
+
+def _own(life: Life) -> float:
+    """What an episode that counts is worth by its own rewards."""
+    if life.outcome is not Outcome.COMPLETED:
+        return life.opened.failure_reward
+    return life.reward.value if life.reward is not None else 0.0
+
+
+def _child(life: Life, parent: float | None) -> ChildEnding:
+    worth = None
+    if parent is not None and life.outcome in BY_AGENT:
+        worth = life.opened.own_weight * _own(life) + life.opened.parent_weight * parent
+    unended = Outcome.INCOMPLETE if life.sealed_at is None else Outcome.COMPLETED
+    outcome = life.outcome or unended
+    return ChildEnding(life.opened.episode_id, outcome, len(life.turns), worth, life.retry)
 
 
 @dataclass
@@ -239,6 +334,13 @@ class Tasks:
             excluded |= dict.fromkeys(counted, "too_few")
             counted = {}
         rewards = Counter(event.reward for event, _ in counted.values())
+        own = {
+            child.reward
+            for event, _ in counted.values()
+            for child in event.children
+            if child.reward is not None and (child.own, child.share) != (0.0, 1.0)
+        }
+        differ = len(own) > 1
         self.closed.append(
             Closed(
                 party.expected.task_id,
@@ -248,7 +350,8 @@ class Tasks:
                 ),
                 tuple(sorted(excluded.items())),
                 party.retries,
-                len(counted) > 1 and len(rewards) == 1,
+                len(counted) > 1 and len(rewards) == 1 and not differ,
+                differ,
                 at,
             )
         )

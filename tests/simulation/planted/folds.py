@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from odradek.schemas.codec import header
-from odradek.schemas.events import EpisodeOpened
+from odradek.schemas.events import EpisodeOpened, Outcome
+from odradek.streams.stages import tokens
 from odradek.streams.stages.assembler import Assembler
 from odradek.streams.stages.episode import OpenEpisode
 from odradek.streams.stages.grouper import OpenGroup
@@ -87,6 +88,44 @@ def clocks_believed() -> Patches:
         return tick(self, msgspec.structs.replace(record, timestamp=at))
 
     return [(Assembler, "_tick", told)]
+
+
+def children_not_waited_for() -> Patches:
+    """A parent closes at its own end, whatever its children do."""
+    return [(OpenEpisode, "complete", property(lambda self: self.settled))]
+
+
+def lost_children_forgiven() -> Patches:
+    """A parent counts although a child of it was lost."""
+    return [(tokens, "_loss", lambda _child: None)]
+
+
+def orphans_adopted() -> Patches:
+    """A child that begins behind its parent's end is taken for one of its own."""
+    return [(OpenEpisode, "takes", lambda self, _message_id: bool(self.opened))]
+
+
+def retried_children_trained() -> Patches:
+    """An attempt that another one follows counts like the one that follows."""
+    abort = OpenEpisode.abort
+
+    def forgetful(self: OpenEpisode, event: Any, at: float) -> Any:
+        if self.opened.parent and event.retry:
+            event = msgspec.structs.replace(event, reason=Outcome.FAILED, retry=False)
+        return abort(self, event, at)
+
+    return [(OpenEpisode, "abort", forgetful)]
+
+
+def worth_of_parents_alone() -> Patches:
+    """A child's own reward is waited for, and then counts for nothing."""
+    worth = tokens._worth
+
+    def plain(episode: OpenEpisode, parent: Any = None) -> Any:
+        found = worth(episode, parent)
+        return parent if found is not None and parent is not None else found
+
+    return [(tokens, "_worth", plain)]
 
 
 def retries_end_samples() -> Patches:

@@ -9,7 +9,8 @@ import shutil
 import signal
 import tempfile
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +18,13 @@ from typing import Any, Final
 import msgspec
 from a2a.server.agent_execution import AgentExecutor
 
+from odradek.agents.attempt.attempt import Ending
 from odradek.agents.attempt.outcome import RunnerEnded, judge_exit
+from odradek.agents.binding.requests import LARGEST
 from odradek.agents.errors import RunnerError
 from odradek.agents.rollout import Rollout
-from odradek.agents.runners.executor import rollout_of
+from odradek.agents.runners.door import open_door
+from odradek.agents.runners.executor import complete, rollout_of
 from odradek.agents.runners.variables import PRIVATE, episode_variables
 from odradek.infra.runtime.environment import direct
 from odradek.schemas.events import Outcome
@@ -29,6 +33,7 @@ logger = logging.getLogger("odradek.agents")
 
 TASK_FILE: Final = "task.json"
 REWARD_FILE: Final = "reward.json"
+REPLY_FILE: Final = "reply.json"
 TAIL: Final = 400
 """How much of a failed program's stderr is reported, in characters."""
 LARGEST_REWARDS: Final = 64 * 1024
@@ -40,13 +45,15 @@ class Launch:
 
     words: Sequence[str]
     cwd: Path
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     """Set on top of what the program inherits from the host."""
     stdin: Path = Path(os.devnull)
     speaks: bool = False
     """Whether what it prints counts as what it writes to stderr: some tell of errors there."""
     rewards: Path | None = None
     """Where it may leave rewards; None: it is not asked for any."""
+    reply: Path | None = None
+    """Where it may leave its answer; None: it gives none, and asks no other agent."""
 
 
 class ProgramRunner(AgentExecutor):
@@ -75,15 +82,21 @@ class ProgramRunner(AgentExecutor):
 
     async def execute(self, context: Any, event_queue: Any) -> None:
         """See the SDK. Raises RunnerEnded with what the exit code says."""
-        del event_queue
         rollout = rollout_of(context)
         folder = Path(tempfile.mkdtemp(prefix="odradek-"))
         errors = folder.with_suffix(".err")
         try:
             launch = self.launch(rollout, folder)
-            code = await self._run(launch, errors)
+            async with AsyncExitStack() as stack:
+                if launch.reply is not None:
+                    launch.variables["ODRADEK_ASK_URL"] = await stack.enter_async_context(
+                        open_door(rollout)
+                    )
+                code = await self._run(launch, errors)
             if code == 0 and launch.rewards is not None:
                 _collect(rollout, launch.rewards)
+            if code == 0 and launch.reply is not None and launch.reply.is_file():
+                await complete(context, event_queue, _answer(launch.reply))
             verdict = judge_exit(code, _tail(errors) if code else "")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -97,6 +110,7 @@ class ProgramRunner(AgentExecutor):
     def launch(self, rollout: Rollout, folder: Path) -> Launch:
         """How the program is started for this run, in a folder of its own that lies empty."""
         task_file, reward_file = folder / TASK_FILE, folder / REWARD_FILE
+        reply_file = folder / REPLY_FILE
         task_file.write_bytes(msgspec.json.encode(rollout.task.input))
         return Launch(
             words=[word.replace("{task_file}", str(task_file)) for word in self._words],
@@ -106,9 +120,11 @@ class ProgramRunner(AgentExecutor):
             | {
                 "ODRADEK_TASK_FILE": str(task_file),
                 "ODRADEK_REWARD_FILE": str(reward_file),
+                "ODRADEK_REPLY_FILE": str(reply_file),
                 "TMPDIR": str(folder),
             },
             rewards=reward_file,
+            reply=reply_file,
         )
 
     def _past(self, rollout: Rollout) -> dict[str, str]:
@@ -169,6 +185,16 @@ def _collect(rollout: Rollout, path: Path) -> None:
             rollout.reward(component, value)
         except (TypeError, ValueError) as error:
             rollout.reward(component or REWARD_FILE, _unreadable(str(error)))
+
+
+def _answer(path: Path) -> Any:
+    """What a program left as its answer, as JSON. Raises RunnerEnded where it is none."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(LARGEST).removeprefix(BOM_UTF8))
+    except (OSError, ValueError) as error:
+        why = f"{REPLY_FILE} cannot be read: {error}"
+        raise RunnerEnded(Ending(outcome=Outcome.FAILED, error=why)) from None
 
 
 def _unreadable(text: str) -> Any:

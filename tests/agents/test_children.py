@@ -1,12 +1,14 @@
 """Agents that ask agents, over the real broker: children of an episode, their bounds and their ends."""
 
 import asyncio
+import sys
 
 import pytest
 
 from odradek.agents.client import KafkaConnection, ask, ask_all
 from odradek.agents.errors import AskError, AskFailed, AskRefused, AskTimeout
 from odradek.agents.rollout import Ask, UpstreamUnavailable
+from odradek.agents.runners.program import ProgramRunner
 from odradek.schemas import ids
 from odradek.schemas.events import ChildReward, EpisodeAborted, EpisodeOpened
 
@@ -153,3 +155,32 @@ async def test_any_process_asks_agents_without_training(stage):
     assert ("B", False) == (first.text, first.captured)
     assert isinstance(slow, AskTimeout)
     assert issubclass(AskTimeout, AskError)
+
+
+PROGRAM = """
+import json, os, urllib.request
+with open(os.environ["ODRADEK_TASK_FILE"]) as file:
+    numbers = json.load(file)
+body = json.dumps({"agent": "answerer", "message": numbers, "timeout_s": 20}).encode()
+with urllib.request.urlopen(os.environ["ODRADEK_ASK_URL"], body) as reply:
+    answer = json.load(reply)["value"]
+with open(os.environ["ODRADEK_REPLY_FILE"], "w") as file:
+    json.dump({"sum": answer}, file)
+"""
+
+
+async def test_a_program_asks_and_answers(stage, tmp_path):
+    """By an address and a file that it is given; what it asked for is its child."""
+    script = tmp_path / "solve.py"
+    script.write_text(PROGRAM)
+
+    async def answerer(rollout):
+        return sum(rollout.task.input)
+
+    await stage.host(answerer, name="answerer")
+    await stage.host(ProgramRunner(f"{sys.executable} -S {script}"))
+    async with KafkaConnection(stage.bus) as connection:
+        answer = await ask(connection, "player", [1, 2], timeout_s=60)
+    assert ({"sum": 3}, True) == (answer.value, answer.captured)
+    parent, child = await opened(stage)
+    assert parent.episode_id == child.parent

@@ -267,7 +267,7 @@ def test_help_lists_every_proof_with_one_sentence(tmp_path):
     """From any folder; without a name the same, as an error."""
     done = prove(tmp_path, "--help")
     assert (0, "") == (done.returncode, done.stderr)
-    listed = dict(re.findall(r"^  (\w+) +([A-Z].*\.)$", done.stdout, re.MULTILINE))
+    listed = dict(re.findall(r"^  ([\w-]+) +([A-Z].*\.)$", done.stdout, re.MULTILINE))
     assert set(PROOFS) == set(listed)
     assert max(map(len, done.stdout.splitlines())) <= 104
     assert (2, done.stdout) == (prove(tmp_path).returncode, prove(tmp_path).stdout)

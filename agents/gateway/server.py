@@ -1,6 +1,7 @@
 """The gateway's process."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -19,6 +20,8 @@ from odradek.infra.bus import BusSettings, require_topics
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime.process import serve
 from odradek.schemas.topics import CARDS
+
+log = logging.getLogger("odradek.agents")
 
 
 class Gateway:
@@ -66,6 +69,7 @@ class Gateway:
         async with AsyncExitStack() as serving_all:
             listening = serving_all.enter_context(bound(self._settings.host, self._settings.port))
             self.address = self._settings.public_url or _address_of(listening)
+            log.info("gateway listens on %s, agents are at /agents", _address_of(listening))
             connection = await serving_all.enter_async_context(
                 KafkaConnection(self._bus, group=self._settings.group, trust=self._trust)
             )

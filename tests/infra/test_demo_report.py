@@ -1,18 +1,21 @@
 """The demo's figures, plots and page come from the tally of the topics."""
 
+import itertools
 import json
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from odradek.infra.app.demo.course import DemoAims, DemoCourse, DemoPhase
-from odradek.infra.app.demo.outcome import outcome, succeeded
+from odradek.infra.app.demo.outcome import children_by_step, outcome, succeeded
 from odradek.infra.app.demo.plots import PLOTS, moving
 from odradek.infra.app.demo.report import write
+from odradek.infra.app.demo.run import prepare
 from odradek.infra.app.session.evaluation import EvaluationRound
-from odradek.infra.app.session.stats import RunStats
-from odradek.schemas.events import Batch, EpisodeHead, Exclusion, Outcome, Step
+from odradek.infra.app.session.stats import RunStats, StepFigures
+from odradek.schemas.events import Batch, ChildEpisode, EpisodeHead, Exclusion, Outcome, Step
 
 CONSERVATION = {
     "tasks": 4, "samples": 32, "turns": 60, "episodes": 31, "batches": 4,
@@ -146,3 +149,34 @@ def test_batches_close_tasks_and_count_exclusions() -> None:
     assert tally.closed == {"t"}
     assert tally.batches == {"train": 1}
     assert tally.exclusions == {"host_lost": 1}
+
+
+def test_what_children_were_worth_is_counted_at_the_step_behind_them():
+    """The curve of the agents that were asked: the mean of those that ended since the last step."""
+    tally = RunStats()
+    for number in (1, 2):
+        tally.steps[number] = StepFigures(at=10.0 * number, step=number, version=number, metrics={})
+    for at, worths in [
+        (1.0, (1.0, 0.0)),
+        (9.0, (1.0,)),
+        (15.0, ()),
+        (16.0, (0.5,)),
+        (30.0, (1.0,)),
+    ]:
+        for sample, worth in enumerate(worths):
+            child = ChildEpisode(episode_id="c", parent="e", agent="b", components={"truth": worth})
+            head = EpisodeHead(
+                episode_id="e", task_id="t", agent="a", sample=sample, group_size=2,
+                children=(child,),
+            )  # fmt: skip
+            tally.episode(head, at)
+    course = SimpleNamespace(session=SimpleNamespace(tally=tally))
+    assert [(1, pytest.approx(2 / 3)), (2, 0.5)] == children_by_step(course)
+
+
+def test_the_answerers_truth_is_where_the_number_lies(tmp_path):
+    """Of each wrong guess; and what it may write is what the asker reads."""
+    game = runpy.run_path(str(prepare(tmp_path, "pairs") / "game.py"))
+    for guess, secret in itertools.permutations((1, 2, 3), 2):
+        hint = game["SAID"][game["truth"](guess, secret)]
+        assert hint == ("low" if guess < secret else "high")

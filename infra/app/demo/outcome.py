@@ -45,7 +45,11 @@ def outcome(
 
 
 def _curve(course: DemoCourse) -> dict[str, list[tuple[int, float]]]:
-    """The learning curve as (step, success): each step's samples, and each greedy evaluation."""
+    """The learning curves as (step, value).
+
+    `sampled` and `greedy` are success of each step's samples and of each greedy evaluation,
+    `children` the mean own reward of the agents that were asked.
+    """
     steps = sorted(course.session.tally.steps.items())
     sampled = [(at, step.metrics["success"]) for at, step in steps if "success" in step.metrics]
     greedy = [
@@ -53,10 +57,26 @@ def _curve(course: DemoCourse) -> dict[str, list[tuple[int, float]]]:
         for evaluation in course.rounds
         if evaluation.kind == "greedy"
     ]
+    curves = {"sampled": sampled, "greedy": greedy, "children": children_by_step(course)}
     return {
-        name: [(at, round(value, 4)) for at, value in points]
-        for name, points in (("sampled", sampled), ("greedy", greedy))
+        name: [(at, round(value, 4)) for at, value in points] for name, points in curves.items()
     }
+
+
+def children_by_step(course: DemoCourse) -> list[tuple[int, float]]:
+    """(step, mean own reward) of the children whose episodes ended since the step before."""
+    points = []
+    steps = sorted(course.session.tally.steps.items())
+    played = iter(sorted(course.session.tally.episodes_of("train"), key=lambda one: one.at))
+    one = next(played, None)
+    for number, step in steps:
+        values: list[float] = []
+        while one is not None and one.at <= step.at:
+            values += one.children
+            one = next(played, None)
+        if values:
+            points.append((number, sum(values) / len(values)))
+    return points
 
 
 def _mismatch(course: DemoCourse) -> dict[str, float | int | None]:

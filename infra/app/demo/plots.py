@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from odradek.infra.app.demo.course import DemoCourse
+from odradek.infra.app.demo.outcome import children_by_step
 from odradek.infra.app.session.stats import PlayedEpisode
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ def _success_by_step(course: DemoCourse, axes: "Axes") -> None:
     greedy = [evaluation for evaluation in course.rounds if evaluation.kind == "greedy"]
     axes.plot([r.step for r in greedy], [r.success for r in greedy], "o-", color=ORANGE,
               markersize=3, label="greedy")  # fmt: skip
+    if children := children_by_step(course):
+        at, own = [number for number, _ in children], [value for _, value in children]
+        axes.plot(at, moving(own, 8), color=GREEN, label="own reward of children, mean of 8 steps")
     axes.axhline(course.aims.target, color=GREEN, linestyle="--", linewidth=0.8, label="target")
     axes.set(xlabel="optimizer step", ylabel="success", ylim=(0, 1.05))
     _kills_by_step(course, axes)

@@ -28,7 +28,8 @@ from odradek.infra.runtime.process import cancelled_by_sigterm
 
 log = logging.getLogger("odradek")
 
-TEMPLATE: Final = Path(__file__).with_name("project")
+GAMES: Final = {"hilo": "project", "pairs": "pairs"}
+"""Games, and the folder of each one's project here."""
 BEYOND: Final = 1000
 """Steps that the trainer may do beyond the cap: the demo stops it, not the count."""
 
@@ -41,15 +42,18 @@ class DemoOptions:
     out: Path = Path("report")
     seed: int = 0
     driver: str = "kafka"
+    game: str = "hilo"
+    """One of GAMES."""
 
 
-def prepare(out: Path) -> Path:
-    """A fresh copy of the bundled project below the report's folder."""
+def prepare(out: Path, game: str = "hilo") -> Path:
+    """A fresh copy of a bundled project below the report's folder."""
+    template = Path(__file__).with_name(GAMES[game])
     folder = out / "project"
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for path in sorted(TEMPLATE.iterdir()):
+        for path in sorted(template.iterdir()):
             if path.is_file():
                 shutil.copyfile(path, folder / path.name)
     except OSError as error:
@@ -73,7 +77,7 @@ async def demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """Run it and return the figures. Output goes to `console`, the report into `out`."""
     began = time.monotonic()
     cancelled_by_sigterm()
-    folder = await asyncio.to_thread(prepare, options.out)
+    folder = await asyncio.to_thread(prepare, options.out, options.game)
     environment = {
         "ODRADEK_TRAINER_SEED": str(options.seed),
         "ODRADEK_ENGINE_SEED": str(options.seed),

@@ -19,6 +19,8 @@ class PlayedEpisode:
     success: bool
     reward: float | None
     seconds: float
+    children: tuple[float, ...] = ()
+    """The own rewards of the agents that its agent asked."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ class RunStats:
                 success=head.outcome.counts and value is not None and value >= self.success,
                 reward=head.reward,
                 seconds=max(0.0, head.closed_at - head.opened_at),
+                children=tuple(
+                    sum(child.components.values()) for child in head.children if child.components
+                ),
             )
         )
 

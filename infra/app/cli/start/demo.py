@@ -21,6 +21,8 @@ from rich.console import Console
               help="Kill this process by kill -9 once on the way; may be given again.")  # fmt: skip
 @click.option("--driver", type=click.Choice(["kafka", "faust"]), default="kafka",
               show_default=True, help="What drives assembler and grouper.")  # fmt: skip
+@click.option("--game", type=click.Choice(["hilo", "pairs"]), default="hilo", show_default=True,
+              help="hilo: one agent; pairs: one that asks another, on one policy.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("report"),
               show_default=True, help="Where report and project go.")  # fmt: skip
 def command(
@@ -30,11 +32,13 @@ def command(
     target: float,
     kill: tuple[str, ...],
     driver: str,
+    game: str,
     out: Path,
 ) -> None:
     """Run the bundled game end to end: Kafka, agents, proxy, streams, trainer, engine.
 
-    A tiny model learns to find a number from 1 to 3 with two guesses and one hint. Exit code 0
+    A tiny model learns to find a number from 1 to 3 with two guesses and one hint. With --game
+    pairs the hint is another agent's, rewarded for saying the truth. Exit code 0
     means: greedy success reached the target, and every task, sample, turn and episode is
     accounted for. The report stands in report/index.html.
     """
@@ -47,6 +51,7 @@ def command(
         out=out,
         seed=seed,
         driver=driver,
+        game=game,
     )
     figures = asyncio.run(demo(options, Console(stderr=True)))
     if json_file is not None:

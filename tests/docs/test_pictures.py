@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "pictures"
 SVG = "{http://www.w3.org/2000/svg}"
-NAMES = {"log", "call", "episode", "sequences", "commit", "weights", "crash", "learning", "losses"}
+NAMES = {
+    "log",
+    "call",
+    "episode",
+    "sequences",
+    "commit",
+    "weights",
+    "crash",
+    "learning",
+    "losses",
+    "pairs",
+}
 FILES = sorted(FOLDER.glob("*.svg"))
 
 
@@ -33,7 +44,7 @@ def test_the_committed_pictures_are_what_the_script_draws(drawn):
 
 
 def test_each_picture_is_there_for_light_and_dark():
-    """Seven of how it works, the learning curve, and those of all losses."""
+    """Seven of how it works, the learning curves of both demos, and those of all losses."""
     assert {f"{name}-{theme}.svg" for name in NAMES for theme in ("light", "dark")} == {
         path.name for path in FILES
     }

@@ -6,13 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from curve import learning  # noqa: E402
+from curve import learning, pairs  # noqa: E402
 from drawing import THEMES, Picture  # noqa: E402
 from flows import call, commit, log, weights  # noqa: E402
 from losses import losses  # noqa: E402
 from states import crash, episode, sequences  # noqa: E402
 
-SCENES = (log, call, episode, sequences, commit, weights, crash, learning, losses)
+SCENES = (log, call, episode, sequences, commit, weights, crash, learning, pairs, losses)
 
 
 def pictures() -> list[Picture]:

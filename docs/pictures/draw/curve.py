@@ -1,4 +1,4 @@
-"""The learning curve of a real run, from its recorded figures."""
+"""The learning curves of real runs, from their recorded figures."""
 
 import json
 from pathlib import Path
@@ -59,3 +59,49 @@ def learning() -> Picture:
         p.text(x + 21, 16, label, size=SMALL, tone="soft")
         x += wide
     return p
+
+
+def pairs() -> Picture:
+    """Two agents: how often the asker finds the number, and how often the answerer is right."""
+    run = json.loads(FIGURES.with_name("pairs.json").read_text())
+    curve, last = run["curve"], run["steps"]
+    sampled, greedy, truth = _means(curve["sampled"]), curve["greedy"], _means(curve["children"])
+    p = Picture(
+        "pairs",
+        "Two agents learn on one policy",
+        f"By optimizer step. The asker's greedy success rises from {greedy[0][1]:.2f} to "
+        f"{greedy[-1][1]:.2f}, the share of true answers from {truth[0][1]:.2f} to "
+        f"{truth[-1][1]:.2f}.",
+        300,
+    )
+
+    def at(step: float, value: float) -> tuple[float, float]:
+        return (round(LEFT + (RIGHT - LEFT) * step / last, 1),
+                round(BOTTOM - (BOTTOM - TOP) * value, 1))  # fmt: skip
+
+    for tenth in range(0, 11, 2):
+        y = at(0, tenth / 10)[1]
+        p.line((LEFT, y), (RIGHT, y), tone="rule", thick=0.8)
+        p.text(LEFT - 6, y + 4, f"{tenth / 10:.1f}", size=SMALL, tone="soft", anchor="end")
+    for step in range(0, last + 1, 20):
+        p.text(at(step, 0)[0], BOTTOM + 18, str(step), size=SMALL, tone="soft", anchor="middle")
+    middle = (LEFT + RIGHT) / 2
+    p.text(middle, BOTTOM + 38, "optimizer step", size=SMALL, tone="soft", anchor="middle")
+    for tone, points in (("green", truth), ("blue", sampled), ("orange", greedy)):
+        p.line(*(at(step, value) for step, value in points), tone=tone, thick=2.0)
+    x = LEFT
+    for tone, label, wide in (("orange", "asker, greedy", 118), ("blue", "asker, sampled", 126),
+                              ("green", "answers that are true", 160)):  # fmt: skip
+        p.line((x, 12), (x + 16, 12), tone=tone, thick=2.4)
+        p.text(x + 21, 16, label, size=SMALL, tone="soft")
+        x += wide
+    return p
+
+
+def _means(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The mean of the last few values at each step."""
+    made = []
+    for number, (step, _) in enumerate(points):
+        window = [value for _, value in points[max(0, number - MEAN + 1) : number + 1]]
+        made.append((step, sum(window) / len(window)))
+    return made

@@ -67,7 +67,7 @@ PLANTED: dict[str, Fault] = dict(
         _by(training.fsync_dropped, "checkpoints", since=13),
         _by(training.version_not_taken, "versions"),
         _by(training.policy_before_engine, "policies"),
-        _by(training.told_before_durable, "remade"),
+        _by(training.told_before_durable, "remade", since=60),
         _by(training.durable_untold, "checkpoints"),
         _by(training.copied_as_it_is_written, "checkpoints"),
         _by(training.told_steps_told_again, "conservation"),

@@ -177,7 +177,9 @@ class Assembler:
         for member in (root, *root.family) if root.family else (root,):
             del self._open[member.opened.episode_id]
             self._low_water.closed(member.offset, member.repeat)
-        return (self._emit(root, record, EPISODES, episode_of(root)),)
+        emitted = self._emit(root, record, EPISODES, episode_of(root))
+        root.part()
+        return (emitted,)
 
     def _emit(self, episode: OpenEpisode, record: Record, topic: Topic, event: Event) -> Emit:
         opened = episode.opened

@@ -56,13 +56,17 @@ class OpenEpisode:
         self.rewards: dict[str, Reward] = {}
         self.family: list[OpenEpisode] = []
         """Its children, and theirs, in the order of their opening."""
-        self.root = self
-        """The episode that is the sample's: of a child the topmost parent."""
+        self._root: OpenEpisode | None = None  # itself would hold it for ever
         self.followed = False
         """Of a child: whether another attempt at the same message has begun."""
         self.end: EpisodeEnd | None = None
         self._seats: dict[tuple[str, int], str] = {}
         self._order: list[Turn] | None = None
+
+    @property
+    def root(self) -> "OpenEpisode":
+        """The episode that is the sample's: of a child the topmost parent."""
+        return self._root or self
 
     @property
     def wanted_rewards(self) -> dict[str, float]:
@@ -142,9 +146,14 @@ class OpenEpisode:
             if before.opened.message_id == message_id:
                 before.followed = True
         for member in (child, *child.family):
-            member.root = self.root
+            member._root = self.root  # noqa: SLF001 - one of our own
             self.root.family.append(member)
         child.family = []
+
+    def part(self) -> None:
+        """Let its children go: they and it hold each other."""
+        for member in self.family:
+            member._root = None  # noqa: SLF001 - one of our own
 
     def seal(self, sealed: EpisodeSealed, at: float) -> EpisodeEnd:
         """End the episode as its host says, unless turns are missing."""

@@ -1,6 +1,8 @@
 """Children of an episode: part of its record, waited for, worth what the task's rule says."""
 
+import gc
 import itertools
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from odradek.schemas.events import (
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TURNS
 from odradek.streams.partition import StagePartition
 from odradek.streams.stages.assembler import ASSEMBLE
+from odradek.streams.stages.episode import OpenEpisode
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.verify import Conservation
 from tests.support.schemas.event_builders import (
@@ -354,3 +357,20 @@ def test_verify_names_what_a_record_lacks(change, found):
     lists = itertools.chain(*(report[name] for name in ("lost", "open", "problems")))
     assert not report["closed"]
     assert found in list(lists)
+
+
+def test_an_episode_that_is_over_waits_for_no_collector():
+    """Nor do its children, although they and it held each other: a log has millions of them."""
+    gc.disable()
+    try:
+        parent = OpenEpisode(opened(), 0, 0.0, None)
+        first, second = OpenEpisode(child(), 1, 0.0, None), OpenEpisode(child("c2"), 2, 0.0, None)
+        parent.adopt(first, "m1")
+        parent.adopt(second, "m2")
+        alive = [weakref.ref(member) for member in (parent, first, second)]
+        assert parent is second.root
+        parent.part()
+        del parent, first, second
+        assert [None, None, None] == [member() for member in alive]
+    finally:
+        gc.enable()

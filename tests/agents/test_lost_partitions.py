@@ -40,7 +40,9 @@ def _no_broker(monkeypatch):
 
 def dispatcher_with(n):
     """A dispatcher that owns partition 0 with n tasks that wait."""
-    found = Dispatcher(DispatchSettings(open_groups=2048), BusSettings())
+    found = Dispatcher(
+        DispatchSettings(open_groups=2048), BusSettings(bootstrap_servers="127.0.0.1:9")
+    )
     ledger = Ledger()
     lot = TaskPartition(0, TopicPartition("rl.tasks.v1", 0), ledger, TaskProgress(0))
     found._partitions[0] = lot

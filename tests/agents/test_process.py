@@ -82,7 +82,7 @@ async def test_kill_9_costs_an_attempt_and_nothing_else(stage, tmp_path):
     [
         (("agent:ply",), "did you mean 'play'"),
         (("--command", "no-such-program-here"), "there is no program"),
-        ((), "name either module:function, --command or --harness"),
+        ((), "name either module:function, --command, --harness or --a2a-url, and only one"),
         (("agent:play", "--name", "a/b"), "is no agent's name"),
     ],
 )

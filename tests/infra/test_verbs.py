@@ -266,7 +266,7 @@ def test_a_token_gives_every_variable_that_a_host_gives(
         episode_id="e1",
     )
     hosts = dict(ProgramRunner("true").launch(rollout, tmp_path).variables)
-    for name in ("ODRADEK_TASK_FILE", "ODRADEK_REWARD_FILE", "TMPDIR"):
+    for name in ("ODRADEK_TASK_FILE", "ODRADEK_REWARD_FILE", "ODRADEK_REPLY_FILE", "TMPDIR"):
         del hosts[name]
     assert hosts == given
     root = f"http://127.0.0.1:9/t/{rollout.api_key}" if more == ("--in-path",) else "/e/e1"

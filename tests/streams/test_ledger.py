@@ -72,6 +72,7 @@ async def test_a_whole_run_closes():
         "exclusions": {"cancelled": 1, "too_few": 1},
         "retries": 1,
         "opened": 5,
+        "children": {"opened": 0, "held": 0, "refused": 0, "turns": 0},
         "closed": True,
     } == report["conservation"]
     assert (1, 2, True) == tuple(report["eval"][name] for name in ("tasks", "episodes", "closed"))

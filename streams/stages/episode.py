@@ -201,6 +201,8 @@ class OpenEpisode:
         for writer, n in sorted(highest.items()):
             if counted.get(writer, 0) < n:
                 return f"{counted.get(writer, 0)} of {n} turns of {writer} are in the log"
+        if not sealed.children:
+            return ""
         present = {child.opened.episode_id for child in self.root.family}
         absent = [child for child in sealed.children if child not in present]
         return f"its child {absent[0]} is not in the log" if absent else ""

@@ -118,10 +118,10 @@ def episode_of(root: OpenEpisode) -> Episode:
     reward = root.reward(end.outcome)
     if end.outcome.counts and reward is not None and parts.lost is not None:
         end, reward = parts.lost, None
-    turns = list(root.ordered())
-    for child in root.family:
-        turns += child.ordered()
-    size = sum(len(run.ids) + len(run.logprobs) for run in parts.sequences) * 4 // 3
+    turns = root.ordered()
+    if root.family:
+        turns = [turn for member in (root, *root.family) for turn in member.ordered()]
+    size = sum([len(run.ids) + len(run.logprobs) for run in parts.sequences]) * 4 // 3
     if size + 256 * len(turns) + 1024 * len(root.family) + 4096 > EPISODES.max_bytes:
         end = EpisodeEnd(Outcome.INCOMPLETE, end.at, f"{size} bytes of tokens: too_large")
         reward, parts.sequences = None, []

@@ -213,8 +213,8 @@ async def test_a_broker_that_is_killed_and_comes_back_loses_no_reply_that_was_se
         await it.check()
 
 
+@pytest.mark.chaos
 @pytest.mark.broker
-@pytest.mark.slow
 async def test_a_slow_and_hostile_network_loses_and_doubles_nothing(tmp_path):
     """Crumbs, jitter and resets between proxy and broker; crumbs between proxy and engine."""
     async with (

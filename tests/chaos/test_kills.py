@@ -25,9 +25,9 @@ FIRST = {
 }
 
 
+@pytest.mark.chaos
 @pytest.mark.broker
 @pytest.mark.torch
-@pytest.mark.slow
 @pytest.mark.timeout(280)
 async def test_one_kill_of_each_process_loses_nothing_and_counts_nothing_twice(broker, tmp_path):
     """Each episode has the tokens and the reward of its script, each batch is used once."""

@@ -5,8 +5,8 @@ import pytest
 from tests.chaos.orphans import prove
 
 
+@pytest.mark.chaos
 @pytest.mark.broker
-@pytest.mark.slow
 @pytest.mark.timeout(280)
 async def test_every_task_of_a_killed_host_ends_and_its_streams_show_it_whole(bus, tmp_path):
     """Two of them wait for their client meanwhile; all complete, as the policy asks."""

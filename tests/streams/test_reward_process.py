@@ -220,7 +220,13 @@ async def everybody_hit(process, bus, tmp_path, order):
 
 
 @pytest.mark.parametrize("function", ["plain", "frail", "wrong"])
-@pytest.mark.parametrize("order", [("service", "worker"), ("worker", "service")])
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("service", "worker"),
+        pytest.param(("worker", "service"), marks=pytest.mark.chaos),  # ten seconds each
+    ],
+)
 async def test_a_signal_for_everybody_costs_no_conversation(bus, tmp_path, function, order):
     """Another worker judges it, or the next service does, and no number is the signal's work."""
     await write(bus, "nap")

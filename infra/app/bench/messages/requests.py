@@ -31,6 +31,7 @@ from odradek.infra.errors import ProjectError
 
 IN_FLIGHT: Final = (1, 32)
 WARM_UP: Final = 200
+IDLE_S: Final = 2.0
 VERSION: Final = {"A2A-Version": "1.0"}
 
 Ask = Callable[[SendMessageRequest], Awaitable[Task]]
@@ -62,7 +63,8 @@ async def over_kafka(agent: str) -> AsyncIterator[Ask]:
 @asynccontextmanager
 async def over_http(url: str) -> AsyncIterator[Ask]:
     """With the SDK's client over HTTP."""
-    limits = httpx.Limits(max_connections=max(IN_FLIGHT), max_keepalive_connections=max(IN_FLIGHT))
+    # Given up before the server does: a request on a connection that is being closed is an error.
+    limits = httpx.Limits(max_connections=max(IN_FLIGHT), keepalive_expiry=IDLE_S)
     async with httpx.AsyncClient(
         limits=limits, timeout=60, trust_env=False, headers=VERSION
     ) as client:

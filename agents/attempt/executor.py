@@ -39,12 +39,11 @@ class EpisodeExecutor(AgentExecutor):
         runs: The runs that this host has opened, by task id.
         snapshots: Where a run's ending is written down.
         appender: Writes rewards.
-        sealer: Ends episodes.
+        sealer: Ends episodes; None: runs are none, and have no rewards.
         agent: The agent's name.
         source: Of the events, for CloudEvents.
         fail: Called with an error of the log.
         ending: Whether the host ends; asked with True, it waits a moment for that.
-        training: Whether runs are episodes, with rewards.
     """
 
     def __init__(
@@ -54,12 +53,11 @@ class EpisodeExecutor(AgentExecutor):
         *,
         snapshots: KafkaTaskStore,
         appender: Appender,
-        sealer: Sealer,
+        sealer: Sealer | None,
         agent: str,
         source: str,
         fail: Fail,
         ending: Callable[[bool], Awaitable[bool]],
-        training: bool,
     ) -> None:
         self._inner = inner
         self._runs = runs
@@ -70,7 +68,6 @@ class EpisodeExecutor(AgentExecutor):
         self._source = source
         self._fail = fail
         self._ending = ending
-        self._training = training
 
     async def execute(self, context: Any, event_queue: Any) -> None:
         """See the SDK: called once for each message to the task."""
@@ -195,7 +192,7 @@ class EpisodeExecutor(AgentExecutor):
         """
         if verdict.is_infrastructure:
             return await self._give_up(run, verdict)
-        if not self._training:
+        if self._sealer is None:
             return verdict  # nothing to seal: the terminal event alone says how it ended
         crash_point("run_before_rewards")
         problems = await self._publish_rewards(run)
@@ -215,7 +212,7 @@ class EpisodeExecutor(AgentExecutor):
 
     async def _give_up(self, run: Attempt, verdict: Ending) -> Ending:
         run.retry = not run.last
-        if self._training:
+        if self._sealer is not None:
             await run.writer.write(
                 events.aborted(
                     run.episode_id,
@@ -232,7 +229,7 @@ class EpisodeExecutor(AgentExecutor):
 
         The seal's error names each of them. A function that raised never counts as a number.
         """
-        rewards = run.rollout.rewards if run.rollout is not None and self._training else ()
+        rewards = run.rollout.rewards if run.rollout is not None else ()
         problems: list[str] = []
         sends = []
         for reward in rewards:

@@ -31,18 +31,6 @@ class Sealer(Protocol):
         ...
 
 
-class NoSealer:
-    """Seals nothing: the runs of this host are no episodes."""
-
-    async def seal(self, episode_id: str, verdict: Ending, *, wait_s: float) -> SealReply:
-        """See `Sealer`."""
-        del episode_id, wait_s
-        return SealReply(writer="", n_turns=0, outcome=verdict.outcome)
-
-    async def aclose(self) -> None:
-        """See `Sealer`."""
-
-
 class ProxySealer:
     """Ends episodes at the proxy, over one HTTP session for all of them."""
 

@@ -44,7 +44,7 @@ def assemble(
     *,
     appender: Appender,
     offsets: HostOffsets,
-    sealer: Sealer,
+    sealer: Sealer | None,
     keys: list[str],
     verifier: RequestVerifier,
     cards: OwnCards,
@@ -61,7 +61,7 @@ def assemble(
         agent: Whom requests are for.
         appender: Writes what needs no fence.
         offsets: Where topics begin and end.
-        sealer: Ends episodes.
+        sealer: Ends episodes; None: runs are none.
         keys: Sign the agents' tokens.
         verifier: Says who asks.
         cards: The agent's.
@@ -83,7 +83,6 @@ def assemble(
         source=source,
         fail=fail,
         ending=ending,
-        training=settings.training,
     )
     recovery = Recovery(settings, snapshots, executor)
     handler = DefaultRequestHandlerV2(

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from odradek.agents.attempt.attempt import AttemptState
-from odradek.agents.attempt.seal import NoSealer, ProxySealer, Sealer
+from odradek.agents.attempt.seal import ProxySealer, Sealer
 from odradek.agents.cards.registry import publish_card
 from odradek.agents.host.assemble import assemble
 from odradek.agents.host.cards import OwnCards
@@ -96,7 +96,11 @@ class Host:
         self._trust = trust
         self._verifier = RequestVerifier.of(settings.name, bus, trust)
         self._cards = OwnCards.of(settings, prefix=bus.topic_prefix)
-        self._sealer = sealer or _sealer(settings, self._keys)
+        self._sealer: Sealer | None = None
+        if settings.training:
+            self._sealer = sealer or ProxySealer(
+                settings.proxy_url, self._keys, agent=settings.name
+            )
         self._topic = bus.topic(agent_topic(A2A_REQUESTS, settings.name))
         self._source = f"/agents/{settings.name}/{settings.instance or uuid.uuid4().hex[:8]}"
         self._owned: dict[int, RequestPartition] = {}
@@ -146,7 +150,8 @@ class Host:
         try:
             await self._run()
         finally:
-            await self._sealer.aclose()
+            if self._sealer is not None:
+                await self._sealer.aclose()
             await close(self._reader)
             if isinstance(self._inner, HttpRunner):
                 await self._inner.aclose()
@@ -337,12 +342,6 @@ class Host:
             return_exceptions=True,
         )
         self._owned.clear()
-
-
-def _sealer(settings: AgentSettings, keys: list[str]) -> Sealer:
-    if not settings.training:
-        return NoSealer()
-    return ProxySealer(settings.proxy_url, keys, agent=settings.name)
 
 
 async def run(settings: AgentSettings, bus: BusSettings, executor: Any) -> None:

@@ -1,6 +1,7 @@
 """The learning curves of real runs, from their recorded figures."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from drawing import SMALL, WIDTH, Picture
@@ -24,40 +25,15 @@ def learning() -> Picture:
         300,
     )
 
-    def at(step: float, value: float) -> tuple[float, float]:
-        return (round(LEFT + (RIGHT - LEFT) * step / last, 1),
-                round(BOTTOM - (BOTTOM - TOP) * value, 1))  # fmt: skip
-
-    for tenth in range(0, 11, 2):
-        y = at(0, tenth / 10)[1]
-        p.line((LEFT, y), (RIGHT, y), tone="rule", thick=0.8)
-        p.text(LEFT - 6, y + 4, f"{tenth / 10:.1f}", size=SMALL, tone="soft", anchor="end")
-    for step in range(0, last + 1, 10):
-        p.text(at(step, 0)[0], BOTTOM + 18, str(step), size=SMALL, tone="soft", anchor="middle")
-    p.text(
-        (LEFT + RIGHT) / 2,
-        BOTTOM + 38,
-        "success by optimizer step",
-        size=SMALL,
-        tone="soft",
-        anchor="middle",
-    )
+    at = _axes(p, last, every=10, title="success by optimizer step")
     p.line(at(0, target), at(last, target), tone="green", dashed=True)
     p.line(*(at(step, value) for step, value in sampled), tone="line", thick=0.8)
-    means = []
-    for number, (step, _) in enumerate(sampled):
-        window = [value for _, value in sampled[max(0, number - MEAN + 1) : number + 1]]
-        means.append(at(step, sum(window) / len(window)))
-    p.line(*means, tone="blue", thick=2.2)
+    p.line(*(at(step, value) for step, value in _means(sampled)), tone="blue", thick=2.2)
     p.line(*(at(step, value) for step, value in greedy), tone="orange", thick=1.8)
     for step, value in greedy:
         p.dot(*at(step, value), tone="orange")
-    x = LEFT
-    for tone, label, wide in (("orange", "greedy", 80), ("blue", f"sampled, mean of {MEAN} steps", 190),
-                              ("line", "each step", 94), ("green", "target", 60)):  # fmt: skip
-        p.line((x, 12), (x + 16, 12), tone=tone, thick=2.4)
-        p.text(x + 21, 16, label, size=SMALL, tone="soft")
-        x += wide
+    _legend(p, ("orange", "greedy", 80), ("blue", f"sampled, mean of {MEAN} steps", 190),
+            ("line", "each step", 94), ("green", "target", 60))  # fmt: skip
     return p
 
 
@@ -75,6 +51,19 @@ def pairs() -> Picture:
         300,
     )
 
+    at = _axes(p, last, every=20, title="optimizer step")
+    for tone, points in (("green", truth), ("blue", sampled), ("orange", greedy)):
+        p.line(*(at(step, value) for step, value in points), tone=tone, thick=2.0)
+    _legend(p, ("orange", "asker, greedy", 118), ("blue", "asker, sampled", 126),
+            ("green", "answers that are true", 160))  # fmt: skip
+    return p
+
+
+def _axes(
+    p: Picture, last: int, *, every: int, title: str
+) -> Callable[[float, float], tuple[float, float]]:
+    """Draw axes from step 0 to the last and from 0 to 1; where a step's value stands between them."""
+
     def at(step: float, value: float) -> tuple[float, float]:
         return (round(LEFT + (RIGHT - LEFT) * step / last, 1),
                 round(BOTTOM - (BOTTOM - TOP) * value, 1))  # fmt: skip
@@ -83,19 +72,20 @@ def pairs() -> Picture:
         y = at(0, tenth / 10)[1]
         p.line((LEFT, y), (RIGHT, y), tone="rule", thick=0.8)
         p.text(LEFT - 6, y + 4, f"{tenth / 10:.1f}", size=SMALL, tone="soft", anchor="end")
-    for step in range(0, last + 1, 20):
+    for step in range(0, last + 1, every):
         p.text(at(step, 0)[0], BOTTOM + 18, str(step), size=SMALL, tone="soft", anchor="middle")
     middle = (LEFT + RIGHT) / 2
-    p.text(middle, BOTTOM + 38, "optimizer step", size=SMALL, tone="soft", anchor="middle")
-    for tone, points in (("green", truth), ("blue", sampled), ("orange", greedy)):
-        p.line(*(at(step, value) for step, value in points), tone=tone, thick=2.0)
+    p.text(middle, BOTTOM + 38, title, size=SMALL, tone="soft", anchor="middle")
+    return at
+
+
+def _legend(p: Picture, *lines: tuple[str, str, int]) -> None:
+    """Say above the curves what each is: its tone, its name, and how wide that stands."""
     x = LEFT
-    for tone, label, wide in (("orange", "asker, greedy", 118), ("blue", "asker, sampled", 126),
-                              ("green", "answers that are true", 160)):  # fmt: skip
+    for tone, label, wide in lines:
         p.line((x, 12), (x + 16, 12), tone=tone, thick=2.4)
         p.text(x + 21, 16, label, size=SMALL, tone="soft")
         x += wide
-    return p
 
 
 def _means(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

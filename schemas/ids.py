@@ -4,6 +4,7 @@ Everything derives from (task, sample, attempt), so a process that dies and repe
 a send, or a broker that delivers twice, changes nothing downstream.
 """
 
+import itertools
 import struct
 import uuid
 from functools import lru_cache
@@ -82,24 +83,19 @@ def child_message_id(parent: str, number: int, *, partitions: int) -> str:
         partitions: Of the installation's topics.
     """
     home = partition_for(parent, partitions)
-    n = 0
-    while True:
-        candidate = str(uuid.uuid5(NAMESPACE, f"child/{parent}/{number}/{n}"))
-        if partition_for(candidate, partitions) == home:
-            return candidate
-        n += 1
+    return _first_on(home, partitions, f"child/{parent}/{number}")
 
 
 def episode_id(message: str, attempt: int, *, partition: int, partitions: int) -> str:
     """The A2A task id (= episode id) of an attempt at a message.
 
     The first UUIDv5 of (message, attempt, n) that murmur2 puts on the partition on which the
-    request arrived, so that whatever follows under this key reaches the same owner. Takes as many
-    draws as there are partitions, on average.
+    request arrived, so that whatever follows under this key reaches the same owner.
     """
-    n = 0
-    while True:
-        candidate = str(uuid.uuid5(NAMESPACE, f"episode/{message}/{attempt}/{n}"))
-        if partition_for(candidate, partitions) == partition:
-            return candidate
-        n += 1
+    return _first_on(partition, partitions, f"episode/{message}/{attempt}")
+
+
+def _first_on(partition: int, partitions: int, name: str) -> str:
+    """The first UUIDv5 of (name, n) on a partition: one draw for each partition, on average."""
+    draws = (str(uuid.uuid5(NAMESPACE, f"{name}/{n}")) for n in itertools.count())
+    return next(draw for draw in draws if partition_for(draw, partitions) == partition)

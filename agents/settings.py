@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from odradek.agents.webhook_hosts import WebhookHosts
 from odradek.infra.runtime.addresses import Root
-from odradek.infra.runtime.settings import CheckedSettings, KafkaName, Name
+from odradek.infra.runtime.settings import CheckedSettings, KafkaName, Name, from_environment
 from odradek.schemas.topics import NAME
 
 
@@ -21,15 +21,7 @@ def _agent(value: str) -> str:
 class AgentSettings(CheckedSettings, BaseSettings):
     """Settings of an agent host, from `ODRADEK_AGENT_*`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ODRADEK_AGENT_",
-        env_ignore_empty=True,
-        frozen=True,
-        allow_inf_nan=False,
-        loc_by_alias=False,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = from_environment("ODRADEK_AGENT_")
 
     name: Annotated[str, AfterValidator(_agent)] = "agent"
     """Tasks ask for the agent by this name; it is part of its topics' names."""
@@ -86,15 +78,7 @@ class AgentSettings(CheckedSettings, BaseSettings):
 class DispatchSettings(CheckedSettings, BaseSettings):
     """Settings of the dispatcher, from `ODRADEK_DISPATCH_*`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ODRADEK_DISPATCH_",
-        env_ignore_empty=True,
-        frozen=True,
-        allow_inf_nan=False,
-        loc_by_alias=False,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = from_environment("ODRADEK_DISPATCH_")
 
     open_groups: int = Field(default=32, ge=1, le=2048)
     """Training groups that may be open at once: handed out, and not passed by a training step."""
@@ -110,15 +94,7 @@ class DispatchSettings(CheckedSettings, BaseSettings):
 class GatewaySettings(CheckedSettings, BaseSettings):
     """Settings of the gateway, from `ODRADEK_GATEWAY_*`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ODRADEK_GATEWAY_",
-        env_ignore_empty=True,
-        frozen=True,
-        allow_inf_nan=False,
-        loc_by_alias=False,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = from_environment("ODRADEK_GATEWAY_")
 
     host: str = "127.0.0.1"
     """The address to listen on."""

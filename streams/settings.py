@@ -3,9 +3,9 @@
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
-from odradek.infra.runtime.settings import CheckedSettings, KafkaName
+from odradek.infra.runtime.settings import CheckedSettings, KafkaName, from_environment
 from odradek.schemas.events import Timeouts
 from odradek.schemas.topics import TURNS
 from odradek.streams.errors import DeadlinesRefused
@@ -14,16 +14,7 @@ from odradek.streams.errors import DeadlinesRefused
 class StreamsSettings(CheckedSettings, BaseSettings):
     """Intake, assembler, grouper and reward services share these."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ODRADEK_STREAMS_",
-        env_ignore_empty=True,
-        frozen=True,
-        allow_inf_nan=False,
-        loc_by_alias=False,
-        populate_by_name=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-    )
+    model_config = from_environment("ODRADEK_STREAMS_")
 
     driver: Literal["kafka", "faust"] = "kafka"
     """What carries a stage: Kafka transactions (exactly once), or Faust (at least once)."""

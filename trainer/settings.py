@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from odradek.infra.runtime.addresses import roots
-from odradek.infra.runtime.settings import CheckedSettings, Seed
+from odradek.infra.runtime.settings import CheckedSettings, Seed, from_environment
 from odradek.schemas.sampling import COLDEST, HOTTEST
 from odradek.schemas.topics import BATCHES
 from odradek.trainer.commit.cadence import Cadence
@@ -44,17 +44,7 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Settings of `odradek train`."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = LEVELS
-    model_config = SettingsConfigDict(
-        env_prefix="ODRADEK_TRAINER_",
-        env_ignore_empty=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        loc_by_alias=False,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-    )
+    model_config = from_environment("ODRADEK_TRAINER_")
 
     model: str = ""
     """Folder of the model to start from (safetensors and a tokenizer)."""

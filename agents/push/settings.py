@@ -5,12 +5,12 @@ import secrets
 from typing import Final
 
 from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from odradek.agents.push.deliveries import DeliveryLimits
 from odradek.agents.webhook_hosts import WebhookHosts
 from odradek.infra.errors import ProjectError
-from odradek.infra.runtime.settings import CheckedSettings, KafkaName
+from odradek.infra.runtime.settings import CheckedSettings, KafkaName, from_environment
 
 SHORTEST_KEY: Final = 32
 log = logging.getLogger("odradek")
@@ -19,15 +19,7 @@ log = logging.getLogger("odradek")
 class PushSettings(CheckedSettings, BaseSettings):
     """Settings of `odradek push` and `odradek subscribe --to`, from `ODRADEK_PUSH_*`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ODRADEK_PUSH_",
-        env_ignore_empty=True,
-        frozen=True,
-        allow_inf_nan=False,
-        loc_by_alias=False,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = from_environment("ODRADEK_PUSH_")
 
     keys: SecretStr = SecretStr("")
     """Secrets of 32 characters or more, comma separated: each webhook's own secret is made of one,

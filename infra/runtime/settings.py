@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import SettingsConfigDict
 
 SHORTEST_S: Final = 1e-9
 LONGEST_S: Final = 366 * 24 * 3600.0
@@ -80,6 +81,24 @@ class CheckedSettings(BaseModel):
         )
         _check(name, value, bounded=bounded)
         return value
+
+
+def from_environment(prefix: str) -> SettingsConfigDict:
+    """How a process reads its settings from variables with a prefix.
+
+    An empty variable is none. An error names the field, and the docs take a field's text from the
+    docstring below it.
+    """
+    return SettingsConfigDict(
+        env_prefix=prefix,
+        env_ignore_empty=True,
+        frozen=True,
+        allow_inf_nan=False,
+        loc_by_alias=False,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),  # a setting may be called model_…
+    )
 
 
 def _check(name: str, value: Any, *, bounded: bool = False) -> None:

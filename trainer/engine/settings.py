@@ -3,26 +3,16 @@
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from odradek.infra.runtime.addresses import Host
-from odradek.infra.runtime.settings import CheckedSettings, Seed
+from odradek.infra.runtime.settings import CheckedSettings, Seed, from_environment
 
 
 class EngineSettings(CheckedSettings, BaseSettings):
     """Settings of `odradek engine`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ODRADEK_ENGINE_",
-        env_ignore_empty=True,
-        frozen=True,
-        allow_inf_nan=False,
-        extra="forbid",
-        loc_by_alias=False,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-    )
+    model_config = from_environment("ODRADEK_ENGINE_")
 
     model: str = ""
     """Folder of the model to serve; vLLM also takes a name on the Hugging Face hub."""

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError
 
 from odradek.agents.attempt.attempt import AttemptState
 from odradek.agents.attempt.seal import ProxySealer, Sealer
@@ -34,6 +34,7 @@ from odradek.infra.bus import (
     PartitionGroup,
     TransactionalWriter,
     close,
+    commit_offsets,
     consumer,
     ensure_topics,
     record_of,
@@ -253,16 +254,9 @@ class Host:
         # If we die above this line, what is finished comes again and finds its snapshots. Below it,
         # the next owner begins at the oldest request that is not.
         crash_point("offsets_before_commit")
-        try:
-            await self._reader.commit(offsets)
-            crash_point("offsets_committed")
-        except (CommitFailedError, IllegalStateError) as error:
-            logger.info("offsets wait for the rebalance: %s", type(error).__name__)
+        if not await commit_offsets(self._reader, offsets, self.fail):
             return
-        except KafkaError as error:
-            if not error.retriable:
-                self.fail(error)
-            return
+        crash_point("offsets_committed")
         for where, mark in offsets.items():
             if (owned := self._owned.get(where.partition)) is not None:
                 owned.committed = max(owned.committed, mark)

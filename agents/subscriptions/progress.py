@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 
 from odradek.infra.bus import (
@@ -16,6 +16,7 @@ from odradek.infra.bus import (
     Start,
     admin,
     close,
+    commit_offsets,
     consumer,
     running,
     standings,
@@ -159,15 +160,8 @@ class EventProgress:
         }
         if not offsets:
             return
-        try:
-            # If we die above this line, events that are over come again. Below it, none does.
-            await self.reader.commit(offsets)
-        except (CommitFailedError, IllegalStateError) as error:
-            log.info("offsets wait for the rebalance: %s", type(error).__name__)
-            return
-        except KafkaError as error:
-            if not error.retriable:
-                self._fail(error)
+        # If we die above this line, events that are over come again. Below it, none does.
+        if not await commit_offsets(self.reader, offsets, self._fail):
             return
         for where in offsets:
             if (owned := self.owned.get(where.partition)) is not None:

@@ -33,7 +33,7 @@ from odradek.infra.bus.clients import (
 )
 from odradek.infra.bus.compatibility import require_current
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
-from odradek.infra.bus.group import PartitionGroup, PartitionOwner
+from odradek.infra.bus.group import PartitionGroup, PartitionOwner, commit_offsets
 from odradek.infra.bus.offsets import OffsetTracker
 from odradek.infra.bus.reader import (
     Positions,
@@ -80,6 +80,7 @@ __all__ = [
     "check_place",
     "check_position",
     "close",
+    "commit_offsets",
     "consumer",
     "dead_letter",
     "delete_topics",

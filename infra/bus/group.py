@@ -7,11 +7,12 @@ are such owners.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 
 from odradek.infra.errors import PartitionLost
 
@@ -42,6 +43,30 @@ class PartitionOwner(Protocol):
     async def commit(self) -> None:
         """Commit what is done."""
         ...
+
+
+async def commit_offsets(
+    reader: AIOKafkaConsumer,
+    offsets: Mapping[TopicPartition, int | OffsetAndMetadata],
+    fail: Callable[[BaseException], None],
+) -> bool:
+    """Commit a group's offsets; False if they wait for the next time.
+
+    Args:
+        reader: The member.
+        offsets: Where a successor begins, by partition.
+        fail: Called with an answer of the broker's that is no reason to try again.
+    """
+    try:
+        await reader.commit(offsets)
+    except (CommitFailedError, IllegalStateError) as error:
+        log.info("offsets wait for the rebalance: %s", type(error).__name__)
+        return False
+    except KafkaError as error:
+        if not error.retriable:
+            fail(error)
+        return False
+    return True
 
 
 class PartitionGroup(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped

@@ -148,7 +148,7 @@ class GatewayApp:
         routes += [self._guarded(typed(route, streams)) for route in rpc]
         rest = Starlette(routes=[*streams.rest_routes(), *create_rest_routes(handler)])
         routes.append(self._guarded(Mount(REST_PATH, MediaTypes(rest))))
-        events = EventRoutes(agent, self._bus, self._connection)
+        events = EventRoutes(agent, self._bus, self._connection, longest_s=self._settings.stream_s)
         routes += [self._guarded(route) for route in events.routes]
         return Starlette(routes=routes)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -17,6 +17,7 @@ from odradek.agents.client.connection import KafkaConnection
 from odradek.agents.client.event_tail import EventTail
 from odradek.agents.errors import InvalidPosition, UnknownState
 from odradek.agents.gateway.access.door import PRINCIPAL
+from odradek.agents.gateway.sse import EventResponse
 from odradek.agents.subscriptions.event import EventSelection
 from odradek.agents.subscriptions.position import EventPosition
 from odradek.agents.subscriptions.subscribe import begin_at
@@ -25,8 +26,6 @@ from odradek.infra.errors import BusError, InvalidTime
 from odradek.schemas.topics import A2A_EVENTS, agent_topic
 
 PATH: Final = "/events"
-PING_S: Final = 15
-"""How often a line is sent where nothing happens, so that nobody takes the stream for dead."""
 
 
 class EventRoutes:
@@ -36,12 +35,16 @@ class EventRoutes:
         agent: Whose.
         bus: Where Kafka is.
         connection: The gateway's place on the bus.
+        longest_s: How long a stream goes on.
     """
 
-    def __init__(self, agent: str, bus: BusSettings, connection: KafkaConnection) -> None:
+    def __init__(
+        self, agent: str, bus: BusSettings, connection: KafkaConnection, *, longest_s: float
+    ) -> None:
         self._agent = agent
         self._bus = bus
         self._connection = connection
+        self._longest_s = longest_s
 
     @property
     def routes(self) -> list[Route]:
@@ -58,11 +61,8 @@ class EventRoutes:
             start = await self._start(tail, place)
         except (InvalidPosition, InvalidTime, UnknownState) as error:
             return JSONResponse({"error": str(error)}, status_code=400)
-        return EventSourceResponse(
-            self._events(tail, selection, start),
-            ping=PING_S,
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        frames = self._events(tail, selection, start)
+        return EventResponse(frames, longest_s=self._longest_s)
 
     async def _start(self, tail: EventTail, place: str) -> dict[int, int]:
         """Where a stream begins. Raises InvalidPosition, InvalidTime."""
@@ -78,9 +78,9 @@ class EventRoutes:
 
     async def _events(
         self, tail: EventTail, selection: EventSelection, start: dict[int, int]
-    ) -> AsyncGenerator[ServerSentEvent, None]:
+    ) -> AsyncGenerator[bytes, None]:
         position = EventPosition(start)
-        yield ServerSentEvent(id=str(position), comment=f"events of {self._agent}")
+        yield ServerSentEvent(id=str(position), comment=f"events of {self._agent}").encode()
         try:
             async with aclosing(tail.all_records(start)) as records:
                 async for record in records:
@@ -89,10 +89,10 @@ class EventRoutes:
                     if event is not None:
                         yield ServerSentEvent(
                             event.value.decode(), event=event.kind, id=str(position)
-                        )
+                        ).encode()
         except BusError as error:
             # The client comes back with the id of the last event that it has.
-            yield ServerSentEvent(f"the log is not there: {error}", event="error")
+            yield ServerSentEvent(f"the log is not there: {error}", event="error").encode()
 
 
 def _principal(request: Request) -> str | None:

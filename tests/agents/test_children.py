@@ -100,7 +100,7 @@ async def test_a_parents_cancellation_ends_its_children(stage):
 
     async def answerer(rollout):
         running.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     async def player(rollout):
         await rollout.ask("answerer", "?")
@@ -145,7 +145,8 @@ async def test_any_process_asks_agents_without_training(stage):
     """By a connection of its own; several at once, with an outcome for each."""
 
     async def answerer(rollout):
-        await asyncio.sleep(30 if rollout.task.input == "slow" else 0)
+        if rollout.task.input == "slow":
+            await asyncio.Event().wait()
         return rollout.task.input.upper()
 
     await stage.host(answerer, name="answerer", training=False)

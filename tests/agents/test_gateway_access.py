@@ -263,7 +263,6 @@ async def test_the_door_answers_in_https_words(door):
 
 async def test_each_principal_has_a_rate_of_its_own(door):
     """The one that asks too often is told when it may again."""
-    pytest.importorskip("limits")
     admission = Admission(door, RequestRates.of("2/minute"))
     ann, bob = (("Authorization", f"Bearer {token(sub=name)}") for name in ("ann", "bob"))
     answers = [await through(Door(behind, admission), who) for who in (ann, ann, ann, bob)]

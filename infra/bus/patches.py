@@ -11,13 +11,16 @@ import aiokafka.record.default_records
 from aiokafka import codec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, UnknownMemberIdError, kafka_errors
 from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.producer.transaction_manager import TransactionManager
 
 LEVEL: Final = 1
 """Of zstd. Token ids pack about as small at any level; at 3, which aiokafka has for good, packing a
 long turn takes several times as long."""
+
+FENCED_INSTANCE_ID: Final = 82
+"""Kafka's code of an error that aiokafka has no name for (KIP-345)."""
 
 BETWEEN_S: Final = 0.002
 """How long a producer waits before it asks again whether its last transaction is over."""
@@ -31,6 +34,7 @@ def mend() -> None:
         _hush_transactions()
         _pack_lightly()
         _follow_closely()
+        _join_again()
 
 
 def _follow_closely() -> None:
@@ -40,6 +44,16 @@ def _follow_closely() -> None:
     (KAFKA-5477). A next one that comes meanwhile is to ask again, which aiokafka does 20 ms later.
     """
     aiokafka.producer.sender.BACKOFF_OVERRIDE = BETWEEN_S
+
+
+def _join_again() -> None:
+    """Make a member of a group that another one of its name displaced join again.
+
+    aiokafka takes the answer for an error that nobody foresaw, and ends the consumer. It may be a
+    successor's first answer: its predecessor, about to end, hears in a heartbeat that it is not
+    known any more, joins again (this too is aiokafka's way), and displaces the successor.
+    """
+    kafka_errors[FENCED_INSTANCE_ID] = UnknownMemberIdError
 
 
 def _pack_lightly() -> None:

@@ -23,15 +23,14 @@ from odradek.infra.bus import running as opened
 from odradek.infra.client import publish_tasks
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Step
-from odradek.schemas.topics import A2A_EVENTS, BATCHES, STEPS, agent_topic
+from odradek.schemas.topics import BATCHES, STEPS
 from tests.chaos.kill_plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Round, plan
 from tests.chaos.processes.engine import TROUBLE
+from tests.chaos.targets import BESIDE
 from tests.chaos.verification import log, recovery_times, verifier
-from tests.chaos.verification.delivery_checks import name_of, taken
-from tests.chaos.verification.oracle import AGENT
 from tests.chaos.verification.verdict import Given
 from tests.chaos.workload import Workload
-from tests.chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World, free_port
+from tests.chaos.world import MAX_ATTEMPTS, RUNS_AT_ONCE, Broke, World
 
 HOSTS = len(PROCESSES["agent"])
 PARTITIONS = 6
@@ -64,8 +63,9 @@ class Run:
             topic_prefix=f"c{uuid4().hex[:8]}.",
             topic_partitions=PARTITIONS,
         )
-        self.taken: Path | None = None
-        self.port = free_port()
+        self.beside = [
+            kind(folder, workload.seed) for name, kind in BESIDE.items() if name in workload.targets
+        ]
         self.world = World(
             folder,
             self.bus,
@@ -73,17 +73,14 @@ class Run:
             open_groups=OPEN_GROUPS,
             rows_per_step=workload.rows_per_step,
             wrap=workload.wrap,
-            others={**self._subscribers(workload), **workload.processes},
+            others=workload.processes,
             env={
                 **({TROUBLE: str(workload.seed)} if "engine" in workload.targets else {}),
-                **({"ODRADEK_WEBHOOK_HOSTS": "127.0.0.1"} if self.taken else {}),
-                "ODRADEK_PUSH_RETRY_S": "0.05",
                 **workload.env,
             },
         )
-        if self.taken is not None:
-            command = (sys.executable, "-m", "tests.chaos.processes.receiver")
-            self.world.add("webhook", (*command, str(self.port), str(self.taken)))
+        for beside in self.beside:
+            beside.join(self.world)
         self.plan = (
             Plan(workload.seed, workload.rounds, dict(workload.first))
             if workload.rounds or workload.first
@@ -101,24 +98,8 @@ class Run:
         self._moved = self._trickled = time.monotonic()
         self._tell = tell
         self._beside: list[asyncio.Task[None]] = []
-
-    def _subscribers(self, workload: Workload) -> dict[str, tuple[str, ...]]:
-        """Who posts the agent's events to a webhook, where that is a target."""
-        if "push" not in workload.targets:
-            return {}
-        self.taken = self.folder / "taken.jsonl"
-        url = f"http://127.0.0.1:{self.port}/hook"
-        verb = ("subscribe", AGENT, "--to", url, "--group", "chaos", "--since", "beginning")
-        return {name: (*verb, "--instance", name) for name in PROCESSES["push"]}
-
-    async def _all_posted(self) -> None:
-        """Return once the webhook has taken every event that is in the log."""
-        if self.taken is None:
-            return
-        topic = self.bus.topic(agent_topic(A2A_EVENTS, AGENT))
-        names = {name_of(one) async for one in log.records(self.bus.bootstrap_servers, [topic])}
-        journal = self.taken
-        await self.until(lambda: names <= {name for name, _ in taken(journal)})
+        self.calm = asyncio.Event()
+        """Set once all kills are over, and what was published is done."""
 
     @property
     def share(self) -> float:
@@ -128,7 +109,7 @@ class Run:
     async def run(self) -> dict[str, Any]:
         """All of it; the keys of `chaos --json`."""
         started = time.monotonic()
-        await ensure_topics(self.bus, rows([AGENT]) if self.taken else None)
+        await ensure_topics(self.bus, rows({name for each in self.beside for name in each.agents}))
         broke = ""
         codes: dict[str, int | None] = {}
         try:
@@ -155,7 +136,8 @@ class Run:
             self.workload.during(self) if self.workload.during else asyncio.sleep(0)
         )
         publishing = asyncio.create_task(self._publish())
-        self._beside = [watching, publishing]
+        loads = [asyncio.create_task(each.load(self)) for each in self.beside]
+        self._beside = [watching, publishing, *loads]
         try:
             for process in self.plan.first:
                 await self._point(process, before=0)
@@ -170,11 +152,13 @@ class Run:
             await self.until(self._finished)
             await asyncio.sleep(QUIET_S)
             await self.until(lambda: self.world.loaded)
-            await self._all_posted()
+            self.calm.set()
+            for load in loads:
+                await self.until(load.done)
         finally:
-            for task in (watching, publishing, beside):
+            for task in (*self._beside, beside):
                 task.cancel()
-            await asyncio.gather(watching, publishing, beside, return_exceptions=True)
+            await asyncio.gather(*self._beside, beside, return_exceptions=True)
 
     async def _publish(self) -> None:
         """Publish as far as the plan has come, so that every kill meets work, and leaves some."""
@@ -328,7 +312,7 @@ class Run:
 
     def _given(self, sizes: dict[str, int], *, ended: bool) -> Given:
         """What the verifier is told beside the log."""
-        ends = {"agent": 0, "proxy": 0}
+        ends = {"agent": 0, "proxy": 0, "http-agent": 0}
         for name, one in self.world.ever.items():
             if (verb := VERB_OF.get(name, name.partition("-")[0])) in ends:
                 ends[verb] += len(one.deaths) + one.restarts + len(one.unasked)
@@ -345,7 +329,8 @@ class Run:
             lost_attempts=lost,
             cut_attempts=cut,
             served=self.world.served,
-            taken=self.taken,
+            agent_losses=ends["http-agent"] * RUNS_AT_ONCE,
+            **{name: path for each in self.beside for name, path in each.journals.items()},
             strays=frozenset(self.workload.strays),
         )
 

@@ -92,6 +92,9 @@ def test_more_lost_attempts_than_hosts_that_ended_explain_are_found(clean):
     log.episodes[at] = (record, replace(episode, outcome=events.Outcome.INCOMPLETE))
     assert {} == judge(log, _with(given, cut_attempts=1)).checks
     assert {"loss_unexplained"} == judge(log, given).checks.keys()
+    log.episodes[at] = (record, replace(episode, outcome=events.Outcome.UPSTREAM_FAILED))
+    assert {} == judge(log, _with(given, agent_losses=1)).checks
+    assert {"loss_unexplained"} == judge(log, given).checks.keys()
 
 
 async def test_a_sample_is_left_out_only_after_all_its_attempts(tmp_path):

@@ -62,17 +62,20 @@ class Workload:
     @property
     def tasks(self) -> list[Task]:
         """The tasks, whose ids and inputs follow from the seed."""
-        n = -(-self.episodes // GROUP_SIZE)
+        kind = oracle.QUIET if self.quiet else "s"
+        names = [
+            f"{kind}{self.seed}-{number:05d}" for number in range(-(-self.episodes // GROUP_SIZE))
+        ]
         return [
             Task(
-                task_id=f"{oracle.QUIET if self.quiet else 's'}{self.seed}-{number:05d}",
+                task_id=name,
                 agent=oracle.AGENT,
-                input=raw({"seed": self.seed}),
+                input=raw({"seed": self.seed, "task": name}),
                 item=str(number),
                 group_size=GROUP_SIZE,
                 rewards=oracle.REWARDS,
                 failure_reward=oracle.FAILURE,
                 timeouts=self.timeouts,
             )
-            for number in range(n)
+            for number, name in enumerate(names)
         ]

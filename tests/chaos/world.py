@@ -313,9 +313,11 @@ class World:
         """The command line of a process that runs a verb."""
         return self._wrap(name, odradek(*verb))
 
-    def add(self, name: str, command: tuple[str, ...]) -> Process:
-        """One more process, not started."""
-        made = Process(name, command, self._env, self.folder / f"{name}.log")
+    def add(
+        self, name: str, command: tuple[str, ...], env: Mapping[str, str] | None = None
+    ) -> Process:
+        """One more process, or another one in place of one of that name; not started."""
+        made = Process(name, command, {**self._env, **(env or {})}, self.folder / f"{name}.log")
         self.processes[name] = self.ever[name] = made
         return made
 

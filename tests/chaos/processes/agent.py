@@ -7,6 +7,7 @@ in one write: so what stands there is what an agent has seen, however it died.
 import asyncio
 import os
 from functools import cache
+from typing import Protocol
 
 import aiohttp
 import msgspec
@@ -33,6 +34,15 @@ def session() -> aiohttp.ClientSession:
     )
 
 
+class Run(Protocol):
+    """What a call needs to know of its run."""
+
+    base_url: str
+    api_key: str
+    model: str
+    episode_id: str
+
+
 class Broken(Exception):
     """The reply did not come to its end: ask again."""
 
@@ -41,12 +51,7 @@ async def play(rollout: Rollout) -> None:
     """One attempt at one sample."""
     given = rollout.task.input
     script = oracle.play_of(given["seed"], rollout.task.task_id, rollout.sample, rollout.attempt)
-    for number, step in enumerate(script.steps):
-        told = oracle.history(script, number)
-        async with asyncio.TaskGroup() as burst:
-            for call in step:
-                messages = [*told, {"role": "user", "content": call.key}]
-                burst.create_task(ask(rollout, call, messages))
+    await converse(rollout, script)
     if script.ending == "failed":
         raise ValueError("this sample fails")
     if script.ending == "upstream_failed":
@@ -56,15 +61,25 @@ async def play(rollout: Rollout) -> None:
         rollout.reward("bonus", script.bonus)
 
 
-async def ask(rollout: Rollout, call: oracle.Call, messages: list[dict[str, str]]) -> None:
+async def converse(run: Run, script: oracle.Play) -> None:
+    """Make all calls of a script, those of one step at once."""
+    for number, step in enumerate(script.steps):
+        told = oracle.history(script, number)
+        async with asyncio.TaskGroup() as burst:
+            for call in step:
+                messages = [*told, {"role": "user", "content": call.key}]
+                burst.create_task(ask(run, call, messages))
+
+
+async def ask(run: Run, call: oracle.Call, messages: list[dict[str, str]]) -> None:
     """Make a call until its end was seen; as SDKs do, each repetition says which it is."""
     body = msgspec.json.encode(
-        {"model": rollout.model, "messages": messages, "stream": call.stream, "temperature": 1.0}
+        {"model": run.model, "messages": messages, "stream": call.stream, "temperature": 1.0}
     )
     pause, retries = RETRIES_S, 0
     while True:
         try:
-            text = await _once(rollout, body, retries, stream=call.stream)
+            text = await _once(run, body, retries, stream=call.stream)
             break
         except (aiohttp.ClientError, TimeoutError, Broken):
             await asyncio.sleep(pause)
@@ -72,16 +87,16 @@ async def ask(rollout: Rollout, call: oracle.Call, messages: list[dict[str, str]
             retries += 1
     if text != oracle.said(call.key):
         raise RuntimeError(f"{call.key}: the reply is not the engine's: {text!r}")
-    os.write(journal(), msgspec.json.encode([rollout.episode_id, call.key, retries]) + b"\n")
+    os.write(journal(), msgspec.json.encode([run.episode_id, call.key, retries]) + b"\n")
 
 
-async def _once(rollout: Rollout, body: bytes, retries: int, *, stream: bool) -> str:
+async def _once(run: Run, body: bytes, retries: int, *, stream: bool) -> str:
     headers = {
-        "Authorization": f"Bearer {rollout.api_key}",
+        "Authorization": f"Bearer {run.api_key}",
         "Content-Type": "application/json",
         "x-stainless-retry-count": str(retries),
     }
-    url = f"{rollout.base_url}/chat/completions"
+    url = f"{run.base_url}/chat/completions"
     async with session().post(url, data=body, headers=headers) as answer:
         if answer.status in {409, 429} or answer.status >= 500:
             raise Broken(str(answer.status))

@@ -9,9 +9,10 @@ from a2a.server.agent_execution import AgentExecutor
 from a2a.server.tasks import TaskUpdater
 from a2a.types import Part
 
+from tests.chaos.verification.oracle import ECHOED
+
 HEARD = "ECHO_HEARD"
 """Names the variable with the path of the file that gets a line for each message."""
-WORDS = 5
 PAUSE_S = 0.2
 
 
@@ -23,8 +24,8 @@ class Echo(AgentExecutor):
         updater = TaskUpdater(event_queue, context.task_id, context.context_id)
         with Path(os.environ[HEARD]).open("a", encoding="utf-8") as file:
             file.write(context.get_user_input() + "\n")
-        for number in range(WORDS):
-            text = Part(text=str(number))
+        for number, word in enumerate(ECHOED):
+            text = Part(text=word)
             await updater.add_artifact([text], artifact_id="a", append=number > 0)
             await asyncio.sleep(PAUSE_S)
         await updater.complete()

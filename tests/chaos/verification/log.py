@@ -19,7 +19,7 @@ from odradek.schemas.topics import (
     TURNS,
     agent_topic,
 )
-from tests.chaos.verification.oracle import AGENT
+from tests.chaos.verification.oracle import AGENT, ECHO
 
 TurnsEvent = msgspec.json.Decoder(events.TurnsEvent)
 EpisodesEvent = msgspec.json.Decoder(events.EpisodesEvent)
@@ -40,6 +40,8 @@ class Log:
     policies: list[tuple[Any, events.Policy]] = field(default_factory=list)
     letters: list[Any] = field(default_factory=list)
     agent_events: list[Any] = field(default_factory=list)
+    echo_events: list[Any] = field(default_factory=list)
+    """Of the agent that clients of gateways ask, where there is one."""
     marks: dict[str, dict[int, int]] = field(default_factory=dict)
     """By group (`assemble`, `group`), the committed offset of each partition of its source."""
 
@@ -55,6 +57,7 @@ async def read(servers: str, prefix: str) -> Log:
         prefix + POLICIES.name: (log.policies, PolicyEvent),
         prefix + DLQ.name: (log.letters, None),
         prefix + agent_topic(A2A_EVENTS, AGENT): (log.agent_events, None),
+        prefix + agent_topic(A2A_EVENTS, ECHO): (log.echo_events, None),
     }
     async for record in records(servers, into):
         found, decoder = into[record.topic]

@@ -16,6 +16,10 @@ START, END, TURN = 2, 3, 4
 FIRST, LAST = 7, 102
 """Ids of words: the trainer's tiny model has 103 ids."""
 AGENT = "scripted"
+ECHO = "echo"
+"""The agent of the clients of gateways."""
+ECHOED = ["0", "1", "2", "3", "4"]
+"""What it says to each message."""
 REWARDS = {"score": 1.0, "bonus": 0.5}
 FAILURE = -0.25
 QUIET = "q"

@@ -64,7 +64,7 @@ def measure(log: Log, deaths: Sequence[Death], partitions: int) -> list[dict[str
             seconds = _first(writers, death.at)
         elif verb == "train":
             seconds = _first(starts, death.at)
-        elif verb in {"engine", "push"}:
+        elif verb not in told:
             seconds = None  # what it was sampling, or posting, another one does
         else:
             seconds = _after(told[verb], death.at, set(death.partitions))

@@ -22,18 +22,25 @@ CHECKS: Final = {
     "step_lost": LOST,  # the line of checkpoints has a gap
     "rows_unused": LOST,  # the trainer has passed rows without using them
     "delivery_lost": LOST,  # an event that a subscription has posted to nobody
+    "message_lost": LOST,  # a message that its agent never heard, or whose client saw no end
+    "task_unended": LOST,  # a task whose events have no end
+    "stream_gap": LOST,  # a stream, or a task's events, without one of the generations
     "episode_twice": TWICE,
     "call_twice": TWICE,
     "turn_twice": TWICE,
     "expected_twice": TWICE,
     "batch_twice": TWICE,
     "rows_twice": TWICE,
+    "message_twice": TWICE,  # a message that its agent heard again
+    "task_ended_twice": TWICE,
+    "generation_twice": TWICE,  # two events of a task, or of a stream, have one number
     "version_twice": TWICE,  # a policy version stands for two sets of weights
     "engine_back": TWICE,  # an engine got a version twice, or an older one, within one life
     "engine_unnamed": WRONG,  # a policy names an engine with what it did not have, or none
     "engine_behind": WRONG,  # an engine that came back did not get the newest version
     "delivery_order": WRONG,  # a task's events were posted in another order than the log's
     "delivery_bytes": WRONG,
+    "stream_words": WRONG,  # a client saw another task than its agent made
     "episode_unopened": WRONG,
     "tokens": WRONG,  # tokens or log probabilities that the engine did not sample
     "outcome": WRONG,  # an episode ended otherwise than its script
@@ -76,6 +83,12 @@ class Given:
     """What the engines wrote down of what they served."""
     taken: Path | None = None
     """What a webhook took of the agent's events, where some are posted."""
+    streams: Path | None = None
+    """What clients of gateways saw of their tasks, where there are some."""
+    heard: Path | None = None
+    """What those clients' agent heard."""
+    agent_losses: int = 0
+    """How many attempts may have lost the agent behind HTTP that played them."""
     strays: frozenset[str] = frozenset()
     """Ids of turns that a hostile writer wrote: dead letters, all of them."""
 

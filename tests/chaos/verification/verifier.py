@@ -18,6 +18,7 @@ from tests.chaos.verification.delivery_checks import deliveries
 from tests.chaos.verification.engine_checks import engines
 from tests.chaos.verification.ledger_checks import Found, balance, positions
 from tests.chaos.verification.log import Log, TurnsEvent, header
+from tests.chaos.verification.stream_checks import streams, tasks
 from tests.chaos.verification.verdict import Given, Verdict
 
 LETTERS = frozenset({"closed_or_unknown", "after_end", "late_reward"})
@@ -25,6 +26,8 @@ LETTERS = frozenset({"closed_or_unknown", "after_end", "late_reward"})
 LOST_HOST = frozenset({events.Outcome.HOST_LOST})
 CUT = frozenset({events.Outcome.INCOMPLETE})
 """An attempt whose proxy died, and did not seal it whole: it is retried."""
+LOST_AGENT = frozenset({events.Outcome.UPSTREAM_FAILED})
+"""An attempt whose agent behind HTTP died: it is retried."""
 ENDINGS = (events.EpisodeSealed, events.EpisodeAborted)
 """Who takes over after a host that died may end its episode once more: the first one counts."""
 
@@ -42,6 +45,9 @@ def judge(log: Log, given: Given) -> Verdict:
     engines(log, verdict, given)
     if given.taken is not None:
         deliveries(log.agent_events, given.taken, verdict)
+    tasks(log.agent_events, verdict)
+    if given.streams is not None and given.heard is not None:
+        streams(log.echo_events, given.streams, given.heard, oracle.ECHOED, verdict)
     return verdict
 
 
@@ -118,7 +124,9 @@ def _episode(
     if counts and str(episode.outcome) == play.ending:
         if episode.reward is None or not isclose(episode.reward, play.reward or 0.0):
             verdict.add("reward", f"{where}: reward {episode.reward}, not {play.reward}")
-    elif str(episode.outcome) != play.ending and episode.outcome not in LOST_HOST | CUT:
+    elif (
+        str(episode.outcome) != play.ending and episode.outcome not in LOST_HOST | CUT | LOST_AGENT
+    ):
         verdict.add("outcome", f"{where}: {episode.outcome}, its script says {play.ending}")
 
 
@@ -127,8 +135,12 @@ def _attempts(verdict: Verdict, given: Given, episodes: Found) -> None:
     for name, outcomes, most in (
         ("lost_attempts", LOST_HOST, given.lost_attempts),
         ("cut_attempts", CUT, given.cut_attempts),
+        ("agent_losses", LOST_AGENT, given.agent_losses),
     ):
-        lost = sum(episode.outcome in outcomes for _, episode in episodes.values())
+        lost = sum(
+            episode.outcome in outcomes and str(episode.outcome) != _ending(given.seed, episode)
+            for _, episode in episodes.values()
+        )
         verdict.counts[name] = lost
         if most is not None and lost > most:
             verdict.add("loss_unexplained", f"{lost} {name}, {most} are explained")
@@ -140,6 +152,11 @@ def _attempts(verdict: Verdict, given: Given, episodes: Found) -> None:
         wanted = [(number + 1, number + 1 < len(told)) for number in range(len(told))]
         if told != wanted and task in given.tasks:
             verdict.add("attempts", f"{task}/{sample}: (attempt, another follows) {told}")
+
+
+def _ending(seed: int, episode: events.Episode) -> str:
+    """How an episode's script says that it ends."""
+    return oracle.play_of(seed, episode.task_id, episode.sample, episode.attempt).ending
 
 
 def _turns(log: Log, verdict: Verdict, episodes: Found) -> None:

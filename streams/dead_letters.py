@@ -1,6 +1,6 @@
 """Dead letters: what could not be used, why, and sending it again once the cause is gone."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -122,14 +122,20 @@ async def original(bus: BusSettings, letter: Record) -> Record:
     return Record(topic, partition, offset, letter.key, value, headers, letter.timestamp)
 
 
-async def send_again(appender: KafkaAppender, letter: Record, bus: BusSettings) -> str:
+async def send_again(
+    appender: KafkaAppender,
+    letter: Record,
+    bus: BusSettings,
+    renew: Callable[[Record], Record] = lambda record: record,
+) -> str:
     """Append a letter's original bytes to the topic that they came from; return its name.
 
     The count of attempts stays with them. Where the record had no key it goes back to its
     partition; else to the one where its key belongs, which is the same unless the letter says
-    `wrong_partition`. The letter itself stays: the topic is a log.
+    `wrong_partition`. The letter itself stays: the topic is a log. `renew` may give it other
+    headers.
     """
-    record = await original(bus, letter)
+    record = renew(await original(bus, letter))
     await appender.append(
         record.topic,
         key=record.key,

@@ -200,7 +200,7 @@ class EpisodeExecutor(AgentExecutor):
         if problems:
             reasons = "; ".join(filter(None, [verdict.error, *problems]))
             verdict = msgspec.structs.replace(verdict, error=reasons)
-        await self._snapshots.ending(run, str(verdict.outcome))
+        await self._snapshots.ending(run, verdict)
         crash_point("ending_before_seal")
         try:
             await self._sealer.seal(run.episode_id, verdict, wait_s=run.sample.timeouts.seal_s)

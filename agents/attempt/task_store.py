@@ -14,7 +14,7 @@ from a2a.server.cluster.version import TaskVersion
 from a2a.types import ListTasksResponse, Task, TaskStatusUpdateEvent
 from a2a.utils.errors import UnsupportedOperationError
 
-from odradek.agents.attempt.attempt import Attempt, Fail
+from odradek.agents.attempt.attempt import Attempt, Ending, Fail
 from odradek.agents.binding.responses import (
     SnapshotHeaders,
     event_headers,
@@ -155,8 +155,8 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
             partition=run.partition,
         )
 
-    async def ending(self, run: Attempt, outcome: str) -> None:
-        """Write down that a run is being sealed with an outcome.
+    async def ending(self, run: Attempt, verdict: Ending) -> None:
+        """Write down that a run is being sealed, with its outcome and its children.
 
         Without it, a host that dies between seal and terminal status would leave its successor
         no way to tell a finished episode from a lost one. Written as the partition's owner: a host
@@ -166,7 +166,9 @@ class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
         held = self._held[run.episode_id]
         while held.passed and not held.unheard:  # what the agent sent before it ended
             await held.moved.wait()
-        held.mark = msgspec.structs.replace(held.mark, outcome=outcome)
+        held.mark = msgspec.structs.replace(
+            held.mark, outcome=str(verdict.outcome), children=verdict.children
+        )
         task = Task()
         task.CopyFrom(held.task)
         if run.last_message is not None:

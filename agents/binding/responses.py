@@ -129,6 +129,8 @@ class SnapshotHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """The attempt was given up and another one follows."""
     outcome: str = ""
     """The outcome with which the episode is being sealed."""
+    children: tuple[str, ...] = ()
+    """Episodes of other agents whose replies its agent had, once it is being sealed."""
     principal: str = ""
     """Whose task it is; "": of those who sign nothing."""
 
@@ -149,6 +151,7 @@ def snapshot_headers(mark: SnapshotHeaders) -> Headers:
         names.STATE: TaskState.Name(mark.state),
         names.RETRY: "1" if mark.retry else "",
         names.OUTCOME: mark.outcome,
+        names.CHILDREN: ",".join(mark.children),
         names.PRINCIPAL: mark.principal,
         names.CONTENT_TYPE: "application/json",
     }
@@ -167,6 +170,7 @@ def read_mark(headers: Any) -> SnapshotHeaders:
         state=TaskState.Value(fields[names.STATE]),
         retry=fields.get(names.RETRY) == "1",
         outcome=fields.get(names.OUTCOME, ""),
+        children=tuple(filter(None, fields.get(names.CHILDREN, "").split(","))),
         principal=fields.get(names.PRINCIPAL, ""),
     )
 

@@ -144,7 +144,7 @@ class Recovery:
         for state in (AttemptState.OPENING, AttemptState.PLAYING, AttemptState.ENDING):
             run.go(state)
         verdict = (
-            Ending(outcome=Outcome(mark.outcome))
+            Ending(outcome=Outcome(mark.outcome), children=mark.children)
             if mark.outcome
             else Ending(outcome=Outcome.HOST_LOST, error=LEFT if send.sample else FAILED)
         )

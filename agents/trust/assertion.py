@@ -115,6 +115,15 @@ def key_id(assertion: str) -> str:
     return str(header.get("kid", ""))
 
 
+def issued_at(assertion: str) -> float:
+    """When an assertion says that it was made, in Unix seconds. Raises AssertionRefused."""
+    try:
+        payload = jwt.decode(assertion, options={"verify_signature": False})
+        return msgspec.convert(payload, AssertionClaims).iat
+    except (jwt.InvalidTokenError, msgspec.ValidationError):
+        raise AssertionRefused("bad_assertion", "its claims are not those of a request") from None
+
+
 def verify(
     assertion: str,
     known: VerificationKey,

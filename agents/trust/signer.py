@@ -1,7 +1,7 @@
 """The producer's side: signs the requests of a process with its key."""
 
 import time
-from typing import Self
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -25,7 +25,7 @@ class RequestSigner:
     """
 
     def __init__(self, jwk: JsonWebKey, key: Ed25519PrivateKey, *, prefix: str) -> None:
-        self._jwk = jwk
+        self.jwk: Final = jwk
         self._key = key
         self._prefix = prefix
 
@@ -66,8 +66,8 @@ class RequestSigner:
         """
         assertion = sign(
             self._key,
-            self._jwk.kid,
-            principal=principal or self._jwk.own,
+            self.jwk.kid,
+            principal=principal or self.jwk.own,
             audience=address_of(agent, prefix=self._prefix),
             record_key=key,
             value=value,

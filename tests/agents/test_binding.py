@@ -169,6 +169,7 @@ def test_a_snapshot_tells_its_successor_what_it_needs():
         state=TaskState.TASK_STATE_FAILED,
         retry=True,
         outcome="failed",
+        children=("c1", "c2"),
     )
     assert mark == responses.read_mark(responses.snapshot_headers(mark))
     assert mark.terminal

@@ -6,7 +6,10 @@ import json
 
 import httpx
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
+from odradek.infra.bus import admin, running
 from tests.support.agents.conformance_agent import ConformanceAgent
 from tests.support.agents.gateways import serving
 
@@ -68,6 +71,33 @@ async def test_a_stream_goes_on_behind_any_of_its_events_at_another_gateway(stag
             assert ["task", "TASK_STATE_COMPLETED"] == [
                 next(iter(again[1])), again[1]["task"]["status"]["state"],
             ]  # fmt: skip
+
+
+@pytest.mark.broker
+async def test_a_stream_whose_next_events_retention_deleted_goes_on_with_the_task(stage):
+    """While the task goes on, with its later events behind it; once it is over, it alone."""
+    clerk = Clerk()
+    await stage.host(clerk, training=False)
+    async with serving(stage.bus) as first, serving(stage.bus) as second:
+        shown = []
+        async with stream(first, message("m1", "chunks")) as events:
+            while sum("artifactUpdate" in event for _, event in shown) < 3:
+                shown.append(await anext(events))
+        task, seen = shown[0][1]["task"]["id"], shown[0][0]
+        partition, newest, _ = (int(part) for part in shown[-1][0].split("."))
+        where = TopicPartition(stage.bus.topic("a2a.events.player"), partition)
+        async with running(admin(stage.bus), stage.bus) as client:
+            await client.delete_records({where: RecordsToDelete(before_offset=newest)})
+        async with stream(second, task=task, after=seen) as events:
+            _, begins = await anext(events)
+            assert 3 == len(begins["task"]["artifacts"])
+            clerk.go.set()
+            later = [event async for _, event in events]
+        assert ["statusUpdate"] == [next(iter(event)) for event in later]
+        (whole_task,) = await whole(second, task=task, after=seen)
+        assert (seen, "TASK_STATE_COMPLETED") == (
+            whole_task[0], whole_task[1]["task"]["status"]["state"],
+        )  # fmt: skip
 
 
 @pytest.mark.broker

@@ -57,21 +57,28 @@ async def test_runs_of_a_killed_host_are_begun_again_elsewhere(stage):
 
 
 async def test_a_host_that_died_while_sealing_is_completed_by_its_successor(stage):
-    """With its ending written down, an episode is sealed again, not played again."""
+    """With its ending written down, it is sealed again with its children, not played again."""
     sealing, release = asyncio.Event(), asyncio.Event()
 
     async def never(episode):
+        if episode != stage.episode("m1"):
+            return  # a child ends as ever
         sealing.set()
         await release.wait()
         stage.proxy.seals.clear()
 
-    plays = []
+    plays, children = [], []
 
     async def play(rollout):
         plays.append(rollout.attempt)
+        children.append((await rollout.ask("answerer", "?")).task_id)
         rollout.reward("game", 1.0)
 
+    async def answerer(rollout):
+        return "!"
+
     stage.proxy.on_seal = never
+    await stage.host(answerer, name="answerer")
     dead = await stage.host(play, instance="a")
     await stage.send("m1")
     await asyncio.wait_for(sealing.wait(), 60)
@@ -83,9 +90,10 @@ async def test_a_host_that_died_while_sealing_is_completed_by_its_successor(stag
     await stage.host(play, instance="a")
     await stage.ended("m1")
     assert plays == [1]
-    assert stage.proxy.seals == [(stage.episode("m1"), "completed", "")]
+    assert (stage.episode("m1"), "completed", "") == stage.proxy.seals[-1]
+    assert [children, 1] == [stage.proxy.children[stage.episode("m1")], len(children)]
     release.set()
-    assert ["EpisodeOpened"] == [type(e).__name__ for e in await stage.story()]
+    assert ["EpisodeOpened"] * 2 == [type(e).__name__ for e in await stage.story()]
 
 
 async def test_sigterm_gives_runs_up_for_another_attempt(stage):

@@ -28,6 +28,7 @@ from odradek.agents.client import KafkaConnection, KafkaTransport
 from odradek.agents.errors import AssertionRefused
 from odradek.agents.trust import assertion, keys
 from odradek.agents.trust.principal import own_message_id
+from odradek.agents.trust.replay import SignatureRenewal
 from odradek.agents.trust.settings import TrustSettings, accepts_unsigned
 from odradek.agents.trust.signer import RequestSigner
 from odradek.agents.trust.verifier import RequestVerifier
@@ -137,6 +138,36 @@ def test_what_nobody_signed_as_it_stands_is_refused(tmp_path, ring, reason, forg
     with pytest.raises(AssertionRefused) as refused:
         verified(ring, forge(tmp_path))
     assert reason == refused.value.reason
+
+
+def renewal(folder, signer):
+    trust = TrustSettings(
+        signing_key=folder / f"{signer}.json", verification_keys=folder / "public"
+    )
+    bus = BusSettings(bootstrap_servers="127.0.0.1:9092", topic_prefix="")
+    return SignatureRenewal.of(bus, trust)
+
+
+def test_a_request_that_is_sent_again_is_signed_anew_for_its_principal(tmp_path, ring):
+    """However old its signature is; by a key that may speak for that principal."""
+    old = request(tmp_path)
+    now = msgspec.structs.replace(renewal(tmp_path, "gateway").renewed(old), timestamp=time.time())
+    with pytest.raises(AssertionRefused, match="expired_assertion"):
+        verified(ring, msgspec.structs.replace(old, timestamp=now.timestamp))
+    assert "key/ann" == verified(ring, now).principal
+    assert old.headers[:-1] == now.headers[:-1]
+    written(tmp_path, "other")
+    assert old == renewal(tmp_path, "other").renewed(old)
+    written(tmp_path, "samples", "key/*", samples=True)  # it would give a right that ann never had
+    assert old == renewal(tmp_path, "samples").renewed(old)
+
+
+@pytest.mark.parametrize(("reason", "forge"), FORGED)
+def test_a_forged_request_that_is_sent_again_stays_as_it_is(tmp_path, ring, reason, forge):
+    """Its claims are nobody's word; one whose time alone was wrong was signed by its producer."""
+    forged = forge(tmp_path)
+    renewed = renewal(tmp_path, "gateway").renewed(forged)
+    assert (reason == "expired_assertion") == (renewed != forged)
 
 
 def test_a_forged_assertion_is_refused_where_unsigned_requests_are_accepted(tmp_path, ring):

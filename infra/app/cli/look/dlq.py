@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 DLQ = click.option(
     "--dlq", default="rl.dlq.v1", show_default=True, help="Or an agent's: a2a.dlq.NAME."
 )
+EXPIRED: Final = "expired_assertion"
+"""Whoever appends a copy of an old request has it refused so: it is not signed anew."""
 REPLAY_S: Final = 60.0
 """How long the broker may take for one record."""
 
@@ -116,7 +118,8 @@ def replay(
     """Send letters' original bytes again to the topic that they came from.
 
     Name places, or say which by --reason, --topic, --since or --until. Key and headers go along,
-    and a count of attempts. The letters stay where they are.
+    and a count of attempts. The letters stay where they are. A request to an agent is signed anew
+    if its signature was genuine (ODRADEK_TRUST_SIGNING_KEY and ODRADEK_TRUST_VERIFICATION_KEYS).
     """
     if not places and not any(words.values()):
         raise click.UsageError(
@@ -188,11 +191,13 @@ async def _letters(dlq: str, only: "Filter") -> "list[Record]":
 async def _replay(
     places: tuple[str, ...], only: "Filter", max_attempts: int, dlq: str
 ) -> tuple[int, int]:
+    from odradek.agents.trust.replay import SignatureRenewal
     from odradek.infra.bus import BusSettings, KafkaAppender, producer, start
     from odradek.schemas.topics import MB
     from odradek.streams.dead_letters import described, find, send_again, worn
 
     bus = BusSettings()
+    renewal = SignatureRenewal.of(bus)
     if places:
         chosen = [await find(bus, at, dlq=dlq) for at in places]
     else:
@@ -205,7 +210,11 @@ async def _replay(
     appender = KafkaAppender(client, bus, REPLAY_S)
     try:
         for letter in fresh:
-            await send_again(appender, letter, bus)
+            copied = described(letter)["reason"] == EXPIRED
+            if renewal is None or copied:
+                await send_again(appender, letter, bus)
+            else:
+                await send_again(appender, letter, bus, renewal.renewed)
     finally:
         await appender.aclose()
     return len(fresh), len(chosen) - len(fresh)

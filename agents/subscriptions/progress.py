@@ -123,14 +123,16 @@ class EventProgress:
     async def take(self, number: int) -> int:
         """See `PartitionOwner`."""
         where = TopicPartition(self._topic, number)
-        if await self.reader.committed(where) is None:
-            offset, metadata = (await self._begin(self.reader, [where]))[where], ""
+        while await self.reader.committed(where) is None:
+            offset = (await self._begin(self.reader, [where]))[where]
             # Written down before anything is read: a restart begins here, and not at a later end.
-            await self.reader.commit({where: OffsetAndMetadata(offset, metadata)})
-        else:
-            async with running(admin(self._bus), self._bus) as client:
-                standing = await standings(client, self.reader, self._bus, self._name, [where])
-            offset, metadata = standing[where]
+            # A rebalance may refuse it; the next assignment cancels this, or it is tried again.
+            mark = {where: OffsetAndMetadata(offset, "")}
+            if not await commit_offsets(self.reader, mark, self._fail):
+                await asyncio.sleep(COMMIT_S)
+        async with running(admin(self._bus), self._bus) as client:
+            standing = await standings(client, self.reader, self._bus, self._name, [where])
+        offset, metadata = standing[where]
         tracker = OffsetTracker(offset, metadata)
         self.owned[number] = OwnedEvents(number, tracker, (offset, metadata))
         return offset

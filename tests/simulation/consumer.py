@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, UnknownMemberIdError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    NoOffsetForPartitionError,
+    UnknownMemberIdError,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from tests.simulation.cluster import Cluster, Message
@@ -71,6 +76,8 @@ class SimConsumer(Client):
         self._changed = asyncio.Event()
         self._rejoin = asyncio.Event()
         self._closed = False
+        self._committing = asyncio.Lock()
+        """One commit after another, however often the network repeats it."""
         self._task: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._client = _Connections(self)
@@ -208,8 +215,13 @@ class SimConsumer(Client):
         found = (await self.call(lambda: dict(self._offsets()))).get(where)
         return found.offset if found is not None else None
 
-    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        told = {where: OffsetAndMetadata(offset, "") for where, offset in offsets.items()}
+    async def commit(self, offsets: dict[TopicPartition, int | OffsetAndMetadata]) -> None:
+        told = {
+            where: OffsetAndMetadata(mark, "") if isinstance(mark, int) else mark
+            for where, mark in offsets.items()
+        }
+        for where in offsets:
+            self._check(where)
 
         def work() -> None:
             assert self._group is not None
@@ -217,7 +229,11 @@ class SimConsumer(Client):
             self._group.check(self._member)
             self.net.cluster.commit(self._group_id or "", told)
 
-        await self.call(work)
+        try:
+            async with self._committing:
+                await self.call(work)
+        except UnknownMemberIdError as error:
+            raise CommitFailedError from error
 
     # -- metadata
 

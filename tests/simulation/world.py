@@ -308,13 +308,17 @@ class World:
                 done = offset.metadata.partition("done=")[2]
                 self.commits.append((stage.name, where, offset.offset, int(done or 0)))
 
+    def undone(self) -> str:
+        """What is still to be done, "" if nothing is."""
+        return undone(self, STAGES)
+
     async def _watch(self) -> None:
         await asyncio.sleep(self.scenario.trouble_s)
         deadline = self.loop.time() + PEACE_S
         calm = 0
         while calm < 3:
             await asyncio.sleep(2.0)
-            left = undone(self, STAGES)
+            left = self.undone()
             calm = 0 if left else calm + 1
             if self.loop.time() > deadline:
                 self.failures.append(Failure("rest", f"does not come to rest: {left}"))

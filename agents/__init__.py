@@ -3,8 +3,8 @@
 `dispatch` turns tasks into A2A requests, `host` takes them and makes an `attempt` of each, which a
 `runner` plays: a function, a program, a coding agent (`harnesses`) or an A2A executor. `binding`
 says how A2A stands in records. `subscriptions` read an agent's events, `push` posts them to
-webhooks. What people write against are `Rollout` and `subscribe`; importing them costs nothing of
-A2A or Kafka.
+webhooks. `replicas` keep the tasks of an A2A server that is none of our hosts. What people write
+against are `Rollout` and `subscribe`; importing them costs nothing of A2A or Kafka.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -13,11 +13,32 @@ from typing import TYPE_CHECKING
 from odradek.agents.rollout import Rollout, UpstreamUnavailable
 
 if TYPE_CHECKING:
+    from odradek.agents.replicas.event_stream import KafkaTaskEventStream
+    from odradek.agents.replicas.task_store import KafkaTaskStore
     from odradek.agents.subscriptions.event import AgentEvent
     from odradek.agents.subscriptions.position import EventPosition
     from odradek.infra.bus import BusSettings
 
-__all__ = ["Rollout", "UpstreamUnavailable", "subscribe"]
+__all__ = [
+    "KafkaTaskEventStream",
+    "KafkaTaskStore",
+    "Rollout",
+    "UpstreamUnavailable",
+    "subscribe",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The SDK's seams, imported where somebody wants them."""
+    if name == "KafkaTaskStore":
+        from odradek.agents.replicas.task_store import KafkaTaskStore
+
+        return KafkaTaskStore
+    if name == "KafkaTaskEventStream":
+        from odradek.agents.replicas.event_stream import KafkaTaskEventStream
+
+        return KafkaTaskEventStream
+    raise AttributeError(name)
 
 
 def subscribe(

@@ -14,7 +14,7 @@ from a2a.types import (
 )
 
 from odradek.agents.attempt.attempt import Attempt, Ending
-from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.attempt.task_store import HostTaskStore
 from odradek.agents.binding import EXTENSION
 from odradek.agents.binding.responses import INTERRUPTED, TERMINAL
 from odradek.schemas.events import Outcome
@@ -38,7 +38,7 @@ class TerminalHold(EventQueue):
         store: Counts them until they are written.
     """
 
-    def __init__(self, queue: EventQueue, run: Attempt, store: KafkaTaskStore) -> None:
+    def __init__(self, queue: EventQueue, run: Attempt, store: HostTaskStore) -> None:
         self._queue = queue
         self._run = run
         self._store = store

@@ -14,7 +14,7 @@ from odradek.agents.attempt.attempt import Attempt, AttemptState, Ending, Fail
 from odradek.agents.attempt.event_queue import TerminalHold
 from odradek.agents.attempt.outcome import judge
 from odradek.agents.attempt.seal import Sealer
-from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.attempt.task_store import HostTaskStore
 from odradek.agents.errors import SealError
 from odradek.agents.rollout import PendingReward, finite
 from odradek.infra.bus import Appender
@@ -51,7 +51,7 @@ class EpisodeExecutor(AgentExecutor):
         inner: AgentExecutor,
         runs: Mapping[str, Attempt],
         *,
-        snapshots: KafkaTaskStore,
+        snapshots: HostTaskStore,
         appender: Appender,
         sealer: Sealer | None,
         agent: str,

@@ -68,7 +68,7 @@ class HeldTask:
         self.moved = asyncio.Event()
 
 
-class KafkaTaskStore(VersionedTaskStore, TaskEventStream):
+class HostTaskStore(VersionedTaskStore, TaskEventStream):
     """The SDK's store and event stream of the tasks that this host runs.
 
     The events are the truth, and a snapshot spares its reader the older ones: it is written where

@@ -8,7 +8,7 @@ from a2a.server.request_handlers import DefaultRequestHandlerV2
 from odradek.agents.attempt.attempt import Attempt, Fail
 from odradek.agents.attempt.executor import EpisodeExecutor
 from odradek.agents.attempt.seal import Sealer
-from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.attempt.task_store import HostTaskStore
 from odradek.agents.host.attempt_runner import AttemptRunner
 from odradek.agents.host.cards import OwnCards
 from odradek.agents.host.children import AgentLine
@@ -72,7 +72,7 @@ def assemble(
     """
     name = settings.name
     runs: dict[str, Attempt] = {}
-    snapshots = KafkaTaskStore(appender, name, source=source, fail=fail)
+    snapshots = HostTaskStore(appender, name, source=source, fail=fail)
     executor = EpisodeExecutor(
         agent,
         runs,

@@ -27,7 +27,7 @@ from odradek.agents.attempt import events
 from odradek.agents.attempt.attempt import Attempt, AttemptState
 from odradek.agents.attempt.executor import late
 from odradek.agents.attempt.slots import RunSlots
-from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.attempt.task_store import HostTaskStore
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import STREAM
 from odradek.agents.binding.requests import SampleAddress, Send
@@ -77,7 +77,7 @@ class AttemptRunner:
         *,
         handler: RequestHandler,
         runs: dict[str, Attempt],
-        snapshots: KafkaTaskStore,
+        snapshots: HostTaskStore,
         queries: TaskQueries,
         replies: ReplySender,
         push: PushOperations,

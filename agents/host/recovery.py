@@ -10,7 +10,7 @@ from a2a.types import Task, TaskState
 from odradek.agents.attempt.attempt import Attempt, AttemptState, Ending
 from odradek.agents.attempt.event_queue import STATES, end_metadata, status_update
 from odradek.agents.attempt.executor import EpisodeExecutor
-from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.attempt.task_store import HostTaskStore
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import SEND
 from odradek.agents.binding.requests import SampleAddress, Send
@@ -44,7 +44,7 @@ class Recovery:
     """
 
     def __init__(
-        self, settings: AgentSettings, snapshots: KafkaTaskStore, executor: EpisodeExecutor
+        self, settings: AgentSettings, snapshots: HostTaskStore, executor: EpisodeExecutor
     ) -> None:
         self._settings = settings
         self._snapshots = snapshots

@@ -21,7 +21,7 @@ from a2a.utils.errors import (
 from a2a.utils.proto_utils import validate_proto_required_fields
 
 from odradek.agents.attempt.attempt import Attempt, AttemptState, Fail
-from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.attempt.task_store import HostTaskStore
 from odradek.agents.binding import requests
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.operations import (
@@ -80,7 +80,7 @@ class RequestServer:
         *,
         handler: RequestHandler,
         runner: AttemptRunner,
-        snapshots: KafkaTaskStore,
+        snapshots: HostTaskStore,
         recovery: Recovery,
         queries: TaskQueries,
         push: PushOperations,

@@ -13,6 +13,7 @@ WHOLE = """
 import sys
 import odradek.agents.attempt.executor, odradek.agents.client, odradek.agents.gateway.server
 import odradek.agents.host.host, odradek.agents.host.server
+import odradek.agents.replicas.event_stream
 import odradek.agents.push.process, odradek.agents.subscriptions.subscribe
 print(*sorted(sys.modules))
 """

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odradek.agents.attempt.attempt import Attempt
-from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.attempt.task_store import HostTaskStore
 from odradek.agents.binding.headers import RequestHeaders
 from odradek.agents.binding.requests import SampleAddress, Send
 from odradek.agents.binding.responses import read_event, read_mark, read_stream
@@ -70,7 +70,7 @@ def event_of(change, seen):
 async def record(changes):
     """What a host writes as its agent makes changes: through the SDK's own task manager."""
     log = Log()
-    store = KafkaTaskStore(log, "agent", source="/a", fail=lambda *_: None)
+    store = HostTaskStore(log, "agent", source="/a", fail=lambda *_: None)
     send = Send(message_id="m", sample=None, input=msgspec.Raw(b"0"), input_value=0, value=b"")
     run = Attempt(
         send=send, called=RequestHeaders(operation="SendMessage"),

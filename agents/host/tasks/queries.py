@@ -12,7 +12,7 @@ from a2a.types import (
 from a2a.utils.errors import TaskNotFoundError, UnsupportedOperationError
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 
-from odradek.agents.attempt.task_store import KafkaTaskStore
+from odradek.agents.attempt.task_store import HostTaskStore
 from odradek.agents.binding.responses import TERMINAL, StreamHead, read_snapshot
 from odradek.agents.host.tasks.listing import TaskList
 from odradek.agents.host.tasks.partition import RequestPartition
@@ -36,7 +36,7 @@ class TaskQueries:
 
     def __init__(
         self,
-        snapshots: KafkaTaskStore,
+        snapshots: HostTaskStore,
         bus: BusSettings,
         agent: str,
         *,

@@ -36,16 +36,14 @@ class KafkaTaskEventStream(TaskEventStream):
         partition = self._store.log.partition(task_id)
         held = self._store.log.fold.tasks.get(task_id)
         seen = after.number if isinstance(after, TaskGeneration) else 0
-        offset = 0
-        if held is not None:
-            if seen < held.generation:
-                # What is between is in the task: one event that replaces all that was shown.
-                seen = held.generation
-                task = Task()
-                task.CopyFrom(held.task)
-                offset = held.offset
-                yield VersionedEvent(event=task, version=TaskGeneration(seen))
-            offset = max(offset, held.offset)
+        # Read before the yield: while its caller is busy, the task moves on.
+        offset = 0 if held is None else held.offset
+        if held is not None and seen < held.generation:
+            # What is between is in the task: one event that replaces all that was shown.
+            seen = held.generation
+            task = Task()
+            task.CopyFrom(held.task)
+            yield VersionedEvent(event=task, version=TaskGeneration(seen))
         events = self._tail.stream(task_id, generation=seen, partition=partition, offset=offset)
         async with aclosing(events):
             async for event in events:

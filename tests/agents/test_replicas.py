@@ -99,6 +99,54 @@ async def test_of_two_replicas_that_change_a_task_at_once_one_does(bus):
         assert standing == await third.get("t", call)
 
 
+async def hold_back(log, seconds):
+    """Have a replica's reader pass on whatever it fetches so much later."""
+    getmany, held = log._reader.getmany, asyncio.Event()
+
+    async def fetched(**given):
+        held.set()
+        records = await getmany(**given)
+        await asyncio.sleep(seconds)
+        return records
+
+    log._reader.getmany = fetched
+    await held.wait()
+
+
+@pytest.mark.broker
+async def test_a_replica_whose_reader_is_behind_answers_with_the_newest_change(bus):
+    """It waits for its reader to be where the log ended as it was asked."""
+    call = ServerCallContext()
+    async with KafkaTaskStore("behind", bus) as first, KafkaTaskStore("behind", bus) as second:
+        new = {"event": None, "prev": None, "context": call}
+        version = await first.save(task_of("t"), prev_version=TaskVersion.MISSING, **new)
+        await second.get("t", call)
+        await hold_back(second.log, 0.5)
+        await first.save(task_of("t", COMPLETED), prev_version=version, **new)
+        assert COMPLETED == (await second.get("t", call)).task.status.state
+
+
+@pytest.mark.broker
+async def test_a_stream_whose_reader_is_slow_leaves_no_event_out(bus):
+    """What happens while it looks at the task comes behind it."""
+    call = ServerCallContext()
+    async with KafkaTaskStore("slow", bus) as store:
+        stream = KafkaTaskEventStream(store)
+        version = await store.save(
+            task_of("t"), event=None, prev=None, prev_version=TaskVersion.MISSING, context=call
+        )
+        async with aclosing(stream.subscribe("t", after=TaskVersion.MISSING)) as events:
+            shown = [await anext(events)]
+            for state in (WORKING, WORKING, COMPLETED):
+                version = await store.save(
+                    task_of("t", state), event=event("t", state), prev=None,
+                    prev_version=version, context=call,
+                )  # fmt: skip
+            shown += [later async for later in events]
+        await stream.aclose()
+        assert [1, 2, 3, 4] == [each.version.number for each in shown]
+
+
 class Opened(Clerk):
     """A clerk that says first which task it is, as the SDK wants it."""
 

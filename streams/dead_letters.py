@@ -126,7 +126,7 @@ async def send_again(
     appender: KafkaAppender,
     letter: Record,
     bus: BusSettings,
-    renew: Callable[[Record], Record] = lambda record: record,
+    renew: Callable[[Record], Record] | None = None,
 ) -> str:
     """Append a letter's original bytes to the topic that they came from; return its name.
 
@@ -135,7 +135,9 @@ async def send_again(
     `wrong_partition`. The letter itself stays: the topic is a log. `renew` may give it other
     headers.
     """
-    record = renew(await original(bus, letter))
+    record = await original(bus, letter)
+    if renew is not None:
+        record = renew(record)
     await appender.append(
         record.topic,
         key=record.key,

@@ -8,7 +8,7 @@ from odradek.agents.binding import headers as names
 from odradek.agents.binding.addresses import address_of
 from odradek.agents.errors import AssertionRefused
 from odradek.agents.trust.assertion import issued_at, key_id, verify
-from odradek.agents.trust.keys import JsonWebKey, KeyRing
+from odradek.agents.trust.keys import KeyRing, read_private
 from odradek.agents.trust.settings import TrustSettings
 from odradek.agents.trust.signer import RequestSigner
 from odradek.infra.bus import BusSettings, Record
@@ -26,16 +26,12 @@ class SignatureRenewal:
 
     Args:
         signer: Signs.
-        jwk: Of its key.
         ring: The keys of producers.
         prefix: Of the topics.
     """
 
-    def __init__(
-        self, signer: RequestSigner, jwk: JsonWebKey, ring: KeyRing, *, prefix: str
-    ) -> None:
+    def __init__(self, signer: RequestSigner, ring: KeyRing, *, prefix: str) -> None:
         self._signer = signer
-        self._jwk = jwk
         self._ring = ring
         self._prefix = prefix
 
@@ -45,11 +41,8 @@ class SignatureRenewal:
         settings = settings or TrustSettings()
         if settings.signing_key is None or settings.verification_keys is None:
             return None
-        signer = RequestSigner.of(bus, settings)
-        if signer is None:
-            return None
-        ring = KeyRing(settings.verification_keys)
-        return cls(signer, signer.jwk, ring, prefix=bus.topic_prefix)
+        signer = RequestSigner(*read_private(settings.signing_key), prefix=bus.topic_prefix)
+        return cls(signer, KeyRing(settings.verification_keys), prefix=bus.topic_prefix)
 
     def renewed(self, record: Record) -> Record:
         """A request with a signature of now; the record itself where that would say too much.
@@ -64,7 +57,7 @@ class SignatureRenewal:
         rest = tuple(pair for pair in record.headers if pair[0] != names.ASSERTION)
         try:
             known = self._ring.get(key_id(assertion))
-            if known is None or (self._jwk.samples and not known.jwk.samples):
+            if known is None or (self._signer.jwk.samples and not known.jwk.samples):
                 return record
             claims = verify(
                 assertion,
@@ -77,7 +70,7 @@ class SignatureRenewal:
             )
         except AssertionRefused:
             return record
-        if not self._jwk.speaks_for(claims.sub):
+        if not self._signer.jwk.speaks_for(claims.sub):
             return record
         signed = self._signer.signed(
             agent, key=record.key, value=record.value, headers=rest, principal=claims.sub

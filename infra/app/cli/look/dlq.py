@@ -210,11 +210,9 @@ async def _replay(
     appender = KafkaAppender(client, bus, REPLAY_S)
     try:
         for letter in fresh:
-            copied = described(letter)["reason"] == EXPIRED
-            if renewal is None or copied:
-                await send_again(appender, letter, bus)
-            else:
-                await send_again(appender, letter, bus, renewal.renewed)
+            may_be_copy = described(letter)["reason"] == EXPIRED
+            renew = renewal.renewed if renewal and not may_be_copy else None
+            await send_again(appender, letter, bus, renew)
     finally:
         await appender.aclose()
     return len(fresh), len(chosen) - len(fresh)

@@ -5,14 +5,13 @@ found only by a check that is there to find it: a world that merely does not com
 processes end, has not found anything.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
-from unittest.mock import patch
 
 from tests.simulation.failure import Failure
 from tests.simulation.planted import engines, folds, stages, tasks, training
-from tests.simulation.planted.patches import Patches
+from tests.simulation.planted.patches import Patches, applied
 
 
 class Fault(NamedTuple):
@@ -89,13 +88,9 @@ PLANTED: dict[str, Fault] = dict(
 )
 
 
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """Within this block the code has this fault."""
-    with ExitStack() as stack:
-        for place, attribute, thing in PLANTED[name].plant():
-            stack.enter_context(patch.object(place, attribute, thing))
-        yield
+def planted(name: str) -> AbstractContextManager[None]:
+    """A block within which the code has this fault."""
+    return applied(PLANTED[name].plant())
 
 
 def finding(name: str, failures: tuple[Failure, ...]) -> frozenset[str]:

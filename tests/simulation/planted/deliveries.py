@@ -1,17 +1,15 @@
 """Faults of the push dispatcher that its checks must find."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
 
 from odradek.agents.push.deliveries import Delivery, DeliveryQueue
 from odradek.agents.push.sender import PostResult
 from odradek.agents.push.worker import DeliveryWorker
-from tests.simulation.planted.patches import Patches
+from tests.simulation.planted.patches import Patches, applied
 
 
 def committed_before_delivered() -> Patches:
@@ -48,10 +46,6 @@ PLANTED = {
 """Name -> what makes the patches, and the check that must find the fault."""
 
 
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """Within this block the dispatcher has this fault; none for an empty name."""
-    with ExitStack() as stack:
-        for place, attribute, thing in PLANTED[name][0]() if name else ():
-            stack.enter_context(patch.object(place, attribute, thing))
-        yield
+def planted(name: str) -> AbstractContextManager[None]:
+    """A block within which the dispatcher has this fault; none for an empty name."""
+    return applied(PLANTED[name][0]() if name else [])

@@ -155,6 +155,7 @@ class Run:
             self.calm.set()
             for load in loads:
                 await self.until(load.done)
+                await load  # what ended it early ends the run
         finally:
             for task in (*self._beside, beside):
                 task.cancel()

@@ -7,6 +7,7 @@ webhooks. `replicas` keep the tasks of an A2A server that is none of our hosts. 
 against are `Rollout` and `subscribe`; importing them costs nothing of A2A or Kafka.
 """
 
+import importlib
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -28,17 +29,18 @@ __all__ = [
 ]
 
 
+_SEAMS = {
+    "KafkaTaskEventStream": "replicas.event_stream",
+    "KafkaTaskStore": "replicas.task_store",
+}
+"""Name: the module that has it."""
+
+
 def __getattr__(name: str) -> object:
-    """The SDK's seams, imported where somebody wants them."""
-    if name == "KafkaTaskStore":
-        from odradek.agents.replicas.task_store import KafkaTaskStore
-
-        return KafkaTaskStore
-    if name == "KafkaTaskEventStream":
-        from odradek.agents.replicas.event_stream import KafkaTaskEventStream
-
-        return KafkaTaskEventStream
-    raise AttributeError(name)
+    """The SDK's seams, imported when they are asked for."""
+    if name in _SEAMS:
+        return getattr(importlib.import_module(f"odradek.agents.{_SEAMS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def subscribe(

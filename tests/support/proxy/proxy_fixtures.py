@@ -7,7 +7,7 @@ import pytest
 from odradek.infra.bus import MemoryAppender
 from odradek.proxy import app
 from odradek.proxy.app import Proxy
-from odradek.proxy.engines import pool
+from odradek.proxy.engines import member, pool
 from odradek.proxy.episodes import budget
 from odradek.proxy.server import serving
 from odradek.proxy.settings import ProxySettings
@@ -37,6 +37,8 @@ CONSTANTS = {
 @pytest.fixture
 def make(engine, monkeypatch):
     """Proxies with settings and CONSTANTS of the test's own, over a log in memory."""
+    # An engine of a test answers: how long it takes to says how busy the machine is.
+    monkeypatch.setattr(member, "HEALTH_TIMEOUT_S", 60.0)
 
     @asynccontextmanager
     async def start(log=None, probe=None, versions=None, proves=False, **settings):

@@ -3,7 +3,8 @@
 It is the opening of the oldest open story, with one exception. An opening that was repeated while
 its story was open changed nothing then; but a new owner who began between the two would take the
 repeat for an opening, and raise a ghost of a story that is closed. So a closed story with a repeat
-still holds the mark at its own opening, until the mark has passed the repeat as well.
+still holds the mark at its own opening, until the mark has passed the repeat as well. A child's
+repeat raises no ghost: whoever does not know its parent takes it for an orphan.
 """
 
 

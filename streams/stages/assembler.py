@@ -103,7 +103,9 @@ class Assembler:
                 return ORPHAN
             self._open[opened.episode_id] = episode
             return NOTHING
-        episode.repeat = record.offset
+        if not episode.opened.parent:
+            # A child's raises no ghost: whoever does not know its parent finds an orphan.
+            episode.repeat = record.offset
         if episode.opened.unattributed and not opened.unattributed and episode.end is None:
             if opened.parent and not self._adopt(episode, opened):
                 return ORPHAN

@@ -49,7 +49,7 @@ class OpenEpisode:
         self.offset = offset
         """Of EpisodeOpened: a new owner must read from here."""
         self.repeat = -1
-        """Offset of the last repeat of EpisodeOpened."""
+        """Offset of the last repeat of EpisodeOpened that could be taken for an opening."""
         self.at = at
         self.trace = trace
         self.turns: dict[str, Turn] = {}

@@ -268,6 +268,30 @@ def test_every_order_gives_one_record_and_a_new_owner_repeats_nothing(told, data
     assert (0, second.position) == (second.fold.open(), second.low_water)
 
 
+def test_the_mark_of_a_new_owner_is_that_of_the_old_one_though_a_child_was_opened_twice():
+    """The new one begins between parent and child, so it knows of neither; no ghost comes of it."""
+    log = Log()
+    for event in (
+        opened(), opened("e2"), child(), opened("e3"), child(), sealed("c1"),
+        sealed(children=("c1",)), reward(), sealed("e2"), reward("e2"),
+    ):  # fmt: skip
+        log.add(event)
+    marks, old, new = [], StagePartition(ASSEMBLE, 0), None
+    for record in log.records:
+        old.feed([record])
+        if new is None and old.low_water == 1:
+            new = StagePartition(ASSEMBLE, 0, old.low_water, old.written)
+            new.feed(log.records[: record.offset + 1])
+        elif new is not None:
+            new.feed([record])
+            marks.append((old.low_water, new.low_water))
+    assert marks[-1] == (3, 3)
+    assert all(first == second for first, second in marks)
+    last = StagePartition(ASSEMBLE, 0, old.low_water, old.written)
+    last.feed(log.records)
+    assert 1 == last.fold.open()
+
+
 def test_children_that_differ_make_a_group_of_equal_samples_worth_reading():
     """Equal samples teach nothing, unless an agent's children were worth different rewards."""
 

@@ -165,7 +165,8 @@ class Turns:
 
     def _opened(self, life: Life | None, opened: events.EpisodeOpened, at: float) -> str:
         if life is not None:
-            life.repeat = self._offset
+            if life.root is None:  # without its parent, a child's is an orphan's
+                life.repeat = self._offset
             return ""
         life = Life(opened, at, self._offset)
         if opened.parent:

@@ -53,7 +53,7 @@ OPTIONS: Final = (
                  help="Streams of server-sent events on one task."),
     click.Option(["--events"], type=click.IntRange(30), default=200, show_default=True,
                  help="Events of that task, one every 50 ms."),
-    click.Option(["--offline"], type=click.IntRange(1), default=10_000, show_default=True,
+    click.Option(["--offline"], type=click.IntRange(2), default=10_000, show_default=True,
                  help="Requests to an agent that is down."),
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 SchemaError
 ├── InvalidRecord        the bytes are no event of ours: dead letter, never retried
+├── NotRevisable         a late reward for an episode whose reward nobody can take apart
 ├── NoNumber             a person gave something else where a number belongs
 ├── NotFinite            a person gave a number that no float holds, or an infinity
 └── UnknownTopic         a name outside the topic table: a mistake of the program
@@ -28,6 +29,10 @@ class InvalidRecord(SchemaError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class NotRevisable(SchemaError):
+    """An episode's reward cannot be made anew of its components."""
 
 
 class NoNumber(SchemaError, TypeError):

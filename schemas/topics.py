@@ -122,6 +122,17 @@ BATCHES: Final = Topic(
     readers=("trainers", "dispatcher"),
     about="Lists of pointers to episodes. The order here is the training order.",
 )
+REVISIONS: Final = Topic(
+    name="rl.revisions.v1",
+    key="episode_id",
+    partitions=1,
+    retention_ms=BATCHES.retention_ms,
+    log_append_time=True,
+    types=(events.Reward,),
+    writers=("assembler", "rescore"),
+    readers=("trainers", "replay", "verify"),
+    about="Rewards for closed episodes. An offset here names a state of all rewards.",
+)
 STEPS: Final = Topic(
     name="rl.steps.v1",
     key="run",
@@ -220,6 +231,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     CONVERSATIONS,
     EPISODES,
     BATCHES,
+    REVISIONS,
     STEPS,
     POLICIES,
     DLQ,

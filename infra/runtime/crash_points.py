@@ -42,6 +42,7 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "dispatch": TRANSACTION,
     "push": ("posted_before_settled",),
+    "rescore": ("rescored_before_commit", "rescored_committed"),
     "train": (
         "optimizer_before_checkpoint",
         "snapshot_before_durable",

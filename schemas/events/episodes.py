@@ -98,12 +98,14 @@ class EpisodeHead(Event, frozen=True, tag="episode", kw_only=True):
     reward: float | None = None
     """Weighted sum of the components; the failure reward where the outcome says so."""
     components: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    """Of the components in the reward, as its task names them. Empty: "reward" alone, weight 1."""
     n_turns: Count = 0
     opened_at: float = 0.0
     """Append times of EpisodeOpened and of the event that closed the episode."""
     closed_at: float = 0.0
     revision: Count = 0
-    """0 is live; higher ones come from replay and re-scoring."""
+    """0 is live. Late rewards make no record of this kind: see `odradek.schemas.revisions`."""
     unattributed: bool = False
     children: tuple[ChildEpisode, ...] = ()
     """In the order of their opening, those of children among them."""

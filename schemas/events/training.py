@@ -19,6 +19,7 @@ class Pointer(Event, frozen=True, kw_only=True):
     """sha256 of the record's value."""
     reward: float
     revision: Count = 0
+    """How many late rewards changed it; 0: it is the episode's own."""
 
 
 class Exclusion(Event, frozen=True, kw_only=True):
@@ -48,10 +49,19 @@ class Batch(Event, frozen=True, tag="batch", kw_only=True):
     """Attempts that were followed by another one; counted apart from exclusions."""
     origin: str = ""
     """Of a replayed batch: topic/partition/offset of the batch it repeats."""
+    revision: Count = 0
+    """Of a batch whose rewards late ones changed: the offset on `rl.revisions.v1` up to which they
+    count."""
 
     def digest(self) -> str:
-        """sha256 of the pointers' digests, in order: equal for equal training data."""
-        digests = "".join(pointer.digest for pointer in self.episodes)
+        """sha256 of the pointers' digests, in order: equal for equal training data.
+
+        Rewards are in an episode's own digest; one that a late reward changed is added.
+        """
+        digests = "".join(
+            f"{pointer.digest}@{pointer.reward!r}" if pointer.revision else pointer.digest
+            for pointer in self.episodes
+        )
         return hashlib.sha256(digests.encode()).hexdigest()
 
 
@@ -61,7 +71,9 @@ class BatchUse(Event, frozen=True, kw_only=True):
     offset: Count
     rows: Count = 0
     digest: str = ""
-    """sha256 of the pointers' digests, in order."""
+    """The batch's own, with the rewards that it was used with."""
+    revision: Count = 0
+    """Offset on `rl.revisions.v1` up to which late rewards counted; 0: none did."""
 
 
 class Refusal(Event, frozen=True, kw_only=True):

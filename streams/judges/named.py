@@ -1,12 +1,17 @@
 """The judge that `module:function` names."""
 
+import asyncio
+from collections.abc import Sequence
+
 from odradek.infra.errors import NoSuchName
 from odradek.infra.runtime.imports import parts
+from odradek.schemas import codec
 from odradek.schemas.events import Conversation
+from odradek.schemas.topics import CONVERSATIONS
 from odradek.streams.errors import RewardFailed, RewardRefused
-from odradek.streams.judges.judge import TIMEOUT_S, AsyncJudge, Judge, load
+from odradek.streams.judges.judge import TIMEOUT_S, AsyncJudge, load
 from odradek.streams.judges.process import Worker
-from odradek.streams.judges.workers import Workers
+from odradek.streams.judges.workers import VERDICTS, Workers
 
 
 class NamedJudge:
@@ -18,13 +23,17 @@ class NamedJudge:
         path: `module:function`; modules of the working folder are found.
         most: How many workers there may be.
         timeout_s: How long one verdict may take.
+        verdicts: After so many a worker is replaced, and with it what its function has leaked.
     """
 
-    def __init__(self, path: str, most: int, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, path: str, most: int, timeout_s: float = TIMEOUT_S, *, verdicts: int = VERDICTS
+    ) -> None:
         self._path = path
         self._most = most
         self._timeout_s = timeout_s
-        self._judge: Judge | None = None
+        self._verdicts = verdicts
+        self._judge: AsyncJudge | Workers | None = None
 
     async def start(self) -> None:
         """See `Judge`."""
@@ -39,12 +48,35 @@ class NamedJudge:
             await worker.end()
             self._judge = AsyncJudge(load(self._path), self._timeout_s)
         else:
-            self._judge = Workers(self._path, self._most, self._timeout_s, first=worker)
+            self._judge = Workers(
+                self._path, self._most, self._timeout_s, verdicts=self._verdicts, first=worker
+            )
 
     async def judge(self, conversation: Conversation, value: bytes) -> float:
         """See `Judge`."""
         assert self._judge is not None, "started"
         return await self._judge.judge(conversation, value)
+
+    async def judge_many(self, values: Sequence[bytes]) -> list[float | RewardFailed]:
+        """Verdicts on conversations, as their records hold them; what failed is in its place.
+
+        Raises:
+            NoWorker: No worker can be asked.
+            InvalidRecord: Something else than a conversation is among them.
+        """
+        assert self._judge is not None, "started"
+        if isinstance(self._judge, Workers):
+            return await self._judge.judge_many(values)
+        return await asyncio.gather(*map(self._one, values))
+
+    async def _one(self, value: bytes) -> float | RewardFailed:
+        conversation: Conversation = codec.decode(
+            value, Conversation, max_bytes=CONVERSATIONS.max_bytes
+        )
+        try:
+            return await self.judge(conversation, value)
+        except RewardFailed as error:
+            return error
 
     async def aclose(self) -> None:
         """See `Judge`."""

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -117,6 +118,45 @@ class Worker:
             raise RewardFailed(f"{answer.met} reached its worker over it", lost=True, again=True)
         return answer
 
+    async def ask_many(self, values: Sequence[bytes], timeout_s: float) -> list[WorkerReply]:
+        """The worker's verdicts on conversations, one after the other, sent all at once.
+
+        Returns:
+            As many as it gave before one took longer than `timeout_s`, killed it, or met a signal:
+            that one is the next, and the worker is gone.
+        """
+        self.verdicts += len(values)
+        replies: list[WorkerReply] = []
+        exchange = asyncio.create_task(self._exchange_many(values, replies))
+        try:
+            answered = -1
+            while not exchange.done() and not self._ended.done() and answered < len(replies):
+                answered = len(replies)
+                await asyncio.wait(
+                    {exchange, self._ended},
+                    timeout=timeout_s,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+        finally:
+            whole = exchange.done() and not exchange.cancelled() and exchange.exception() is None
+            if not whole:
+                exchange.cancel()
+            if not whole or len(replies) < len(values):
+                await self.kill()
+        return replies
+
+    async def _exchange_many(self, values: Sequence[bytes], replies: list[WorkerReply]) -> None:
+        self._writer.writelines(
+            part for value in values for part in (len(value).to_bytes(HEAD), value)
+        )
+        # The worker answers while it still reads: its replies are short, and the line holds them.
+        await self._writer.drain()
+        while len(replies) < len(values):
+            reply = await self._reply()
+            if reply.met:
+                return
+            replies.append(reply)
+
     async def _converse(self, value: bytes | None, timeout_s: float) -> WorkerReply:
         exchange = asyncio.create_task(self._exchange(value))
         try:
@@ -143,6 +183,9 @@ class Worker:
             self._writer.write(len(value).to_bytes(HEAD))
             self._writer.write(value)
             await self._writer.drain()
+        return await self._reply()
+
+    async def _reply(self) -> WorkerReply:
         size = int.from_bytes(await self._reader.readexactly(HEAD))
         if size > LARGEST:
             raise ValueError(f"an answer of {size} bytes")

@@ -5,12 +5,14 @@
     open --EpisodeSealed, completed, a wanted reward is missing--> sealed
     open --EpisodeSealed otherwise, EpisodeAborted, or Tick past the attempt's deadline--> Episode
     sealed --last wanted Reward, or Tick past the rewards' deadline--> Episode
+    (nothing) --Reward--> Reward on rl.revisions.v1, which its readers lay over the closed episode
 
 A child goes the same way, but makes no Episode: its parent's, which waits for it, holds it. Parent
 and child are on one partition (see `odradek.schemas.ids.child_message_id`), and the child's opening
 comes behind its parent's, so this fold joins nothing that another order could change.
 
-Only EpisodeOpened creates state. Everything else without state is a dead letter: there is no memory
+Only EpisodeOpened creates state. Everything else without state is a dead letter, but for a reward,
+which may be a closed episode's: there is no memory
 of closed episodes, hence no ghost that pins the low-water mark.
 """
 
@@ -20,6 +22,7 @@ from typing import Any, Final
 
 from odradek.infra.bus import Record
 from odradek.infra.runtime.telemetry import parent_of
+from odradek.schemas.codec import header
 from odradek.schemas.events import (
     EpisodeAborted,
     EpisodeOpened,
@@ -30,7 +33,7 @@ from odradek.schemas.events import (
     Turn,
     TurnsEvent,
 )
-from odradek.schemas.topics import CONVERSATIONS, EPISODES, TURNS, Topic
+from odradek.schemas.topics import CONVERSATIONS, EPISODES, REVISIONS, TURNS, Topic
 from odradek.streams.low_water import LowWater
 from odradek.streams.stage import NOTHING, DeadLetter, Emit, Output, Stage
 from odradek.streams.stages.episode import OpenEpisode
@@ -52,7 +55,6 @@ CLOSED = (
 )
 AFTER_END = (DeadLetter("after_end", "the episode had been sealed or aborted"),)
 ORPHAN = (DeadLetter("orphan", "the episode that asked for it has ended, or is unknown"),)
-LATE_REWARD = (DeadLetter("late_reward", "the episode is closed or unknown"),)
 SECOND_REWARD = (DeadLetter("late_reward", "an earlier reward of this component counts"),)
 
 
@@ -138,7 +140,7 @@ class Assembler:
     def _reward(self, record: Record, reward: Reward) -> Sequence[Output]:
         episode = self._open.get(reward.episode_id)
         if episode is None:
-            return LATE_REWARD
+            return (self._late(record, reward),)
         refusal = episode.judge(reward)
         if refusal == "late_reward":
             return SECOND_REWARD
@@ -147,6 +149,19 @@ class Assembler:
         elif episode.end is not None and episode.rewarded:
             return self._ended(episode, record)
         return NOTHING
+
+    def _late(self, record: Record, reward: Reward) -> Emit:
+        """A reward of an episode that is closed, or that nobody opened: only its readers know."""
+        return Emit(
+            topic=REVISIONS,
+            key=reward.episode_id,
+            event=reward,
+            event_id=header(record.headers, "ce_id")
+            or f"{reward.episode_id}/{record.partition}/{record.offset}",
+            trace=parent_of(record.headers),
+            at=record.timestamp,
+            source=header(record.headers, "ce_source") or reward.source,
+        )
 
     def _sealed(self, record: Record, sealed: EpisodeSealed) -> Sequence[Output]:
         episode = self._open.get(sealed.episode_id)
@@ -199,6 +214,6 @@ ASSEMBLE = Stage(
     name="assemble",
     source=TURNS,
     kind=TurnsEvent,
-    sinks=(CONVERSATIONS, EPISODES),
+    sinks=(CONVERSATIONS, EPISODES, REVISIONS),
     fold=Assembler,
 )

@@ -142,6 +142,7 @@ def episode_of(root: OpenEpisode) -> Episode:
         error=end.error,
         reward=reward,
         components=_components(root),
+        weights=opened.rewards,
         sequences=tuple(parts.sequences),
         breaks=tuple(parts.breaks),
         n_turns=len(root.turns),

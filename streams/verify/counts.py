@@ -4,6 +4,7 @@ It shares no code with the stages beyond the schemas: it reads topics as anybody
 """
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from odradek.infra.bus import Record, passed_over
@@ -12,11 +13,12 @@ from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, GroupOpened, Policy, Purpose, Step, Tick
-from odradek.schemas.topics import DLQ, EPISODES, POLICIES, STEPS, TURNS
+from odradek.schemas.topics import DLQ, EPISODES, POLICIES, REVISIONS, STEPS, TURNS
 from odradek.streams.verify.episodes import EpisodeCounts
 from odradek.streams.verify.findings import Findings
 from odradek.streams.verify.groups import Groups
 from odradek.streams.verify.partial_events import CountedEpisode
+from odradek.streams.verify.revisions import RevisionCounts
 from odradek.streams.verify.trainer_runs import TrainerRuns
 
 
@@ -28,6 +30,7 @@ class Conservation:
         self._episodes = EpisodeCounts(self._findings)
         self._groups = Groups(self._findings)
         self._trained = TrainerRuns(self._findings)
+        self._revisions = RevisionCounts()
         self._letters: Counter[str] = Counter()
         self._now = 0.0
 
@@ -41,6 +44,8 @@ class Conservation:
                 self._task_event(record)
             elif record.topic == STEPS.name:
                 self._trained.step(codec.decode(record.value, Step), record.offset)
+            elif record.topic == REVISIONS.name:
+                self._revisions.reward(record)
             elif record.topic == POLICIES.name:
                 self._trained.policy(codec.decode(record.value, Policy))
             elif record.topic == DLQ.name:
@@ -78,12 +83,16 @@ class Conservation:
         Keys: `conservation` (of training; `eval` beside it holds the same of evaluation),
         `lost` and `duplicated` (ids), `open` (ids still within their deadlines), `problems`
         (sentences), `trainers` (a table for each run of a trainer), `dead_letters` (reason: n),
+        `revisions` (late rewards, the episodes that they are of, and those of unknown episodes),
         `repeats` (the same episode in the same bytes: what an at-least-once driver writes again
         after a crash, and its readers drop).
         """
         self._groups.check(self._now, self._episodes.finds)
         self._episodes.check(self._now)
-        trainers = self._trained.check(self._episodes.rows_of)
+        trainers = self._trained.check(
+            self._episodes.rows_of,
+            partial(self._revisions.revised, episodes=self._episodes.rewarded()),
+        )
         tables = {purpose: self._table(purpose) for purpose in ("train", "eval")}
         return {
             "conservation": tables["train"],
@@ -93,6 +102,7 @@ class Conservation:
             "trainers": trainers,
             "unattributed": len(self._episodes.unattributed),
             "repeats": self._episodes.repeats,
+            "revisions": self._revisions.table(self._episodes.opened),
             "dead_letters": dict(sorted(self._letters.items())),
         }
 

@@ -76,6 +76,10 @@ class EpisodeCounts:
         elif isinstance(event, EpisodeOpened):
             self._refused.add(event.episode_id)
 
+    def rewarded(self) -> dict[str, CountedEpisode]:
+        """Each episode as its first record has it."""
+        return {name: next(iter(versions.values())) for name, versions in self._episodes.items()}
+
     def finds(self, pointer: Pointer) -> bool:
         """Whether a pointer leads to the episode that it names."""
         place = self._at(pointer)

@@ -48,6 +48,9 @@ class CountedEpisode(Struct, frozen=True, tag="episode", kw_only=True):
     outcome: Outcome = Outcome.COMPLETED
     revision: int = 0
     unattributed: bool = False
+    reward: float | None = None
+    components: dict[str, float] = {}
+    weights: dict[str, float] = {}
     sequences: tuple[CountedSequence, ...] = ()
     untrained_turns: dict[str, str] = {}
     children: tuple[CountedChild, ...] = ()

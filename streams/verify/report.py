@@ -10,7 +10,7 @@ from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Step
-from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, REVISIONS, STEPS, TURNS
 from odradek.streams.verify import Conservation
 from odradek.streams.verify.findings import NEXT
 
@@ -35,6 +35,8 @@ class Report(Struct, frozen=True):
     unattributed: int
     repeats: int
     """Episodes written again in the same bytes, as the Faust driver does after a crash."""
+    revisions: dict[str, int]
+    """Late rewards: rewards, the episodes that they are of, and those of unknown episodes."""
     dead_letters: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +63,9 @@ async def verify(bus: BusSettings) -> Report:
 
     Raises TopicMissing, FormatRefused or BusError.
     """
-    await require_current(bus, (STEPS.name, TURNS.name, EPISODES.name, BATCHES.name))
+    await require_current(
+        bus, (STEPS.name, TURNS.name, EPISODES.name, BATCHES.name, REVISIONS.name)
+    )
     ledger = Conservation()
     replays: set[str] = set()
     async for record in to_end(bus, STEPS.name):
@@ -73,7 +77,7 @@ async def verify(bus: BusSettings) -> Report:
             async for record in to_end(bus, topic):
                 ledger.feed(record)
     async for record in to_end(
-        bus, TURNS.name, EPISODES.name, BATCHES.name, POLICIES.name, DLQ.name
+        bus, TURNS.name, EPISODES.name, BATCHES.name, REVISIONS.name, POLICIES.name, DLQ.name
     ):
         ledger.feed(record)
     counted = ledger.report()

@@ -1,7 +1,7 @@
 """How trainers used the batches: each is used once, or refused with its reason."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Pointer, Policy, Step
@@ -11,6 +11,14 @@ from odradek.streams.verify.steps import ROW_REASONS, RunLedger
 
 RowsOf = Callable[[Pointer], int | None]
 """How many rows an episode makes; None where it cannot be looked up."""
+
+
+class Revise(Protocol):
+    """Makes a batch as late rewards before an offset make it."""
+
+    def __call__(self, batch: Batch, *, until: int) -> Batch | None:
+        """None where an episode of it is gone."""
+        ...
 
 
 class TrainerRuns:
@@ -38,17 +46,17 @@ class TrainerRuns:
         """Take a batch."""
         self._batches.setdefault(topic, {})[offset] = batch
 
-    def check(self, rows_of: RowsOf) -> list[dict[str, Any]]:
+    def check(self, rows_of: RowsOf, revise: Revise) -> list[dict[str, Any]]:
         """Hold every run against the batches; return a table of the runs."""
         self._versions.check(cut=self._cut)
-        return [self._check_run(line, rows_of) for _, line in sorted(self._lines.items())]
+        return [self._check_run(line, rows_of, revise) for _, line in sorted(self._lines.items())]
 
-    def _check_run(self, line: RunLedger, rows_of: RowsOf) -> dict[str, Any]:
+    def _check_run(self, line: RunLedger, rows_of: RowsOf, revise: Revise) -> dict[str, Any]:
         line.check(cut=self._cut)
         assert line.last is not None
         batches = self._batches.get(line.last.topic, {})
         used = line.used()
-        self._check_digests(line, batches)
+        self._check_digests(line, batches, revise)
         for offset in sorted(batches.keys() | used.keys()):
             # What lies behind the last step is under way: read, perhaps, but not yet used.
             if offset <= line.spot.position and not self._cut:
@@ -100,15 +108,25 @@ class TrainerRuns:
         elif done and used + single < rows:
             self._findings.lost.append(f"{name}: {rows} rows, but {used} used and {single} refused")
 
-    def _check_digests(self, line: RunLedger, batches: dict[int, Batch]) -> None:
+    def _check_digests(self, line: RunLedger, batches: dict[int, Batch], revise: Revise) -> None:
         for step in line.steps.values():
             for use in step.used:
                 batch = batches.get(use.offset)
+                if batch is not None and use.revision:
+                    batch = revise(batch, until=use.revision)
                 if batch is None or not use.digest:
                     continue
-                digests = "".join(pointer.digest for pointer in batch.episodes)
-                if codec.digest(digests.encode()) != use.digest:
+                if _digest(batch) != use.digest:
                     self._findings.problems.append(
                         f"run {line.run}: step {step.step} used another batch {use.offset} than "
                         "the one that stands there"
                     )
+
+
+def _digest(batch: Batch) -> str:
+    """What a batch's digest has to be."""
+    parts = [
+        pointer.digest + (f"@{pointer.reward!r}" if pointer.revision else "")
+        for pointer in batch.episodes
+    ]
+    return codec.digest("".join(parts).encode())

@@ -6,7 +6,7 @@ import pytest
 
 from odradek.schemas import codec
 from odradek.schemas.events import Conversation, Episode, Outcome, Tick, Timing, TurnsEvent
-from odradek.schemas.topics import EPISODES
+from odradek.schemas.topics import EPISODES, REVISIONS
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.episode import read
 from tests.support.schemas.event_builders import (
@@ -102,9 +102,29 @@ def test_what_follows_the_end_is_dead_lettered():
 
 def test_only_opened_creates_state():
     """Whatever comes for an unknown or closed episode is a dead letter."""
-    told = [turn(), sealed(), aborted(), reward(), opened(), aborted(), turn()]
+    told = [turn(), sealed(), aborted(), opened(), aborted(), turn()]
     _, letters = episodes(told)
-    assert [*["closed_or_unknown"] * 3, "late_reward", "closed_or_unknown"] == letters
+    assert ["closed_or_unknown"] * 4 == letters
+
+
+@pytest.mark.parametrize("before", [[], [opened(), aborted()], [opened(), reward(), sealed()]])
+def test_a_reward_without_an_open_episode_is_a_revision(before):
+    """Nobody remembers closed episodes here: whoever reads the revisions knows whose it is."""
+    late = reward(value=9.0)
+    out, letters = tell(ASSEMBLE, [*before, late])
+    assert ([], late) == (letters, out[-1])
+    log = Log()
+    log.add(late)
+    *_, record = written(ASSEMBLE, log.records)
+    assert (REVISIONS.name, "e1") == (record.topic, record.key)
+
+
+def test_an_episode_says_how_its_reward_was_made():
+    """The weights of its task stand beside the components."""
+    weights = {"game": 1.0, "style": 0.1}
+    rewards = [reward(value=1.0), reward(value=2.0, component="style")]
+    (episode,), _ = episodes([opened(rewards=weights), turn(), *rewards, sealed()])
+    assert weights == episode.weights
 
 
 def test_a_key_that_is_not_the_episodes_is_a_dead_letter():

@@ -79,7 +79,8 @@ async def test_a_whole_run_closes():
     assert ([], [], [], []) == tuple(
         report[name] for name in ("lost", "duplicated", "open", "problems")
     )
-    assert {"late_reward": 1} == report["dead_letters"]
+    assert {} == report["dead_letters"]
+    assert {"rewards": 1, "episodes": 1, "unknown": 0} == report["revisions"]
     assert report["closed"]
 
 

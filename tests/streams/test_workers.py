@@ -13,7 +13,7 @@ from odradek.schemas import codec
 from odradek.schemas.events import Conversation
 from odradek.schemas.events.conversations import ConversationTurn
 from odradek.streams.errors import RewardFailed, RewardRefused
-from odradek.streams.judges import process, worker, workers
+from odradek.streams.judges import process, worker
 from odradek.streams.judges.named import NamedJudge
 from odradek.streams.judges.workers import Workers
 from tests.support.schemas.number_inputs import NO_NUMBERS, NOT_FINITE, NUMBERS
@@ -248,8 +248,8 @@ async def judging():
     """Makes judges, and lets go of them."""
     made = []
 
-    async def make(name="any_of", most=1, timeout_s=30.0):
-        judge = NamedJudge(f"all_judges:{name}", most, timeout_s)
+    async def make(name="any_of", most=1, timeout_s=30.0, **more):
+        judge = NamedJudge(f"all_judges:{name}", most, timeout_s, **more)
         made.append(judge)
         await judge.start()
         return judge
@@ -391,10 +391,9 @@ async def test_no_more_workers_than_places_and_none_before_it_is_needed(judging)
     assert float(os.getpid()) not in pids
 
 
-async def test_a_worker_is_replaced_after_so_many_verdicts(judging, monkeypatch):
+async def test_a_worker_is_replaced_after_so_many_verdicts(judging):
     """So that what a function leaks is given back."""
-    monkeypatch.setattr(workers, "VERDICTS", 3)
-    judge = await judging()
+    judge = await judging(verdicts=3)
     pids = [await said(judge, "pid") for _ in range(7)]
     assert [3, 3, 1] == [pids.count(pid) for pid in dict.fromkeys(pids)]
     assert [pids[-1]] == [one.pid for one in pool(judge).workers]

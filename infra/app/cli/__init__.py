@@ -47,6 +47,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "train": "Run the trainer: batches become weights.",
             "evaluate": "Play evaluation tasks every n optimizer steps: pass@k and intervals.",
             "replay": "Write past batches again, to train on them once more.",
+            "rescore": "Run a reward function over all conversations that there are.",
         },
     ),
     "look": (

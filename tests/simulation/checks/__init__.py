@@ -17,6 +17,7 @@ CHECKS = (
     streams.conservation,
     episodes.hosts,
     episodes.rewards,
+    episodes.revisions,
     episodes.episodes,
     episodes.punctual,
     episodes.resumable,

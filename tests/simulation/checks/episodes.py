@@ -7,7 +7,7 @@ from typing import Any
 
 from odradek.schemas.codec import digest, header
 from odradek.schemas.events import Batch, Conversation, Episode, EpisodesEvent, Reward, TurnsEvent
-from odradek.schemas.topics import BATCHES, CONVERSATIONS, DLQ, EPISODES, REWARDS, TURNS
+from odradek.schemas.topics import BATCHES, CONVERSATIONS, DLQ, EPISODES, REVISIONS, REWARDS, TURNS
 from tests.simulation.checks.logs import Find, events
 from tests.simulation.checks.model import JUNK, ChildEnding, Closed, Ending, Tasks, Turns
 from tests.simulation.cluster import EPOCH, Message
@@ -151,6 +151,13 @@ def rewards(world: World) -> Find:
         if header(message.headers, "dlq-consumer") == "intake"
     ]
     yield from _compare([(message.key, message.value) for message in sent], passed)
+
+
+def revisions(world: World) -> Find:
+    """A reward that comes when its episode is closed stands among the revisions, once, unchanged."""
+    wanted = [late for one in model(world).turns for late in one.late]
+    found = [(message.key, message.value) for message in world.cluster.committed(REVISIONS.name)]
+    yield from _compare(wanted, found)
 
 
 def hosts(world: World) -> Find:

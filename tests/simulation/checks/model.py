@@ -19,6 +19,7 @@ from tests.simulation.world import World
 
 BY_AGENT = frozenset({Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT})
 JUNK = "junk"
+LATE = "late"
 
 
 class ChildEnding(NamedTuple):
@@ -128,6 +129,8 @@ class Turns:
         """Offsets of what opened an episode, of its last repeat or -1, of what closed it."""
         self._offset = 0
         self.letters: dict[tuple[str, int, int], str] = {}
+        self.late: list[tuple[bytes | None, bytes | None]] = []
+        """Key and value of each reward that came when its episode was closed."""
         self._open: dict[str, Life] = {}
         for message in world.cluster.partition(where).read(0, committed=True, most=1 << 60)[0]:
             try:
@@ -137,7 +140,9 @@ class Turns:
                 reason = JUNK
             else:
                 reason = self._take(event, at_s(message))
-            if reason:
+            if reason == LATE:
+                self.late.append((message.key, message.value))
+            elif reason:
                 self.letters[message[:3]] = reason
 
     def _take(self, event: Any, at: float) -> str:
@@ -198,7 +203,7 @@ class Turns:
 
     def _reward(self, life: Life | None, reward: events.Reward, at: float) -> str:
         if life is None:
-            return "late_reward"
+            return LATE
         if life.reward is not None:
             return "" if life.reward == reward else "late_reward"
         life.reward = reward

@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from odradek.infra.bus import record_of
-from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, STEPS, TURNS
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, REVISIONS, STEPS, TURNS
 from odradek.streams.partition import StagePartition
 from odradek.streams.stage import Stage
 from odradek.streams.verify import Conservation
@@ -70,6 +70,8 @@ def _by_a_stage(topic: str, message: Any) -> bool:
         return heads.get("dlq-consumer") in {stage.name.encode() for stage in STAGES}
     if topic == TURNS.name:
         return value.startswith(b'{"type":"reward"')
+    if topic == REVISIONS.name:
+        return True
     return heads.get("ce_source") in {f"/{stage.name}".encode() for stage in STAGES}
 
 
@@ -151,7 +153,7 @@ def conservation(world: World) -> Find:
     """`odradek verify` finds nothing that does not close, versions and policies among it."""
     bus = world.bus_of("any")
     ledger = Conservation()
-    for topic in (STEPS, TURNS, EPISODES, BATCHES, POLICIES, DLQ):
+    for topic in (STEPS, TURNS, EPISODES, BATCHES, REVISIONS, POLICIES, DLQ):
         for message in world.cluster.committed(topic.name):
             ledger.feed(record_of(message, bus))
     report = ledger.report()

@@ -45,6 +45,7 @@ PLANTED: dict[str, Fault] = dict(
         _by(stages.repeats_not_held, "resumable", since=4),
         _by(folds.dedupe_off, "episodes", "hosts"),
         _by(folds.state_without_opened, "letters", "ghosts", since=4),
+        _by(folds.late_rewards_dropped, "revisions", "letters"),
         _by(folds.last_reward_counts, "episodes", since=30),
         _by(folds.gaps_ignored, "episodes", since=3),
         _by(folds.turns_after_the_end, "episodes", "letters", since=5),

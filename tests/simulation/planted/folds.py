@@ -7,6 +7,7 @@ import msgspec
 
 from odradek.schemas.codec import header
 from odradek.schemas.events import EpisodeOpened, Outcome
+from odradek.streams.stage import DeadLetter
 from odradek.streams.stages import tokens
 from odradek.streams.stages.assembler import Assembler
 from odradek.streams.stages.episode import OpenEpisode
@@ -47,6 +48,11 @@ def state_without_opened() -> Patches:
         return turn(self, record, event)
 
     return [(Assembler, "_turn", welcoming)]
+
+
+def late_rewards_dropped() -> Patches:
+    """A reward for a closed episode is nobody's."""
+    return [(Assembler, "_late", lambda *_: DeadLetter("late_reward"))]
 
 
 def last_reward_counts() -> Patches:

@@ -120,6 +120,7 @@ SAMPLES: dict[str, events.Event] = {
         error="exit code 1",
         reward=0.5,
         components={"game": 0.5},
+        weights={"game": 1.0},
         sequences=(
             events.Sequence(
                 ids=pack_ids([1, 2, 3]),
@@ -207,6 +208,7 @@ SAMPLES: dict[str, events.Event] = {
         children_differ=True,
         retries=1,
         origin="rl.batches.v1/0/9",
+        revision=40,
     ),
     "step": events.Step(
         run="run-1",
@@ -217,7 +219,7 @@ SAMPLES: dict[str, events.Event] = {
         topic="replay.batches",
         optimized=False,
         skipped=True,
-        used=(events.BatchUse(offset=17, rows=4, digest="dd"),),
+        used=(events.BatchUse(offset=17, rows=4, digest="dd", revision=40),),
         refused=(events.Refusal(offset=16, reason="stale", episode_id="episode-0", row=1),),
         version=5,
         policy="policy",

@@ -151,7 +151,7 @@ def revised_batch(
 
     Args:
         batch: As the grouper wrote it.
-        episodes: By episode id, at least those that `book.concerns(batch)` names.
+        episodes: By episode id; one that is missing keeps the reward that the batch states.
         book: Late rewards.
         until: Offset on `rl.revisions.v1`, the first that is left out; None: all that was read.
 
@@ -161,7 +161,8 @@ def revised_batch(
     pointers = []
     for pointer in batch.episodes:
         late = book.of(pointer.episode_id, until)
-        now = revised_reward(episodes[pointer.episode_id], late) if late else None
+        episode = episodes.get(pointer.episode_id) if late else None
+        now = None if episode is None else revised_reward(episode, late)
         if now is not None and now.revision and now.reward is not None:
             pointer = msgspec.structs.replace(  # noqa: PLW2901 - the same sample, worth anew
                 pointer, reward=now.reward, revision=now.revision

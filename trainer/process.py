@@ -19,9 +19,9 @@ from odradek.trainer.commit.ledger import LedgerTail
 from odradek.trainer.commit.lock import claimed
 from odradek.trainer.commit.resume import ResumePoint, lineage_of, read_log, stand
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.feed.batch_reader import LogGroups
 from odradek.trainer.feed.cursor import Cursor, describe
 from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.readers.batch_reader import LogGroups
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
 from odradek.trainer.learning import require_own
 from odradek.trainer.models import template_line
@@ -88,7 +88,13 @@ def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int
     if settings.sampled_by:
         lineage.more = LedgerTail(thread, bus, run=settings.sampled_by).more
     log.info("run %s goes on at %s", settings.run, describe(standing.position))
-    source = LogGroups(thread, bus, settings.batches_topic, ends=settings.until_end)
+    source = LogGroups(
+        thread,
+        bus,
+        settings.batches_topic,
+        ends=settings.until_end,
+        revision=settings.revision,
+    )
     source.open(standing.position.offset)
     try:
         announcer = KafkaAnnouncer(thread, bus)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
@@ -65,6 +65,10 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     gives up once all of them do."""
     batches_topic: str = BATCHES.name
     """Topic of batches to train on; another one than the default is a replay."""
+    revision: Annotated[str, Field(pattern=r"first|latest|\d{1,18}")] = "first"
+    """Which rewards count. `first`: those of the batches. `latest`: also all late rewards that are
+    there when a batch is read. An offset on rl.revisions.v1: also the late rewards before it, so
+    another run with the same number sees the same."""
     replay_of: str = ""
     """Run whose ledger lists the policy versions of a replay's episodes."""
     sampled_by: str = ""

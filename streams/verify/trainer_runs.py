@@ -21,6 +21,11 @@ class Revise(Protocol):
         ...
 
 
+def unknown(batch: Batch, *, until: int) -> None:
+    """A `Revise` for who has no late rewards: such uses are not looked at."""
+    del batch, until
+
+
 class TrainerRuns:
     """Runs of trainers over one or more topics of batches."""
 
@@ -46,7 +51,7 @@ class TrainerRuns:
         """Take a batch."""
         self._batches.setdefault(topic, {})[offset] = batch
 
-    def check(self, rows_of: RowsOf, revise: Revise) -> list[dict[str, Any]]:
+    def check(self, rows_of: RowsOf, revise: Revise = unknown) -> list[dict[str, Any]]:
         """Hold every run against the batches; return a table of the runs."""
         self._versions.check(cut=self._cut)
         return [self._check_run(line, rows_of, revise) for _, line in sorted(self._lines.items())]

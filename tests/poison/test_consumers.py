@@ -293,7 +293,7 @@ async def test_the_dispatcher_hears_steps_and_batches_through_poison(poisoned):
 def test_the_trainer_reads_batches_steps_and_policies_through_poison(poisoned):
     """An unreadable batch is passed by name; a pointer that leads nowhere is refused."""
     from odradek.infra.runtime.loop_thread import LoopThread
-    from odradek.trainer.feed.batch_reader import LogGroups, read_all
+    from odradek.trainer.feed.readers.batch_reader import LogGroups, read_all
 
     thread = LoopThread()
     try:
@@ -322,7 +322,7 @@ async def test_a_batch_that_points_at_no_topic_is_refused_by_the_trainer(bus):
     import msgspec
 
     from odradek.infra.runtime.loop_thread import LoopThread
-    from odradek.trainer.feed.batch_reader import LogGroups
+    from odradek.trainer.feed.readers.batch_reader import LogGroups
 
     await ensure_topics(bus)
     batch = SAMPLES["batch"]

@@ -13,7 +13,7 @@ import odradek.infra.runtime.metrics
 import odradek.schemas.codec
 import odradek.streams.drivers.partition
 import odradek.trainer.commit.checkpoint
-import odradek.trainer.feed.episode_reader
+import odradek.trainer.feed.readers.episode_reader
 from tests.simulation import disk
 from tests.simulation.cluster import EPOCH
 from tests.simulation.consumer import SimAdmin, SimConsumer
@@ -63,7 +63,7 @@ def simulated(net: Network, at: Any) -> Iterator[None]:
             (odradek.infra.bus.transactions, "crash_point", at),
             (odradek.agents.dispatch.requests, "time", clock),
             (odradek.schemas.codec, "time", clock),
-            (odradek.trainer.feed.episode_reader, "time", clock),
+            (odradek.trainer.feed.readers.episode_reader, "time", clock),
             (odradek.streams.drivers.partition, "time", clock),
             (odradek.trainer.commit.checkpoint, "shutil", Shutil),
             (odradek.infra.runtime.metrics, "moved", lambda *_, **__: None),

@@ -31,8 +31,8 @@ from odradek.trainer.commit.protocol import (
     WaitForEngine,
 )
 from odradek.trainer.commit.resume import lineage_of, read_log, stand
-from odradek.trainer.feed.batch_reader import LogGroups
 from odradek.trainer.feed.cursor import Cursor
+from odradek.trainer.feed.readers.batch_reader import LogGroups
 from odradek.trainer.feed.rows import Row
 from odradek.trainer.plan.budget import TokenBudget
 from odradek.trainer.plan.micro_batches import MicroBatch, plan

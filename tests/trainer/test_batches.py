@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, OffsetOutOf
 
 from odradek.infra.bus import BusSettings
 from odradek.trainer.errors import PositionGone
-from odradek.trainer.feed.batch_reader import LogGroups
+from odradek.trainer.feed.readers.batch_reader import LogGroups
 
 ON = TopicPartition("rl.batches.v1", 0)
 

@@ -8,8 +8,8 @@ from odradek.infra.bus import BusSettings
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Pointer
 from odradek.trainer.errors import MissingRecord, PositionGone
-from odradek.trainer.feed import episode_reader
-from odradek.trainer.feed.episode_reader import EpisodeReader
+from odradek.trainer.feed.readers import episode_reader
+from odradek.trainer.feed.readers.episode_reader import EpisodeReader
 
 ON = TopicPartition("rl.episodes.v1", 0)
 

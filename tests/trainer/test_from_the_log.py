@@ -28,8 +28,8 @@ from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
 from odradek.trainer.engine.policies import newest_policy
 from odradek.trainer.errors import BadSettings, NonFiniteSteps, PolicyTaken, PositionGone
-from odradek.trainer.feed import batch_reader as batches_of_the_log
-from odradek.trainer.feed.batch_reader import LogGroups
+from odradek.trainer.feed.readers import batch_reader as batches_of_the_log
+from odradek.trainer.feed.readers.batch_reader import LogGroups
 from odradek.trainer.feed.rows import rows_of
 from odradek.trainer.process import run
 from odradek.trainer.settings import TrainerSettings
@@ -146,7 +146,7 @@ def test_pointers_that_lie_are_refused_and_the_others_are_used(log_bus, groups):
         wrong[3] = msgspec.structs.replace(wrong[3], partition=77)
         return [msgspec.structs.replace(first, episodes=tuple(wrong)), second]
 
-    from odradek.trainer.feed import episode_reader
+    from odradek.trainer.feed.readers import episode_reader
 
     patience, episode_reader.LATEST_S = episode_reader.LATEST_S, 0.5
     try:

@@ -15,8 +15,8 @@ from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Pointer
 from odradek.schemas.topics import BATCHES, EPISODES
 from odradek.trainer.errors import MissingRecord, PositionGone
-from odradek.trainer.feed import episode_reader as following
-from odradek.trainer.feed.batch_reader import LogGroups
+from odradek.trainer.feed.readers import episode_reader as following
+from odradek.trainer.feed.readers.batch_reader import LogGroups
 
 pytestmark = pytest.mark.broker
 

@@ -66,6 +66,7 @@ ELSEWHERE = {
     "policy": "is read at each announcement",
     "engine_urls": "are read at each transfer",
     "sampled_by": "is read from the ledger at each start",
+    "revision": "is asked of the log for each batch",
     "replay_of": "is read from the ledger at each start",
     "until_end": "is asked of the feed at each poll",
     "transfer_dtype": "is chosen at each start, and tests/trainer/test_transfer_dtype.py has it",

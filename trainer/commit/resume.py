@@ -13,9 +13,9 @@ from odradek.schemas.events import Policy, Step
 from odradek.schemas.topics import POLICIES, STEPS
 from odradek.trainer.commit import checkpoint, durable_files
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.feed.batch_reader import read_all
 from odradek.trainer.feed.cursor import Position
 from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.readers.batch_reader import read_all
 from odradek.trainer.settings import TrainerSettings
 
 log = logging.getLogger("odradek")

@@ -89,12 +89,14 @@ class BatchEnd:
         digest: Of a batch of which rows wait, else "".
         batches: How many there are.
         rewards: Of their samples, where they are for training.
+        revision: Of the rewards; see `Batch`.
     """
 
     offset: int
     digest: str = ""
     batches: int = 1
     rewards: tuple[float, ...] = ()
+    revision: int = 0
 
     @classmethod
     def of(cls, group: EpisodeGroup, *, rows: bool) -> "BatchEnd":
@@ -104,6 +106,7 @@ class BatchEnd:
             offset=group.offset,
             digest=group.batch.digest() if rows else "",
             rewards=tuple(pointer.reward for pointer in pointers),
+            revision=group.batch.revision,
         )
 
     def after(self, before: "BatchEnd") -> "BatchEnd":
@@ -284,7 +287,7 @@ class Cursor:
         """
         left = self._rules.rows_per_step
         counts: dict[int, int] = {}
-        digests: dict[int, str] = {}
+        ends: dict[int, BatchEnd] = {}
         refused: list[Refusal] = []
         rewards: list[float] = []
         batches = truncated = altered = 0
@@ -311,15 +314,20 @@ class Cursor:
                     refused.append(entry.refusal)
             else:
                 batches += entry.batches
-                digests[entry.offset] = entry.digest
+                ends[entry.offset] = entry
                 rewards += entry.rewards
                 last = replace(last, offset=entry.offset + 1, row=0)
         for entry in self._waiting:
             if isinstance(entry, BatchEnd) and entry.offset in counts:
-                digests.setdefault(entry.offset, entry.digest)
+                ends.setdefault(entry.offset, entry)
         self._at = replace(last, step=last.step + 1)
         used = tuple(
-            BatchUse(offset=offset, rows=rows, digest=digests.get(offset, ""))
+            BatchUse(
+                offset=offset,
+                rows=rows,
+                digest=ends[offset].digest if offset in ends else "",
+                revision=ends[offset].revision if offset in ends else 0,
+            )
             for offset, rows in counts.items()
         )
         at = self._at

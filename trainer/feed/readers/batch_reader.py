@@ -29,7 +29,8 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.trainer.errors import BadSettings, MissingRecord, PositionGone, WrongDigest
 from odradek.trainer.feed.cursor import why_not
-from odradek.trainer.feed.episode_reader import EpisodeReader
+from odradek.trainer.feed.readers.episode_reader import EpisodeReader
+from odradek.trainer.feed.readers.revisions import FIRST, LateRewards
 from odradek.trainer.feed.rows import EpisodeGroup
 
 log = logging.getLogger("odradek")
@@ -39,13 +40,30 @@ LOOK_EVERY_S: Final = 10.0
 
 
 class LogGroups:
-    """Implements `GroupSource` over Kafka: one partition of batches, in order, by offset."""
+    """Implements `GroupSource` over Kafka: one partition of batches, in order, by offset.
 
-    def __init__(self, thread: LoopThread, bus: BusSettings, topic: str, *, ends: bool) -> None:
+    Args:
+        thread: Where its loop runs.
+        bus: Where Kafka is.
+        topic: Of the batches.
+        ends: Whether to stop at the topic's end.
+        revision: Of the rewards; see `TrainerSettings`.
+    """
+
+    def __init__(
+        self,
+        thread: LoopThread,
+        bus: BusSettings,
+        topic: str,
+        *,
+        ends: bool,
+        revision: str = FIRST,
+    ) -> None:
         self._thread = thread
         self._bus = bus
         self._topic = topic
         self._ends = ends
+        self._late = None if revision == FIRST else LateRewards(bus, revision)
         self._at_end = False
         self._looked = time.monotonic()
         self._reader: AIOKafkaConsumer | None = None
@@ -88,6 +106,8 @@ class LogGroups:
                 "of another log; choose another output_dir"
             )
         self._reader.seek(on, max(offset, begin))
+        if self._late is not None:
+            await self._late.open()
 
     def next(self, timeout_s: float) -> EpisodeGroup | None:
         """The next batch with its episodes, or None. Raises PositionGone."""
@@ -104,6 +124,8 @@ class LogGroups:
     async def _close(self) -> None:
         while self._episodes:
             await self._episodes.popitem()[1].close()
+        if self._late is not None:
+            await self._late.close()
         if self._reader is not None:
             await close(self._reader)
             self._reader = None
@@ -167,7 +189,8 @@ class LogGroups:
         would leave out whatever follows. A replayed batch names the past, and some of that may be
         gone: the rest is trained on.
         """
-        if why_not(batch):
+        late = self._late is not None and await self._late.concern(batch)
+        if why_not(batch) and not late:
             return EpisodeGroup(offset, batch)
         lost = (MissingRecord, WrongDigest, *((PositionGone,) if batch.origin else ()))
         episodes: list[tuple[Pointer, Episode]] = []
@@ -183,7 +206,8 @@ class LogGroups:
                 )
             else:
                 episodes.append((pointer, episode))
-        return EpisodeGroup(offset, batch, tuple(episodes), tuple(refused))
+        group = EpisodeGroup(offset, batch, tuple(episodes), tuple(refused))
+        return self._late.revised(group) if self._late is not None and late else group
 
     async def _resolve(self, pointer: Pointer, *, replayed: bool) -> Episode:
         reader = await self._reader_of(pointer.topic)

@@ -7,7 +7,9 @@ StreamError
 ├── RewardFailed         a reward function raised: dead letter, never a number
 ├── Undecided            the service was told to end over a conversation: its successor judges it
 ├── NoWorker             retriable: workers cannot be started; end, be restarted
-└── ReplayRefused        the batches to replay, or the topic to write them to, cannot be used
+├── ReplayRefused        the batches to replay, or the topic to write them to, cannot be used
+├── HistoryUnknown       the log holds nothing of the name, number or place that was asked for
+└── HistoryGone          it did, and retention has deleted it
 """
 
 from typing import ClassVar
@@ -59,3 +61,11 @@ class NoWorker(StreamError):
 
 class ReplayRefused(StreamError):
     """A replay that would not repeat what happened."""
+
+
+class HistoryUnknown(StreamError):
+    """Nothing of that name, number or place is on the log."""
+
+
+class HistoryGone(StreamError):
+    """What was asked for was on the log, and retention has deleted it."""

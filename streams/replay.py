@@ -4,26 +4,35 @@ No token is copied. A trainer on the new topic sees the same groups in the same 
 batches have the same digests.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from odradek.infra.bus import (
     BusSettings,
-    KafkaAppender,
+    FencedWriter,
+    OutgoingRecord,
     Record,
-    at_offsets,
     ensure_topics,
+    read_range,
     require_current,
     to_end,
 )
-from odradek.infra.bus.appender import Appender
 from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch
 from odradek.schemas.topics import BATCHES, EPISODES, NAME
 from odradek.streams.errors import ReplayRefused
+from odradek.streams.history.batches import BatchChoice, Progress, choose
+from odradek.streams.history.pace import FULL_SPEED, Pace
+from odradek.streams.history.selection import Selection
+
+AT_ONCE: Final = 256
+"""Batches of one transaction, at full speed."""
 
 
 class Replayed(Struct, frozen=True):
@@ -33,21 +42,12 @@ class Replayed(Struct, frozen=True):
     episodes: int
     digests: tuple[str, ...]
     """The digest of each batch, in order."""
-
-
-def span(text: str) -> tuple[int, int | None]:
-    """FROM:TO as offsets: TO is the first that is left out; either may be empty.
-
-    Raises ReplayRefused where it is no span.
-    """
-    begin, colon, end = text.partition(":")
-    try:
-        first, last = int(begin or 0), int(end) if end else None
-    except ValueError:
-        first, last = -1, None
-    if not colon or first < 0 or (last is not None and last <= first):
-        raise ReplayRefused(f"{text!r} is no span of offsets: write FROM:TO, such as 0:40 or 12:")
-    return first, last
+    read: int = 0
+    """How many batches were looked at."""
+    left_out: tuple[str, ...] = ()
+    """A line for each batch that was left out, because one of its episodes is gone."""
+    dry: bool = False
+    """Whether nothing was written."""
 
 
 def repeated(record: Record) -> Batch:
@@ -61,71 +61,129 @@ def repeated(record: Record) -> Batch:
 
 
 async def replay(
-    bus: BusSettings, batches: str, to: str, *, source: str = BATCHES.name, append: bool = False
+    bus: BusSettings,
+    selection: Selection,
+    to: str,
+    *,
+    source: str = "",
+    append: bool = False,
+    dry_run: bool = False,
+    skip_missing: bool = False,
+    pace: Pace = FULL_SPEED,
+    looking: Progress = lambda _done, _all: None,
+    writing: Progress = lambda _done, _all: None,
 ) -> Replayed:
     """Write past batches again.
 
+    All batches that are meant are looked at before the first is written, so what cannot be
+    repeated whole is refused while the target is untouched.
+
     Args:
         bus: Where Kafka is.
-        batches: Offsets on `source`, FROM:TO.
+        selection: Which batches.
         to: Name of the target topic, without prefix; made with one partition if it is missing.
-        source: Where the batches stand.
+        source: Where the batches stand; by default where the steps read them, or the live topic.
         append: Also write to a target that already holds records.
+        dry_run: Count, and write nothing.
+        skip_missing: Leave out whole batches of which an episode is gone.
+        pace: When each batch is written.
+        looking: Called with how many offsets were looked at.
+        writing: Called with how many batches were written.
 
     Raises:
-        ReplayRefused: The span or the target cannot be used, or a record is no batch.
+        ReplayRefused: The selection or the target cannot be used, or a record is no batch.
+        HistoryGone: Retention has deleted an episode of a batch that is meant, or a batch.
+        HistoryUnknown: A step that is asked for was not made.
     """
-    first, last = span(batches)
-    if to == source:
-        raise ReplayRefused(f"{to} is what is replayed: name another topic")
     if not all(NAME.fullmatch(part) for part in to.split(".")):
         raise ReplayRefused(f"{to!r} cannot name a topic: use letters, digits, '.', '-' and '_'")
-    await require_current(bus, (source, EPISODES.name))
-    await ensure_topics(bus, [(to, msgspec.structs.replace(BATCHES, name=to))])
-    if not append:
-        async for record in to_end(bus, to):
-            raise ReplayRefused(
-                f"{to} holds records already (offset {record.offset}): name a fresh topic, or say "
-                "--append"
-            )
-    appender = await KafkaAppender.connect(bus, linger_ms=5)
-    try:
-        written = await _copy(_between(bus, source, first, last), appender, to)
-    finally:
-        await appender.aclose()
-    if not written.batches:
-        raise ReplayRefused(f"{source} holds no batch at {batches}")
-    return written
-
-
-async def _between(
-    bus: BusSettings, source: str, first: int, last: int | None
-) -> AsyncIterator[Record]:
-    async for record in to_end(bus, source, start=at_offsets(bus, {(source, 0): first})):
-        if last is not None and record.offset >= last:
-            return
-        yield record
-
-
-async def _copy(records: AsyncIterator[Record], appender: Appender, to: str) -> Replayed:
-    digests: list[str] = []
-    episodes = 0
-    async for record in records:
-        try:
-            batch = repeated(record)
-        except InvalidRecord as error:
-            raise ReplayRefused(
-                f"{record.topic} holds no batch at offset {record.offset}: {error}"
-            ) from error
-        # One after the other: their order is the training order.
-        await appender.append(
-            to,
-            key=batch.task_id,
-            value=codec.encode(batch),
-            headers=codec.headers(
-                batch, source="/replay", subject=batch.task_id, event_id=f"{to}/{batch.origin}"
-            ),
+    if to == (source or BATCHES.name):
+        raise ReplayRefused(f"{to} is what is replayed: name another topic")
+    await require_current(bus, (source or BATCHES.name, EPISODES.name))
+    choice = await choose(
+        bus, selection, source=source, skip_missing=skip_missing, progress=looking
+    )
+    if to == choice.source:
+        raise ReplayRefused(f"{to} is what is replayed: name another topic")
+    if not choice.taken:
+        raise ReplayRefused(
+            f"{choice.source} holds no batch that is meant; {choice.read} were read"
         )
-        digests.append(batch.digest())
-        episodes += len(batch.episodes)
-    return Replayed(len(digests), episodes, tuple(digests))
+    if not dry_run:
+        await _prepare(bus, to, append=append)
+        await _write(bus, choice, to, pace, writing)
+    return Replayed(
+        batches=len(choice.taken),
+        episodes=sum(batch.episodes for batch in choice.taken),
+        digests=tuple(batch.digest for batch in choice.taken),
+        read=choice.read,
+        left_out=tuple(
+            f"{choice.source}/0/{lost.offset}: episode {lost.episode_id} is gone ({lost.why})"
+            for lost in choice.left_out
+        ),
+        dry=dry_run,
+    )
+
+
+async def _prepare(bus: BusSettings, to: str, *, append: bool) -> None:
+    await ensure_topics(bus, [(to, msgspec.structs.replace(BATCHES, name=to))])
+    if append:
+        return
+    async for record in to_end(bus, to):
+        raise ReplayRefused(
+            f"{to} holds records already (offset {record.offset}): name a fresh topic, or say "
+            "--append"
+        )
+
+
+async def _write(
+    bus: BusSettings, choice: BatchChoice, to: str, pace: Pace, progress: Progress
+) -> None:
+    """Copy the chosen batches: together at full speed, else one by one when each is due.
+
+    Their order is the training order, and a transaction keeps it. If we die above a commit, none of
+    its batches is there; below it all are. A second replay to the same topic fences this one.
+    """
+    writer = FencedWriter(bus, f"replay.{to}", 0)
+    await writer.start()
+    try:
+        done, began, first = 0, time.monotonic(), None
+        part: list[OutgoingRecord] = []
+        async with aclosing(_chosen(bus, choice)) as records:
+            async for record in records:
+                first = record.timestamp if first is None else first
+                due = began + pace.due(done, record.timestamp, first) - time.monotonic()
+                if due > 0:
+                    await asyncio.sleep(due)
+                part.append(_outgoing(record, to))
+                done += 1
+                if len(part) == (AT_ONCE if pace.is_full else 1):
+                    await writer.write(*part)
+                    part.clear()
+                    progress(done, len(choice.taken))
+        if part:
+            await writer.write(*part)
+            progress(done, len(choice.taken))
+    finally:
+        await writer.aclose()
+
+
+async def _chosen(bus: BusSettings, choice: BatchChoice) -> AsyncGenerator[Record, None]:
+    offsets = {batch.offset for batch in choice.taken}
+    span = {"start": min(offsets), "end": max(offsets) + 1}
+    async with aclosing(read_range(bus, choice.source, 0, **span)) as records:
+        async for record in records:
+            if record.offset in offsets:
+                yield record
+
+
+def _outgoing(record: Record, to: str) -> OutgoingRecord:
+    batch = repeated(record)
+    return OutgoingRecord(
+        topic=to,
+        key=batch.task_id,
+        value=codec.encode(batch),
+        headers=codec.headers(
+            batch, source="/replay", subject=batch.task_id, event_id=f"{to}/{batch.origin}"
+        ),
+    )

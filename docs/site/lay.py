@@ -28,6 +28,7 @@ GROUPS = {
         "a2a",
         "a2a-kafka-binding",
         "subscribe",
+        "replay",
         "bring-your-own-kafka",
         "train-on-a-gpu",
         "learning",

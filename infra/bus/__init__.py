@@ -3,9 +3,9 @@
 `settings` says where Kafka is, `clients` makes aiokafka's clients, and `topics` makes and checks
 topics. `appender` appends one record, `transactions` several together with a group's offset.
 `group` follows a consumer group and hands its partitions to their owner, and `offsets` counts which
-of a partition's records are finished. `reader` reads topics without a group.
-`dead_letters` are records that nobody could use. `patches`
-mends aiokafka, once, as `clients` is imported.
+of a partition's records are finished. `reader` reads topics without a group, and `lookup` single
+records by their addresses. `dead_letters` are records that nobody could use. `patches` mends
+aiokafka, once, as `clients` is imported.
 """
 
 from odradek.infra.bus.appender import (
@@ -34,6 +34,7 @@ from odradek.infra.bus.clients import (
 from odradek.infra.bus.compatibility import require_current
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
 from odradek.infra.bus.group import PartitionGroup, PartitionOwner, commit_offsets
+from odradek.infra.bus.lookup import RecordLookup, looking_up
 from odradek.infra.bus.offsets import OffsetTracker
 from odradek.infra.bus.reader import (
     Positions,
@@ -70,6 +71,7 @@ __all__ = [
     "Positions",
     "Record",
     "RecordAddress",
+    "RecordLookup",
     "Start",
     "TransactionalWriter",
     "admin",
@@ -89,6 +91,7 @@ __all__ = [
     "following",
     "gone",
     "letter",
+    "looking_up",
     "partitions_of",
     "passed_over",
     "producer",

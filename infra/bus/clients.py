@@ -102,6 +102,7 @@ def consumer(
     committed: bool = True,
     max_poll_records: int | None = None,
     sticky: bool = False,
+    partition_bytes: int = 8 * MB,
 ) -> AIOKafkaConsumer:
     """A consumer that never skips silently, not started.
 
@@ -113,6 +114,7 @@ def consumer(
         committed: Read only what transactions have committed.
         max_poll_records: Most records of one fetch.
         sticky: In a rebalance, leave as many partitions as possible where they are.
+        partition_bytes: Most bytes of one fetch of a partition.
     """
     extra: dict[str, Any] = {}
     if sticky:
@@ -134,7 +136,7 @@ def consumer(
         # Members hear of a rebalance by it, so this is how long a partition that was left waits.
         heartbeat_interval_ms=min(HEARTBEAT_MS, bus.session_timeout_ms // 3),
         fetch_max_wait_ms=50,
-        max_partition_fetch_bytes=8 * MB,
+        max_partition_fetch_bytes=partition_bytes,
         fetch_max_bytes=64 * MB,
         max_poll_records=max_poll_records,
         metadata_max_age_ms=30_000,

@@ -22,6 +22,8 @@ from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.schemas import codec
 from odradek.schemas.events import GroupOpened, Pointer, Step
 from odradek.schemas.topics import BATCHES, EPISODES, POLICIES, STEPS
+from odradek.streams.history import CountSpan, Selection
+from odradek.streams.replay import replay
 from odradek.streams.verify.findings import Findings
 from odradek.streams.verify.trainer_runs import TrainerRuns
 from odradek.trainer.commit import checkpoint
@@ -216,20 +218,18 @@ def test_a_run_that_is_stopped_and_started_again_ends_as_if_it_had_not_been(
     assert told(log_bus, POLICIES.name, name="a")[-1].digest == whole[-1].weights
 
 
-def test_a_replay_of_the_same_batches_ends_with_the_same_weights(log_bus, groups, tiny, tmp_path):
-    """The basic form: the batches again on another topic, a fresh trainer, equal digests."""
-    batches = asyncio.run(publish(log_bus, groups[:20]))
+@pytest.mark.parametrize(
+    "selection",
+    [Selection(offsets=CountSpan()), Selection(steps=CountSpan(1, None))],
+    ids=["all batches", "all steps"],
+)
+def test_a_replay_of_the_same_batches_ends_with_the_same_weights(
+    log_bus, groups, tiny, tmp_path, selection
+):
+    """The batches again on another topic, a fresh trainer: equal digests, equal weights."""
+    asyncio.run(publish(log_bus, groups[:20]))
     run(settings_of(tiny, tmp_path, "main", max_steps=1000, max_staleness=2), log_bus)
-    again = msgspec.structs.replace(BATCHES, name="again")
-
-    async def copy():
-        await ensure_topics(log_bus, [("again", again)])
-        appender = await KafkaAppender.connect(log_bus)
-        for batch in batches:
-            await append(appender, "again", batch.task_id, batch)
-        await appender.aclose()
-
-    asyncio.run(copy())
+    replayed = asyncio.run(replay(log_bus, selection, "again"))
     run(
         settings_of(tiny, tmp_path, "again", max_steps=1000, max_staleness=2,
                     batches_topic="again", replay_of="main"),
@@ -241,6 +241,7 @@ def test_a_replay_of_the_same_batches_ends_with_the_same_weights(log_bus, groups
     assert [[u.digest for u in s.used] for s in first] == [
         [u.digest for u in s.used] for s in second
     ]
+    assert {u.digest for s in first for u in s.used} <= {*replayed.digests}
     assert [s.weights for s in first] == [s.weights for s in second]
     assert told(log_bus, POLICIES.name, name="policy")[-1].run == "main"
     with pytest.raises(BadSettings, match="no run 'nobody'"):

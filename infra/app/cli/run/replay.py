@@ -1,39 +1,130 @@
 """`odradek replay`: past batches, written again."""
 
 import asyncio
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
+from odradek.infra.app.cli.selection import filters, selection_of
+
+if TYPE_CHECKING:
+    from odradek.streams.history import Selection
+    from odradek.streams.history.pace import Pace
+    from odradek.streams.replay import Replayed
+
+MOST_LINES: Final = 20
+"""Batches that were left out and are listed; the others are counted."""
+
 
 @click.command()
-@click.option(
-    "--batches",
-    required=True,
-    metavar="FROM:TO",
-    help="Offsets on the source; TO is the first left out. 0:40, 12: and :40 are spans, too.",
-)
+@filters
 @click.option("--to", "to", required=True, metavar="TOPIC", help="Where to; made if missing.")
 @click.option(
-    "--from", "source", default="rl.batches.v1", show_default=True, help="Where the batches stand."
+    "--from",
+    "source",
+    default="",
+    metavar="TOPIC",
+    help="Where the batches stand.  [default: what the steps read, else rl.batches.v1]",
+)
+@click.option(
+    "--pace",
+    default="",
+    metavar="RATE",
+    help="Batches per second, or `recorded` for as far apart as they were.  [default: full speed]",
 )
 @click.option("--append", is_flag=True, help="Also to a topic that already holds batches.")
+@click.option("--skip-missing", is_flag=True, help="Leave out batches of which an episode is gone.")
+@click.option("--dry-run", is_flag=True, help="Count the batches, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, with each batch's digest.")
-def command(batches: str, to: str, source: str, append: bool, as_json: bool) -> None:
+def command(
+    to: str,
+    source: str,
+    pace: str,
+    append: bool,
+    skip_missing: bool,
+    dry_run: bool,
+    as_json: bool,
+    **words: Any,
+) -> None:
     """Write a past run's batches again, to train on them once more.
 
     \b
     odradek replay --batches 0:40 --to rl.batches.again
-    ODRADEK_TRAINER_BATCHES=rl.batches.again odradek train …
+    odradek replay --steps 800:813 --to rl.batches.again
+    ODRADEK_TRAINER_BATCHES_TOPIC=rl.batches.again odradek train …
 
     Batches are pointers, so no token is copied. A fresh trainer on the new topic ends with the
-    same batch digests and, on CPU with a fixed seed, with the same weights.
+    same batch digests and, on CPU with a fixed seed, with the same weights. All filters that are
+    given must hold.
     """  # noqa: D301 - \b is click's sign for "do not wrap"
+    from odradek.streams.history.pace import FULL_SPEED, Pace
+
+    selection = selection_of(**words)
+    if selection.is_empty:
+        raise click.UsageError("say which batches: --batches, --steps, --since, --task, …")
+    replayed = asyncio.run(
+        _replay(
+            selection,
+            to,
+            pace=Pace.parse(pace) if pace else FULL_SPEED,
+            quiet=as_json,
+            source=source,
+            append=append,
+            dry_run=dry_run,
+            skip_missing=skip_missing,
+        )
+    )
+    if as_json:
+        click.echo(msgspec.json.encode(replayed))
+        return
+    for line in replayed.left_out[:MOST_LINES]:
+        click.echo(f"left out: {line}", err=True)
+    for line in lines(replayed, to):
+        click.echo(line)
+
+
+def lines(replayed: "Replayed", to: str) -> list[str]:
+    """What a replay came to, for people."""
+    counted = f"{replayed.batches} batches with {replayed.episodes} episodes"
+    if replayed.dry:
+        shown = [f"{counted} would be written to {to}; {replayed.read} batches were read"]
+    else:
+        shown = [f"{counted} are on {to}"]
+    if replayed.left_out:
+        shown.append(f"{len(replayed.left_out)} batches were left out: episodes of them are gone")
+    return shown
+
+
+async def _replay(
+    selection: "Selection", to: str, *, quiet: bool, pace: "Pace", **options: Any
+) -> "Replayed":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     from odradek.infra.bus import BusSettings
     from odradek.streams.replay import replay
 
-    replayed = asyncio.run(replay(BusSettings(), batches, to, source=source, append=append))
-    if as_json:
-        click.echo(msgspec.json.encode(replayed))
-    else:
-        click.echo(f"{replayed.batches} batches with {replayed.episodes} episodes are on {to}")
+    bar = Progress(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), disable=quiet, transient=True,
+    )  # fmt: skip
+    with bar:
+        looking = bar.add_task("reading", total=None)
+        writing = bar.add_task("writing", total=None, visible=False)
+        return await replay(
+            BusSettings(),
+            selection,
+            to,
+            pace=pace,
+            looking=lambda done, of: bar.update(looking, completed=done, total=of),
+            writing=lambda done, of: bar.update(writing, completed=done, total=of, visible=True),
+            **options,
+        )

@@ -1,7 +1,7 @@
 """What the trainer reads and writes: batches, steps, policies."""
 
 import hashlib
-from typing import Final
+from typing import Any, Final
 
 from odradek.schemas.events.event import Count, Event, Name, Purpose, Size
 
@@ -121,6 +121,9 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     """sha256 of the weights' file, or of their shards' index, which holds each shard's; empty where
     the version is only taken."""
     metrics: dict[str, float] = {}
+    settings: dict[str, Any] = {}
+    """In a start's first entry: the model it began with, and the trainer's settings that differ
+    from the defaults, without those that only say where it runs."""
 
 
 LORA: Final = "lora"

@@ -172,6 +172,8 @@ def test_an_entry_that_a_crash_swallowed_is_told_by_the_next_start(groups, bench
         taken.version, taken.optimized, taken.weights, taken.resumed_from
     )  # fmt: skip
     assert (2, True, 4) == (entry.step, entry.optimized, entry.version)
+    assert second.settings.rows_per_step == taken.settings["rows_per_step"]
+    assert {} == entry.settings, "only a start's first entry has the settings"
     assert sum(use.rows for use in entry.used) == 16
     assert checkpoint.verify(standing.folder) == entry.checkpoint
 

@@ -334,6 +334,14 @@ class CommitProtocol:
             resumed_from="" if self._begun else self._standing.resumed_from,
             weights=self._loaded.digest,
             metrics=dict(metrics or {}),
+            settings={} if self._begun else self._of_learning,
+        )
+
+    @property
+    def _of_learning(self) -> dict[str, Any]:
+        """What a reader of the ledger needs to come to the same rows."""
+        return self._settings.model_dump(
+            mode="json", exclude_defaults=True, exclude=OF_THE_PLACE - {"model"}
         )
 
     def _policy(self, step: int, checkpoint: str) -> Policy:

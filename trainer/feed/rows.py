@@ -17,7 +17,7 @@ from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.schemas.events import Sequence as Tokens
 from odradek.trainer.feed.advantages import PASS_K, advantages, fits
-from odradek.trainer.feed.children import Numbers, worths
+from odradek.trainer.feed.children import Compare, Numbers, worths
 from odradek.trainer.feed.sampling import TAKE, Take, drawn_of
 from odradek.trainer.feed.shaping import NO_SHAPING, LengthShaping
 
@@ -118,6 +118,23 @@ def arrays_of(
     return ids, mask, logprobs
 
 
+def comparison(
+    *,
+    baseline: str = "mean",
+    scale: bool = True,
+    k: int = PASS_K,
+    shaping: LengthShaping = NO_SHAPING,
+) -> Compare:
+    """What makes advantages of the rewards and lengths of those who are compared."""
+
+    def compare(rewards: Numbers, lengths: Numbers) -> Numbers:
+        if shaping.active:
+            rewards = shaping.shaped(rewards, lengths.astype(np.int64))
+        return advantages(rewards, baseline=baseline, scale=scale, k=k, success=shaping.success)
+
+    return compare
+
+
 def rows_of(
     group: EpisodeGroup,
     *,
@@ -145,12 +162,7 @@ def rows_of(
     A child that is worth what its sample is has the sample's advantage. Any other is compared with
     the group's children of the same agent (see `worths`).
     """
-
-    def compare(rewards: Numbers, lengths: Numbers) -> Numbers:
-        if shaping.active:
-            rewards = shaping.shaped(rewards, lengths.astype(np.int64))
-        return advantages(rewards, baseline=baseline, scale=scale, k=k, success=shaping.success)
-
+    compare = comparison(baseline=baseline, scale=scale, k=k, shaping=shaping)
     worth = worths(group.batch, group.episodes, compare)
     rows: list[Row] = []
     for pointer, episode in group.episodes:

@@ -1,0 +1,138 @@
+"""From a name to its place: batches by task or episode, an episode's turns, a turn.
+
+Ids say nothing of when they were made, so these searches read one topic, or one partition of it,
+from some time on. They compare bytes, and decode what they have found.
+"""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from odradek.infra.bus import BusSettings, Record, RecordAddress, RecordLookup, read_range, to_end
+from odradek.schemas.codec import header
+from odradek.schemas.ids import partition_for
+from odradek.schemas.topics import BATCHES, EPISODES, TASKS, TURNS
+from odradek.streams.errors import HistoryUnknown
+
+PLACE: Final = re.compile(r"([A-Za-z0-9._-]+)/(\d{1,6})/(\d{1,18})")
+CLOCKS_S: Final = 900.0
+"""How far the clocks of two writers may lie apart."""
+ENDS: Final = ("odradek.episode_sealed.v1", "odradek.episode_aborted.v1")
+
+
+def address(text: str) -> RecordAddress | None:
+    """TOPIC/PARTITION/OFFSET as an address, None where a text is none."""
+    match = PLACE.fullmatch(text)
+    return RecordAddress(match[1], int(match[2]), int(match[3])) if match else None
+
+
+async def record_at(lookup: RecordLookup, at: RecordAddress) -> Record:
+    """The record at an address. Raises HistoryUnknown, naming what the log does hold."""
+    found = (await lookup.records([at])).get(at)
+    if found is not None:
+        return found
+    bounds = await lookup.bounds(at.topic)
+    if at.partition >= len(bounds):
+        raise HistoryUnknown(f"there is no {at.topic}/{at.partition}")
+    first, end = bounds[at.partition]
+    raise HistoryUnknown(
+        f"{at.topic}/{at.partition} holds no record at {at.offset}: it holds {first} to {end - 1}"
+    )
+
+
+async def batch_naming(
+    bus: BusSettings, lookup: RecordLookup, name: str, *, since: float | None = None
+) -> Record | None:
+    """The first batch of the live topic that names a task or an episode.
+
+    Args:
+        bus: Where Kafka is.
+        lookup: A connection.
+        name: The id.
+        since: Unix seconds before which it was not written; clocks may be wrong.
+    """
+    needle = f'"{name}"'.encode()
+    start = 0 if since is None else await lookup.at_time(BATCHES.name, 0, since - CLOCKS_S)
+    return await _first(bus, lookup, BATCHES.name, 0, start, needle)
+
+
+async def task(bus: BusSettings, lookup: RecordLookup, task_id: str) -> Record | None:
+    """The record of a task."""
+    partition = await _home(lookup, TASKS.name, task_id)
+    return await _first(bus, lookup, TASKS.name, partition, 0, f'"{task_id}"'.encode(), key=task_id)
+
+
+async def episode(
+    bus: BusSettings, lookup: RecordLookup, episode_id: str, task_id: str, since: float
+) -> Record | None:
+    """The record of an episode that no batch points at, such as an attempt that was repeated."""
+    partition = await _home(lookup, EPISODES.name, task_id)
+    start = await lookup.at_time(EPISODES.name, partition, since - CLOCKS_S)
+    needle = f'"episode_id":"{episode_id}"'.encode()
+    return await _first(bus, lookup, EPISODES.name, partition, start, needle, key=task_id)
+
+
+async def story(
+    bus: BusSettings, lookup: RecordLookup, episode_id: str, *, since: float | None = None
+) -> list[Record]:
+    """The records of an episode on `rl.turns.v1`, up to its end."""
+    partition = await _home(lookup, TURNS.name, episode_id)
+    start = 0 if since is None else await lookup.at_time(TURNS.name, partition, since - CLOCKS_S)
+    found: list[Record] = []
+    async with aclosing(_from(bus, lookup, TURNS.name, partition, start)) as records:
+        async for record in records:
+            if record.key == episode_id:
+                found.append(record)
+                if header(record.headers, "ce_type") in ENDS:
+                    break
+    return found
+
+
+async def turn(bus: BusSettings, turn_id: str) -> Record | None:
+    """The record of a turn: all partitions of its topic are read until it is there."""
+    needle = f'"turn_id":"{turn_id}"'.encode()
+    async with aclosing(to_end(bus, TURNS.name, stall_s=None)) as records:
+        async for record in records:
+            if needle in (record.value or b""):
+                return record
+    return None
+
+
+async def _home(lookup: RecordLookup, topic: str, key: str) -> int:
+    bounds = await lookup.bounds(topic)
+    if not bounds:
+        raise HistoryUnknown(f"there is no topic {topic}")
+    return partition_for(key, len(bounds))
+
+
+async def _first(
+    bus: BusSettings,
+    lookup: RecordLookup,
+    topic: str,
+    partition: int,
+    start: int,
+    needle: bytes,
+    *,
+    key: str | None = None,
+) -> Record | None:
+    async with aclosing(_from(bus, lookup, topic, partition, start)) as records:
+        async for record in records:
+            if (key is None or record.key == key) and needle in (record.value or b""):
+                return record
+    return None
+
+
+async def _from(
+    bus: BusSettings, lookup: RecordLookup, topic: str, partition: int, start: int
+) -> AsyncGenerator[Record, None]:
+    """Records of a partition from an offset on, or from its beginning where that is later."""
+    bounds = await lookup.bounds(topic)
+    if not bounds:
+        raise HistoryUnknown(f"there is no topic {topic}")
+    first, end = bounds[partition]
+    start = max(start, first)
+    if start < end:
+        async with aclosing(read_range(bus, topic, partition, start=start, end=end)) as records:
+            async for record in records:
+                yield record

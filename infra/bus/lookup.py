@@ -14,10 +14,12 @@ from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError
 
 POLL_MS: Final = 200
-FETCH_BYTES: Final = 256 * 1024
+FETCH_BYTES: Final = 128 * 1024
 """What one look-up fetches of a partition: a larger record comes whole all the same."""
 NEAR: Final = 200
 """Records that are rather read than passed over by another look-up."""
+MAX_RECORDS: Final = 256
+"""Records that are looked at before it is seen what is still wanted."""
 STALL_POLLS: Final = 150
 """Fetches in a row that bring nothing, after which the log counts as silent."""
 
@@ -34,6 +36,8 @@ class RecordLookup:
         self._bus = bus
         self._reader = reader
         self._bounds: dict[str, list[tuple[int, int]]] = {}
+        self._at: dict[TopicPartition, int] = {}
+        """Where each partition is read on without a new fetch."""
 
     async def bounds(self, topic: str) -> list[tuple[int, int]]:
         """By partition, the first offset and the one behind the last, when first asked for.
@@ -55,6 +59,7 @@ class RecordLookup:
         self._reader.assign(held)
         for on in held:  # a position of its own at once: nothing is reset to anywhere
             self._reader.seek(on, 0)
+        self._at.clear()
         self._reader.pause(*held)  # only what is asked for is fetched
         first = await self._reader.beginning_offsets(fresh)
         end = await self._reader.end_offsets(fresh)
@@ -73,8 +78,16 @@ class RecordLookup:
         answer = (await self._reader.offsets_for_times({on: max(0, int(timestamp * 1000))}))[on]
         return bounds[1] if answer is None else int(answer.offset)
 
-    async def stretch(self, topic: str, partition: int, offset: int) -> tuple[list[Record], int]:
+    async def stretch(
+        self, topic: str, partition: int, offset: int, *, most: int | None = None
+    ) -> tuple[list[Record], int]:
         """What one fetch brings from an offset on, and the offset behind it.
+
+        Args:
+            topic: Its name without prefix.
+            partition: Which.
+            offset: The first that is wanted.
+            most: Records, at most. The next stretch is of the same fetch if it follows this one.
 
         Raises BusError where the log says nothing.
         """
@@ -82,12 +95,13 @@ class RecordLookup:
         if bounds is None or offset >= bounds[1]:
             return [], offset
         on = TopicPartition(self._bus.topic(topic), partition)
-        self._reader.seek(on, max(offset, bounds[0]))
+        if self._at.get(on) != offset:
+            self._reader.seek(on, max(offset, bounds[0]))
         self._reader.resume(on)
         try:
             for _ in range(STALL_POLLS):
-                fetched = await self._reader.getmany(on, timeout_ms=POLL_MS)
-                reached = await self._reader.position(on)
+                fetched = await self._reader.getmany(on, timeout_ms=POLL_MS, max_records=most)
+                self._at[on] = reached = await self._reader.position(on)
                 if fetched or reached > offset:
                     messages = fetched.get(on, [])
                     return [record_of(message, self._bus) for message in messages], reached
@@ -98,36 +112,54 @@ class RecordLookup:
     async def records(self, addresses: Iterable[RecordAddress]) -> dict[RecordAddress, Record]:
         """The records at addresses; one that was deleted, or never was, is left out.
 
+        All partitions are read at once, each only where records are wanted.
         Raises BusError where the log says nothing.
         """
-        wanted: dict[tuple[str, int], list[int]] = {}
-        for address in addresses:
-            wanted.setdefault((address.topic, address.partition), []).append(address.offset)
+        left: dict[TopicPartition, list[int]] = {}
+        for address in sorted(set(addresses), key=lambda address: address.offset):
+            bounds = await self._of(address.topic, address.partition)
+            if bounds is not None and bounds[0] <= address.offset < bounds[1]:
+                on = TopicPartition(self._bus.topic(address.topic), address.partition)
+                left.setdefault(on, []).append(address.offset)
         found: dict[RecordAddress, Record] = {}
-        for (topic, partition), offsets in wanted.items():
-            await self._collect(topic, partition, sorted(set(offsets)), found)
+        for on, offsets in left.items():
+            self._reader.seek(on, offsets[0])
+        self._reader.resume(*left)
+        try:
+            await self._collect(left, found)
+        finally:
+            self._reader.pause(*self._reader.assignment())
+            self._at.clear()
         return found
 
     async def _collect(
-        self,
-        topic: str,
-        partition: int,
-        offsets: list[int],
-        found: dict[RecordAddress, Record],
+        self, left: dict[TopicPartition, list[int]], found: dict[RecordAddress, Record]
     ) -> None:
-        """Records of one partition, read on where the next one is near."""
-        bounds = await self._of(topic, partition)
-        if bounds is None:
-            return
-        left = [offset for offset in offsets if bounds[0] <= offset < bounds[1]]
+        """Read until no offset is left; what is far ahead is gone to, and what is near read to."""
+        polls = 0
         while left:
-            at = left[0]
-            while left and left[0] - at <= NEAR:
-                records, reached = await self.stretch(topic, partition, at)
-                asked = set(left)
-                found |= {record.address: record for record in records if record.offset in asked}
-                left = [offset for offset in left if offset >= reached]
-                at = reached
+            fetched = await self._reader.getmany(*left, timeout_ms=POLL_MS, max_records=MAX_RECORDS)
+            polls = 0 if fetched else polls + 1
+            if polls > STALL_POLLS:
+                raise BusError(f"{min(left).topic} brings nothing from {min(left.values())[0]} on")
+            for on, messages in fetched.items():
+                wanted = set(left[on])
+                found |= {
+                    record.address: record
+                    for record in (
+                        record_of(message, self._bus)
+                        for message in messages
+                        if message.offset in wanted
+                    )
+                }
+            for on in list(left):
+                reached = await self._reader.position(on)
+                left[on] = [offset for offset in left[on] if offset >= reached]
+                if not left[on]:
+                    self._reader.pause(on)
+                    del left[on]
+                elif left[on][0] - reached > NEAR:
+                    self._reader.seek(on, left[on][0])
 
 
 @asynccontextmanager

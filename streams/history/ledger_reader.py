@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
+from typing import Final
 
 from odradek.infra.bus import RecordLookup
 from odradek.schemas import codec
@@ -10,6 +11,9 @@ from odradek.schemas.events import Step
 from odradek.schemas.topics import STEPS
 from odradek.streams.errors import HistoryUnknown
 from odradek.streams.history.ledger import LedgerEntry, StepSearch
+
+AT_ONCE: Final = 32
+"""Entries that are read where one is looked for."""
 
 
 class LedgerReader:
@@ -60,7 +64,7 @@ class LedgerReader:
             known = self._stretches[self._begins[at - 1]]
             if offset < known[0]:
                 return known
-        records, reached = await self._lookup.stretch(STEPS.name, 0, offset)
+        records, reached = await self._lookup.stretch(STEPS.name, 0, offset, most=AT_ONCE)
         self.fetches += 1
         limit = self._begins[at] if at < len(self._begins) else self.end
         entries = []

@@ -214,6 +214,9 @@ def test_the_verb_prints_text_and_json(broker, monkeypatch, tmp_path):
     row = log.steps[1][0]
     assert row.ids.tolist() == view["batches"][0]["rows"][0]["tokens"]["ids"]
     assert f"at                    {view['at']}" in text
+    page = tmp_path / "step.html"
+    assert f"{page}: step 1 of run main (counts)\n" == call("step", "1", "--html", str(page)).stdout
+    assert all(place in page.read_text() for place in (view["at"], view["batches"][0]["at"]))
     first = int(row.mask.argmax())
     assert f"{row.ids[first - 1]} [{row.ids[first]} " in text
     for name in ("0", "rl.batches.v1/0/0"):

@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from odradek.infra.app.history.difference import RunSteps
 from odradek.infra.app.history.rows import BatchRows, Texts, with_step_advantages
 from odradek.infra.app.history.tokens import texts_of
 from odradek.infra.app.history.views import PassedView, StepUse, StepView, UsedBatchView
 from odradek.infra.bus import BusSettings, Record, RecordAddress, RecordLookup
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Batch, Episode, Pointer, Refusal
+from odradek.schemas.events import Batch, Episode, Pointer, Refusal, Step
 from odradek.schemas.topics import STEPS
 from odradek.streams.errors import HistoryGone, HistoryUnknown
 from odradek.streams.history import ledger_reader
@@ -268,6 +269,21 @@ class LogHistory:
             return lineage.staleness(row.oldest, found.entry.step.step - 1)
 
         return staleness
+
+    async def line(self) -> RunSteps:
+        """The run's steps that count. The whole ledger is read. Raises HistoryUnknown."""
+        search = await self.search()
+        starts = await search.starts()
+        if not starts:
+            raise HistoryUnknown(f"the ledger knows no run {self.run!r}")
+        steps: dict[int, tuple[str, Step]] = {}
+        for start in starts:
+            steps = {number: entry for number, entry in steps.items() if number <= start.resumed}
+            for entry in await search.between(start.first.offset - 1, start.end - 1):
+                if entry.is_step:
+                    steps[entry.step.step] = (f"{STEPS.name}/0/{entry.offset}", entry.step)
+        first = starts[0].first
+        return RunSteps(first.step.settings, f"{STEPS.name}/0/{first.offset}", steps)
 
     async def uses(self, topic: str, offset: int) -> list[FoundStep]:
         """The steps of the run that used a batch; none where there is no ledger."""

@@ -8,6 +8,7 @@ from odradek.schemas import codec
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.events import Batch, Episode, Pointer, Sequence, Span, Step, VersionSpan
 from odradek.schemas.topics import BATCHES, EPISODES, STEPS
+from odradek.trainer.commit.protocol import OF_THE_PLACE
 from odradek.trainer.feed.cursor import Cursor, Position
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import EpisodeGroup, Row
@@ -94,7 +95,9 @@ class TrainedLog:
         lineage.cut_off(since)
         lineage.publish(self.version, since)
         cursor = Cursor(self.settings.rules, lineage, start)
-        settings = self.settings.model_dump(mode="json", exclude_defaults=True)
+        settings = self.settings.model_dump(
+            mode="json", exclude_defaults=True, exclude=OF_THE_PLACE - {"model"}
+        )
         entries = [
             self.entry(since, position=start.offset, row=start.row, optimized=False,
                        settings=settings)

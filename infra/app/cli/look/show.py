@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,6 +21,11 @@ def looks(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that all of them have."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Answer in JSON."),
+        click.option(
+            "--html",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write a page that needs nothing beside itself.",
+        ),
         click.option(
             "--tokenizer",
             default="",
@@ -109,18 +115,28 @@ def turn(name: str, **options: Any) -> None:
     show(look, **options)
 
 
-def show(look: Look, *, run: str, tokenizer: str, as_json: bool) -> None:
-    """Look something up and print it."""
+def show(look: Look, *, run: str, tokenizer: str, as_json: bool, html: Path | None) -> None:
+    """Look something up, and print it or write its page."""
+    from odradek.infra.app.history.sections import Heading, sections_of
+
     view = asyncio.run(_looked(look, run, tokenizer))
+    if html is not None:
+        from odradek.infra.app.history.page import page_of
+
+        sections = list(sections_of(view))
+        title = next(one.text for one in sections if isinstance(one, Heading))
+        html.write_text(page_of(sections, title), encoding="utf-8")
+        click.echo(f"{html}: {title}", err=as_json)
     if as_json:
         click.echo(msgspec.json.encode(view))
+    if as_json or html is not None:
         return
     from rich.console import Console
 
     from odradek.infra.app.history.text import LEGEND, rendered
 
     console = Console(soft_wrap=False, highlight=False)
-    console.print(rendered(view, marked=not console.color_system))
+    console.print(rendered(sections_of(view), marked=not console.color_system))
     if console.color_system:
         console.print(LEGEND)
 

@@ -128,6 +128,9 @@ class GatewaySettings(CheckedSettings, BaseSettings):
     """The `iss` that tokens must have."""
     jwt_audience: str = ""
     """The `aud` that tokens must have."""
+    a2a_03: bool = False
+    """Whether clients of A2A 0.3 are served, too. Cards then say where: below `/v0.3` of an agent's
+    address, and by gRPC where the gateway has one agent alone."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)
     """The port to serve gRPC on, at the same host; 0 for a free one. Not given: no gRPC."""
     grpc_address: str | None = None

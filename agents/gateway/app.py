@@ -11,7 +11,7 @@ from a2a.server.routes import (
     create_rest_routes,
 )
 from a2a.server.routes.common import DefaultServerCallContextBuilder
-from a2a.types import AgentCard
+from a2a.types import AgentCard, AgentInterface
 from a2a.types.a2a_pb2 import SecurityScheme
 from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP, ContentTypeNotSupportedError
 from starlette.applications import Starlette
@@ -26,6 +26,7 @@ from odradek.agents.client.transport import KafkaTransport
 from odradek.agents.gateway.access.door import Admission, Door
 from odradek.agents.gateway.bus_handler import BusHandler
 from odradek.agents.gateway.cards import REST_PATH, CardDirectory, at_gateway
+from odradek.agents.gateway.compatibility import interfaces_03, routes_03
 from odradek.agents.gateway.event_routes import EventRoutes
 from odradek.agents.gateway.event_streams import EventStreams
 from odradek.agents.gateway.media_types import JSON, MediaTypes
@@ -85,8 +86,9 @@ class GatewayApp:
         await self._app(scope, receive, send)
 
     def _forget(self, agent: str) -> None:
-        """Make an agent's routes anew when it is asked for again."""
-        self._apps.pop(agent, None)
+        """Make all routes anew: whether an agent is the only one stands on its card, too."""
+        del agent
+        self._apps.clear()
 
     async def _healthy(self, request: Request) -> Response:
         del request
@@ -129,8 +131,16 @@ class GatewayApp:
             grpc_address=self.grpc_address,
             agent=agent,
             security=self._security,
+            earlier=self._earlier(address),
         )
         return self._signer.signed(shown) if self._signer is not None else shown
+
+    def _earlier(self, address: str) -> list[AgentInterface]:
+        """Where clients of A2A 0.3 reach an agent."""
+        if not self._settings.a2a_03:
+            return []
+        alone = len(self.cards.agents) == 1
+        return interfaces_03(address, self.grpc_address if alone else "")
 
     def _routes_of(self, agent: str) -> ASGIApp:
         known = self.cards.get(agent)
@@ -150,6 +160,8 @@ class GatewayApp:
         routes.append(self._guarded(Mount(REST_PATH, MediaTypes(rest))))
         events = EventRoutes(agent, self._bus, self._connection, longest_s=self._settings.stream_s)
         routes += [self._guarded(route) for route in events.routes]
+        if self._settings.a2a_03:
+            routes += [self._guarded(route) for route in routes_03(handler)]
         return Starlette(routes=routes)
 
     def _guarded(self, route: Guarded) -> Guarded:

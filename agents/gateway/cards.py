@@ -1,7 +1,7 @@
 """The cards of all agents, as `a2a.cards` has them now."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from a2a.types import AgentCard, AgentInterface
@@ -73,6 +73,7 @@ def at_gateway(
     grpc_address: str,
     agent: str,
     security: SecurityScheme | None = None,
+    earlier: Iterable[AgentInterface] = (),
 ) -> AgentCard:
     """A card that also names the gateway's addresses of its agent, HTTP first.
 
@@ -84,6 +85,7 @@ def at_gateway(
         grpc_address: The gateway's address for gRPC; "": it serves none.
         agent: The agent's name, which gRPC's clients give as the tenant.
         security: What its clients send as credentials; None: nothing.
+        earlier: Addresses for clients of an earlier version of A2A; they come last.
     """
     shown = AgentCard()
     shown.CopyFrom(card)
@@ -100,7 +102,7 @@ def at_gateway(
                 url=grpc_address, protocol_binding=GRPC, protocol_version=VERSION, tenant=agent
             )
         )
-    shown.supported_interfaces.extend(own)
+    shown.supported_interfaces.extend([*own, *earlier])
     if security is not None:
         shown.security_schemes[SCHEME].CopyFrom(security)
         shown.security_requirements.add().schemes[SCHEME].SetInParent()

@@ -81,7 +81,7 @@ class AgentService:
 
     async def _addressed(self, request: Any, context: Any) -> GrpcHandler:
         """The SDK's handler for the agent that a request names; ends the call if none has it."""
-        principal = await self._admitted(context)
+        principal = await admitted(self._admission, context)
         name, _, request.tenant = request.tenant.partition("/")
         agents = self._agents()
         if not name and len(agents) == 1:
@@ -92,27 +92,28 @@ class AgentService:
         if name not in agents:
             absent = f"no agent {name!r} has a card: is its host running?"
             await context.abort(grpc.StatusCode.NOT_FOUND, absent)
-        return GrpcHandler(self._handler(name), GrpcCallContexts(principal))
+        return GrpcHandler(self._handler(name), VersionedCallContexts(principal))
 
-    async def _admitted(self, context: Any) -> str:
-        """The principal of a call; ends one that the door does not let in."""
-        metadata = context.invocation_metadata() or ()
-        credentials = [str(value) for name, value in metadata if name == "authorization"]
-        peer = context.peer().rpartition(":")[0]
-        try:
-            return await self._admission.admit(credentials, peer)
-        except Unauthenticated as error:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-        except TooManyRequests as error:
-            wait = (("retry-after", str(error.wait_s)),)
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), wait)
-        except KeysUnavailable as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        raise AssertionError("abort raises")
+
+async def admitted(admission: Admission, context: Any) -> str:
+    """The principal of a call; ends one that the door does not let in."""
+    metadata = context.invocation_metadata() or ()
+    credentials = [str(value) for name, value in metadata if name == "authorization"]
+    peer = context.peer().rpartition(":")[0]
+    try:
+        return await admission.admit(credentials, peer)
+    except Unauthenticated as error:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+    except TooManyRequests as error:
+        wait = (("retry-after", str(error.wait_s)),)
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), wait)
+    except KeysUnavailable as error:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+    raise AssertionError("abort raises")
 
 
 class GrpcCallContexts(DefaultGrpcServerCallContextBuilder):
-    """The SDK's builder of call contexts, which refuses other versions of A2A as HTTP does.
+    """The SDK's builder of call contexts, with who asks.
 
     Args:
         principal: Who asks; "": nobody was asked for credentials.
@@ -122,20 +123,32 @@ class GrpcCallContexts(DefaultGrpcServerCallContextBuilder):
         self._principal = principal
 
     def build(self, context: Any) -> ServerCallContext:
+        """A call's context."""
+        built = super().build(context)
+        built.user = Principal(self._principal)
+        built.state["headers"] = dict(context.invocation_metadata() or ())
+        return built
+
+
+class VersionedCallContexts(GrpcCallContexts):
+    """The same, which refuses other versions of A2A as HTTP does."""
+
+    def build(self, context: Any) -> ServerCallContext:
         """Raises VersionNotSupportedError, which the SDK's handler answers."""
         metadata = dict(context.invocation_metadata() or ())
         version = str(metadata.get(VERSION_HEADER, ""))
         if version.partition(".")[0] != VERSION.partition(".")[0]:
             raise VersionNotSupportedError(f"{VERSION_HEADER} must be {VERSION}, not {version!r}")
-        built = super().build(context)
-        built.user = Principal(self._principal)
-        built.state["headers"] = metadata
-        return built
+        return super().build(context)
 
 
 @asynccontextmanager
-async def grpc_serving(settings: GatewaySettings, service: AgentService) -> AsyncIterator[int]:
+async def grpc_serving(settings: GatewaySettings, *methods: Any) -> AsyncIterator[int]:
     """Serve gRPC within the block; gives the port.
+
+    Args:
+        settings: The gateway's.
+        methods: Of each service.
 
     Raises:
         AddressTaken: The port is another process's.
@@ -147,7 +160,7 @@ async def grpc_serving(settings: GatewaySettings, service: AgentService) -> Asyn
             ("grpc.so_reuseport", 0),
         ]
     )
-    server.add_generic_rpc_handlers((service.methods(),))
+    server.add_generic_rpc_handlers(methods)
     wanted = f"{settings.host}:{settings.grpc_port}"
     try:
         if settings.grpc_certificate is None or settings.grpc_key is None:

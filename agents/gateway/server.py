@@ -108,8 +108,13 @@ class Gateway:
             return
         from odradek.agents.gateway.grpc_server import AgentService, grpc_serving
 
-        service = AgentService(lambda: app.cards.agents, app.handler, self._admission)
-        async with grpc_serving(self._settings, service) as port:
+        given = (lambda: app.cards.agents, app.handler, self._admission)
+        methods = [AgentService(*given).methods()]
+        if self._settings.a2a_03:
+            from odradek.agents.gateway.grpc_compatibility import AgentService03
+
+            methods.append(AgentService03(*given).methods())
+        async with grpc_serving(self._settings, *methods) as port:
             self.grpc_address = self._settings.grpc_address or f"{self._settings.host}:{port}"
             app.grpc_address = self.grpc_address
             yield

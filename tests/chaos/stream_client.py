@@ -30,7 +30,8 @@ class StreamClient:
         self._first = number
         self._gateways = gateways
         self.events: list[tuple[str, dict[str, Any]]] = []
-        self.tries = 0
+        self.begun: list[int] = []
+        """For each connection, how many events it had seen before."""
 
     @property
     def over(self) -> bool:
@@ -42,8 +43,8 @@ class StreamClient:
         part = {"text": self.message}
         body = {"message": {"messageId": self.message, "role": "ROLE_USER", "parts": [part]}}
         while not self.over:
-            gateway = self._gateways[(self._first + self.tries) % len(self._gateways)]
-            self.tries += 1
+            gateway = self._gateways[(self._first + len(self.begun)) % len(self._gateways)]
+            self.begun.append(len(self.events))
             headers = {"A2A-Version": "1.0"}
             if self.events:
                 headers["Last-Event-ID"] = self.events[-1][0]
@@ -77,7 +78,7 @@ class StreamClient:
             generations=[int(name.split(".")[2]) for name, _ in self.events],
             words=[part["text"] for artifact in artifacts for part in artifact["parts"]],
             state=_state(self.events[-1][1]) if self.events else "",
-            connections=self.tries,
+            connections=len(self.begun),
         )
 
     async def _read(self, answer: httpx.Response) -> None:

@@ -24,9 +24,14 @@ class Echo(AgentExecutor):
         updater = TaskUpdater(event_queue, context.task_id, context.context_id)
         with Path(os.environ[HEARD]).open("a", encoding="utf-8") as file:
             file.write(context.get_user_input() + "\n")
+        await updater.start_work()
         for number, word in enumerate(ECHOED):
-            text = Part(text=word)
-            await updater.add_artifact([text], artifact_id="a", append=number > 0)
+            await updater.add_artifact(
+                [Part(text=word)],
+                artifact_id="a",
+                append=number > 0,
+                last_chunk=number == len(ECHOED) - 1,
+            )
             await asyncio.sleep(PAUSE_S)
         await updater.complete()
 

@@ -49,11 +49,11 @@ def table(cases):
     return "\n".join(lines) + "\n"
 
 
-def written(page, text):
+def written(page, text, begin=BEGIN):
     """A page with a text between its marks."""
-    before, _, rest = page.partition(BEGIN)
+    before, _, rest = page.partition(begin)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    return f"{before}{begin}\n{text}\n{END}{after}"
 
 
 def main():

@@ -18,9 +18,13 @@ from odradek.infra.bus import (
     FencedWriter,
     OutgoingRecord,
     Record,
+    at_end,
+    consumer,
     ensure_topics,
+    partitions_of,
     read_range,
     require_current,
+    running,
     to_end,
 )
 from odradek.schemas import codec
@@ -33,6 +37,9 @@ from odradek.streams.history.selection import Selection
 
 AT_ONCE: Final = 256
 """Batches of one transaction, at full speed."""
+SEEN_S: Final = 30.0
+"""How long what is committed may be out of sight."""
+LOOK_S: Final = 0.02
 
 
 class Replayed(Struct, frozen=True):
@@ -144,10 +151,11 @@ async def _write(
     Their order is the training order, and a transaction keeps it. If we die above a commit, none of
     its batches is there; below it all are. A second replay to the same topic fences this one.
     """
+    end = await _end(bus, to)
     writer = FencedWriter(bus, f"replay.{to}", 0)
     await writer.start()
     try:
-        done, began, first = 0, time.monotonic(), None
+        done, commits, began, first = 0, 0, time.monotonic(), None
         part: list[OutgoingRecord] = []
         async with aclosing(_chosen(bus, choice)) as records:
             async for record in records:
@@ -160,12 +168,28 @@ async def _write(
                 if len(part) == (AT_ONCE if pace.is_full else 1):
                     await writer.write(*part)
                     part.clear()
+                    commits += 1
                     progress(done, len(choice.taken))
         if part:
             await writer.write(*part)
+            commits += 1
             progress(done, len(choice.taken))
     finally:
         await writer.aclose()
+    # A broker answers a commit a moment before readers of what is committed see it. A trainer that
+    # ends at the topic's end must not be started in between.
+    async with asyncio.timeout(SEEN_S):
+        while True:
+            if await _end(bus, to) >= end + done + commits:  # each has an offset of its own
+                return
+            await asyncio.sleep(LOOK_S)
+
+
+async def _end(bus: BusSettings, topic: str) -> int:
+    """The offset behind the last record that readers of what is committed see."""
+    async with running(consumer(bus), bus) as reader:
+        partitions = await partitions_of(reader, bus.topic(topic))
+        return sum((await at_end(reader, partitions)).values())
 
 
 async def _chosen(bus: BusSettings, choice: BatchChoice) -> AsyncGenerator[Record, None]:

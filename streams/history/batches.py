@@ -1,7 +1,7 @@
 """The batches that a selection takes, read by offset, with the episodes that it asks for."""
 
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Final
 
@@ -11,10 +11,11 @@ from odradek.infra.bus import BusSettings, Record, RecordLookup, looking_up, rea
 from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Batch, Episode
+from odradek.schemas.events import Batch, Episode, Pointer
 from odradek.schemas.topics import BATCHES
 from odradek.streams.errors import HistoryGone, HistoryUnknown, ReplayRefused
-from odradek.streams.history import ledger_reader, pointers
+from odradek.streams.history import ledger_reader
+from odradek.streams.history import pointers as following
 from odradek.streams.history.pointers import LostEpisode, address_of
 from odradek.streams.history.selection import Selection
 from odradek.streams.history.spans import CountSpan
@@ -31,6 +32,8 @@ class TakenBatch(Struct, frozen=True):
     offset: int
     digest: str
     episodes: int
+    pointers: tuple[Pointer, ...] = ()
+    """To the episodes that pass the filters of episodes, where they are asked for."""
 
 
 class LeftOutBatch(Struct, frozen=True):
@@ -64,6 +67,7 @@ async def choose(
     *,
     source: str = "",
     skip_missing: bool = False,
+    pointers: bool = False,
     progress: Progress = lambda _done, _all: None,
 ) -> BatchChoice:
     """Go through the batches and take those that are meant. Nothing is written.
@@ -74,6 +78,7 @@ async def choose(
         source: Where they stand, a topic of one partition; by default where the steps read them,
             or the live topic.
         skip_missing: Leave out whole batches of which an episode is gone, and list them.
+        pointers: Keep those to the episodes that are meant.
         progress: Called with offsets.
 
     Raises:
@@ -90,7 +95,7 @@ async def choose(
             )
         source = source or (used.topic if used else BATCHES.name)
         span = await _stretch(lookup, source, selection, used)
-        choosing = _Choosing(lookup, source, selection, skip_missing=skip_missing)
+        choosing = _Choosing(lookup, source, selection, skip_missing=skip_missing, keep=pointers)
         offsets = None if used is None else used.offsets
         async with aclosing(_records(bus, source, span)) as records:
             async for record in records:
@@ -183,7 +188,13 @@ class _Choosing:
     """Takes batches as they come, and looks up the episodes of several of them together."""
 
     def __init__(
-        self, lookup: RecordLookup, source: str, selection: Selection, *, skip_missing: bool
+        self,
+        lookup: RecordLookup,
+        source: str,
+        selection: Selection,
+        *,
+        skip_missing: bool,
+        keep: bool,
     ) -> None:
         self.read = 0
         self.taken: list[TakenBatch] = []
@@ -192,6 +203,7 @@ class _Choosing:
         self._source = source
         self._selection = selection
         self._skip_missing = skip_missing
+        self._keep = keep
         self._waiting: list[tuple[int, Batch]] = []
 
     async def feed(self, record: Record, used: frozenset[int] | None) -> None:
@@ -200,7 +212,7 @@ class _Choosing:
         at, when = record.offset, record.timestamp
         if not self._selection.takes_batch(batch, offset=at, timestamp=when, used=used):
             return
-        lost = await pointers.deleted(self._lookup, batch)
+        lost = await following.deleted(self._lookup, batch)
         if lost is not None:
             self._lose(record.offset, lost)
             return
@@ -212,21 +224,28 @@ class _Choosing:
         """Decide on the batches that wait for their episodes."""
         waiting, self._waiting = self._waiting, []
         if not self._selection.reads_episodes:
-            self.taken += [_taken(offset, batch) for offset, batch in waiting]
+            for offset, batch in waiting:
+                self._take(offset, batch, filter(self._selection.takes_pointer, batch.episodes))
             return
         wanted = [pointer for _, batch in waiting for pointer in batch.episodes]
-        found = await pointers.episodes(self._lookup, wanted)
+        found = await following.episodes(self._lookup, wanted)
         for offset, batch in waiting:
             episodes = [(pointer, found[address_of(pointer)]) for pointer in batch.episodes]
             lost = [episode for _, episode in episodes if isinstance(episode, LostEpisode)]
             if lost:
                 self._lose(offset, lost[0])
-            elif any(
-                self._selection.takes_episode(pointer, episode)
+                continue
+            meant = [
+                pointer
                 for pointer, episode in episodes
-                if isinstance(episode, Episode)
-            ):
-                self.taken.append(_taken(offset, batch))
+                if isinstance(episode, Episode) and self._selection.takes_episode(pointer, episode)
+            ]
+            if meant:
+                self._take(offset, batch, meant)
+
+    def _take(self, offset: int, batch: Batch, meant: Iterable[Pointer]) -> None:
+        kept = tuple(meant) if self._keep else ()
+        self.taken.append(TakenBatch(offset, batch.digest(), len(batch.episodes), kept))
 
     def _lose(self, offset: int, lost: LostEpisode) -> None:
         if not self._skip_missing:
@@ -235,7 +254,3 @@ class _Choosing:
                 "choose newer batches, or leave out such batches with --skip-missing"
             )
         self.left_out.append(LeftOutBatch(offset, lost.episode_id, lost.why))
-
-
-def _taken(offset: int, batch: Batch) -> TakenBatch:
-    return TakenBatch(offset, batch.digest(), len(batch.episodes))

@@ -76,7 +76,12 @@ class Selection(Struct, frozen=True, kw_only=True):
             return False
         if self.reward is None or self.reward.component:
             return True
-        return any(self.reward.takes(pointer.reward) for pointer in batch.episodes)
+        return any(map(self.takes_pointer, batch.episodes))
+
+    def takes_pointer(self, pointer: Pointer) -> bool:
+        """Whether what a pointer says of its episode passes; the episode may have more to say."""
+        reward = self.reward
+        return reward is None or bool(reward.component) or reward.takes(pointer.reward)
 
     def takes_episode(self, pointer: Pointer, episode: Episode) -> bool:
         """Whether an episode, to which its batch points, passes all filters of episodes."""

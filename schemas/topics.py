@@ -118,8 +118,8 @@ BATCHES: Final = Topic(
     partitions=1,
     retention_ms=21 * DAY_MS,
     types=(events.Batch,),
-    writers=("grouper", "replay", "sampler"),
-    readers=("trainers", "dispatcher"),
+    writers=("grouper", "replay"),
+    readers=("trainers", "dispatcher", "sampler"),
     about="Lists of pointers to episodes. The order here is the training order.",
 )
 REVISIONS: Final = Topic(
@@ -133,6 +133,16 @@ REVISIONS: Final = Topic(
     readers=("trainers", "replay", "verify"),
     about="Rewards for closed episodes. An offset here names a state of all rewards.",
 )
+MIXED: Final = Topic(
+    name="rl.mixed.v1",
+    key="task_id",
+    partitions=1,
+    retention_ms=21 * DAY_MS,
+    types=(events.Batch,),
+    writers=("sampler",),
+    readers=("trainers", "verify"),
+    about="Fresh batches and old ones that the sampler has drawn again, for a trainer of both.",
+)
 STEPS: Final = Topic(
     name="rl.steps.v1",
     key="run",
@@ -140,7 +150,7 @@ STEPS: Final = Topic(
     retention_ms=30 * DAY_MS,
     types=(events.Step,),
     writers=("trainer",),
-    readers=("dispatcher", "verify", "replay", "export", "console"),
+    readers=("dispatcher", "sampler", "verify", "replay", "export", "console"),
     about="The trainer's ledger.",
 )
 POLICIES: Final = Topic(
@@ -232,6 +242,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     EPISODES,
     BATCHES,
     REVISIONS,
+    MIXED,
     STEPS,
     POLICIES,
     DLQ,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from odradek.schemas.errors import UnknownTopic
-from odradek.schemas.topics import BATCHES, find
+from odradek.schemas.topics import BATCHES, MIXED, find
 from odradek.trainer.errors import BadSettings
 
 WORLD: Final = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -128,7 +128,7 @@ def visible(device: str, gpus: int, environ: Mapping[str, str]) -> str | None:
 def holds_others(topic: str) -> bool:
     """Whether a topic is one of the table that has something else than batches on it."""
     try:
-        return find(topic).name != BATCHES.name
+        return find(topic) not in {BATCHES, MIXED}
     except UnknownTopic:
         return False
 

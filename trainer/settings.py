@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 from odradek.infra.runtime.addresses import roots
 from odradek.infra.runtime.settings import CheckedSettings, Seed, from_environment
 from odradek.schemas.sampling import COLDEST, HOTTEST
-from odradek.schemas.topics import BATCHES
+from odradek.schemas.topics import BATCHES, MIXED
 from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.feed.advantages import PASS_K, Baseline, Scale
 from odradek.trainer.feed.cursor import RowRules
@@ -64,7 +64,8 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """How long an engine may say nothing, loads included, before it counts as away; the trainer
     gives up once all of them do."""
     batches_topic: str = BATCHES.name
-    """Topic of batches to train on; another one than the default is a replay."""
+    """Topic of batches to train on: the default, `rl.mixed.v1` for fresh batches and old ones that
+    `odradek sample` draws again, or any other name for a replay."""
     revision: Annotated[str, Field(pattern=r"first|latest|\d{1,18}")] = "first"
     """Which rewards count. `first`: those of the batches. `latest`: also all late rewards that are
     there when a batch is read. An offset on rl.revisions.v1: also the late rewards before it, so
@@ -168,6 +169,11 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Longer rows are refused; 0 for no bound."""
     max_staleness: int = Field(default=4, ge=0)
     """Optimizer steps that a row's oldest token may lie behind."""
+    max_staleness_replayed: int = Field(default=64, ge=0)
+    """The same for rows that were drawn again."""
+    fresh_share: float = Field(default=0.25, ge=0, le=1)
+    """Least share of each step's rows that are fresh: more rows that were drawn again are
+    refused."""
     max_steps: int = Field(default=1000, ge=1)
     """Optimizer steps in all, over all starts of this run."""
     sync_every: int = Field(default=1, ge=1)
@@ -247,7 +253,7 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     @property
     def is_replay(self) -> bool:
         """Whether the batches are those of a run before."""
-        return self.batches_topic != BATCHES.name
+        return self.batches_topic not in {BATCHES.name, MIXED.name}
 
     @property
     def is_aside(self) -> bool:
@@ -282,6 +288,9 @@ class TrainerSettings(CheckedSettings, BaseSettings):
             ),
             weigh=self.weigh,
             take=Take(temperature=self.temperature, truncated=self.truncated),
+            max_staleness_replayed=self.max_staleness_replayed,
+            fresh_share=self.fresh_share,
+            corrected=self.tis > 0,
         )
 
 
@@ -335,7 +344,7 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
     if settings.replay_of and not settings.is_replay:
         yield (
             f"replay_of ({settings.replay_of}) is read for a replay only, and batches_topic is the "
-            f"live {BATCHES.name}: name the topic that `odradek replay --to` wrote"
+            f"live {settings.batches_topic}: name the topic that `odradek replay --to` wrote"
         )
     if settings.replay_of and settings.replay_of == settings.run:
         yield (
@@ -357,6 +366,12 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
             f"batches_topic ({topic}) holds no batches: name {BATCHES.name}, or the topic that "
             "`odradek replay --to` wrote"
         )
+    if topic == MIXED.name and settings.tis == 0:
+        yield (
+            f"batches_topic ({topic}) has rows that older weights sampled, and tis (0) leaves them "
+            "to the clip alone, which does not correct for that: set tis (2 is usual) and, if you "
+            "like, correction"
+        )
     for name in ("run", "policy_name"):
         length = len(getattr(settings, name).strip())
         if not 0 < length <= LONGEST_NAME:
@@ -373,8 +388,11 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
 def without_effect(settings: "TrainerSettings") -> Iterator[str]:
     """A line for each setting that was given, and that no other setting lets be read."""
     explicit = settings.model_fields_set
+    unmixed = (settings.batches_topic == BATCHES.name, f"batches_topic = {BATCHES.name}")
     idle = {
         **idle_in_learning(settings),
+        "max_staleness_replayed": unmixed,
+        "fresh_share": unmixed,
         "engine_timeout_s": (not settings.engines, "no engine_urls"),
         **dict.fromkeys(OF_ADAPTERS, (settings.lora_rank == 0, "lora_rank = 0")),
     }

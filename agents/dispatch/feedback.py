@@ -17,7 +17,7 @@ from odradek.infra.bus import (
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Step
-from odradek.schemas.topics import BATCHES
+from odradek.schemas.topics import BATCHES, MIXED
 
 
 class Feedback:
@@ -63,10 +63,18 @@ class Feedback:
                 passed = self._credit.batch(record.offset, batch.task_id)
             else:
                 step = codec.decode(record.value, Step)
-                live = step.topic == BATCHES.name and not step.sampled_by
-                passed = self._credit.step(step.position) if live else []
+                passed = [] if step.sampled_by else self._credit.step(_passed(step))
         except InvalidRecord as error:
             passed_over(record, error)
             return
         if passed:
             self._done(passed)
+
+
+def _passed(step: Step) -> int:
+    """The offset on `rl.batches.v1` behind what a step has passed; 0 where it is of a replay.
+
+    Of a mixed topic only fresh batches count: what was drawn again gave its credit back before.
+    """
+    offsets = {BATCHES.name: step.position, MIXED.name: step.source}
+    return offsets.get(step.topic, 0)

@@ -41,6 +41,7 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
         "offsets_committed",
     ),
     "dispatch": TRANSACTION,
+    "sample": TRANSACTION,
     "push": ("posted_before_settled",),
     "rescore": ("rescored_before_commit", "rescored_committed"),
     "train": (

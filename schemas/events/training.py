@@ -1,7 +1,9 @@
 """What the trainer reads and writes: batches, steps, policies."""
 
 import hashlib
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
 
 from odradek.schemas.events.event import Count, Event, Name, Purpose, Size
 
@@ -20,6 +22,10 @@ class Pointer(Event, frozen=True, kw_only=True):
     reward: float
     revision: Count = 0
     """How many late rewards changed it; 0: it is the episode's own."""
+    uses: Count = 0
+    """How often it was in a batch of a mixed topic before; 0: it is fresh."""
+    weight: Annotated[float, Meta(ge=0)] = 1.0
+    """What its rows' share of the loss is multiplied by."""
 
 
 class Exclusion(Event, frozen=True, kw_only=True):
@@ -28,6 +34,17 @@ class Exclusion(Event, frozen=True, kw_only=True):
     sample: Count
     reason: str
     episode_id: str = ""
+
+
+class Mixed(Event, frozen=True, kw_only=True):
+    """What the sampler had read when it wrote a batch. Its draws follow from that and its seed."""
+
+    batch: Count
+    """Offset on `rl.batches.v1` of the batch that this one is, or repeats."""
+    batches: Count
+    """Offset on `rl.batches.v1` behind the last batch that it had read."""
+    steps: Count
+    """Offset on `rl.steps.v1` behind the last step that it had read."""
 
 
 class Batch(Event, frozen=True, tag="batch", kw_only=True):
@@ -52,6 +69,8 @@ class Batch(Event, frozen=True, tag="batch", kw_only=True):
     revision: Count = 0
     """Of a batch whose rewards late ones changed: the offset on `rl.revisions.v1` up to which they
     count."""
+    mixed: Mixed | None = None
+    """On a mixed topic only."""
 
     def digest(self) -> str:
         """sha256 of the pointers' digests, in order: equal for equal training data.
@@ -74,6 +93,10 @@ class BatchUse(Event, frozen=True, kw_only=True):
     """The batch's own, with the rewards that it was used with."""
     revision: Count = 0
     """Offset on `rl.revisions.v1` up to which late rewards counted; 0: none did."""
+    source: Count | None = None
+    """Of a mixed topic: offset on `rl.batches.v1` of the batch that it is, or repeats."""
+    advantage: Annotated[float, Meta(ge=0)] = 0.0
+    """Of a mixed topic: the mean of |advantage| over these rows, which the sampler draws by."""
 
 
 class Refusal(Event, frozen=True, kw_only=True):
@@ -98,6 +121,8 @@ class Step(Event, frozen=True, tag="step", kw_only=True):
     row: Count = 0
     """Rows of the batch at `position` that are passed."""
     topic: str = "rl.batches.v1"
+    source: Count = 0
+    """Of a mixed topic: offset on `rl.batches.v1` behind the last fresh batch that was passed."""
     optimized: bool = True
     """False where batches were passed without an optimizer step."""
     skipped: bool = False

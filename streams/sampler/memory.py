@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from odradek.streams.sampler.random_stream import RandomStream
 from odradek.streams.sampler.rules import LEAST, MOST, DrawRules
 from odradek.streams.sampler.tree import Numbers, Places, SumTree
 
@@ -52,6 +53,7 @@ class ReplayMemory:
         self._uses = np.zeros(rules.capacity, dtype=np.int64)
         self._epoch = 0
         self._tree = SumTree(rules.capacity)
+        self._stream = RandomStream()
 
     def __len__(self) -> int:
         """How many batches are remembered, drawable or not."""
@@ -81,10 +83,10 @@ class ReplayMemory:
         self._logs[places] = self._log(priorities[there])
         self._refresh(places)
 
-    def use(self, offsets: Places) -> None:
-        """Count that batches were drawn; each at most once."""
-        places, _ = self._places(offsets)
-        self._uses[places] += 1
+    def use(self, offsets: Places, times: Places | int = 1) -> None:
+        """Count that batches were drawn, each named at most once, so many times."""
+        places, there = self._places(offsets)
+        self._uses[places] += times if isinstance(times, int) else times[there]
         if self.rules.max_uses:
             self._refresh(places)
 
@@ -101,10 +103,14 @@ class ReplayMemory:
         if self.rules.order == "recency":
             places = self._newest(size)
             return Drawn(self._offsets[places], self._uses[places], np.ones(len(places)))
-        places = self._different(size, np.random.default_rng(seed))
-        logs = np.log2(self._tree.leaves[places])
-        weights = np.exp2(-self.rules.beta * (logs - logs.min(initial=np.inf)))
-        return Drawn(self._offsets[places], self._uses[places], weights)
+        self._stream.seed(*seed)
+        places = self._different(size, self._stream)
+        logs = np.log2(self._tree.leaves.take(places))
+        if len(logs):
+            logs -= np.minimum.reduce(logs)
+        logs *= -self.rules.beta
+        weights = np.exp2(logs, out=logs)
+        return Drawn(self._offsets.take(places), self._uses.take(places), weights)
 
     def state(self) -> bytes:
         """All that decides later draws, for comparisons."""
@@ -113,7 +119,7 @@ class ReplayMemory:
 
     # -- draws
 
-    def _different(self, size: int, rng: np.random.Generator) -> Places:
+    def _different(self, size: int, stream: RandomStream) -> Places:
         """Places that differ, each drawn from the tree among those that are left.
 
         To draw again where a batch was drawn before is to draw among those that are left: so some
@@ -121,25 +127,26 @@ class ReplayMemory:
         everything that would not end soon. Then those are set to 0 until the draw is over.
         """
         tree, chosen = self._tree, dict[int, None]()
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             missing = size - len(chosen)
             if tree.total <= 0 or missing <= 0:
                 break
-            found = tree.find(rng.random(missing + missing // 4) * tree.total)
-            chosen.update(dict.fromkeys(found.tolist()))
+            found = tree.find(stream.next(missing + missing // 8) * tree.total)
+            listed = found.tolist()
+            if not attempt and len({*listed[:size]}) == size:
+                return found[:size]
+            chosen.update(dict.fromkeys(listed))
         places = np.fromiter(chosen, dtype=np.int64, count=len(chosen))[:size]
-        if len(places) < size:
-            places = self._set_aside(places, size, rng)
-        return places
+        return places if len(places) == size else self._set_aside(places, size, stream)
 
-    def _set_aside(self, places: Places, size: int, rng: np.random.Generator) -> Places:
+    def _set_aside(self, places: Places, size: int, stream: RandomStream) -> Places:
         """Go on where these were drawn, and may not be again."""
         tree, values = self._tree, self._tree.leaves[places]
         while len(places) < size:
             tree.set(places, np.zeros(len(places)))
             if tree.total <= 0:
                 break
-            found = tree.find(rng.random(size - len(places)) * tree.total)
+            found = tree.find(stream.next(size - len(places)) * tree.total)
             fresh = np.fromiter(dict.fromkeys(found.tolist()), dtype=np.int64)
             values = np.concatenate([values, tree.leaves[fresh]])
             places = np.concatenate([places, fresh])
@@ -197,9 +204,10 @@ class ReplayMemory:
         """
         size = len(self)
         seam = self.count % self.rules.capacity if self.count > size else 0
-        at = np.searchsorted(self._offsets[seam:size], offsets) + seam
+        at = self._offsets[seam:size].searchsorted(offsets)
         if seam:
-            at = np.where(at < size, at, np.searchsorted(self._offsets[:seam], offsets))
+            at += seam
+            at = np.where(at < size, at, self._offsets[:seam].searchsorted(offsets))
         at = np.minimum(at, max(size - 1, 0))
-        there = (self._offsets[at] == offsets) & (offsets >= 0)
+        there = self._offsets[at] == offsets
         return at[there], there

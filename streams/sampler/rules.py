@@ -1,11 +1,11 @@
-"""How old batches are drawn again: the rules, as frozen numbers."""
+"""How fresh and old batches are mixed, and how the old ones are drawn: the rules, as numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 Order = Literal["uniform", "recency", "reward", "proportional"]
 """By what batches are drawn: all alike; the newest first; by the reward of their samples; by the
-priority that the trainer's feedback gives them."""
+advantages of their samples, as the trainer's feedback has them."""
 
 LEAST: Final = 1e-3
 """Added to every priority, so that what seemed to teach nothing may still be drawn."""
@@ -36,3 +36,20 @@ class DrawRules:
     beta: float = 0.4
     half_life: float = 256.0
     max_uses: int = 4
+
+
+@dataclass(frozen=True)
+class MixRules:
+    """The rules of a mixer.
+
+    Attributes:
+        fresh: Fresh batches that teach something, before old ones follow.
+        replayed: How many old batches follow then.
+        seed: Decides the draws, together with what was read.
+        draws: How the old ones are drawn.
+    """
+
+    fresh: int = 4
+    replayed: int = 4
+    seed: int = 0
+    draws: DrawRules = field(default_factory=DrawRules)

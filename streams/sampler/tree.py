@@ -6,6 +6,7 @@ update adds up the rows that changed and then the rows' sums, which numpy does i
 a million leaves.
 """
 
+from math import nextafter
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
-FAN: Final = 32
+FAN: Final = 16
 """Leaves of a row."""
 
 
@@ -30,28 +31,42 @@ class SumTree:
         self._leaves = np.zeros((rows, FAN))
         self._running = np.zeros((rows, FAN))
         """Of each row, the running sums of its leaves."""
-        self._above = np.zeros(rows)
-        """Running sums of whole rows."""
+        self._sums = np.zeros(rows)
+        self._tops = np.zeros(rows)
+        """Of each row, the largest number below its sum."""
+        self._above = np.zeros(rows + 1)
+        """Running sums of whole rows, from 0 on."""
+        self._ends = self._above[1:]
+        self._top = 0.0
+        """The largest number below the total."""
         self.leaves: Numbers = self._leaves.reshape(-1)[:size]
         """To be read only, shape (size,)."""
-
-    @property
-    def total(self) -> float:
+        self.total = 0.0
         """The sum of all leaves."""
-        return float(self._above[-1])
 
     def set(self, places: Places, values: Numbers) -> None:
         """Set some leaves, shape (m,); a place may come twice only with the same value."""
         self.leaves[places] = values
         rows = places // FAN
-        self._running[rows] = self._leaves[rows].cumsum(axis=1)
-        self._running[:, -1].cumsum(out=self._above)
+        running = self._leaves.take(rows, axis=0).cumsum(axis=1)
+        self._running[rows] = running
+        sums = running[:, -1]
+        self._sums[rows] = sums
+        self._tops[rows] = np.nextafter(sums, 0.0)
+        self._add_up()
 
     def fill(self, values: Numbers) -> None:
         """Set every leaf, shape (size,)."""
         self.leaves[:] = values
         self._leaves.cumsum(axis=1, out=self._running)
-        self._running[:, -1].cumsum(out=self._above)
+        self._sums[:] = self._running[:, -1]
+        np.nextafter(self._sums, 0.0, out=self._tops)
+        self._add_up()
+
+    def _add_up(self) -> None:
+        self._sums.cumsum(out=self._ends)
+        self.total = float(self._ends[-1])
+        self._top = nextafter(self.total, 0.0)
 
     def find(self, sums: Numbers) -> Places:
         """The leaf of each running sum in [0, total): never one that is 0.
@@ -59,11 +74,10 @@ class SumTree:
         Args:
             sums: Shape (m,). The total must be above 0.
         """
+        sums = np.minimum(sums, self._top)
+        rows = self._ends.searchsorted(sums, side="right")
         # What is left within a row was rounded: below the row's own sum there is a leaf for it.
-        rows = self._above.searchsorted(sums, side="right")
-        rows = np.minimum(rows, self._above.searchsorted(self._above[-1]))
-        running = self._running[rows]
-        left = sums - np.where(rows > 0, self._above[rows - 1], 0.0)
-        left = np.minimum(left, np.nextafter(running[:, -1], 0.0))
-        places: Places = rows * FAN + (running > left[:, None]).argmax(axis=1)
+        left = np.minimum(sums - self._above.take(rows), self._tops.take(rows))
+        places: Places = (self._running.take(rows, axis=0) > left[:, None]).argmax(axis=1)
+        places += rows * FAN
         return places

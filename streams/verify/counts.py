@@ -13,10 +13,11 @@ from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, GroupOpened, Policy, Purpose, Step, Tick
-from odradek.schemas.topics import DLQ, EPISODES, POLICIES, REVISIONS, STEPS, TURNS
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, MIXED, POLICIES, REVISIONS, STEPS, TURNS
 from odradek.streams.verify.episodes import EpisodeCounts
 from odradek.streams.verify.findings import Findings
 from odradek.streams.verify.groups import Groups
+from odradek.streams.verify.mixed import MixedBatches
 from odradek.streams.verify.partial_events import CountedEpisode
 from odradek.streams.verify.revisions import RevisionCounts
 from odradek.streams.verify.trainer_runs import TrainerRuns
@@ -31,6 +32,7 @@ class Conservation:
         self._groups = Groups(self._findings)
         self._trained = TrainerRuns(self._findings)
         self._revisions = RevisionCounts()
+        self._mixed = MixedBatches(self._findings)
         self._letters: Counter[str] = Counter()
         self._now = 0.0
 
@@ -51,13 +53,20 @@ class Conservation:
             elif record.topic == DLQ.name:
                 self._letter(record)
             else:
-                batch = codec.decode(record.value, Batch)
-                self._groups.batch(batch)
-                self._trained.batch(record.topic, record.offset, batch)
+                self._batch(record, codec.decode(record.value, Batch))
         except InvalidRecord as error:
             # No event of ours; the stage that reads it makes it a dead letter.
             if record.topic != DLQ.name:
                 passed_over(record, error)
+
+    def _batch(self, record: Record, batch: Batch) -> None:
+        self._trained.batch(record.topic, record.offset, batch)
+        if record.topic == MIXED.name:
+            self._mixed.written(record.offset, batch)
+            return
+        self._groups.batch(batch)
+        if record.topic == BATCHES.name:
+            self._mixed.closed(record.offset, batch)
 
     def _task_event(self, record: Record) -> None:
         event: Any = codec.decode(record.value, GroupOpened | CountedEpisode | Tick)
@@ -89,6 +98,7 @@ class Conservation:
         """
         self._groups.check(self._now, self._episodes.finds)
         self._episodes.check(self._now)
+        self._mixed.check()
         trainers = self._trained.check(
             self._episodes.rows_of,
             partial(self._revisions.revised, episodes=self._episodes.rewarded()),

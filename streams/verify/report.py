@@ -10,7 +10,7 @@ from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Step
-from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, REVISIONS, STEPS, TURNS
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, MIXED, POLICIES, REVISIONS, STEPS, TURNS
 from odradek.streams.verify import Conservation
 from odradek.streams.verify.findings import NEXT
 
@@ -72,7 +72,7 @@ async def verify(bus: BusSettings) -> Report:
         ledger.feed(record)
         with suppress(InvalidRecord):
             replays.add(codec.decode(record.value, Step).topic)
-    for topic in sorted(replays - {BATCHES.name}):
+    for topic in sorted((replays | {MIXED.name}) - {BATCHES.name}):
         with suppress(TopicMissing):  # a replay's topic is deleted when nobody needs it any more
             async for record in to_end(bus, topic):
                 ledger.feed(record)

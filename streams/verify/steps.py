@@ -21,6 +21,9 @@ ROW_REASONS: Final = frozenset(
         "no_memory",
         "sampling",
         "truncated",
+        "uncorrected",
+        "repeated",
+        "fresh_share",
     }
 )
 """Refusals of single rows; all others are of a whole episode, or of a whole batch."""

@@ -35,6 +35,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     "assemble": ("assembler-0", "assembler-1"),
     "group": ("grouper",),
     "train": ("trainer",),
+    "sample": ("sampler",),
     "engine": ("engine-0", "engine-1"),
     "push": ("push-0", "push-1"),
     "gateway": ("gateway-0", "gateway-1"),
@@ -43,8 +44,9 @@ PROCESSES: dict[str, tuple[str, ...]] = {
 """Target (a console verb) -> its processes in a run. Engines have no crash points: they die by the
 clock, and where they are a target the second one refuses and lags besides. The processes of `push` run
 `odradek subscribe`: they, and a webhook that now and then refuses, run where they are a target. So do
-gateways, which have no crash points, their clients, and the clients' agent. Where `http-agent` is a
-target, `agent-1` is the host of an agent behind HTTP; it dies as a process of `agent`."""
+the sampler, whose batches the trainer reads then, and gateways, which have no crash points, their
+clients, and the clients' agent. Where `http-agent` is a target, `agent-1` is the host of an agent
+behind HTTP; it dies as a process of `agent`."""
 VERB_OF = {process: verb for verb, processes in PROCESSES.items() for process in processes}
 
 

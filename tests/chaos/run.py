@@ -23,7 +23,7 @@ from odradek.infra.bus import running as opened
 from odradek.infra.client import publish_tasks
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Step
-from odradek.schemas.topics import BATCHES, STEPS
+from odradek.schemas.topics import BATCHES, MIXED, STEPS
 from tests.chaos.kill_plan import IN_TRANSACTION, PROCESSES, VERB_OF, Plan, Round, plan
 from tests.chaos.processes.engine import TROUBLE
 from tests.chaos.targets import BESIDE
@@ -197,9 +197,10 @@ class Run:
                     for message in messages:
                         self._moved = time.monotonic()
                         if where.topic.endswith(STEPS.name):
-                            self.passed = max(
-                                self.passed, codec.decode(message.value, Step).position
-                            )
+                            step = codec.decode(message.value, Step)
+                            mixed = step.topic == MIXED.name
+                            behind = step.source if mixed else step.position
+                            self.passed = max(self.passed, behind)
                         else:
                             codec.decode(message.value, Batch)
                             self.batches += 1

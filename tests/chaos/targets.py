@@ -1,4 +1,4 @@
-"""What runs beside the usual processes where push, gateways or an agent behind HTTP are targets."""
+"""What runs beside the usual processes where a sampler, push, gateways or an HTTP agent are targets."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import httpx
 
-from odradek.schemas.topics import A2A_EVENTS, agent_topic
+from odradek.schemas.topics import A2A_EVENTS, MIXED, agent_topic
 from tests.chaos.kill_plan import PROCESSES
 from tests.chaos.processes.echo import HEARD
 from tests.chaos.stream_client import TRY_S, StreamClient
@@ -135,7 +135,32 @@ class HttpAgentTarget:
         """The run's own tasks are its work."""
 
 
+class SamplerTarget:
+    """A sampler draws old batches again, and the trainer learns from what it writes."""
+
+    agents = ()
+    journals: Mapping[str, Path] = {}
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        del folder
+        self._seed = seed
+
+    def join(self, world: World) -> None:
+        """Add the process to a world."""
+        verb = ("sample", "--fresh", "2", "--replayed", "2", "--seed", str(self._seed))
+        world.add("sampler", world.command("sampler", verb))
+        world.processes["trainer"].env |= {
+            "ODRADEK_TRAINER_BATCHES_TOPIC": MIXED.name,
+            "ODRADEK_TRAINER_TIS": "2",
+            "ODRADEK_TRAINER_MAX_STALENESS_REPLAYED": "1000",
+        }
+
+    async def load(self, run: "Run") -> None:
+        """The run's own tasks are its work."""
+
+
 BESIDE: Final[dict[str, type[Beside]]] = {
+    "sample": SamplerTarget,
     "push": PushTarget,
     "gateway": GatewayTarget,
     "http-agent": HttpAgentTarget,

@@ -43,6 +43,9 @@ ZERO = {
     "TrainerSettings.overlong_buffer", "TrainerSettings.length_penalty",
     "TrainerSettings.entropy", "TrainerSettings.lora_rank", "TrainerSettings.lora_dropout",
     "EngineSettings.lora_rank", "EngineSettings.max_staleness",
+    "TrainerSettings.max_staleness_replayed", "TrainerSettings.fresh_share",
+    "SamplerSettings.replayed", "SamplerSettings.alpha", "SamplerSettings.beta",
+    "SamplerSettings.half_life", "SamplerSettings.max_uses", "SamplerSettings.seed",
 }  # fmt: skip
 """Of these 0 means something."""
 NEGATIVE = {"EvaluationSection.success", "TrainerSettings.success_reward"}

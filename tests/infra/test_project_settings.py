@@ -19,15 +19,26 @@ run = "a:b"
 [[rewards]]
 component = "c"
 run = "a:b"
+[sampler]
 [trainer]
 """
 PROCESSES = {
-    "kafka": ("engine", "proxy", "intake", "agent-one", "reward-c", "trainer", "dispatcher"),
+    "kafka": (
+        "engine",
+        "proxy",
+        "intake",
+        "agent-one",
+        "reward-c",
+        "sampler",
+        "trainer",
+        "dispatcher",
+    ),
     "engine": ("engine",),
     "proxy": ("proxy",),
     "agents": ("agent-one",),
     "dispatch": ("dispatcher",),
     "streams": ("intake", "assembler", "grouper", "reward-c"),
+    "sampler": ("sampler",),
     "trainer": ("trainer",),
 }
 """Section: the processes that go by it."""
@@ -71,6 +82,15 @@ def test_each_key_that_a_file_may_hold_reaches_its_processes(
     made = {spec.name: spec.env for spec in specs(saying(project, section, key), PLACES)}
     for name in PROCESSES[section]:
         assert "SAID" == made[name][variable(settings, key)], name
+
+
+@pytest.mark.parametrize("topic", ["rl.mixed.v1", None])
+def test_a_trainer_reads_what_a_sampler_writes_where_there_is_one(tmp_path: Path, topic) -> None:
+    """A section of the sampler is all that it takes."""
+    (tmp_path / "odradek.toml").write_text(TEXT if topic else TEXT.replace("[sampler]", ""))
+    made = {spec.name: spec.env for spec in specs(load(tmp_path, {}), PLACES)}
+    assert topic == made["trainer"].get("ODRADEK_TRAINER_BATCHES_TOPIC")
+    assert bool(topic) == ("sampler" in made)
 
 
 def test_vllm_is_waited_for_as_long_as_the_file_says(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ def undone(world: "World", stages: Iterable[Stage]) -> str:
     if world.hosts.busy:
         return f"{world.hosts.busy} samples are being played"
     readers = [(stage.name, stage.source.name) for stage in stages]
+    if world.scenario.mixed:
+        readers += [("sample", BATCHES.name), ("sample", STEPS.name)]
     for name, topic in (*readers, ("dispatcher", TASKS.name)):
         known = world.cluster.offsets[world.bus_of("any").group(name)]
         for partition in world.cluster.topics[topic]:
@@ -32,7 +34,7 @@ def undone(world: "World", stages: Iterable[Stage]) -> str:
             if end and (mark is None or mark.offset < end):
                 held = mark.offset if mark else None
                 return f"{name} stands at {held} of {end} on {partition.name}"
-    batches = world.cluster.topics[BATCHES.name][0].last + 1
+    batches = world.cluster.topics[world.training.batches_topic][0].last + 1
     if (position := _highest(world, STEPS.name, "position")) < batches:
         return f"the trainer stands at {position} of {batches}"
     if world.trainer is None or world.trainer.writing is not None:

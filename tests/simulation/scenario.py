@@ -7,11 +7,17 @@ from random import Random
 from odradek.agents.settings import DispatchSettings
 from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.bus import BusSettings
+from odradek.schemas.topics import BATCHES
+from odradek.streams.sampler.rules import DrawRules, MixRules
 from odradek.trainer.settings import TrainerSettings
 from tests.simulation.network import Chances
 
 LOOSE = 1000
 """Steps that no row of a world is old."""
+MIX = MixRules(
+    fresh=1, replayed=2, draws=DrawRules(capacity=5, alpha=1.0, half_life=3.0, max_uses=3)
+)
+"""Of the sampler, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Scenario:
     """Whether a LoRA adapter is trained."""
     children: float = 0.0
     """Chance that an attempt's agent asks other agents."""
+    mixed: bool = False
+    """Whether a sampler draws old batches again, and the trainer reads what it writes."""
 
     @classmethod
     def drawn(cls, rng: Random) -> "Scenario":
@@ -104,7 +112,17 @@ class Scenario:
             # A death may cost several steps that were told. Rows of their weights count as twice
             # as old then, and where they are refused for it, other rows are used than without one.
             found = replace(found, spare_staleness=found.spare_staleness + LOOSE)
-        return replace(found, children=rng.choice((0.0, 0.0, 0.0, 0.6)))
+        found = replace(found, children=rng.choice((0.0, 0.0, 0.0, 0.6)))
+        if rng.random() >= 0.25:
+            return found
+        return replace(
+            found,
+            mixed=True,
+            tasks=rng.randint(8, 12),
+            group_size=rng.choice((2, 3)),
+            rows_per_step=rng.choice((3, 4)),  # more steps than that take too long
+            crash_point=max(found.crash_point, 0.01),
+        )
 
 
 # Settings look at the environment and are slow to make: once is enough.
@@ -132,6 +150,7 @@ def training(
     sync_every: int = 1,
     spare_staleness: int = 4,
     lora_rank: int = 0,
+    batches_topic: str = BATCHES.name,
 ) -> TrainerSettings:
     return TrainerSettings(
         model="model",
@@ -141,4 +160,8 @@ def training(
         sync_every=sync_every,
         max_staleness=sync_every - 1 + spare_staleness,
         keep=2,
+        batches_topic=batches_topic,
+        tis=2.0,
+        max_staleness_replayed=LOOSE,
+        fresh_share=0.0,
     )

@@ -15,7 +15,7 @@ from odradek.infra.bus import BusSettings, KafkaAppender
 from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
 from odradek.schemas.events import LORA, Policy, Step
-from odradek.schemas.topics import BATCHES, POLICIES, STEPS
+from odradek.schemas.topics import POLICIES, STEPS
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.protocol import (
     Announce,
@@ -49,7 +49,11 @@ PAUSES_S = (0.0, 0.0, 0.02, 0.5, 2.0)
 
 def after(weights: str, rows: list[Row]) -> str:
     """The weights after a step on these rows."""
-    told = ";".join(f"{row.episode_id}/{row.index}/{row.advantage:.6f}" for row in rows)
+    told = ";".join(
+        f"{row.episode_id}/{row.index}/{row.advantage:.6f}"
+        + (f"/{row.importance:.6f}" if row.replayed else "")
+        for row in rows
+    )
     return hashlib.sha256(f"{weights}|{told}".encode()).hexdigest()
 
 
@@ -117,7 +121,7 @@ class Trainer:
         self.moves = CommitProtocol(self.settings, standing, lineage)
         self.consumption = Cursor(self.settings.rules, lineage, standing.position)
         self.appender = await KafkaAppender.connect(self.bus)
-        source = LogGroups(None, self.bus, BATCHES.name, ends=False)  # type: ignore[arg-type]
+        source = LogGroups(None, self.bus, self.settings.batches_topic, ends=False)  # type: ignore[arg-type]
         await source._open(standing.position.offset)
         loop = asyncio.get_running_loop()
         await self._make(self.moves.begin(self.step, loop.time()))

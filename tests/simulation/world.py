@@ -18,9 +18,10 @@ from odradek.infra.bus.topics import rows
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, EpisodeOpened, Task, Timeouts
-from odradek.schemas.topics import BATCHES, TASKS, TURNS
+from odradek.schemas.topics import BATCHES, MIXED, TASKS, TURNS
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import TransactionFailed
+from odradek.streams.sampler.process import SamplerProcess
 from odradek.streams.stage import Stage
 from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
@@ -37,7 +38,7 @@ from tests.simulation.loop import Killed, Life, SimLoop, current_life, spawn
 from tests.simulation.network import Network
 from tests.simulation.producer import SimProducer
 from tests.simulation.quiescence import undone
-from tests.simulation.scenario import Scenario, bus_of, dispatching, training, trusting
+from tests.simulation.scenario import MIX, Scenario, bus_of, dispatching, training, trusting
 from tests.simulation.seams import on_disk, simulated
 from tests.simulation.trainer import Trainer
 
@@ -102,6 +103,7 @@ class World:
             self.scenario.sync_every,
             self.scenario.spare_staleness,
             8 if self.scenario.adapters else 0,
+            MIXED.name if self.scenario.mixed else BATCHES.name,
         ).model_copy(update={"output_dir": self.disk.path("runs/policy")})
         self.engines = Engines(
             self.scenario.engines,
@@ -155,6 +157,8 @@ class World:
             workers = self.scenario.workers if stage is ASSEMBLE else 2
             for number in range(workers):
                 self._add(f"{stage.name}-{number}", partial(self._stage, stage))
+        if self.scenario.mixed:
+            self._add("sampler", self._sampler)
         self._add("trainer", self._trainer)
         self._add("hosts", self.hosts.run, steady=True)
         self._add("publisher", self._publish, steady=True)
@@ -183,6 +187,9 @@ class World:
         )
         self.drivers[life] = driver
         await driver.run()
+
+    async def _sampler(self) -> None:
+        await SamplerProcess(self.bus_of("sampler"), MIX, at=self.at).run()
 
     async def _trainer(self) -> None:
         self.trainer = Trainer(self.bus_of("trainer"), self.training, self.engines, self.at)

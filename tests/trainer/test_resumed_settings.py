@@ -44,6 +44,8 @@ HOLD = {
     "micro_tokens": 200,
     "max_row_tokens": 500,
     "max_staleness": 900,
+    "max_staleness_replayed": 900,
+    "fresh_share": 0.5,
     "max_steps": 3,
     "sync_every": 2,
     "save_every": "90s",

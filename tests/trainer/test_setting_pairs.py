@@ -22,6 +22,8 @@ REFUSED = [
     ({**AGAIN, "replay_of": "main", "run": "main"}, "replay_of", "run"),
     ({"batches_topic": "rl.episodes.v1", "run": "x"}, "batches_topic", "rl.batches.v1"),
     ({"batches_topic": "rl.dlq.v1", "run": "x"}, "batches_topic", "rl.batches.v1"),
+    ({"batches_topic": "rl.mixed.v1"}, "batches_topic", "tis"),
+    ({"batches_topic": "rl.mixed.v1", "tis": 2, "replay_of": "x"}, "replay_of", "rl.mixed.v1"),
     ({"sampled_by": "main"}, "sampled_by", "run"),
     ({**AGAIN, "sampled_by": "main", "run": "x"}, "sampled_by", "replay_of"),
     (
@@ -45,6 +47,7 @@ ACCEPTED = [
     {"sync_every": 1, "max_staleness": 0},
     {"sync_every": 10**9, "max_staleness": 4, "max_steps": 5},
     {**AGAIN, "sync_every": 8, "run": "x"},
+    {"batches_topic": "rl.mixed.v1", "tis": 2},
     {"max_row_tokens": 0},
     {"max_row_tokens": 2},
     {"precision": "bfloat16"},

@@ -158,7 +158,13 @@ class CommitProtocol:
         if swallowed is not None:
             entry = self.entry(
                 step,
-                ConsumedRows(swallowed.position, swallowed.row, swallowed.used, swallowed.refused),
+                ConsumedRows(
+                    swallowed.position,
+                    swallowed.row,
+                    swallowed.used,
+                    swallowed.refused,
+                    source=swallowed.source,
+                ),
                 optimized=swallowed.optimized,
                 skipped=swallowed.skipped,
                 metrics=swallowed.metrics,
@@ -302,7 +308,7 @@ class CommitProtocol:
     @property
     def _nothing(self) -> ConsumedRows:
         """The position, and nothing new behind it."""
-        return ConsumedRows(self.position.offset, self.position.row)
+        return ConsumedRows(self.position.offset, self.position.row, source=self.position.source)
 
     def entry(
         self,
@@ -323,6 +329,7 @@ class CommitProtocol:
             position=passed.position,
             row=passed.row,
             topic=settings.batches_topic,
+            source=passed.source,
             optimized=optimized,
             skipped=skipped,
             used=passed.used,
@@ -365,6 +372,7 @@ class CommitProtocol:
                 "offset": self.position.offset,
                 "row": self.position.row,
                 "step": self.position.step,
+                "source": self.position.source,
                 "version": self.version,
                 "skipped": self.skipped,
                 "versions": {str(each): self._lineage.step_of(each) for each in versions},

@@ -108,7 +108,9 @@ def stand(
             *(settings.run, begun, settings.model),
         )
     point.version = max(point.version, int(stored["version"]))
-    point.position = Position(stored["offset"], stored["row"], stored["step"])
+    point.position = Position(
+        stored["offset"], stored["row"], stored["step"], stored.get("source", 0)
+    )
     point.skipped = stored.get("skipped", 0)  # an older checkpoint has none
     point.resumed_from = durable_files.sha256_of(folder / checkpoint.MANIFEST)
     point.swallowed = _swallowed(own, point.resumed_from, stored)

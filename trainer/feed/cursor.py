@@ -26,6 +26,7 @@ from odradek.trainer.feed.rows import (
 from odradek.trainer.feed.sampling import TAKE, Take
 from odradek.trainer.feed.shaping import NO_SHAPING, LengthShaping
 from odradek.trainer.feed.uninformative import UninformativeBatches
+from odradek.trainer.plan.replayed import ReplayedRows
 
 REWARDS: Final = 16_384
 """Most rewards that are kept of batches that no step used, for the metrics of the next one."""
@@ -39,6 +40,8 @@ class Position:
     row: int = 0
     """Rows of the batch at `offset`, counted before refusals, that are behind us."""
     step: int = 0
+    source: int = 0
+    """On a mixed topic: offset on `rl.batches.v1` behind the last fresh batch that is behind us."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,17 @@ class RowRules:
         shaping: What the length of a reply costs.
         weigh: Whether every episode weighs 1, or every row.
         take: What is taken of each sequence.
+        max_staleness_replayed: The same as `max_staleness` for rows that were drawn again.
+        fresh_share: Least share of each step's rows that are fresh.
+        corrected: Whether the loss has importance weights. Without them a row that was drawn again
+            would be compared with its old sampler by a clip alone, so it is refused.
     """
 
     rows_per_step: int = 64
     max_staleness: int = 4
+    max_staleness_replayed: int = 64
+    fresh_share: float = 0.0
+    corrected: bool = True
     max_row_tokens: int = 0
     baseline: str = "mean"
     scale: bool = True
@@ -90,6 +100,8 @@ class BatchEnd:
         batches: How many there are.
         rewards: Of their samples, where they are for training.
         revision: Of the rewards; see `Batch`.
+        source: Offset on `rl.batches.v1` of what a batch of a mixed topic is, or repeats.
+        fresh: Offset there behind the last fresh one of them; 0 without any.
     """
 
     offset: int
@@ -97,6 +109,8 @@ class BatchEnd:
     batches: int = 1
     rewards: tuple[float, ...] = ()
     revision: int = 0
+    source: int | None = None
+    fresh: int = 0
 
     @classmethod
     def of(cls, group: EpisodeGroup, *, rows: bool) -> "BatchEnd":
@@ -107,12 +121,19 @@ class BatchEnd:
             digest=group.batch.digest() if rows else "",
             rewards=tuple(pointer.reward for pointer in pointers),
             revision=group.batch.revision,
+            source=mark.batch if (mark := group.batch.mixed) is not None else None,
+            fresh=_fresh_behind(group.batch),
         )
 
     def after(self, before: "BatchEnd") -> "BatchEnd":
         """Both as one."""
         rewards = (before.rewards + self.rewards)[-REWARDS:]
-        return replace(self, batches=before.batches + self.batches, rewards=rewards)
+        return replace(
+            self,
+            batches=before.batches + self.batches,
+            rewards=rewards,
+            fresh=max(self.fresh, before.fresh),
+        )
 
 
 @dataclass(frozen=True)
@@ -131,6 +152,13 @@ class ConsumedRows:
     """Replies in the used rows that were cut by length."""
     altered: int = 0
     """Sampled tokens of the used rows that are not trained on because of how they were sampled."""
+    source: int = 0
+    """Of a mixed topic: offset on `rl.batches.v1` behind the last fresh batch that was passed."""
+
+
+def _fresh_behind(batch: Batch) -> int:
+    """The offset on `rl.batches.v1` behind a fresh batch of a mixed topic; 0 of any other batch."""
+    return batch.mixed.batch + 1 if batch.mixed is not None and not batch.origin else 0
 
 
 def why_not(batch: Batch, rules: RowRules = RowRules()) -> str:
@@ -157,6 +185,21 @@ def _refusal(row: Row, reason: str) -> Refusal:
     return Refusal(offset=row.offset, reason=reason, episode_id=row.episode_id, row=row.index)
 
 
+def _use(offset: int, rows: int, advantage: float, end: BatchEnd | None) -> BatchUse:
+    """What a step says of a batch of which it used rows."""
+    if end is None:
+        return BatchUse(offset=offset, rows=rows)
+    mixed = end.source is not None
+    return BatchUse(
+        offset=offset,
+        rows=rows,
+        digest=end.digest,
+        revision=end.revision,
+        source=end.source,
+        advantage=advantage if mixed else 0.0,
+    )
+
+
 class Cursor:
     """Turns groups into accepted rows and steps into positions."""
 
@@ -175,6 +218,9 @@ class Cursor:
         """How many token ids the model has; set by who has it, else rows with others are taken."""
         self._reported = 0
         """How many of the waiting refusals an idle report has already named."""
+        self._fresh = position.source
+        """What `ConsumedRows.source` is of all that was read."""
+        self._step = ReplayedRows(rules)
         self._barren = UninformativeBatches()
         self.remark = ""
         """A line for people about the group that was fed last, or ""."""
@@ -197,6 +243,7 @@ class Cursor:
     def feed(self, group: EpisodeGroup) -> list[Row]:
         """The rows of a group that will be trained on; the others are noted as refused."""
         self._read = group.offset + 1
+        self._fresh = max(self._fresh, _fresh_behind(group.batch))
         chosen = self._choose(group)
         rows = [entry for entry in chosen if isinstance(entry, Row)]
         reasons = (entry.refusal.reason for entry in chosen if isinstance(entry, RefusedRows))
@@ -204,7 +251,7 @@ class Cursor:
         self._waiting += chosen
         self._waiting.append(BatchEnd.of(group, rows=bool(rows)))
         if self._nothing_waits():
-            self._at = replace(self._at, offset=self._read, row=0)
+            self._at = replace(self._at, offset=self._read, row=0, source=self._fresh)
         return rows
 
     def _nothing_waits(self) -> bool:
@@ -244,8 +291,9 @@ class Cursor:
         """The row with its staleness, counted as accepted; or why it is refused."""
         step = self._accepted // self._rules.rows_per_step
         staleness = self._lineage.staleness(row.oldest, step)
-        if reason := self._reason(row, staleness):
+        if reason := self._reason(row, staleness) or self._step.reason(row, step):
             return RefusedRows(_refusal(row, reason))
+        self._step.take(row)
         self._accepted += 1
         return replace(row, staleness=staleness)
 
@@ -253,7 +301,8 @@ class Cursor:
         """Why a row is refused, or ""; first what is wrong with it whenever it is read."""
         if fault := row.unfit or fault_of(row, self.vocabulary):
             return fault
-        if staleness > self._rules.max_staleness:
+        rules = self._rules
+        if staleness > (rules.max_staleness_replayed if row.replayed else rules.max_staleness):
             return "stale"
         if self._rules.max_row_tokens and len(row.ids) > self._rules.max_row_tokens:
             return "too_long"
@@ -287,6 +336,7 @@ class Cursor:
         """
         left = self._rules.rows_per_step
         counts: dict[int, int] = {}
+        advantages: dict[int, float] = {}
         ends: dict[int, BatchEnd] = {}
         refused: list[Refusal] = []
         rewards: list[float] = []
@@ -302,6 +352,8 @@ class Cursor:
                     refused.append(_refusal(entry, NON_FINITE))
                 else:
                     counts[entry.offset] = counts.get(entry.offset, 0) + 1
+                    worth = advantages.get(entry.offset, 0.0)
+                    advantages[entry.offset] = worth + abs(entry.advantage)
                     truncated += entry.truncated
                     altered += entry.altered
                 last = replace(last, offset=entry.offset, row=entry.index + 1)
@@ -316,23 +368,27 @@ class Cursor:
                 batches += entry.batches
                 ends[entry.offset] = entry
                 rewards += entry.rewards
-                last = replace(last, offset=entry.offset + 1, row=0)
+                source = max(last.source, entry.fresh)
+                last = replace(last, offset=entry.offset + 1, row=0, source=source)
         for entry in self._waiting:
             if isinstance(entry, BatchEnd) and entry.offset in counts:
                 ends.setdefault(entry.offset, entry)
         self._at = replace(last, step=last.step + 1)
         used = tuple(
-            BatchUse(
-                offset=offset,
-                rows=rows,
-                digest=ends[offset].digest if offset in ends else "",
-                revision=ends[offset].revision if offset in ends else 0,
-            )
+            _use(offset, rows, advantages[offset] / rows, ends.get(offset))
             for offset, rows in counts.items()
         )
         at = self._at
         return ConsumedRows(
-            at.offset, at.row, used, tuple(refused), batches, tuple(rewards), truncated, altered
+            at.offset,
+            at.row,
+            used,
+            tuple(refused),
+            batches,
+            tuple(rewards),
+            truncated,
+            altered,
+            at.source,
         )
 
     def passed_idle(self) -> ConsumedRows:
@@ -345,7 +401,7 @@ class Cursor:
         refused = [entry.refusal for entry in self._waiting if isinstance(entry, RefusedRows)]
         fresh = refused[self._reported :]
         self._join_reported()
-        return ConsumedRows(self._read, refused=tuple(fresh))
+        return ConsumedRows(self._read, refused=tuple(fresh), source=self._fresh)
 
     def _join_reported(self) -> None:
         """Once all refusals are reported, join the ends of batches that have no row.

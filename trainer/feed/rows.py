@@ -58,6 +58,8 @@ class Row:
         altered: Sampled tokens that `mask` leaves out because of how they were sampled.
         truncated: Replies in it that were cut by length.
         token_advantages: Of each token where `mask`, float32; None where all have `advantage`.
+        replayed: Whether its batch was drawn again: see `RowRules`.
+        importance: What its share of the loss is multiplied by.
     """
 
     ids: npt.NDArray[np.int64]
@@ -78,6 +80,8 @@ class Row:
     altered: int = 0
     truncated: int = 0
     token_advantages: npt.NDArray[np.float32] | None = None
+    replayed: bool = False
+    importance: float = 1.0
 
     @property
     def sampled(self) -> int:
@@ -191,6 +195,8 @@ def rows_of(
                     unfit=drawn.unfit,
                     altered=drawn.altered,
                     truncated=drawn.truncated,
+                    replayed=pointer.uses > 0,
+                    importance=pointer.weight,
                 )
             )
     if weigh == "row":

@@ -66,7 +66,7 @@ class PackedRows:
         row: Which row each of them is of, shape (m,).
         old_logprobs: What the engine told of them, float32, shape (m,).
         advantages: Float32, shape (m,).
-        weights: Of each row, float32, shape (r,).
+        weights: Of each row, with its importance, float32, shape (r,).
         facts: Of the rows, for the metrics.
     """
 
@@ -100,7 +100,7 @@ def tensors_of(rows: Sequence[Row], device: torch.device) -> PackedRows:
         row=moved(sampled.row),
         old_logprobs=moved(sampled.logprobs),
         advantages=moved(sampled.advantages),
-        weights=of_rows([row.weight for row in rows]),
+        weights=of_rows([row.weight * row.importance for row in rows]),
         facts=RowFacts(
             staleness=of_rows([row.staleness for row in rows]),
             rewards=of_rows([row.reward for row in rows]),
@@ -110,7 +110,11 @@ def tensors_of(rows: Sequence[Row], device: torch.device) -> PackedRows:
 
 
 def totals_of(rows: Sequence[Row]) -> StepTotals:
-    """What the shares of micro-batches are divided by."""
+    """What the shares of micro-batches are divided by.
+
+    A row's importance is not in it: else a step of replayed rows alone would weigh as much as one
+    of fresh rows.
+    """
     return StepTotals(
         tokens=sum(row.weight * row.sampled for row in rows),
         rows=sum(row.weight for row in rows),

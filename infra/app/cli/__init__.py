@@ -44,6 +44,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "engine": "Run an inference engine: the small one, or vLLM.",
             **{verb: stage.about for verb, stage in STAGES.items()},
             "reward": "Run a reward function over conversations.",
+            "sample": "Run the sampler: old batches are drawn again, among fresh ones.",
             "train": "Run the trainer: batches become weights.",
             "evaluate": "Play evaluation tasks every n optimizer steps: pass@k and intervals.",
             "replay": "Write past batches again, to train on them once more.",
@@ -75,7 +76,11 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
         for folder, (_, verbs) in GROUPS.items()
         for verb, about in verbs.items()
     },
-    **{verb: (f"{PACKAGE}.run.stage", verb, stage.about) for verb, stage in STAGES.items()},
+    **{
+        verb: (f"{PACKAGE}.run.stage", verb, about)
+        for verb, about in GROUPS["run"][1].items()
+        if verb in {*STAGES, "sample"}
+    },
 }
 """Verb: (module, name of its click command there, short help)."""
 

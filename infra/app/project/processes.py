@@ -10,10 +10,12 @@ from typing import Final
 
 from odradek.infra.app.project.project import Project
 from odradek.infra.app.supervisor import Spec
+from odradek.schemas.topics import MIXED
 from odradek.streams.stages import STAGES
 
 HOST: Final = "127.0.0.1"
 POLICY: Final = "policy"
+BATCHES_TOPIC: Final = "ODRADEK_TRAINER_BATCHES_TOPIC"
 SIGNING_KEY: Final = "ODRADEK_TRUST_SIGNING_KEY"
 LEAST_GRACE_S: Final = 10.0
 MARGIN_S: Final = 5.0
@@ -86,6 +88,8 @@ def specs(project: Project, places: RunAddresses) -> list[Spec]:
     processes += _agents(project, base)
     processes += _rewards(project, base)
     trains = "trainer" in project.written
+    if trains and "sampler" in project.written:
+        processes.append(_sampler(project, base))
     if trains:
         processes.append(_trainer(project, places, base))
     processes.append(
@@ -193,6 +197,15 @@ def _rewards(project: Project, base: dict[str, str]) -> list[Spec]:
     ]
 
 
+def _sampler(project: Project, base: dict[str, str]) -> Spec:
+    return Spec(
+        name="sampler",
+        command=odradek("sample"),
+        env={**base, **project.environment("sampler")},
+        cwd=project.folder,
+    )
+
+
 def _trainer(project: Project, places: RunAddresses, base: dict[str, str]) -> Spec:
     return Spec(
         name="trainer",
@@ -203,6 +216,7 @@ def _trainer(project: Project, places: RunAddresses, base: dict[str, str]) -> Sp
             "ODRADEK_TRAINER_MODEL": places.model,
             "ODRADEK_TRAINER_OUTPUT_DIR": str(project.work / "runs" / "policy"),
             **_success(project),
+            **({BATCHES_TOPIC: MIXED.name} if "sampler" in project.written else {}),
         },
         cwd=project.folder,
         # By itself it waits for an engine for two minutes; vLLM may take longer to load a model.

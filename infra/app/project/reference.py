@@ -16,6 +16,7 @@ CLASSES: Final = {
     "trust": ("odradek.agents.trust.settings", "TrustSettings"),
     "push": ("odradek.agents.push.settings", "PushSettings"),
     "[streams]": ("odradek.streams.settings", "StreamsSettings"),
+    "[sampler]": ("odradek.streams.sampler.settings", "SamplerSettings"),
     "[trainer]": ("odradek.trainer.settings", "TrainerSettings"),
     "[engine]": ("odradek.trainer.engine.settings", "EngineSettings"),
     "[proxy]": ("odradek.proxy.settings", "ProxySettings"),

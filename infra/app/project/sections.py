@@ -206,6 +206,7 @@ KINDS: Final[dict[str, SectionKind]] = {
         name="StreamsSettings",
         withheld=frozenset({"instance", "max_attempts"}),
     ),
+    "sampler": SectionKind(module="odradek.streams.sampler.settings", name="SamplerSettings"),
     "trainer": SectionKind(
         module="odradek.trainer.settings",
         name="TrainerSettings",

@@ -10,6 +10,8 @@ from tests.chaos.verification import oracle
 from tests.chaos.verification.log import Log
 from tests.chaos.verification.verdict import Given, Verdict
 
+PASSED = frozenset({"repeated", "fresh_share"})
+"""Why rows that were drawn again are left out of a step."""
 Found = dict[str, tuple[Any, events.Episode]]
 """Episodes by id, each with its record."""
 
@@ -143,11 +145,20 @@ def _training(log: Log, verdict: Verdict, given: Given, episodes: Found) -> None
         if taken.total() != given.rows_per_step:
             verdict.add("step_size", f"step {step.step} used {taken.total()} rows")
         used += taken
+    refused = Counter(
+        {
+            (one.offset, one.episode_id, one.row)
+            for step in steps
+            for one in step.refused
+            if one.reason in PASSED
+        }
+    )
+    passed = Counter(offset for offset, _, _ in refused)
     reached = max((step.position for step in kept), default=0)
     waiting = 0
-    for record, batch in log.batches:
+    for record, batch in log.mixed or log.batches:
         # Nothing can be learned from equal rewards; whether they are equal is not the ledger's say.
-        rows = 0 if _flat(batch) else _rows(batch, episodes)
+        rows = 0 if _flat(batch) else _rows(batch, episodes) - passed[record.offset]
         told = f"batch {record.offset}: {used[record.offset]} rows used of {rows}"
         if used[record.offset] > rows:
             verdict.add("rows_twice", told)

@@ -14,6 +14,7 @@ from odradek.schemas.topics import (
     BATCHES,
     DLQ,
     EPISODES,
+    MIXED,
     POLICIES,
     STEPS,
     TURNS,
@@ -36,6 +37,8 @@ class Log:
     """(record, event)"""
     episodes: list[tuple[Any, Any]] = field(default_factory=list)
     batches: list[tuple[Any, events.Batch]] = field(default_factory=list)
+    mixed: list[tuple[Any, events.Batch]] = field(default_factory=list)
+    """Of the sampler, where there is one."""
     steps: list[tuple[Any, events.Step]] = field(default_factory=list)
     policies: list[tuple[Any, events.Policy]] = field(default_factory=list)
     letters: list[Any] = field(default_factory=list)
@@ -53,6 +56,7 @@ async def read(servers: str, prefix: str) -> Log:
         prefix + TURNS.name: (log.turns, TurnsEvent),
         prefix + EPISODES.name: (log.episodes, EpisodesEvent),
         prefix + BATCHES.name: (log.batches, BatchEvent),
+        prefix + MIXED.name: (log.mixed, BatchEvent),
         prefix + STEPS.name: (log.steps, StepEvent),
         prefix + POLICIES.name: (log.policies, PolicyEvent),
         prefix + DLQ.name: (log.letters, None),

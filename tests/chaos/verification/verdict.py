@@ -25,6 +25,9 @@ CHECKS: Final = {
     "message_lost": LOST,  # a message that its agent never heard, or whose client saw no end
     "task_unended": LOST,  # a task whose events have no end
     "stream_gap": LOST,  # a stream, or a task's events, without one of the generations
+    "mixed_lost": LOST,  # a batch that the sampler never wrote
+    "mixed_twice": TWICE,
+    "mixed": WRONG,  # the sampler wrote what does not follow from the batches
     "episode_twice": TWICE,
     "call_twice": TWICE,
     "turn_twice": TWICE,

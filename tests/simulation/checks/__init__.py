@@ -1,7 +1,7 @@
 """What must hold once a world has come to rest, read from its logs with the code as it is."""
 
 from odradek.schemas.errors import SchemaError
-from tests.simulation.checks import episodes, streams, tasks, training
+from tests.simulation.checks import episodes, mixing, streams, tasks, training
 from tests.simulation.failure import Failure
 from tests.simulation.world import World
 
@@ -40,6 +40,8 @@ CHECKS = (
     training.versions,
     training.fresh,
     training.goes_on,
+    mixing.mixed,
+    mixing.mixed_offsets,
 )
 """Each names what it holds; what it yields is what does not hold."""
 

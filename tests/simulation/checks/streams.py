@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from odradek.infra.bus import record_of
-from odradek.schemas.topics import BATCHES, DLQ, EPISODES, POLICIES, REVISIONS, STEPS, TURNS
+from odradek.schemas.topics import BATCHES, DLQ, EPISODES, MIXED, POLICIES, REVISIONS, STEPS, TURNS
 from odradek.streams.partition import StagePartition
 from odradek.streams.stage import Stage
 from odradek.streams.verify import Conservation
@@ -153,7 +153,7 @@ def conservation(world: World) -> Find:
     """`odradek verify` finds nothing that does not close, versions and policies among it."""
     bus = world.bus_of("any")
     ledger = Conservation()
-    for topic in (STEPS, TURNS, EPISODES, BATCHES, REVISIONS, POLICIES, DLQ):
+    for topic in (STEPS, TURNS, EPISODES, BATCHES, MIXED, REVISIONS, POLICIES, DLQ):
         for message in world.cluster.committed(topic.name):
             ledger.feed(record_of(message, bus))
     report = ledger.report()

@@ -60,7 +60,8 @@ def credit(world: World) -> Find:
             if batch.purpose == "eval":
                 out.pop(batch.task_id, None)
         elif message.topic == STEPS.name:
-            passed = codec.decode(message.value, Step).position
+            step = codec.decode(message.value, Step)
+            passed = step.source if world.scenario.mixed else step.position
             for task in [task for task in out if closed.get(task, passed) < passed]:
                 del out[task]
         elif isinstance(event := codec.decode(message.value, EpisodesEvent), GroupOpened):

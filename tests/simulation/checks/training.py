@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, Policy, Step
-from odradek.schemas.topics import BATCHES, POLICIES, STEPS
+from odradek.schemas.topics import POLICIES, STEPS
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.commit.resume import ResumePoint, lineage_of
@@ -35,7 +35,7 @@ class Course(NamedTuple):
 
 def _groups(world: World) -> Iterator[EpisodeGroup]:
     """Every batch with its pointers followed, in order."""
-    for message, batch in events(world, BATCHES.name, Batch):
+    for message, batch in events(world, world.training.batches_topic, Batch):
         episodes: list[Any] = []
         for pointer in () if why_not(batch) else batch.episodes:
             log = world.cluster.topics[pointer.topic][pointer.partition].log

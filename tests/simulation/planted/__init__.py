@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from tests.simulation.failure import Failure
-from tests.simulation.planted import engines, folds, stages, tasks, training
+from tests.simulation.planted import engines, folds, mixing, stages, tasks, training
 from tests.simulation.planted.patches import Patches, applied
 
 
@@ -77,6 +77,12 @@ PLANTED: dict[str, Fault] = dict(
         _by(training.swallowed_ignored, "weights", since=13),
         _by(training.versions_reused, "versions", since=13),
         _by(training.skipped_steps_sent_nowhere, "fresh"),
+        _by(mixing.mixed_before_offsets, "mixed"),
+        _by(mixing.offsets_before_mixed, "mixed"),
+        _by(mixing.draws_not_read_back, "mixed"),
+        _by(mixing.feedback_not_read_back, "mixed", since=85),
+        _by(mixing.replayed_batches_give_credit, "credit"),
+        _by(mixing.repeated_rows_used, "weights"),
         _by(engines.all_engines_named, "policies"),
         _by(engines.dead_engines_waited_for, "goes_on"),
         _by(engines.refusals_believed, "goes_on"),

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odradek.streams.sampler.memory import ReplayMemory
+from odradek.streams.sampler.random_stream import RandomStream
 from odradek.streams.sampler.rules import LEAST, DrawRules
 from odradek.streams.sampler.tree import FAN, SumTree
 
+FIRST_NUMBERS = [0.9219746202839583, 0.08717829012861988, 0.7055219784616664]
 ORDERS = ("uniform", "recency", "reward", "proportional")
 
 
@@ -97,6 +99,7 @@ def played(rules, moves):
     return memory, model, told
 
 
+@settings(deadline=None)
 @given(rules, moves)
 def test_chances_are_those_of_the_model(rules, moves):
     """Capacity, exponent, decay and most uses decide what can be drawn, and how probably."""
@@ -110,6 +113,7 @@ def test_chances_are_those_of_the_model(rules, moves):
         assert chance == pytest.approx(drawable[offset], rel=1e-9)
 
 
+@settings(deadline=None)
 @given(rules, moves)
 def test_a_memory_that_is_built_at_once_equals_the_one_that_grew(rules, moves):
     """Batches, then priorities, then uses, each in one go: equal to the byte."""
@@ -126,6 +130,7 @@ def test_a_memory_that_is_built_at_once_equals_the_one_that_grew(rules, moves):
         assert memory.state() == again.state()
 
 
+@settings(deadline=None)
 @given(rules, moves, st.integers(0, 15), st.integers(0, 99))
 def test_a_draw_has_no_batch_twice_and_as_many_as_there_can_be(rules, moves, size, seed):
     """It is short only where fewer can be drawn, changes nothing, and comes out the same again."""
@@ -141,6 +146,7 @@ def test_a_draw_has_no_batch_twice_and_as_many_as_there_can_be(rules, moves, siz
     assert [uses[offset] for offset in drawn.offsets.tolist()] == drawn.uses.tolist()
 
 
+@settings(deadline=None)
 @given(rules, moves, st.floats(0, 1))
 def test_weights_undo_the_chances_and_the_largest_is_1(rules, moves, beta):
     """(P_i / P_min)^-beta over what was drawn."""
@@ -205,6 +211,7 @@ def test_ten_thousand_batches_later_decay_still_gives_finite_chances():
     assert model.chances() == pytest.approx(chances)
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 3 * FAN), st.lists(st.tuples(st.integers(0, 10**6), st.floats(0, 10))), st.data()
 )
@@ -226,3 +233,26 @@ def test_a_tree_of_sums_finds_the_leaf_under_each_running_sum(size, changes, dat
     edges = np.cumsum(plain)
     assert (edges[leaves] >= sums - 1e-9 * tree.total).all()
     assert ((edges - plain)[leaves] <= sums + 1e-9 * tree.total).all()
+
+
+def numbers(seed, *sizes):
+    """The first numbers of a stream."""
+    stream = RandomStream()
+    stream.seed(*seed)
+    return [number for size in sizes for number in stream.next(size).tolist()]
+
+
+def test_random_numbers_never_change():
+    """Draws of another release of numpy, and on another machine, are the same."""
+    assert FIRST_NUMBERS == numbers((3, 21, 14), 1, 2)
+
+
+def test_streams_of_other_seeds_are_other_streams():
+    """Another number, another order, or one more; and 100,000 numbers are uniform, p > 0.01."""
+    seeds = [(0, 1), (1, 0), (0, 1, 0), (0,), (1,), (0, 2), (11,)]
+    assert len(seeds) == len({numbers(seed, 1)[0] for seed in seeds})
+    assert numbers((5,), 40) == numbers((5,), 13, 27)
+    seen = np.bincount((np.array(numbers((7, 7), 100_000)) * 100).astype(int), minlength=100)
+    assert 0.01 < chi_square(seen, np.full(100, 1000.0))
+    firsts = np.array([numbers((7, n), 1)[0] for n in range(10_000)])
+    assert 0.01 < chi_square(np.bincount((firsts * 20).astype(int), minlength=20), np.full(20, 500))

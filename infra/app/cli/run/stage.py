@@ -1,11 +1,12 @@
-"""The verbs of the stages, one for each line of `streams.stages.STAGES`."""
+"""The verbs of the stages, one for each line of `streams.stages.STAGES`, and of the sampler."""
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 
 from odradek.infra.app.cli.options import given
+from odradek.streams.sampler.rules import Order
 from odradek.streams.stages import STAGES
 
 OPTIONS: Final = (
@@ -46,3 +47,31 @@ def run(verb: str, **options: Any) -> None:
     if not isinstance(stage, Stage):
         stage = stage(settings)
     asyncio.run(run_stage(BusSettings(), stage, settings))
+
+
+@click.command("sample")
+@click.option("--fresh", type=click.IntRange(min=1), help="Fresh batches before old ones.  [4]")
+@click.option("--replayed", type=click.IntRange(min=0), help="Old batches after them.  [4]")
+@click.option(
+    "--order",
+    type=click.Choice(get_args(Order)),
+    help="By what old ones are drawn.  [proportional]",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the draws.  [0]")
+def sample(fresh: int | None, replayed: int | None, order: str | None, seed: int | None) -> None:
+    """Mix old batches into fresh ones: experience replay while a run goes on.
+
+    Reads rl.batches.v1 and rl.steps.v1, and writes rl.mixed.v1: each fresh batch as it comes and,
+    after every few of them, old ones that are drawn. A draw follows from the seed and from how far
+    both topics were read, which each written batch says. A trainer reads it with
+    ODRADEK_TRAINER_BATCHES_TOPIC=rl.mixed.v1. Run one process.
+
+    Needs ODRADEK_KAFKA_BOOTSTRAP_SERVERS. ODRADEK_SAMPLER_* has the other settings.
+    """
+    from odradek.infra.bus import BusSettings
+    from odradek.streams.process import serve
+    from odradek.streams.sampler.process import SamplerProcess
+    from odradek.streams.sampler.settings import SamplerSettings
+
+    settings = SamplerSettings(**given(fresh=fresh, replayed=replayed, order=order, seed=seed))
+    asyncio.run(serve(SamplerProcess(BusSettings(), settings.rules), "sampler"))

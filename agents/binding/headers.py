@@ -66,6 +66,8 @@ class RequestHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks, as its assertion was verified to say; no header of a request. "": nobody signed."""
     may_sample: bool = True
     """Whether it may be a sample of a training task; no header either."""
+    history_length: int | None = None
+    """How many of a task's messages its answer shows, as the body says; None: all of them."""
 
     def expired(self, now: float) -> bool:
         """Whether the deadline has passed."""

@@ -1,7 +1,7 @@
 """Requests of the binding, there and back."""
 
 import uuid
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from a2a.types import CancelTaskRequest, SendMessageRequest
@@ -26,6 +26,10 @@ PLAIN: Final = frozenset({"returnImmediately", "historyLength", "acceptedOutputM
 """Parts of a request's configuration that have no required parts of their own."""
 PUSH: Final = frozenset({"taskPushNotificationConfig", "task_push_notification_config"})
 """ProtoJSON reads a field by either name."""
+
+
+_Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+"""What protobuf's int32 holds."""
 
 
 class SampleAddress(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,6 +102,8 @@ class Send(Struct, frozen=True, kw_only=True):
     """Of its parts."""
     at_once: bool = False
     """Whether its client waits for no end: it gets the task as soon as that has begun."""
+    history_length: int | None = None
+    """How many of the task's messages its client wants to see; None: all of them."""
     push: bytes = b""
     """The push notification config that came with it, as ProtoJSON; empty for none."""
 
@@ -121,6 +127,7 @@ def send(
         body = _send_decoder.decode(value)
         # A Raw field is not looked into while it is decoded, so its text may still be none.
         values = [part.value() for part in body.message.parts]
+        history_length = _history_length(body.configuration)
     except msgspec.ValidationError as error:
         raise BadRequestBody("bad_schema", unquoted(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -138,8 +145,14 @@ def send(
         plain=message.role in ROLES and bool(message.parts) and PLAIN >= set(body.configuration),
         media_types=tuple(part.type for part in message.parts),
         at_once=bytes(body.configuration.get("returnImmediately", b"")) == b"true",
+        history_length=history_length,
         push=next((bytes(body.configuration[key]) for key in PUSH & set(body.configuration)), b""),
     )
+
+
+def _history_length(configuration: dict[str, Raw]) -> int | None:
+    given = configuration.get("historyLength", configuration.get("history_length"))
+    return None if given is None else msgspec.json.decode(given, type=_Int32 | None, strict=False)
 
 
 def _input(parts: list[ProtoPart], values: list[Any]) -> Raw:

@@ -4,7 +4,10 @@ import asyncio
 import time
 from typing import Any, Final
 
+import msgspec
+from a2a.types import SendMessageConfiguration, Task
 from a2a.utils.errors import A2AError
+from a2a.utils.task import apply_history_length
 
 from odradek.agents.binding import responses
 from odradek.agents.binding.headers import RequestHeaders
@@ -16,6 +19,16 @@ from odradek.schemas.topics import A2A_DLQ, A2A_REPLIES, agent_topic, find
 
 FRESH_S: Final = 10.0
 """How long a reply topic that was found absent is believed to be."""
+
+
+def shortened(result: Any, history_length: int | None) -> Any:
+    """A message's result with so many of its task's messages; None: all (A2A section 3.2.4)."""
+    if history_length is None:
+        return result
+    wish = SendMessageConfiguration(history_length=history_length)
+    if isinstance(result, StreamHead):
+        return msgspec.structs.replace(result, task=apply_history_length(result.task, wish))
+    return apply_history_length(result, wish) if isinstance(result, Task) else result
 
 
 class ReplySender:
@@ -64,6 +77,7 @@ class ReplySender:
     async def answer(self, called: RequestHeaders, result: Any) -> None:
         """Send an operation's result, if an answer is wanted."""
         if called.reply_topic:
+            result = shortened(result, called.history_length)
             head = result if isinstance(result, StreamHead) else None
             headers = responses.reply_headers(called, 200, head)
             await self._send(called, responses.reply(called.operation, result), headers)

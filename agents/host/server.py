@@ -206,6 +206,9 @@ class RequestServer:
         if not send.plain:
             validate_proto_required_fields(send.proto())
         self._check_types(send)
+        if (send.history_length or 0) < 0:
+            raise InvalidParamsError("history length must be non-negative")
+        called = msgspec.structs.replace(called, history_length=send.history_length)
         push = await self._push.check(send.push) if send.push else None
         send = self._owned_by(called, send)
         if send.task_id:

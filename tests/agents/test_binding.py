@@ -72,6 +72,21 @@ def test_any_a2a_client_may_send_plain_text():
     assert (found.sample, bytes(found.input)) == (None, b'"hi"')
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("0", 0), ("2.0", 2), ('"3"', 3), ("-1", -1), ("null", None)]
+)
+def test_how_much_history_a_client_wants_is_read_as_protojson_has_it(given, wanted):
+    """What no int32 holds is refused: nothing later could take it."""
+    body = '{"message":{"messageId":"m","role":"ROLE_USER","parts":[{"text":"hi"}]},'
+    for name in ("historyLength", "history_length"):
+        value = f'{body}"configuration":{{"{name}":{given}}}}}'.encode()
+        assert wanted == requests.send(record(value)).history_length
+        for wrong in ("2147483648", "-2147483649", "1.5", "[]"):
+            value = f'{body}"configuration":{{"{name}":{wrong}}}}}'.encode()
+            with pytest.raises(BadRequestBody):
+                requests.send(record(value))
+
+
 def test_a_cancel_is_read_as_it_was_written():
     """CancelTask names its task."""
     assert "t1" == requests.parse(record(requests.cancel_value("t1")), "CancelTask").id

@@ -150,6 +150,28 @@ async def test_a_client_that_does_not_wait_gets_the_task_as_it_begins(clerk):
     assert [] == list(short.history)
 
 
+async def test_a_message_says_how_much_history_its_answer_shows(clerk):
+    """Of the task as it begins, at its end, and in a stream; all of it stays in the task."""
+    wanted = [(None, ["ask", "which one?", "blue"]), (1, ["blue"]), (0, [])]
+    for number, (length, shown) in enumerate(wanted):
+        asked = await send(clerk, "ask", f"a{number}")
+        answer = message("blue", f"b{number}", task=asked.id)
+        if length is not None:
+            answer.configuration.history_length = length
+        ended = (await clerk.transport.send_message(answer)).task
+        assert (DONE, shown) == (ended.status.state, [m.parts[0].text for m in ended.history])
+        kept = await clerk.transport.get_task(GetTaskRequest(id=asked.id))
+        assert 3 == len(kept.history)
+    first = message("stream", "s1")
+    first.configuration.history_length = 0
+    begins = await anext(clerk.transport.send_message_streaming(first))
+    assert [] == list(begins.task.history)
+    first = message("hello", "n1")
+    first.configuration.history_length = -1
+    with pytest.raises(InvalidParamsError):
+        await clerk.transport.send_message(first)
+
+
 async def test_a_stream_shows_the_task_then_each_event_once_and_ends_with_it(clerk):
     """Also for those who come later: they see the task as it stands."""
     events = [

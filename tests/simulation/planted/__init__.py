@@ -80,7 +80,6 @@ PLANTED: dict[str, Fault] = dict(
         _by(mixing.mixed_before_offsets, "mixed"),
         _by(mixing.offsets_before_mixed, "mixed"),
         _by(mixing.draws_not_read_back, "mixed"),
-        _by(mixing.feedback_not_read_back, "mixed", since=85),
         _by(mixing.replayed_batches_give_credit, "credit"),
         _by(mixing.repeated_rows_used, "weights"),
         _by(engines.all_engines_named, "policies"),

@@ -38,17 +38,6 @@ def draws_not_read_back() -> Patches:
     return [(Mixer, "drew", lambda *_: None)]
 
 
-def feedback_not_read_back() -> Patches:
-    """A new sampler does not know what the trainer's steps said before."""
-
-    async def remember(self: SamplerProcess, batches: int, steps: int) -> None:
-        await original(self, batches, 0)
-        self.mixer.steps = steps
-
-    original = SamplerProcess._remember
-    return [(SamplerProcess, "_remember", remember)]
-
-
 def replayed_batches_give_credit() -> Patches:
     """The dispatcher counts every batch of the mixed topic that a step has passed."""
 

@@ -6,7 +6,7 @@ batches have the same digests.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -33,6 +33,7 @@ from odradek.schemas.topics import BATCHES, EPISODES, NAME
 from odradek.streams.errors import ReplayRefused
 from odradek.streams.history.batches import BatchChoice, Progress, choose
 from odradek.streams.history.pace import FULL_SPEED, Pace
+from odradek.streams.history.revisions import FIRST, revised_batches
 from odradek.streams.history.selection import Selection
 
 AT_ONCE: Final = 256
@@ -55,14 +56,20 @@ class Replayed(Struct, frozen=True):
     """A line for each batch that was left out, because one of its episodes is gone."""
     dry: bool = False
     """Whether nothing was written."""
+    revised: int = 0
+    """Of the batches, those whose rewards late ones changed."""
 
 
-def repeated(record: Record) -> Batch:
+def repeated(record: Record, revised: Batch | None = None) -> Batch:
     """The batch of a record as it is written again: the same pointers, and where it came from.
+
+    Args:
+        record: Of the batch.
+        revised: The same batch with late rewards, where they change it.
 
     Raises InvalidRecord if the record is no batch.
     """
-    batch: Batch = codec.decode(record.value, Batch)
+    batch: Batch = revised or codec.decode(record.value, Batch)
     origin = batch.origin or f"{record.topic}/{record.partition}/{record.offset}"
     return msgspec.structs.replace(batch, origin=origin)
 
@@ -76,6 +83,7 @@ async def replay(
     append: bool = False,
     dry_run: bool = False,
     skip_missing: bool = False,
+    revision: str = FIRST,
     pace: Pace = FULL_SPEED,
     looking: Progress = lambda _done, _all: None,
     writing: Progress = lambda _done, _all: None,
@@ -93,6 +101,8 @@ async def replay(
         append: Also write to a target that already holds records.
         dry_run: Count, and write nothing.
         skip_missing: Leave out whole batches of which an episode is gone.
+        revision: Which rewards the batches get: `first`, their own; `latest`, all late rewards that
+            there are; or those before an offset on `rl.revisions.v1`.
         pace: When each batch is written.
         looking: Called with how many offsets were looked at.
         writing: Called with how many batches were written.
@@ -101,6 +111,7 @@ async def replay(
         ReplayRefused: The selection or the target cannot be used, or a record is no batch.
         HistoryGone: Retention has deleted an episode of a batch that is meant, or a batch.
         HistoryUnknown: A step that is asked for was not made.
+        NotRevisable: An episode's reward cannot be made anew.
     """
     if not all(NAME.fullmatch(part) for part in to.split(".")):
         raise ReplayRefused(f"{to!r} cannot name a topic: use letters, digits, '.', '-' and '_'")
@@ -116,13 +127,18 @@ async def replay(
         raise ReplayRefused(
             f"{choice.source} holds no batch that is meant; {choice.read} were read"
         )
+    revised = await revised_batches(bus, choice, revision)
     if not dry_run:
         await _prepare(bus, to, append=append)
-        await _write(bus, choice, to, pace, writing)
+        await _write(bus, choice, to, revised, pace, writing)
     return Replayed(
         batches=len(choice.taken),
         episodes=sum(batch.episodes for batch in choice.taken),
-        digests=tuple(batch.digest for batch in choice.taken),
+        digests=tuple(
+            revised[batch.offset].digest() if batch.offset in revised else batch.digest
+            for batch in choice.taken
+        ),
+        revised=len(revised),
         read=choice.read,
         left_out=tuple(
             f"{choice.source}/0/{lost.offset}: episode {lost.episode_id} is gone ({lost.why})"
@@ -144,7 +160,12 @@ async def _prepare(bus: BusSettings, to: str, *, append: bool) -> None:
 
 
 async def _write(
-    bus: BusSettings, choice: BatchChoice, to: str, pace: Pace, progress: Progress
+    bus: BusSettings,
+    choice: BatchChoice,
+    to: str,
+    revised: Mapping[int, Batch],
+    pace: Pace,
+    progress: Progress,
 ) -> None:
     """Copy the chosen batches: together at full speed, else one by one when each is due.
 
@@ -163,7 +184,7 @@ async def _write(
                 due = began + pace.due(done, record.timestamp, first) - time.monotonic()
                 if due > 0:
                     await asyncio.sleep(due)
-                part.append(_outgoing(record, to))
+                part.append(_outgoing(record, to, revised.get(record.offset)))
                 done += 1
                 if len(part) == (AT_ONCE if pace.is_full else 1):
                     await writer.write(*part)
@@ -201,8 +222,8 @@ async def _chosen(bus: BusSettings, choice: BatchChoice) -> AsyncGenerator[Recor
                 yield record
 
 
-def _outgoing(record: Record, to: str) -> OutgoingRecord:
-    batch = repeated(record)
+def _outgoing(record: Record, to: str, revised: Batch | None) -> OutgoingRecord:
+    batch = repeated(record, revised)
     return OutgoingRecord(
         topic=to,
         key=batch.task_id,

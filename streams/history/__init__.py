@@ -3,8 +3,9 @@
 `spans` are ranges of numbers as people write them, and a `selection` of batches is made of them:
 both are pure, and so is `pace`. `ledger` is the search for a step in the trainer's ledger, pure as
 well, and `ledger_reader` reads for it what it asks for. `pointers` follows pointers to episodes.
-`batches` reads the batches that a selection takes. `names` leads from names to places, `patterns`
-say what is searched for, pure again, and `search` reads for them.
+`batches` reads the batches that a selection takes, and `revisions` lays late rewards over them.
+`names` leads from names to places, `patterns` say what is searched for, pure again, and `search`
+reads for them.
 """
 
 from odradek.streams.history.selection import Selection

@@ -32,6 +32,7 @@ class TakenBatch(Struct, frozen=True):
     offset: int
     digest: str
     episodes: int
+    task_id: str = ""
     pointers: tuple[Pointer, ...] = ()
     """To the episodes that pass the filters of episodes, where they are asked for."""
 
@@ -245,7 +246,9 @@ class _Choosing:
 
     def _take(self, offset: int, batch: Batch, meant: Iterable[Pointer]) -> None:
         kept = tuple(meant) if self._keep else ()
-        self.taken.append(TakenBatch(offset, batch.digest(), len(batch.episodes), kept))
+        self.taken.append(
+            TakenBatch(offset, batch.digest(), len(batch.episodes), batch.task_id, kept)
+        )
 
     def _lose(self, offset: int, lost: LostEpisode) -> None:
         if not self._skip_missing:

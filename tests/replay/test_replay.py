@@ -16,11 +16,12 @@ from odradek.schemas.events import (
     BatchUse,
     Episode,
     Pointer,
+    Reward,
     Sequence,
     Step,
     VersionSpan,
 )
-from odradek.schemas.topics import BATCHES, EPISODES, STEPS
+from odradek.schemas.topics import BATCHES, EPISODES, REVISIONS, STEPS
 from odradek.streams.errors import HistoryGone, HistoryUnknown, ReplayRefused
 from odradek.streams.history import CountSpan, RewardSpan, Selection
 from odradek.streams.replay import repeated, replay
@@ -260,3 +261,53 @@ def test_the_verb_counts_and_writes(broker, monkeypatch):
     assert [batch(2).digest(), batch(4).digest()] == done["digests"]
     assert (2, 4, 5, False) == tuple(done[name] for name in ("batches", "episodes", "read", "dry"))
     assert "say which batches" in call().output
+
+
+async def judged_late(bus, *values):
+    """A batch of two on the log, and late rewards of its first episode."""
+    await ensure_topics(bus)
+    runs = [
+        Episode(
+            episode_id=f"e{sample}", task_id="t1", agent="a", sample=sample, group_size=2,
+            reward=float(sample), components={"reward": float(sample)},
+        )
+        for sample in range(2)
+    ]  # fmt: skip
+    places = await write(bus, EPISODES.name, *runs, key="t1")
+    pointers = tuple(
+        Pointer(
+            episode_id=run.episode_id, sample=run.sample, topic=EPISODES.name,
+            partition=at.partition, offset=at.offset, digest=codec.digest(codec.encode(run)),
+            reward=run.reward,
+        )
+        for run, at in zip(runs, places, strict=True)
+    )  # fmt: skip
+    await write(bus, BATCHES.name, Batch(task_id="t1", group_size=2, episodes=pointers), batch(2))
+    late = [Reward(episode_id="e0", component="reward", value=v, source="s") for v in values]
+    await write(bus, REVISIONS.name, *late)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("revision", "rewards", "marked"),
+    [("first", [0.0, 1.0], 0), ("0", [0.0, 1.0], 0), ("1", [5.0, 1.0], 1), ("latest", [7.0, 1.0], 2)],
+)  # fmt: skip
+async def test_a_batch_is_written_with_the_rewards_of_a_revision(bus, revision, rewards, marked):
+    """Its record says which, and nothing of what stood there is changed."""
+    await judged_late(bus, 5.0, 7.0)
+    done = await replay(bus, span("0:"), "again", revision=revision)
+    first, second = [codec.decode(record.value, Batch) async for record in to_end(bus, "again")]
+    assert (rewards, marked) == ([p.reward for p in first.episodes], first.revision)
+    assert (int(marked > 0), 0) == (done.revised, second.revision)
+    assert [first.digest(), second.digest()] == list(done.digests)
+    plain = [codec.decode(record.value, Batch) async for record in to_end(bus, BATCHES.name)]
+    assert [0.0, 1.0] == [pointer.reward for pointer in plain[0].episodes]
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("revision", ["3", "-1", "newest", "1.5", ""])
+async def test_a_revision_that_is_none_is_refused(bus, revision):
+    """In one line that says which there are."""
+    await judged_late(bus, 5.0, 7.0)
+    with pytest.raises(ReplayRefused, match="holds 0 to 2"):
+        await replay(bus, span("0:"), "again", revision=revision)

@@ -28,6 +28,13 @@ MOST_LINES: Final = 20
     help="Where the batches stand.  [default: what the steps read, else rl.batches.v1]",
 )
 @click.option(
+    "--revision",
+    default="first",
+    show_default=True,
+    metavar="WHICH",
+    help="Rewards: `first`, `latest` (with late rewards), or an offset on rl.revisions.v1.",
+)
+@click.option(
     "--pace",
     default="",
     metavar="RATE",
@@ -40,6 +47,7 @@ MOST_LINES: Final = 20
 def command(
     to: str,
     source: str,
+    revision: str,
     pace: str,
     append: bool,
     skip_missing: bool,
@@ -70,6 +78,7 @@ def command(
             pace=Pace.parse(pace) if pace else FULL_SPEED,
             quiet=as_json,
             source=source,
+            revision=revision,
             append=append,
             dry_run=dry_run,
             skip_missing=skip_missing,
@@ -91,6 +100,8 @@ def lines(replayed: "Replayed", to: str) -> list[str]:
         shown = [f"{counted} would be written to {to}; {replayed.read} batches were read"]
     else:
         shown = [f"{counted} are on {to}"]
+    if replayed.revised:
+        shown.append(f"{replayed.revised} of them have rewards that late ones changed")
     if replayed.left_out:
         shown.append(f"{len(replayed.left_out)} batches were left out: episodes of them are gone")
     return shown

@@ -7,9 +7,11 @@ from typing import Final
 
 import click
 
-from odradek.infra.app.cli.look import model
+from odradek.infra.app.cli.look.export import data, model
 from odradek.infra.app.cli.options import WholeSentences
 from odradek.infra.app.exports import SINKS
+
+__all__ = ["Exports", "command", "run"]
 
 HOW: Final = """\
 Subscribes to the trainer's ledger (rl.steps.v1) and writes each step once. It goes on where an
@@ -89,7 +91,8 @@ def run(name: str, *, run: str, out: Path, project: str, from_start: bool, follo
 
 @click.group(cls=Exports)
 def command() -> None:
-    """Export a run's steps to a tool that shows them, or a checkpoint's model to a folder."""
+    """Export a run's steps to a tool, its episodes as a dataset, or a checkpoint's model."""
 
 
 command.add_command(model.command)
+command.add_command(data.command)

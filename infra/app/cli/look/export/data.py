@@ -1,0 +1,79 @@
+"""`odradek export data`: chosen episodes as files that other tools train on."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from odradek.infra.app.cli.selection import filters, selection_of
+from odradek.infra.app.datasets import FORMATS
+
+if TYPE_CHECKING:
+    from odradek.infra.app.datasets.export import ExportedRows
+
+
+@click.command("data", short_help="Chosen episodes as rows for other trainers.")
+@click.argument("kind", metavar="FORMAT", type=click.Choice(list(FORMATS)))
+@click.argument("out", type=click.Path(path_type=Path))
+@filters
+@click.option(
+    "--from",
+    "source",
+    default="",
+    metavar="TOPIC",
+    help="Where the batches stand.  [default: what the steps read, else rl.batches.v1]",
+)
+@click.option("--skip-missing", is_flag=True, help="Leave out batches of which an episode is gone.")
+@click.option("--overwrite", is_flag=True, help="Also where OUT is there already.")
+def command(
+    kind: str, out: Path, source: str, skip_missing: bool, overwrite: bool, **words: Any
+) -> None:
+    """Write the episodes of chosen batches to OUT, a row each.
+
+    \b
+    odradek export data sft good.jsonl --reward 0.9:
+    odradek export data dpo pairs.parquet --steps 100:200
+    odradek export data episodes tokens.parquet --agent hilo
+
+    \b
+    FORMAT is one of:
+      episodes  tokens, log probabilities, versions and rewards
+      sft       messages of each episode, for TRL's SFTTrainer
+      dpo       best and worst of each group, for its DPOTrainer
+      kto       the same two, one a row with a label, for its KTOTrainer
+
+    OUT ends in .jsonl or .parquet, or names a folder for `datasets.load_from_disk`. All filters
+    that are given must hold; without any, all batches are meant.
+    """  # noqa: D301 - \b is click's sign for "do not wrap"
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    from odradek.infra.app.datasets.export import export
+    from odradek.infra.bus import BusSettings
+
+    console = Console(stderr=True)
+    columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        written = asyncio.run(
+            export(
+                BusSettings(),
+                selection_of(**words),
+                kind,
+                out,
+                source=source,
+                skip_missing=skip_missing,
+                overwrite=overwrite,
+                progress=lambda done, of: bar.update(task, completed=done, total=of),
+            )
+        )
+    for line in lines(written, out):
+        click.echo(line)
+
+
+def lines(written: "ExportedRows", out: Path) -> list[str]:
+    """What an export came to, for people."""
+    left = [f"left out: {n} {why}" for why, n in sorted(written.left_out.items())]
+    return [*left, f"{written.rows} rows of {written.batches} batches are in {out}"]

@@ -1,0 +1,87 @@
+"""The chosen batches with the rewards of a revision."""
+
+from contextlib import aclosing
+from typing import Final
+
+from odradek.infra.bus import BusSettings, looking_up, passed_over, read_range
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Batch, Episode, Reward
+from odradek.schemas.revisions import RevisionBook, revised_batch
+from odradek.schemas.topics import REVISIONS
+from odradek.streams.errors import HistoryGone, ReplayRefused
+from odradek.streams.history import pointers as following
+from odradek.streams.history.batches import BatchChoice
+
+FIRST: Final = "first"
+LATEST: Final = "latest"
+
+
+async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) -> dict[int, Batch]:
+    """By offset, the chosen batches whose rewards late ones change.
+
+    Args:
+        bus: Where Kafka is.
+        choice: The batches.
+        revision: `first`: none is changed. `latest`: all late rewards count that there are. Else an
+            offset on `rl.revisions.v1`: those before it.
+
+    Raises:
+        ReplayRefused: There is no such revision.
+        HistoryGone: Retention has deleted an episode that has a late reward.
+        NotRevisable: The reward of such an episode cannot be made anew.
+    """
+    if revision == FIRST or not choice.taken:
+        return {}
+    book, until = await _book(bus, revision)
+    offsets = {batch.offset for batch in choice.taken}
+    revised: dict[int, Batch] = {}
+    async with looking_up(bus) as lookup:
+        span = {"start": min(offsets), "end": max(offsets) + 1}
+        async with aclosing(read_range(bus, choice.source, 0, **span)) as records:
+            async for record in records:
+                if record.offset not in offsets:
+                    continue
+                batch: Batch = codec.decode(record.value, Batch)
+                names = set(book.concerns(batch, until))
+                pointers = [pointer for pointer in batch.episodes if pointer.episode_id in names]
+                found = await following.episodes(lookup, pointers) if pointers else {}
+                for episode in found.values():
+                    if not isinstance(episode, Episode):
+                        raise HistoryGone(
+                            f"episode {episode.episode_id} has a late reward, and is gone "
+                            f"({episode.why}): choose newer batches, or --revision first"
+                        )
+                episodes = {
+                    episode.episode_id: episode
+                    for episode in found.values()
+                    if isinstance(episode, Episode)
+                }
+                now = revised_batch(batch, episodes, book, until)
+                if now != batch:
+                    revised[record.offset] = now
+    return revised
+
+
+async def _book(bus: BusSettings, revision: str) -> tuple[RevisionBook, int]:
+    """The late rewards up to a revision, and its offset. Raises ReplayRefused."""
+    async with looking_up(bus) as lookup:
+        bounds = await lookup.bounds(REVISIONS.name)
+    begin, end = bounds[0] if bounds else (0, 0)
+    until = end if revision == LATEST else int(revision) if revision.isdigit() else -1
+    if not begin <= until <= end:
+        raise ReplayRefused(
+            f"{revision!r} is no revision: say first, latest, or an offset on {REVISIONS.name}, "
+            f"which holds {begin} to {end}"
+        )
+    book = RevisionBook()
+    if begin < until:
+        async with aclosing(read_range(bus, REVISIONS.name, 0, start=begin, end=until)) as records:
+            async for record in records:
+                try:
+                    reward: Reward = codec.decode(record.value, Reward)
+                except InvalidRecord as error:
+                    passed_over(record, error)
+                else:
+                    book.add(record.offset, reward)
+    return book, until

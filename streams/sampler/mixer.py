@@ -8,8 +8,7 @@ were read (`Mixed`): whoever reads them as far, with the same seed, draws the sa
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from math import sqrt
-from statistics import fmean
+from math import inf, sqrt
 from typing import Final
 
 import msgspec
@@ -76,8 +75,8 @@ class Mixer:
 
     def batch(self, offset: int, batch: Batch) -> list[Batch]:
         """Read the next batch; return what is written for it: itself, and what is drawn then."""
-        mark = self._read(offset, batch)
-        written = [msgspec.structs.replace(batch, mixed=mark)]
+        self._read(offset, batch)
+        written = [msgspec.structs.replace(batch, mixed=self._mark(offset))]
         if len(self._window) == self.rules.fresh:
             written += self._drawn()
             window, self._window = self._window, {}
@@ -125,14 +124,17 @@ class Mixer:
 
     # -- batches
 
-    def _read(self, offset: int, batch: Batch) -> Mixed:
+    def _mark(self, offset: int) -> Mixed:
+        """How far both topics are read, for what is written of a batch."""
+        return Mixed(batch=offset, batches=self.batches, steps=self.steps)
+
+    def _read(self, offset: int, batch: Batch) -> None:
         self.batches = offset + 1
         early = self._early.pop(offset, None)
         if teaches(batch):
             self._window[offset] = self._priority(batch) if early is None else early
             self._kept[offset] = batch
             self._order.append(offset)
-        return Mixed(batch=offset, batches=self.batches, steps=self.steps)
 
     def _drawn(self) -> list[Batch]:
         """Old batches, each with how often its episodes were used and what they weigh."""
@@ -151,7 +153,7 @@ class Mixer:
                 for pointer in batch.episodes
             ),
             origin=f"{ORIGIN}{offset}",
-            mixed=Mixed(batch=offset, batches=self.batches, steps=self.steps),
+            mixed=self._mark(offset),
         )
 
     def _close(self, window: dict[int, float]) -> None:
@@ -173,12 +175,13 @@ class Mixer:
         as the trainer computes advantages by default.
         """
         rewards = [pointer.reward for pointer in batch.episodes]
-        mean = fmean(rewards)
+        mean = sum(rewards) / len(rewards)
         if self.rules.draws.order == "reward":
             return max(mean, 0.0)
         apart = [abs(reward - mean) for reward in rewards]
-        deviation = sqrt(fmean([each * each for each in apart]))
-        return fmean(apart) / deviation if deviation else 0.0
+        squares = sum([each * each for each in apart])
+        spread = sqrt(squares * len(apart))
+        return sum(apart) / spread if 0 < spread < inf else 0.0
 
 
 def teaches(batch: Batch) -> bool:

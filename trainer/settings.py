@@ -15,8 +15,7 @@ from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.feed.advantages import PASS_K, Baseline, Scale
 from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.rows import Weigh
-from odradek.trainer.feed.sampling import Take, Truncated
-from odradek.trainer.feed.shaping import LengthShaping
+from odradek.trainer.feed.sampling import Truncated
 from odradek.trainer.learning import idle_in_learning, of_learning
 from odradek.trainer.levels import LEVELS, Level
 from odradek.trainer.loss_table import Correction, KlForm, LossName
@@ -273,25 +272,7 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     @property
     def rules(self) -> RowRules:
         """What decides which rows are used."""
-        return RowRules(
-            rows_per_step=self.rows_per_step,
-            max_staleness=self.max_staleness,
-            max_row_tokens=self.max_row_tokens,
-            baseline=self.baseline,
-            scale=self.scale_advantages == "group",
-            pass_k=self.pass_k,
-            shaping=LengthShaping(
-                overlong_tokens=self.overlong_tokens,
-                overlong_buffer=self.overlong_buffer,
-                length_penalty=self.length_penalty,
-                success=self.success_reward,
-            ),
-            weigh=self.weigh,
-            take=Take(temperature=self.temperature, truncated=self.truncated),
-            max_staleness_replayed=self.max_staleness_replayed,
-            fresh_share=self.fresh_share,
-            corrected=self.tis > 0,
-        )
+        return RowRules.of({name: getattr(self, name) for name in type(self).model_fields})
 
 
 def contradictions(settings: "TrainerSettings") -> Iterator[str]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from odradek.schemas.events import Step
 from odradek.trainer.feed.cursor import REWARDS, Cursor, Position, RowRules
 from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.settings import TrainerSettings
 from tests.support.trainer.played_groups import group_with_rewards
 
 
@@ -307,3 +308,19 @@ def test_rows_of_unknown_versions_are_refused_once_the_run_is_older_than_allowed
     consumption = Cursor(rules, Lineage({1: 0}), Position(0, 0, step))
     assert taken == len(consumption.feed(replace(group, episodes=tuple(unknown))))
     assert ["stale"] * (2 - taken) == [one.reason for one in consumption.passed_idle().refused]
+
+
+def test_rules_read_from_the_ledger_are_those_of_the_settings():
+    """Whether a setting was given or has its default; each that was given counts."""
+    given = {
+        "rows_per_step": 7, "max_staleness": 9, "max_row_tokens": 5, "baseline": "median",
+        "scale_advantages": "none", "pass_k": 3, "weigh": "row", "overlong_tokens": 9,
+        "overlong_buffer": 2, "length_penalty": 0.5, "success_reward": 0.5, "temperature": 0.7,
+        "truncated": "mask", "tis": 2.0, "fresh_share": 0.5, "max_staleness_replayed": 7,
+    }  # fmt: skip
+    settings = TrainerSettings.model_construct(**given)
+    assert settings.rules == RowRules.of(settings.model_dump(mode="json", exclude_defaults=True))
+    plain = TrainerSettings.model_construct().rules
+    assert replace(plain, fresh_share=RowRules().fresh_share) == RowRules.of({})
+    assert len(given) == len({repr(RowRules.of({name: given[name]})) for name in given})
+    assert RowRules.of({}) not in [RowRules.of({name: given[name]}) for name in given]

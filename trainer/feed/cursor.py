@@ -6,8 +6,9 @@ of its step that is, and a resumed or replayed run decides the same.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -76,6 +77,29 @@ class RowRules:
     shaping: LengthShaping = NO_SHAPING
     weigh: Weigh = "episode"
     take: Take = TAKE
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "RowRules":
+        """The rules that settings of the trainer make, by their names; others have their defaults.
+
+        Whoever reads settings in the ledger needs no settings class for it.
+        """
+
+        def named(*names: str, **renamed: str) -> dict[str, Any]:
+            wanted = {**dict(zip(names, names, strict=True)), **renamed}
+            return {to: settings[name] for to, name in wanted.items() if name in settings}
+
+        return cls(
+            **named("rows_per_step", "max_staleness", "max_row_tokens", "baseline", "pass_k"),
+            **named("weigh", "max_staleness_replayed", "fresh_share"),
+            corrected=settings.get("tis", 0) > 0,
+            scale=settings.get("scale_advantages", "group") == "group",
+            shaping=LengthShaping(
+                **named("overlong_tokens", "overlong_buffer", "length_penalty"),
+                **named(success="success_reward"),
+            ),
+            take=Take(**named("temperature", "truncated")),
+        )
 
 
 @dataclass(frozen=True)

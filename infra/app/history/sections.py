@@ -205,7 +205,11 @@ def _facts(*facts: tuple[str, str]) -> Facts:
 
 
 def _fields(event: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _cell(value)) for name, value in event.items() if name not in APART]
+    return [
+        (name, _time(value) if name.endswith("_at") else _cell(value))
+        for name, value in event.items()
+        if name not in APART
+    ]
 
 
 def _position(position: tuple[int, int]) -> str:

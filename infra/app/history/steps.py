@@ -29,7 +29,6 @@ from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import EpisodeGroup, Row
 from odradek.trainer.feed.step_advantages import StepRules
-from odradek.trainer.settings import TrainerSettings
 
 EVERY_ROW: Final = (0, 1 << 62)
 
@@ -44,10 +43,14 @@ class RunRules(Struct, frozen=True):
     """The entry of the ledger; empty: this environment's settings."""
 
     @classmethod
-    def of(cls, settings: TrainerSettings, named: dict[str, Any], at: str = "") -> "RunRules":
-        """The rules of settings, and those of them that were named."""
-        step = StepRules(settings.baseline, settings.scale_advantages)
-        return cls(named, settings.rules, step, at)
+    def of(cls, settings: dict[str, Any], at: str = "") -> "RunRules":
+        """The rules of settings, of which those with their defaults may be missing."""
+        named = {
+            to: settings[name]
+            for to, name in (("baseline", "baseline"), ("scale", "scale_advantages"))
+            if name in settings
+        }
+        return cls(settings, RowRules.of(settings), StepRules(**named), at)
 
 
 class LogHistory:
@@ -92,10 +95,11 @@ class LogHistory:
         """The rules of the start that made a step; this environment's where none are recorded."""
         named = found.start.first.step.settings if found else {}
         if not found or not named:
-            settings = TrainerSettings()
-            return RunRules.of(settings, settings.model_dump(mode="json", exclude_defaults=True))
+            from odradek.trainer.settings import TrainerSettings  # it costs, and is rarely needed
+
+            return RunRules.of(TrainerSettings().model_dump(mode="json", exclude_defaults=True))
         at = f"{STEPS.name}/0/{found.start.first.offset}"
-        return RunRules.of(TrainerSettings.model_construct(**named), named, at)
+        return RunRules.of(named, at)
 
     def texts(self, rules: RunRules) -> Texts:
         """Texts of tokens; none where the model's folder is not on this machine."""

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from odradek.infra.app.cli.look import show
 from odradek.infra.app.history.episodes import episode_view, task_view, turn_view, used_batch
+from odradek.infra.app.history.sections import Note, sections_of
 from odradek.infra.app.history.steps import LogHistory
 from odradek.infra.bus import BusSettings, KafkaAppender, admin, looking_up, running
 from odradek.schemas.arrays import pack_floats, pack_ids
@@ -223,3 +224,22 @@ def test_the_verb_prints_text_and_json(broker, monkeypatch, tmp_path):
         assert "used by step 1" in call("batch", name).stdout
     assert "task" in call("task", "t0").stdout
     assert "hilo" in call("episode", "e-t0-0").stdout
+
+
+async def test_a_row_that_was_drawn_again_says_so_with_its_importance(bus):
+    """In the view, and in its line."""
+    log = TrainedLog(bus, TrainerSettings(model="m", rows_per_step=4))
+    await log.publish(2)
+    batch = log.offset_of[0].batch
+    pointers = tuple(msgspec.structs.replace(one, weight=0.25, uses=2) for one in batch.episodes)
+    drawn = msgspec.structs.replace(batch, episodes=pointers, origin="rl.batches.v1/0/0")
+    appender = await KafkaAppender.connect(bus)
+    at = await append(appender, BATCHES.name, batch.task_id, drawn)
+    await appender.aclose()
+    async with looking_up(bus) as lookup:
+        fresh = (await used_batch(LogHistory(bus, lookup), "0")).batch
+        view = await used_batch(LogHistory(bus, lookup), str(at.offset))
+    assert {(False, 1.0)} == {(row.replayed, row.importance) for row in fresh.rows}
+    assert {(True, 0.25)} == {(row.replayed, row.importance) for row in view.batch.rows}
+    lines = [one.text for one in sections_of(view) if isinstance(one, Note)]
+    assert len(view.batch.rows) == sum("replayed · importance 0.25" in line for line in lines)

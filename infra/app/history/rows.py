@@ -122,6 +122,8 @@ class BatchRows:
             reward=row.reward,
             advantage=row.advantage,
             weight=row.weight,
+            importance=row.importance,
+            replayed=row.replayed,
             oldest=row.oldest,
             newest=row.newest,
             staleness=None if refused else staleness(row),

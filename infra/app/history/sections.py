@@ -136,6 +136,8 @@ def _rows(rows: tuple[RowView, ...]) -> Iterator[Section]:
             f"row {row.row}: sample {row.sample}, sequence {row.sequence} of {row.at}",
             f"child {row.child}" if row.child else "",
             f"reward {row.reward:g}, advantage {row.advantage:+.4f}, weight {row.weight:g}",
+            "replayed" if row.replayed else "",
+            f"importance {row.importance:g}" if row.importance != 1 else "",
             f"versions {_versions(row)}",
             "" if row.staleness is None else f"staleness {row.staleness}",
             f"{sum(row.tokens.trained)} of {len(row.tokens.ids)} tokens trained on",

@@ -40,6 +40,10 @@ class RowView(Struct, frozen=True, kw_only=True):
     reward: float
     advantage: float
     weight: float
+    importance: float = 1.0
+    """What its share of the loss is multiplied by."""
+    replayed: bool = False
+    """Whether its batch was drawn again."""
     oldest: int | None
     """Version that sampled its oldest tokens."""
     newest: int | None

@@ -27,7 +27,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "up": "Run everything that a project's odradek.toml names.",
             "demo": "Watch a small model learn through the log, with a report.",
             "kafka": "Start, stop or ask about a local Kafka broker.",
-            "topics": "Create, list or describe the topics.",
+            "topics": "Create, list, describe or plan the topics.",
             "tasks": "Publish tasks from a file of JSON lines.",
             "keys": "Make keys: of producers of requests, and of the gateway's clients.",
             "token": "Print base URL and credential of an episode, for any program.",

@@ -2,12 +2,17 @@
 
 import asyncio
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from odradek.infra.app.cli.options import WholeSentences
+
+if TYPE_CHECKING:
+    from odradek.infra.client.retention import TopicPlan
+
+DAY_MS = 24 * 3600 * 1000
 
 AGENT = click.option(
     "--agent", "agents", multiple=True, metavar="NAME", help="An agent's topics too; repeatable."
@@ -21,7 +26,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON."
 
 @click.group(cls=WholeSentences)
 def command() -> None:
-    """Create, list or describe the topics.
+    """Create, list, describe or plan the topics.
 
     ODRADEK_TOPIC_PREFIX goes before every name. Partition counts never change later, because keys
     and ids depend on them: choose ODRADEK_TOPIC_PARTITIONS before the first `apply`.
@@ -65,6 +70,86 @@ def list_topics(as_json: bool) -> None:
         for row in topics
     ]  # fmt: skip
     Console().print(ReadableTable(("topic", "partitions", "retention", "key", "what"), cells))
+
+
+@command.command()
+@click.option(
+    "--window",
+    default="1h",
+    show_default=True,
+    metavar="TIME",
+    help="How far back records are counted: 30m, 2h, 1d.",
+)
+@click.option("--steps", type=click.IntRange(1), help="Of the run that is planned.")
+@click.option("--days", type=click.FloatRange(0, min_open=True), help="How long it goes on.")
+@AS_JSON
+def plan(window: str, steps: int | None, days: float | None, as_json: bool) -> None:
+    """Say how many days and gigabytes a run needs, from the rates of the log as it is.
+
+    \b
+    odradek topics plan --steps 10000
+    odradek topics plan --days 14 --window 1d
+
+    Sizes are before compression and of one replica, so disks hold less, times their replicas. What
+    a topic is needed for is lost once retention deletes it: such topics are named, and how to keep
+    them longer.
+    """  # noqa: D301 - \b is click's sign for "do not wrap"
+    import time
+
+    from odradek.infra.bus import BusSettings
+    from odradek.infra.client.retention import DAY_S, plans
+    from odradek.infra.client.times import parse_time
+
+    now = time.time()
+    found = asyncio.run(plans(BusSettings(), window_s=now - parse_time(window, now), now=now))
+    rate = next((each.per_s for each in found if each.topic == "rl.steps.v1"), 0.0)
+    if steps and not rate:
+        raise click.UsageError(f"no step was made in the last {window}: give --days, or --window")
+    length = days or (steps / rate / DAY_S if steps else None)
+    if as_json:
+        _print_json(
+            {
+                "days": length,
+                "topics": [
+                    {
+                        **msgspec.to_builtins(each),
+                        "day_gb": each.day_gb,
+                        "gb": each.held_gb(length) if length else each.full_gb,
+                    }
+                    for each in found
+                ],
+            }
+        )
+        return
+    _show_plan(found, length)
+
+
+def _show_plan(found: "list[TopicPlan]", days: float | None) -> None:
+    from rich.console import Console
+
+    from odradek.infra.app.tables import ReadableTable
+
+    held = [each.held_gb(days) if days else each.full_gb for each in found]
+    what = f"GB after {days:.3g} days" if days else "GB when full"
+    names = ("topic", "records/s", "bytes each", "GB a day", "kept", what, "needed for")
+    cells = [
+        (each.topic, f"{each.per_s:.3g}", f"{each.record_bytes:,.0f}", f"{each.day_gb:.3g}",
+         f"{each.retention_days:g} d" if each.retention_days else "for ever", f"{gb:.3g}",
+         each.needed_for)
+        for each, gb in zip(found, held, strict=True)
+    ]  # fmt: skip
+    console = Console()
+    console.print(ReadableTable(names, cells))
+    console.print(f"together {sum(held):.3g} GB before compression, in one replica")
+    for each in found if days else ():
+        if each.forgets(days or 0.0):
+            console.print(
+                f"{each.topic} keeps {each.retention_days:g} days, and the run takes {days:.3g}: "
+                f"its beginning will be gone ({each.needed_for}). Keep it longer with "
+                f"kafka-configs.sh --alter --topic {each.topic} "
+                f"--add-config retention.ms={int((days or 0) * 1.1 * DAY_MS)}",
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
 
 
 @command.command()

@@ -1,9 +1,17 @@
 """What a scenario of ACTS expects of a value: its operators, paths and conditions, without I/O."""
 
 import re
+from enum import Enum
 from itertools import pairwise
 
-ABSENT = object()
+
+class Absent(Enum):
+    """What stands where nothing is; by its name in the names of tests, too."""
+
+    ABSENT = "absent"
+
+
+ABSENT = Absent.ABSENT
 """In the place of a value that is not there."""
 TYPES = {
     "string": str,

@@ -78,15 +78,23 @@ class RevisionBook:
     def __init__(self) -> None:
         self.end = 0
         self._late: dict[str, list[LateReward]] = {}
+        self._ids: set[str] = set()
 
     def __len__(self) -> int:
         return sum(map(len, self._late.values()))
 
-    def add(self, offset: int, reward: Reward) -> None:
-        """Take the next record of the topic. Records that came already change nothing."""
+    def add(self, offset: int, reward: Reward, event_id: str = "") -> None:
+        """Take the next record of the topic, and the id of its event.
+
+        An event that came already changes nothing: judges write at least once.
+        """
         if offset < self.end:
             return
         self.end = offset + 1
+        if event_id in self._ids:
+            return
+        if event_id:
+            self._ids.add(event_id)
         late = LateReward(offset, reward.component, reward.value, reward.source)
         self._late.setdefault(reward.episode_id, []).append(late)
 
@@ -163,7 +171,7 @@ def revised_batch(
         late = book.of(pointer.episode_id, until)
         episode = episodes.get(pointer.episode_id) if late else None
         now = None if episode is None else revised_reward(episode, late)
-        if now is not None and now.revision and now.reward is not None:
+        if now is not None and now.reward is not None and now.reward != pointer.reward:
             pointer = msgspec.structs.replace(  # noqa: PLW2901 - the same sample, worth anew
                 pointer, reward=now.reward, revision=now.revision
             )

@@ -29,11 +29,11 @@ from odradek.infra.bus import (
 )
 from odradek.schemas import codec
 from odradek.schemas.events import Batch
-from odradek.schemas.topics import BATCHES, EPISODES, NAME
+from odradek.schemas.topics import BATCHES, EPISODES, NAME, TOPICS
 from odradek.streams.errors import ReplayRefused
 from odradek.streams.history.batches import BatchChoice, Progress, choose
 from odradek.streams.history.pace import FULL_SPEED, Pace
-from odradek.streams.history.revisions import FIRST, revised_batches
+from odradek.streams.history.revisions import USED, revised_batches
 from odradek.streams.history.selection import Selection
 
 AT_ONCE: Final = 256
@@ -83,7 +83,7 @@ async def replay(
     append: bool = False,
     dry_run: bool = False,
     skip_missing: bool = False,
-    revision: str = FIRST,
+    revision: str = USED,
     pace: Pace = FULL_SPEED,
     looking: Progress = lambda _done, _all: None,
     writing: Progress = lambda _done, _all: None,
@@ -101,8 +101,9 @@ async def replay(
         append: Also write to a target that already holds records.
         dry_run: Count, and write nothing.
         skip_missing: Leave out whole batches of which an episode is gone.
-        revision: Which rewards the batches get: `first`, their own; `latest`, all late rewards that
-            there are; or those before an offset on `rl.revisions.v1`.
+        revision: Which rewards the batches get: `used`, those that the chosen steps used them with;
+            `first`, their own; `latest`, all late rewards that there are; or those before an offset
+            on `rl.revisions.v1`.
         pace: When each batch is written.
         looking: Called with how many offsets were looked at.
         writing: Called with how many batches were written.
@@ -115,6 +116,8 @@ async def replay(
     """
     if not all(NAME.fullmatch(part) for part in to.split(".")):
         raise ReplayRefused(f"{to!r} cannot name a topic: use letters, digits, '.', '-' and '_'")
+    if any(to == row.name for row in TOPICS) and to != BATCHES.name:
+        raise ReplayRefused(f"{to} is a topic of its own kind: name one for the replay")
     if to == (source or BATCHES.name):
         raise ReplayRefused(f"{to} is what is replayed: name another topic")
     await require_current(bus, (source or BATCHES.name, EPISODES.name))

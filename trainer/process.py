@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import closing
 from importlib.util import find_spec
 from typing import Final
@@ -11,6 +12,7 @@ import torch
 from odradek.infra.bus import BusSettings, require_current
 from odradek.infra.runtime import process
 from odradek.infra.runtime.loop_thread import LoopThread
+from odradek.schemas.events import Step
 from odradek.schemas.topics import EPISODES, STEPS
 from odradek.trainer.adapters.lora import require_peft
 from odradek.trainer.adapters.transfer import engines_of, transfer_of
@@ -19,7 +21,7 @@ from odradek.trainer.commit.ledger import LedgerTail
 from odradek.trainer.commit.lock import claimed
 from odradek.trainer.commit.resume import ResumePoint, lineage_of, read_log, stand
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.feed.cursor import Cursor, describe
+from odradek.trainer.feed.cursor import Cursor, Position, describe
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.readers.batch_reader import LogGroups
 from odradek.trainer.feed.rollout_worker import LogRolloutWorker
@@ -94,6 +96,7 @@ def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int
         settings.batches_topic,
         ends=settings.until_end,
         revision=settings.revision,
+        pinned=_used_in_part(settings, ledger, standing.position),
     )
     source.open(standing.position.offset)
     try:
@@ -104,6 +107,22 @@ def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int
             announcer.close()
     finally:
         source.close()
+
+
+def _used_in_part(
+    settings: TrainerSettings, ledger: Iterable[Step], position: Position
+) -> dict[int, int]:
+    """The revision with which the batch at the position was used, where rows of it were."""
+    if not position.row:
+        return {}
+    uses = [
+        use
+        for step in ledger
+        if step.run == settings.run and step.step <= position.step
+        for use in step.used
+        if use.offset == position.offset
+    ]
+    return {position.offset: uses[-1].revision} if uses else {}
 
 
 def _train(

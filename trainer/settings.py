@@ -65,7 +65,7 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     batches_topic: str = BATCHES.name
     """Topic of batches to train on: the default, `rl.mixed.v1` for fresh batches and old ones that
     `odradek sample` draws again, or any other name for a replay."""
-    revision: Annotated[str, Field(pattern=r"first|latest|\d{1,18}")] = "first"
+    revision: Annotated[str, Field(pattern=r"^(first|latest|[0-9]{1,18})$")] = "first"
     """Which rewards count. `first`: those of the batches. `latest`: also all late rewards that are
     there when a batch is read. An offset on rl.revisions.v1: also the late rewards before it, so
     another run with the same number sees the same."""

@@ -5,8 +5,18 @@ from typing import Final
 
 from msgspec import Struct
 
-from odradek.infra.bus import BusSettings, Record, RecordLookup, looking_up
-from odradek.schemas.topics import DAY_MS, TOPICS, Topic
+from odradek.infra.bus import (
+    BusSettings,
+    Record,
+    RecordLookup,
+    looking_up,
+    passed_over,
+    read_range,
+)
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Step
+from odradek.schemas.topics import DAY_MS, STEPS, TOPICS, Topic
 
 DAY_S: Final = 86_400.0
 GB: Final = 1e9
@@ -77,6 +87,34 @@ def plan_of(row: Topic, *, records: int, seconds: float, sizes: list[int]) -> To
         retention_days=row.retention_ms / DAY_MS if row.retention_ms > 0 else 0.0,
         needed_for=NEEDED_FOR.get(row.name, ""),
     )
+
+
+async def steps_per_s(
+    bus: BusSettings, *, run: str = "main", window_s: float = 3600.0, now: float | None = None
+) -> float:
+    """Optimizer steps a second of a run, in the last so many seconds; 0 where there are none.
+
+    A step makes several entries of the ledger, and one that was made again after a crash counts
+    once. Raises BusError.
+    """
+    now = time.time() if now is None else now
+    async with looking_up(bus) as lookup:
+        bounds = await lookup.bounds(STEPS.name)
+        since = await lookup.at_time(STEPS.name, 0, now - window_s) if bounds else 0
+    steps, oldest = set(), now
+    if not bounds or since >= bounds[0][1]:
+        return 0.0
+    async for record in read_range(bus, STEPS.name, 0, start=max(since, bounds[0][0])):
+        try:
+            step: Step = codec.decode(record.value, Step)
+        except InvalidRecord as error:
+            passed_over(record, error)
+            continue
+        if step.run == run:
+            oldest = min(oldest, record.timestamp)
+            if step.optimized:
+                steps.add(step.step)
+    return len(steps) / max(now - oldest, 1.0)
 
 
 async def plans(

@@ -50,6 +50,8 @@ class UsedBatches(Struct, frozen=True):
 
     topic: str
     offsets: frozenset[int]
+    revisions: dict[int, int] = {}
+    """By offset, up to where late rewards counted for the first step that used the batch."""
 
 
 class BatchChoice(Struct, frozen=True):
@@ -60,6 +62,8 @@ class BatchChoice(Struct, frozen=True):
     """How many batches were looked at."""
     taken: tuple[TakenBatch, ...]
     left_out: tuple[LeftOutBatch, ...] = ()
+    revisions: dict[int, int] = {}
+    """By offset, the revision that each batch was used with, where steps were chosen."""
 
 
 async def choose(
@@ -103,7 +107,13 @@ async def choose(
                 await choosing.feed(record, offsets)
                 progress(record.offset + 1 - span[0], span[1] - span[0])
         await choosing.finish()
-    return BatchChoice(source, choosing.read, tuple(choosing.taken), tuple(choosing.left_out))
+    return BatchChoice(
+        source,
+        choosing.read,
+        tuple(choosing.taken),
+        tuple(choosing.left_out),
+        {} if used is None else used.revisions,
+    )
 
 
 def _batch_of(record: Record) -> Batch:
@@ -125,7 +135,12 @@ async def _used_by(lookup: RecordLookup, selection: Selection) -> UsedBatches:
     if not newest:
         raise HistoryUnknown(f"the ledger knows no step of run {selection.run!r}")
     last = newest + 1 if span.last is None else span.last
+    if (span.first or 1) > newest:
+        raise HistoryUnknown(
+            f"run {selection.run!r} has made no step {span.first}: its last one is {newest}"
+        )
     offsets: set[int] = set()
+    revisions: dict[int, int] = {}
     topics: set[str] = set()
     for number in range(span.first or 1, last):
         found = await search.step(number)
@@ -134,13 +149,15 @@ async def _used_by(lookup: RecordLookup, selection: Selection) -> UsedBatches:
                 f"run {selection.run!r} has made no step {number}: its last one is {newest}"
             )
         topics.add(found.entry.step.topic)
-        offsets.update(use.offset for use in found.entry.step.used)
+        for use in found.entry.step.used:
+            offsets.add(use.offset)
+            revisions.setdefault(use.offset, use.revision)
     if len(topics) > 1:
         raise ReplayRefused(
             f"the steps {span} of run {selection.run!r} used batches of several topics: "
             f"{', '.join(sorted(topics))}"
         )
-    return UsedBatches(topics.pop() if topics else BATCHES.name, frozenset(offsets))
+    return UsedBatches(topics.pop() if topics else BATCHES.name, frozenset(offsets), revisions)
 
 
 async def _stretch(

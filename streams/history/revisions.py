@@ -1,10 +1,12 @@
 """The chosen batches with the rewards of a revision."""
 
+import re
 from contextlib import aclosing
 from typing import Final
 
 from odradek.infra.bus import BusSettings, looking_up, passed_over, read_range
 from odradek.schemas import codec
+from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Reward
 from odradek.schemas.revisions import RevisionBook, revised_batch
@@ -13,8 +15,10 @@ from odradek.streams.errors import HistoryGone, ReplayRefused
 from odradek.streams.history import pointers as following
 from odradek.streams.history.batches import BatchChoice
 
+USED: Final = "used"
 FIRST: Final = "first"
 LATEST: Final = "latest"
+OFFSET: Final = re.compile(r"[0-9]{1,18}")
 
 
 async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) -> dict[int, Batch]:
@@ -23,7 +27,8 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
     Args:
         bus: Where Kafka is.
         choice: The batches.
-        revision: `first`: none is changed. `latest`: all late rewards count that there are. Else an
+        revision: `used`: each has the rewards that a step used it with, its own where no steps were
+            chosen. `first`: none is changed. `latest`: all late rewards count that there are. Or an
             offset on `rl.revisions.v1`: those before it.
 
     Raises:
@@ -33,7 +38,11 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
     """
     if revision == FIRST or not choice.taken:
         return {}
-    book, until = await _book(bus, revision)
+    untils = choice.revisions if revision == USED else {}
+    if revision == USED and not any(untils.values()):
+        return {}
+    last = str(max(untils.values())) if untils else revision
+    book, until = await late_rewards(bus, last)
     offsets = {batch.offset for batch in choice.taken}
     revised: dict[int, Batch] = {}
     async with looking_up(bus) as lookup:
@@ -43,7 +52,8 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
                 if record.offset not in offsets:
                     continue
                 batch: Batch = codec.decode(record.value, Batch)
-                names = set(book.concerns(batch, until))
+                before = untils.get(record.offset, 0) if untils else until
+                names = set(book.concerns(batch, before))
                 pointers = [pointer for pointer in batch.episodes if pointer.episode_id in names]
                 found = await following.episodes(lookup, pointers) if pointers else {}
                 for episode in found.values():
@@ -57,18 +67,27 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
                     for episode in found.values()
                     if isinstance(episode, Episode)
                 }
-                now = revised_batch(batch, episodes, book, until)
+                now = revised_batch(batch, episodes, book, before)
                 if now != batch:
                     revised[record.offset] = now
     return revised
 
 
-async def _book(bus: BusSettings, revision: str) -> tuple[RevisionBook, int]:
-    """The late rewards up to a revision, and its offset. Raises ReplayRefused."""
+async def late_rewards(bus: BusSettings, revision: str) -> tuple[RevisionBook, int]:
+    """The late rewards up to a revision, `latest` or an offset, and its offset.
+
+    Raises ReplayRefused where there is no such revision.
+    """
     async with looking_up(bus) as lookup:
         bounds = await lookup.bounds(REVISIONS.name)
     begin, end = bounds[0] if bounds else (0, 0)
-    until = end if revision == LATEST else int(revision) if revision.isdigit() else -1
+    until = (
+        end
+        if revision == LATEST
+        else int(revision)
+        if revision.isdecimal() and revision.isascii()
+        else -1
+    )
     if not begin <= until <= end:
         raise ReplayRefused(
             f"{revision!r} is no revision: say first, latest, or an offset on {REVISIONS.name}, "
@@ -83,5 +102,5 @@ async def _book(bus: BusSettings, revision: str) -> tuple[RevisionBook, int]:
                 except InvalidRecord as error:
                     passed_over(record, error)
                 else:
-                    book.add(record.offset, reward)
+                    book.add(record.offset, reward, header(record.headers, "ce_id") or "")
     return book, until

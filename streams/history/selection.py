@@ -35,6 +35,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     """What tasks were made from: the same in every epoch."""
     agents: tuple[str, ...] = ()
     """Names of agents."""
+    purpose: str = ""
+    """`train` or `eval`."""
     versions: CountSpan | None = None
     """Policy versions, one of which sampled a token of the episode."""
     reward: RewardSpan | None = None
@@ -65,7 +67,7 @@ class Selection(Struct, frozen=True, kw_only=True):
             return False
         if self.offsets is not None and offset not in self.offsets:
             return False
-        if not self.since <= timestamp < self.until:
+        if not self.since <= timestamp < self.until or self.purpose not in {"", batch.purpose}:
             return False
         named = (
             (self.tasks, batch.task_id),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from odradek.infra.errors import NoSuchName
 from odradek.infra.runtime.imports import parts
 from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Conversation
 from odradek.schemas.topics import CONVERSATIONS
 from odradek.streams.errors import RewardFailed, RewardRefused
@@ -33,6 +34,7 @@ class NamedJudge:
         self._most = most
         self._timeout_s = timeout_s
         self._verdicts = verdicts
+        self._places = asyncio.Semaphore(most)
         self._judge: AsyncJudge | Workers | None = None
 
     async def start(self) -> None:
@@ -62,7 +64,6 @@ class NamedJudge:
 
         Raises:
             NoWorker: No worker can be asked.
-            InvalidRecord: Something else than a conversation is among them.
         """
         assert self._judge is not None, "started"
         if isinstance(self._judge, Workers):
@@ -70,13 +71,16 @@ class NamedJudge:
         return await asyncio.gather(*map(self._one, values))
 
     async def _one(self, value: bytes) -> float | RewardFailed:
-        conversation: Conversation = codec.decode(
-            value, Conversation, max_bytes=CONVERSATIONS.max_bytes
-        )
-        try:
-            return await self.judge(conversation, value)
-        except RewardFailed as error:
-            return error
+        async with self._places:
+            try:
+                conversation: Conversation = codec.decode(
+                    value, Conversation, max_bytes=CONVERSATIONS.max_bytes
+                )
+                return await self.judge(conversation, value)
+            except RewardFailed as error:
+                return error
+            except InvalidRecord as error:
+                return RewardFailed(str(error))
 
     async def aclose(self) -> None:
         """See `Judge`."""

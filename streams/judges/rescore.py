@@ -276,7 +276,7 @@ class _Verdicts:
             reward,
             source=self._source,
             subject=episode,
-            event_id=f"{episode}/{component}{self._source}",
+            event_id=f"{episode}/{component}{self._source}/{verdict!r}",
         )
         await self._appender.append(
             REVISIONS.name, key=episode, value=value, headers=signed(value, headers, self._keys)

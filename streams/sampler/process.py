@@ -103,11 +103,27 @@ class SamplerProcess:
         async with running(admin(self.bus), self.bus) as client:
             standing = await standings(client, reader, self.bus, NAME, wanted)
         (batches, _), (steps, _) = (standing[where] for where in wanted)
+        batches, steps = await self._passed(batches, steps)
         await self._remember(batches, steps)
         self._committed = batches, steps
         reader.assign(wanted)
         reader.seek(self._batches, batches)
         reader.seek(self._steps, steps)
+
+    async def _passed(self, batches: int, steps: int) -> tuple[int, int]:
+        """How far was read by what was committed and by what was written.
+
+        Kafka forgets the offsets of a group that has been away for a week, and the batches before
+        them must not be fresh a second time.
+        """
+        async for record in read_range(self.bus, MIXED.name, 0):
+            batch = _event(record, Batch)
+            if batch is None or batch.mixed is None:
+                continue
+            steps = max(steps, batch.mixed.steps)
+            if not batch.origin:
+                batches = max(batches, batch.mixed.batch + 1)
+        return batches, steps
 
     async def _remember(self, batches: int, steps: int) -> None:
         mixer = self.mixer

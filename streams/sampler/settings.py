@@ -1,6 +1,6 @@
 """Settings of the sampler, from `ODRADEK_SAMPLER_*`."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
 from odradek.infra.runtime.settings import CheckedSettings, Seed, from_environment
@@ -27,11 +27,19 @@ class SamplerSettings(CheckedSettings, BaseSettings):
     beta: float = Field(default=0.4, ge=0, le=1)
     """Exponent of importance weights: 0 leaves all at 1, 1 undoes the bias of the draw."""
     half_life: float = Field(default=256.0, ge=0, le=1e6)
-    """After so many newer batches a batch is drawn half as often; 0: age is nothing."""
+    """After so many newer batches a batch is drawn half as often; 0: age is nothing. No less than 1
+    else: older batches would never be drawn."""
     max_uses: int = Field(default=4, ge=0, le=1_000_000)
     """How often a batch is drawn at most; 0 for no bound."""
     seed: Seed = 0
     """Seed of the draws."""
+
+    @field_validator("half_life")
+    @classmethod
+    def _none_or_a_batch(cls, value: float) -> float:
+        if 0 < value < 1:
+            raise ValueError("half_life is 0 (age is nothing), or at least 1 batch")
+        return value
 
     @property
     def rules(self) -> MixRules:

@@ -137,12 +137,12 @@ def test_every_format_has_a_schema():
 
 def test_half_a_file_has_no_name(tmp_path):
     """Until it is closed there is nothing under the name that was asked for."""
-    file = JsonLinesFile(tmp_path / "rows.jsonl")
+    file = JsonLinesFile(tmp_path / "rows.jsonl", "sft")
     file.write({"a": 1})
     assert not (tmp_path / "rows.jsonl").exists()
     file.close()
     assert '{"a":1}\n' == (tmp_path / "rows.jsonl").read_text()
-    file = JsonLinesFile(tmp_path / "more.jsonl")
+    file = JsonLinesFile(tmp_path / "more.jsonl", "sft")
     file.abort()
     assert ["rows.jsonl"] == [path.name for path in tmp_path.iterdir()]
 
@@ -154,3 +154,18 @@ def test_a_file_that_cannot_be_written_is_one_clear_line(tmp_path):
         row_file(tmp_path / "there.jsonl", "sft")
     with pytest.raises(ExportRefused, match=r"\.jsonl or \.parquet"):
         row_file(tmp_path / "rows.csv", "sft")
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_nothing_is_deleted_before_a_new_file_is_whole(tmp_path, overwrite):
+    """A name of no kind, a folder that is no dataset, and a file whose rows never came."""
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "old.jsonl").write_text("old")
+    for path in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(ExportRefused):
+            row_file(path, "sft", overwrite=overwrite)
+    if overwrite:
+        row_file(tmp_path / "old.jsonl", "sft", overwrite=True).abort()
+    assert {"notes.txt": "mine", "old.jsonl": "old"} == {
+        path.name: path.read_text() for path in tmp_path.iterdir()
+    }

@@ -9,8 +9,10 @@ from click.testing import CliRunner
 from odradek.infra.app.bench.harness.site import kafka
 from odradek.infra.app.cli import main
 from odradek.infra.bus import KafkaAppender, ensure_topics
-from odradek.infra.client.retention import NEEDED_FOR, TopicPlan, plan_of, plans
-from odradek.schemas.topics import BATCHES, CONVERSATIONS, EPISODES, POLICIES, TOPICS
+from odradek.infra.client.retention import NEEDED_FOR, TopicPlan, plan_of, plans, steps_per_s
+from odradek.schemas import codec
+from odradek.schemas.events import Step
+from odradek.schemas.topics import BATCHES, CONVERSATIONS, EPISODES, POLICIES, STEPS, TOPICS
 
 PLAN = TopicPlan("rl.conversations.v1", 10.0, 1000.0, 7.0, "rescore")
 
@@ -74,3 +76,18 @@ def test_the_command_names_what_will_be_gone(bus, monkeypatch):
     assert "rl.episodes.v1 keeps" not in said.output
     refused = CliRunner().invoke(main, ["topics", "plan", "--steps", "10"])
     assert "no step was made" in refused.output
+
+
+@pytest.mark.broker
+async def test_steps_are_counted_once_however_many_entries_they_make(bus):
+    """Entries of other runs, and those without an optimizer step, are none."""
+    await ensure_topics(bus)
+    appender = await KafkaAppender.connect(bus)
+    entries = [(1, True), (1, True), (2, False), (2, True), (3, True)]
+    for number, optimized in entries:
+        for run in ("main", "other")[: 1 + (number == 3)]:
+            step = Step(run=run, incarnation=1, step=number, position=0, optimized=optimized)
+            await appender.append(STEPS.name, key=run, value=codec.encode(step))
+    await appender.aclose()
+    assert pytest.approx(0.03, rel=0.2) == await steps_per_s(bus, now=time.time() + 100)
+    assert 0.0 == await steps_per_s(bus, run="nobody")

@@ -6,9 +6,12 @@ import dataclasses
 import msgspec
 import pytest
 
-from odradek.infra.bus import KafkaAppender
+from odradek.infra.app.history.steps import LogHistory
+from odradek.infra.bus import KafkaAppender, looking_up
 from odradek.schemas.events import Reward
 from odradek.schemas.topics import REVISIONS, STEPS
+from odradek.streams.history import CountSpan, Selection
+from odradek.streams.replay import replay
 from odradek.streams.verify.report import verify
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.process import run
@@ -93,3 +96,38 @@ def test_a_revision_that_is_not_there_is_refused(log_bus, played, tiny, tmp_path
     """The line names the offsets that there are."""
     with pytest.raises(BadSettings, match="holds the offsets 0 to 12"):
         run(settings_of(tiny, tmp_path, revision="13"), log_bus)
+
+
+def test_a_batch_that_was_used_in_part_keeps_its_rewards(log_bus, played, tiny, tmp_path):
+    """Late rewards that come between two starts do not change the rest of it."""
+    settings = settings_of(tiny, tmp_path, rows_per_step=4, max_steps=1, revision="latest")
+    assert 1 == run(settings, log_bus)
+    names = [pointer.episode_id for pointer in played[0].episodes]
+    asyncio.run(late(log_bus, *((name, 1.0) for name in names)))  # now they would teach nothing
+    settings = settings_of(tiny, tmp_path, rows_per_step=4, max_steps=3, revision="latest")
+    assert 3 == run(settings, log_bus)
+    first, second, third = used(log_bus, "run")[:3]
+    assert [(0, 12), (0, 12)] == [(use.offset, use.revision) for use in (first, second)]
+    assert first.digest == second.digest
+    assert 1 == third.offset
+    report = asyncio.run(verify(log_bus))
+    assert ([], []) == (list(report.problems), list(report.duplicated))
+
+
+def test_what_a_step_saw_has_the_rewards_that_it_used(log_bus, played, tiny, tmp_path):
+    """`odradek show step` makes the same digests as the ledger, and a replay of steps as well."""
+
+    async def seen():
+        async with looking_up(log_bus) as lookup:
+            return await LogHistory(log_bus, lookup, "run").step(1)
+
+    assert 1 == run(settings_of(tiny, tmp_path, max_steps=1, revision="3"), log_bus)
+    view = asyncio.run(seen())
+    uses = {use.offset: use for use in used(log_bus, "run")}
+    assert () == view.remarks
+    assert [uses[offset].digest for offset in sorted(uses)] == [b.digest for b in view.batches]
+    assert [0, 1] == sorted(uses)
+    rewards = [sample.reward for sample in view.batches[0].samples]
+    assert [5.0, 6.0] == rewards[:2]
+    done = asyncio.run(replay(log_bus, Selection(steps=CountSpan(1, 2), run="run"), "again"))
+    assert [uses[offset].digest for offset in sorted(uses)] == list(done.digests)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.schemas.events import Sequence as Tokens
+from odradek.schemas.revisions import RevisionBook, revised_batch
 from odradek.trainer.feed.advantages import PASS_K, advantages, fits
 from odradek.trainer.feed.children import Compare, Numbers, worths
 from odradek.trainer.feed.sampling import TAKE, Take, drawn_of
@@ -104,6 +105,18 @@ class EpisodeGroup:
     batch: Batch
     episodes: tuple[tuple[Pointer, Episode], ...] = ()
     refused: tuple[Refusal, ...] = field(default=())
+
+
+def revised_group(group: EpisodeGroup, book: RevisionBook, until: int | None) -> EpisodeGroup:
+    """A group with the late rewards before an offset; itself where they change nothing.
+
+    Raises NotRevisable.
+    """
+    episodes = {pointer.episode_id: episode for pointer, episode in group.episodes}
+    batch = revised_batch(group.batch, episodes, book, until)
+    pointers = {pointer.episode_id: pointer for pointer in batch.episodes}
+    pairs = tuple((pointers[pointer.episode_id], episode) for pointer, episode in group.episodes)
+    return replace(group, batch=batch, episodes=pairs)
 
 
 def arrays_of(

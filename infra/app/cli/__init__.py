@@ -183,6 +183,8 @@ def explain(error: BaseException) -> str | None:
         if hasattr(kind, "retriable"):
             is_ours = kind.__module__.startswith("odradek.")
             return str(leaf) if is_ours and str(leaf) else f"{kind.__name__}: {leaf}"
+        if isinstance(leaf, OSError) and leaf.filename:
+            return f"{leaf.filename}: {leaf.strerror}"
         if kind.__module__.startswith("pydantic") and hasattr(leaf, "errors"):
             return _settings_mistake(leaf)
         if isinstance(leaf, ModuleNotFoundError) and _extra(leaf):

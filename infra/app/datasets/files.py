@@ -5,6 +5,7 @@ name that was asked for, and take that name at the end: half a file never looks 
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -12,6 +13,8 @@ import msgspec
 
 from odradek.infra.errors import ExportRefused
 
+DATASET: Final = "dataset_info.json"
+"""By which a folder of `datasets` is known."""
 ROWS: Final = 500
 """Rows of a Parquet row group, and how many are kept before they are written."""
 
@@ -35,7 +38,8 @@ class RowFile(Protocol):
 class JsonLinesFile:
     """A row a line, as UTF-8 JSON."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, format_: str) -> None:
+        del format_
         self._path, self._part = path, _beside(path)
         self._file = self._part.open("wb")
 
@@ -91,11 +95,15 @@ class ParquetFile:
 
 
 class DatasetFolder:
-    """A folder that `datasets.load_from_disk` reads: rows go through a Parquet file beside it."""
+    """A folder that `datasets.load_from_disk` reads: rows go through a hidden Parquet file."""
 
     def __init__(self, path: Path, format_: str) -> None:
+        import datasets
+
+        datasets.disable_progress_bars()
         self._path = path
-        self._parquet = ParquetFile(path.with_name(f"{path.name}.parquet"), format_)
+        self._rows = path.with_name(f".{path.name}.rows")
+        self._parquet = ParquetFile(self._rows, format_)
 
     def write(self, row: dict[str, Any]) -> None:
         """See `RowFile`."""
@@ -103,17 +111,17 @@ class DatasetFolder:
 
     def close(self) -> None:
         """See `RowFile`."""
-        from datasets import Dataset, disable_progress_bars
+        from datasets import Dataset
 
-        disable_progress_bars()
         self._parquet.close()
-        rows = self._path.with_name(f"{self._path.name}.parquet")
-        cache, part = _beside(rows), _beside(self._path)
+        cache, part = _beside(self._rows), _beside(self._path)
         try:
-            Dataset.from_parquet(str(rows), cache_dir=str(cache)).save_to_disk(str(part))
+            Dataset.from_parquet(str(self._rows), cache_dir=str(cache)).save_to_disk(str(part))
+            if self._path.exists():  # `row_file` has seen that it is a dataset
+                shutil.rmtree(self._path)
             part.replace(self._path)
         finally:
-            rows.unlink()
+            self._rows.unlink()
             for folder in (cache, part):
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -122,32 +130,40 @@ class DatasetFolder:
         self._parquet.abort()
 
 
+KINDS: Final[dict[str, Callable[[Path, str], RowFile]]] = {
+    ".jsonl": JsonLinesFile,
+    ".parquet": ParquetFile,
+    "": DatasetFolder,
+}
+"""By suffix."""
+
+
 def row_file(path: Path, format_: str, *, overwrite: bool = False) -> RowFile:
     """What writes a file, by its suffix: `.jsonl`, `.parquet`, or none for a folder.
+
+    What is there already stays until the new file is whole.
 
     Raises ExportRefused where there is no such kind, where something has that name, or where what
     it takes is not installed.
     """
-    if path.exists():
-        if not overwrite:
-            raise ExportRefused(f"{path} is there already: name another, or say --overwrite")
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kind = KINDS.get(path.suffix)
+    if kind is None:
+        raise ExportRefused(
+            f"{path} is no file of rows: end it in .jsonl or .parquet, or name a folder for "
+            "`datasets`"
+        )
+    if path.exists() and not overwrite:
+        raise ExportRefused(f"{path} is there already: name another, or say --overwrite")
+    if path.is_dir() and (path.suffix or not (path / DATASET).is_file()):
+        raise ExportRefused(f"{path} is a folder that holds something else than a dataset")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if path.suffix == ".jsonl":
-            return JsonLinesFile(path)
-        if path.suffix == ".parquet":
-            return ParquetFile(path, format_)
-        if not path.suffix:
-            return DatasetFolder(path, format_)
+        return kind(path, format_)
     except ModuleNotFoundError as error:
         raise ExportRefused(
             f"{path.suffix or 'a folder of datasets'} needs {error.name}: install "
             '"odradek[datasets]", or write .jsonl'
         ) from error
-    raise ExportRefused(
-        f"{path} is no file of rows: end it in .jsonl or .parquet, or name a folder for `datasets`"
-    )
 
 
 def schema_of(format_: str) -> Any:

@@ -31,7 +31,8 @@ def message_of(raw: Any) -> Row:
 
 
 def _call(call: Row) -> Row:
-    function = call.get("function") or {}
+    function = call.get("function")
+    function = function if isinstance(function, dict) else {}
     arguments = function.get("arguments", "")
     if not isinstance(arguments, str):
         arguments = msgspec.json.encode(arguments).decode()

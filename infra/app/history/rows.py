@@ -134,16 +134,21 @@ class BatchRows:
 
 
 def with_step_advantages(
-    batches: Sequence[tuple[BatchRows, Sequence[Row]]], rules: StepRules
+    batches: Sequence[tuple[BatchRows, Sequence[Row]]],
+    rules: StepRules,
+    refused: Callable[[Row], bool],
 ) -> list[tuple[BatchRows, Sequence[Row]]]:
     """The rows of a step with what their step makes of their advantages (see `step_advantages`).
 
-    KL in the reward is left out: it is on no topic.
+    Rows that the step refused are none of it. KL in the reward is left out: it is on no topic.
     """
     if not rules.normalises:
         return list(batches)
-    changed = iter(step_advantages([row for _, rows in batches for row in rows], rules))
-    return [(batch, [next(changed) for _ in rows]) for batch, rows in batches]
+    mine = [row for _, rows in batches for row in rows if not refused(row)]
+    changed = iter(step_advantages(mine, rules))
+    return [
+        (batch, [row if refused(row) else next(changed) for row in rows]) for batch, rows in batches
+    ]
 
 
 def alone(pointer: Pointer, episode: Episode, rules: RowRules) -> BatchRows:

@@ -25,9 +25,10 @@ from odradek.streams.history import ledger_reader
 from odradek.streams.history.ledger import FoundStep, LedgerEntry, StepSearch
 from odradek.streams.history.names import record_at
 from odradek.streams.history.pointers import LostEpisode, address_of, episodes, shown
+from odradek.streams.history.revisions import late_rewards
 from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.lineage import Lineage
-from odradek.trainer.feed.rows import EpisodeGroup, Row
+from odradek.trainer.feed.rows import EpisodeGroup, Row, revised_group
 from odradek.trainer.feed.step_advantages import StepRules
 
 EVERY_ROW: Final = (0, 1 << 62)
@@ -135,12 +136,14 @@ class LogHistory:
             )
             if began[0] <= offset <= entry.position
         }
-        batches = await self._batches(entry.topic, mine, refused, rules)
+        revisions = {use.offset: use.revision for use in entry.used if use.revision}
+        batches = await self._batches(entry.topic, mine, refused, rules, revisions)
         used = [
             (batch, [row for row in batch.rows if mine[offset][0] <= row.index < mine[offset][1]])
             for offset, batch in batches.items()
         ]
         remarks += _differences(found, used, refused)
+        out = {(one.offset, one.episode_id, one.row) for one in refused if one.row is not None}
         staleness = await self._staleness(found, rules, [row for _, rows in used for row in rows])
         version_at = await search.named(entry.version)
         return StepView(
@@ -169,7 +172,9 @@ class LogHistory:
                     staleness=staleness,
                     texts=self.texts(rules),
                 )
-                for batch, rows in with_step_advantages(used, rules.step)
+                for batch, rows in with_step_advantages(
+                    used, rules.step, lambda row: (row.offset, row.episode_id, row.index) in out
+                )
             ),
             passed=tuple(
                 PassedView(
@@ -211,6 +216,7 @@ class LogHistory:
         offsets: Iterable[int],
         refused: Iterable[Refusal],
         rules: RunRules,
+        revisions: Mapping[int, int],
     ) -> dict[int, BatchRows]:
         """Batches with their rows, by offset. Raises HistoryGone."""
         addresses = {offset: RecordAddress(topic, 0, offset) for offset in offsets}
@@ -226,12 +232,16 @@ class LogHistory:
         return {
             offset: BatchRows(shown(addresses[offset]), records[addresses[offset]].timestamp,
                               group, rules.rows)
-            for offset, group in (await self._groups(batches, without)).items()
+            for offset, group in (await self._groups(batches, without, revisions)).items()
         }  # fmt: skip
 
     async def _groups(
-        self, batches: Mapping[int, Batch], without: set[tuple[int, str]]
+        self,
+        batches: Mapping[int, Batch],
+        without: set[tuple[int, str]],
+        revisions: Mapping[int, int],
     ) -> dict[int, EpisodeGroup]:
+        """Batches with their episodes, and with the rewards of the revisions that were used."""
         wanted = {
             offset: [one for one in batch.episodes if (offset, one.episode_id) not in without]
             for offset, batch in batches.items()
@@ -251,6 +261,10 @@ class LogHistory:
                     )
                 pairs.append((pointer, episode))
             groups[offset] = EpisodeGroup(offset, batches[offset], tuple(pairs))
+        if revisions:
+            book, _ = await late_rewards(self.bus, str(max(revisions.values())))
+            for offset in revisions.keys() & groups.keys():
+                groups[offset] = revised_group(groups[offset], book, revisions[offset])
         return groups
 
     async def _staleness(self, found: FoundStep, rules: RunRules, rows: Iterable[Row]) -> Any:
@@ -303,7 +317,10 @@ class LogHistory:
         record = await record_at(self.lookup, at)
         users = await self.uses(at.topic, at.offset)
         rules = await self.rules(users[0] if users else None)
-        group = await self.group(record)
+        use = next(
+            (u for user in users for u in user.entry.step.used if u.offset == at.offset), None
+        )
+        group = await self.group(record, 0 if use is None else use.revision)
         refused: list[Refusal] = []
         for user in users:
             entries = await (await self.search()).before(user)
@@ -313,13 +330,17 @@ class LogHistory:
         view = batch.view(batch.rows, refused=reasons, texts=self.texts(rules))
         return UsedBatchView(batch=view, used=uses_of(users, at.offset))
 
-    async def group(self, record: Record) -> EpisodeGroup:
-        """The batch of a record, with its episodes. Raises HistoryUnknown, HistoryGone."""
+    async def group(self, record: Record, revision: int = 0) -> EpisodeGroup:
+        """The batch of a record, with its episodes, and the late rewards before `revision`.
+
+        Raises HistoryUnknown, HistoryGone.
+        """
         try:
             batch: Batch = codec.decode(record.value, Batch)
         except InvalidRecord as error:
             raise HistoryUnknown(f"{shown(record.address)} is no batch: {error}") from error
-        return (await self._groups({record.offset: batch}, set()))[record.offset]
+        revisions = {record.offset: revision} if revision else {}
+        return (await self._groups({record.offset: batch}, set(), revisions))[record.offset]
 
 
 def uses_of(users: Iterable[FoundStep], offset: int) -> tuple[StepUse, ...]:
@@ -341,9 +362,12 @@ def _differences(
 ) -> list[str]:
     """Where the rows that were made anew are not those that the ledger counts."""
     counted = {use.offset: use.rows for use in found.entry.step.used}
+    digests = {use.offset: use.digest for use in found.entry.step.used if use.digest}
     remarks = []
     for batch, rows in used:
         offset = batch.group.offset
+        if offset in digests and batch.group.batch.digest() != digests[offset]:
+            remarks.append(f"{batch.at} has another digest than the ledger names")
         reasons = _reasons(offset, refused)
         taken = sum((row.episode_id, row.index) not in reasons for row in rows)
         if taken != counted.get(offset, 0):

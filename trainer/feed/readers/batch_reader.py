@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ class LogGroups:
         topic: Of the batches.
         ends: Whether to stop at the topic's end.
         revision: Of the rewards; see `TrainerSettings`.
+        pinned: By offset of a batch of which rows were used, the revision that they were used with:
+            the rest of it has the same rewards.
     """
 
     def __init__(
@@ -58,12 +61,13 @@ class LogGroups:
         *,
         ends: bool,
         revision: str = FIRST,
+        pinned: Mapping[int, int] | None = None,
     ) -> None:
         self._thread = thread
         self._bus = bus
         self._topic = topic
         self._ends = ends
-        self._late = None if revision == FIRST else LateRewards(bus, revision)
+        self._late = None if revision == FIRST else LateRewards(bus, revision, pinned or {})
         self._at_end = False
         self._looked = time.monotonic()
         self._reader: AIOKafkaConsumer | None = None
@@ -189,7 +193,7 @@ class LogGroups:
         would leave out whatever follows. A replayed batch names the past, and some of that may be
         gone: the rest is trained on.
         """
-        late = self._late is not None and await self._late.concern(batch)
+        late = self._late is not None and await self._late.concern(offset, batch)
         if why_not(batch) and not late:
             return EpisodeGroup(offset, batch)
         lost = (MissingRecord, WrongDigest, *((PositionGone,) if batch.origin else ()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,12 +19,13 @@ from odradek.infra.bus import (
     start,
 )
 from odradek.schemas import codec
+from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord, NotRevisable
 from odradek.schemas.events import Batch, Reward
-from odradek.schemas.revisions import RevisionBook, revised_batch
+from odradek.schemas.revisions import RevisionBook
 from odradek.schemas.topics import REVISIONS
 from odradek.trainer.errors import BadSettings
-from odradek.trainer.feed.rows import EpisodeGroup
+from odradek.trainer.feed.rows import EpisodeGroup, revised_group
 
 FIRST: Final = "first"
 LATEST: Final = "latest"
@@ -38,10 +40,14 @@ class LateRewards:
     Args:
         bus: Where Kafka is.
         revision: `latest`, or the offset on `rl.revisions.v1` before which late rewards count.
+        pinned: By offset of a batch, the revision that it has whatever `revision` says.
     """
 
-    def __init__(self, bus: BusSettings, revision: str) -> None:
+    def __init__(
+        self, bus: BusSettings, revision: str, pinned: Mapping[int, int] | None = None
+    ) -> None:
         self._bus = bus
+        self._pinned = pinned or {}
         self._until = None if revision == LATEST else int(revision)
         self._book = RevisionBook()
         self._reader: AIOKafkaConsumer | None = None
@@ -74,24 +80,21 @@ class LateRewards:
             await close(self._reader)
             self._reader = None
 
-    async def concern(self, batch: Batch) -> bool:
-        """Whether a batch has samples that a late reward names."""
+    async def concern(self, offset: int, batch: Batch) -> bool:
+        """Whether the batch at an offset has samples that a late reward names."""
         await self._catch_up()
-        return bool(self._book.concerns(batch, self._until))
+        return bool(self._book.concerns(batch, self._of(offset)))
+
+    def _of(self, offset: int) -> int | None:
+        return self._pinned.get(offset, self._until)
 
     def revised(self, group: EpisodeGroup) -> EpisodeGroup:
         """A group with the rewards of the revision; itself where that changes none of them."""
-        heads = {pointer.episode_id: episode for pointer, episode in group.episodes}
         try:
-            batch = revised_batch(group.batch, heads, self._book, self._until)
+            return revised_group(group, self._book, self._of(group.offset))
         except NotRevisable as error:
             log.warning("batch %d is used with its first rewards: %s", group.offset, error)
             return group
-        pointers = {pointer.episode_id: pointer for pointer in batch.episodes}
-        episodes = tuple(
-            (pointers[pointer.episode_id], episode) for pointer, episode in group.episodes
-        )
-        return EpisodeGroup(group.offset, batch, episodes, group.refused)
 
     async def _catch_up(self) -> None:
         """Read up to the end of now, or to the offset. A broker that is away is waited for."""
@@ -121,5 +124,5 @@ class LateRewards:
                 except InvalidRecord as error:
                     passed_over(record, error)
                 else:
-                    self._book.add(record.offset, reward)
+                    self._book.add(record.offset, reward, header(record.headers, "ce_id") or "")
         return True

@@ -29,10 +29,10 @@ MOST_LINES: Final = 20
 )
 @click.option(
     "--revision",
-    default="first",
+    default="used",
     show_default=True,
     metavar="WHICH",
-    help="Rewards: `first`, `latest` (with late rewards), or an offset on rl.revisions.v1.",
+    help="Rewards: those that --steps `used`, `first`, `latest`, or an offset on rl.revisions.v1.",
 )
 @click.option(
     "--pace",

@@ -81,9 +81,10 @@ def list_topics(as_json: bool) -> None:
     help="How far back records are counted: 30m, 2h, 1d.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Of the run that is planned.")
+@click.option("--run", default="main", show_default=True, help="Whose steps a second count.")
 @click.option("--days", type=click.FloatRange(0, min_open=True), help="How long it goes on.")
 @AS_JSON
-def plan(window: str, steps: int | None, days: float | None, as_json: bool) -> None:
+def plan(window: str, steps: int | None, run: str, days: float | None, as_json: bool) -> None:
     """Say how many days and gigabytes a run needs, from the rates of the log as it is.
 
     \b
@@ -92,17 +93,18 @@ def plan(window: str, steps: int | None, days: float | None, as_json: bool) -> N
 
     Sizes are before compression and of one replica, so disks hold less, times their replicas. What
     a topic is needed for is lost once retention deletes it: such topics are named, and how to keep
-    them longer.
+    them longer. Topics of agents (a2a.*) are not counted; marks of transactions are, as records.
     """  # noqa: D301 - \b is click's sign for "do not wrap"
     import time
 
     from odradek.infra.bus import BusSettings
-    from odradek.infra.client.retention import DAY_S, plans
+    from odradek.infra.client.retention import DAY_S, plans, steps_per_s
     from odradek.infra.client.times import parse_time
 
     now = time.time()
-    found = asyncio.run(plans(BusSettings(), window_s=now - parse_time(window, now), now=now))
-    rate = next((each.per_s for each in found if each.topic == "rl.steps.v1"), 0.0)
+    bus, window_s = BusSettings(), now - parse_time(window, now)
+    found = asyncio.run(plans(bus, window_s=window_s, now=now))
+    rate = asyncio.run(steps_per_s(bus, run=run, window_s=window_s, now=now)) if steps else 0.0
     if steps and not rate:
         raise click.UsageError(f"no step was made in the last {window}: give --days, or --window")
     length = days or (steps / rate / DAY_S if steps else None)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from odradek.infra.app.cli.selection import filters, selection_of
 from odradek.infra.app.datasets import FORMATS
@@ -24,10 +25,23 @@ if TYPE_CHECKING:
     metavar="TOPIC",
     help="Where the batches stand.  [default: what the steps read, else rl.batches.v1]",
 )
+@click.option(
+    "--purpose",
+    type=click.Choice(["train", "eval"]),
+    default="train",
+    show_default=True,
+    help="Of the tasks: an evaluation's episodes are no training data.",
+)
 @click.option("--skip-missing", is_flag=True, help="Leave out batches of which an episode is gone.")
 @click.option("--overwrite", is_flag=True, help="Also where OUT is there already.")
 def command(
-    kind: str, out: Path, source: str, skip_missing: bool, overwrite: bool, **words: Any
+    kind: str,
+    out: Path,
+    source: str,
+    purpose: str,
+    skip_missing: bool,
+    overwrite: bool,
+    **words: Any,
 ) -> None:
     """Write the episodes of chosen batches to OUT, a row each.
 
@@ -60,7 +74,7 @@ def command(
         written = asyncio.run(
             export(
                 BusSettings(),
-                selection_of(**words),
+                msgspec.structs.replace(selection_of(**words), purpose=purpose),
                 kind,
                 out,
                 source=source,

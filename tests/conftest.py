@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.suite.fast_lane import fast_lane, left_out
 from tests.support.suite.file_order import longest_first
@@ -19,6 +20,11 @@ from tests.support.suite.part_times import LAST_RUN, PartTimes
 
 if TYPE_CHECKING:
     from odradek.infra.bus import BusSettings
+
+
+# No test is timed: on a busy machine an example may take a second, and its inputs as long.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,8 +17,8 @@ from odradek.streams.stages.intake import intake
 from odradek.streams.verify import Conservation
 from tests.recorded.topics import TOPICS, digests_of, load, of_topic, partitions
 
-FILES = sorted(Path(__file__).parent.glob("*.jsonl.gz"))
-RECORDINGS = {path.name.removesuffix(".jsonl.gz"): load(path) for path in FILES}
+FILES = sorted(Path(__file__).parent.glob("*.jsonl"))
+RECORDINGS = {path.name.removesuffix(".jsonl"): load(path) for path in FILES}
 WORLDS = [
     pytest.param(world, rows, id=f"{release}-{number}")
     for release, recording in RECORDINGS.items()

@@ -1,16 +1,15 @@
 """A recording: the topics of whole runs in a file, and what is made of them.
 
 Each line is a record: [topic, partition, offset, key, value, headers, milliseconds]. Bytes stand as
-text of one character a byte (Latin-1), so that the file packs well. The first line holds the digest
-of the rows that a trainer makes of each batch, in order.
+text of one character a byte (Latin-1). The first line holds the digest of the rows that a trainer
+makes of each batch, in order.
 
-    python -m tests.recorded.topics tests/recorded/0.1.0.jsonl.gz
+    python -m tests.recorded.topics tests/recorded/0.1.0.jsonl
 
 writes one, from simulated runs with kills, retries, children and late rewards. From a release on,
 its file never changes.
 """
 
-import gzip
 import hashlib
 import json
 import sys
@@ -35,7 +34,7 @@ from odradek.schemas.topics import (
 from odradek.trainer.feed.rows import EpisodeGroup, rows_of
 
 TOPICS = (REWARDS, TURNS, CONVERSATIONS, EPISODES, BATCHES, REVISIONS, STEPS, DLQ)
-SEEDS = (1, 3, 5, 8, 11, 13, 18)
+SEEDS = (1, 3, 18)
 """Of the simulated worlds that a recording holds."""
 
 
@@ -64,12 +63,12 @@ def write(path: Path) -> None:
     lines: list[Any] = [{"rows": [digests_of(world) for world in read]}]
     lines += [[at, *_listed(message)] for at, world in enumerate(worlds) for message in world]
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+    path.write_text(text)
 
 
 def load(path: Path) -> Recording:
     """Read a file."""
-    head, *lines = map(json.loads, gzip.decompress(path.read_bytes()).splitlines())
+    head, *lines = map(json.loads, path.read_text().splitlines())
     worlds: list[list[Record]] = [[] for _ in head["rows"]]
     for at, *listed in lines:
         worlds[at].append(_record(listed))

@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from odradek.schemas import codec
 from odradek.schemas.events import Episode, Outcome, Tick, Timeouts
-from odradek.schemas.topics import DLQ, EPISODES
+from odradek.schemas.topics import DLQ, EPISODES, REVISIONS
 from odradek.streams.partition import StagePartition
 from odradek.streams.stages.assembler import ASSEMBLE
 from tests.support.schemas.event_builders import Log, aborted, opened, reward, sealed, tell, turn
@@ -52,6 +52,8 @@ class Machine(RuleBasedStateMachine):
         self.wanted: list[tuple[str, str, int, float | None]] = []
         """(episode, outcome, turns, reward) as the model ends them."""
         self.letters = 0
+        self.late = 0
+        self.revisions = 0
         self.written: list[tuple[str, str, int, float | None]] = []
         self.dead = 0
         self.uncommitted = False
@@ -69,6 +71,8 @@ class Machine(RuleBasedStateMachine):
                 )
             elif one.topic == DLQ.name:
                 self.dead += 1
+            elif one.topic == REVISIONS.name:
+                self.revisions += 1
         # Results and marks are committed together: a crash comes before both or after both.
         self.marks = (self.partition.low_water, self.partition.position)
 
@@ -105,7 +109,9 @@ class Machine(RuleBasedStateMachine):
         """A reward; the first counts, an equal one is a repeat."""
         self._append(reward(name, value))
         story = self.open.get(name)
-        if story is None or (story.reward is not None and story.reward != value):
+        if story is None:
+            self.late += 1
+        elif story.reward is not None and story.reward != value:
             self.letters += 1
         elif story.reward is None:
             story.reward = value
@@ -187,6 +193,7 @@ class Machine(RuleBasedStateMachine):
         assert len(self.open) == self.partition.fold.open()
         assert sorted(self.wanted, key=str) == sorted(self.written, key=str)
         assert self.letters == self.dead
+        assert self.late == self.revisions
 
     @invariant()
     def nothing_pins_the_mark(self) -> None:

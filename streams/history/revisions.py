@@ -38,10 +38,10 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
     """
     if revision == FIRST or not choice.taken:
         return {}
-    untils = choice.revisions if revision == USED else {}
-    if revision == USED and not any(untils.values()):
+    used = choice.revisions if revision == USED else {}
+    if revision == USED and not any(used.values()):
         return {}
-    last = str(max(untils.values())) if untils else revision
+    last = str(max(used.values())) if used else revision
     book, until = await late_rewards(bus, last)
     offsets = {batch.offset for batch in choice.taken}
     revised: dict[int, Batch] = {}
@@ -52,7 +52,7 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
                 if record.offset not in offsets:
                     continue
                 batch: Batch = codec.decode(record.value, Batch)
-                before = untils.get(record.offset, 0) if untils else until
+                before = used.get(record.offset, 0) if used else until
                 names = set(book.concerns(batch, before))
                 pointers = [pointer for pointer in batch.episodes if pointer.episode_id in names]
                 found = await following.episodes(lookup, pointers) if pointers else {}

@@ -12,14 +12,18 @@ from tests.simulation.planted.patches import Patches
 
 
 def mixed_before_offsets() -> Patches:
-    """Batches are written in one transaction, and both offsets in the next."""
+    """Batches are written in one transaction, both offsets in the next, and only these are read."""
 
     async def commit(self: SamplerProcess, writer: Any, out: Sequence[Any]) -> None:
         await writer.write(*out)
         await original(self, writer, ())
 
+    async def passed(self: SamplerProcess, batches: int, steps: int) -> tuple[int, int]:
+        del self
+        return batches, steps
+
     original = SamplerProcess._commit
-    return [(SamplerProcess, "_commit", commit)]
+    return [(SamplerProcess, "_commit", commit), (SamplerProcess, "_passed", passed)]
 
 
 def offsets_before_mixed() -> Patches:

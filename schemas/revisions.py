@@ -13,10 +13,16 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Struct
 
+from odradek.schemas import codec
+from odradek.schemas.codec import Headers
 from odradek.schemas.errors import NotRevisable
 from odradek.schemas.events import Batch, Outcome, Reward
 from odradek.schemas.worth import DEFAULT_COMPONENT
 
+FIRST: Final = "first"
+"""Names the rewards that the batches have."""
+LATEST: Final = "latest"
+"""Names the newest state of all rewards."""
 ALONE: Final = {DEFAULT_COMPONENT: 1.0}
 
 
@@ -97,6 +103,15 @@ class RevisionBook:
             self._ids.add(event_id)
         late = LateReward(offset, reward.component, reward.value, reward.source)
         self._late.setdefault(reward.episode_id, []).append(late)
+
+    def read(self, offset: int, value: bytes | None, headers: Headers) -> Reward:
+        """Take the next record as it stands on the topic; return its reward.
+
+        Raises InvalidRecord, and then takes nothing.
+        """
+        reward: Reward = codec.decode(value, Reward)
+        self.add(offset, reward, codec.header(headers, "ce_id") or "")
+        return reward
 
     def of(self, episode_id: str, until: int | None = None) -> tuple[LateReward, ...]:
         """Late rewards of an episode, up to an offset (left out) or to the newest."""

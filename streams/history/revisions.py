@@ -4,20 +4,17 @@ import re
 from contextlib import aclosing
 from typing import Final
 
-from odradek.infra.bus import BusSettings, looking_up, passed_over, read_range
+from odradek.infra.bus import BusSettings, RecordLookup, looking_up, passed_over, read_range
 from odradek.schemas import codec
-from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Batch, Episode, Reward
-from odradek.schemas.revisions import RevisionBook, revised_batch
+from odradek.schemas.events import Batch, Episode
+from odradek.schemas.revisions import FIRST, LATEST, RevisionBook, revised_batch
 from odradek.schemas.topics import REVISIONS
 from odradek.streams.errors import HistoryGone, ReplayRefused
 from odradek.streams.history import pointers as following
 from odradek.streams.history.batches import BatchChoice
 
 USED: Final = "used"
-FIRST: Final = "first"
-LATEST: Final = "latest"
 OFFSET: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -41,36 +38,38 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
     used = choice.revisions if revision == USED else {}
     if revision == USED and not any(used.values()):
         return {}
-    last = str(max(used.values())) if used else revision
-    book, until = await late_rewards(bus, last)
+    book, until = await late_rewards(bus, str(max(used.values())) if used else revision)
     offsets = {batch.offset for batch in choice.taken}
+    span = {"start": min(offsets), "end": max(offsets) + 1}
     revised: dict[int, Batch] = {}
-    async with looking_up(bus) as lookup:
-        span = {"start": min(offsets), "end": max(offsets) + 1}
-        async with aclosing(read_range(bus, choice.source, 0, **span)) as records:
-            async for record in records:
-                if record.offset not in offsets:
-                    continue
-                batch: Batch = codec.decode(record.value, Batch)
-                before = used.get(record.offset, 0) if used else until
-                names = set(book.concerns(batch, before))
-                pointers = [pointer for pointer in batch.episodes if pointer.episode_id in names]
-                found = await following.episodes(lookup, pointers) if pointers else {}
-                for episode in found.values():
-                    if not isinstance(episode, Episode):
-                        raise HistoryGone(
-                            f"episode {episode.episode_id} has a late reward, and is gone "
-                            f"({episode.why}): choose newer batches, or --revision first"
-                        )
-                episodes = {
-                    episode.episode_id: episode
-                    for episode in found.values()
-                    if isinstance(episode, Episode)
-                }
-                now = revised_batch(batch, episodes, book, before)
-                if now != batch:
-                    revised[record.offset] = now
+    async with (
+        looking_up(bus) as lookup,
+        aclosing(read_range(bus, choice.source, 0, **span)) as records,
+    ):
+        async for record in records:
+            if record.offset not in offsets:
+                continue
+            batch: Batch = codec.decode(record.value, Batch)
+            before = used.get(record.offset, 0) if used else until
+            episodes = await _judged_late(lookup, batch, set(book.concerns(batch, before)))
+            now = revised_batch(batch, episodes, book, before)
+            if now != batch:
+                revised[record.offset] = now
     return revised
+
+
+async def _judged_late(lookup: RecordLookup, batch: Batch, names: set[str]) -> dict[str, Episode]:
+    """The episodes of a batch that late rewards name. Raises HistoryGone."""
+    pointers = [pointer for pointer in batch.episodes if pointer.episode_id in names]
+    episodes: dict[str, Episode] = {}
+    for found in (await following.episodes(lookup, pointers)).values() if pointers else ():
+        if not isinstance(found, Episode):
+            raise HistoryGone(
+                f"episode {found.episode_id} has a late reward, and is gone ({found.why}): choose "
+                "newer batches, or --revision first"
+            )
+        episodes[found.episode_id] = found
+    return episodes
 
 
 async def late_rewards(bus: BusSettings, revision: str) -> tuple[RevisionBook, int]:
@@ -81,13 +80,9 @@ async def late_rewards(bus: BusSettings, revision: str) -> tuple[RevisionBook, i
     async with looking_up(bus) as lookup:
         bounds = await lookup.bounds(REVISIONS.name)
     begin, end = bounds[0] if bounds else (0, 0)
-    until = (
-        end
-        if revision == LATEST
-        else int(revision)
-        if revision.isdecimal() and revision.isascii()
-        else -1
-    )
+    until = end if revision == LATEST else -1
+    if OFFSET.fullmatch(revision):
+        until = int(revision)
     if not begin <= until <= end:
         raise ReplayRefused(
             f"{revision!r} is no revision: say first, latest, or an offset on {REVISIONS.name}, "
@@ -98,9 +93,7 @@ async def late_rewards(bus: BusSettings, revision: str) -> tuple[RevisionBook, i
         async with aclosing(read_range(bus, REVISIONS.name, 0, start=begin, end=until)) as records:
             async for record in records:
                 try:
-                    reward: Reward = codec.decode(record.value, Reward)
+                    book.read(record.offset, record.value, record.headers)
                 except InvalidRecord as error:
                     passed_over(record, error)
-                else:
-                    book.add(record.offset, reward, header(record.headers, "ce_id") or "")
     return book, until

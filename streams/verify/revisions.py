@@ -3,9 +3,7 @@
 from collections.abc import Container, Mapping
 
 from odradek.infra.bus import Record
-from odradek.schemas import codec
-from odradek.schemas.codec import header
-from odradek.schemas.events import Batch, Reward
+from odradek.schemas.events import Batch
 from odradek.schemas.revisions import RevisionBook, RewardedEpisode, revised_batch
 
 
@@ -18,8 +16,7 @@ class RevisionCounts:
 
     def reward(self, record: Record) -> None:
         """Take a record of the topic. Raises InvalidRecord."""
-        reward: Reward = codec.decode(record.value, Reward)
-        self._book.add(record.offset, reward, header(record.headers, "ce_id") or "")
+        reward = self._book.read(record.offset, record.value, record.headers)
         self._episodes[reward.episode_id] = self._episodes.get(reward.episode_id, 0) + 1
 
     def table(self, opened: Container[str]) -> dict[str, int]:

@@ -28,11 +28,12 @@ from odradek.infra.runtime.loop_thread import LoopThread
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
+from odradek.schemas.revisions import FIRST
 from odradek.trainer.errors import BadSettings, MissingRecord, PositionGone, WrongDigest
-from odradek.trainer.feed.cursor import why_not
 from odradek.trainer.feed.readers.episode_reader import EpisodeReader
-from odradek.trainer.feed.readers.revisions import FIRST, LateRewards
+from odradek.trainer.feed.readers.revisions import LateRewards
 from odradek.trainer.feed.rows import EpisodeGroup
+from odradek.trainer.feed.rules import why_not
 
 log = logging.getLogger("odradek")
 

@@ -18,17 +18,13 @@ from odradek.infra.bus import (
     record_of,
     start,
 )
-from odradek.schemas import codec
-from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord, NotRevisable
-from odradek.schemas.events import Batch, Reward
-from odradek.schemas.revisions import RevisionBook
+from odradek.schemas.events import Batch
+from odradek.schemas.revisions import LATEST, RevisionBook
 from odradek.schemas.topics import REVISIONS
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed.rows import EpisodeGroup, revised_group
 
-FIRST: Final = "first"
-LATEST: Final = "latest"
 PAUSE_S: Final = 0.2
 
 log = logging.getLogger("odradek")
@@ -50,6 +46,8 @@ class LateRewards:
         self._pinned = pinned or {}
         self._until = None if revision == LATEST else int(revision)
         self._book = RevisionBook()
+        self._passed = 0
+        """The first offset that was not read; the book's end is behind its last reward."""
         self._reader: AIOKafkaConsumer | None = None
         self._on: TopicPartition | None = None
 
@@ -98,7 +96,7 @@ class LateRewards:
 
     async def _catch_up(self) -> None:
         """Read up to the end of now, or to the offset. A broker that is away is waited for."""
-        while self._until is None or self._book.end < self._until:
+        while self._until is None or self._passed < self._until:
             try:
                 if await self._read_on():
                     return
@@ -120,9 +118,8 @@ class LateRewards:
             for message in fetched.get(self._on, ()):
                 record = record_of(message, self._bus)
                 try:
-                    reward: Reward = codec.decode(record.value, Reward)
+                    self._book.read(record.offset, record.value, record.headers)
                 except InvalidRecord as error:
                     passed_over(record, error)
-                else:
-                    self._book.add(record.offset, reward, header(record.headers, "ce_id") or "")
+        self._passed = end
         return True

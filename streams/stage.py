@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from odradek.infra.bus import Record
-from odradek.schemas.events import Event
+from odradek.infra.runtime.telemetry import parent_of
+from odradek.schemas.codec import header
+from odradek.schemas.events import Event, Reward
 from odradek.schemas.topics import Topic
 
 
@@ -30,6 +32,20 @@ class Emit(Struct, frozen=True):
     """Unix seconds: append time of the record that caused it."""
     source: str = ""
     """CloudEvents source, where it is not the stage itself."""
+
+
+def passed_on(topic: Topic, record: Record, reward: Reward) -> Emit:
+    """A reward as it came, to another topic: with the id and the source that its writer gave it."""
+    return Emit(
+        topic=topic,
+        key=reward.episode_id,
+        event=reward,
+        event_id=header(record.headers, "ce_id")
+        or f"{reward.episode_id}/{record.partition}/{record.offset}",
+        trace=parent_of(record.headers),
+        at=record.timestamp,
+        source=header(record.headers, "ce_source") or reward.source,
+    )
 
 
 class DeadLetter(Struct, frozen=True):

@@ -22,7 +22,6 @@ from typing import Any, Final
 
 from odradek.infra.bus import Record
 from odradek.infra.runtime.telemetry import parent_of
-from odradek.schemas.codec import header
 from odradek.schemas.events import (
     EpisodeAborted,
     EpisodeOpened,
@@ -35,7 +34,7 @@ from odradek.schemas.events import (
 )
 from odradek.schemas.topics import CONVERSATIONS, EPISODES, REVISIONS, TURNS, Topic
 from odradek.streams.low_water import LowWater
-from odradek.streams.stage import NOTHING, DeadLetter, Emit, Output, Stage
+from odradek.streams.stage import NOTHING, DeadLetter, Emit, Output, Stage, passed_on
 from odradek.streams.stages.episode import OpenEpisode
 from odradek.streams.stages.tokens import episode_of
 
@@ -152,16 +151,7 @@ class Assembler:
 
     def _late(self, record: Record, reward: Reward) -> Emit:
         """A reward of an episode that is closed, or that nobody opened: only its readers know."""
-        return Emit(
-            topic=REVISIONS,
-            key=reward.episode_id,
-            event=reward,
-            event_id=header(record.headers, "ce_id")
-            or f"{reward.episode_id}/{record.partition}/{record.offset}",
-            trace=parent_of(record.headers),
-            at=record.timestamp,
-            source=header(record.headers, "ce_source") or reward.source,
-        )
+        return passed_on(REVISIONS, record, reward)
 
     def _sealed(self, record: Record, sealed: EpisodeSealed) -> Sequence[Output]:
         episode = self._open.get(sealed.episode_id)

@@ -11,12 +11,10 @@ from typing import Final
 
 from odradek.infra.bus import Record
 from odradek.infra.runtime.reward_signatures import JudgeSettings, Verifier
-from odradek.infra.runtime.telemetry import parent_of
-from odradek.schemas.codec import header
 from odradek.schemas.events import Reward
 from odradek.schemas.topics import REWARDS, TURNS
 from odradek.streams.settings import StreamsSettings
-from odradek.streams.stage import DeadLetter, Emit, Output, Stage, StatelessFold
+from odradek.streams.stage import DeadLetter, Output, Stage, StatelessFold, passed_on
 
 HELP: Final = """Run the intake: rewards of rl.rewards.v1 are checked and copied to rl.turns.v1.
 
@@ -59,18 +57,7 @@ class Intake(StatelessFold):
             )
         if fault := self._verifier.fault(event.source, record.value, record.headers):
             return (DeadLetter(fault, "its source signs what it says: ODRADEK_JUDGE_KEYS"),)
-        return (
-            Emit(
-                topic=TURNS,
-                key=event.episode_id,
-                event=event,
-                event_id=header(record.headers, "ce_id")
-                or f"{event.episode_id}/{record.partition}/{record.offset}",
-                trace=parent_of(record.headers),
-                at=record.timestamp,
-                source=header(record.headers, "ce_source") or event.source,
-            ),
-        )
+        return (passed_on(TURNS, record, event),)
 
 
 def intake(sources: Sources | None = None, verifier: Verifier | None = None) -> Stage:

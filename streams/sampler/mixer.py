@@ -215,10 +215,10 @@ def mixed_again(
         steps: The same of `rl.steps.v1`.
     """
     mixer, again = Mixer(rules), list[Batch]()
-    further, told = iter(batches.items()), iter(steps.items())
+    further, heard = iter(batches.items()), iter(steps.items())
     for mark in marks:
         while mixer.steps < mark.steps:
-            mixer.step(*next(told))
+            mixer.step(*next(heard))
         while mixer.batches < mark.batches:
             offset, batch = next(further)
             again += mixer.batch(offset, batch) if batch is not None else mixer.skip(offset)

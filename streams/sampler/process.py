@@ -111,7 +111,7 @@ class SamplerProcess:
         reader.seek(self._steps, steps)
 
     async def _passed(self, batches: int, steps: int) -> tuple[int, int]:
-        """How far was read by what was committed and by what was written.
+        """Hear what was written, and how far it and what was committed say that was read.
 
         Kafka forgets the offsets of a group that has been away for a week, and the batches before
         them must not be fresh a second time.
@@ -120,6 +120,7 @@ class SamplerProcess:
             batch = _event(record, Batch)
             if batch is None or batch.mixed is None:
                 continue
+            self.mixer.drew(batch)
             steps = max(steps, batch.mixed.steps)
             if not batch.origin:
                 batches = max(batches, batch.mixed.batch + 1)
@@ -132,9 +133,6 @@ class SamplerProcess:
                 mixer.remember(record.offset, batch)
         async for record in read_range(self.bus, STEPS.name, 0, end=steps):
             mixer.recall(record.offset, _event(record, Step))
-        async for record in read_range(self.bus, MIXED.name, 0):
-            if (batch := _event(record, Batch)) is not None:
-                mixer.drew(batch)
         mixer.settle(batches, steps)
 
     # -- mixing

@@ -53,11 +53,11 @@ class MixedBatches:
         self._check_fresh(fresh)
 
     def _check_uses(self, name: str, batch: Batch, times: int) -> None:
-        told = {pointer.uses for pointer in batch.episodes}
-        # Where retention has taken earlier uses, more are told than are there.
-        if any(uses < times for uses in told) or len(told) > 1:
+        numbers = {pointer.uses for pointer in batch.episodes}
+        # Where retention has taken earlier uses, the numbers are higher than what is there.
+        if any(uses < times for uses in numbers) or len(numbers) > 1:
             self._findings.problems.append(
-                f"{name} repeats another batch for the {times}. time, and says {sorted(told)}"
+                f"{name} repeats another batch for the {times}. time, and says {sorted(numbers)}"
             )
 
     def _check_fresh(self, fresh: Counter[int]) -> None:

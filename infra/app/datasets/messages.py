@@ -19,14 +19,14 @@ REPLY: Final = "assistant"
 
 def message_of(raw: Any) -> Row:
     """A message of the chat completions API as a row holds it: the same fields in each."""
-    said = raw if isinstance(raw, dict) else {}
-    calls = said.get("tool_calls") or []
+    message = raw if isinstance(raw, dict) else {}
+    calls = message.get("tool_calls") or []
     return {
-        "role": str(said.get("role") or REPLY),
-        "content": text_of(said.get("content")),
+        "role": str(message.get("role") or REPLY),
+        "content": text_of(message.get("content")),
         "tool_calls": [_call(call) for call in calls if isinstance(call, dict)] or None,
-        "tool_call_id": _optional(said.get("tool_call_id")),
-        "name": _optional(said.get("name")),
+        "tool_call_id": _optional(message.get("tool_call_id")),
+        "name": _optional(message.get("name")),
     }
 
 

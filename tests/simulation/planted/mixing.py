@@ -19,10 +19,10 @@ def mixed_before_offsets() -> Patches:
         await original(self, writer, ())
 
     async def passed(self: SamplerProcess, batches: int, steps: int) -> tuple[int, int]:
-        del self
+        await heard(self, batches, steps)
         return batches, steps
 
-    original = SamplerProcess._commit
+    original, heard = SamplerProcess._commit, SamplerProcess._passed
     return [(SamplerProcess, "_commit", commit), (SamplerProcess, "_passed", passed)]
 
 

@@ -5,10 +5,10 @@ gRPC has no paths, so the tenant of a request names its agent, as the agent's ca
 """
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import grpc
 from a2a.server.context import ServerCallContext
@@ -46,28 +46,31 @@ class AgentService:
         admission: Decides who may ask.
     """
 
+    service: ClassVar[str] = SERVICE
+    operations: ClassVar[Mapping[str, Operation]] = OPERATIONS
+
     def __init__(
         self,
         agents: Callable[[], Collection[str]],
         handler: Callable[[str], RequestHandler],
         admission: Admission,
     ) -> None:
-        self._agents = agents
-        self._handler = handler
-        self._admission = admission
+        self.agents = agents
+        self.handler = handler
+        self.admission = admission
 
     def methods(self) -> Any:
-        """The service's methods for a gRPC server, one for each operation of A2A."""
-        rows = {name: self._method(row) for name, row in OPERATIONS.items()}
-        return grpc.method_handlers_generic_handler(SERVICE, rows)
+        """The service's methods for a gRPC server, one for each operation."""
+        rows = {name: self._method(row) for name, row in self.operations.items()}
+        return grpc.method_handlers_generic_handler(self.service, rows)
 
     def _method(self, row: Operation) -> Any:
         async def answer(request: Any, context: Any) -> Any:
-            handler = await self._addressed(request, context)
+            handler = await self.addressed(request, context)
             return await getattr(handler, row.name)(request, context)
 
         async def stream(request: Any, context: Any) -> AsyncGenerator[Any, None]:
-            handler = await self._addressed(request, context)
+            handler = await self.addressed(request, context)
             async for event in getattr(handler, row.name)(request, context):
                 yield event
 
@@ -79,11 +82,11 @@ class AgentService:
             return grpc.unary_stream_rpc_method_handler(stream, **codec)
         return grpc.unary_unary_rpc_method_handler(answer, **codec)
 
-    async def _addressed(self, request: Any, context: Any) -> GrpcHandler:
+    async def addressed(self, request: Any, context: Any) -> Any:
         """The SDK's handler for the agent that a request names; ends the call if none has it."""
-        principal = await admitted(self._admission, context)
+        principal = await admitted(self.admission, context)
         name, _, request.tenant = request.tenant.partition("/")
-        agents = self._agents()
+        agents = self.agents()
         if not name and len(agents) == 1:
             (name,) = agents
         if not name:
@@ -92,7 +95,7 @@ class AgentService:
         if name not in agents:
             absent = f"no agent {name!r} has a card: is its host running?"
             await context.abort(grpc.StatusCode.NOT_FOUND, absent)
-        return GrpcHandler(self._handler(name), VersionedCallContexts(principal))
+        return GrpcHandler(self.handler(name), VersionedCallContexts(principal))
 
 
 async def admitted(admission: Admission, context: Any) -> str:

@@ -13,8 +13,8 @@ from odradek.schemas.sampling import COLDEST, HOTTEST
 from odradek.schemas.topics import BATCHES, MIXED
 from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.feed.advantages import PASS_K, Baseline, Scale
-from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.rows import Weigh
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.feed.sampling import Truncated
 from odradek.trainer.learning import idle_in_learning, of_learning
 from odradek.trainer.levels import LEVELS, Level

@@ -13,9 +13,10 @@ from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.events import Span
 from odradek.trainer.errors import InvalidAdvantages
 from odradek.trainer.feed.advantages import BASELINES, advantages, uninformative
-from odradek.trainer.feed.cursor import Cursor, RowRules, why_not
+from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import rows_of
+from odradek.trainer.feed.rules import RowRules, why_not
 from odradek.trainer.feed.shaping import LengthShaping
 from odradek.trainer.settings import TrainerSettings
 from tests.support.trainer.played_groups import group_with_rewards

@@ -5,9 +5,10 @@ from msgspec.structs import replace as changed
 
 from odradek.schemas.arrays import pack_floats, pack_ids
 from odradek.schemas.events import ChildEpisode, Sequence, Span, VersionSpan
-from odradek.trainer.feed.cursor import Cursor, Position, RowRules, why_not
+from odradek.trainer.feed.cursor import Cursor, Position
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import EpisodeGroup, rows_of
+from odradek.trainer.feed.rules import RowRules, why_not
 from odradek.trainer.feed.shaping import LengthShaping
 from tests.support.trainer.played_groups import group_with_rewards
 

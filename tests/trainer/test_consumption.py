@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odradek.schemas.events import Step
-from odradek.trainer.feed.cursor import REWARDS, Cursor, Position, RowRules
+from odradek.trainer.feed.cursor import REWARDS, Cursor, Position
 from odradek.trainer.feed.lineage import Lineage
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.settings import TrainerSettings
 from tests.support.trainer.played_groups import group_with_rewards
 

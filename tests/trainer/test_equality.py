@@ -6,9 +6,10 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from odradek.trainer.feed.cursor import Cursor, RowRules
+from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import spans_of
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.models import load_model
 from tests.support.trainer.gradients import gradient_of, loss_of
 

@@ -10,9 +10,10 @@ from msgspec.structs import replace as changed
 
 from odradek.schemas import arrays
 from odradek.trainer.feed.advantages import advantages
-from odradek.trainer.feed.cursor import Cursor, RowRules
+from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import fault_of, rows_of
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.step.losses import LossInputs, LossOptions, StepTotals, policy_loss
 from odradek.trainer.step.metrics import RowFacts, StepMetrics

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odradek.schemas.events import Mixed
-from odradek.trainer.feed.cursor import Cursor, Position, RowRules
+from odradek.trainer.feed.cursor import Cursor, Position
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import rows_of
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.step.packing import tensors_of, totals_of
 from tests.support.trainer.played_groups import group_with_rewards
 

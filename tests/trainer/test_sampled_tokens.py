@@ -6,10 +6,11 @@ from msgspec.structs import replace
 
 from odradek.schemas import arrays
 from odradek.schemas.events import Sequence, Span
-from odradek.trainer.feed.cursor import Cursor, RowRules
+from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import ListedGroups, LogRolloutWorker
 from odradek.trainer.feed.rows import EpisodeGroup, per_turn, rows_of
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.feed.sampling import Take, drawn_of
 from odradek.trainer.settings import TrainerSettings
 from tests.support.trainer.played_groups import group_with_rewards

@@ -5,9 +5,10 @@ import pytest
 import torch
 from msgspec.structs import replace as changed
 
-from odradek.trainer.feed.cursor import Cursor, Position, RowRules
+from odradek.trainer.feed.cursor import Cursor, Position
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import EpisodeGroup, rows_of
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.loss_table import LOSSES
 from odradek.trainer.models import load_model
 from odradek.trainer.settings import TrainerSettings

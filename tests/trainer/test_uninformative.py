@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from odradek.schemas.events import Batch, Pointer
-from odradek.trainer.feed.cursor import Cursor, RowRules
+from odradek.trainer.feed.cursor import Cursor
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rollout_worker import ListedGroups, LogRolloutWorker
 from odradek.trainer.feed.rows import EpisodeGroup
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.feed.uninformative import MANY, UninformativeBatches
 
 

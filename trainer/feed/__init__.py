@@ -2,6 +2,6 @@
 
 `readers` follow `rl.batches.v1` and its pointers; `rows` makes rows of sequences with their
 `advantages`, `sampling` says which tokens are trained on, `lineage` how old each is. `cursor`
-decides which rows a step uses and where a run stands; `rollout_worker` hands them to TRL.
-`uninformative` counts batches that teach nothing.
+decides, by the `rules`, which rows a step uses and where a run stands; `rollout_worker` hands them
+to TRL. `uninformative` counts batches that teach nothing.
 """

@@ -12,8 +12,8 @@ from odradek.schemas.events import Batch, Episode, Pointer, VersionSpan
 from odradek.schemas.events import Sequence as TokenSequence
 from odradek.streams.history.pointers import address_of, shown
 from odradek.trainer.feed.children import worths
-from odradek.trainer.feed.cursor import RowRules, why_not
 from odradek.trainer.feed.rows import EpisodeGroup, Row, comparison, rows_of
+from odradek.trainer.feed.rules import RowRules, why_not
 from odradek.trainer.feed.sampling import drawn_of
 from odradek.trainer.feed.step_advantages import StepRules, step_advantages
 

@@ -26,9 +26,9 @@ from odradek.streams.history.ledger import FoundStep, LedgerEntry, StepSearch
 from odradek.streams.history.names import record_at
 from odradek.streams.history.pointers import LostEpisode, address_of, episodes, shown
 from odradek.streams.history.revisions import late_rewards
-from odradek.trainer.feed.cursor import RowRules
 from odradek.trainer.feed.lineage import Lineage
 from odradek.trainer.feed.rows import EpisodeGroup, Row, revised_group
+from odradek.trainer.feed.rules import RowRules
 from odradek.trainer.feed.step_advantages import StepRules
 
 EVERY_ROW: Final = (0, 1 << 62)

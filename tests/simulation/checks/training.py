@@ -10,8 +10,9 @@ from odradek.schemas.topics import POLICIES, STEPS
 from odradek.trainer.commit import checkpoint
 from odradek.trainer.commit.cadence import Cadence
 from odradek.trainer.commit.resume import ResumePoint, lineage_of
-from odradek.trainer.feed.cursor import Cursor, Position, why_not
+from odradek.trainer.feed.cursor import Cursor, Position
 from odradek.trainer.feed.rows import EpisodeGroup
+from odradek.trainer.feed.rules import why_not
 from tests.simulation.checks.logs import Find, events
 from tests.simulation.engines import FIRST
 from tests.simulation.trainer import WEIGHTS, after, skipped, too_large

@@ -82,12 +82,8 @@ class StepSearch:
         """First entries of all starts, from that of the oldest one on."""
         found = [oldest]
         while True:
-            known = found[-1].step.incarnation
-            following = await self._first(
-                found[-1].offset + 1,
-                self._ledger.end,
-                lambda entry, known=known: entry.step.incarnation > known,  # type: ignore[misc] # a default binds it
-            )
+            later = _started_after(found[-1].step.incarnation)
+            following = await self._first(found[-1].offset + 1, self._ledger.end, later)
             if following is None:
                 return found
             found.append(following)
@@ -220,3 +216,7 @@ class StepSearch:
             self._ledger.first, self._ledger.end, lambda entry: entry.step.version >= version
         )
         return entry if entry is not None and entry.step.version == version else None
+
+
+def _started_after(incarnation: int) -> Callable[[LedgerEntry], bool]:
+    return lambda entry: entry.step.incarnation > incarnation

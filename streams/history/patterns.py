@@ -45,7 +45,7 @@ class Pattern(Protocol):
         ...
 
 
-class Words(Struct, frozen=True):
+class Phrase(Struct, frozen=True):
     """Words as they stand, in what was said: messages, replies and the task's input."""
 
     text: str

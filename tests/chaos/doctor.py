@@ -20,15 +20,11 @@ from a2a.types import StreamResponse
 from google.protobuf.json_format import ParseDict
 
 from odradek.infra.app.local_kafka import LocalBroker
-from odradek.infra.bus import BusSettings, ensure_topics
-from odradek.schemas.topics import AGENT_TOPICS, CARDS, agent_topic
-from tests.chaos.processes.echo import HEARD
+from odradek.infra.bus import BusSettings
+from tests.chaos.gateways import WAIT_S, begun, echo_site
 from tests.chaos.stream_client import TRY_S, StreamClient
 from tests.chaos.verification.oracle import ECHO
-from tests.chaos.world import Process, free_port, odradek
-from tests.support.suite.child_processes import python_path
 
-WAIT_S: Final = 300.0
 AT_ONCE: Final = 8
 """Streams at once: a host that dies leaves so many tasks."""
 RECONNECT: Final = {"reconnect": True}
@@ -50,29 +46,10 @@ async def ask(
 
 async def record(bus: BusSettings, folder: Path, messages: int, kills: int) -> tuple[Any, Any, int]:
     """The agent's card, the clients with what they saw, and how many kills there were."""
-    heard = folder / "heard"
-    heard.touch()
-    environment = {
-        "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
-        "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
-        "ODRADEK_AGENT_TRAINING": "false",
-        "ODRADEK_AGENT_CONCURRENCY": "100",
-        "ODRADEK_GATEWAY_A2A_03": "true",
-        "PYTHONPATH": python_path(),
-        HEARD: str(heard),
-    }
-    required = [(agent_topic(row, ECHO), row) for row in AGENT_TOPICS]
-    await ensure_topics(bus, [(CARDS.name, CARDS), *required])
-    ports = (free_port(), free_port())
-    verbs = {f"gateway-{port}": ("gateway", "--port", str(port)) for port in ports}
-    verbs["host"] = ("agent", "tests.chaos.processes.echo:Echo", "--name", ECHO, "--instance", ECHO)
-    processes = [
-        Process(name, odradek(*verb), environment, folder / f"{name}.log")
-        for name, verb in verbs.items()
-    ]
-    address = f"http://127.0.0.1:{ports[0]}/agents/{ECHO}"
-    urls = [f"http://127.0.0.1:{port}/agents/{ECHO}/v1" for port in ports]
-    clients = [StreamClient(number, f"m{number}", urls) for number in range(messages)]
+    site = await echo_site(bus, folder, "--instance", ECHO, ODRADEK_GATEWAY_A2A_03="true")
+    processes = (*site.gateways, site.host)
+    address = f"http://127.0.0.1:{site.ports[0]}/agents/{ECHO}"
+    clients = [StreamClient(number, f"m{number}", site.urls) for number in range(messages)]
     try:
         for each in processes:
             each.start()
@@ -84,9 +61,7 @@ async def record(bus: BusSettings, folder: Path, messages: int, kills: int) -> t
             places = asyncio.Semaphore(AT_ONCE)
             asked = [asyncio.create_task(ask(each, places, http, folder)) for each in clients]
             for number in range(kills):
-                wanted = messages * (number + 1) // (kills + 2)
-                while sum(bool(client.events) for client in clients) < wanted:
-                    await asyncio.sleep(0.05)
+                await begun(clients, messages * (number + 1) // (kills + 2), processes)
                 while not processes[number % len(processes)].kill():
                     await asyncio.sleep(0.05)
             await asyncio.gather(*asked)

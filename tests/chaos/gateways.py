@@ -4,8 +4,9 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import click
@@ -26,30 +27,65 @@ from tests.support.suite.child_processes import python_path
 WAIT_S = 300.0
 
 
-async def prove(bus: BusSettings, folder: Path, *, messages: int, kills: int) -> dict[str, Any]:
-    """Run it; what came of the messages, and what is wrong."""
-    heard, journal = folder / "heard", folder / "streams.jsonl"
+class EchoSite(NamedTuple):
+    """A host of the echo agent and two gateways before it, not started."""
+
+    host: Process
+    gateways: tuple[Process, ...]
+    ports: tuple[int, ...]
+    heard: Path
+    """Where the agent notes each message."""
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All of them."""
+        return (self.host, *self.gateways)
+
+    @property
+    def urls(self) -> list[str]:
+        """The agent's address at each gateway."""
+        return [f"http://127.0.0.1:{port}/agents/{ECHO}/v1" for port in self.ports]
+
+
+async def echo_site(bus: BusSettings, folder: Path, *options: str, **environment: str) -> EchoSite:
+    """Make the topics, and the processes with options of the host and variables for all."""
+    heard = folder / "heard"
     heard.touch()
-    environment = {
+    variables = {
         "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
         "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
         "ODRADEK_AGENT_TRAINING": "false",
         "ODRADEK_AGENT_CONCURRENCY": "100",
         "PYTHONPATH": python_path(),
         HEARD: str(heard),
+        **environment,
     }
 
     def process(name: str, *verb: str) -> Process:
-        return Process(name, odradek(*verb), environment, folder / f"{name}.log")
+        return Process(name, odradek(*verb), variables, folder / f"{name}.log")
 
     required = [(agent_topic(row, ECHO), row) for row in AGENT_TOPICS]
     await ensure_topics(bus, [(CARDS.name, CARDS), *required])
     ports = (free_port(), free_port())
-    gateways = [process(f"gateway-{port}", "gateway", "--port", str(port)) for port in ports]
-    host = process("host", "agent", "tests.chaos.processes.echo:Echo", "--name", ECHO)
-    processes = (host, *gateways)
-    urls = [f"http://127.0.0.1:{port}/agents/{ECHO}/v1" for port in ports]
-    clients = [StreamClient(number, f"m{number}", urls) for number in range(messages)]
+    gateways = tuple(process(f"gateway-{port}", "gateway", "--port", str(port)) for port in ports)
+    agent = ("agent", "tests.chaos.processes.echo:Echo", "--name", ECHO)
+    return EchoSite(process("host", *agent, *options), gateways, ports, heard)
+
+
+async def begun(clients: Sequence[StreamClient], wanted: int, processes: Sequence[Process]) -> None:
+    """Return once so many clients have an event. Raises Broke if a process ends again and again."""
+    while sum(bool(client.events) for client in clients) < wanted:
+        for process in processes:
+            if process.failure is not None:
+                raise process.failure
+        await asyncio.sleep(0.05)
+
+
+async def prove(bus: BusSettings, folder: Path, *, messages: int, kills: int) -> dict[str, Any]:
+    """Run it; what came of the messages, and what is wrong."""
+    site, journal = await echo_site(bus, folder), folder / "streams.jsonl"
+    processes, gateways = site.processes, site.gateways
+    clients = [StreamClient(number, f"m{number}", site.urls) for number in range(messages)]
     try:
         for each in processes:
             each.start()
@@ -63,10 +99,7 @@ async def prove(bus: BusSettings, folder: Path, *, messages: int, kills: int) ->
                 group.create_task(client.run(http, journal))
             for number in range(kills):
                 # Amid the load: some clients are through, and some are not.
-                wanted = len(clients) * (number + 1) // (kills + 2)
-                while sum(bool(client.events) for client in clients) < wanted:
-                    _check(processes)
-                    await asyncio.sleep(0.05)
+                await begun(clients, len(clients) * (number + 1) // (kills + 2), processes)
                 while not gateways[number % len(gateways)].kill():
                     await asyncio.sleep(0.05)
     finally:
@@ -74,7 +107,7 @@ async def prove(bus: BusSettings, folder: Path, *, messages: int, kills: int) ->
     verdict = Verdict()
     topic = bus.topic(f"a2a.events.{ECHO}")
     events = [record async for record in log.records(bus.bootstrap_servers, [topic])]
-    streams(events, journal, heard, ECHOED, verdict)
+    streams(events, journal, site.heard, ECHOED, verdict)
     ended = [code for each in processes for code in each.unasked]
     return {
         "messages": messages,
@@ -86,13 +119,6 @@ async def prove(bus: BusSettings, folder: Path, *, messages: int, kills: int) ->
             *(f"a process ended with {code}" for code in codes if code != 0),
         ],
     }
-
-
-def _check(processes: tuple[Process, ...]) -> None:
-    """Raise Broke if a process ends again and again."""
-    for process in processes:
-        if process.failure is not None:
-            raise process.failure
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

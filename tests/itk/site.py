@@ -25,7 +25,7 @@ from odradek.agents.settings import AgentSettings, GatewaySettings
 from odradek.infra.app.local_kafka.broker import LocalBroker
 from odradek.infra.bus import BusSettings, ensure_topics
 from odradek.schemas.topics import CARDS
-from tests.support.agents.conformance_site import running
+from tests.support.agents.conformance_site import serving
 
 from .agent import InstructionAgent
 
@@ -96,17 +96,14 @@ async def examine(bootstrap, card, python, kit, arguments):
     host = Host(settings, bus, InstructionAgent(kit))
     gateway = Gateway(GatewaySettings(port=0, grpc_port=0, a2a_03=True), bus)
     push = PushDispatcher(PushSettings(webhook_hosts=LOCAL), bus)
-    services = (push, gateway, host)
-    tasks = [await running(service) for service in reversed(services)]
-    async with opened(f"{gateway.address}/agents/{AGENT}") as port:
+    async with (
+        serving(push, gateway, host),
+        opened(f"{gateway.address}/agents/{AGENT}") as port,
+    ):
         process = await asyncio.create_subprocess_exec(
             python, str(DRIVER), kit, str(port), *arguments, cwd=kit
         )
-        code = await process.wait()
-    for service in services:
-        service.stop()
-    await asyncio.gather(*tasks)
-    return code
+        return await process.wait()
 
 
 def main():

@@ -24,7 +24,7 @@ from odradek.schemas.events import (
 )
 from odradek.schemas.topics import BATCHES, CONVERSATIONS, EPISODES
 from odradek.streams.errors import ReplayRefused
-from odradek.streams.history.patterns import Regex, TokenIds, Words
+from odradek.streams.history.patterns import Phrase, Regex, TokenIds
 from tests.support.trainer.trained_log import append
 
 said = st.text('ab"\\\nä', max_size=6)
@@ -55,7 +55,7 @@ def test_words_are_found_wherever_they_were_said(texts, word):
     """In messages, replies and inputs, whatever JSON makes of them; as an expression, too."""
     value = codec.encode(conversation(*texts))
     everything = [texts[0], *texts, *(text[::-1] for text in texts)]
-    for pattern in (Words(word), Regex.parse(re.escape(word))):
+    for pattern in (Phrase(word), Regex.parse(re.escape(word))):
         hits = list(pattern.hits(value))
         assert occurrences(everything, word) == len(hits)
         assert all(word in hit.text for hit in hits)
@@ -65,10 +65,10 @@ def test_names_of_fields_roles_and_ids_are_no_words():
     """Nobody said them."""
     value = codec.encode(conversation("hello"))
     for word in ("assistant", "w-0", "hilo", "content", "e0"):
-        assert [] == list(Words(word).hits(value))
-    assert ["input", "turn w-0"] == [hit.where for hit in Words("hello").hits(value)]
-    assert 2 == len(list(Words("HELLO", ignore_case=True).hits(value)))
-    assert [] == list(Words("HELLO").hits(value))
+        assert [] == list(Phrase(word).hits(value))
+    assert ["input", "turn w-0"] == [hit.where for hit in Phrase("hello").hits(value)]
+    assert 2 == len(list(Phrase("HELLO", ignore_case=True).hits(value)))
+    assert [] == list(Phrase("HELLO").hits(value))
 
 
 @given(ids=st.lists(st.integers(0, 3), max_size=12),

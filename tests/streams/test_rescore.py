@@ -10,15 +10,16 @@ import msgspec
 import pytest
 
 from odradek.infra.app.bench.harness.site import kafka
-from odradek.infra.bus import KafkaAppender, ensure_topics, to_end
+from odradek.infra.bus import to_end
 from odradek.schemas import codec
-from odradek.schemas.events import Conversation, Outcome, Reward
+from odradek.schemas.events import Outcome, Reward
 from odradek.schemas.revisions import RevisionBook
-from odradek.schemas.topics import CONVERSATIONS, DLQ, REVISIONS
+from odradek.schemas.topics import DLQ, REVISIONS
 from odradek.streams.errors import RewardFailed
 from odradek.streams.judges import rescore as module
 from odradek.streams.judges.named import NamedJudge
 from odradek.streams.judges.rescore import RescoreFilter, rescore
+from tests.support.streams.conversations import conversation, write
 from tests.support.suite.child_processes import python_path
 
 MODULE = """
@@ -36,11 +37,6 @@ async def waits(conversation):
 """
 
 
-def conversation(name: str, **more) -> Conversation:
-    fields = {"task_id": "t1", "agent": "hilo", "sample": 0, "reward_components": ("brief",)} | more
-    return Conversation(episode_id=name, **fields)
-
-
 @pytest.fixture
 def judges(tmp_path, monkeypatch):
     """A folder with reward functions, where the test runs."""
@@ -49,14 +45,6 @@ def judges(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", python_path())
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
-
-
-async def write(bus, *conversations: Conversation) -> None:
-    await ensure_topics(bus)
-    appender = await KafkaAppender.connect(bus)
-    for each in conversations:
-        await appender.append(CONVERSATIONS.name, key=each.episode_id, value=codec.encode(each))
-    await appender.aclose()
 
 
 async def run(bus, function="judges:length", wanted=RescoreFilter("brief"), **more):

@@ -11,7 +11,6 @@ from odradek.infra.bus import (
     KafkaAppender,
     admin,
     clients,
-    ensure_topics,
     running,
     to_end,
 )
@@ -22,14 +21,10 @@ from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
 from odradek.streams import reward_service
 from odradek.streams.errors import RewardFailed
 from odradek.streams.reward_service import RewardService
+from tests.support.streams.conversations import conversation, write
 from tests.support.streams.group_members import beats, begin, member
 
 pytestmark = pytest.mark.broker
-
-
-def conversation(name: str, **more) -> Conversation:
-    fields = {"task_id": "t1", "agent": "hilo", "sample": 0, "reward_components": ("brief",)} | more
-    return Conversation(episode_id=name, **fields)
 
 
 class Slow:
@@ -89,14 +84,6 @@ async def at_work(bus, judge, **more):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def write(bus, *conversations: Conversation) -> None:
-    await ensure_topics(bus)
-    appender = await KafkaAppender.connect(bus)
-    for told in conversations:
-        await appender.append(CONVERSATIONS.name, key=told.episode_id, value=codec.encode(told))
-    await appender.aclose()
 
 
 async def verdicts(bus) -> Counter:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from odradek.streams.history import Selection
 
 TIME = "Such as 10m, 2h, 7d for that long ago, or 2026-01-31T12:00 (UTC)."
+
+
+SOURCE: Final = click.option(
+    "--from",
+    "source",
+    default="",
+    metavar="TOPIC",
+    help="Where the batches stand.  [default: what the steps read, else rl.batches.v1]",
+)
+SKIP_MISSING: Final = click.option(
+    "--skip-missing", is_flag=True, help="Leave out batches of which an episode is gone."
+)
 
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ A broker of its own, an agent host without training, a gateway before it, and a 
 import asyncio
 import sys
 import tempfile
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from odradek.agents.gateway.server import Gateway
@@ -34,6 +35,16 @@ async def running(service):
     return task
 
 
+@asynccontextmanager
+async def serving(*services):
+    """Within the block the services run; the first ends first, and begins last."""
+    tasks = [await running(service) for service in reversed(services)]
+    yield
+    for service in services:
+        service.stop()
+    await asyncio.gather(*tasks)
+
+
 async def conform(bootstrap, card, python, kit, arguments):
     """Serve, run the kit, and return its exit code."""
     bus = BusSettings(bootstrap_servers=bootstrap)
@@ -52,18 +63,13 @@ async def conform(bootstrap, card, python, kit, arguments):
     host = Host(settings, bus, ConformanceAgent())
     gateway = Gateway(GatewaySettings(port=0, grpc_port=0), bus)
     push = PushDispatcher(PushSettings(webhook_hosts=LOCAL), bus)
-    services = (push, gateway, host)
-    tasks = [await running(service) for service in reversed(services)]
-    command = ["-m", "pytest", "tests/compatibility", "-q", "--tb=line", "-p", "no:cacheprovider"]
-    address = f"--sut-host={gateway.address}/agents/{AGENT}"
-    process = await asyncio.create_subprocess_exec(
-        python, *command, address, "--webhook-host", LOCAL, *arguments, cwd=kit
-    )
-    code = await process.wait()
-    for service in services:
-        service.stop()
-    await asyncio.gather(*tasks)
-    return code
+    async with serving(push, gateway, host):
+        command = [
+            "-m", "pytest", "tests/compatibility", "-q", "--tb=line", "-p", "no:cacheprovider",
+            f"--sut-host={gateway.address}/agents/{AGENT}", "--webhook-host", LOCAL,
+        ]  # fmt: skip
+        process = await asyncio.create_subprocess_exec(python, *command, *arguments, cwd=kit)
+        return await process.wait()
 
 
 def main():

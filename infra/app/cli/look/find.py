@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from odradek.infra.app.cli.selection import filters, selection_of
+from odradek.infra.app.cli.selection import SKIP_MISSING, filters, selection_of
 
 if TYPE_CHECKING:
     from odradek.streams.history import Selection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--from", "source", default="", metavar="TOPIC", help="Where the batches of filters stand."
 )
-@click.option("--skip-missing", is_flag=True, help="Leave out batches of which an episode is gone.")
+@SKIP_MISSING
 @click.option(
     "--limit",
     type=click.IntRange(0),
@@ -66,13 +66,13 @@ def command(
 def _pattern(
     text: str | None, regex: str | None, tokens: str | None, *, ignore_case: bool
 ) -> "Pattern":
-    from odradek.streams.history.patterns import Regex, TokenIds, Words
+    from odradek.streams.history.patterns import Phrase, Regex, TokenIds
 
     if tokens:
         return TokenIds.parse(tokens)
     if regex:
         return Regex.parse(regex, ignore_case=ignore_case)
-    return Words(text or "", ignore_case)
+    return Phrase(text or "", ignore_case)
 
 
 async def _find(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from odradek.infra.app.cli.selection import filters, selection_of
+from odradek.infra.app.cli.selection import SKIP_MISSING, SOURCE, filters, selection_of
 
 if TYPE_CHECKING:
     from odradek.streams.history import Selection
@@ -20,13 +20,7 @@ MOST_LINES: Final = 20
 @click.command()
 @filters
 @click.option("--to", "to", required=True, metavar="TOPIC", help="Where to; made if missing.")
-@click.option(
-    "--from",
-    "source",
-    default="",
-    metavar="TOPIC",
-    help="Where the batches stand.  [default: what the steps read, else rl.batches.v1]",
-)
+@SOURCE
 @click.option(
     "--revision",
     default="used",
@@ -41,7 +35,7 @@ MOST_LINES: Final = 20
     help="Batches per second, or `recorded` for as far apart as they were.  [default: full speed]",
 )
 @click.option("--append", is_flag=True, help="Also to a topic that already holds batches.")
-@click.option("--skip-missing", is_flag=True, help="Leave out batches of which an episode is gone.")
+@SKIP_MISSING
 @click.option("--dry-run", is_flag=True, help="Count the batches, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, with each batch's digest.")
 def command(
@@ -110,24 +104,11 @@ def lines(replayed: "Replayed", to: str) -> list[str]:
 async def _replay(
     selection: "Selection", to: str, *, quiet: bool, pace: "Pace", **options: Any
 ) -> "Replayed":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
+    from odradek.infra.app.cli.progress import counting
     from odradek.infra.bus import BusSettings
     from odradek.streams.replay import replay
 
-    bar = Progress(
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), disable=quiet, transient=True,
-    )  # fmt: skip
-    with bar:
+    with counting(quiet=quiet) as bar:
         looking = bar.add_task("reading", total=None)
         writing = bar.add_task("writing", total=None, visible=False)
         return await replay(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 
 import click
 import msgspec
@@ -62,10 +63,7 @@ def command(
     the same command goes on where it stopped. Once it is through, it only judges what is new;
     --again begins anew, such as after the function changed.
     """  # noqa: D301 - \b is click's sign for "do not wrap"
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
+    from odradek.infra.app.cli.progress import counting
     from odradek.infra.bus import BusSettings
     from odradek.schemas.topics import NAME
     from odradek.streams.errors import RewardRefused
@@ -81,12 +79,10 @@ def command(
 
     async def judge_all() -> tuple[Rescored, bool]:
         judge = NamedJudge(function, concurrency, verdicts=VERDICTS)
-        console = Console(stderr=True)
-        columns = (TextColumn("conversations"), BarColumn(), MofNCompleteColumn(), TimeLeft())
         try:
             await judge.start()
-            with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-                task = bar.add_task("", total=None)
+            with counting(quiet=not sys.stderr.isatty()) as bar:
+                task = bar.add_task("conversations", total=None)
                 result = await rescore(
                     BusSettings(),
                     judge,

@@ -7,10 +7,9 @@ from contextlib import aclosing
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from odradek.infra.app.cli.options import WholeSentences
+from odradek.infra.app.cli.progress import counting
 from odradek.infra.app.project.pools import SuccessPool, success_rates
 from odradek.infra.app.project.tasks import epochs as repeated
 from odradek.infra.app.project.tasks import read
@@ -103,13 +102,8 @@ async def _publish(tasks: Sequence[Task], *, quiet: bool) -> None:
     bus = BusSettings()
     await require_topics(bus, [TASKS.name])
     appender = await KafkaAppender.connect(bus, linger_ms=5)
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    bar = Progress(
-        TextColumn(columns[0]), *columns[1:], TimeRemainingColumn(),
-        console=Console(stderr=True), disable=quiet, transient=True,
-    )  # fmt: skip
     try:
-        with bar:
+        with counting(quiet=quiet) as bar:
             progress = bar.add_task("publishing", total=len(tasks))
             for at in range(0, len(tasks), AT_ONCE):
                 part = tasks[at : at + AT_ONCE]

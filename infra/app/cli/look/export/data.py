@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from odradek.infra.app.cli.selection import filters, selection_of
+from odradek.infra.app.cli.selection import SKIP_MISSING, SOURCE, filters, selection_of
 from odradek.infra.app.datasets import FORMATS
 
 if TYPE_CHECKING:
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 @click.argument("kind", metavar="FORMAT", type=click.Choice(list(FORMATS)))
 @click.argument("out", type=click.Path(path_type=Path))
 @filters
-@click.option(
-    "--from",
-    "source",
-    default="",
-    metavar="TOPIC",
-    help="Where the batches stand.  [default: what the steps read, else rl.batches.v1]",
-)
+@SOURCE
 @click.option(
     "--purpose",
     type=click.Choice(["train", "eval"]),
@@ -32,7 +26,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the tasks: an evaluation's episodes are no training data.",
 )
-@click.option("--skip-missing", is_flag=True, help="Leave out batches of which an episode is gone.")
+@SKIP_MISSING
 @click.option("--overwrite", is_flag=True, help="Also where OUT is there already.")
 def command(
     kind: str,
@@ -60,17 +54,12 @@ def command(
     OUT ends in .jsonl or .parquet, or names a folder for `datasets.load_from_disk`. All filters
     that are given must hold; without any, all batches are meant.
     """  # noqa: D301 - \b is click's sign for "do not wrap"
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
+    from odradek.infra.app.cli.progress import counting
     from odradek.infra.app.datasets.export import export
     from odradek.infra.bus import BusSettings
 
-    console = Console(stderr=True)
-    columns = (TextColumn("episodes"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
+    with counting() as bar:
+        task = bar.add_task("episodes", total=None)
         written = asyncio.run(
             export(
                 BusSettings(),

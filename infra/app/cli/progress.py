@@ -1,0 +1,21 @@
+"""The progress of long work, on standard error."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def counting(*, quiet: bool = False) -> Progress:
+    """Bars that count: what is done, of how many, and what time is left. At the end they vanish.
+
+    Args:
+        quiet: Show nothing.
+    """
+    return Progress(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet,
+        transient=True,
+    )

@@ -5,8 +5,15 @@ from typing import Any
 import msgspec
 
 from odradek.infra.app.history.rows import BatchRows, alone, completion_view
-from odradek.infra.app.history.steps import LogHistory, uses_of
-from odradek.infra.app.history.views import EpisodeView, RowView, TaskView, TurnView, UsedBatchView
+from odradek.infra.app.history.steps import LogHistory
+from odradek.infra.app.history.views import (
+    EpisodeView,
+    RowView,
+    StepUse,
+    TaskView,
+    TurnView,
+    UsedBatchView,
+)
 from odradek.infra.bus import Record, RecordAddress
 from odradek.schemas import codec
 from odradek.schemas.arrays import unpack_ids
@@ -15,8 +22,7 @@ from odradek.schemas.events import Batch, Episode, EpisodeOpened, Pointer, Task,
 from odradek.schemas.topics import BATCHES
 from odradek.streams.errors import HistoryUnknown
 from odradek.streams.history import names
-from odradek.streams.history.ledger import FoundStep
-from odradek.streams.history.pointers import shown
+from odradek.streams.history.pointers import address_of, shown
 
 OF_TOKENS = ("sequences",)
 ARRAYS = ("prompt", "completion", "versions")
@@ -98,13 +104,11 @@ async def turn_view(past: LogHistory, name: str) -> TurnView:
 
 async def _of_batch(past: LogHistory, batch: Record, pointer: Pointer) -> EpisodeView:
     """An episode of a batch: its advantage is of the batch, and so are the steps that used it."""
-    users = await past.uses(batch.topic, batch.offset)
-    group = await past.group(batch)
-    view = (await past.batch(batch.address)).batch
-    episode = next(one for at, one in group.episodes if at.episode_id == pointer.episode_id)
-    rows = tuple(row for row in view.rows if row.episode_id == pointer.episode_id)
-    place = f"{pointer.topic}/{pointer.partition}/{pointer.offset}"
-    return await _view(past, place, episode, rows, batch=batch, users=users)
+    view = await past.batch(batch.address)
+    at = address_of(pointer)
+    episode = _decoded(await names.record_at(past.lookup, at), Episode)
+    rows = tuple(row for row in view.batch.rows if row.episode_id == pointer.episode_id)
+    return await _view(past, shown(at), episode, rows, batch=batch, used=view.used)
 
 
 async def _unused(past: LogHistory, record: Record, batch: Record | None) -> EpisodeView:
@@ -119,7 +123,7 @@ async def _unused(past: LogHistory, record: Record, batch: Record | None) -> Epi
     rules = await past.rules(None)
     rows: BatchRows = alone(pointer, episode, rules.rows)
     made = rows.view(rows.rows, refused={}, texts=past.texts(rules)).rows
-    return await _view(past, shown(at), episode, made, batch=batch, users=[])
+    return await _view(past, shown(at), episode, made, batch=batch, used=())
 
 
 async def _view(
@@ -129,7 +133,7 @@ async def _view(
     rows: tuple[RowView, ...],
     *,
     batch: Record | None,
-    users: list[FoundStep],
+    used: tuple[StepUse, ...],
 ) -> EpisodeView:
     head = _plain(episode)
     for field in OF_TOKENS:
@@ -141,7 +145,7 @@ async def _view(
         at=place,
         episode=head,
         batch_at="" if batch is None else shown(batch.address),
-        used=() if batch is None else uses_of(users, batch.offset),
+        used=used,
         turns=tuple(_turns(story)),
         rows=rows,
     )

@@ -328,7 +328,7 @@ class LogHistory:
         batch = BatchRows(shown(at), record.timestamp, group, rules.rows)
         reasons = _reasons(at.offset, refused)
         view = batch.view(batch.rows, refused=reasons, texts=self.texts(rules))
-        return UsedBatchView(batch=view, used=uses_of(users, at.offset))
+        return UsedBatchView(batch=view, used=_uses_of(users, at.offset))
 
     async def group(self, record: Record, revision: int = 0) -> EpisodeGroup:
         """The batch of a record, with its episodes, and the late rewards before `revision`.
@@ -343,7 +343,7 @@ class LogHistory:
         return (await self._groups({record.offset: batch}, set(), revisions))[record.offset]
 
 
-def uses_of(users: Iterable[FoundStep], offset: int) -> tuple[StepUse, ...]:
+def _uses_of(users: Iterable[FoundStep], offset: int) -> tuple[StepUse, ...]:
     """How much of a batch each step used."""
     return tuple(
         StepUse(at=f"{STEPS.name}/0/{user.entry.offset}", step=user.entry.step.step, rows=use.rows)

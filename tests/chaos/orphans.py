@@ -136,7 +136,6 @@ async def prove(
     environment = os.environ | {
         "ODRADEK_KAFKA_BOOTSTRAP_SERVERS": bus.bootstrap_servers,
         "ODRADEK_TOPIC_PREFIX": bus.topic_prefix,
-        "ODRADEK_TOPIC_PARTITIONS": str(bus.topic_partitions),
         "ODRADEK_AGENT_TRAINING": "false",
         "ODRADEK_AGENT_ORPHANS": orphans,
         "ODRADEK_MAX_ATTEMPTS": str(kills + 1),

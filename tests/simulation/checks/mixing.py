@@ -1,5 +1,7 @@
 """What the sampler made of batches and steps, against one that never died."""
 
+from typing import Any
+
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Step
@@ -10,8 +12,8 @@ from tests.simulation.scenario import MIX
 from tests.simulation.world import World
 
 
-def _by_offset(world: World, topic: str, kind: type) -> dict[int, object]:
-    found: dict[int, object] = {}
+def _by_offset(world: World, topic: str, kind: type) -> dict[int, Any]:
+    found: dict[int, Any] = {}
     for message in world.cluster.committed(topic):
         try:
             found[message.offset] = codec.decode(message.value, kind)
@@ -27,13 +29,13 @@ def mixed(world: World) -> Find:
     batches = _by_offset(world, BATCHES.name, Batch)
     steps = _by_offset(world, STEPS.name, Step)
     written = [*_by_offset(world, MIXED.name, Batch).values()]
-    fresh = [one.mixed.batch for one in written if not one.origin]  # type: ignore[attr-defined]
+    fresh = [one.mixed.batch for one in written if not one.origin]
     wanted = [offset for offset, batch in batches.items() if batch is not None]
     if fresh != wanted:
         yield f"batches {wanted} were mixed as {fresh}"
         return
-    marks = [one.mixed for one in written]  # type: ignore[attr-defined]
-    again = mixed_again(MIX, marks, batches, steps)  # type: ignore[arg-type]
+    marks = [one.mixed for one in written]
+    again = mixed_again(MIX, marks, batches, steps)
     for number, one in enumerate(written):
         if number >= len(again) or again[number] != one:
             yield f"record {number} of the mixed topic is {one}, and should be {again[number:][:1]}"

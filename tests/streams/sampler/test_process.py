@@ -11,6 +11,7 @@ from odradek.infra.runtime.crash_points import TRANSACTION
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, BatchUse, Step
 from odradek.schemas.topics import BATCHES, DLQ, MIXED, STEPS
+from odradek.streams.sampler import process
 from odradek.streams.sampler.mixer import mixed_again
 from odradek.streams.sampler.process import SamplerProcess
 from odradek.streams.sampler.rules import DrawRules, MixRules
@@ -130,6 +131,25 @@ async def test_a_second_sampler_ends_the_first(world):
     assert list(range(4)) == [each.mixed.batch for each in written if not each.origin]
     second.stop()
     await running
+
+
+async def test_a_sampler_whose_offsets_kafka_has_forgotten_mixes_nothing_twice(world, monkeypatch):
+    """What it had written says how far it was: Kafka keeps the offsets of who is away for a week."""
+
+    async def forgotten(*given):
+        return dict.fromkeys(given[-1], (0, ""))
+
+    for _ in range(2):
+        sampler, running = await mix(world)
+        for _ in range(4):
+            await world.close_batch()
+            await world.step(world.closed)
+        written = await world.written(world.closed)
+        sampler.stop()
+        await running
+        monkeypatch.setattr(process, "standings", forgotten)
+    assert list(range(8)) == [each.mixed.batch for each in written if not each.origin]
+    assert written == await again(world, written)
 
 
 async def test_what_is_no_batch_is_a_dead_letter(world):

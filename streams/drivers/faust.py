@@ -84,7 +84,6 @@ class FaustDriver:
         self._clock = clock
         self._stop = asyncio.Event()
         self._partitions: dict[int, FaustPartition] = {}
-        self._scratch = tempfile.TemporaryDirectory(prefix="odradek-faust-")
         self.app: Any = None
         self._sinks: dict[str, Any] = {}
 
@@ -97,13 +96,13 @@ class FaustDriver:
         stage = self.stage
         names = {stage.source.name, *(sink.name for sink in stage.sinks), DLQ.name}
         await require_topics(self.bus, sorted(names))
-        self.app = self._app(names)
-        try:
-            await self.app.start()
-            await self._until_stopped()
-        finally:
-            await self.app.stop()
-            self._scratch.cleanup()
+        with tempfile.TemporaryDirectory(prefix="odradek-faust-") as scratch:
+            self.app = self._app(names, scratch)
+            try:
+                await self.app.start()
+                await self._until_stopped()
+            finally:
+                await self.app.stop()
 
     async def _until_stopped(self) -> None:
         """Wait for `stop()`, or for Faust to give up: then end, and be restarted."""
@@ -114,13 +113,13 @@ class FaustDriver:
                 raise self.app.crash_reason
             await self._ticks()
 
-    def _app(self, names: Iterable[str]) -> Any:
+    def _app(self, names: Iterable[str], scratch: str) -> Any:
         bus, stage = self.bus, self.stage
         app = faust.App(
             bus.group(stage.name),
             broker=[f"kafka://{server}" for server in bus.bootstrap_servers.split(",")],
             broker_credentials=credentials(bus),
-            datadir=self._scratch.name,
+            datadir=scratch,
             store="memory://",
             web_enabled=False,
             autodiscover=False,

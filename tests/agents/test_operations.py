@@ -199,14 +199,18 @@ async def test_who_subscribes_late_misses_nothing_and_sees_nothing_twice(clerk):
     """Two streams of one task show the same events; each begins with the task as it stands."""
     task = await send(clerk, "wait", "m1", at_once=True)
 
-    async def follow():
-        stream = clerk.transport.subscribe(SubscribeToTaskRequest(id=task.id))
-        return [event.WhichOneof("payload") async for event in stream]
+    def follow():
+        return clerk.transport.subscribe(SubscribeToTaskRequest(id=task.id))
 
-    streams = [asyncio.create_task(follow()) for _ in range(3)]
-    await asyncio.sleep(0.2)
+    streams = [follow() for _ in range(3)]
+    heads = await asyncio.gather(*(anext(stream) for stream in streams))
     clerk.go.set()
-    assert [["task", "status_update"]] * 3 == await asyncio.gather(*streams)
+    rests = [[event async for event in stream] for stream in streams]
+    kinds = [
+        [event.WhichOneof("payload") for event in (head, *rest)]
+        for head, rest in zip(heads, rests, strict=True)
+    ]
+    assert [["task", "status_update"]] * 3 == kinds
 
 
 async def test_an_agent_that_asks_gets_its_answer_in_the_same_task(clerk):

@@ -15,6 +15,7 @@ InfraError
 ├── TaskRefused              a task that would teach the wrong thing: not published
 ├── TokenError               a credential is missing, forged, expired or for something else
 ├── ExportRefused            an export lacks its tool, does not fit the ledger, or runs already
+├── QueryRefused             a query that is no single select, or that DuckDB does not understand
 ├── NoRewind                 a sink holds steps that it cannot take back: the run goes to a new one
 └── ProjectError             odradek.toml, a setting or an option cannot be used
     └── InvalidTime          a time that nobody can read
@@ -91,6 +92,10 @@ class TokenError(InfraError):
 
 class ExportRefused(InfraError):
     """An export cannot begin: its tool is missing, or its state is of another run or in use."""
+
+
+class QueryRefused(InfraError):
+    """A query that cannot be asked: it is no select, names what is not there, or lacks its tool."""
 
 
 class NoRewind(InfraError):

@@ -58,6 +58,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "agents": "List the agents, who is there now, and their cards.",
             "show": "Show what the trainer saw in a step, a batch, an episode, a task or a turn.",
             "find": "Search what was said, or token ids, with the filters of replay.",
+            "query": "Ask the topics in SQL: a table of turns, episodes, steps and more.",
             "diff": "Name the first difference between two steps, or two runs.",
             "tail": "Print a topic readably, from an offset or a time.",
             "subscribe": "Post an agent's events to a webhook of yours.",

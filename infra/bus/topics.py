@@ -8,7 +8,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from odradek.infra.bus.clients import admin, consumer, partitions_of, running
+from odradek.infra.bus.clients import admin, consumer, running, topic_partitions
 from odradek.infra.bus.compatibility import require_current
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, TopicMismatch, TopicMissing
@@ -87,10 +87,7 @@ async def _led(bus: BusSettings, names: list[str]) -> None:
     """
     async with running(consumer(bus), bus) as reader:
         try:
-            partitions = [
-                partition for name in names for partition in await partitions_of(reader, name)
-            ]
-            await reader.end_offsets(partitions)
+            await reader.end_offsets(await topic_partitions(reader, *names))
         except KafkaError as error:
             raise BusError(f"topics were made, and a leader is silent: {error!r}") from error
 

@@ -15,6 +15,8 @@ InfraError
 ├── TaskRefused              a task that would teach the wrong thing: not published
 ├── TokenError               a credential is missing, forged, expired or for something else
 ├── ExportRefused            an export lacks its tool, does not fit the ledger, or runs already
+├── ImportRefused            files that cannot be imported as they are: nothing was written
+├── BadRecording             one record of a file that makes no episode, and why
 ├── QueryRefused             a query that is no single select, or that DuckDB does not understand
 ├── NoRewind                 a sink holds steps that it cannot take back: the run goes to a new one
 └── ProjectError             odradek.toml, a setting or an option cannot be used
@@ -92,6 +94,14 @@ class TokenError(InfraError):
 
 class ExportRefused(InfraError):
     """An export cannot begin: its tool is missing, or its state is of another run or in use."""
+
+
+class ImportRefused(InfraError):
+    """Files that are of no known format, or hold records that make no episode."""
+
+
+class BadRecording(InfraError):
+    """A record of a file that makes no episode; its text says why."""
 
 
 class QueryRefused(InfraError):

@@ -97,7 +97,7 @@ CONVERSATIONS: Final = Topic(
     key="episode_id",
     max_bytes=16 * MB,
     types=(events.Conversation,),
-    writers=("assembler",),
+    writers=("assembler", "import"),
     readers=("reward services", "viewers", "archives"),
     about="A sealed episode as words; no token arrays.",
 )
@@ -108,7 +108,7 @@ EPISODES: Final = Topic(
     log_append_time=True,
     max_bytes=16 * MB,
     types=(events.GroupOpened, events.Episode, events.Tick),
-    writers=("dispatcher", "assembler", "grouper"),
+    writers=("dispatcher", "assembler", "grouper", "import"),
     readers=("grouper", "trainers", "replay"),
     about="Tokens and reward of each episode. Kept longer than batches, which point here.",
 )

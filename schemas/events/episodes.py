@@ -107,6 +107,9 @@ class EpisodeHead(Event, frozen=True, tag="episode", kw_only=True):
     revision: Count = 0
     """0 is live. Late rewards make no record of this kind: see `odradek.schemas.revisions`."""
     unattributed: bool = False
+    imported_from: str = ""
+    """Of an episode that `odradek import` wrote: the format that it was recorded in. Nobody here
+    knows which weights sampled it, so it is in no group and no batch, and is not trained on."""
     children: tuple[ChildEpisode, ...] = ()
     """In the order of their opening, those of children among them."""
 

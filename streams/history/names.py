@@ -73,6 +73,16 @@ async def episode(
     return await _first(bus, lookup, EPISODES.name, partition, start, needle, key=task_id)
 
 
+async def imported_episode(bus: BusSettings, episode_id: str) -> Record | None:
+    """The record of an episode by its id alone: all of its topic is read until it is there."""
+    needle = f'"episode_id":"{episode_id}"'.encode()
+    async with aclosing(to_end(bus, EPISODES.name, stall_s=None)) as records:
+        async for record in records:
+            if needle in (record.value or b"") and b'"imported_from":' in (record.value or b""):
+                return record
+    return None
+
+
 async def story(
     bus: BusSettings, lookup: RecordLookup, episode_id: str, *, since: float | None = None
 ) -> list[Record]:

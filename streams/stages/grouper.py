@@ -3,7 +3,8 @@
     (nothing) --Expected--> open --the last sample's end, or Tick past the deadline--> Batch
 
 Only GroupOpened creates state. An episode that another attempt follows is no end of its sample. A
-batch holds pointers, so the grouper reads the heads of episodes and never their tokens.
+batch holds pointers, so the grouper reads the heads of episodes and never their tokens. Imported
+episodes are in no group, whatever task they name.
 """
 
 from collections import Counter
@@ -160,6 +161,8 @@ class Grouper:
         return NOTHING
 
     def _episode(self, record: Record, head: EpisodeHead) -> Sequence[Output]:
+        if head.imported_from:
+            return NOTHING  # no repeat, and no sample of any group
         if head.unattributed or head.revision:
             self.dropped["unattributed" if head.unattributed else "revision"] += 1
             return NOTHING

@@ -93,6 +93,7 @@ class Conservation:
         `lost` and `duplicated` (ids), `open` (ids still within their deadlines), `problems`
         (sentences), `trainers` (a table for each run of a trainer), `dead_letters` (reason: n),
         `revisions` (late rewards, the episodes that they are of, and those of unknown episodes),
+        `imported` (episodes that were recorded elsewhere; no sum counts them),
         `repeats` (the same episode in the same bytes: what an at-least-once driver writes again
         after a crash, and its readers drop).
         """
@@ -112,7 +113,10 @@ class Conservation:
             "trainers": trainers,
             "unattributed": len(self._episodes.unattributed),
             "repeats": self._episodes.repeats,
-            "revisions": self._revisions.table(self._episodes.opened),
+            "imported": len(self._episodes.imported),
+            "revisions": self._revisions.table(
+                self._episodes.opened.keys() | self._episodes.imported
+            ),
             "dead_letters": dict(sorted(self._letters.items())),
         }
 

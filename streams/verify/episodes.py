@@ -26,6 +26,7 @@ class EpisodeCounts:
         opened: By episode.
         turns: The episode of each acked turn.
         unattributed: Episodes that the proxy opened.
+        imported: Episodes that were recorded elsewhere: nobody opened them here.
         repeats: Episodes written again in the same bytes.
         homes: Of each child, the episodes whose records hold it.
     """
@@ -34,6 +35,7 @@ class EpisodeCounts:
         self.opened: dict[str, OpeningRecord] = {}
         self.turns: dict[str, str] = {}
         self.unattributed: set[str] = set()
+        self.imported: set[str] = set()
         self.repeats = 0
         self.homes: dict[str, set[str]] = {}
         self._findings = findings
@@ -61,6 +63,8 @@ class EpisodeCounts:
         rows = sum(run.trains for run in ended.sequences)
         place = (record.topic, record.partition, record.offset)
         self._places[place] = RecordPlace(ended.episode_id, digest, rows)
+        if ended.imported_from:
+            self.imported.add(ended.episode_id)
         if ended.revision == 0:
             before = self._episodes.setdefault(ended.episode_id, {})
             self.repeats += digest in before
@@ -108,9 +112,18 @@ class EpisodeCounts:
             elif not own + within and episode not in self._refused:
                 late = now > deadlines[self._root(episode)] + SLACK_S
                 (self._findings.lost if late else self._findings.open).append(f"{kind} {episode}")
+        self._check_imported()
         for child in self.homes.keys() - self.opened.keys():
             self._findings.problems.append(f"child {child} is in an episode, but was never opened")
         self._check_turns()
+
+    def _check_imported(self) -> None:
+        """Each imported episode once, and not beside one that was played here."""
+        self._findings.duplicated.extend(
+            f"imported episode {episode}"
+            for episode in sorted(self.imported)
+            if len(self._episodes.get(episode, ())) > 1 or episode in self.opened
+        )
 
     def _root(self, episode: str) -> str:
         """The episode whose record holds an episode: itself, or of a child the topmost parent."""

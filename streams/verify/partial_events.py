@@ -48,6 +48,7 @@ class CountedEpisode(Struct, frozen=True, tag="episode", kw_only=True):
     outcome: Outcome = Outcome.COMPLETED
     revision: int = 0
     unattributed: bool = False
+    imported_from: str = ""
     reward: float | None = None
     components: dict[str, float] = {}
     weights: dict[str, float] = {}

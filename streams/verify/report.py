@@ -33,6 +33,8 @@ class Report(Struct, frozen=True):
     trainers: tuple[dict[str, Any], ...]
     """Each run of a trainer: its steps, what it used and refused, how far it has come."""
     unattributed: int
+    imported: int
+    """Episodes that were recorded elsewhere: no sum counts them."""
     repeats: int
     """Episodes written again in the same bytes, as the Faust driver does after a crash."""
     revisions: dict[str, int]

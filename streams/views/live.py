@@ -25,7 +25,7 @@ class ViewFold(Grouper):
 
     def feed(self, record: Record, event: Any) -> tuple[Output, ...]:
         """See `Fold`."""
-        if isinstance(event, EpisodeHead):
+        if isinstance(event, EpisodeHead) and not event.imported_from:
             self.rates.add(record.timestamp, event)
         return NOTHING
 

@@ -60,6 +60,27 @@ def database(tmp_path_factory):
     database.close()
 
 
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A row in each table that has events, and no more to come."""
+    database = QueryDatabase(tmp_path_factory.mktemp("full"))
+    database.begin(TABLES.values())
+    for table in TABLES.values():
+        if table.name != "dead_letters":
+            batch = RowBatch(table)
+            record = sample_of(table)
+            batch.add(record, table.event(record))
+            database.add(table, batch.take())
+    list(database.ask("from turns").rows)
+    yield database
+    database.close()
+
+
+def sample_of(table):
+    """The record of the sample of a table's events."""
+    return record_of(SAMPLES[table.kind.__struct_config__.tag], table.topic)
+
+
 def record_of(event, topic, *, offset=5, key="k"):
     """The record of an event."""
     return Record(topic.name, 2, offset, key, codec.encode(event), (), 1_700_000_000.25)
@@ -154,31 +175,26 @@ STATEMENTS = [
 
 
 @pytest.mark.parametrize("sql", OUTSIDE)
-def test_a_select_has_neither_files_nor_network_nor_variables(tmp_path_factory, tmp_path, sql):
+def test_a_select_has_neither_files_nor_network_nor_variables(database, full, tmp_path, sql):
     """It is refused, and nothing is written."""
     file = tmp_path / "rows.csv"
     file.write_text("a,b\n1,2\n")
     outside = [1]
     with pytest.raises(QueryRefused):
-        asked(tmp_path_factory.mktemp("own"), sql.format(file=file, folder=tmp_path))
+        database.plan(sql.format(file=file, folder=tmp_path))
+        list(full.answer(sql.format(file=file, folder=tmp_path)).rows)
     assert ["rows.csv"] == [path.name for path in tmp_path.iterdir()]
     assert outside
 
 
-def test_the_connection_that_asks_refuses_by_itself(tmp_path):
+@pytest.mark.parametrize("sql", OUTSIDE + STATEMENTS)
+def test_the_connection_that_asks_refuses_by_itself(full, tmp_path, sql):
     """Though nothing was planned, nothing is read, written, loaded or set."""
     file = tmp_path / "rows.csv"
     file.write_text("a,b\n1,2\n")
-    own = tmp_path / "own"
-    own.mkdir()
-    database = QueryDatabase(own)
-    database.begin(database.plan("from turns"))
-    assert [] == list(database.ask("from turns").rows)
-    for sql in OUTSIDE + STATEMENTS:
-        with pytest.raises(QueryRefused):
-            list(database.answer(sql.format(file=file, folder=tmp_path)).rows)
-    database.close()
-    assert ["own", "rows.csv"] == sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(QueryRefused):  # at once, or with the first row
+        list(full.answer(sql.format(file=file, folder=tmp_path)).rows)
+    assert ["rows.csv"] == [path.name for path in tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
@@ -201,11 +217,10 @@ def test_a_mistake_is_named_before_a_topic_is_read(database, sql, said):
     assert said in str(refused.value)
 
 
-def test_a_mistake_that_only_rows_show_is_named_as_well(tmp_path):
+def test_a_mistake_that_only_rows_show_is_named_as_well(full):
     """While the answer is fetched."""
-    record = record_of(SAMPLES["turn"], topics.TURNS)
     with pytest.raises(QueryRefused, match="Conversion Error"):
-        asked(tmp_path, "select agent::integer from turns", "turns", [record])
+        list(full.answer("select agent::integer from turns").rows)
 
 
 @pytest.mark.parametrize("missing", ["duckdb", "pyarrow"])
@@ -234,12 +249,13 @@ def test_a_query_reads_the_tables_that_it_names(database, sql, tables):
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name != "dead_letters"])
-def test_a_row_is_its_record(tmp_path, name):
+def test_a_row_is_its_record(full, name):
     """Each number and text of the event has a column, and `record` is all of it."""
     table = TABLES[name]
-    event = SAMPLES[table.kind.__struct_config__.tag]
-    record = record_of(event, table.topic)
-    (row,) = asked(tmp_path, f"from {name}", name, [record])
+    record = sample_of(table)
+    event = table.event(record)
+    answer = full.answer(f"from {name}")
+    (row,) = [dict(zip(answer.names, each, strict=True)) for each in answer.rows]
     assert [column.name for column in table.columns] == list(row)
     assert (f"{table.topic.name}/2/5", 2, 5, "2023-11-14T22:13:20.250000") == (
         row["place"], row["partition"], row["offset"], row["timestamp"].isoformat(),
@@ -398,13 +414,14 @@ def test_people_ask_the_topics(log, monkeypatch):
         (("--reward", "1:1"), ["e1"]),
         (("--task", "t2"), ["e2"]),
     ]:
-        for table in ("episodes", "conversations"):
-            found = rows(f"select episode_id from {table} order by 1", *filters)
-            assert expected == [row["episode_id"] for row in found], (table, filters)
-        counted = rows(
-            "select (select count(*) from batches) as b, count(*) as s from steps", *filters
+        (found,) = rows(
+            "select (select string_agg(episode_id, ' ' order by episode_id) from episodes) as e, "
+            "(select string_agg(episode_id, ' ' order by episode_id) from conversations) as c, "
+            "(select count(*) from batches) as b, (select count(*) from steps) as s",
+            *filters,
         )
-        assert [{"b": len(expected), "s": len(expected)}] == counted
+        names, n = " ".join(expected), len(expected)
+        assert {"e": names, "c": names, "b": n, "s": n} == found, filters
     spoiled = call("select count(*) from conversations")
     assert "1 records of rl.conversations.v1 hold no event of it" in spoiled.stderr
 

@@ -143,3 +143,13 @@ def test_a_group_whose_episodes_all_failed_had_too_few():
     ends = [episode(n, outcome=Outcome.UNREWARDED, reward=None) for n in (0, 1)]
     (batch,), _ = batches([expected(), *ends])
     assert ("too_few", 2) == (batch.empty_reason, len(batch.exclusions))
+
+
+def test_an_imported_episode_is_a_sample_of_no_group():
+    """Also where it names an open task and a sample of it: it changes nothing."""
+    foreign = episode(0, "elsewhere", imported_from="chat")
+    (batch,), letters = batches([expected(), foreign, episode(1), foreign, episode(0)])
+    assert (["t1-0", "t1-1"], []) == ([each.episode_id for each in batch.episodes], letters)
+    assert ([], []) == batches([foreign])
+    (missing,), _ = batches([expected(), foreign, episode(1), (Tick(), 61)])
+    assert ["missing", "too_few"] == [each.reason for each in missing.exclusions]

@@ -29,6 +29,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "kafka": "Start, stop or ask about a local Kafka broker.",
             "topics": "Create, list, describe or plan the topics.",
             "tasks": "Publish tasks from a file of JSON lines.",
+            "import": "Put recorded conversations into the log, as imported episodes.",
             "keys": "Make keys: of producers of requests, and of the gateway's clients.",
             "token": "Print base URL and credential of an episode, for any program.",
         },
@@ -71,9 +72,12 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
 }
 """Folder of a group of verbs: (its title, {verb: short help})."""
 
+MODULES: Final = {"import": "imports"}
+"""Verbs whose names are words of Python's, and their modules."""
+
 VERBS: Final[dict[str, tuple[str, str, str]]] = {
     **{
-        verb: (f"{PACKAGE}.{folder}.{verb}", "command", about)
+        verb: (f"{PACKAGE}.{folder}.{MODULES.get(verb, verb)}", "command", about)
         for folder, (_, verbs) in GROUPS.items()
         for verb, about in verbs.items()
     },

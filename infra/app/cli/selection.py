@@ -25,6 +25,13 @@ SKIP_MISSING: Final = click.option(
 )
 
 
+IMPORTED: Final = click.option(
+    "--imported",
+    is_flag=True,
+    help="Imported episodes in place of those in batches; filters mean them and their tasks.",
+)
+
+
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; `selection_of` reads them."""
     for option in (

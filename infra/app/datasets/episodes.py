@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from odradek.infra.app.datasets.preferences import stated
 from odradek.schemas.arrays import unpack_floats, unpack_ids
 from odradek.schemas.events import Episode, Pointer, Sequence
 
@@ -10,7 +11,7 @@ def episode_row(batch: int, pointer: Pointer, episode: Episode) -> dict[str, Any
     """A row of `episodes`: what a trainer would see of an episode, before masks and advantages.
 
     Args:
-        batch: Offset of its batch.
+        batch: Offset of its batch; -1 for one that is in none.
         pointer: As the batch has it: its reward counts.
         episode: The record.
     """
@@ -22,7 +23,7 @@ def episode_row(batch: int, pointer: Pointer, episode: Episode) -> dict[str, Any
         "sample": episode.sample,
         "attempt": episode.attempt,
         "outcome": str(episode.outcome),
-        "reward": pointer.reward,
+        "reward": stated(pointer.reward),
         "components": sorted(episode.components.items()),
         "batch": batch,
         "topic": pointer.topic,

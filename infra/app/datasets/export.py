@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from odradek.streams.errors import HistoryGone
 from odradek.streams.history import Selection
 from odradek.streams.history import pointers as following
 from odradek.streams.history.batches import BatchChoice, choose
+from odradek.streams.history.imports import choose_imported
 
 AT_ONCE: Final = 64
 """Episodes that are read together."""
@@ -50,6 +51,7 @@ async def export(
     source: str = "",
     skip_missing: bool = False,
     overwrite: bool = False,
+    imported: bool = False,
     progress: Progress = lambda _done, _all: None,
 ) -> ExportedRows:
     """Write the chosen episodes as rows of a format.
@@ -64,6 +66,7 @@ async def export(
         source: Where the batches stand; see `choose`.
         skip_missing: Leave out batches of which an episode is gone.
         overwrite: Whether `out` may be there.
+        imported: Those that were imported in place of those in batches; see `choose_imported`.
         progress: Hears how far it is.
 
     Raises:
@@ -71,7 +74,12 @@ async def export(
         HistoryGone: Retention has deleted an episode that is meant.
         HistoryUnknown, ReplayRefused, TopicMissing: See `choose`.
     """
-    choice = await choose(bus, selection, source=source, skip_missing=skip_missing, pointers=True)
+    if imported:
+        choice = await choose_imported(bus, selection)
+    else:
+        choice = await choose(
+            bus, selection, source=source, skip_missing=skip_missing, pointers=True
+        )
     file = row_file(out, format_, overwrite=overwrite)
     counts: Counter[str] = Counter()
     with ExitStack() as failed:
@@ -113,20 +121,21 @@ async def _words(
         counts["groups whose rewards are equal"] = wanted.equal
     making = _Rows(format_, file, counts)
     total = len(wanted.episodes)
-    async for record in to_end(bus, CONVERSATIONS.name):
-        if record.key not in wanted.episodes:
-            continue
-        try:
-            conversation: Conversation = codec.decode(
-                record.value, Conversation, max_bytes=CONVERSATIONS.max_bytes
-            )
-        except InvalidRecord as error:
-            passed_over(record, error)
-            continue
-        making.take(conversation, wanted.episodes.pop(record.key))
-        progress(total - len(wanted.episodes), total)
-        if not wanted.episodes:
-            break
+    async with aclosing(to_end(bus, CONVERSATIONS.name)) as records:
+        async for record in records:
+            if record.key not in wanted.episodes:
+                continue
+            try:
+                conversation: Conversation = codec.decode(
+                    record.value, Conversation, max_bytes=CONVERSATIONS.max_bytes
+                )
+            except InvalidRecord as error:
+                passed_over(record, error)
+                continue
+            making.take(conversation, wanted.episodes.pop(record.key))
+            progress(total - len(wanted.episodes), total)
+            if not wanted.episodes:
+                break
     if wanted.episodes:
         counts["episodes whose conversation retention has deleted"] = len(wanted.episodes)
     return making.rows

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from odradek.infra.app.datasets.preferences import WantedEpisode
+from odradek.infra.app.datasets.preferences import WantedEpisode, stated
 from odradek.schemas.events import Conversation
 
 Row = dict[str, Any]
@@ -117,5 +117,5 @@ def _about(conversation: Conversation, wanted: WantedEpisode) -> Row:
         "episode_id": conversation.episode_id,
         "task_id": wanted.task_id,
         "agent": conversation.agent,
-        "reward": wanted.reward,
+        "reward": stated(wanted.reward),
     }

@@ -1,5 +1,6 @@
 """Which episodes of the chosen batches become rows, and as what. Pure."""
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -32,6 +33,11 @@ class Wanted(Struct):
     equal: int = 0
 
 
+def stated(reward: float) -> float | None:
+    """A reward as a row has it: None for an imported episode that nobody has rewarded."""
+    return None if math.isnan(reward) else reward
+
+
 def each_episode(groups: Iterable[tuple[str, Iterable[Pointer]]]) -> Wanted:
     """Every episode is a row.
 
@@ -52,7 +58,8 @@ def best_and_worst(groups: Iterable[tuple[str, Iterable[Pointer]]]) -> Wanted:
     """
     wanted = Wanted({})
     for task_id, pointers in groups:
-        ordered = sorted(pointers, key=lambda pointer: (pointer.reward, pointer.sample))
+        rewarded = [pointer for pointer in pointers if not math.isnan(pointer.reward)]
+        ordered = sorted(rewarded, key=lambda pointer: (pointer.reward, pointer.sample))
         if not ordered or ordered[0].reward == ordered[-1].reward:
             wanted.equal += 1
             continue

@@ -182,7 +182,11 @@ async def _unbatched(past: LogHistory, name: str, batch: Record | None) -> Recor
     elif batch is not None:
         task_id, since = _decoded(batch, Batch).task_id, 0.0
     else:
-        raise HistoryUnknown(f"no episode is called {name!r}")
+        # Nobody opened it here, unless it was imported.
+        found = await names.imported_episode(past.bus, name)
+        if found is None:
+            raise HistoryUnknown(f"no episode is called {name!r}")
+        return found
     record = await names.episode(past.bus, past.lookup, name, task_id, since)
     if record is None:
         raise HistoryUnknown(f"episode {name} has begun and has no record yet, or lost it")

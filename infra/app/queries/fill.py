@@ -24,6 +24,7 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.topics import BATCHES
 from odradek.streams.history import Selection
 from odradek.streams.history.batches import choose
+from odradek.streams.history.imports import choose_imported
 
 LOOKED_UP: Final = 256
 """Records that are looked up together."""
@@ -51,6 +52,7 @@ async def fill(
     *,
     source: str = "",
     skip_missing: bool = False,
+    imported: bool = False,
     progress: Progress = lambda _topic, _done, _all: None,
 ) -> Filled:
     """Read the topics of tables to their ends of now. A topic is read once, whatever asks for it.
@@ -62,6 +64,7 @@ async def fill(
         selection: Which rows; empty for all.
         source: The topic of the table `batches`, and of the filters; see `choose`.
         skip_missing: See `choose`.
+        imported: Rows of imported episodes alone; see `choose_imported`.
         progress: Hears how far it is.
 
     Raises:
@@ -74,7 +77,9 @@ async def fill(
     if bus is None or not tables:
         return filled
     meant = None
-    if not selection.is_empty:
+    if imported:
+        meant = MeantRows.of(await choose_imported(bus, selection))
+    elif not selection.is_empty:
         choice = await choose(
             bus, selection, source=source, skip_missing=skip_missing, pointers=True
         )

@@ -72,7 +72,7 @@ class RunFollower:
         try:
             if record.topic == EPISODES.name:
                 head = codec.decode(record.value, GroupsEvent)
-                if isinstance(head, EpisodeHead):
+                if isinstance(head, EpisodeHead) and not head.imported_from:
                     self.tally.episode(head, record.timestamp)
             elif record.topic == BATCHES.name:
                 self.tally.batch(codec.decode(record.value, Batch))

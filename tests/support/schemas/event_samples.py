@@ -139,6 +139,7 @@ SAMPLES: dict[str, events.Event] = {
         closed_at=1001.0,
         revision=1,
         unattributed=True,
+        imported_from="chat",
         children=(
             events.ChildEpisode(
                 episode_id="episode-2",

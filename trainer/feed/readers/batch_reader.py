@@ -210,7 +210,13 @@ class LogGroups:
                     Refusal(offset=offset, reason=error.reason, episode_id=pointer.episode_id)
                 )
             else:
-                episodes.append((pointer, episode))
+                if episode.imported_from:
+                    # No grouper wrote this: which weights sampled it, nobody here knows.
+                    refused.append(
+                        Refusal(offset=offset, reason="imported", episode_id=pointer.episode_id)
+                    )
+                else:
+                    episodes.append((pointer, episode))
         group = EpisodeGroup(offset, batch, tuple(episodes), tuple(refused))
         return self._late.revised(group) if self._late is not None and late else group
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from odradek.infra.app.cli.selection import SKIP_MISSING, filters, selection_of
+from odradek.infra.app.cli.selection import IMPORTED, SKIP_MISSING, filters, selection_of
 
 if TYPE_CHECKING:
     from odradek.streams.history import Selection
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     "--from", "source", default="", metavar="TOPIC", help="Where the batches of filters stand."
 )
 @SKIP_MISSING
+@IMPORTED
 @click.option(
     "--limit",
     type=click.IntRange(0),
@@ -39,6 +40,7 @@ def command(
     ignore_case: bool,
     source: str,
     skip_missing: bool,
+    imported: bool,
     limit: int,
     as_json: bool,
     **words: Any,
@@ -54,7 +56,15 @@ def command(
     pattern = _pattern(text, regex, tokens, ignore_case=ignore_case)
     selection = selection_of(**words)
     count = asyncio.run(
-        _find(pattern, selection, limit, as_json=as_json, source=source, skip_missing=skip_missing)
+        _find(
+            pattern,
+            selection,
+            limit,
+            as_json=as_json,
+            imported=imported,
+            source=source,
+            skip_missing=skip_missing,
+        )
     )
     if not as_json:
         ended = f", and ended there (--limit {limit})" if limit and count >= limit else ""
@@ -76,15 +86,24 @@ def _pattern(
 
 
 async def _find(
-    pattern: "Pattern", selection: "Selection", limit: int, *, as_json: bool, **where: Any
+    pattern: "Pattern",
+    selection: "Selection",
+    limit: int,
+    *,
+    as_json: bool,
+    imported: bool,
+    **where: Any,
 ) -> int:
     from odradek.infra.bus import BusSettings
     from odradek.streams.history.batches import choose
+    from odradek.streams.history.imports import choose_imported
     from odradek.streams.history.search import findings
 
     bus = BusSettings()
     choice = None
-    if not selection.is_empty:
+    if imported:
+        choice = await choose_imported(bus, selection)
+    elif not selection.is_empty:
         choice = await choose(bus, selection, pointers=True, **where)
         if choice.left_out:
             click.echo(

@@ -13,7 +13,7 @@ import click
 import msgspec
 from msgspec import Raw
 
-from odradek.infra.app.cli.selection import SKIP_MISSING, filters, selection_of
+from odradek.infra.app.cli.selection import IMPORTED, SKIP_MISSING, filters, selection_of
 
 if TYPE_CHECKING:
     from odradek.infra.app.queries import QueryAnswer, QueryDatabase
@@ -36,6 +36,7 @@ SHOWN: Final = 200
     help="Topic of the table `batches`, and of the filters.  [default: rl.batches.v1]",
 )
 @SKIP_MISSING
+@IMPORTED
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, with a line of headings.")
 def command(
@@ -43,6 +44,7 @@ def command(
     tables: bool,
     source: str,
     skip_missing: bool,
+    imported: bool,
     as_json: bool,
     as_csv: bool,
     **words: Any,
@@ -80,7 +82,14 @@ def command(
     with tempfile.TemporaryDirectory(prefix="odradek-query-") as folder:
         database = QueryDatabase(Path(folder))
         try:
-            filled = _fill(database, sql, selection, source=source, skip_missing=skip_missing)
+            filled = _fill(
+                database,
+                sql,
+                selection,
+                source=source,
+                skip_missing=skip_missing,
+                imported=imported,
+            )
             answer = database.ask(sql)
             if as_json:
                 _json(answer)

@@ -54,6 +54,8 @@ def _show(report: object) -> None:
             cells.append((f"children: {name}", counts[0], counts[1]))
     console = Console()
     console.print(ReadableTable(("", "train", "eval"), cells))
+    if report.imported:
+        console.print(f"imported episodes, in no sum: {report.imported}")
     for reason, n in report.dead_letters.items():
         console.print(f"dead letters, {reason}: {n}")
     for run in report.trainers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from odradek.infra.app.cli.selection import SKIP_MISSING, SOURCE, filters, selection_of
+from odradek.infra.app.cli.selection import IMPORTED, SKIP_MISSING, SOURCE, filters, selection_of
 from odradek.infra.app.datasets import FORMATS
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     help="Of the tasks: an evaluation's episodes are no training data.",
 )
 @SKIP_MISSING
+@IMPORTED
 @click.option("--overwrite", is_flag=True, help="Also where OUT is there already.")
 def command(
     kind: str,
@@ -34,6 +35,7 @@ def command(
     source: str,
     purpose: str,
     skip_missing: bool,
+    imported: bool,
     overwrite: bool,
     **words: Any,
 ) -> None:
@@ -69,14 +71,15 @@ def command(
                 source=source,
                 skip_missing=skip_missing,
                 overwrite=overwrite,
+                imported=imported,
                 progress=lambda done, of: bar.update(task, completed=done, total=of),
             )
         )
-    for line in lines(written, out):
+    for line in lines(written, out, of="tasks" if imported else "batches"):
         click.echo(line)
 
 
-def lines(written: "ExportedRows", out: Path) -> list[str]:
+def lines(written: "ExportedRows", out: Path, *, of: str = "batches") -> list[str]:
     """What an export came to, for people."""
     left = [f"left out: {n} {why}" for why, n in sorted(written.left_out.items())]
-    return [*left, f"{written.rows} rows of {written.batches} batches are in {out}"]
+    return [*left, f"{written.rows} rows of {written.batches} {of} are in {out}"]

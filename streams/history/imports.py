@@ -1,0 +1,124 @@
+"""Imported episodes that a selection takes: they are in no batch, so their own topic is read."""
+
+import math
+from contextlib import aclosing
+
+from odradek.infra.bus import BusSettings, Record, looking_up, passed_over, to_end
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
+from odradek.schemas.events import Episode, EpisodeHead, Event, GroupsEvent, Pointer
+from odradek.schemas.revisions import LATEST, RevisionBook, revised_reward
+from odradek.schemas.topics import EPISODES, REVISIONS
+from odradek.schemas.worth import DEFAULT_COMPONENT
+from odradek.streams.errors import ReplayRefused
+from odradek.streams.history.batches import BatchChoice, Progress, TakenBatch
+from odradek.streams.history.revisions import late_rewards
+from odradek.streams.history.selection import Selection
+
+NO_BATCH = -1
+"""Where the offset of a batch stands, for episodes that are in none."""
+
+
+async def choose_imported(
+    bus: BusSettings,
+    selection: Selection,
+    *,
+    progress: Progress = lambda _done, _all: None,
+) -> BatchChoice:
+    """The imported episodes that a selection takes, a group for each task. Nothing is written.
+
+    Late rewards count, all that there are: no step has used these episodes with others. An
+    episode that nobody rewarded has the reward NaN, which lies in no span.
+
+    Args:
+        bus: Where Kafka is.
+        selection: Filters of tasks and episodes; times are those of the import.
+        progress: Called with offsets.
+
+    Raises:
+        ReplayRefused: A filter is of batches.
+        NotRevisable: See `revised_reward`.
+        TopicMissing: `rl.episodes.v1` is not there.
+    """
+    if selection.offsets is not None or selection.steps is not None:
+        raise ReplayRefused("imported episodes are in no batch: leave out --batches and --steps")
+    async with looking_up(bus) as lookup:
+        bounds = await lookup.bounds(EPISODES.name)
+        judged = bool(await lookup.bounds(REVISIONS.name))
+    total = sum(end - first for first, end in bounds)
+    book = (await late_rewards(bus, LATEST))[0] if judged else RevisionBook()
+    groups: dict[str, list[Pointer]] = {}
+    read = done = 0
+    async with aclosing(to_end(bus, EPISODES.name)) as records:
+        async for record in records:
+            done += 1
+            progress(done, total)
+            head = _imported(record)
+            if head is None:
+                continue
+            read += 1
+            pointer = _pointer(record, head, book)
+            if taken(selection, head, pointer, record):
+                groups.setdefault(head.task_id, []).append(pointer)
+    return BatchChoice(
+        EPISODES.name,
+        read,
+        tuple(
+            TakenBatch(NO_BATCH, "", len(pointers), task, tuple(_in_order(pointers)))
+            for task, pointers in groups.items()
+        ),
+    )
+
+
+def taken(selection: Selection, head: EpisodeHead, pointer: Pointer, record: Record) -> bool:
+    """Whether an imported episode passes the filters of tasks and of episodes.
+
+    Raises InvalidRecord where its tokens are asked for and cannot be read.
+    """
+    if not selection.since <= record.timestamp < selection.until:
+        return False
+    if selection.purpose not in {"", head.purpose}:
+        return False
+    named = (
+        (selection.tasks, head.task_id),
+        (selection.items, head.item),
+        (selection.agents, head.agent),
+    )
+    if any(wanted and name not in wanted for wanted, name in named):
+        return False
+    if not selection.takes_pointer(pointer):
+        return False
+    if not selection.reads_episodes:
+        return True
+    episode: Episode = codec.decode(record.value, Episode, max_bytes=EPISODES.max_bytes)
+    return selection.takes_episode(pointer, episode)
+
+
+def _imported(record: Record) -> EpisodeHead | None:
+    try:
+        event: Event = codec.decode(record.value, GroupsEvent, max_bytes=EPISODES.max_bytes)
+    except InvalidRecord as error:
+        passed_over(record, error)
+        return None
+    return event if isinstance(event, EpisodeHead) and event.imported_from else None
+
+
+def _pointer(record: Record, head: EpisodeHead, book: RevisionBook) -> Pointer:
+    now = revised_reward(head, book.of(head.episode_id))
+    reward = now.reward
+    if reward is None:  # it was recorded without one, and a judge may have given one since
+        reward = now.components.get(DEFAULT_COMPONENT, math.nan)
+    return Pointer(
+        episode_id=head.episode_id,
+        sample=head.sample,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        digest=codec.digest(record.value or b""),
+        reward=reward,
+        revision=now.revision,
+    )
+
+
+def _in_order(pointers: list[Pointer]) -> list[Pointer]:
+    return sorted(pointers, key=lambda pointer: (pointer.sample, pointer.episode_id))

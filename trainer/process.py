@@ -17,7 +17,7 @@ from odradek.schemas.topics import EPISODES, STEPS
 from odradek.trainer.adapters.lora import require_peft
 from odradek.trainer.adapters.transfer import engines_of, transfer_of
 from odradek.trainer.commit.announcer_kafka import KafkaAnnouncer
-from odradek.trainer.commit.ledger import LedgerTail
+from odradek.trainer.commit.ledger import LedgerTail, first_of
 from odradek.trainer.commit.lock import claimed
 from odradek.trainer.commit.resume import ResumePoint, lineage_of, read_log, stand
 from odradek.trainer.errors import BadSettings
@@ -87,8 +87,11 @@ def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int
     ledger, policies = thread.call(read_log(bus))
     standing = stand(settings, ledger, policies)
     lineage = lineage_of(settings, ledger, standing)
-    if settings.sampled_by:
-        lineage.more = LedgerTail(thread, bus, run=settings.sampled_by).more
+    if settings.leader:
+        tail = LedgerTail(thread, bus, run=settings.leader)
+        if not lineage.steps:
+            lineage.hear(first_of(tail))
+        lineage.more = tail.more
     log.info("run %s goes on at %s", settings.run, describe(standing.position))
     source = LogGroups(
         thread,

@@ -33,6 +33,8 @@ HALVES: Final = frozenset({"float16", "fp16", "half"})
 FORMER_SCALES: Final = {"true": "group", "1": "group", "false": "none", "0": "none"}
 LONGEST_NAME: Final = 256
 """Characters of a name on the wire."""
+LEADER: Final = "main"
+"""Name of the run that leads, where nobody says another."""
 MOST_STALE_ADAPTERS: Final = 62
 """Steps that rows may lie behind where engines hold an adapter for each of them."""
 OF_ADAPTERS: Final = ("lora_alpha", "lora_targets", "lora_dropout", "lora_rslora")
@@ -49,7 +51,7 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     """Folder of the model to start from (safetensors and a tokenizer)."""
     output_dir: Path = Path("runs/policy")
     """Where checkpoints and weights go; a run that finds its own checkpoint there goes on."""
-    run: str = "main"
+    run: str = LEADER
     """Name of this run in the ledger (`rl.steps.v1`)."""
     begin_anew: bool = False
     """Train a run from its start again where the ledger knows of its checkpoints, but none of them
@@ -71,9 +73,13 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     another run with the same number sees the same."""
     replay_of: str = ""
     """Run whose ledger lists the policy versions of a replay's episodes."""
+    leads: bool = True
+    """Whether agents sample from this run's weights. A run that does not lead reads the same
+    batches beside the one that does: it loads no engine, its policy has a name of its own, and its
+    steps give no credit."""
     sampled_by: str = ""
-    """Run whose weights the agents sample from, where this one reads the same batches beside it;
-    empty: this run's own."""
+    """Run that leads, where this one does not; empty: `main`. Whoever names it need not say
+    `leads = false`."""
     until_end: bool = False
     """Stop when the topic of batches is at its end, instead of waiting for more."""
 
@@ -257,7 +263,12 @@ class TrainerSettings(CheckedSettings, BaseSettings):
     @property
     def is_aside(self) -> bool:
         """Whether agents sample from another run's weights: in a replay, or beside a live run."""
-        return self.is_replay or bool(self.sampled_by)
+        return self.is_replay or bool(self.leader)
+
+    @property
+    def leader(self) -> str:
+        """The run whose weights agents sample from, beside which this one reads; empty: its own."""
+        return self.sampled_by or ("" if self.leads else LEADER)
 
     @property
     def policy_name(self) -> str:
@@ -332,16 +343,7 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
             f"replay_of and run are both {settings.run!r}: the ledger could not tell the replay "
             "from what it repeats; name the run otherwise"
         )
-    if settings.sampled_by and settings.sampled_by == settings.run:
-        yield (
-            f"sampled_by and run are both {settings.run!r}: two trainers of one run would take "
-            "each other's steps for their own; name this run otherwise"
-        )
-    if settings.sampled_by and settings.is_replay:
-        yield (
-            f"sampled_by ({settings.sampled_by}) is for a run beside the live one, and "
-            f"batches_topic ({topic}) is a replay: give replay_of, which says the same of a replay"
-        )
+    yield from _of_followers(settings)
     if settings.is_replay and holds_others(topic):
         yield (
             f"batches_topic ({topic}) holds no batches: name {BATCHES.name}, or the topic that "
@@ -363,6 +365,27 @@ def _of_places(settings: "TrainerSettings") -> Iterator[str]:
             f"model ({settings.model}) lies in output_dir ({settings.output_dir}), where old "
             "checkpoints are deleted and this run would go on from its own: copy the model "
             "elsewhere, or choose another output_dir"
+        )
+
+
+def _of_followers(settings: "TrainerSettings") -> Iterator[str]:
+    leader, given = settings.leader, settings.model_fields_set
+    name = "sampled_by" if settings.sampled_by else "leads = false: sampled_by"
+    if settings.sampled_by and settings.leads and "leads" in given:
+        yield (
+            f"leads = true, and sampled_by ({leader}) names another run that leads: take one of "
+            "them out"
+        )
+    if leader and leader == settings.run:
+        yield (
+            f"{name} and run are both {settings.run!r}: two trainers of one run would take "
+            "each other's steps for their own; name this run otherwise"
+        )
+    if leader and settings.is_replay:
+        yield (
+            f"{name} ({leader}) is for a run beside the live one, and batches_topic "
+            f"({settings.batches_topic}) is a replay: give replay_of, which says the same of a "
+            "replay"
         )
 
 

@@ -71,6 +71,7 @@ class TrainerRuns:
             "run": line.run,
             "topic": line.last.topic,
             "policy": line.last.policy,
+            "sampled_by": line.last.sampled_by,
             "version": line.last.version,
             "steps": len(line.steps),
             "starts": line.starts,

@@ -7,12 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
+from odradek.infra.app.cli.start.demo import command as demo_command
 from odradek.infra.app.demo.course import DemoAims, DemoCourse, DemoPhase
-from odradek.infra.app.demo.outcome import children_by_step, outcome, succeeded
+from odradek.infra.app.demo.curves import CurvePoint, chosen
+from odradek.infra.app.demo.outcome import children_by_step, outcome, succeeded, trainers_of
 from odradek.infra.app.demo.plots import PLOTS, moving
-from odradek.infra.app.demo.report import write
+from odradek.infra.app.demo.report import summed, write
 from odradek.infra.app.demo.run import prepare
+from odradek.infra.app.project import load
 from odradek.infra.app.session.evaluation import EvaluationRound
 from odradek.infra.app.session.stats import RunStats, StepFigures
 from odradek.schemas.events import Batch, ChildEpisode, EpisodeHead, Exclusion, Outcome, Step
@@ -88,14 +92,29 @@ def test_success_needs_target_and_closed_sums(greedy: float, closed: bool, wante
     assert succeeded(figures) is wanted
 
 
+def trained(run: str, leader: str = "") -> dict[str, object]:
+    """What `odradek verify` counts of a trainer's run."""
+    counts = {"steps": 10, "batches_used": 9, "rows_used": 300, "refused": {"stale": 20}}
+    return {"run": run, "sampled_by": leader, "policy": f"p.{run}", **counts}
+
+
 def test_the_report_holds_every_plot_and_the_sums(tmp_path: Path) -> None:
-    """The page, its pictures and the same figures for machines are written."""
-    made = course()
-    page = write(made, outcome(made, CONSERVATION, wall_s=33.3), tmp_path)
+    """The page, its pictures and the same figures for machines; several trainers are one plot."""
+    made, figures = course(), outcome(course(), CONSERVATION, wall_s=33.3)
+    report = SimpleNamespace(trainers=(trained("gspo", "main"), trained("main")))
+    points = [CurvePoint(0, 0.55, 1 / 3), CurvePoint(10, 0.9, 1.0)]
+    curves = {"grpo": points, "gspo": points}
+    figures["trainers"] = trainers_of(report, ("grpo", "gspo"), curves)
+    page = write(made, figures, tmp_path)
 
     text = page.read_text()
-    assert all((tmp_path / name).stat().st_size > 5000 for name in PLOTS)
-    assert all(name in text for name in PLOTS)
+    assert all((tmp_path / name).stat().st_size > 5000 for name in [*PLOTS, "trainers.png"])
+    assert all(name in text for name in [*PLOTS, "trainers.png"])
+    assert {"grpo": (True, "p.main"), "gspo": (False, "p.gspo")} == {
+        name: (found["leads"], found["policy"]) for name, found in figures["trainers"].items()
+    }
+    line = "success 0.55 → 0.90 in 10 steps; of 9 batches 300 rows used, 20 refused"
+    assert line == summed(figures["trainers"]["gspo"])
     assert "32 samples asked for = 31 episodes in batches + 1 exclusions" in text
     assert json.loads((tmp_path / "demo.json").read_text())["steps"] == 10
 
@@ -110,6 +129,39 @@ def test_a_run_without_a_step_still_has_a_report(tmp_path: Path) -> None:
     assert "Not reached: greedy success 0.00 after 0 steps and the counts do not close" in (
         page.read_text()
     )
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [([], []), ([1], [1]), ([3, 5], [3, 5]), (range(1, 26), [3, 6, 9, 12, 15, 18, 21, 24, 25])],
+)
+def test_the_checkpoints_that_are_played_lie_evenly(steps, expected) -> None:
+    """Not all of them, and always the last."""
+    assert expected == chosen(list(steps))
+
+
+def test_a_demo_of_several_losses_is_a_project_of_several_trainers(tmp_path: Path) -> None:
+    """The first loss leads, the others inherit all but their own; every checkpoint is kept."""
+    project = load(prepare(tmp_path, "hilo", ("grpo", "gspo")), {})
+    ((follower, entry),) = project.followers
+    values = {value.key: value.value for value in entry.values}
+    assert ("grpo", "gspo", "gspo") == (
+        project.value("trainer", "loss"), follower.name, values["loss"]
+    )  # fmt: skip
+    for name in ("keep", "learning_rate", "kl"):
+        assert project.value("trainer", name) == values[name]
+    assert project.value("trainer", "keep") > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [(("grpo,gspo", "--game", "pairs"), "the game hilo"), (("grpo, grpo",), "a loss twice")],
+)
+def test_trainers_that_cannot_be_compared_are_refused(arguments, line) -> None:
+    """Before anything is started."""
+    done = CliRunner().invoke(demo_command, ["--trainers", *arguments])
+    assert 2 == done.exit_code
+    assert line in done.output
 
 
 def test_a_moving_mean_begins_with_what_there_is() -> None:
@@ -134,9 +186,20 @@ def test_a_repeated_step_replaces_the_first() -> None:
     tally = RunStats()
     for value in (1.0, 2.0):
         tally.step(Step(run="r", incarnation=1, step=3, position=1, metrics={"loss": value}), value)
-
     assert tally.last_step == 3
     assert tally.steps[3].metrics["loss"] == 2.0
+
+
+def test_steps_of_a_trainer_that_does_not_lead_are_counted_apart() -> None:
+    """Neither the run's last step nor its version or position are that trainer's."""
+    tally = RunStats()
+    for run, leader, number in (("r", "", 3), ("b", "r", 9)):
+        step = Step(run=run, incarnation=1, step=number, position=number, version=number,
+                    sampled_by=leader, weights="w")  # fmt: skip
+        tally.step(step, 1.0)
+
+    assert (tally.last_step, tally.version, tally.position) == (3, 3, 3)
+    assert {"b": 9} == {run: beside.position for run, beside in tally.beside.items()}
 
 
 def test_batches_close_tasks_and_count_exclusions() -> None:

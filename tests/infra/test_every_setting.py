@@ -25,6 +25,7 @@ from odradek.trainer.settings import TrainerSettings
 NEEDED: dict[str, dict[str, Any]] = {
     "AgentSection": {"name": "a", "run": "a:b"},
     "RewardSection": {"component": "a", "run": "a:b"},
+    "FollowerSection": {"name": "a"},
 }
 """What a class wants to be given."""
 ZERO = {

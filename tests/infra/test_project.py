@@ -81,6 +81,13 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
             "two agents share a name",
         ),
         ("[[agents]]\nrun='a:b'", "agents.name: Field required"),
+        ("[trainer]\n[[trainers]]\nname='a b'", "'a b' cannot name a trainer"),
+        ("[trainer]\n[[trainers]]\nname='a'\n[[trainers]]\nname='a'", "two trainers share a name"),
+        (
+            "[trainer]\n[[trainers]]\nname='a'\nleads=true",
+            "trainers.leads is decided by `odradek up`",
+        ),
+        ("trainer = 3\n[[trainers]]\nname='a'", r"trainer is written as \[trainer\]"),
         ("[[rewards]]\ncomponents='a'\nrun='a:b'", "did you mean 'component'"),
         ("= 3", "is no TOML"),
     ],

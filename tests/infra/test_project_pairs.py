@@ -34,6 +34,13 @@ REFUSED = [
     ("[streams]\nmax_attempts = 30\n", "streams.max_attempts", "dispatch.max_attempts"),
     ("[trainer]\nsync_every = 8\n", "sync_every", "max_staleness"),
     ('[trainer]\nprecision = "fp16"\n', "fp16", "bfloat16"),
+    ('[[trainers]]\nname = "two"\n', "[[trainers]] (two)", "no [trainer]"),
+    ('[trainer]\n[[trainers]]\nname = "main"\n', "trainer.run", "'main'"),
+    (
+        '[trainer]\nloss="cispo"\nepsilon_low=0\nepsilon_high=0\n[[trainers]]\nname="b"\nloss="gspo"',
+        "trainers",
+        "epsilon_low",
+    ),
 ]
 
 ACCEPTED = [
@@ -43,6 +50,7 @@ ACCEPTED = [
     REWARD,
     REWARD + '[streams.sources]\ngame = ["/reward/*"]\nother = ["agent:*"]\n',
     "[dispatch]\nmax_attempts = 1\n",
+    '[trainer]\nrun = "one"\n[[trainers]]\nname = "main"\n',
     "[dispatch]\nmax_attempts = 3\n[streams]\ntimeouts = {group_s = 9000}\n",
 ]
 

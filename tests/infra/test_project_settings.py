@@ -21,6 +21,8 @@ component = "c"
 run = "a:b"
 [sampler]
 [trainer]
+[[trainers]]
+name = "two"
 """
 PROCESSES = {
     "kafka": (
@@ -31,6 +33,7 @@ PROCESSES = {
         "reward-c",
         "sampler",
         "trainer",
+        "trainer-two",
         "dispatcher",
     ),
     "engine": ("engine",),
@@ -51,7 +54,7 @@ KEYS = [
     (section, key)
     for section, kind in KINDS.items()
     for key in sorted(kind.process_keys())
-    if (section, key) not in GIVEN
+    if (section, key) not in GIVEN and not kind.base
 ]
 
 
@@ -93,6 +96,24 @@ def test_a_trainer_reads_what_a_sampler_writes_where_there_is_one(tmp_path: Path
     assert bool(topic) == ("sampler" in made)
 
 
+def test_a_trainer_of_a_list_reads_beside_the_one_that_leads(tmp_path: Path) -> None:
+    """It has that one's settings but for its own, a run and a folder by its name, and never leads."""
+    text = TEXT.replace("[trainer]", "[trainer]\nrun = 'one'\nkl = 0.1\nloss = 'grpo'")
+    (tmp_path / "odradek.toml").write_text(f"{text}loss = 'gspo'\n")
+    made = {spec.name: spec.env for spec in specs(load(tmp_path, {}), PLACES)}
+    names = ("RUN", "LEADS", "SAMPLED_BY", "LOSS", "KL")
+    found = {
+        name: [made[name].get(f"ODRADEK_TRAINER_{key}") for key in names]
+        for name in ("trainer", "trainer-two")
+    }
+    assert {
+        "trainer": ["one", None, None, "grpo", "0.1"],
+        "trainer-two": ["two", "false", "one", "gspo", "0.1"],
+    } == found
+    folders = {made[name]["ODRADEK_TRAINER_OUTPUT_DIR"] for name in found}
+    assert {"policy", "trainer-two"} == {Path(folder).name for folder in folders}
+
+
 def test_vllm_is_waited_for_as_long_as_the_file_says(tmp_path: Path) -> None:
     """The supervisor is no less patient than the process that starts it."""
     text = TEXT.replace('model = "tiny"', 'model = "m"\nvllm = "python"\nready_s = 1800')
@@ -101,4 +122,4 @@ def test_vllm_is_waited_for_as_long_as_the_file_says(tmp_path: Path) -> None:
     assert 1800.0 == made["engine"].ready_s
     assert "1800.0" == made["engine"].env["ODRADEK_ENGINE_READY_S"]
     waiting = {name for name, spec in made.items() if "engine" in spec.after}
-    assert {"proxy", "trainer"} == waiting, "whoever else asks it has less patience"
+    assert {"proxy", "trainer", "trainer-two"} == waiting, "whoever else asks it has less patience"

@@ -75,7 +75,7 @@ class Faults:
     def _freeze_one(self, rng: Random) -> None:
         life = self.victim(rng).life
         seconds = rng.choice((0.5, 3.0, 8.0, 15.0)) * rng.uniform(0.8, 1.2)
-        if life is None or life.dead or life.frozen or life.name == "trainer":
+        if life is None or life.dead or life.frozen or life.name in {"trainer", "follower"}:
             return
         if self.apply(f"freeze {life!r} for {seconds:.1f} s"):
             self.world.freeze(life, seconds)

@@ -35,11 +35,14 @@ def undone(world: "World", stages: Iterable[Stage]) -> str:
                 held = mark.offset if mark else None
                 return f"{name} stands at {held} of {end} on {partition.name}"
     batches = world.cluster.topics[world.training.batches_topic][0].last + 1
-    if (position := _highest(world, STEPS.name, "position")) < batches:
-        return f"the trainer stands at {position} of {batches}"
-    if world.trainer is None or world.trainer.writing is not None:
-        return "a checkpoint is being written, or was not told"
-    newest = _last(world, POLICIES.name, "version")
+    for settings in world.trainings:
+        run = settings.run
+        if (position := _highest(world, STEPS.name, "position", run)) < batches:
+            return f"the trainer of run {run} stands at {position} of {batches}"
+        trainer = world.trainers.get(run)
+        if trainer is None or trainer.writing is not None:
+            return f"a checkpoint of run {run} is being written, or was not told"
+    newest = _last(world, POLICIES.name, "version", world.training.run)
     behind = [
         engine.url
         for engine in world.engines.all
@@ -48,15 +51,17 @@ def undone(world: "World", stages: Iterable[Stage]) -> str:
     return f"{behind[0]} does not sample with version {newest}" if behind else ""
 
 
-def _last(world: "World", topic: str, field: str) -> int:
-    """A number in the last record of a topic of one partition, 0 if there is none."""
-    log = world.cluster.topics[topic][0].log
-    told = [one.message.value for one in log if one.message is not None]
-    return msgspec.json.decode(told[-1] or b"{}").get(field, 0) if told else 0
+def _last(world: "World", topic: str, field: str, run: str) -> int:
+    """A number in a run's last record on a topic of one partition, 0 if there is none."""
+    return [0, *_numbers(world, topic, field, run)][-1]
 
 
-def _highest(world: "World", topic: str, field: str) -> int:
-    """The highest such number in the records of a topic of one partition."""
+def _highest(world: "World", topic: str, field: str, run: str) -> int:
+    """The highest such number in the run's records."""
+    return max(_numbers(world, topic, field, run), default=0)
+
+
+def _numbers(world: "World", topic: str, field: str, run: str) -> list[int]:
     log = world.cluster.topics[topic][0].log
-    told = [one.message.value for one in log if one.message is not None]
-    return max((msgspec.json.decode(each or b"{}").get(field, 0) for each in told), default=0)
+    values = [msgspec.json.decode(one.message.value) for one in log if one.message is not None]
+    return [value.get(field, 0) for value in values if value.get("run") == run]

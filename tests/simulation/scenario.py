@@ -62,6 +62,8 @@ class Scenario:
     """Chance that an attempt's agent asks other agents."""
     mixed: bool = False
     """Whether a sampler draws old batches again, and the trainer reads what it writes."""
+    beside: bool = False
+    """Whether a second trainer, which does not lead, reads the same batches."""
 
     @classmethod
     def drawn(cls, rng: Random) -> "Scenario":
@@ -113,16 +115,19 @@ class Scenario:
             # as old then, and where they are refused for it, other rows are used than without one.
             found = replace(found, spare_staleness=found.spare_staleness + LOOSE)
         found = replace(found, children=rng.choice((0.0, 0.0, 0.0, 0.6)))
-        if rng.random() >= 0.25:
+        if rng.random() < 0.25:
+            found = replace(
+                found,
+                mixed=True,
+                tasks=rng.randint(8, 12),
+                group_size=rng.choice((2, 3)),
+                rows_per_step=rng.choice((3, 4)),  # more steps than that take too long
+                crash_point=max(found.crash_point, 0.01),
+            )
+        if rng.random() >= 0.125:
             return found
-        return replace(
-            found,
-            mixed=True,
-            tasks=rng.randint(8, 12),
-            group_size=rng.choice((2, 3)),
-            rows_per_step=rng.choice((3, 4)),  # more steps than that take too long
-            crash_point=max(found.crash_point, 0.01),
-        )
+        # Little credit, so that any that is given without right shows.
+        return replace(found, beside=True, open_groups=min(found.open_groups, 2))
 
 
 # Settings look at the environment and are slow to make: once is enough.
@@ -165,3 +170,20 @@ def training(
         max_staleness_replayed=LOOSE,
         fresh_share=0.0,
     )
+
+
+@cache
+def following(leader: TrainerSettings) -> TrainerSettings:
+    """Of a trainer beside another: it takes fewer rows a step, so it is ahead now and then."""
+    return TrainerSettings(
+        **leader.model_dump(
+            include={
+                "model", "lora_rank", "save_every", "sync_every", "keep", "batches_topic", "tis",
+                "max_staleness_replayed", "fresh_share",
+            }
+        ),
+        rows_per_step=max(1, leader.rows_per_step - 1),
+        max_staleness=LOOSE,
+        run="beside",
+        leads=False,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ Weights are a chain of hashes over the rows of each step, so equal weights mean 
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -88,12 +88,18 @@ class Trainer:
     Args:
         bus: Where Kafka is.
         settings: The product's; `output_dir` is on the simulated disk.
-        engines: Get the weights.
+        engines: Get the weights, where it leads.
         at: Called at each crash point.
+        leader: Where it does not, the entries of the run that does.
     """
 
     def __init__(
-        self, bus: BusSettings, settings: TrainerSettings, engines: Engines, at: Any
+        self,
+        bus: BusSettings,
+        settings: TrainerSettings,
+        engines: Engines,
+        at: Any,
+        leader: Callable[[], list[Step]] | None = None,
     ) -> None:
         self.bus = bus
         self.settings = settings
@@ -101,10 +107,11 @@ class Trainer:
         self.at = at
         self.weights = FIRST
         self.fleet = Fleet(
-            [engines.client(engine, settings, at) for engine in engines.all],
+            [engines.client(engine, settings, at) for engine in engines.all if leader is None],
             timeout_s=TIMEOUT_S,
             tell=lambda _: None,
         )
+        self.leader = leader
         self.rows: list[Row] = []
         self.told = -1
         self.writing: asyncio.Task[Saved] | None = None
@@ -115,6 +122,11 @@ class Trainer:
         ledger, policies = await read_log(self.bus)
         standing = stand(self.settings, ledger, policies)
         lineage = lineage_of(self.settings, ledger, standing)
+        if self.leader is not None:
+            while not (entries := self.leader()):
+                await asyncio.sleep(0.5)
+            lineage.hear(entries)
+            lineage.more = self.leader
         self.step = standing.position.step
         if standing.folder is not None:
             self.weights = (standing.folder / WEIGHTS).read_text()
@@ -177,7 +189,7 @@ class Trainer:
         if isinstance(move, WaitForEngine):
             return await self.fleet.reach()
         if isinstance(move, LoadWeights):
-            folder = Path(f"/weights/v{move.version}")
+            folder = Path(f"/weights/{self.settings.run}/v{move.version}")
             self.engines.files[str(folder)] = self.weights
             self.at("weights_before_engine")
             served = await self.fleet.swap(folder, move.version)

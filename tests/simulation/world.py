@@ -17,8 +17,8 @@ from odradek.infra.bus import BusSettings
 from odradek.infra.bus.topics import rows
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
-from odradek.schemas.events import Batch, EpisodeOpened, Task, Timeouts
-from odradek.schemas.topics import BATCHES, MIXED, TASKS, TURNS
+from odradek.schemas.events import Batch, EpisodeOpened, Step, Task, Timeouts
+from odradek.schemas.topics import BATCHES, MIXED, STEPS, TASKS, TURNS
 from odradek.streams.drivers.kafka import KafkaDriver
 from odradek.streams.errors import TransactionFailed
 from odradek.streams.sampler.process import SamplerProcess
@@ -27,6 +27,7 @@ from odradek.streams.stages.assembler import ASSEMBLE
 from odradek.streams.stages.grouper import GROUP
 from odradek.streams.stages.intake import intake
 from odradek.trainer.errors import EngineFailure
+from odradek.trainer.settings import TrainerSettings
 from tests.simulation.cluster import Cluster, Message
 from tests.simulation.disk import Disk
 from tests.simulation.engines import Engines
@@ -38,7 +39,15 @@ from tests.simulation.loop import Killed, Life, SimLoop, current_life, spawn
 from tests.simulation.network import Network
 from tests.simulation.producer import SimProducer
 from tests.simulation.quiescence import undone
-from tests.simulation.scenario import MIX, Scenario, bus_of, dispatching, training, trusting
+from tests.simulation.scenario import (
+    MIX,
+    Scenario,
+    bus_of,
+    dispatching,
+    following,
+    training,
+    trusting,
+)
 from tests.simulation.seams import on_disk, simulated
 from tests.simulation.trainer import Trainer
 
@@ -47,6 +56,8 @@ STAGES = (INTAKE, ASSEMBLE, GROUP)
 TIMES = Timeouts(call_s=2, attempt_s=8, seal_s=2, reward_s=6, group_s=30)
 LEGITIMATE = (TransactionFailed, BusError, EngineFailure)
 """What may end a process that a supervisor starts again."""
+TRAINERS = ("trainer", "follower")
+"""Of one machine."""
 PEACE_S = 300.0
 """Simulated seconds within which everything must have ended once the faults have."""
 
@@ -120,8 +131,13 @@ class World:
         )
         self.without_engines: list[tuple[float, EngineFailure]] = []
         """Starts of the trainer that ended because of its engines, and when."""
-        self.trainer: Trainer | None = None
-        """The newest start of the trainer."""
+        self.trainings = [self.training]
+        """Of each trainer; the first one leads."""
+        if self.scenario.beside:
+            beside = {"output_dir": self.disk.path("runs/beside")}
+            self.trainings.append(following(self.training).model_copy(update=beside))
+        self.trainers: dict[str, Trainer] = {}
+        """The newest start of each, by the name of its run."""
         self.programs: dict[str, Program] = {}
         self.lives: list[Life] = []
         self.drivers: dict[Life, KafkaDriver] = {}
@@ -159,7 +175,8 @@ class World:
                 self._add(f"{stage.name}-{number}", partial(self._stage, stage))
         if self.scenario.mixed:
             self._add("sampler", self._sampler)
-        self._add("trainer", self._trainer)
+        for name, settings in zip(TRAINERS, self.trainings, strict=False):
+            self._add(name, partial(self._trainer, name, settings))
         self._add("hosts", self.hosts.run, steady=True)
         self._add("publisher", self._publish, steady=True)
 
@@ -191,9 +208,16 @@ class World:
     async def _sampler(self) -> None:
         await SamplerProcess(self.bus_of("sampler"), MIX, at=self.at).run()
 
-    async def _trainer(self) -> None:
-        self.trainer = Trainer(self.bus_of("trainer"), self.training, self.engines, self.at)
-        await self.trainer.run()
+    async def _trainer(self, name: str, settings: TrainerSettings) -> None:
+        leader = None if settings is self.training else self._leader
+        trainer = Trainer(self.bus_of(name), settings, self.engines, self.at, leader)
+        self.trainers[settings.run] = trainer
+        await trainer.run()
+
+    def _leader(self) -> list[Step]:
+        """What the ledger has of the run that leads."""
+        entries = [codec.decode(one.value, Step) for one in self.cluster.committed(STEPS.name)]
+        return [entry for entry in entries if entry.run == self.training.run]
 
     async def _publish(self) -> None:
         client = SimProducer()
@@ -270,8 +294,12 @@ class World:
         if life is None or life.dead:
             return
         self.kills += 1
-        if program.name == "trainer" and self.rng.random() < self.scenario.power_cut:
+        if program.name in TRAINERS and self.rng.random() < self.scenario.power_cut:
             self.disk.crash()
+            for other in self.programs.values():
+                beside = other.name in TRAINERS and other is not program
+                if beside and other.life is not None and not other.life.dead:
+                    self._bury(other, other.life)
         self._bury(program, life)
 
     def freeze(self, life: Life, seconds: float) -> None:

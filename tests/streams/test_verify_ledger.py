@@ -240,14 +240,31 @@ def test_a_policy_that_no_step_took_is_named():
 
 def test_several_runs_on_one_log_are_held_apart():
     """Two trainers under their own names use the same batches; a third has not come far yet."""
-    second = [msgspec.structs.replace(one, run="second", policy="other") for one in planted()]
+    second = [
+        msgspec.structs.replace(one, run="second", policy="other", sampled_by="main")
+        for one in planted()
+    ]
     third = [msgspec.structs.replace(one, run="third", policy="third") for one in planted()[:3]]
     mixed = [one for three in zip(planted(), second, strict=True) for one in three] + third
     found, tables = check(mixed, told=policies())
     assert found.none, found
-    assert [("main", 0), ("second", 0), ("third", 5)] == [
-        (table["run"], table["waiting"]) for table in tables
+    assert [("main", "", 0), ("second", "main", 0), ("third", "", 5)] == [
+        (table["run"], table["sampled_by"], table["waiting"]) for table in tables
     ]
+
+
+def test_what_a_trainer_beside_another_lost_is_its_own_loss():
+    """The batch that it passed without a word is named with its run; the other's count closes."""
+    second = [
+        msgspec.structs.replace(
+            one, run="second", policy="other", sampled_by="main",
+            used=tuple(use for use in one.used if use.offset != 4),
+        )
+        for one in planted()
+    ]  # fmt: skip
+    found, _ = check([*planted(), *second], told=policies())
+    assert found.lost
+    assert all("of run second" in line for line in found.lost)
 
 
 def refused_between(first, second, **more):

@@ -67,6 +67,7 @@ ELSEWHERE = {
     "begin_anew": "counts where no checkpoint can be loaded",
     "policy": "is read at each announcement",
     "engine_urls": "are read at each transfer",
+    "leads": "is told in each entry of the ledger",
     "sampled_by": "is read from the ledger at each start",
     "revision": "is asked of the log for each batch",
     "replay_of": "is read from the ledger at each start",

@@ -7,7 +7,8 @@ import torch
 
 from odradek.schemas import codec
 from odradek.schemas.events import Step
-from odradek.trainer.commit.ledger import rival
+from odradek.trainer.commit import ledger
+from odradek.trainer.commit.ledger import first_of, rival
 from odradek.trainer.commit.resume import ResumePoint, lineage_of
 from odradek.trainer.errors import BadSettings
 from odradek.trainer.feed.lineage import Lineage
@@ -59,25 +60,34 @@ def test_the_second_moves_no_policy_that_anybody_follows(groups, bench):
     made.trainer.run()
     assert {"policy.second"} == {policy.name for policy in made.announced.policies}
     assert {"main"} == {step.sampled_by for step in made.announced.steps}
-    settings = TrainerSettings(engine_urls="http://a:1", run="second", sampled_by="main")
-    assert () == settings.engines
+
+
+@pytest.mark.parametrize("given", [{"sampled_by": "main"}, {"leads": False}])
+def test_a_trainer_that_does_not_lead_has_a_policy_of_its_own_and_no_engine(given):
+    """However it is told so; the run that leads is `main` where nobody names it."""
+    settings = TrainerSettings(engine_urls="http://a:1", run="second", **given)
+    assert ("main", "policy.second", ()) == (
+        settings.leader, settings.policy_name, settings.engines
+    )  # fmt: skip
+    alone = TrainerSettings(engine_urls="http://a:1", run="second")
+    assert ("", "policy", ("http://a:1",)) == (alone.leader, alone.policy_name, alone.engines)
 
 
 def test_the_age_of_a_row_is_counted_by_the_run_that_sampled_it():
     """A version that came since is looked up in the ledger, which has it before any engine."""
-    ledger = [entry(1, 0), entry(2, 1)]
+    entries = [entry(1, 0), entry(2, 1)]
     settings = TrainerSettings(run="second", sampled_by="main")
-    lineage = lineage_of(settings, [*ledger, entry(9, 0, run="second")], ResumePoint())
+    lineage = lineage_of(settings, [*entries, entry(9, 0, run="second")], ResumePoint())
     asked = []
 
     def more():
-        asked.append(len(ledger))
-        return ledger
+        asked.append(len(entries))
+        return entries
 
     lineage.more = more
     lineage.publish(77, 3)  # its own versions are none that a row was sampled by
     assert 1 == lineage.staleness(2, 2)
-    ledger += [entry(3, 2), entry(4, 3)]
+    entries += [entry(3, 2), entry(4, 3)]
     assert 1 == lineage.staleness(3, 3)
     assert 0 == lineage.staleness(4, 3)
     assert [4] == asked
@@ -92,11 +102,29 @@ def test_a_start_of_the_first_again_is_heard_of():
         assert whole.staleness(version, 3) == heard.staleness(version, 3)
 
 
-def test_a_run_that_the_ledger_does_not_know_samples_nothing():
-    """A name that was mistyped is found at the start."""
-    settings = TrainerSettings(run="second", sampled_by="elsewhere")
+class Tail:
+    """A ledger that holds nothing of a run at first."""
+
+    run = "elsewhere"
+
+    def __init__(self, *parts):
+        self._parts = iter(parts)
+
+    def more(self):
+        return next(self._parts, [])
+
+
+def test_a_run_that_leads_may_start_later(monkeypatch):
+    """Whoever reads beside it waits for its first entry."""
+    monkeypatch.setattr(ledger, "LOOK_S", 0.0)
+    assert [entry(1, 0)] == first_of(Tail([], [], [entry(1, 0)]))
+
+
+def test_a_run_that_the_ledger_does_not_know_samples_nothing(monkeypatch):
+    """A name that was mistyped is told once nobody has come by that name."""
+    monkeypatch.setattr(ledger, "LEADER_S", -1.0)
     with pytest.raises(BadSettings, match="'elsewhere', and the ledger knows no such run"):
-        lineage_of(settings, [entry(1, 0)], ResumePoint())
+        first_of(Tail())
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ class KafkaAnnouncer:
         if other is not None:
             raise PolicyTaken(
                 f"another trainer counts versions of policy {taken.policy!r}: run {other.run!r}, "
-                f"start {other.incarnation}, took version {other.version}. End one of them; or, to "
-                f"train beside it on the same batches, give --run another name and --sampled-by "
-                f"{other.run}"
+                f"start {other.incarnation}, took version {other.version}. One "
+                "policy has one trainer that leads: end one of them; or, to train beside it on the "
+                f"same batches, give --run another name and --no-leads --sampled-by {other.run}"
             )
 
     def _append(self, topic: str, key: str, event: Event, event_id: str) -> int:

@@ -1,6 +1,9 @@
 """The ledger as it grows: what other trainers have written since it was looked at last."""
 
+import logging
+import time
 from collections.abc import Iterable
+from typing import Final
 
 from odradek.infra.bus import BusSettings, passed_over
 from odradek.infra.client import records
@@ -9,6 +12,13 @@ from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Step
 from odradek.schemas.topics import STEPS
+from odradek.trainer.errors import BadSettings
+
+log = logging.getLogger("odradek")
+
+LEADER_S: Final = 120.0
+"""How long a trainer that does not lead waits for the first word of the run that does."""
+LOOK_S: Final = 0.5
 
 
 class LedgerTail:
@@ -24,9 +34,9 @@ class LedgerTail:
     def __init__(
         self, thread: LoopThread, bus: BusSettings, *, since: int = 0, run: str = ""
     ) -> None:
+        self.run = run
         self._thread = thread
         self._bus = bus
-        self._run = run
         self._next = since
 
     def more(self) -> list[Step]:
@@ -41,7 +51,26 @@ class LedgerTail:
                 entries.append(codec.decode(record.value, Step))
             except InvalidRecord as error:
                 passed_over(record, error)
-        return [entry for entry in entries if self._run in {"", entry.run}]
+        return [entry for entry in entries if self.run in {"", entry.run}]
+
+
+def first_of(tail: LedgerTail) -> list[Step]:
+    """A run's entries, once there are any: its trainer may be starting, too.
+
+    Raises BadSettings where none has come in time.
+    """
+    deadline, waiting = time.monotonic() + LEADER_S, False
+    while not (entries := tail.more()):
+        if time.monotonic() > deadline:
+            raise BadSettings(
+                f"the run that leads is {tail.run!r}, and the ledger knows no such run: start that "
+                "trainer first, or name another run (--sampled-by)"
+            )
+        if not waiting:
+            log.info("waiting for run %s, which leads", tail.run)
+        waiting = True
+        time.sleep(LOOK_S)
+    return entries
 
 
 def rival(entries: Iterable[Step], taken: Step) -> Step | None:

@@ -336,7 +336,7 @@ class CommitProtocol:
             refused=passed.refused,
             version=self.version,
             policy=settings.policy_name,
-            sampled_by=settings.sampled_by,
+            sampled_by=settings.leader,
             checkpoint=checkpoint,
             resumed_from="" if self._begun else self._standing.resumed_from,
             weights=self._loaded.digest,

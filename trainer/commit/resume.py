@@ -52,16 +52,11 @@ async def read_log(bus: BusSettings) -> tuple[list[Step], list[Policy]]:
 
 def lineage_of(settings: TrainerSettings, ledger: Sequence[Step], point: ResumePoint) -> Lineage:
     """The steps of versions, in this run or in the one it replays."""
-    run = settings.sampled_by or (settings.replay_of if settings.is_replay else settings.run)
+    run = settings.leader or (settings.replay_of if settings.is_replay else settings.run)
     lineage = Lineage.from_ledger([step for step in ledger if step.run == run])
     if settings.is_aside:
         if settings.replay_of and not lineage.steps:
             raise BadSettings(f"the ledger knows no run {settings.replay_of!r} to replay")
-        if settings.sampled_by and not lineage.steps:
-            raise BadSettings(
-                f"sampled_by is {settings.sampled_by!r}, and the ledger knows no such run: start "
-                "that trainer first, or correct the name"
-            )
         lineage.fixed = True
     elif point.folder is not None:
         stored: dict[str, int] = checkpoint.position_of(point.folder).get("versions", {})

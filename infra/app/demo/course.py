@@ -86,12 +86,14 @@ class DemoCourse(TrainingCourse):
             self.phase("draining")
             await self._drain()
             await self.session.supervisor.stop("trainer")
+            await self._let_followers_end()
             self.phase("evaluating the model as it is now")
             last = await evaluation.run("greedy", greedy)
             await evaluation.run("sampled", chance)
             if last.success >= self.aims.target or self._capped:
                 return
-            await self.session.supervisor.restart("trainer")
+            for name in ("trainer", *self._followers):
+                await self.session.supervisor.restart(name)
 
     def phase(self, name: str) -> None:
         """Begin a part of the run."""
@@ -167,6 +169,23 @@ class DemoCourse(TrainingCourse):
             except ProcessLookupError:
                 return  # it is down already: wait until it is back
             self.kills.append((name, self.session.tally.last_step, time.time()))
+
+    @property
+    def _followers(self) -> list[str]:
+        """Processes of the trainers beside the one that leads."""
+        return [f"trainer-{one.name}" for one, _ in self.session.project.followers]
+
+    async def _let_followers_end(self) -> None:
+        """Wait until the others have read as far as the trainer that led, and end them."""
+        tally = self.session.tally
+        until = time.monotonic() + STUCK_S
+        runs = [one.name for one, _ in self.session.project.followers]
+        while time.monotonic() < until and any(
+            run not in tally.beside or tally.beside[run].position < tally.position for run in runs
+        ):
+            await self.changed()
+        for name in self._followers:
+            await self.session.supervisor.stop(name)
 
     async def _drain(self) -> None:
         """Wait until every published task's group is closed. Raises DemoStuck."""

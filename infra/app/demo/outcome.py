@@ -1,9 +1,11 @@
 """The result of a demo: the figures of `--json`, and whether it counts as a success."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from odradek.infra.app.demo.course import DemoCourse
+from odradek.infra.app.demo.curves import Curves
+from odradek.streams.verify.report import Report
 
 
 def outcome(
@@ -42,6 +44,27 @@ def outcome(
         "dead_letters": dict(tally.letters),
         "curve": _curve(course),
     }
+
+
+def trainers_of(report: Report, losses: Sequence[str], curves: Curves) -> dict[str, Any]:
+    """Trainers on the same batches, by loss: what each used, by its own ledger, and learned.
+
+    `curve` has (step, success as in training, greedy success) of its checkpoints.
+    """
+    runs = {table["run"]: table for table in report.trainers}
+    leader = next(run for run, table in runs.items() if not table["sampled_by"])
+    found = {}
+    for loss in losses:
+        table = runs[leader if loss == losses[0] else loss]
+        found[loss] = {
+            "leads": not table["sampled_by"],
+            "policy": table["policy"],
+            **{name: table[name] for name in ("steps", "batches_used", "rows_used", "refused")},
+            "curve": [
+                (step, *(round(value, 4) for value in success)) for step, *success in curves[loss]
+            ],
+        }
+    return found
 
 
 def _curve(course: DemoCourse) -> dict[str, list[tuple[int, float]]]:

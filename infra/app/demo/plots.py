@@ -1,6 +1,8 @@
 """The plots of a run, as PNG files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,17 +16,33 @@ if TYPE_CHECKING:
 WINDOW: Final = 192
 """Episodes of a moving mean."""
 BLUE, ORANGE, GREY, GREEN = "#2b6cb0", "#dd6b20", "#a0aec0", "#2f855a"
+LINES: Final = (BLUE, ORANGE, GREEN, "#805ad5", "#b83280")
+"""Of trainers side by side."""
 
 
-def draw(course: DemoCourse, folder: Path) -> dict[str, str]:
-    """Draw every plot; returns {file name: caption}."""
+def draw(
+    course: DemoCourse, folder: Path, trainers: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Draw every plot; returns {file name: caption}.
+
+    Args:
+        course: The run.
+        folder: Where files go.
+        trainers: By loss, what several trainers on the same batches learned; empty: there was one.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     captions = {}
-    for name, (caption, paint) in PLOTS.items():
+    beside = {
+        "trainers.png": (
+            "Trainers on the same batches: success of their checkpoints",
+            partial(_trainers, trainers),
+        )
+    }
+    for name, (caption, paint) in {**(beside if trainers else {}), **PLOTS}.items():
         figure, axes = plt.subplots(figsize=(7.2, 3.4), dpi=110, layout="constrained")
         paint(course, axes)
         axes.grid(visible=True, alpha=0.25)
@@ -79,6 +97,15 @@ def _success_by_step(course: DemoCourse, axes: "Axes") -> None:
     axes.axhline(course.aims.target, color=GREEN, linestyle="--", linewidth=0.8, label="target")
     axes.set(xlabel="optimizer step", ylabel="success", ylim=(0, 1.05))
     _kills_by_step(course, axes)
+
+
+def _trainers(trainers: Mapping[str, Mapping[str, Any]], course: DemoCourse, axes: "Axes") -> None:
+    for color, (name, trained) in zip(cycle(LINES), trainers.items(), strict=False):
+        label = f"{name}, which leads" if trained["leads"] else f"{name}, beside it"
+        steps, sampled, _ = zip(*trained["curve"], strict=True)
+        axes.plot(steps, sampled, "o-", color=color, markersize=3, label=label)
+    axes.axhline(course.aims.target, color=GREY, linestyle="--", linewidth=0.8, label="target")
+    axes.set(xlabel="optimizer step", ylabel="success, sampled", ylim=(0, 1.05))
 
 
 def _reward_by_step(course: DemoCourse, axes: "Axes") -> None:

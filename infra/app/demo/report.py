@@ -17,7 +17,7 @@ def write(course: DemoCourse, figures: Mapping[str, Any], folder: Path) -> Path:
     from jinja2 import Environment
 
     folder.mkdir(parents=True, exist_ok=True)
-    plots = draw(course, folder)
+    plots = draw(course, folder, figures.get("trainers", {}))
     (folder / "demo.json").write_text(json.dumps(figures, indent=1) + "\n")
     page = folder / "index.html"
     template = Environment(autoescape=True, trim_blocks=True, keep_trailing_newline=True)
@@ -62,6 +62,16 @@ def cards(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
          f"{figures['staleness']['mean']:.1f} ({figures['staleness']['max']:.0f})"),
         ("process restarts", str(figures["process_restarts"])),
     ]  # fmt: skip
+
+
+def summed(trained: Mapping[str, Any]) -> str:
+    """What became of one of several trainers, in a line."""
+    first, last = trained["curve"][0], trained["curve"][-1]
+    refused = sum(trained["refused"].values())
+    return (
+        f"success {first[1]:.2f} → {last[1]:.2f} in {trained['steps']} steps; of "
+        f"{trained['batches_used']} batches {trained['rows_used']} rows used, {refused} refused"
+    )
 
 
 def rows(conservation: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from odradek.infra.app.history.views import BatchView, RowView, StepView
 from odradek.schemas.events import Step
 
-OF_THE_RUN: Final = frozenset({"replay_of", "sampled_by", "until_end", "begin_anew"})
+OF_THE_RUN: Final = frozenset({"replay_of", "leads", "sampled_by", "until_end", "begin_anew"})
 """Settings that differ between a run and its replay."""
 NOTHING: Final = "nothing"
 """Stands for what only one of two has."""

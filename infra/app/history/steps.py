@@ -270,7 +270,7 @@ class LogHistory:
     async def _staleness(self, found: FoundStep, rules: RunRules, rows: Iterable[Row]) -> Any:
         """How stale a row was when the step used it, by the versions that its run had published."""
         named = rules.settings
-        run = named.get("sampled_by") or named.get("replay_of") or self.run
+        run = found.entry.step.sampled_by or named.get("replay_of") or self.run
         search = await self.search(run)
         oldest = min((row.oldest for row in rows if row.oldest is not None), default=None)
         lineage = Lineage()

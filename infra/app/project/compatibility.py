@@ -20,6 +20,7 @@ def contradictions(project: Project) -> Iterator[str]:
     """Each pair that cannot work, in a line."""
     yield from _of_the_engine(project)
     yield from _of_rewards(project)
+    yield from _of_followers(project)
     yield from _of_attempts(project)
     yield from _of_temperatures(project)
 
@@ -53,6 +54,21 @@ def _of_rewards(project: Project) -> Iterator[str]:
                 f"streams.sources lets {list(allowed)} judge {component!r}, but the service in "
                 f"[[rewards]] judges as {source}: all its verdicts would be refused"
             )
+
+
+def _of_followers(project: Project) -> Iterator[str]:
+    names = [follower.name for follower, _ in project.followers]
+    if names and "trainer" not in project.written:
+        yield (
+            f"[[trainers]] ({', '.join(names)}) train on what another trainer's weights have "
+            "played, and there is no [trainer]: add it, or call one of them [trainer]"
+        )
+    run = project.value("trainer", "run")
+    if run in names:
+        yield (
+            f"trainer.run and a name of [[trainers]] are both {run!r}, and the ledger could not "
+            "tell them apart: name one of them otherwise"
+        )
 
 
 def _of_attempts(project: Project) -> Iterator[str]:

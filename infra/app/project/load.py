@@ -52,19 +52,28 @@ def load(folder: Path, environ: Mapping[str, str] | None = None) -> Project:
         _require_known(path, "section", f"[{name}]", name, KINDS)
     entries = {
         name: tuple(
-            _entry(path, name, kind, table, environ)
+            _entry(path, name, kind, _inherited(kind, text) | table, environ)
             for table in _tables(path, name, kind, text.get(name))
         )
         for name, kind in KINDS.items()
     }
-    names = [entry.own.name for entry in entries["agents"]]  # type: ignore[union-attr] # agents have names
-    if len(set(names)) < len(names):
-        raise ProjectError(f"{path}: two agents share a name")
+    for section in ("agents", "trainers"):
+        names = [entry.own.name for entry in entries[section]]  # type: ignore[union-attr] # both have names
+        if len(set(names)) < len(names):
+            raise ProjectError(f"{path}: two {section} share a name")
     project = Project(
         folder=path.parent.resolve(), path=path, entries=entries, written=frozenset(text)
     )
     check(project)
     return project
+
+
+def _inherited(kind: SectionKind, text: Mapping[str, Any]) -> dict[str, Any]:
+    """What a section takes from another one, before its own keys."""
+    table = text.get(kind.base, {})
+    if not isinstance(table, dict):  # which is refused at its own place
+        return {}
+    return {key: value for key, value in table.items() if key in kind.process_keys()}
 
 
 def _tables(path: Path, name: str, kind: SectionKind, content: Any) -> list[dict[str, Any]]:

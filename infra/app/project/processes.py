@@ -92,6 +92,7 @@ def specs(project: Project, places: RunAddresses) -> list[Spec]:
         processes.append(_sampler(project, base))
     if trains:
         processes.append(_trainer(project, places, base))
+        processes += _followers(project, places, base)
     processes.append(
         Spec(
             name="dispatcher",
@@ -207,14 +208,36 @@ def _sampler(project: Project, base: dict[str, str]) -> Spec:
 
 
 def _trainer(project: Project, places: RunAddresses, base: dict[str, str]) -> Spec:
+    own = {
+        **project.environment("trainer"),
+        "ODRADEK_TRAINER_OUTPUT_DIR": str(project.work / "runs" / "policy"),
+    }
+    return _training(project, places, "trainer", {**base, **own})
+
+
+def _followers(project: Project, places: RunAddresses, base: dict[str, str]) -> list[Spec]:
+    """The trainers of `[[trainers]]`, which read what the agents of the leader's weights play."""
+    found = []
+    for follower, entry in project.followers:
+        name = f"trainer-{follower.name}"
+        own = {
+            **entry.environment(),
+            "ODRADEK_TRAINER_RUN": follower.name,
+            "ODRADEK_TRAINER_LEADS": "false",
+            "ODRADEK_TRAINER_SAMPLED_BY": str(project.value("trainer", "run")),
+            "ODRADEK_TRAINER_OUTPUT_DIR": str(project.work / "runs" / name),
+        }
+        found.append(_training(project, places, name, {**base, **own}))
+    return found
+
+
+def _training(project: Project, places: RunAddresses, name: str, own: dict[str, str]) -> Spec:
     return Spec(
-        name="trainer",
+        name=name,
         command=odradek("train"),
         env={
-            **base,
-            **project.environment("trainer"),
+            **own,
             "ODRADEK_TRAINER_MODEL": places.model,
-            "ODRADEK_TRAINER_OUTPUT_DIR": str(project.work / "runs" / "policy"),
             **_success(project),
             **({BATCHES_TOPIC: MIXED.name} if "sampler" in project.written else {}),
         },

@@ -11,6 +11,7 @@ from odradek.infra.app.project.sections import (
     AgentSection,
     EngineSection,
     EvaluationSection,
+    FollowerSection,
     RewardSection,
 )
 
@@ -102,6 +103,11 @@ class Project:
     def agents(self) -> tuple[tuple[AgentSection, ProjectSection], ...]:
         """`[[agents]]`."""
         return tuple((_as(AgentSection, entry), entry) for entry in self.entries["agents"])
+
+    @property
+    def followers(self) -> tuple[tuple[FollowerSection, ProjectSection], ...]:
+        """`[[trainers]]`."""
+        return tuple((_as(FollowerSection, entry), entry) for entry in self.entries["trainers"])
 
     @property
     def rewards(self) -> tuple[tuple[RewardSection, ProjectSection], ...]:

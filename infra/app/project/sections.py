@@ -125,6 +125,22 @@ class RewardSection(Section):
         return value
 
 
+class FollowerSection(Section):
+    """`[[trainers]]`: a trainer beside the one of `[trainer]`, on the same batches."""
+
+    name: str
+    """Name of its run; its weights go by the policy's name, a dot and this one."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} cannot name a trainer: use up to 63 letters, digits, - and _"
+            )
+        return value
+
+
 class EvaluationSection(Section):
     """`[evaluation]`: tasks with `purpose: eval`, published again and again while it trains."""
 
@@ -149,6 +165,8 @@ class SectionKind:
     """Written as `[[section]]`."""
     withheld: frozenset[str] = frozenset()
     """Settings that `odradek up` decides, so that the file cannot."""
+    base: str = ""
+    """Section whose keys hold where this one has none of its own."""
 
     def settings(self) -> type[BaseSettings] | None:
         """The settings class of the process; imported when asked for."""
@@ -172,6 +190,21 @@ class SectionKind:
         """All keys."""
         return self.own_keys() | self.process_keys()
 
+
+OF_A_RUN: Final = frozenset(
+    {
+        "model",
+        "engine_urls",
+        "batches_topic",
+        "replay_of",
+        "sampled_by",
+        "until_end",
+        "output_dir",
+        "policy",
+        "success_reward",
+    }
+)
+"""Settings of a trainer that follow from the rest of a project."""
 
 KINDS: Final[dict[str, SectionKind]] = {
     "kafka": SectionKind(module="odradek.infra.bus", name="BusSettings"),
@@ -210,19 +243,15 @@ KINDS: Final[dict[str, SectionKind]] = {
     "trainer": SectionKind(
         module="odradek.trainer.settings",
         name="TrainerSettings",
-        withheld=frozenset(
-            {
-                "model",
-                "engine_urls",
-                "batches_topic",
-                "replay_of",
-                "sampled_by",
-                "until_end",
-                "output_dir",
-                "policy",
-                "success_reward",
-            }
-        ),
+        withheld=OF_A_RUN,
+    ),
+    "trainers": SectionKind(
+        own=FollowerSection,
+        module="odradek.trainer.settings",
+        name="TrainerSettings",
+        many=True,
+        withheld=OF_A_RUN | {"run", "leads"},
+        base="trainer",
     ),
     "evaluation": SectionKind(own=EvaluationSection),
 }

@@ -55,6 +55,8 @@ class RunStats:
     version: int = 0
     position: int = 0
     """Offset of the first batch that the trainer has not passed."""
+    beside: dict[str, "RunStats"] = field(default_factory=dict)
+    """Steps of the trainers that do not lead, by run."""
 
     def episode(self, head: EpisodeHead, at: float) -> None:
         """Count an episode; one that another attempt follows counts for nothing."""
@@ -85,7 +87,12 @@ class RunStats:
         self.exclusions.update(exclusion.reason for exclusion in batch.exclusions)
 
     def step(self, step: Step, at: float) -> None:
-        """Note a ledger entry. A step that was done again after a crash replaces the first."""
+        """Note a ledger entry, of a trainer that does not lead apart from the others."""
+        found = self.beside.setdefault(step.run, RunStats()) if step.sampled_by else self
+        found.note(step, at)
+
+    def note(self, step: Step, at: float) -> None:
+        """Note an entry of ours. A step that was done again after a crash replaces the first."""
         self.position = max(self.position, step.position)
         if step.weights:  # else the version is only taken, and no engine has it yet
             self.version = max(self.version, step.version)

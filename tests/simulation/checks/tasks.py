@@ -61,6 +61,8 @@ def credit(world: World) -> Find:
                 out.pop(batch.task_id, None)
         elif message.topic == STEPS.name:
             step = codec.decode(message.value, Step)
+            if step.run != world.training.run:
+                continue  # it only reads
             passed = step.source if world.scenario.mixed else step.position
             for task in [task for task in out if closed.get(task, passed) < passed]:
                 del out[task]

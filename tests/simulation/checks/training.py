@@ -1,7 +1,7 @@
 """What the trainer made of the batches, against one that never died."""
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
 from odradek.schemas import codec
@@ -13,6 +13,7 @@ from odradek.trainer.commit.resume import ResumePoint, lineage_of
 from odradek.trainer.feed.cursor import Cursor, Position
 from odradek.trainer.feed.rows import EpisodeGroup
 from odradek.trainer.feed.rules import why_not
+from odradek.trainer.settings import TrainerSettings
 from tests.simulation.checks.logs import Find, events
 from tests.simulation.engines import FIRST
 from tests.simulation.trainer import WEIGHTS, after, skipped, too_large
@@ -46,15 +47,18 @@ def _groups(world: World) -> Iterator[EpisodeGroup]:
         yield EpisodeGroup(message.offset, batch, tuple(episodes))
 
 
-@lru_cache(maxsize=1)
-def course(world: World) -> Course:
-    """Of the world that is being judged."""
-    settings = world.training
-    ledger = [step for _, step in events(world, STEPS.name, Step)]
-    policies = [policy for _, policy in events(world, POLICIES.name, Policy)]
+@lru_cache(maxsize=2)
+def course(world: World, of: int = 0) -> Course:
+    """Of a trainer of the world that is being judged; the first one leads."""
+    settings = world.trainings[of]
+    entries = [step for _, step in events(world, STEPS.name, Step)]
+    ledger = [step for step in entries if step.run == settings.run]
+    policies = [
+        policy for _, policy in events(world, POLICIES.name, Policy) if policy.run == settings.run
+    ]
     # By time, the newest checkpoint may be of an earlier step: no start went on from there.
     last = max((step.step for step in ledger), default=0)
-    lineage = lineage_of(settings, ledger, ResumePoint(position=Position(step=last)))
+    lineage = lineage_of(settings, entries, ResumePoint(position=Position(step=last)))
     consumption = Cursor(settings.rules, lineage)
     rows = [row for group in _groups(world) for row in consumption.feed(group)]
     size, chain, unfit = settings.rows_per_step, [FIRST], [set()]
@@ -67,23 +71,38 @@ def course(world: World) -> Course:
     return Course(ledger, policies, chain, unfit)
 
 
-def weights(world: World) -> Find:
+Check = Callable[[World], Find]
+
+
+def _of_each(check: Callable[[World, Course, TrainerSettings], Find]) -> Check:
+    """A check of every trainer, by its own ledger and folder."""
+
+    @wraps(check)
+    def every(world: World) -> Find:
+        for of, settings in enumerate(world.trainings):
+            for found in check(world, course(world, of), settings):
+                yield f"{found} (run {settings.run})"
+
+    return every
+
+
+@_of_each
+def weights(_world: World, told: Course, settings: TrainerSettings) -> Find:
     """Each batch moved the weights once: those of every step are an undisturbed run's."""
-    told = course(world)
     made = {step.step: step for step in told.ledger if step.optimized or step.skipped}
     for number, step in made.items():
         if number > told.steps:
             yield f"step {number} was made, but the log is good for {told.steps}"
-        elif number % world.training.sync_every == 0 and step.weights != told.chain[number]:
+        elif number % settings.sync_every == 0 and step.weights != told.chain[number]:
             yield f"step {number} was made with other rows than an undisturbed run's"
     for number in range(1, told.steps + 1):
         if number not in made:
             yield f"step {number} was never told"
 
 
-def no_memory(world: World) -> Find:
+@_of_each
+def no_memory(_world: World, told: Course, _settings: TrainerSettings) -> Find:
     """Rows that fit into no memory are refused by name in their step, and no others are."""
-    told = course(world)
     for step in told.ledger:
         refused = {(one.offset, one.row) for one in step.refused if one.reason == "no_memory"}
         made = step.optimized or step.skipped
@@ -91,14 +110,14 @@ def no_memory(world: World) -> Find:
             yield f"step {step.step} refused {sorted(refused)} for want of memory"
 
 
-def checkpoints(world: World) -> Find:
+@_of_each
+def checkpoints(_world: World, told: Course, settings: TrainerSettings) -> Find:
     """The newest checkpoint is of the last step that has one, holds its weights, and was told.
 
     None that the ledger told of is gone, unless newer ones have pushed it out.
     """
-    told = course(world)
-    every = Cadence.of(world.training.save_every).steps or told.steps + 1
-    newest = checkpoint.newest(world.training.output_dir)
+    every = Cadence.of(settings.save_every).steps or told.steps + 1
+    newest = checkpoint.newest(settings.output_dir)
     step = checkpoint.position_of(newest)["step"] if newest is not None else 0
     stored = (newest / WEIGHTS).read_text() if newest is not None else FIRST
     announced = max((one.step for one in told.ledger if one.checkpoint), default=0)
@@ -114,12 +133,13 @@ def checkpoints(world: World) -> Find:
             yield f"the checkpoint of step {step} is durable, and was never told"
 
 
-def remade(world: World) -> Find:
+@_of_each
+def remade(_world: World, told: Course, settings: TrainerSettings) -> Find:
     """No step is made again once its checkpoint was told, and none with other rows."""
     made: dict[int, Step] = {}
     durable: dict[int, str] = {}
-    every = world.training.sync_every
-    for step in course(world).ledger:
+    every = settings.sync_every
+    for step in told.ledger:
         if step.optimized or step.skipped:
             before = made.get(step.step)
             if before is not None:
@@ -140,6 +160,10 @@ def policies(world: World) -> Find:
     """A policy is told once an engine has it, as what it has; and of each engine only what it had."""
     told = course(world)
     for message, policy in events(world, POLICIES.name, Policy):
+        if policy.run != world.training.run:
+            if policy.name == world.training.policy_name or policy.engines:
+                yield f"run {policy.run} told a policy as if it led: {policy}"
+            continue
         at = world.appended_at[message[:3]]
         if policy.digest != told.chain[min(policy.step, told.steps)]:
             yield f"version {policy.version} is told as other weights than step {policy.step}'s"
@@ -186,6 +210,8 @@ def versions(world: World) -> Find:
     """Every version is one set of weights, new to each engine, and the ledger took it before."""
     taken: dict[int, float] = {}
     for message, step in events(world, STEPS.name, Step):
+        if step.run != world.training.run:
+            continue
         taken.setdefault(step.version, world.appended_at[message[:3]])
     weighs: dict[int, str] = {}
     for engine in world.engines.all:

@@ -77,6 +77,8 @@ PLANTED: dict[str, Fault] = dict(
         _by(training.swallowed_ignored, "weights", since=13),
         _by(training.versions_reused, "versions", since=13),
         _by(training.skipped_steps_sent_nowhere, "fresh"),
+        _by(training.followers_give_credit, "credit", since=42),
+        _by(training.followers_take_the_policy, "policies", since=11),
         _by(mixing.mixed_before_offsets, "mixed"),
         _by(mixing.offsets_before_mixed, "mixed"),
         _by(mixing.draws_not_read_back, "mixed"),

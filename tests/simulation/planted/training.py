@@ -17,6 +17,7 @@ from odradek.trainer.commit.protocol import (
     LoadWeights,
 )
 from odradek.trainer.feed.cursor import ConsumedRows, Cursor, Position
+from odradek.trainer.settings import TrainerSettings
 from tests.simulation import trainer
 from tests.simulation.planted.patches import Patches
 
@@ -183,3 +184,18 @@ def skipped_steps_sent_nowhere() -> Patches:
         return not self.skipped and due(self, step)
 
     return [(CommitProtocol, "_is_due", made)]
+
+
+def followers_give_credit() -> Patches:
+    """Steps of a trainer that does not lead do not say so."""
+    entry = CommitProtocol.entry
+
+    def unmarked(self: CommitProtocol, *args: Any, **more: Any) -> Step:
+        return replaced(entry(self, *args, **more), sampled_by="")
+
+    return [(CommitProtocol, "entry", unmarked)]
+
+
+def followers_take_the_policy() -> Patches:
+    """A trainer that does not lead announces its weights as the policy that agents sample from."""
+    return [(TrainerSettings, "policy_name", property(lambda self: self.policy))]

@@ -48,7 +48,7 @@ def rows(project: Project) -> list[dict[str, Any]]:
     settings = []
     for section, entries in project.entries.items():
         for at, entry in enumerate(entries):
-            name = f"{section}[{at}]" if section in {"agents", "rewards"} else section
+            name = f"{section}[{at}]" if KINDS[section].many else section
             settings += [
                 {
                     "key": f"{name}.{value.key}",

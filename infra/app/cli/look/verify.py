@@ -74,9 +74,10 @@ def _run_line(run: dict[str, Any]) -> str:
     """A trainer's run in one line."""
     refused = sum(run["refused"].values())
     reasons = ", ".join(f"{name} {n}" for name, n in run["refused"].items())
+    beside = f" beside run {run['sampled_by']}, which leads" if run["sampled_by"] else ""
     return (
-        f"run {run['run']}: {run['steps']} steps to version {run['version']} in {run['starts']} "
-        f"starts ({run['steps_redone']} steps done again, {run['steps_skipped']} skipped); "
-        f"{run['batches_used']} batches used, "
+        f"run {run['run']}{beside}: {run['steps']} steps to version {run['version']} in "
+        f"{run['starts']} starts ({run['steps_redone']} steps done again, "
+        f"{run['steps_skipped']} skipped); {run['batches_used']} batches used, "
         f"{refused} refusals{f' ({reasons})' if reasons else ''}, {run['waiting']} waiting"
     )

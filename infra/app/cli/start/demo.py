@@ -23,6 +23,9 @@ from rich.console import Console
               show_default=True, help="What drives assembler and grouper.")  # fmt: skip
 @click.option("--game", type=click.Choice(["hilo", "pairs"]), default="hilo", show_default=True,
               help="hilo: one agent; pairs: one that asks another, on one policy.")  # fmt: skip
+@click.option("--trainers", default="", metavar="LOSS,LOSS",
+              help="Losses of trainers on the same batches, such as grpo,gspo: the first one's "
+              "leads, and one plot compares them.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("report"),
               show_default=True, help="Where report and project go.")  # fmt: skip
 def command(
@@ -33,6 +36,7 @@ def command(
     kill: tuple[str, ...],
     driver: str,
     game: str,
+    trainers: str,
     out: Path,
 ) -> None:
     """Run the bundled game end to end: Kafka, agents, proxy, streams, trainer, engine.
@@ -46,12 +50,18 @@ def command(
     from odradek.infra.app.demo.outcome import succeeded
     from odradek.infra.app.demo.run import DemoOptions, demo
 
+    losses = tuple(name.strip() for name in trainers.split(",") if name.strip())
+    if losses and game != "hilo":
+        raise click.UsageError(f"--trainers plays with the game hilo, and --game is {game}")
+    if len(set(losses)) < len(losses):
+        raise click.UsageError(f"--trainers names a loss twice: {trainers}")
     options = DemoOptions(
         aims=DemoAims(target=target, max_steps=max_steps, kill=kill),
         out=out,
         seed=seed,
         driver=driver,
         game=game,
+        trainers=losses,
     )
     figures = asyncio.run(demo(options, Console(stderr=True)))
     if json_file is not None:

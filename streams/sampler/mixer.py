@@ -13,7 +13,9 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
+from odradek.schemas import codec
 from odradek.schemas.events import Batch, Mixed, Step
 from odradek.schemas.topics import BATCHES, MIXED
 from odradek.streams.sampler.memory import ReplayMemory
@@ -21,6 +23,32 @@ from odradek.streams.sampler.rules import MixRules
 
 ORIGIN: Final = f"{BATCHES.name}/0/"
 """How the origin of a batch that was drawn begins; its offset follows."""
+
+
+class RewardHead(Struct, frozen=True):
+    """The part of a pointer that a priority is made of."""
+
+    reward: float
+
+
+class BatchHead(Struct, frozen=True, tag="batch"):
+    """The part of a batch that says whether and how it is drawn.
+
+    To read only this takes a third of the time, so a memory of many batches is back sooner. It is
+    for records that a sampler has read whole before.
+    """
+
+    purpose: str = "train"
+    zero_variance: bool = False
+    origin: str = ""
+    episodes: tuple[RewardHead, ...] = ()
+
+
+class MixedHead(Struct, frozen=True, tag="batch"):
+    """The part of a batch on the mixed topic that says what it is."""
+
+    origin: str = ""
+    mixed: Mixed | None = None
 
 
 class Mixer:
@@ -42,8 +70,8 @@ class Mixer:
         self._early: dict[int, float] = {}
         """Priorities of batches that were not read yet: what is remembered must not depend on which
         of the two topics was read first."""
-        self._kept: dict[int, Batch] = {}
-        """By offset, what may be drawn, and the window."""
+        self._kept: dict[int, Batch | bytes] = {}
+        """By offset, what may be drawn, and the window: whole, or its record's value."""
         self._order: deque[int] = deque()
         self._found: dict[int, float] = {}
         self._uses: Counter[int] = Counter()
@@ -91,9 +119,15 @@ class Mixer:
 
     # -- what a mixer had read and written that died: all of it, in this order, and then `settle`
 
-    def remember(self, offset: int, batch: Batch) -> None:
-        """Take the next batch that it had read."""
-        self._read(offset, batch)
+    def remember(self, offset: int, batch: Batch | BatchHead, value: bytes = b"") -> None:
+        """Take the next batch that it had read.
+
+        Args:
+            offset: Of its record.
+            batch: All of it, or its head.
+            value: Of its record, where only the head is given.
+        """
+        self._read(offset, batch, value)
         while len(self._order) > self.rules.draws.capacity + self.rules.fresh:
             del self._kept[self._order.popleft()]
 
@@ -101,7 +135,7 @@ class Mixer:
         """Take the next step that it had read."""
         self._found |= self._read_step(offset, step)
 
-    def drew(self, batch: Batch) -> None:
+    def drew(self, batch: Batch | MixedHead) -> None:
         """Take the next batch that it had written."""
         if (source := drawn_from(batch)) is not None:
             self._uses[source] += 1
@@ -128,12 +162,12 @@ class Mixer:
         """How far both topics are read, for what is written of a batch."""
         return Mixed(batch=offset, batches=self.batches, steps=self.steps)
 
-    def _read(self, offset: int, batch: Batch) -> None:
+    def _read(self, offset: int, batch: Batch | BatchHead, value: bytes = b"") -> None:
         self.batches = offset + 1
         early = self._early.pop(offset, None)
         if teaches(batch):
             self._window[offset] = self._priority(batch) if early is None else early
-            self._kept[offset] = batch
+            self._kept[offset] = batch if isinstance(batch, Batch) else value
             self._order.append(offset)
 
     def _drawn(self) -> list[Batch]:
@@ -145,7 +179,8 @@ class Mixer:
         return [self._again(*each) for each in zip(*columns, strict=True)]
 
     def _again(self, offset: int, uses: int, weight: float) -> Batch:
-        batch = self._kept[offset]
+        kept = self._kept[offset]
+        batch: Batch = kept if isinstance(kept, Batch) else codec.decode(kept, Batch)
         return msgspec.structs.replace(
             batch,
             episodes=tuple(
@@ -168,7 +203,7 @@ class Mixer:
         while len(self._order) > self.rules.draws.capacity + len(self._window):
             del self._kept[self._order.popleft()]
 
-    def _priority(self, batch: Batch) -> float:
+    def _priority(self, batch: Batch | BatchHead) -> float:
         """What a batch counts before the trainer has said anything of it.
 
         `reward`: the mean reward of its samples, and 0 below 0. Otherwise the mean of |advantage|,
@@ -184,7 +219,7 @@ class Mixer:
         return sum(apart) / spread if 0 < spread < inf else 0.0
 
 
-def teaches(batch: Batch) -> bool:
+def teaches(batch: Batch | BatchHead) -> bool:
     """Whether a batch is for training, and its samples differ: nothing else is drawn again."""
     return (
         batch.purpose == "train"
@@ -194,7 +229,7 @@ def teaches(batch: Batch) -> bool:
     )
 
 
-def drawn_from(batch: Batch) -> int | None:
+def drawn_from(batch: Batch | MixedHead) -> int | None:
     """The offset on `rl.batches.v1` of what a batch repeats; None of a fresh one."""
     replayed = batch.mixed is not None and batch.origin.startswith(ORIGIN)
     return batch.mixed.batch if batch.mixed is not None and replayed else None

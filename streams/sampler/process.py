@@ -6,7 +6,7 @@ batches were drawn.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -37,13 +37,19 @@ from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Step
 from odradek.schemas.topics import BATCHES, DLQ, MIXED, STEPS
 from odradek.streams.errors import TransactionFailed
-from odradek.streams.sampler.mixer import Mixer
+from odradek.streams.sampler.mixer import BatchHead, MixedHead, Mixer
 from odradek.streams.sampler.rules import MixRules
 
 NAME: Final = "sample"
 """Of the consumer group, the transactional id and the CloudEvents source."""
 POLL_MS: Final = 100
 MAX_RECORDS: Final = 1000
+WHOLE_BATCH: Final = codec.reader(Batch)
+WHOLE_STEP: Final = codec.reader(Step)
+BATCH_HEAD: Final = codec.head_reader(BatchHead)
+"""Of batches that a sampler has mixed, so it has read them whole."""
+MIXED_HEAD: Final = codec.head_reader(MixedHead)
+"""Of what samplers have written."""
 
 
 class SamplerProcess:
@@ -103,36 +109,41 @@ class SamplerProcess:
         async with running(admin(self.bus), self.bus) as client:
             standing = await standings(client, reader, self.bus, NAME, wanted)
         (batches, _), (steps, _) = (standing[where] for where in wanted)
-        batches, steps = await self._passed(batches, steps)
-        await self._remember(batches, steps)
+        batches, steps, mixed = await self._passed(batches, steps)
+        await self._remember(batches, steps, mixed)
         self._committed = batches, steps
         reader.assign(wanted)
         reader.seek(self._batches, batches)
         reader.seek(self._steps, steps)
 
-    async def _passed(self, batches: int, steps: int) -> tuple[int, int]:
+    async def _passed(self, batches: int, steps: int) -> tuple[int, int, set[int]]:
         """Hear what was written, and how far it and what was committed say that was read.
+
+        With the offsets of the batches that were mixed: a sampler has read those whole.
 
         Kafka forgets the offsets of a group that has been away for a week, and the batches before
         them must not be fresh a second time.
         """
+        mixed = set[int]()
         async for record in read_range(self.bus, MIXED.name, 0):
-            batch = _event(record, Batch)
+            batch = _event(record, MIXED_HEAD)
             if batch is None or batch.mixed is None:
                 continue
             self.mixer.drew(batch)
             steps = max(steps, batch.mixed.steps)
             if not batch.origin:
                 batches = max(batches, batch.mixed.batch + 1)
-        return batches, steps
+                mixed.add(batch.mixed.batch)
+        return batches, steps, mixed
 
-    async def _remember(self, batches: int, steps: int) -> None:
+    async def _remember(self, batches: int, steps: int, mixed: Container[int]) -> None:
         mixer = self.mixer
         async for record in read_range(self.bus, BATCHES.name, 0, end=batches):
-            if (batch := _event(record, Batch)) is not None:
-                mixer.remember(record.offset, batch)
+            read = BATCH_HEAD if record.offset in mixed else WHOLE_BATCH
+            if (batch := _event(record, read)) is not None:
+                mixer.remember(record.offset, batch, record.value or b"")
         async for record in read_range(self.bus, STEPS.name, 0, end=steps):
-            mixer.recall(record.offset, _event(record, Step))
+            mixer.recall(record.offset, _event(record, WHOLE_STEP))
         mixer.settle(batches, steps)
 
     # -- mixing
@@ -143,7 +154,7 @@ class SamplerProcess:
         except OffsetOutOfRangeError as error:
             raise PositionLost(f"{NAME}: {error}") from error
         for message in fetched.get(self._steps, ()):
-            self.mixer.step(message.offset, _event(record_of(message, self.bus), Step))
+            self.mixer.step(message.offset, _event(record_of(message, self.bus), WHOLE_STEP))
         out = self._mixed(fetched.get(self._batches, ()))
         if (self.mixer.batches, self.mixer.steps) != self._committed:
             await self._commit(writer, out)
@@ -182,10 +193,10 @@ class SamplerProcess:
         self._committed = batches, steps
 
 
-def _event(record: Record, kind: Any) -> Any:
+def _event(record: Record, read: Callable[[bytes | None], Any]) -> Any:
     """The event of a record, or None where it holds none."""
     try:
-        return codec.decode(record.value, kind)
+        return read(record.value)
     except InvalidRecord as error:
         passed_over(record, error)
         return None

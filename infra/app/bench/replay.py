@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import click
+import msgspec
 import numpy as np
 
 from odradek.infra.app.bench.harness.processes import pin
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime import process
 from odradek.schemas import codec
-from odradek.schemas.events import Batch, BatchUse, Pointer, Step
-from odradek.schemas.topics import MIXED
+from odradek.schemas.events import Batch, BatchUse, Mixed, Pointer, Step
+from odradek.schemas.topics import BATCHES, MIXED
 from odradek.streams.sampler.memory import ReplayMemory
 from odradek.streams.sampler.mixer import Mixer
+from odradek.streams.sampler.process import BATCH_HEAD, MIXED_HEAD, WHOLE_STEP
 from odradek.streams.sampler.rules import DrawRules, MixRules
 
 FOLDER: Final = Path(".peers/torchrl")
@@ -200,14 +202,32 @@ def _of(pipes: Pipes, what: str) -> float:
 def _rebuilt(pointers: int) -> float:
     """CPU seconds to read a million pointers back, measured on so many."""
     batches, steps = _records(pointers // SAMPLES)
+    mixed = _mixed(batches)
     mixer = Mixer(MixRules(draws=DrawRules(capacity=len(batches))))
     began = time.process_time()
+    for value in mixed:
+        mixer.drew(MIXED_HEAD(value))
     for offset, value in enumerate(batches):
-        mixer.remember(offset, codec.decode(value, Batch))
+        mixer.remember(offset, BATCH_HEAD(value), value)
     for offset, value in enumerate(steps):
-        mixer.recall(offset, codec.decode(value, Step))
+        mixer.recall(offset, WHOLE_STEP(value))
     mixer.settle(len(batches), len(steps))
     return (time.process_time() - began) * 1e6 / (len(batches) * SAMPLES)
+
+
+def _mixed(batches: list[bytes]) -> list[bytes]:
+    """What the mixed topic holds of them: each as a fresh one, and the one before drawn again."""
+    written = []
+    for offset, value in enumerate(batches):
+        batch = msgspec.structs.replace(
+            codec.decode(value, Batch), mixed=Mixed(batch=offset, batches=offset + 1, steps=0)
+        )
+        written.append(codec.encode(batch))
+        if offset:
+            again = Mixed(batch=offset - 1, batches=offset + 1, steps=0)
+            origin = f"{BATCHES.name}/0/{offset - 1}"
+            written.append(codec.encode(msgspec.structs.replace(batch, mixed=again, origin=origin)))
+    return written
 
 
 def _records(count: int) -> tuple[list[bytes], list[bytes]]:

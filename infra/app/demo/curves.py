@@ -74,7 +74,7 @@ def _success(sampler: Any, tokenizer: Any, games: Sequence[Any], temperature: fl
         replies = sampler.sample([SampleRequest(ids, temperature, 4) for ids in prompts])
         for at, reply in zip(live, replies, strict=True):
             talks[at] += games[at].answer(tokenizer.decode(reply.ids, skip_special_tokens=True))
-    return sum(game.score for game in games) / len(games)
+    return float(sum(game.score for game in games) / len(games))
 
 
 def main(model: str, *runs: str) -> None:

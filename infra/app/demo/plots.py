@@ -36,7 +36,7 @@ def draw(
     import matplotlib.pyplot as plt
 
     captions = {}
-    beside = {
+    beside: dict[str, tuple[str, Callable[[DemoCourse, Any], None]]] = {
         "trainers.png": (
             "Trainers on the same batches: success of their checkpoints",
             partial(_trainers, trainers),

@@ -66,13 +66,13 @@ def prepare(out: Path, game: str = "hilo", losses: Sequence[str] = ()) -> Path:
                 shutil.copyfile(path, folder / path.name)
         if losses:
             file = folder / FILE
-            file.write_text(with_trainers(file.read_text(), losses))
+            file.write_text(_with_trainers(file.read_text(), losses))
     except OSError as error:
         raise ProjectError(f"cannot write {folder}: {error.strerror}") from error
     return folder
 
 
-def with_trainers(text: str, losses: Sequence[str]) -> str:
+def _with_trainers(text: str, losses: Sequence[str]) -> str:
     """A project file whose trainer has the first loss, and the others beside it.
 
     All of them keep every checkpoint, to be played when the run is over.

@@ -18,9 +18,9 @@ def mixed_before_offsets() -> Patches:
         await writer.write(*out)
         await original(self, writer, ())
 
-    async def passed(self: SamplerProcess, batches: int, steps: int) -> tuple[int, int]:
-        await heard(self, batches, steps)
-        return batches, steps
+    async def passed(self: SamplerProcess, batches: int, steps: int) -> tuple[int, int, set[int]]:
+        *_, mixed = await heard(self, batches, steps)
+        return batches, steps, mixed
 
     original, heard = SamplerProcess._commit, SamplerProcess._passed
     return [(SamplerProcess, "_commit", commit), (SamplerProcess, "_passed", passed)]

@@ -6,9 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from odradek.schemas import codec
 from odradek.schemas.events import Batch, BatchUse, Mixed, Pointer, Step
 from odradek.schemas.topics import MIXED
-from odradek.streams.sampler.mixer import Mixer, drawn_from, mixed_again, teaches
+from odradek.streams.sampler.mixer import (
+    BatchHead,
+    MixedHead,
+    Mixer,
+    drawn_from,
+    mixed_again,
+    teaches,
+)
 from odradek.streams.sampler.rules import DrawRules, MixRules
 
 RULES = MixRules(fresh=2, replayed=2, seed=3, draws=DrawRules(capacity=6, half_life=4.0))
@@ -147,17 +155,21 @@ def told(rules, moves):
 
 
 @settings(deadline=None)
-@given(rules, moves, st.integers(0, 60))
-def test_a_mixer_that_reads_everything_back_goes_on_as_the_one_that_died(rules, moves, cut):
-    """Batches, then steps, then its own draws: the same memory to the byte, and the same to come."""
+@given(rules, moves, st.integers(0, 60), st.booleans())
+def test_a_mixer_that_reads_everything_back_goes_on_as_the_one_that_died(rules, moves, cut, heads):
+    """Batches, then steps, then its own draws: the same memory to the byte, and the same to come.
+
+    Whether it reads batches whole or their heads alone.
+    """
     old, batches, steps, written = told(rules, moves[:cut])
     new = Mixer(rules)
     for offset, each in batches.items():
-        new.remember(offset, each)
+        value = codec.encode(each)
+        new.remember(offset, codec.decode(value, BatchHead) if heads else each, value)
     for offset, each in steps.items():
         new.recall(offset, each)
     for each in written:
-        new.drew(each)
+        new.drew(codec.decode(codec.encode(each), MixedHead) if heads else each)
     new.settle(old.batches, old.steps)
     assert old.memory.state() == new.memory.state()
     assert (old.batches, old.steps) == (new.batches, new.steps)

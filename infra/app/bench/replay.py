@@ -1,48 +1,24 @@
-"""How fast old batches are drawn by priority, and how fast the memory of them is read back.
+"""What the past of a run costs to use: draws, replay, search, late rewards, subscribers."""
 
-TorchRL's prioritized sampler, whose trees are C++, does the same work beside ours in the same run,
-by turns, each in a process of its own on one core. Ours draws without repeats and from a seed of
-its own each time; TorchRL's draws with repeats. Both have 100,000 entries, draw 64 and, where they
-update, give these 64 other priorities. Its environment is made below `.peers/` and has our torch.
-"""
-
-import json
-import statistics
-import subprocess
-import sys
-import sysconfig
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any, Final
+import asyncio
+from typing import Any, Final
 
 import click
 import msgspec
-import numpy as np
 
-from odradek.infra.app.bench.harness.processes import pin
-from odradek.infra.errors import ProjectError
-from odradek.infra.runtime import process
-from odradek.schemas import codec
-from odradek.schemas.events import Batch, BatchUse, Mixed, Pointer, Step
-from odradek.schemas.topics import BATCHES, MIXED
-from odradek.streams.sampler.memory import ReplayMemory
-from odradek.streams.sampler.mixer import Mixer
-from odradek.streams.sampler.process import BATCH_HEAD, MIXED_HEAD, WHOLE_STEP
-from odradek.streams.sampler.rules import DrawRules, MixRules
+from odradek.infra.app.bench.harness.processes import two_cores
+from odradek.infra.app.bench.harness.site import log_and_broker
+from odradek.infra.app.bench.history.rewards import late_rewards
+from odradek.infra.app.bench.history.sampler import draws_beside, rebuilding
+from odradek.infra.app.bench.history.search import of_a_past, of_steps
+from odradek.infra.app.bench.history.subscribers import subscriber_cpu
+from odradek.infra.bus import BusSettings, delete_topics
 
-FOLDER: Final = Path(".peers/torchrl")
-PINNED: Final = (
-    "torchrl==0.14.1", "tensordict==0.14.3", "hoptorch==0.1.4", "pyvers==0.2.3",
-    "cloudpickle==3.1.3", "orjson==3.13.0",
-)  # fmt: skip
-SIZE: Final = 64
-"""Entries of a draw."""
-SAMPLES: Final = 8
-"""Pointers of a batch that is read back."""
+PARTS: Final = ("draws", "rebuild", "past", "steps", "rewards", "subscribers")
 
 OPTIONS: Final = (
+    click.Option(["--part", "parts"], multiple=True, type=click.Choice(PARTS),
+                 help="Only this; may be given again. Default: all."),
     click.Option(["--repeats"], type=click.IntRange(1), default=5, show_default=True),
     click.Option(["--draws"], type=click.IntRange(10), default=3000, show_default=True,
                  help="Draws of a repeat."),
@@ -51,211 +27,79 @@ OPTIONS: Final = (
                  help="Pointers that are read back."),
     click.Option(["--torchrl/--no-torchrl"], default=True, show_default=True,
                  help="Whether TorchRL is measured, too; it is installed where it is missing."),
+    click.Option(["--episodes"], type=click.IntRange(64), default=100_000, show_default=True,
+                 help="Of the past that is replayed, re-scored and searched."),
+    click.Option(["--log", "log_episodes"], type=click.IntRange(64), default=1_000_000,
+                 show_default=True, help="Episodes of the log in which steps are shown."),
+    click.Option(["--rewards"], type=click.IntRange(8), default=400, show_default=True,
+                 help="Late rewards."),
+    click.Option(["--rounds"], type=click.IntRange(1), default=10, show_default=True,
+                 help="Measurements with each number of subscribers."),
+    click.Option(["--groups"], type=click.IntRange(1), default=40, show_default=True,
+                 help="Groups of eight episodes that are played in each of them."),
 )  # fmt: skip
 
-_OURS: Final = """
-import json, sys, time
-import numpy as np
-from odradek.infra.app.bench.replay import filled
-entries, draws, size = map(int, sys.argv[1:])
-memory, priorities = filled(entries)
-print("ready", flush=True)
-for line in sys.stdin:
-    began, update = time.process_time(), line.strip() == "update"
-    for number in range(draws):
-        drawn = memory.draw(size, (0, number, 0))
-        if update:
-            memory.rate(drawn.offsets, priorities)
-    print(json.dumps(size * draws / (time.process_time() - began)), flush=True)
-"""
-_TORCHRL: Final = """
-import json, sys, time
-import torch
-from torchrl.data.replay_buffers.samplers import PrioritizedSampler
-from torchrl.data.replay_buffers.storages import LazyTensorStorage
-entries, draws, size = map(int, sys.argv[1:])
-torch.set_num_threads(1)
-generator = torch.Generator().manual_seed(0)
-sampler = PrioritizedSampler(entries, alpha=0.6, beta=0.4)
-storage = LazyTensorStorage(entries)
-storage.set(torch.arange(entries), torch.arange(entries))
-sampler.extend(torch.arange(entries))
-sampler.update_priority(torch.arange(entries), torch.rand(entries, generator=generator))
-priorities = torch.rand(size, generator=generator)
-print("ready", flush=True)
-for line in sys.stdin:
-    began, update = time.process_time(), line.strip() == "update"
-    for _ in range(draws):
-        index, _ = sampler.sample(storage, size)
-        if update:
-            sampler.update_priority(index, priorities)
-    print(json.dumps(size * draws / (time.process_time() - began)), flush=True)
-"""
 
-
-def filled(entries: int) -> tuple[ReplayMemory, Any]:
-    """A memory of so many entries, and other priorities for a draw of them."""
-    memory = ReplayMemory(DrawRules(capacity=entries, half_life=0.0, max_uses=0))
-    random = np.random.default_rng(0)
-    memory.add(np.arange(entries), random.random(entries))
-    return memory, random.random(SIZE)
-
-
-def run(*, repeats: int, draws: int, entries: int, pointers: int, torchrl: bool) -> dict[str, Any]:
-    """Measure draws by priority beside TorchRL's, and reading the memory back.
+def run(**options: Any) -> dict[str, Any]:
+    """Measure what the past of a run costs to use.
 
     `draws_per_s` and `updates_per_s` are entries a CPU second, in draws of 64 from 100,000; with
-    updates each draw gives its entries other priorities. `rebuild_s_per_million` is CPU seconds for
-    a million pointers, in batches of eight, from the bytes of their records and of the steps that
-    used them.
+    updates each draw gives its entries other priorities. `rebuild_s_per_million` is CPU seconds
+    for a million pointers. `rebatch_100k_s`, `rescore_100k_s` and `find_100k_s` are whole commands
+    over 100,000 small episodes (--episodes), `show_step_s` one in a log of a million (--log), at
+    rest, and `show_step_live_s` while the run goes on. `late_reward_p99_s` is from the appending
+    of a late reward to whoever reads revisions. `subscriber_cpu` is CPU milliseconds an episode of
+    the rollout side, with 1, 2 and 4 subscribers by turns.
+
+    Without ODRADEK_KAFKA_BOOTSTRAP_SERVERS a local broker is started for the measurement.
     """
-    arguments = tuple(map(str, (entries, draws, SIZE)))
-    commands = {"odradek": (sys.executable, "-c", _OURS, *arguments)}
-    if torchrl:
-        _install()
-        commands["torchrl"] = (str(FOLDER / "bin" / "python"), "-c", _TORCHRL, *arguments)
-    with _started(commands) as asked:
-        measured = {
-            name: {"draws": [_of(pipes, "draw")], "updates": [_of(pipes, "update")]}
-            for name, pipes in asked.items()
-        }
-        for _ in range(repeats - 1):
-            for name, pipes in asked.items():
-                measured[name]["draws"].append(_of(pipes, "draw"))
-                measured[name]["updates"].append(_of(pipes, "update"))
-    figures: dict[str, Any] = _figures(measured["odradek"])
-    if torchrl:
-        figures["torchrl"] = _figures(measured["torchrl"])
-        for name in ("draws", "updates"):
-            each = zip(measured["odradek"][name], measured["torchrl"][name], strict=True)
-            figures[f"{name}_ratio"] = round(statistics.median(a / b for a, b in each), 2)
-    process.settle_collector(100_000, 50, 100)  # as the sampler's process does
-    rebuilt = [_rebuilt(pointers) for _ in range(repeats)]
-    figures["rebuild_s_per_million"] = round(statistics.median(rebuilt), 2)
-    figures["rebuild_repeats"] = [round(each, 2) for each in rebuilt]
+    ours = BenchOptions(**options)
+    wanted = ours.parts or PARTS
+    figures: dict[str, Any] = {}
+    if "draws" in wanted:
+        figures |= draws_beside(
+            repeats=ours.repeats, draws=ours.draws, entries=ours.entries, torchrl=ours.torchrl
+        )
+    if "rebuild" in wanted:
+        figures |= rebuilding(repeats=ours.repeats, pointers=ours.pointers)
+    for part in wanted:
+        if part not in {"draws", "rebuild"}:
+            core = two_cores()[1] if part == "subscribers" else None
+            with log_and_broker(core) as (bus, broker):
+                figures |= _on_a_log(part, ours, bus, broker)
     return figures
 
 
-def _figures(measured: dict[str, list[float]]) -> dict[str, Any]:
-    return {
-        "draws_per_s": round(statistics.median(measured["draws"])),
-        "updates_per_s": round(statistics.median(measured["updates"])),
-        "repeats": {name: [round(each) for each in values] for name, values in measured.items()},
-    }
+class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of the command line."""
+
+    parts: tuple[str, ...] = ()
+    repeats: int = 5
+    draws: int = 3000
+    entries: int = 100_000
+    pointers: int = 1_000_000
+    torchrl: bool = True
+    episodes: int = 100_000
+    log_episodes: int = 1_000_000
+    rewards: int = 400
+    rounds: int = 10
+    groups: int = 40
 
 
-def _install() -> None:
-    """Make TorchRL's environment where it is missing. Raises ProjectError."""
-    whole = FOLDER / ".whole"
-    if whole.exists() and whole.read_text() == str(PINNED):
-        return
-    python = str(FOLDER / "bin" / "python")
+def _on_a_log(
+    part: str, options: BenchOptions, bus: BusSettings, broker: int | None
+) -> dict[str, Any]:
+    """A part that needs a log, whose topics are deleted then."""
     try:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True)
-        (site,) = FOLDER.glob("lib/python*/site-packages")
-        (site / "torch.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-        pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        subprocess.run([*pip, "--no-deps", *PINNED], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ProjectError(
-            f"TorchRL cannot be installed into {FOLDER}: {error}; --no-torchrl leaves it out"
-        ) from error
-    whole.write_text(str(PINNED))
-
-
-Pipes = tuple[IO[str], IO[str]]
-
-
-@contextmanager
-def _started(commands: dict[str, tuple[str, ...]]) -> Iterator[dict[str, Pipes]]:
-    """Processes that measure when they are asked to; ended when the block ends."""
-    children = {
-        name: subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True,
+        if part == "past":
+            return of_a_past(bus, options.episodes, options.repeats)
+        if part == "steps":
+            return asyncio.run(of_steps(bus, options.log_episodes))
+        if part == "rewards":
+            return asyncio.run(late_rewards(bus, options.rewards))
+        return asyncio.run(
+            subscriber_cpu(bus, broker, repeats=options.rounds, groups=options.groups)
         )
-        for name, command in commands.items()
-    }  # fmt: skip
-    try:
-        asked: dict[str, Pipes] = {}
-        for name, child in children.items():
-            assert child.stdin is not None
-            assert child.stdout is not None
-            pin(0, child.pid)
-            asked[name] = child.stdin, child.stdout
-            while (line := child.stdout.readline()) != "ready\n":
-                if not line:
-                    raise ProjectError(f"{name} did not start: run its command by hand")
-        yield asked
     finally:
-        for child in children.values():
-            child.kill()
-            child.wait()
-
-
-def _of(pipes: Pipes, what: str) -> float:
-    pipes[0].write(f"{what}\n")
-    pipes[0].flush()
-    return float(json.loads(pipes[1].readline()))
-
-
-def _rebuilt(pointers: int) -> float:
-    """CPU seconds to read a million pointers back, measured on so many."""
-    batches, steps = _records(pointers // SAMPLES)
-    mixed = _mixed(batches)
-    mixer = Mixer(MixRules(draws=DrawRules(capacity=len(batches))))
-    began = time.process_time()
-    for value in mixed:
-        mixer.drew(MIXED_HEAD(value))
-    for offset, value in enumerate(batches):
-        mixer.remember(offset, BATCH_HEAD(value), value)
-    for offset, value in enumerate(steps):
-        mixer.recall(offset, WHOLE_STEP(value))
-    mixer.settle(len(batches), len(steps))
-    return (time.process_time() - began) * 1e6 / (len(batches) * SAMPLES)
-
-
-def _mixed(batches: list[bytes]) -> list[bytes]:
-    """What the mixed topic holds of them: each as a fresh one, and the one before drawn again."""
-    written = []
-    for offset, value in enumerate(batches):
-        batch = msgspec.structs.replace(
-            codec.decode(value, Batch), mixed=Mixed(batch=offset, batches=offset + 1, steps=0)
-        )
-        written.append(codec.encode(batch))
-        if offset:
-            again = Mixed(batch=offset - 1, batches=offset + 1, steps=0)
-            origin = f"{BATCHES.name}/0/{offset - 1}"
-            written.append(codec.encode(msgspec.structs.replace(batch, mixed=again, origin=origin)))
-    return written
-
-
-def _records(count: int) -> tuple[list[bytes], list[bytes]]:
-    """Values of batches, and of steps that used eight of them each."""
-    batches = []
-    for number in range(count):
-        episodes = tuple(
-            Pointer(
-                episode_id=f"task-{number}/{sample}/1", sample=sample, topic="rl.episodes.v1",
-                partition=number % 12, offset=number * SAMPLES + sample,
-                digest=f"{number * SAMPLES + sample:064x}", reward=float((number + sample) % 3),
-            )
-            for sample in range(SAMPLES)
-        )  # fmt: skip
-        batch = Batch(
-            task_id=f"task-{number}", agent="bench", group_size=SAMPLES, episodes=episodes
-        )
-        batches.append(codec.encode(batch))
-    steps = [
-        codec.encode(
-            Step(
-                run="main", incarnation=1, step=first, position=first, topic=MIXED.name,
-                used=tuple(
-                    BatchUse(offset=at, rows=SAMPLES, source=at, advantage=0.5 + at % 7)
-                    for at in range(first, min(first + 8, count))
-                ),
-            )
-        )
-        for first in range(0, count, 8)
-    ]  # fmt: skip
-    return batches, steps
+        if broker is None:  # it is somebody else's
+            asyncio.run(delete_topics(bus))

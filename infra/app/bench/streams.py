@@ -153,9 +153,9 @@ async def _drain(
     async with StageProcess(bus, "intake", driver) as intake:
         await intake.ready()
         began = time.time()
-        await _load(bus, stories)
+        await load(bus, stories)
         load_s = time.time() - began
-        await _await_count(bus, TURNS, stories.records)
+        await await_count(bus, TURNS, stories.records)
         intake_cpu = intake.cpu_s()
     async with AsyncExitStack() as running:
         verbs = ["group", *["assemble"] * assemblers]
@@ -163,7 +163,7 @@ async def _drain(
             await running.enter_async_context(StageProcess(bus, verb, driver)) for verb in verbs
         ]
         first = min(await asyncio.gather(*(stage.ready() for stage in stages)))
-        last = await _await_count(bus, BATCHES, groups)
+        last = await await_count(bus, BATCHES, groups)
         group_cpu, *assemble_cpu = [stage.cpu_s() for stage in stages]
         cpu = {"assemble": sum(assemble_cpu), "group": group_cpu}
         rss = sum(stage.rss_mb() for stage in stages)
@@ -272,7 +272,7 @@ class SyntheticEpisodes:
         )
 
 
-async def _load(bus: BusSettings, stories: SyntheticEpisodes) -> None:
+async def load(bus: BusSettings, stories: SyntheticEpisodes) -> None:
     """Write all records, each with eight headers."""
     client = producer(bus, linger_ms=5)
     await start(client, bus)
@@ -308,7 +308,7 @@ async def _load(bus: BusSettings, stories: SyntheticEpisodes) -> None:
         await client.stop()
 
 
-async def _await_count(bus: BusSettings, topic: Topic, n: int, timeout_s: float = 120.0) -> float:
+async def await_count(bus: BusSettings, topic: Topic, n: int, timeout_s: float = 120.0) -> float:
     """Wait until a topic holds n committed records; return the last one's time."""
     deadline = time.monotonic() + timeout_s
     arrived, last = 0, 0.0

@@ -144,7 +144,8 @@ def revised_reward(episode: RewardedEpisode, late: Sequence[LateReward]) -> Revi
     if before is None or not math.isclose(before, episode.reward, rel_tol=1e-9, abs_tol=1e-12):
         raise NotRevisable(
             f"episode {episode.episode_id} has the reward {episode.reward:g}, and its record does "
-            "not say how that was made of its components"
+            "not say how that was made of its components, as those of earlier releases do not: "
+            "choose batches without it, or the revision `first`"
         )
     after = _weighted(weights, components)
     if after is None:

@@ -27,6 +27,7 @@ from odradek.infra.bus import (
     running,
     to_end,
 )
+from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
 from odradek.schemas.events import Batch
 from odradek.schemas.topics import BATCHES, EPISODES, NAME, TOPICS
@@ -113,6 +114,7 @@ async def replay(
         HistoryGone: Retention has deleted an episode of a batch that is meant, or a batch.
         HistoryUnknown: A step that is asked for was not made.
         NotRevisable: An episode's reward cannot be made anew.
+        LogUnavailable: All is written, but readers do not see it yet.
     """
     if not all(NAME.fullmatch(part) for part in to.split(".")):
         raise ReplayRefused(f"{to!r} cannot name a topic: use letters, digits, '.', '-' and '_'")
@@ -200,13 +202,27 @@ async def _write(
             progress(done, len(choice.taken))
     finally:
         await writer.aclose()
-    # A broker answers a commit a moment before readers of what is committed see it. A trainer that
-    # ends at the topic's end must not be started in between.
-    async with asyncio.timeout(SEEN_S):
-        while True:
-            if await _end(bus, to) >= end + done + commits:  # each has an offset of its own
-                return
-            await asyncio.sleep(LOOK_S)
+    await _await_end(bus, to, end + done + commits)  # each has an offset of its own
+
+
+async def _await_end(bus: BusSettings, to: str, end: int) -> None:
+    """Return once readers of what is committed see all of it.
+
+    A broker answers a commit a moment before. A trainer that ends at the topic's end must not be
+    started in between. Raises LogUnavailable.
+    """
+    try:
+        async with asyncio.timeout(SEEN_S):
+            while True:
+                if await _end(bus, to) >= end:
+                    return
+                await asyncio.sleep(LOOK_S)
+    except TimeoutError:
+        raise LogUnavailable(
+            f"the batches are committed to {to}, but readers do not see them after {SEEN_S:g} s: "
+            "somebody's transaction is open there. It ends by itself; start no trainer with "
+            f"--until-end before `odradek tail {to}` shows them all, and do not replay again"
+        ) from None
 
 
 async def _end(bus: BusSettings, topic: str) -> int:

@@ -1,5 +1,6 @@
 """Replay: the same pointers again, in the same order, on a topic of their own."""
 
+import importlib
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from odradek.infra.app.cli.run import replay as verb
 from odradek.infra.bus import KafkaAppender, Record, admin, ensure_topics, running, to_end
+from odradek.infra.errors import LogUnavailable
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import (
@@ -100,6 +102,19 @@ async def write(bus, topic, *events, key="x"):
         return [await appender.append(topic, key=key, value=codec.encode(one)) for one in events]
     finally:
         await appender.aclose()
+
+
+async def test_batches_that_readers_do_not_see_are_told_with_what_to_do(monkeypatch):
+    """All are committed, so a second replay would write them twice."""
+    module = importlib.import_module("odradek.streams.replay")
+    monkeypatch.setattr(module, "SEEN_S", 0.0)
+
+    async def nothing(*_):
+        return 0
+
+    monkeypatch.setattr(module, "_end", nothing)
+    with pytest.raises(LogUnavailable, match=r"committed to again.*do not replay again"):
+        await module._await_end(None, "again", 3)
 
 
 @pytest.mark.broker

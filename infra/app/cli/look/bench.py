@@ -13,7 +13,7 @@ BENCHES: Final = {
     "streams": "Turns to batches through the broker, per second.",
     "a2a": "What Kafka adds to an A2A message; streams of many subscribers; an agent that is down.",
     "trainer": "Tokens per second, per turn, merged and as trees; a trainer's recovery.",
-    "replay": "Draws by priority, beside TorchRL's; replay, search, late rewards; what subscribers cost.",
+    "replay": "Draws of old batches beside TorchRL's; replay, search; what subscribers cost.",
     "levels": "Speed and memory of the trainer's levels.",
 }
 """What can be measured; each is a module of `odradek.infra.app.bench` with `run(**options)`."""

@@ -99,12 +99,11 @@ def _success_by_step(course: DemoCourse, axes: "Axes") -> None:
     _kills_by_step(course, axes)
 
 
-def _trainers(trainers: Mapping[str, Mapping[str, Any]], course: DemoCourse, axes: "Axes") -> None:
+def _trainers(trainers: Mapping[str, Mapping[str, Any]], _course: DemoCourse, axes: "Axes") -> None:
     for color, (name, trained) in zip(cycle(LINES), trainers.items(), strict=False):
         label = f"{name}, which leads" if trained["leads"] else f"{name}, beside it"
         steps, sampled, _ = zip(*trained["curve"], strict=True)
         axes.plot(steps, sampled, "o-", color=color, markersize=3, label=label)
-    axes.axhline(course.aims.target, color=GREY, linestyle="--", linewidth=0.8, label="target")
     axes.set(xlabel="optimizer step", ylabel="success, sampled", ylim=(0, 1.05))
 
 

@@ -219,7 +219,7 @@ Pipes = tuple[IO[str], IO[str]]
 @contextmanager
 def _listener(bus: BusSettings) -> Iterator[Pipes]:
     child = subprocess.Popen(
-        [sys.executable, "-m", "odradek.infra.app.bench.history.listener"],
+        [sys.executable, "-m", "odradek.infra.app.bench.history.reader"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env={**os.environ, **kafka(bus)},
     )  # fmt: skip

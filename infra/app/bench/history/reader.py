@@ -1,6 +1,6 @@
 """A subscriber of episodes and batches that reads when it is asked to.
 
-`python -m odradek.infra.app.bench.history.listener`; each line of its input is `on` or `off`, and
+`python -m odradek.infra.app.bench.history.reader`; each line of its input is `on` or `off`, and
 it answers with the same word once it is so. While it is off it has no connection.
 """
 

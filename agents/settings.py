@@ -84,6 +84,12 @@ class DispatchSettings(CheckedSettings, BaseSettings):
     """Training groups that may be open at once: handed out, and not passed by a training step."""
     open_evals: int = Field(default=64, ge=1, le=2048)
     """Evaluation groups that may be open at once: handed out, and not closed."""
+    repeat_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the hard training tasks that are published again, for fresh rollouts; 0: none."""
+    repeat_below: float = 0.5
+    """A task is hard if the mean reward of its group is below this."""
+    repeat_most: int = Field(default=2, ge=1, le=1000)
+    """How often a task is published again at most."""
     max_attempts: int = Field(default=2, ge=1, validation_alias="ODRADEK_MAX_ATTEMPTS")
     """Attempts at a sample whose host or engine was lost through no fault of the agent."""
     instance: KafkaName | None = Field(default=None, validation_alias="ODRADEK_INSTANCE")

@@ -66,6 +66,11 @@ def task_id(item: str, epoch: int, run: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"task/{run}/{epoch}/{item}"))
 
 
+def repeat_id(task: str) -> str:
+    """The id of the task that repeats a task: the same however often the repeat is made."""
+    return str(uuid.uuid5(NAMESPACE, f"repeat/{task}"))
+
+
 def message_id(task: str, sample: int) -> str:
     """The id of the A2A message that asks for sample `sample` of a task."""
     return str(uuid.uuid5(NAMESPACE, f"message/{task}/{sample}"))

@@ -12,6 +12,7 @@ from odradek.agents.dispatch.credit import Credit
 from odradek.agents.dispatch.feedback import Feedback
 from odradek.agents.dispatch.partition import TaskPartition
 from odradek.agents.dispatch.progress import TaskProgress, TaskState
+from odradek.agents.dispatch.repeats import RepeatRules
 from odradek.agents.dispatch.requests import TaskRequests, records_of
 from odradek.agents.dispatch.validation import TaskValidator
 from odradek.agents.errors import RequestRefused
@@ -43,7 +44,7 @@ from odradek.infra.runtime import telemetry
 from odradek.infra.runtime.process import serve
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Purpose, Task
+from odradek.schemas.events import Batch, Purpose, Task
 from odradek.schemas.topics import (
     BATCHES,
     EPISODES,
@@ -92,7 +93,10 @@ class Dispatcher:
         )
         self._partitions: dict[int, TaskPartition] = {}
         self._waiting: dict[Purpose, deque[TaskRequests]] = {"train": deque(), "eval": deque()}
-        self._feedback = Feedback(self.credit, self._pass)
+        self._feedback = Feedback(self.credit, self._pass, self._repeat)
+        self._repeats = RepeatRules(
+            share=settings.repeat_share, below=settings.repeat_below, most=settings.repeat_most
+        )
         self._admission = TaskValidator(self._reader, bus, self._topic)
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -166,6 +170,11 @@ class Dispatcher:
                 owned.forget(task_id)
         self._changed.set()
 
+    def _repeat(self, batch: Batch) -> None:
+        if self._repeats.share:
+            for owned in self._partitions.values():
+                owned.repeat(batch, self._repeats)
+
     # -- tasks
 
     async def _read(self) -> None:
@@ -222,7 +231,7 @@ class Dispatcher:
 
     def _enlist(self, owned: TaskPartition, order: TaskRequests) -> None:
         """Count a task that is out, queue one that waits."""
-        if owned.progress.standing(order.offset) is TaskState.SENT:
+        if owned.progress.is_out(order.offset):
             self.credit.sent(order.task.task_id, order.task.purpose)
         else:
             self._waiting[order.task.purpose].append(order)

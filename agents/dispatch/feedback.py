@@ -26,11 +26,18 @@ class Feedback:
     Args:
         credit: Counts groups that are out.
         done: Called with the task ids of groups that a step has passed.
+        closed: Called with each batch, before what it passes is done.
     """
 
-    def __init__(self, credit: Credit, done: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self,
+        credit: Credit,
+        done: Callable[[list[str]], None],
+        closed: Callable[[Batch], None] = lambda _: None,
+    ) -> None:
         self._credit = credit
         self._done = done
+        self._closed = closed
         self.batches = 0
         """Where reading of batches goes on."""
 
@@ -60,6 +67,7 @@ class Feedback:
             if record.topic == BATCHES.name:
                 batch = codec.decode(record.value, Batch)
                 self.batches = max(self.batches, record.offset + 1)
+                self._closed(batch)
                 passed = self._credit.batch(record.offset, batch.task_id)
             else:
                 step = codec.decode(record.value, Step)

@@ -19,6 +19,8 @@ class TaskState(IntEnum):
     WAITING = 0
     SENT = 1
     DONE = 2
+    REPEATED = 3
+    """Sent, and published once more since; it is out like one that was sent."""
 
 
 class TaskProgress:
@@ -74,6 +76,10 @@ class TaskProgress:
     def standing(self, offset: int) -> TaskState:
         """Where a task stands that was read and is not settled."""
         return self._standing[offset - self._low]
+
+    def is_out(self, offset: int) -> bool:
+        """Whether a task went out and is not done."""
+        return self.standing(offset) in {TaskState.SENT, TaskState.REPEATED}
 
     def settle(self) -> None:
         """Move the low-water mark past finished tasks."""

@@ -1,4 +1,4 @@
-"""The records of one task: GroupOpened, and a request for each sample."""
+"""The records of one task: GroupOpened, a request for each sample, and the task once more."""
 
 import time
 from typing import Final
@@ -12,7 +12,7 @@ from odradek.infra.bus import OutgoingRecord
 from odradek.infra.runtime import telemetry
 from odradek.schemas import codec, ids
 from odradek.schemas.events import GroupOpened, Task
-from odradek.schemas.topics import A2A_REQUESTS, EPISODES, agent_topic
+from odradek.schemas.topics import A2A_REQUESTS, EPISODES, TASKS, agent_topic
 from odradek.schemas.worth import fault
 
 SOURCE: Final = "/dispatcher"
@@ -59,6 +59,22 @@ def records_of(
                 for sample in range(task.group_size)
             ),
         ]
+
+
+def task_record(task: Task, traceparent: str | None = None) -> OutgoingRecord:
+    """The record of a task that is published again."""
+    return OutgoingRecord(
+        topic=TASKS.name,
+        key=task.task_id,
+        value=codec.encode(task),
+        headers=codec.headers(
+            task,
+            source=SOURCE,
+            subject=task.task_id,
+            event_id=task.task_id,
+            traceparent=traceparent,
+        ),
+    )
 
 
 def _expected(task: Task, traceparent: str | None) -> OutgoingRecord:

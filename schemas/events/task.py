@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from odradek.schemas.events.event import Event, Name, Purpose, Seconds, Size, null
+from odradek.schemas.events.event import Count, Event, Name, Purpose, Seconds, Size, null
 
 
 class Timeouts(Event, frozen=True, kw_only=True):
@@ -62,6 +62,8 @@ class Task(Event, frozen=True, tag="task", kw_only=True):
     children: dict[str, ChildReward] = {}
     """By the name of an agent that the task's agent asks: what its sequences are worth. Those of
     agents that are not named are worth what their parent's are."""
+    repeats: Count = 0
+    """How often it was published again before, because its group came out badly."""
 
 
 class Reward(Event, frozen=True, tag="reward", kw_only=True):

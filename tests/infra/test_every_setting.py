@@ -30,6 +30,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 """What a class wants to be given."""
 ZERO = {
     "AgentSettings.max_calls", "AgentSettings.max_tokens", "AgentSettings.grace_s",
+    "DispatchSettings.repeat_share", "DispatchSettings.repeat_below",
     "GatewaySettings.port", "GatewaySettings.grpc_port", "GatewaySettings.card_age_s", "GatewaySettings.shutdown_s",
     "EngineSection.warm_up_steps", "EngineSettings.port",
     "EngineSettings.seed", "EvaluationSection.success",
@@ -49,7 +50,9 @@ ZERO = {
     "SamplerSettings.half_life", "SamplerSettings.max_uses", "SamplerSettings.seed",
 }  # fmt: skip
 """Of these 0 means something."""
-NEGATIVE = {"EvaluationSection.success", "TrainerSettings.success_reward"}
+NEGATIVE = {
+    "DispatchSettings.repeat_below", "EvaluationSection.success", "TrainerSettings.success_reward",
+}  # fmt: skip
 """Of these a number below 0 does."""
 ENDLESS = [math.nan, math.inf, -math.inf]
 HUGE = [10**30, 2**70, -(10**30), 1e308, -1e308, 1.7e38, 10**400]

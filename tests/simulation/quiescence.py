@@ -16,7 +16,7 @@ def undone(world: "World", stages: Iterable[Stage]) -> str:
     """What is still to be done, "" if nothing is."""
     if world.loop.time() < world.cluster.down_until + 5.0:
         return "the broker was away a moment ago"
-    missing = {task.task_id for task in world.tasks} - world.batches
+    missing = {task.task_id for task in world.asked()} - world.batches
     if len(world.tasks) < world.scenario.tasks or missing:
         return f"tasks without a batch: {sorted(missing)}"
     if world.hosts.busy:

@@ -12,6 +12,8 @@ from odradek.streams.sampler.rules import DrawRules, MixRules
 from odradek.trainer.settings import TrainerSettings
 from tests.simulation.network import Chances
 
+BELOW = 0.5
+"""Mean reward below which a group is hard."""
 LOOSE = 1000
 """Steps that no row of a world is old."""
 MIX = MixRules(
@@ -64,6 +66,8 @@ class Scenario:
     """Whether a sampler draws old batches again, and the trainer reads what it writes."""
     beside: bool = False
     """Whether a second trainer, which does not lead, reads the same batches."""
+    repeats: int = 0
+    """How often a task that came out badly is published again at most."""
 
     @classmethod
     def drawn(cls, rng: Random) -> "Scenario":
@@ -124,10 +128,10 @@ class Scenario:
                 rows_per_step=rng.choice((3, 4)),  # more steps than that take too long
                 crash_point=max(found.crash_point, 0.01),
             )
-        if rng.random() >= 0.125:
-            return found
-        # Little credit, so that any that is given without right shows.
-        return replace(found, beside=True, open_groups=min(found.open_groups, 2))
+        if rng.random() < 0.125:
+            # Little credit, so that any that is given without right shows.
+            found = replace(found, beside=True, open_groups=min(found.open_groups, 2))
+        return replace(found, repeats=rng.choice((0, 0, 0, 1)))
 
 
 # Settings look at the environment and are slow to make: once is enough.
@@ -139,8 +143,15 @@ def bus_of(process: str, partitions: int) -> BusSettings:
 
 
 @cache
-def dispatching(open_groups: int, instance: str | None) -> DispatchSettings:
-    return DispatchSettings(open_groups=open_groups, open_evals=2, instance=instance)
+def dispatching(open_groups: int, instance: str | None, repeats: int = 0) -> DispatchSettings:
+    return DispatchSettings(
+        open_groups=open_groups,
+        open_evals=2,
+        instance=instance,
+        repeat_share=float(repeats > 0),
+        repeat_below=BELOW,
+        repeat_most=max(repeats, 1),
+    )
 
 
 @cache

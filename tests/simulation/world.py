@@ -17,6 +17,7 @@ from odradek.infra.bus import BusSettings
 from odradek.infra.bus.topics import rows
 from odradek.infra.errors import BusError
 from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, EpisodeOpened, Step, Task, Timeouts
 from odradek.schemas.topics import BATCHES, MIXED, STEPS, TASKS, TURNS
 from odradek.streams.drivers.kafka import KafkaDriver
@@ -188,7 +189,7 @@ class World:
 
     async def _dispatch(self) -> None:
         name = current_life().name if self.scenario.static else None
-        settings = dispatching(self.scenario.open_groups, name)
+        settings = dispatching(self.scenario.open_groups, name, self.scenario.repeats)
         dispatcher = Dispatcher(settings, self.bus_of(current_life().name), trust=trusting())
         self.dispatchers[current_life()] = dispatcher
         await dispatcher.run()
@@ -342,6 +343,18 @@ class World:
             if group == self.bus_of("any").group(stage.name):
                 done = offset.metadata.partition("done=")[2]
                 self.commits.append((stage.name, where, offset.offset, int(done or 0)))
+
+    def asked(self) -> list[Task]:
+        """The tasks that were published, and those that a dispatcher published again."""
+        found = []
+        for message in self.cluster.committed(TASKS.name):
+            try:
+                task = codec.decode(message.value, Task)
+            except InvalidRecord:
+                continue
+            if task.repeats:
+                found.append(task)
+        return [*self.tasks, *found]
 
     def undone(self) -> str:
         """What is still to be done, "" if nothing is."""

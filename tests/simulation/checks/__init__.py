@@ -26,6 +26,7 @@ CHECKS = (
     episodes.letters,
     tasks.expected,
     tasks.requests,
+    tasks.repeats,
     tasks.credit,
     tasks.given_back,
     tasks.refused,

@@ -1,13 +1,15 @@
 """What the dispatcher did with the tasks."""
 
 from collections import Counter
+from statistics import mean
 
 from odradek.schemas import codec
 from odradek.schemas.codec import header
-from odradek.schemas.events import Batch, EpisodesEvent, GroupOpened, Step
-from odradek.schemas.ids import message_id, partition_for
+from odradek.schemas.events import Batch, EpisodesEvent, GroupOpened, Step, Task
+from odradek.schemas.ids import message_id, partition_for, repeat_id
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, STEPS, TASKS
 from tests.simulation.checks.logs import Find, events
+from tests.simulation.scenario import BELOW
 from tests.simulation.world import World
 
 
@@ -18,8 +20,9 @@ def expected(world: World) -> Find:
         for _, event in events(world, EPISODES.name, EpisodesEvent)
         if isinstance(event, GroupOpened)
     )
-    for task in {*found, *(task.task_id for task in world.tasks)}:
-        n = found[task] if any(task == one.task_id for one in world.tasks) else -found[task]
+    asked = {task.task_id for task in world.asked()}
+    for task in {*found, *asked}:
+        n = found[task] if task in asked else -found[task]
         if n != 1:
             yield f"{task} was expected {n} times"
 
@@ -27,13 +30,33 @@ def expected(world: World) -> Find:
 def requests(world: World) -> Find:
     """Each sample of each task is asked for exactly once, and nothing else is."""
     asked = world.hosts.seen
-    for task in world.tasks:
+    tasks = world.asked()
+    for task in tasks:
         for sample in range(task.group_size):
             n = asked[message_id(task.task_id, sample)]
             if n != 1:
                 yield f"sample {sample} of {task.task_id} was asked for {n} times"
-    if asked.total() > sum(task.group_size for task in world.tasks):
+    if asked.total() > sum(task.group_size for task in tasks):
         yield f"{asked.total()} samples were asked for"
+
+
+def repeats(world: World) -> Find:
+    """Each training task whose group came out badly is published once more, and no other is."""
+    batches = {batch.task_id: batch for _, batch in events(world, BATCHES.name, Batch)}
+    found = Counter(task.task_id for _, task in events(world, TASKS.name, Task) if task.repeats)
+    wanted = {
+        repeat_id(task.task_id)
+        for task in world.asked()
+        if task.repeats < world.scenario.repeats
+        and task.purpose == "train"
+        and (batch := batches.get(task.task_id)) is not None
+        and batch.episodes
+        and mean(pointer.reward for pointer in batch.episodes) < BELOW
+    }
+    for task in {*found, *wanted}:
+        n = found[task] if task in wanted else -found[task]
+        if n != 1:
+            yield f"{task}, which repeats a task, was published {n} times"
 
 
 def credit(world: World) -> Find:

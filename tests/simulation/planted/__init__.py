@@ -62,6 +62,7 @@ PLANTED: dict[str, Fault] = dict(
         _by(tasks.credit_not_counted, "credit"),
         _by(tasks.batches_unheard, "forgotten", since=2),
         _by(tasks.requests_outside_the_transaction, "requests", since=13),
+        _by(tasks.repeats_not_remembered, "repeats", since=8),
         _by(tasks.evals_not_passed, "forgotten", since=1),
         _by(tasks.marks_run_ahead, "credit"),
         _by(training.fsync_dropped, "checkpoints", since=13),

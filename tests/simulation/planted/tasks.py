@@ -77,6 +77,17 @@ def requests_outside_the_transaction() -> Patches:
     return [(dispatcher, "FencedWriter", Apart)]
 
 
+def repeats_not_remembered() -> Patches:
+    """Whoever takes a partition over does not know which of its tasks were published again."""
+    put = TaskProgress.put
+
+    def forgetful(self: TaskProgress, offset: int, standing: TaskState) -> None:
+        if standing is not TaskState.REPEATED:
+            put(self, offset, standing)
+
+    return [(TaskProgress, "put", forgetful)]
+
+
 def evals_not_passed() -> Patches:
     """Groups of evaluations wait for the trainer, too, and are never done."""
     batch = Credit.batch

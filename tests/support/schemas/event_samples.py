@@ -22,6 +22,7 @@ SAMPLES: dict[str, events.Event] = {
         model="tiny",
         answers=["blue", {"n": 3}],
         simulator="customer",
+        repeats=1,
         children={
             "answerer": events.ChildReward(
                 own=0.5, parent=0.25, rewards={"truth": 1.0}, failure_reward=-1.0

@@ -179,6 +179,30 @@ def test_draws_have_the_distribution_of_the_priorities(order, draws):
     assert draws == seen.sum()
 
 
+def test_a_million_draws_are_those_of_brute_force():
+    """Each against a search of plain running sums; and their distribution, chi-square: p > 0.01."""
+    rules = DrawRules(capacity=2000, half_life=700.0, max_uses=2)
+    memory, model = ReplayMemory(rules), ListMemory(rules)
+    priorities = np.random.default_rng(8).random(2600)
+    memory.add(np.arange(2600), priorities)
+    for offset, priority in enumerate(priorities.tolist()):
+        model.add(offset, priority)
+    used = np.arange(700, 2600, 9)
+    for offset in [*used.tolist(), *used.tolist()]:
+        model.use(offset)
+    memory.use(used, 2)
+    stream, chances = RandomStream(), model.chances()
+    stream.seed(2, 9)
+    numbers = stream.next(1_000_000)
+    drawn = memory._offsets[memory._tree.find(numbers * memory._tree.total)]
+    leaves = array([chances.get(offset, 0.0) for offset in memory._offsets.tolist()], float)
+    plain = memory._offsets[np.cumsum(leaves).searchsorted(numbers, side="right")]
+    # Sums are rounded: numbers that lie at the very edge of a leaf may fall on either side of it.
+    assert (drawn != plain).sum() <= 3
+    wanted = 1_000_000 * array([chances[offset] for offset in sorted(chances)], float)
+    assert 0.01 < chi_square(np.bincount(drawn, minlength=2600)[sorted(chances)], wanted)
+
+
 @pytest.mark.parametrize("masses", [(8.0, 4.0, 2.0, 1.0), (1e9, 1.0, 1.0, 1.0)])
 def test_pairs_are_drawn_one_after_the_other_among_those_that_are_left(masses):
     """P(i, then j) = p_i * p_j / (1 - p_i), also where one batch holds nearly all: p > 0.01."""

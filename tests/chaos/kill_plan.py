@@ -36,6 +36,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
     "group": ("grouper",),
     "train": ("trainer",),
     "sample": ("sampler",),
+    "rescore": ("rescorer",),
     "engine": ("engine-0", "engine-1"),
     "push": ("push-0", "push-1"),
     "gateway": ("gateway-0", "gateway-1"),
@@ -44,7 +45,7 @@ PROCESSES: dict[str, tuple[str, ...]] = {
 """Target (a console verb) -> its processes in a run. Engines have no crash points: they die by the
 clock, and where they are a target the second one refuses and lags besides. The processes of `push` run
 `odradek subscribe`: they, and a webhook that now and then refuses, run where they are a target. So do
-the sampler, whose batches the trainer reads then, and gateways, which have no crash points, their
+the sampler, whose batches the trainer reads then, the rescorer, and gateways, which have no crash points, their
 clients, and the clients' agent. Where `http-agent` is a target, `agent-1` is the host of an agent
 behind HTTP; it dies as a process of `agent`."""
 VERB_OF = {process: verb for verb, processes in PROCESSES.items() for process in processes}
@@ -94,7 +95,7 @@ def plan(seed: int, targets: Sequence[str], kills: int) -> Plan:
     if kills > 1 and chance.random() < 0.5:
         process = chance.choice(pool)
         if VERB_OF[process] in POINTS:
-            first[process] = _point(chance, process)
+            first[process] = drawn_point(chance, process)
     rounds: list[Round] = []
     left = kills - len(first)
     while left > 0:
@@ -107,7 +108,7 @@ def plan(seed: int, targets: Sequence[str], kills: int) -> Plan:
                 process,
                 at=0.0 if soon else chance.uniform(0.02, 0.85),
                 wait_s=chance.uniform(0.0, 1.5),
-                arms=tuple(_point(chance, process) for _ in range(arms)),
+                arms=tuple(drawn_point(chance, process) for _ in range(arms)),
             )
         )
         left -= rounds[-1].kills
@@ -120,7 +121,8 @@ def plan(seed: int, targets: Sequence[str], kills: int) -> Plan:
     return Plan(seed, tuple(ordered), first)
 
 
-def _point(chance: random.Random, process: str) -> str:
+def drawn_point(chance: random.Random, process: str) -> str:
+    """A crash point of a process, and at which passing it kills."""
     points = POINTS[VERB_OF[process]]
     within = [point for point in points if point in IN_TRANSACTION]
     # Half of the crashes of a process with transactions are inside one.

@@ -333,6 +333,7 @@ class Run:
             served=self.world.served,
             agent_losses=ends["http-agent"] * RUNS_AT_ONCE,
             **{name: path for each in self.beside for name, path in each.journals.items()},
+            rescored="rescore" in self.workload.targets,
             strays=frozenset(self.workload.strays),
         )
 

@@ -1,4 +1,4 @@
-"""What runs beside the usual processes where a sampler, push, gateways or an HTTP agent are targets."""
+"""What runs beside the usual processes: for sampler, rescorer, push, gateways and an HTTP agent."""
 
 import asyncio
 import itertools
@@ -16,6 +16,7 @@ from tests.chaos.stream_client import TRY_S, StreamClient
 from tests.chaos.verification import log
 from tests.chaos.verification.delivery_checks import name_of, taken
 from tests.chaos.verification.oracle import AGENT, ECHO
+from tests.chaos.verification.revision_checks import unscored
 from tests.chaos.world import RUNS_AT_ONCE, World, free_port
 
 if TYPE_CHECKING:
@@ -159,8 +160,28 @@ class SamplerTarget:
         """The run's own tasks are its work."""
 
 
+class RescoreTarget:
+    """All conversations are judged anew, again and again, while the run goes on."""
+
+    agents = ()
+    journals: Mapping[str, Path] = {}
+
+    def __init__(self, folder: Path, seed: int) -> None: ...
+
+    def join(self, world: World) -> None:
+        """Add the process to a world."""
+        world.add("rescorer", (sys.executable, "-m", "tests.chaos.processes.rescorer"))
+
+    async def load(self, run: "Run") -> None:
+        """Return once each conversation has its verdict."""
+        await run.calm.wait()
+        while unscored(await log.read(run.bus.bootstrap_servers, run.bus.topic_prefix)):
+            await asyncio.sleep(0.5)
+
+
 BESIDE: Final[dict[str, type[Beside]]] = {
     "sample": SamplerTarget,
+    "rescore": RescoreTarget,
     "push": PushTarget,
     "gateway": GatewayTarget,
     "http-agent": HttpAgentTarget,

@@ -12,10 +12,12 @@ from odradek.schemas import events
 from odradek.schemas.topics import (
     A2A_EVENTS,
     BATCHES,
+    CONVERSATIONS,
     DLQ,
     EPISODES,
     MIXED,
     POLICIES,
+    REVISIONS,
     STEPS,
     TURNS,
     agent_topic,
@@ -26,6 +28,8 @@ TurnsEvent = msgspec.json.Decoder(events.TurnsEvent)
 EpisodesEvent = msgspec.json.Decoder(events.EpisodesEvent)
 BatchEvent = msgspec.json.Decoder(events.Batch)
 StepEvent = msgspec.json.Decoder(events.Step)
+ConversationEvent = msgspec.json.Decoder(events.Conversation)
+RewardEvent = msgspec.json.Decoder(events.Reward)
 PolicyEvent = msgspec.json.Decoder(events.Policy)
 
 
@@ -39,6 +43,8 @@ class Log:
     batches: list[tuple[Any, events.Batch]] = field(default_factory=list)
     mixed: list[tuple[Any, events.Batch]] = field(default_factory=list)
     """Of the sampler, where there is one."""
+    conversations: list[tuple[Any, events.Conversation]] = field(default_factory=list)
+    revisions: list[tuple[Any, events.Reward]] = field(default_factory=list)
     steps: list[tuple[Any, events.Step]] = field(default_factory=list)
     policies: list[tuple[Any, events.Policy]] = field(default_factory=list)
     letters: list[Any] = field(default_factory=list)
@@ -57,6 +63,8 @@ async def read(servers: str, prefix: str) -> Log:
         prefix + EPISODES.name: (log.episodes, EpisodesEvent),
         prefix + BATCHES.name: (log.batches, BatchEvent),
         prefix + MIXED.name: (log.mixed, BatchEvent),
+        prefix + CONVERSATIONS.name: (log.conversations, ConversationEvent),
+        prefix + REVISIONS.name: (log.revisions, RewardEvent),
         prefix + STEPS.name: (log.steps, StepEvent),
         prefix + POLICIES.name: (log.policies, PolicyEvent),
         prefix + DLQ.name: (log.letters, None),

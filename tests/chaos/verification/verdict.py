@@ -27,6 +27,9 @@ CHECKS: Final = {
     "stream_gap": LOST,  # a stream, or a task's events, without one of the generations
     "mixed_lost": LOST,  # a batch that the sampler never wrote
     "mixed_twice": TWICE,
+    "rescore_lost": LOST,  # a completed conversation that was never judged anew
+    "rescore_twice": TWICE,  # an episode with two different verdicts of one re-scoring
+    "rescore": WRONG,  # a late reward that the judge did not give, or that nobody wanted
     "mixed": WRONG,  # the sampler wrote what does not follow from the batches
     "episode_twice": TWICE,
     "call_twice": TWICE,
@@ -92,6 +95,8 @@ class Given:
     """What those clients' agent heard."""
     agent_losses: int = 0
     """How many attempts may have lost the agent behind HTTP that played them."""
+    rescored: bool = False
+    """Whether history was judged anew."""
     strays: frozenset[str] = frozenset()
     """Ids of turns that a hostile writer wrote: dead letters, all of them."""
 

@@ -19,6 +19,7 @@ from tests.chaos.verification.engine_checks import engines
 from tests.chaos.verification.ledger_checks import Found, balance, positions
 from tests.chaos.verification.log import Log, TurnsEvent, header
 from tests.chaos.verification.mixed_checks import mixed
+from tests.chaos.verification.revision_checks import revisions
 from tests.chaos.verification.stream_checks import streams, tasks
 from tests.chaos.verification.verdict import Given, Verdict
 
@@ -43,6 +44,8 @@ def judge(log: Log, given: Given) -> Verdict:
     _letters(log, verdict, given, episodes)
     balance(log, verdict, given, episodes)
     mixed(log, verdict)
+    if given.rescored:
+        revisions(log, verdict)
     positions(log, verdict, episodes)
     engines(log, verdict, given)
     if given.taken is not None:

@@ -22,6 +22,7 @@ NAMES = {
     "learning",
     "losses",
     "pairs",
+    "reuse",
 }
 FILES = sorted(FOLDER.glob("*.svg"))
 
@@ -44,7 +45,7 @@ def test_the_committed_pictures_are_what_the_script_draws(drawn):
 
 
 def test_each_picture_is_there_for_light_and_dark():
-    """Seven of how it works, the learning curves of both demos, and those of all losses."""
+    """Seven of how it works, the learning curves of both demos, those of all losses, and of replay."""
     assert {f"{name}-{theme}.svg" for name in NAMES for theme in ("light", "dark")} == {
         path.name for path in FILES
     }

@@ -10,9 +10,10 @@ from curve import learning, pairs  # noqa: E402
 from drawing import THEMES, Picture  # noqa: E402
 from flows import call, commit, log, weights  # noqa: E402
 from losses import losses  # noqa: E402
+from reuse import reuse  # noqa: E402
 from states import crash, episode, sequences  # noqa: E402
 
-SCENES = (log, call, episode, sequences, commit, weights, crash, learning, pairs, losses)
+SCENES = (log, call, episode, sequences, commit, weights, crash, learning, pairs, losses, reuse)
 
 
 def pictures() -> list[Picture]:

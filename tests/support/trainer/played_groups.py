@@ -1,5 +1,7 @@
 """Groups of the game, played in process: what the log would hold, without a log."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from odradek.schemas import arrays, codec
@@ -16,9 +18,11 @@ def prompt_of(tokenizer, messages):
     )
 
 
-def play(sampler: Sampler, tokenizer, secrets, *, temperature=1.0):
+def play(
+    sampler: Sampler, tokenizer, secrets, *, temperature=1.0, begin: Callable[[int], HiLo] = HiLo
+):
     """Play one game for each secret; return [(game, [(prompt ids, SampleResult)])]."""
-    games = [(HiLo(secret), []) for secret in secrets]
+    games = [(begin(secret), []) for secret in secrets]
     while live := [entry for entry in games if not entry[0].over]:
         prompts = [prompt_of(tokenizer, game.messages) for game, _ in live]
         found = sampler.sample([SampleRequest(ids, temperature, 8) for ids in prompts])
@@ -58,17 +62,30 @@ def merged(
     )
 
 
-def group_of(games, *, offset: int, version: int, temperatures=()) -> EpisodeGroup:
-    """Games of one secret as a batch with its episodes; turn by turn at these temperatures."""
+def won(game: HiLo) -> float:
+    """The reward of a game: 1 where the number was guessed."""
+    return float(game.won)
+
+
+def group_of(
+    games,
+    *,
+    offset: int,
+    version: int,
+    temperatures=(),
+    reward_of: Callable[[HiLo], float] = won,
+) -> EpisodeGroup:
+    """Games as a batch with its episodes; turn by turn at these temperatures."""
     episodes = []
     for sample, (game, turns) in enumerate(games):
+        reward = reward_of(game)
         episode = Episode(
             episode_id=f"e{offset}-{sample}",
             task_id=f"t{offset}",
             agent="hilo",
             sample=sample,
             group_size=len(games),
-            reward=float(game.won),
+            reward=reward,
             sequences=merged(turns, version, temperatures),
             n_turns=len(turns),
         )
@@ -79,7 +96,7 @@ def group_of(games, *, offset: int, version: int, temperatures=()) -> EpisodeGro
             partition=0,
             offset=offset * len(games) + sample,
             digest=codec.digest(codec.encode(episode)),
-            reward=float(game.won),
+            reward=reward,
         )
         episodes.append((pointer, episode))
     rewards = np.array([pointer.reward for pointer, _ in episodes])

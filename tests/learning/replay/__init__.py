@@ -1,0 +1,1 @@
+"""`scripts/prove replay-learning`: whether replay in training needs fewer fresh rollouts."""

@@ -66,7 +66,9 @@ WHERE: Final = frozenset({
 WHAT: Final = frozenset(
     {"begin_anew", "model", "policy", "replay_of", "run", "sampled_by", "until_end"}
 )
-LEARNING: Final = frozenset({"continuation", "sampling", "temperature", "seed"})
+LEARNING: Final = frozenset({
+    "continuation", "repeat_below", "repeat_most", "repeat_share", "sampling", "temperature", "seed",
+})  # fmt: skip
 GROUPS: Final = {
     "What": "Names, models and what is taken from whom.",
     "Where": "Addresses, credentials, folders and devices.",

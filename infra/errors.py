@@ -11,6 +11,12 @@ InfraError
 │   ├── PositionLost         retention has deleted what we had not read
 │   ├── PartitionLost        another member owns the partition now: give it up
 │   └── TakenTwice           an offset was handed out a second time: a mistake of ours
+├── ArchiveError
+│   ├── ArchiveUnreachable   retriable: the store does not answer
+│   ├── ArchiveRefused       no such bucket, folder or right: a person must act
+│   ├── ArchiveDamaged       an object is not what was written: it is named, and never used
+│   ├── ArchiveMismatch      objects of another log, or of a later version
+│   └── ArchiveHole          offsets that neither the log nor the archive holds
 ├── NoSuchName               `module:function` names nothing that is there
 ├── TaskRefused              a task that would teach the wrong thing: not published
 ├── TokenError               a credential is missing, forged, expired or for something else
@@ -74,6 +80,32 @@ class PartitionLost(BusError):
 
 class TakenTwice(BusError):
     """Kafka gave one offset to two records, so the order of records is not reliable."""
+
+
+class ArchiveError(InfraError):
+    """The archive, or its store."""
+
+
+class ArchiveUnreachable(ArchiveError):
+    """The store of the archive does not answer."""
+
+    retriable = True
+
+
+class ArchiveRefused(ArchiveError):
+    """The store answers, but does not let us read or write there."""
+
+
+class ArchiveDamaged(ArchiveError):
+    """An object of the archive is not what was written."""
+
+
+class ArchiveMismatch(ArchiveError):
+    """The archive is of another log, or a later version wrote to it."""
+
+
+class ArchiveHole(ArchiveError):
+    """Offsets that neither the log nor the archive holds."""
 
 
 class NoSuchName(InfraError):

@@ -32,6 +32,8 @@ class Topic(Struct, frozen=True, kw_only=True):
     """Only the newest record of a key stays, and that for the retention."""
     max_bytes: int = 1 * MB
     """Largest record value, before compression."""
+    archived: bool = False
+    """Whether a replay, or whatever else looks back, reads it: `odradek archive` copies it."""
     types: tuple[Any, ...] = ()
     """Event types, or none where the value is ProtoJSON of A2A or original bytes."""
     writers: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ TASKS: Final = Topic(
     types=(events.Task,),
     writers=("anyone",),
     readers=("dispatcher",),
+    archived=True,
     about="What is to be done. One task is one group of samples.",
 )
 REWARDS: Final = Topic(
@@ -90,6 +93,7 @@ TURNS: Final = Topic(
     ),
     writers=("agent host", "proxy", "intake", "assembler"),
     readers=("assembler",),
+    archived=True,
     about="One ordered story per episode.",
 )
 CONVERSATIONS: Final = Topic(
@@ -99,6 +103,7 @@ CONVERSATIONS: Final = Topic(
     types=(events.Conversation,),
     writers=("assembler", "import"),
     readers=("reward services", "viewers", "archives"),
+    archived=True,
     about="A sealed episode as words; no token arrays.",
 )
 EPISODES: Final = Topic(
@@ -110,6 +115,7 @@ EPISODES: Final = Topic(
     types=(events.GroupOpened, events.Episode, events.Tick),
     writers=("dispatcher", "assembler", "grouper", "import"),
     readers=("grouper", "trainers", "replay"),
+    archived=True,
     about="Tokens and reward of each episode. Kept longer than batches, which point here.",
 )
 BATCHES: Final = Topic(
@@ -120,6 +126,7 @@ BATCHES: Final = Topic(
     types=(events.Batch,),
     writers=("grouper", "replay"),
     readers=("trainers", "dispatcher", "sampler"),
+    archived=True,
     about="Lists of pointers to episodes. The order here is the training order.",
 )
 REVISIONS: Final = Topic(
@@ -131,6 +138,7 @@ REVISIONS: Final = Topic(
     types=(events.Reward,),
     writers=("assembler", "rescore"),
     readers=("trainers", "replay", "verify"),
+    archived=True,
     about="Rewards for closed episodes. An offset here names a state of all rewards.",
 )
 MIXED: Final = Topic(
@@ -141,6 +149,7 @@ MIXED: Final = Topic(
     types=(events.Batch,),
     writers=("sampler",),
     readers=("trainers", "verify"),
+    archived=True,
     about="Fresh batches and old ones that the sampler has drawn again, for a trainer of both.",
 )
 STEPS: Final = Topic(
@@ -151,6 +160,7 @@ STEPS: Final = Topic(
     types=(events.Step,),
     writers=("trainer",),
     readers=("dispatcher", "sampler", "verify", "replay", "export", "console"),
+    archived=True,
     about="The trainer's ledger.",
 )
 POLICIES: Final = Topic(
@@ -162,6 +172,7 @@ POLICIES: Final = Topic(
     types=(events.Policy,),
     writers=("trainer",),
     readers=("proxy", "engines", "console"),
+    archived=True,
     about="Which weights are in force.",
 )
 DLQ: Final = Topic(

@@ -13,16 +13,17 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from odradek.infra.archive import Archive, looking_back
 from odradek.infra.bus import (
     BusSettings,
     FencedWriter,
     OutgoingRecord,
     Record,
+    RecordLookup,
     at_end,
     consumer,
     ensure_topics,
     partitions_of,
-    read_range,
     require_current,
     running,
     to_end,
@@ -85,6 +86,7 @@ async def replay(
     dry_run: bool = False,
     skip_missing: bool = False,
     revision: str = USED,
+    archive: Archive | None = None,
     pace: Pace = FULL_SPEED,
     looking: Progress = lambda _done, _all: None,
     writing: Progress = lambda _done, _all: None,
@@ -105,6 +107,7 @@ async def replay(
         revision: Which rewards the batches get: `used`, those that the chosen steps used them with;
             `first`, their own; `latest`, all late rewards that there are; or those before an offset
             on `rl.revisions.v1`.
+        archive: Read what the log no longer has.
         pace: When each batch is written.
         looking: Called with how many offsets were looked at.
         writing: Called with how many batches were written.
@@ -124,7 +127,12 @@ async def replay(
         raise ReplayRefused(f"{to} is what is replayed: name another topic")
     await require_current(bus, (source or BATCHES.name, EPISODES.name))
     choice = await choose(
-        bus, selection, source=source, skip_missing=skip_missing, progress=looking
+        bus,
+        selection,
+        source=source,
+        skip_missing=skip_missing,
+        archive=archive,
+        progress=looking,
     )
     if to == choice.source:
         raise ReplayRefused(f"{to} is what is replayed: name another topic")
@@ -132,10 +140,11 @@ async def replay(
         raise ReplayRefused(
             f"{choice.source} holds no batch that is meant; {choice.read} were read"
         )
-    revised = await revised_batches(bus, choice, revision)
+    revised = await revised_batches(bus, choice, revision, archive)
     if not dry_run:
         await _prepare(bus, to, append=append)
-        await _write(bus, choice, to, revised, pace, writing)
+        async with looking_back(bus, archive) as lookup:
+            await _write(bus, _chosen(lookup, choice), choice, to, revised, pace, writing)
     return Replayed(
         batches=len(choice.taken),
         episodes=sum(batch.episodes for batch in choice.taken),
@@ -166,6 +175,7 @@ async def _prepare(bus: BusSettings, to: str, *, append: bool) -> None:
 
 async def _write(
     bus: BusSettings,
+    chosen: AsyncGenerator[Record, None],
     choice: BatchChoice,
     to: str,
     revised: Mapping[int, Batch],
@@ -183,7 +193,7 @@ async def _write(
     try:
         done, commits, began, first = 0, 0, time.monotonic(), None
         part: list[OutgoingRecord] = []
-        async with aclosing(_chosen(bus, choice)) as records:
+        async with aclosing(chosen) as records:
             async for record in records:
                 first = record.timestamp if first is None else first
                 due = began + pace.due(done, record.timestamp, first) - time.monotonic()
@@ -232,10 +242,10 @@ async def _end(bus: BusSettings, topic: str) -> int:
         return sum((await at_end(reader, partitions)).values())
 
 
-async def _chosen(bus: BusSettings, choice: BatchChoice) -> AsyncGenerator[Record, None]:
+async def _chosen(lookup: RecordLookup, choice: BatchChoice) -> AsyncGenerator[Record, None]:
     offsets = {batch.offset for batch in choice.taken}
     span = {"start": min(offsets), "end": max(offsets) + 1}
-    async with aclosing(read_range(bus, choice.source, 0, **span)) as records:
+    async with aclosing(lookup.span(choice.source, 0, **span)) as records:
         async for record in records:
             if record.offset in offsets:
                 yield record

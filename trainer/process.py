@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 
+from odradek.infra.archive import ArchiveSettings, archive_of
 from odradek.infra.bus import BusSettings, require_current
 from odradek.infra.runtime import process
 from odradek.infra.runtime.loop_thread import LoopThread
@@ -100,6 +101,7 @@ def _run(settings: TrainerSettings, bus: BusSettings, thread: LoopThread) -> int
         ends=settings.until_end,
         revision=settings.revision,
         pinned=_used_in_part(settings, ledger, standing.position),
+        archive=archive_of(ArchiveSettings()),
     )
     source.open(standing.position.offset)
     try:

@@ -29,6 +29,7 @@ GROUPS = {
         "a2a-kafka-binding",
         "subscribe",
         "replay",
+        "archive",
         "bring-your-own-kafka",
         "train-on-a-gpu",
         "learning",

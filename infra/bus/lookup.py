@@ -1,7 +1,7 @@
 """Reading single records, and short stretches, wherever they stand: by address, not by scanning."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from odradek.infra.bus.appender import Record, RecordAddress
 from odradek.infra.bus.clients import consumer, running, topic_partitions
 from odradek.infra.bus.dead_letters import record_of
+from odradek.infra.bus.reader import at_offsets, read_range, to_end
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError
 
@@ -68,6 +69,39 @@ class RecordLookup:
     async def _of(self, topic: str, partition: int) -> tuple[int, int] | None:
         bounds = await self.bounds(topic)
         return bounds[partition] if partition < len(bounds) else None
+
+    async def forgotten(self, address: RecordAddress) -> bool:
+        """Whether the beginning of its partition lies behind an address: nothing is read for it."""
+        bounds = await self._of(address.topic, address.partition)
+        return bounds is not None and address.offset < bounds[0]
+
+    async def span(
+        self, topic: str, partition: int, *, start: int | None = None, end: int | None = None
+    ) -> AsyncGenerator[Record, None]:
+        """Records [start, end) of a partition, on a connection of their own; see `read_range`."""
+        records = read_range(self._bus, topic, partition, start=start, end=end)
+        async with aclosing(records):
+            async for record in records:
+                yield record
+
+    async def whole(
+        self,
+        topic: str,
+        since: Mapping[int, int] | None = None,
+        *,
+        stall_s: float | None = None,
+    ) -> AsyncGenerator[Record, None]:
+        """All records of a topic up to its end of now, on a connection of their own.
+
+        Args:
+            topic: Its name without prefix.
+            since: By partition, where to begin, if not at the beginning.
+            stall_s: See `to_end`.
+        """
+        start = at_offsets(self._bus, {(topic, at): begin for at, begin in (since or {}).items()})
+        async with aclosing(to_end(self._bus, topic, start=start, stall_s=stall_s)) as records:
+            async for record in records:
+                yield record
 
     async def at_time(self, topic: str, partition: int, timestamp: float) -> int:
         """The first offset that was written at a time (Unix seconds) or later, else the end."""
@@ -163,7 +197,16 @@ class RecordLookup:
 
 
 @asynccontextmanager
-async def looking_up(bus: BusSettings) -> AsyncIterator[RecordLookup]:
-    """Inside, records can be looked up. Raises KafkaUnreachable."""
-    async with running(consumer(bus, partition_bytes=FETCH_BYTES), bus) as reader:
+async def looking_up(
+    bus: BusSettings, *, fetch_bytes: int = FETCH_BYTES
+) -> AsyncIterator[RecordLookup]:
+    """Inside, records can be looked up.
+
+    Args:
+        bus: Where Kafka is.
+        fetch_bytes: What one stretch brings, about.
+
+    Raises KafkaUnreachable.
+    """
+    async with running(consumer(bus, partition_bytes=fetch_bytes), bus) as reader:
         yield RecordLookup(bus, reader)

@@ -7,7 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from odradek.infra.bus import BusSettings, Record, RecordLookup, looking_up, read_range
+from odradek.infra.archive import Archive, looking_back
+from odradek.infra.bus import BusSettings, Record, RecordLookup
 from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -73,6 +74,7 @@ async def choose(
     source: str = "",
     skip_missing: bool = False,
     pointers: bool = False,
+    archive: Archive | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> BatchChoice:
     """Go through the batches and take those that are meant. Nothing is written.
@@ -84,6 +86,7 @@ async def choose(
             or the live topic.
         skip_missing: Leave out whole batches of which an episode is gone, and list them.
         pointers: Keep those to the episodes that are meant.
+        archive: Read what the log no longer has.
         progress: Called with offsets.
 
     Raises:
@@ -92,7 +95,7 @@ async def choose(
         ReplayRefused: A record is no batch, or the steps read another topic than the source.
         TopicMissing: There is no such source.
     """
-    async with looking_up(bus) as lookup:
+    async with looking_back(bus, archive) as lookup:
         used = None if selection.steps is None else await _used_by(lookup, selection)
         if used is not None and source not in {"", used.topic}:
             raise ReplayRefused(
@@ -102,7 +105,7 @@ async def choose(
         span = await _stretch(lookup, source, selection, used)
         choosing = _Choosing(lookup, source, selection, skip_missing=skip_missing, keep=pointers)
         offsets = None if used is None else used.offsets
-        async with aclosing(_records(bus, source, span)) as records:
+        async with aclosing(_records(lookup, source, span)) as records:
             async for record in records:
                 await choosing.feed(record, offsets)
                 progress(record.offset + 1 - span[0], span[1] - span[0])
@@ -194,10 +197,10 @@ async def _stretch(
 
 
 async def _records(
-    bus: BusSettings, source: str, span: tuple[int, int]
+    lookup: RecordLookup, source: str, span: tuple[int, int]
 ) -> AsyncGenerator[Record, None]:
     if span[0] < span[1]:
-        async with aclosing(read_range(bus, source, 0, start=span[0], end=span[1])) as records:
+        async with aclosing(lookup.span(source, 0, start=span[0], end=span[1])) as records:
             async for record in records:
                 yield record
 
@@ -271,6 +274,7 @@ class _Choosing:
         if not self._skip_missing:
             raise HistoryGone(
                 f"episode {lost.episode_id} of {self._source}/0/{offset} is gone ({lost.why}): "
-                "choose newer batches, or leave out such batches with --skip-missing"
+                "choose newer batches, read it from an archive (--archive), or leave out such "
+                "batches with --skip-missing"
             )
         self.left_out.append(LeftOutBatch(offset, lost.episode_id, lost.why))

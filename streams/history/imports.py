@@ -3,7 +3,8 @@
 import math
 from contextlib import aclosing
 
-from odradek.infra.bus import BusSettings, Record, looking_up, passed_over, to_end
+from odradek.infra.archive import Archive, looking_back
+from odradek.infra.bus import BusSettings, Record, passed_over
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Episode, EpisodeHead, Event, GroupsEvent, Pointer
@@ -15,6 +16,8 @@ from odradek.streams.history.batches import BatchChoice, Progress, TakenBatch
 from odradek.streams.history.revisions import late_rewards
 from odradek.streams.history.selection import Selection
 
+STALL_S = 30.0
+"""How long the end of the episodes may not come nearer."""
 NO_BATCH = -1
 """Where the offset of a batch stands, for episodes that are in none."""
 
@@ -23,6 +26,7 @@ async def choose_imported(
     bus: BusSettings,
     selection: Selection,
     *,
+    archive: Archive | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> BatchChoice:
     """The imported episodes that a selection takes, a group for each task. Nothing is written.
@@ -33,6 +37,7 @@ async def choose_imported(
     Args:
         bus: Where Kafka is.
         selection: Filters of tasks and episodes; times are those of the import.
+        archive: Read what the log no longer has.
         progress: Called with offsets.
 
     Raises:
@@ -42,24 +47,24 @@ async def choose_imported(
     """
     if selection.offsets is not None or selection.steps is not None:
         raise ReplayRefused("imported episodes are in no batch: leave out --batches and --steps")
-    async with looking_up(bus) as lookup:
-        bounds = await lookup.bounds(EPISODES.name)
-        judged = bool(await lookup.bounds(REVISIONS.name))
-    total = sum(end - first for first, end in bounds)
-    book = (await late_rewards(bus, LATEST))[0] if judged else RevisionBook()
     groups: dict[str, list[Pointer]] = {}
     read = done = 0
-    async with aclosing(to_end(bus, EPISODES.name)) as records:
-        async for record in records:
-            done += 1
-            progress(done, total)
-            head = _imported(record)
-            if head is None:
-                continue
-            read += 1
-            pointer = _pointer(record, head, book)
-            if taken(selection, head, pointer, record):
-                groups.setdefault(head.task_id, []).append(pointer)
+    async with looking_back(bus, archive) as lookup:
+        bounds = await lookup.bounds(EPISODES.name)
+        total = sum(end - first for first, end in bounds)
+        judged = bool(await lookup.bounds(REVISIONS.name))
+        book = (await late_rewards(lookup, LATEST))[0] if judged else RevisionBook()
+        async with aclosing(lookup.whole(EPISODES.name, stall_s=STALL_S)) as records:
+            async for record in records:
+                done += 1
+                progress(done, total)
+                head = _imported(record)
+                if head is None:
+                    continue
+                read += 1
+                pointer = _pointer(record, head, book)
+                if taken(selection, head, pointer, record):
+                    groups.setdefault(head.task_id, []).append(pointer)
     return BatchChoice(
         EPISODES.name,
         read,

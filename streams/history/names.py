@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
-from odradek.infra.bus import BusSettings, Record, RecordAddress, RecordLookup, read_range, to_end
+from odradek.infra.bus import Record, RecordAddress, RecordLookup
 from odradek.schemas.codec import header
 from odradek.schemas.ids import partition_for
 from odradek.schemas.topics import BATCHES, EPISODES, TASKS, TURNS
@@ -42,41 +42,40 @@ async def record_at(lookup: RecordLookup, at: RecordAddress) -> Record:
 
 
 async def batch_naming(
-    bus: BusSettings, lookup: RecordLookup, name: str, *, since: float | None = None
+    lookup: RecordLookup, name: str, *, since: float | None = None
 ) -> Record | None:
     """The first batch of the live topic that names a task or an episode.
 
     Args:
-        bus: Where Kafka is.
         lookup: A connection.
         name: The id.
         since: Unix seconds before which it was not written; clocks may be wrong.
     """
     needle = f'"{name}"'.encode()
     start = 0 if since is None else await lookup.at_time(BATCHES.name, 0, since - CLOCKS_S)
-    return await _first(bus, lookup, BATCHES.name, 0, start, needle)
+    return await _first(lookup, BATCHES.name, 0, start, needle)
 
 
-async def task(bus: BusSettings, lookup: RecordLookup, task_id: str) -> Record | None:
+async def task(lookup: RecordLookup, task_id: str) -> Record | None:
     """The record of a task."""
     partition = await _home(lookup, TASKS.name, task_id)
-    return await _first(bus, lookup, TASKS.name, partition, 0, f'"{task_id}"'.encode(), key=task_id)
+    return await _first(lookup, TASKS.name, partition, 0, f'"{task_id}"'.encode(), key=task_id)
 
 
 async def episode(
-    bus: BusSettings, lookup: RecordLookup, episode_id: str, task_id: str, since: float
+    lookup: RecordLookup, episode_id: str, task_id: str, since: float
 ) -> Record | None:
     """The record of an episode that no batch points at, such as an attempt that was repeated."""
     partition = await _home(lookup, EPISODES.name, task_id)
     start = await lookup.at_time(EPISODES.name, partition, since - CLOCKS_S)
     needle = f'"episode_id":"{episode_id}"'.encode()
-    return await _first(bus, lookup, EPISODES.name, partition, start, needle, key=task_id)
+    return await _first(lookup, EPISODES.name, partition, start, needle, key=task_id)
 
 
-async def imported_episode(bus: BusSettings, episode_id: str) -> Record | None:
+async def imported_episode(lookup: RecordLookup, episode_id: str) -> Record | None:
     """The record of an episode by its id alone: all of its topic is read until it is there."""
     needle = f'"episode_id":"{episode_id}"'.encode()
-    async with aclosing(to_end(bus, EPISODES.name, stall_s=None)) as records:
+    async with aclosing(lookup.whole(EPISODES.name)) as records:
         async for record in records:
             if needle in (record.value or b"") and b'"imported_from":' in (record.value or b""):
                 return record
@@ -84,13 +83,13 @@ async def imported_episode(bus: BusSettings, episode_id: str) -> Record | None:
 
 
 async def story(
-    bus: BusSettings, lookup: RecordLookup, episode_id: str, *, since: float | None = None
+    lookup: RecordLookup, episode_id: str, *, since: float | None = None
 ) -> list[Record]:
     """The records of an episode on `rl.turns.v1`, up to its end."""
     partition = await _home(lookup, TURNS.name, episode_id)
     start = 0 if since is None else await lookup.at_time(TURNS.name, partition, since - CLOCKS_S)
     found: list[Record] = []
-    async with aclosing(_from(bus, lookup, TURNS.name, partition, start)) as records:
+    async with aclosing(_from(lookup, TURNS.name, partition, start)) as records:
         async for record in records:
             if record.key == episode_id:
                 found.append(record)
@@ -99,10 +98,10 @@ async def story(
     return found
 
 
-async def turn(bus: BusSettings, turn_id: str) -> Record | None:
+async def turn(lookup: RecordLookup, turn_id: str) -> Record | None:
     """The record of a turn: all partitions of its topic are read until it is there."""
     needle = f'"turn_id":"{turn_id}"'.encode()
-    async with aclosing(to_end(bus, TURNS.name, stall_s=None)) as records:
+    async with aclosing(lookup.whole(TURNS.name)) as records:
         async for record in records:
             if needle in (record.value or b""):
                 return record
@@ -117,7 +116,6 @@ async def _home(lookup: RecordLookup, topic: str, key: str) -> int:
 
 
 async def _first(
-    bus: BusSettings,
     lookup: RecordLookup,
     topic: str,
     partition: int,
@@ -126,7 +124,7 @@ async def _first(
     *,
     key: str | None = None,
 ) -> Record | None:
-    async with aclosing(_from(bus, lookup, topic, partition, start)) as records:
+    async with aclosing(_from(lookup, topic, partition, start)) as records:
         async for record in records:
             if (key is None or record.key == key) and needle in (record.value or b""):
                 return record
@@ -134,7 +132,7 @@ async def _first(
 
 
 async def _from(
-    bus: BusSettings, lookup: RecordLookup, topic: str, partition: int, start: int
+    lookup: RecordLookup, topic: str, partition: int, start: int
 ) -> AsyncGenerator[Record, None]:
     """Records of a partition from an offset on, or from its beginning where that is later."""
     bounds = await lookup.bounds(topic)
@@ -143,6 +141,6 @@ async def _from(
     first, end = bounds[partition]
     start = max(start, first)
     if start < end:
-        async with aclosing(read_range(bus, topic, partition, start=start, end=end)) as records:
+        async with aclosing(lookup.span(topic, partition, start=start, end=end)) as records:
             async for record in records:
                 yield record

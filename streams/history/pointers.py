@@ -34,7 +34,7 @@ async def deleted(lookup: RecordLookup, batch: Batch) -> LostEpisode | None:
         where = shown(address_of(pointer))
         if not bounds:
             return LostEpisode(pointer.episode_id, f"{where}: there is no such topic any more")
-        if pointer.partition < len(bounds) and pointer.offset < bounds[pointer.partition][0]:
+        if await lookup.forgotten(address_of(pointer)):
             first = bounds[pointer.partition][0]
             return LostEpisode(
                 pointer.episode_id, f"retention has deleted {where}; the log begins at {first}"

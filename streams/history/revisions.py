@@ -4,7 +4,8 @@ import re
 from contextlib import aclosing
 from typing import Final
 
-from odradek.infra.bus import BusSettings, RecordLookup, looking_up, passed_over, read_range
+from odradek.infra.archive import Archive, looking_back
+from odradek.infra.bus import BusSettings, RecordLookup, passed_over
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode
@@ -18,7 +19,9 @@ USED: Final = "used"
 OFFSET: Final = re.compile(r"[0-9]{1,18}")
 
 
-async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) -> dict[int, Batch]:
+async def revised_batches(
+    bus: BusSettings, choice: BatchChoice, revision: str, archive: Archive | None = None
+) -> dict[int, Batch]:
     """By offset, the chosen batches whose rewards late ones change.
 
     Args:
@@ -27,6 +30,7 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
         revision: `used`: each has the rewards that a step used it with, its own where no steps were
             chosen. `first`: none is changed. `latest`: all late rewards count that there are. Or an
             offset on `rl.revisions.v1`: those before it.
+        archive: Read what the log no longer has.
 
     Raises:
         ReplayRefused: There is no such revision.
@@ -38,23 +42,22 @@ async def revised_batches(bus: BusSettings, choice: BatchChoice, revision: str) 
     used = choice.revisions if revision == USED else {}
     if revision == USED and not any(used.values()):
         return {}
-    book, until = await late_rewards(bus, str(max(used.values())) if used else revision)
     offsets = {batch.offset for batch in choice.taken}
     span = {"start": min(offsets), "end": max(offsets) + 1}
     revised: dict[int, Batch] = {}
-    async with (
-        looking_up(bus) as lookup,
-        aclosing(read_range(bus, choice.source, 0, **span)) as records,
-    ):
-        async for record in records:
-            if record.offset not in offsets:
-                continue
-            batch: Batch = codec.decode(record.value, Batch)
-            before = used.get(record.offset, 0) if used else until
-            episodes = await _judged_late(lookup, batch, set(book.concerns(batch, before)))
-            now = revised_batch(batch, episodes, book, before)
-            if now != batch:
-                revised[record.offset] = now
+    async with looking_back(bus, archive) as lookup:
+        last = str(max(used.values())) if used else revision
+        book, until = await late_rewards(lookup, last)
+        async with aclosing(lookup.span(choice.source, 0, **span)) as records:
+            async for record in records:
+                if record.offset not in offsets:
+                    continue
+                batch: Batch = codec.decode(record.value, Batch)
+                before = used.get(record.offset, 0) if used else until
+                episodes = await _judged_late(lookup, batch, set(book.concerns(batch, before)))
+                now = revised_batch(batch, episodes, book, before)
+                if now != batch:
+                    revised[record.offset] = now
     return revised
 
 
@@ -72,13 +75,12 @@ async def _judged_late(lookup: RecordLookup, batch: Batch, names: set[str]) -> d
     return episodes
 
 
-async def late_rewards(bus: BusSettings, revision: str) -> tuple[RevisionBook, int]:
+async def late_rewards(lookup: RecordLookup, revision: str) -> tuple[RevisionBook, int]:
     """The late rewards up to a revision, `latest` or an offset, and its offset.
 
     Raises ReplayRefused where there is no such revision.
     """
-    async with looking_up(bus) as lookup:
-        bounds = await lookup.bounds(REVISIONS.name)
+    bounds = await lookup.bounds(REVISIONS.name)
     begin, end = bounds[0] if bounds else (0, 0)
     until = end if revision == LATEST else -1
     if OFFSET.fullmatch(revision):
@@ -90,7 +92,7 @@ async def late_rewards(bus: BusSettings, revision: str) -> tuple[RevisionBook, i
         )
     book = RevisionBook()
     if begin < until:
-        async with aclosing(read_range(bus, REVISIONS.name, 0, start=begin, end=until)) as records:
+        async with aclosing(lookup.span(REVISIONS.name, 0, start=begin, end=until)) as records:
             async for record in records:
                 try:
                     book.read(record.offset, record.value, record.headers)

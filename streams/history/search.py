@@ -6,7 +6,8 @@ from contextlib import aclosing
 import msgspec
 from msgspec import Struct
 
-from odradek.infra.bus import BusSettings, to_end
+from odradek.infra.archive import Archive, looking_back
+from odradek.infra.bus import BusSettings
 from odradek.streams.history.batches import BatchChoice
 from odradek.streams.history.patterns import Hit, Pattern
 from odradek.streams.history.pointers import shown
@@ -35,7 +36,10 @@ _NAMES = msgspec.json.Decoder(_Named)
 
 
 async def findings(
-    bus: BusSettings, pattern: Pattern, choice: BatchChoice | None = None
+    bus: BusSettings,
+    pattern: Pattern,
+    choice: BatchChoice | None = None,
+    archive: Archive | None = None,
 ) -> AsyncGenerator[Finding, None]:
     """All that is found, partition by partition, each in its order.
 
@@ -44,11 +48,15 @@ async def findings(
         pattern: What is searched for.
         choice: Only episodes to which these batches point; by default all, also those that are in
             no batch.
+        archive: Read what the log no longer has.
     """
     meant = None
     if choice is not None:
         meant = {pointer.episode_id for batch in choice.taken for pointer in batch.pointers}
-    async with aclosing(to_end(bus, pattern.topic, stall_s=None)) as records:
+    async with (
+        looking_back(bus, archive) as lookup,
+        aclosing(lookup.whole(pattern.topic)) as records,
+    ):
         async for record in records:
             for hit in pattern.hits(record.value or b""):
                 names = _NAMES.decode(record.value or b"")

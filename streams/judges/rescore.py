@@ -13,18 +13,18 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
+from odradek.infra.archive import Archive, looking_back
 from odradek.infra.bus import (
     BusSettings,
     KafkaAppender,
     Record,
-    at_offsets,
+    RecordLookup,
     consumer,
     dead_letter,
     partitions_of,
     passed_over,
     require_topics,
     running,
-    to_end,
 )
 from odradek.infra.errors import BusError
 from odradek.infra.runtime.crash_points import crash_point
@@ -43,6 +43,9 @@ WINDOW: Final = 1024
 """Conversations between two commits."""
 VERDICTS: Final = 50_000
 """After so many a worker is replaced. To begin one costs as much as judging some thousands."""
+
+STALL_S: Final = 30.0
+"""How long the end of the conversations may not come nearer."""
 
 Moved = Callable[[int, int], None]
 """Called with the records behind us, and with all that there are."""
@@ -99,6 +102,7 @@ async def rescore(
     name: str,
     concurrency: int,
     again: bool = False,
+    archive: Archive | None = None,
     moved: Moved | None = None,
 ) -> Rescored:
     """Judge every conversation up to the end of now, and write the verdicts as late rewards.
@@ -110,6 +114,7 @@ async def rescore(
         name: Of this re-scoring: one that was stopped goes on under the same name.
         concurrency: Chunks of conversations that are judged at once.
         again: Begin anew, however far the name has come.
+        archive: Read what the log no longer has.
         moved: Hears of progress.
 
     Raises:
@@ -119,10 +124,13 @@ async def rescore(
     await require_topics(bus, [CONVERSATIONS.name, REVISIONS.name, DLQ.name])
     appender = await KafkaAppender.connect(bus, linger_ms=5)
     try:
-        async with running(consumer(bus, group=f"rescore-{name}"), bus) as reader:
-            place = await _Place.of(reader, bus, again=again)
+        async with (
+            running(consumer(bus, group=f"rescore-{name}"), bus) as reader,
+            looking_back(bus, archive) as lookup,
+        ):
+            place = await _Place.of(reader, bus, lookup, again=again)
             verdicts = _Verdicts(appender, judge, wanted, name, concurrency)
-            await _all(bus, place, verdicts, moved or _nobody)
+            await _all(lookup, place, verdicts, moved or _nobody)
             return Rescored(verdicts.judged, verdicts.passed, verdicts.failed)
     finally:
         await appender.aclose()
@@ -132,17 +140,16 @@ def _nobody(done: int, of: int) -> None:
     """Who hears of no progress."""
 
 
-async def _all(bus: BusSettings, place: "_Place", verdicts: "_Verdicts", moved: Moved) -> None:
+async def _all(lookup: RecordLookup, place: "_Place", verdicts: "_Verdicts", moved: Moved) -> None:
     """Judge one window while the next is read."""
     begun, done = sum(place.positions.values()), 0
     total = sum(place.ends.values()) - begun
     moved(0, total)
     under_way: asyncio.Task[None] | None = None
-    start = at_offsets(
-        bus, {(CONVERSATIONS.name, at.partition): offset for at, offset in place.positions.items()}
-    )
+    since = {at.partition: offset for at, offset in place.positions.items()}
+    records = lookup.whole(CONVERSATIONS.name, since, stall_s=STALL_S)
     try:
-        async for window in _windows(to_end(bus, CONVERSATIONS.name, start=start)):
+        async for window in _windows(records):
             if under_way is not None:
                 await under_way
                 done = sum(place.positions.values()) - begun
@@ -191,14 +198,17 @@ class _Place:
         self._reader = reader
 
     @classmethod
-    async def of(cls, reader: AIOKafkaConsumer, bus: BusSettings, *, again: bool) -> "_Place":
+    async def of(
+        cls, reader: AIOKafkaConsumer, bus: BusSettings, lookup: RecordLookup, *, again: bool
+    ) -> "_Place":
         """Where the consumer's group has come to, or the beginning."""
         partitions = await partitions_of(reader, bus.topic(CONVERSATIONS.name))
         reader.assign(partitions)
         reader.pause(*partitions)
+        bounds = await lookup.bounds(CONVERSATIONS.name)
+        positions = {at: bounds[at.partition][0] for at in partitions}
+        ends = {at: bounds[at.partition][1] for at in partitions}
         try:
-            positions: dict[TopicPartition, int] = await reader.beginning_offsets(partitions)
-            ends: dict[TopicPartition, int] = await reader.end_offsets(partitions)
             for at in () if again else partitions:
                 positions[at] = max(positions[at], await reader.committed(at) or 0)
         except KafkaError as error:

@@ -55,6 +55,7 @@ def test_every_crash_point_is_passed_somewhere(verb):
         "dispatch": "agents",
         "push": "agents",
         "train": "trainer",
+        "archive": "infra/archive",
     }
     # Transactions, and the points within them, are the bus' own.
     paths = [

@@ -19,6 +19,7 @@ from odradek.infra.app.local_kafka.errors import NoDisk
 from odradek.infra.app.project import load
 from odradek.infra.app.project.sections import KINDS, variable
 from odradek.infra.app.project.tasks import read
+from odradek.infra.archive import ArchiveSettings
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime.environment import direct, unusable
 from odradek.infra.runtime.episode_tokens import TokenSettings
@@ -199,6 +200,7 @@ def settings_classes() -> list[type[BaseSettings]]:
         PushSettings,
         TokenSettings,
         JudgeSettings,
+        ArchiveSettings,
     ]
 
 

@@ -17,6 +17,7 @@ from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.app.cli import explain
 from odradek.infra.app.project import load
 from odradek.infra.app.project.sections import KINDS, AgentSection, variable
+from odradek.infra.archive import ArchiveSettings
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime.episode_tokens import TokenSettings
 from odradek.infra.runtime.reward_signatures import JudgeSettings
@@ -69,6 +70,7 @@ def classes() -> Iterator[type[BaseModel]]:
     """Every class that settings or sections of a project are read into."""
     yield from dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings()))
     yield from (GatewaySettings, PushSettings, TrustSettings, TokenSettings, JudgeSettings)
+    yield ArchiveSettings
     yield from (kind.own for kind in KINDS.values() if kind.own)
 
 

@@ -104,7 +104,7 @@ async def test_a_step_differs_from_another_in_what_it_was_trained_on(bus):
     await log.publish(12)
     await log.train(3)
     async with looking_up(bus) as lookup:
-        history = LogHistory(bus, lookup)
+        history = LogHistory(lookup)
         one, two = await history.step(1), await history.step(2)
         assert of_steps(one, msgspec.structs.replace(one, at="elsewhere", run="again")).equal
         assert "batches[0]" == of_steps(one, two).difference.path

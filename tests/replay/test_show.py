@@ -48,7 +48,7 @@ async def log(bus):
 async def test_a_step_is_shown_as_it_was_trained_on(bus, log):
     """Row by row: ids, masks, log probabilities, advantages, weights, staleness and places."""
     async with looking_up(bus) as lookup:
-        past = LogHistory(bus, lookup)
+        past = LogHistory(lookup)
         for number, rows in log.steps.items():
             view = await past.step(number)
             assert () == view.remarks
@@ -73,7 +73,7 @@ async def test_a_step_is_shown_as_it_was_trained_on(bus, log):
 async def test_what_a_step_passed_without_use_is_listed_with_its_reason(bus, log):
     """Groups that are equal, and rows that are stale: each at its place."""
     async with looking_up(bus) as lookup:
-        past = LogHistory(bus, lookup)
+        past = LogHistory(lookup)
         views = [await past.step(number) for number in log.steps]
     counting = {entry.step: entry for entry in log.entries if entry.optimized}
     told = {
@@ -99,7 +99,7 @@ async def test_rules_are_those_of_the_start_that_made_the_step(bus, log):
     await log.train(1)
     newest = max(log.steps)
     async with looking_up(bus) as lookup:
-        past = LogHistory(bus, lookup)
+        past = LogHistory(lookup)
         before, after = await past.step(newest - 1), await past.step(newest)
         assert "median" == after.settings["baseline"]
         assert "baseline" not in before.settings
@@ -112,9 +112,9 @@ async def test_a_step_that_is_not_there_is_named_with_the_last_one(bus, log):
     """And so is a run that nobody knows."""
     async with looking_up(bus) as lookup:
         with pytest.raises(HistoryUnknown, match="no step 99 of run 'main': its last one is"):
-            await LogHistory(bus, lookup).step(99)
+            await LogHistory(lookup).step(99)
         with pytest.raises(HistoryUnknown, match="--run"):
-            await LogHistory(bus, lookup, "nobody").step(1)
+            await LogHistory(lookup, "nobody").step(1)
 
 
 async def test_an_episode_that_retention_has_deleted_is_named_in_a_step(bus, log):
@@ -125,7 +125,7 @@ async def test_an_episode_that_retention_has_deleted_is_named_in_a_step(bus, log
         await client.delete_records({on: RecordsToDelete(pointer.offset + 1)})
     async with looking_up(bus) as lookup:
         with pytest.raises(HistoryGone, match=r"episode e-t\d+-\d is gone"):
-            await LogHistory(bus, lookup).step(1)
+            await LogHistory(lookup).step(1)
 
 
 async def test_a_batch_an_episode_and_a_task_lead_to_each_other(bus, log):
@@ -135,7 +135,7 @@ async def test_a_batch_an_episode_and_a_task_lead_to_each_other(bus, log):
     await appender.aclose()
     group = next(one for one in log.offset_of.values() if one.batch.task_id == "t3")
     async with looking_up(bus) as lookup:
-        past = LogHistory(bus, lookup)
+        past = LogHistory(lookup)
         batch = await used_batch(past, str(group.offset))
         used = {
             number: sum(row.task_id == "t3" for row in rows) for number, rows in log.steps.items()
@@ -180,7 +180,7 @@ async def test_an_excluded_episode_and_its_turns_are_found(bus, log):
     )
     await appender.aclose()
     async with looking_up(bus) as lookup:
-        past = LogHistory(bus, lookup)
+        past = LogHistory(lookup)
         view = await episode_view(past, name)
         assert f"{EPISODES.name}/{stands.partition}/{stands.offset}" == view.at
         assert [f"{TURNS.name}/{at.partition}/{at.offset}"] == [one["at"] for one in view.turns]
@@ -237,8 +237,8 @@ async def test_a_row_that_was_drawn_again_says_so_with_its_importance(bus):
     at = await append(appender, BATCHES.name, batch.task_id, drawn)
     await appender.aclose()
     async with looking_up(bus) as lookup:
-        fresh = (await used_batch(LogHistory(bus, lookup), "0")).batch
-        view = await used_batch(LogHistory(bus, lookup), str(at.offset))
+        fresh = (await used_batch(LogHistory(lookup), "0")).batch
+        view = await used_batch(LogHistory(lookup), str(at.offset))
     assert {(False, 1.0)} == {(row.replayed, row.importance) for row in fresh.rows}
     assert {(True, 0.25)} == {(row.replayed, row.importance) for row in view.batch.rows}
     lines = [one.text for one in sections_of(view) if isinstance(one, Note)]

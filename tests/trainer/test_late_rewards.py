@@ -119,7 +119,7 @@ def test_what_a_step_saw_has_the_rewards_that_it_used(log_bus, played, tiny, tmp
 
     async def seen():
         async with looking_up(log_bus) as lookup:
-            return await LogHistory(log_bus, lookup, "run").step(1)
+            return await LogHistory(lookup, "run").step(1)
 
     assert 1 == run(settings_of(tiny, tmp_path, max_steps=1, revision="3"), log_bus)
     view = asyncio.run(seen())

@@ -28,6 +28,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "demo": "Watch a small model learn through the log, with a report.",
             "kafka": "Start, stop or ask about a local Kafka broker.",
             "topics": "Create, list, describe or plan the topics.",
+            "archive": "Archive topics in a folder or an S3 store, for later replays.",
             "tasks": "Publish tasks from a file of JSON lines.",
             "import": "Put recorded conversations into the log, as imported episodes.",
             "keys": "Make keys: of producers of requests, and of the gateway's clients.",
@@ -95,6 +96,7 @@ EXTRAS: Final = {
     **dict.fromkeys(("starlette", "sse_starlette", "uvicorn", "limits"), "a2a"),
     "grpc": "a2a-grpc",
     "peft": "lora",
+    "pyarrow": "archive",
 }
 """Modules that an extra of the package brings."""
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from odradek.infra.app.cli.options import given
+
 if TYPE_CHECKING:
+    from odradek.infra.archive import Archive
     from odradek.streams.history import Selection
 
 TIME = "Such as 10m, 2h, 7d for that long ago, or 2026-01-31T12:00 (UTC)."
@@ -30,6 +33,22 @@ IMPORTED: Final = click.option(
     is_flag=True,
     help="Imported episodes in place of those in batches; filters mean them and their tasks.",
 )
+
+
+ARCHIVE: Final = click.option(
+    "--archive",
+    "location",
+    metavar="PLACE",
+    help="What the log no longer has is read there: a folder, or s3://bucket/prefix.  "
+    "[default: ODRADEK_ARCHIVE]",
+)
+
+
+def archive_at(location: str | None) -> "Archive | None":
+    """The archive that an option or the environment names, None where neither does."""
+    from odradek.infra.archive import ArchiveSettings, archive_of
+
+    return archive_of(ArchiveSettings(**given(location=location)))
 
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,8 @@ from odradek.infra.app.datasets.preferences import (
     best_and_worst,
     each_episode,
 )
-from odradek.infra.bus import BusSettings, looking_up, passed_over, to_end
+from odradek.infra.archive import Archive, looking_back
+from odradek.infra.bus import BusSettings, RecordLookup, passed_over
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Conversation, Episode, Pointer
@@ -29,6 +30,8 @@ from odradek.streams.history.imports import choose_imported
 
 AT_ONCE: Final = 64
 """Episodes that are read together."""
+STALL_S: Final = 30.0
+"""How long the end of the conversations may not come nearer."""
 Progress = Callable[[int, int], None]
 """Called with how many episodes are behind us, and how many there are."""
 
@@ -52,6 +55,7 @@ async def export(
     skip_missing: bool = False,
     overwrite: bool = False,
     imported: bool = False,
+    archive: Archive | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> ExportedRows:
     """Write the chosen episodes as rows of a format.
@@ -67,6 +71,7 @@ async def export(
         skip_missing: Leave out batches of which an episode is gone.
         overwrite: Whether `out` may be there.
         imported: Those that were imported in place of those in batches; see `choose_imported`.
+        archive: Read what the log no longer has.
         progress: Hears how far it is.
 
     Raises:
@@ -75,41 +80,43 @@ async def export(
         HistoryUnknown, ReplayRefused, TopicMissing: See `choose`.
     """
     if imported:
-        choice = await choose_imported(bus, selection)
+        choice = await choose_imported(bus, selection, archive=archive)
     else:
         choice = await choose(
-            bus, selection, source=source, skip_missing=skip_missing, pointers=True
+            bus, selection, source=source, skip_missing=skip_missing, pointers=True, archive=archive
         )
     file = row_file(out, format_, overwrite=overwrite)
     counts: Counter[str] = Counter()
     with ExitStack() as failed:
         failed.callback(file.abort)  # after ctrl-C as well: half a file is no file
-        if format_ == "episodes":
-            rows = await _tokens(bus, choice, file, progress)
-        else:
-            rows = await _words(bus, choice, format_, file, counts, progress)
+        async with looking_back(bus, archive) as lookup:
+            if format_ == "episodes":
+                rows = await _tokens(lookup, choice, file, progress)
+            else:
+                rows = await _words(lookup, choice, format_, file, counts, progress)
         failed.pop_all()
     file.close()
     return ExportedRows(rows, len(choice.taken), dict(counts))
 
 
-async def _tokens(bus: BusSettings, choice: BatchChoice, file: RowFile, progress: Progress) -> int:
+async def _tokens(
+    lookup: RecordLookup, choice: BatchChoice, file: RowFile, progress: Progress
+) -> int:
     pairs = [(batch.offset, pointer) for batch in choice.taken for pointer in batch.pointers]
-    async with looking_up(bus) as lookup:
-        for at in range(0, len(pairs), AT_ONCE):
-            part = pairs[at : at + AT_ONCE]
-            found = await following.episodes(lookup, [pointer for _, pointer in part])
-            for batch, pointer in part:
-                episode = found[following.address_of(pointer)]
-                if not isinstance(episode, Episode):
-                    raise HistoryGone(f"episode {pointer.episode_id} is gone ({episode.why})")
-                file.write(episode_row(batch, pointer, episode))
-            progress(at + len(part), len(pairs))
+    for at in range(0, len(pairs), AT_ONCE):
+        part = pairs[at : at + AT_ONCE]
+        found = await following.episodes(lookup, [pointer for _, pointer in part])
+        for batch, pointer in part:
+            episode = found[following.address_of(pointer)]
+            if not isinstance(episode, Episode):
+                raise HistoryGone(f"episode {pointer.episode_id} is gone ({episode.why})")
+            file.write(episode_row(batch, pointer, episode))
+        progress(at + len(part), len(pairs))
     return len(pairs)
 
 
 async def _words(
-    bus: BusSettings,
+    lookup: RecordLookup,
     choice: BatchChoice,
     format_: str,
     file: RowFile,
@@ -121,7 +128,7 @@ async def _words(
         counts["groups whose rewards are equal"] = wanted.equal
     making = _Rows(format_, file, counts)
     total = len(wanted.episodes)
-    async with aclosing(to_end(bus, CONVERSATIONS.name)) as records:
+    async with aclosing(lookup.whole(CONVERSATIONS.name, stall_s=STALL_S)) as records:
         async for record in records:
             if record.key not in wanted.episodes:
                 continue

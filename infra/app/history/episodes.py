@@ -39,7 +39,7 @@ async def episode_view(past: LogHistory, name: str) -> EpisodeView:
         record = await names.record_at(past.lookup, at)
         episode = _decoded(record, Episode)
         name, since = episode.episode_id, episode.closed_at
-    batch = await names.batch_naming(past.bus, past.lookup, name, since=since)
+    batch = await names.batch_naming(past.lookup, name, since=since)
     pointer = None if batch is None else _pointer(batch, name)
     if batch is not None and pointer is not None:
         return await _of_batch(past, batch, pointer)
@@ -63,12 +63,12 @@ async def task_view(past: LogHistory, name: str) -> TaskView:
     """A task by its id, or by its place. Raises HistoryUnknown, HistoryGone."""
     at = names.address(name)
     if at is None:
-        record = await names.task(past.bus, past.lookup, name)
+        record = await names.task(past.lookup, name)
     else:
         record = await names.record_at(past.lookup, at)
         name = _decoded(record, Task).task_id
     since = None if record is None else record.timestamp
-    batch = await names.batch_naming(past.bus, past.lookup, name, since=since)
+    batch = await names.batch_naming(past.lookup, name, since=since)
     if record is None and batch is None:
         raise HistoryUnknown(f"no task and no batch is called {name!r}")
     task = {} if record is None else _plain(_decoded(record, Task))
@@ -80,7 +80,9 @@ async def task_view(past: LogHistory, name: str) -> TaskView:
 async def turn_view(past: LogHistory, name: str) -> TurnView:
     """A turn by its id, or by its place. Raises HistoryUnknown."""
     at = names.address(name)
-    record = await (names.turn(past.bus, name) if at is None else names.record_at(past.lookup, at))
+    record = await (
+        names.turn(past.lookup, name) if at is None else names.record_at(past.lookup, at)
+    )
     if record is None:
         raise HistoryUnknown(f"no turn is called {name!r}")
     turn = _decoded(record, Turn)
@@ -138,9 +140,7 @@ async def _view(
     head = _plain(episode)
     for field in OF_TOKENS:
         head.pop(field, None)
-    story = await names.story(
-        past.bus, past.lookup, episode.episode_id, since=episode.opened_at or None
-    )
+    story = await names.story(past.lookup, episode.episode_id, since=episode.opened_at or None)
     return EpisodeView(
         at=place,
         episode=head,
@@ -170,7 +170,7 @@ def _turns(story: list[Record]) -> list[dict[str, Any]]:
 
 async def _unbatched(past: LogHistory, name: str, batch: Record | None) -> Record:
     """The record of an episode to which no batch points."""
-    story = await names.story(past.bus, past.lookup, name)
+    story = await names.story(past.lookup, name)
     opened = next((event for event in map(_event, story) if isinstance(event, EpisodeOpened)), None)
     if opened is not None and opened.parent:
         raise HistoryUnknown(
@@ -183,11 +183,11 @@ async def _unbatched(past: LogHistory, name: str, batch: Record | None) -> Recor
         task_id, since = _decoded(batch, Batch).task_id, 0.0
     else:
         # Nobody opened it here, unless it was imported.
-        found = await names.imported_episode(past.bus, name)
+        found = await names.imported_episode(past.lookup, name)
         if found is None:
             raise HistoryUnknown(f"no episode is called {name!r}")
         return found
-    record = await names.episode(past.bus, past.lookup, name, task_id, since)
+    record = await names.episode(past.lookup, name, task_id, since)
     if record is None:
         raise HistoryUnknown(f"episode {name} has begun and has no record yet, or lost it")
     return record

@@ -15,7 +15,7 @@ from odradek.infra.app.history.difference import RunSteps
 from odradek.infra.app.history.rows import BatchRows, Texts, with_step_advantages
 from odradek.infra.app.history.tokens import texts_of
 from odradek.infra.app.history.views import PassedView, StepUse, StepView, UsedBatchView
-from odradek.infra.bus import BusSettings, Record, RecordAddress, RecordLookup
+from odradek.infra.bus import Record, RecordAddress, RecordLookup
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal, Step
@@ -58,16 +58,12 @@ class LogHistory:
     """Looks things up through one connection, for one run of a trainer.
 
     Args:
-        bus: Where Kafka is.
         lookup: The connection.
         run: The run whose steps are meant.
         tokenizer: Folder of a model; by default that with which the run began.
     """
 
-    def __init__(
-        self, bus: BusSettings, lookup: RecordLookup, run: str = "main", tokenizer: str = ""
-    ) -> None:
-        self.bus = bus
+    def __init__(self, lookup: RecordLookup, run: str = "main", tokenizer: str = "") -> None:
         self.lookup = lookup
         self.run = run
         self._tokenizer = tokenizer
@@ -262,7 +258,7 @@ class LogHistory:
                 pairs.append((pointer, episode))
             groups[offset] = EpisodeGroup(offset, batches[offset], tuple(pairs))
         if revisions:
-            book, _ = await late_rewards(self.bus, str(max(revisions.values())))
+            book, _ = await late_rewards(self.lookup, str(max(revisions.values())))
             for offset in revisions.keys() & groups.keys():
                 groups[offset] = revised_group(groups[offset], book, revisions[offset])
         return groups

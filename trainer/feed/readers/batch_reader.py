@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from odradek.infra.archive import Archive
 from odradek.infra.bus import (
     BusSettings,
     away,
@@ -52,6 +53,7 @@ class LogGroups:
         revision: Of the rewards; see `TrainerSettings`.
         pinned: By offset of a batch of which rows were used, the revision that they were used with:
             the rest of it has the same rewards.
+        archive: Read what the log no longer has: episodes, and late rewards.
     """
 
     def __init__(
@@ -63,12 +65,16 @@ class LogGroups:
         ends: bool,
         revision: str = FIRST,
         pinned: Mapping[int, int] | None = None,
+        archive: Archive | None = None,
     ) -> None:
         self._thread = thread
         self._bus = bus
         self._topic = topic
         self._ends = ends
-        self._late = None if revision == FIRST else LateRewards(bus, revision, pinned or {})
+        self._archive = archive
+        self._late = (
+            None if revision == FIRST else LateRewards(bus, revision, pinned or {}, archive)
+        )
         self._at_end = False
         self._looked = time.monotonic()
         self._reader: AIOKafkaConsumer | None = None
@@ -232,7 +238,7 @@ class LogGroups:
 
     async def _reader_of(self, topic: str) -> EpisodeReader:
         if topic not in self._episodes:
-            reader = EpisodeReader(self._bus, topic)
+            reader = EpisodeReader(self._bus, topic, self._archive)
             try:
                 await reader.open()
             except TopicMissing as error:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from odradek.infra.archive import Archive
 from odradek.infra.bus import BusSettings, away, close, consumer, gone, partitions_of, start
 from odradek.infra.errors import TopicMissing
 from odradek.schemas import codec
@@ -29,11 +30,18 @@ log = logging.getLogger("odradek")
 
 
 class EpisodeReader:
-    """Records of one topic by (partition, offset). Reads by `assign`, so nothing is committed."""
+    """Records of one topic by (partition, offset). Reads by `assign`, so nothing is committed.
 
-    def __init__(self, bus: BusSettings, topic: str) -> None:
+    Args:
+        bus: Where Kafka is.
+        topic: Its name without prefix.
+        archive: Read what the log no longer has.
+    """
+
+    def __init__(self, bus: BusSettings, topic: str, archive: Archive | None = None) -> None:
         self._bus = bus
         self._topic = topic
+        self._archive = archive
         self._reader: AIOKafkaConsumer | None = None
         self._values: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
@@ -78,12 +86,24 @@ class EpisodeReader:
     async def _value(self, partition: int, offset: int) -> bytes:
         at = (partition, offset)
         if at not in self._values:
-            await self._reach(partition, offset)
+            try:
+                await self._reach(partition, offset)
+            except PositionGone:
+                archived = await self._archived(partition, offset)
+                if archived is None:
+                    raise
+                return archived
         if at not in self._values:
             raise MissingRecord(f"{self._topic}[{partition}] holds no record at {offset}")
         value = self._values.pop(at)
         self._bytes -= len(value)
         return value
+
+    async def _archived(self, partition: int, offset: int) -> bytes | None:
+        if self._archive is None:
+            return None
+        record = await self._archive.record(self._topic, partition, offset)
+        return None if record is None else record.value
 
     async def _reach(self, partition: int, offset: int) -> None:
         """Read `partition` until `offset` is behind, from where we are or from `offset`."""
@@ -131,6 +151,13 @@ class EpisodeReader:
                 f"{self._topic}[{on.partition}] begins at {begin}: retention has deleted the "
                 f"episode at {offset}"
             )
+        if (
+            self._archive is not None
+            and await self._ends_before(on, offset)
+            and await self._archived(on.partition, offset) is not None
+        ):
+            # The log was begun anew, and what the archive has is not waited for.
+            raise PositionGone(f"{self._topic}[{on.partition}] does not reach {offset}")
         self._reader.seek(on, offset)
         self._from[on.partition] = self._read[on.partition] = offset
 

@@ -3,13 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from odradek.infra.archive import Archive, looking_back
 from odradek.infra.bus import (
     BusSettings,
+    Record,
     away,
     close,
     consumer,
@@ -37,12 +40,18 @@ class LateRewards:
         bus: Where Kafka is.
         revision: `latest`, or the offset on `rl.revisions.v1` before which late rewards count.
         pinned: By offset of a batch, the revision that it has whatever `revision` says.
+        archive: Read what the log no longer has.
     """
 
     def __init__(
-        self, bus: BusSettings, revision: str, pinned: Mapping[int, int] | None = None
+        self,
+        bus: BusSettings,
+        revision: str,
+        pinned: Mapping[int, int] | None = None,
+        archive: Archive | None = None,
     ) -> None:
         self._bus = bus
+        self._archive = archive
         self._pinned = pinned or {}
         self._until = None if revision == LATEST else int(revision)
         self._book = RevisionBook()
@@ -55,7 +64,7 @@ class LateRewards:
         """Connect, and read what there is.
 
         Raises:
-            KafkaUnreachable, TopicMissing.
+            KafkaUnreachable, TopicMissing, ArchiveError.
             BadSettings: The topic ends before the offset that was asked for.
         """
         self._reader = consumer(self._bus)
@@ -64,13 +73,27 @@ class LateRewards:
         self._reader.assign([self._on])
         begin = (await self._reader.beginning_offsets([self._on]))[self._on]
         end = (await self._reader.end_offsets([self._on]))[self._on]
-        if self._until is not None and not begin <= self._until <= end:
+        first, last = (begin, end) if self._archive is None else await self._older(begin, end)
+        if self._until is not None and not first <= self._until <= last:
             raise BadSettings(
-                f"revision is {self._until}, and {REVISIONS.name} holds the offsets {begin} to "
-                f"{end}: name one of them, or `latest`"
+                f"revision is {self._until}, and {REVISIONS.name} holds the offsets {first} to "
+                f"{last}: name one of them, or `latest`"
             )
         self._reader.seek(self._on, begin)
         await self._catch_up()
+
+    async def _older(self, begin: int, end: int) -> tuple[int, int]:
+        """Read what is archived and not on the log; return where both together begin and end."""
+        async with looking_back(self._bus, self._archive) as lookup:
+            first, last = (await lookup.bounds(REVISIONS.name))[0]
+            behind = begin if end > begin else last
+            until = behind if self._until is None else min(behind, self._until)
+            if first < until:
+                async with aclosing(lookup.span(REVISIONS.name, 0, end=until)) as records:
+                    async for record in records:
+                        self._read(record)
+            self._passed = until
+        return first, last
 
     async def close(self) -> None:
         """Disconnect."""
@@ -116,10 +139,12 @@ class LateRewards:
         while await self._reader.position(self._on) < end:
             fetched = await self._reader.getmany(self._on, timeout_ms=100)
             for message in fetched.get(self._on, ()):
-                record = record_of(message, self._bus)
-                try:
-                    self._book.read(record.offset, record.value, record.headers)
-                except InvalidRecord as error:
-                    passed_over(record, error)
-        self._passed = end
+                self._read(record_of(message, self._bus))
+        self._passed = max(self._passed, end)
         return True
+
+    def _read(self, record: Record) -> None:
+        try:
+            self._book.read(record.offset, record.value, record.headers)
+        except InvalidRecord as error:
+            passed_over(record, error)

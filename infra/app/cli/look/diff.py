@@ -7,9 +7,11 @@ import click
 import msgspec
 
 from odradek.infra.app.cli.options import WholeSentences
+from odradek.infra.app.cli.selection import ARCHIVE, archive_at
 
 if TYPE_CHECKING:
     from odradek.infra.app.history.difference import Comparison
+    from odradek.infra.archive import Archive
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
@@ -26,19 +28,23 @@ def command() -> None:
 @command.command()
 @click.argument("left", metavar="[RUN:]STEP")
 @click.argument("right", metavar="[RUN:]STEP")
+@ARCHIVE
 @AS_JSON
-def step(left: str, right: str, as_json: bool) -> None:
+def step(left: str, right: str, location: str | None, as_json: bool) -> None:
     """Compare what two steps were trained on; the run is `main` if none is named."""
-    _report(asyncio.run(_steps(_named(left), _named(right))), left, right, as_json=as_json)
+    found = asyncio.run(_steps(_named(left), _named(right), archive_at(location)))
+    _report(found, left, right, as_json=as_json)
 
 
 @command.command()
 @click.argument("left", metavar="RUN")
 @click.argument("right", metavar="RUN")
+@ARCHIVE
 @AS_JSON
-def run(left: str, right: str, as_json: bool) -> None:
+def run(left: str, right: str, location: str | None, as_json: bool) -> None:
     """Compare two runs step by step, such as a run and its replay."""
-    _report(asyncio.run(_runs(left, right)), left, right, as_json=as_json)
+    found = asyncio.run(_runs(left, right, archive_at(location)))
+    _report(found, left, right, as_json=as_json)
 
 
 def _named(text: str) -> tuple[str, int]:
@@ -48,25 +54,27 @@ def _named(text: str) -> tuple[str, int]:
     return run or "main", int(number)
 
 
-async def _steps(left: tuple[str, int], right: tuple[str, int]) -> "Comparison":
+async def _steps(
+    left: tuple[str, int], right: tuple[str, int], archive: "Archive | None"
+) -> "Comparison":
     from odradek.infra.app.history.difference import of_steps
     from odradek.infra.app.history.steps import LogHistory
-    from odradek.infra.bus import BusSettings, looking_up
+    from odradek.infra.archive import looking_back
+    from odradek.infra.bus import BusSettings
 
-    bus = BusSettings()
-    async with looking_up(bus) as lookup:
-        views = [await LogHistory(bus, lookup, run).step(number) for run, number in (left, right)]
+    async with looking_back(BusSettings(), archive) as lookup:
+        views = [await LogHistory(lookup, run).step(number) for run, number in (left, right)]
     return of_steps(*views)
 
 
-async def _runs(left: str, right: str) -> "Comparison":
+async def _runs(left: str, right: str, archive: "Archive | None") -> "Comparison":
     from odradek.infra.app.history.difference import of_runs
     from odradek.infra.app.history.steps import LogHistory
-    from odradek.infra.bus import BusSettings, looking_up
+    from odradek.infra.archive import looking_back
+    from odradek.infra.bus import BusSettings
 
-    bus = BusSettings()
-    async with looking_up(bus) as lookup:
-        lines = [await LogHistory(bus, lookup, name).line() for name in (left, right)]
+    async with looking_back(BusSettings(), archive) as lookup:
+        lines = [await LogHistory(lookup, name).line() for name in (left, right)]
     return of_runs(*lines)
 
 

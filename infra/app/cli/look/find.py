@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from odradek.infra.app.cli.selection import IMPORTED, SKIP_MISSING, filters, selection_of
+from odradek.infra.app.cli.selection import (
+    ARCHIVE,
+    IMPORTED,
+    SKIP_MISSING,
+    archive_at,
+    filters,
+    selection_of,
+)
 
 if TYPE_CHECKING:
+    from odradek.infra.archive import Archive
     from odradek.streams.history import Selection
     from odradek.streams.history.patterns import Pattern
 
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 )
 @SKIP_MISSING
 @IMPORTED
+@ARCHIVE
 @click.option(
     "--limit",
     type=click.IntRange(0),
@@ -41,6 +50,7 @@ def command(
     source: str,
     skip_missing: bool,
     imported: bool,
+    location: str | None,
     limit: int,
     as_json: bool,
     **words: Any,
@@ -62,6 +72,7 @@ def command(
             limit,
             as_json=as_json,
             imported=imported,
+            archive=archive_at(location),
             source=source,
             skip_missing=skip_missing,
         )
@@ -92,6 +103,7 @@ async def _find(
     *,
     as_json: bool,
     imported: bool,
+    archive: "Archive | None",
     **where: Any,
 ) -> int:
     from odradek.infra.bus import BusSettings
@@ -102,15 +114,15 @@ async def _find(
     bus = BusSettings()
     choice = None
     if imported:
-        choice = await choose_imported(bus, selection)
+        choice = await choose_imported(bus, selection, archive=archive)
     elif not selection.is_empty:
-        choice = await choose(bus, selection, pointers=True, **where)
+        choice = await choose(bus, selection, pointers=True, archive=archive, **where)
         if choice.left_out:
             click.echo(
                 f"{len(choice.left_out)} batches were left out: episodes of them are gone", err=True
             )
     count = 0
-    async with aclosing(findings(bus, pattern, choice)) as found:
+    async with aclosing(findings(bus, pattern, choice, archive)) as found:
         async for one in found:
             count += 1
             if as_json:

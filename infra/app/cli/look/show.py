@@ -9,9 +9,11 @@ import click
 import msgspec
 
 from odradek.infra.app.cli.options import WholeSentences
+from odradek.infra.app.cli.selection import ARCHIVE, archive_at
 
 if TYPE_CHECKING:
     from odradek.infra.app.history.steps import LogHistory
+    from odradek.infra.archive import Archive
 
 Look = Callable[["LogHistory"], Awaitable[Any]]
 PLACE: Final = "Or its place, TOPIC/PARTITION/OFFSET."
@@ -20,6 +22,7 @@ PLACE: Final = "Or its place, TOPIC/PARTITION/OFFSET."
 def looks(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that all of them have."""
     for option in (
+        ARCHIVE,
         click.option("--json", "as_json", is_flag=True, help="Answer in JSON."),
         click.option(
             "--html",
@@ -115,11 +118,19 @@ def turn(name: str, **options: Any) -> None:
     show(look, **options)
 
 
-def show(look: Look, *, run: str, tokenizer: str, as_json: bool, html: Path | None) -> None:
+def show(
+    look: Look,
+    *,
+    run: str,
+    tokenizer: str,
+    location: str | None,
+    as_json: bool,
+    html: Path | None,
+) -> None:
     """Look something up, and print it or write its page."""
     from odradek.infra.app.history.sections import Heading, sections_of
 
-    view = asyncio.run(_looked(look, run, tokenizer))
+    view = asyncio.run(_looked(look, run, tokenizer, archive_at(location)))
     if html is not None:
         from odradek.infra.app.history.page import page_of
 
@@ -141,10 +152,10 @@ def show(look: Look, *, run: str, tokenizer: str, as_json: bool, html: Path | No
         console.print(LEGEND)
 
 
-async def _looked(look: Look, run: str, tokenizer: str) -> Any:
+async def _looked(look: Look, run: str, tokenizer: str, archive: "Archive | None") -> Any:
     from odradek.infra.app.history.steps import LogHistory
-    from odradek.infra.bus import BusSettings, looking_up
+    from odradek.infra.archive import looking_back
+    from odradek.infra.bus import BusSettings
 
-    bus = BusSettings()
-    async with looking_up(bus) as lookup:
-        return await look(LogHistory(bus, lookup, run, tokenizer))
+    async with looking_back(BusSettings(), archive) as lookup:
+        return await look(LogHistory(lookup, run, tokenizer))

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from odradek.infra.app.cli.selection import SKIP_MISSING, SOURCE, filters, selection_of
+from odradek.infra.app.cli.selection import (
+    ARCHIVE,
+    SKIP_MISSING,
+    SOURCE,
+    archive_at,
+    filters,
+    selection_of,
+)
 
 if TYPE_CHECKING:
     from odradek.streams.history import Selection
@@ -36,6 +43,7 @@ MOST_LINES: Final = 20
 )
 @click.option("--append", is_flag=True, help="Also to a topic that already holds batches.")
 @SKIP_MISSING
+@ARCHIVE
 @click.option("--dry-run", is_flag=True, help="Count the batches, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, with each batch's digest.")
 def command(
@@ -45,6 +53,7 @@ def command(
     pace: str,
     append: bool,
     skip_missing: bool,
+    location: str | None,
     dry_run: bool,
     as_json: bool,
     **words: Any,
@@ -76,6 +85,7 @@ def command(
             append=append,
             dry_run=dry_run,
             skip_missing=skip_missing,
+            archive=archive_at(location),
         )
     )
     if as_json:

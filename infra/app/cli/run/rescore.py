@@ -7,6 +7,8 @@ import sys
 import click
 import msgspec
 
+from odradek.infra.app.cli.selection import ARCHIVE, archive_at
+
 
 @click.command()
 @click.option(
@@ -40,6 +42,7 @@ import msgspec
     show_default="cores",
     help="Worker processes.",
 )
+@ARCHIVE
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def command(
     function: str,
@@ -49,6 +52,7 @@ def command(
     name: str,
     again: bool,
     concurrency: int,
+    location: str | None,
     as_json: bool,
 ) -> None:
     """Run a reward function over all completed conversations that there are.
@@ -90,6 +94,7 @@ def command(
                     name=name,
                     concurrency=concurrency,
                     again=again,
+                    archive=archive_at(location),
                     moved=lambda done, of: bar.update(task, completed=done, total=of),
                 )
         finally:

@@ -149,7 +149,8 @@ def _show_plan(found: "list[TopicPlan]", days: float | None) -> None:
                 f"{each.topic} keeps {each.retention_days:g} days, and the run takes {days:.3g}: "
                 f"its beginning will be gone ({each.needed_for}). Keep it longer with "
                 f"kafka-configs.sh --alter --topic {each.topic} "
-                f"--add-config retention.ms={int((days or 0) * 1.1 * DAY_MS)}",
+                f"--add-config retention.ms={int((days or 0) * 1.1 * DAY_MS)}, or keep what is "
+                "deleted: odradek archive run PLACE --follow",
                 markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
 

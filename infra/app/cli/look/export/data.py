@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from odradek.infra.app.cli.selection import IMPORTED, SKIP_MISSING, SOURCE, filters, selection_of
+from odradek.infra.app.cli.selection import (
+    ARCHIVE,
+    IMPORTED,
+    SKIP_MISSING,
+    SOURCE,
+    archive_at,
+    filters,
+    selection_of,
+)
 from odradek.infra.app.datasets import FORMATS
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
 )
 @SKIP_MISSING
 @IMPORTED
+@ARCHIVE
 @click.option("--overwrite", is_flag=True, help="Also where OUT is there already.")
 def command(
     kind: str,
@@ -36,6 +45,7 @@ def command(
     purpose: str,
     skip_missing: bool,
     imported: bool,
+    location: str | None,
     overwrite: bool,
     **words: Any,
 ) -> None:
@@ -70,6 +80,7 @@ def command(
                 out,
                 source=source,
                 skip_missing=skip_missing,
+                archive=archive_at(location),
                 overwrite=overwrite,
                 imported=imported,
                 progress=lambda done, of: bar.update(task, completed=done, total=of),

@@ -1,0 +1,195 @@
+"""Where the archive is: a folder and an S3 store (moto's), by one suite, and what both refuse."""
+
+import asyncio
+import os
+import socket
+import time
+from functools import partial
+
+import pytest
+from click.testing import CliRunner
+
+from odradek.infra.app.cli import main
+from odradek.infra.archive import Archive, ArchiveSettings, archive_of
+from odradek.infra.archive.names import ObjectName
+from odradek.infra.archive.objects import encoded
+from odradek.infra.archive.range import OffsetRange
+from odradek.infra.archive.store import store_of
+from odradek.infra.bus import Record
+from odradek.infra.errors import (
+    ArchiveDamaged,
+    ArchiveHole,
+    ArchiveRefused,
+    ArchiveUnreachable,
+)
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """Settings of a bucket; each test has a prefix of its own."""
+    import logging
+
+    from moto.server import ThreadedMotoServer
+    from pyarrow import fs
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    keys = {"access_key": "reader", "secret_key": "canary-of-the-archive"}
+    fs.S3FileSystem(
+        **keys, region="us-east-1", scheme="http", endpoint_override=f"127.0.0.1:{port}",
+        allow_bucket_creation=True,
+    ).create_dir("bucket")  # fmt: skip
+    yield {**keys, "endpoint_url": f"http://127.0.0.1:{port}"}
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def settings(request, tmp_path):
+    """An archive in which nothing is."""
+    if request.param == "folder":
+        return ArchiveSettings(location=str(tmp_path / "archive"))
+    name = f"s3://bucket/{tmp_path.name}"
+    return ArchiveSettings(location=name, **request.getfixturevalue("s3"))
+
+
+def put(store, first, end, *, at=None, topic="t"):
+    """An object of the offsets [first, end), with a record at each even one."""
+    name = ObjectName(topic, 1, 3, OffsetRange(first, end))
+    records = [Record(topic, 1, n, f"k{n}", b"%d" % n, (), float(n)) for n in range(first, end, 2)]
+    store.write(str(at or name), encoded(name, records))
+    return name
+
+
+async def test_what_was_written_is_there_whole(settings):
+    """Again under the same name, it is there once; what nobody wrote is not."""
+    store = store_of(settings)
+    assert {} == store.sizes()
+    name = put(store, 0, 10)
+    data = store.read(str(name))
+    put(store, 0, 10)
+    assert {str(name): len(data)} == store.sizes()
+    with pytest.raises(ArchiveRefused, match=r"none\.parquet"):
+        store.read("t/none.parquet")
+    assert 0 == store.sweep()
+
+
+async def test_records_are_read_by_offset(settings):
+    """Objects may overlap. Where none is, the hole is named, with what there is."""
+    store = store_of(settings)
+    for span in ((0, 10), (6, 20), (30, 40)):
+        put(store, *span)
+    archive = Archive(partial(store_of, settings))
+    assert [OffsetRange(0, 20), OffsetRange(30, 40)] == await archive.held("t", 1)
+    assert [] == await archive.held("t", 0)
+    assert (3, 0) == (await archive.partitions("t"), await archive.partitions("other"))
+    records, end = await archive.stretch("t", 1, 7)
+    assert (list(range(8, 20, 2)), 20) == ([record.offset for record in records], end)
+    assert b"38" == (await archive.newest("t", 1)).value
+    assert b"4" == (await archive.record("t", 1, 4)).value
+    assert None is await archive.record("t", 1, 5) is await archive.record("t", 1, 25)
+    with pytest.raises(ArchiveHole, match=r"t/1/25 .* 0 to 19, 30 to 39"):
+        await archive.stretch("t", 1, 25)
+
+
+def test_a_damaged_object_ends_the_reading(settings):
+    """`verify` names it, what is missing between objects, and what is no object."""
+    store = store_of(settings)
+    good, bad = put(store, 0, 10), put(store, 20, 30)
+    whole = store.read(str(bad))
+    store.write(str(bad), whole.replace(b"k22", b"k23") if b"k22" in whole else whole[:-9])
+    store.write("notes.txt", b"mine")
+    archive = archive_of(settings)
+    assert b"0" == asyncio.run(archive.record("t", 1, 0)).value
+    with pytest.raises(ArchiveDamaged, match=str(bad)):
+        asyncio.run(archive.record("t", 1, 22))
+    answer = CliRunner().invoke(
+        main, ["archive", "verify", settings.location], env=variables(settings)
+    )
+    assert 1 == answer.exit_code
+    assert f"{bad} is damaged" in answer.output
+    assert "t/1: offsets 10 to 19 are not archived" in answer.output
+    assert "notes.txt is no object" in answer.output
+    assert "1 of 2 objects are whole, with 5 records" in answer.output
+    listed = CliRunner().invoke(main, ["archive", "list"], env=variables(settings))
+    assert (1, True) == (listed.exit_code, "0 to 29" in listed.output)
+    assert str(good) not in answer.output
+
+
+def variables(settings):
+    """Settings as a shell has them."""
+    names = {"ODRADEK_ARCHIVE": settings.location, "AWS_ENDPOINT_URL": settings.endpoint_url}
+    if settings.access_key is not None:
+        names["ODRADEK_ARCHIVE_ACCESS_KEY"] = settings.access_key.get_secret_value()
+        names["ODRADEK_ARCHIVE_SECRET_KEY"] = settings.secret_key.get_secret_value()
+    return names
+
+
+def test_what_a_dead_writer_left_is_swept_and_never_read(tmp_path):
+    """A file without a name yet is no object, and a young one may be somebody's."""
+    settings = ArchiveSettings(location=str(tmp_path))
+    store = store_of(settings)
+    name = put(store, 0, 10)
+    folder = (tmp_path / str(name)).parent
+    for part, age in ((".a.part", 7200), (".b.part", 0)):
+        (folder / part).write_bytes(b"half")
+        os.utime(folder / part, (time.time() - age,) * 2)
+    assert [str(name)] == list(store.sizes())
+    assert 1 == store.sweep()
+    assert {".b.part", (tmp_path / str(name)).name} == {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("location", "says"),
+    [
+        ("", "no archive is named"),
+        ("gs://bucket/x", "a folder, or s3://bucket/prefix"),
+        ("s3://", "names no bucket"),
+        ("s3://me:secret@bucket/x", "names no bucket"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(location, says):
+    """Before anything is read or written."""
+    with pytest.raises(ArchiveRefused, match=says) as caught:
+        store_of(ArchiveSettings(location=location))
+    assert "secret@" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    """It names the path, and what the system says."""
+    (tmp_path / "file").write_text("")
+    store = store_of(ArchiveSettings(location=str(tmp_path / "file" / "below")))
+    with pytest.raises(ArchiveRefused, match=r"file: .*archive's folder must be"):
+        put(store, 0, 10)
+
+
+def test_a_bucket_that_is_not_there_is_named(s3):
+    """An empty archive would look the same."""
+    store = store_of(ArchiveSettings(location="s3://no-such-bucket/x", **s3))
+    with pytest.raises(ArchiveRefused, match="no bucket no-such-bucket"):
+        store.sizes()
+    with pytest.raises(ArchiveRefused, match="NO_SUCH_BUCKET"):
+        put(store, 0, 10)
+
+
+def test_half_a_key_is_refused(s3):
+    """The other half would be looked for elsewhere."""
+    given = {**s3, "secret_key": None}
+    with pytest.raises(ArchiveRefused, match="belong together"):
+        store_of(ArchiveSettings(location="s3://bucket/x", **given))
+
+
+def test_a_store_that_is_silent_or_away_is_an_error_in_time(s3, monkeypatch):
+    """Retriable: `--follow` tries again. No secret is in the line."""
+    monkeypatch.setattr("odradek.infra.archive.s3.ATTEMPTS", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for port in (1, silent.getsockname()[1]):
+            where = {**s3, "endpoint_url": f"http://127.0.0.1:{port}"}
+            settings = ArchiveSettings(location="s3://bucket/x", timeout_s=0.2, **where)
+            with pytest.raises(ArchiveUnreachable, match="ENDPOINT_URL") as caught:
+                store_of(settings).sizes()
+            assert caught.value.retriable
+            assert "canary" not in f"{caught.value}{settings}"

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 import time
 from functools import partial
 
@@ -11,16 +12,19 @@ from click.testing import CliRunner
 
 from odradek.infra.app.cli import main
 from odradek.infra.archive import Archive, ArchiveSettings, archive_of
+from odradek.infra.archive.follow import runs
 from odradek.infra.archive.names import ObjectName
 from odradek.infra.archive.objects import encoded
 from odradek.infra.archive.range import OffsetRange
 from odradek.infra.archive.store import store_of
+from odradek.infra.archive.writer import ArchivedRun, LostRange
 from odradek.infra.bus import Record
 from odradek.infra.errors import (
     ArchiveDamaged,
     ArchiveHole,
     ArchiveRefused,
     ArchiveUnreachable,
+    KafkaUnreachable,
 )
 
 
@@ -171,6 +175,49 @@ def test_a_bucket_that_is_not_there_is_named(s3):
         store.sizes()
     with pytest.raises(ArchiveRefused, match="NO_SUCH_BUCKET"):
         put(store, 0, 10)
+
+
+def test_without_its_extra_one_line_says_what_to_install(monkeypatch, tmp_path):
+    """Whichever verb is asked."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    answer = CliRunner().invoke(main, ["archive", "list", str(tmp_path)])
+    assert "odradek[archive]" in answer.output
+
+
+class FailingArchiver:
+    """Comes to the next of some results each time, or raises it."""
+
+    def __init__(self, *results):
+        self.results = list(results)
+
+    async def run(self, *, dry_run=False, moved=None):
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def lost(*firsts):
+    return ArchivedRun(0, 0, 0, 0, tuple(LostRange("t", 0, first, first) for first in firsts))
+
+
+async def test_who_follows_outlasts_an_outage_and_names_a_loss_once():
+    """What only a person can mend ends it; a single run ends with any error."""
+    away, refused = ArchiveUnreachable("away"), ArchiveRefused("no room")
+    archiver = FailingArchiver(lost(), away, lost(3), lost(3, 7), KafkaUnreachable("x"), refused)
+    seen, pauses = [], []
+
+    async def pause():
+        pauses.append(len(seen))
+
+    with pytest.raises(ArchiveRefused, match="no room"):
+        async for ended in runs(archiver, pause):
+            seen.append([each.first for each in ended.lost])
+    assert [[], [3], [7]] == seen
+    assert [1, 1, 2, 3, 3] == pauses
+    with pytest.raises(ArchiveUnreachable):
+        await anext(runs(FailingArchiver(away), None))
+    assert [lost(5)] == [ended async for ended in runs(FailingArchiver(lost(5)), None)]
 
 
 def test_half_a_key_is_refused(s3):

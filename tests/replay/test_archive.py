@@ -142,8 +142,6 @@ async def test_what_the_log_has_lost_is_read_from_the_archive(bus, tmp_path, mon
     assert ended.lost == ended.absent == ()
     held = {topic: [r async for r in to_end(bus, topic)] for topic in ARCHIVED}
     assert sum(map(len, held.values())) == ended.records
-    assert before == await seen(bus, archive, tmp_path)
-
     await deleted(bus, [EPISODES.name, CONVERSATIONS.name, STEPS.name], before=3)
     assert before == await seen(bus, archive, tmp_path)
     await deleted(bus, [row.name for row in TOPICS if row.archived and not row.compact])
@@ -152,7 +150,6 @@ async def test_what_the_log_has_lost_is_read_from_the_archive(bus, tmp_path, mon
         await replay(bus, Selection(offsets=CountSpan(0, 3)), "more", dry_run=True)
     done = await replay(bus, STEPS_TAKEN, "more", archive=archive)
     assert before[0] == done.digests
-    assert groups == await asyncio.to_thread(fed, bus, "again", archive)
     assert groups == await asyncio.to_thread(fed, bus, "more", archive)
     assert 0 == (await archiver(bus, tmp_path / "archive").run()).offsets
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-import logging
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -13,9 +13,7 @@ from odradek.infra.app.cli.options import WholeSentences
 
 if TYPE_CHECKING:
     from odradek.infra.archive import Archive
-    from odradek.infra.archive.writer import ArchivedRun, Archiver
-
-log = logging.getLogger("odradek")
+    from odradek.infra.archive.writer import ArchivedRun
 
 PLACE = click.argument("location", metavar="[PLACE]", required=False)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
@@ -68,7 +66,7 @@ def run(
     what was not archived yet, the offsets are named and the exit code is 1.
     """  # noqa: D301 - \b is click's sign for "do not wrap"
     from odradek.infra.app.cli.progress import counting
-    from odradek.infra.archive.writer import Archiver, LostRange
+    from odradek.infra.archive.writer import Archiver
     from odradek.infra.bus import BusSettings
     from odradek.infra.client.times import parse_time
     from odradek.schemas.topics import TOPICS
@@ -79,47 +77,30 @@ def run(
     archiver = Archiver(BusSettings(), _archive(location), names)
 
     async def work() -> bool:
+        from odradek.infra.archive.follow import runs
         from odradek.infra.runtime.process import cancelled_by_sigterm
 
         cancelled_by_sigterm()
-        lost: set[LostRange] = set()
+        lost = False
         with counting(quiet=as_json) as bar:
             task = bar.add_task("offsets", total=None)
-            while True:
-                ended = await _once(
-                    archiver,
-                    patient=follow,
-                    dry_run=dry_run,
-                    moved=lambda done, of: bar.update(task, completed=done, total=of),
-                )
-                if ended is not None:
-                    fresh = msgspec.structs.replace(
-                        ended, lost=tuple(each for each in ended.lost if each not in lost)
-                    )
-                    _say(fresh, as_json=as_json, quiet=follow)
-                    lost.update(ended.lost)
-                if not follow:
-                    return bool(lost)
-                await asyncio.sleep(pause_s)
+            ended = runs(
+                archiver,
+                partial(asyncio.sleep, pause_s) if follow else None,
+                dry_run=dry_run,
+                moved=lambda done, of: bar.update(task, completed=done, total=of),
+            )
+            async with contextlib.aclosing(ended):
+                async for each in ended:
+                    _say(each, as_json=as_json, quiet=follow)
+                    lost = lost or bool(each.lost)
+        return lost
 
     lost = False
     with contextlib.suppress(asyncio.CancelledError):  # SIGTERM: what is there is whole
         lost = asyncio.run(work())
     if lost:
         click.get_current_context().exit(1)
-
-
-async def _once(archiver: "Archiver", *, patient: bool, **options: Any) -> "ArchivedRun | None":
-    """Archive once; None where the broker or the store is away, and somebody is patient."""
-    from odradek.infra.errors import InfraError
-
-    try:
-        return await archiver.run(**options)
-    except InfraError as error:
-        if not (patient and error.retriable):
-            raise
-        log.warning("archiving again later: %s", error)
-        return None
 
 
 def _say(ended: "ArchivedRun", *, as_json: bool, quiet: bool) -> None:
@@ -202,8 +183,6 @@ def verify(location: str | None, as_json: bool) -> None:
 
 def _archive(location: str | None) -> "Archive":
     """The archive that is named. Raises ArchiveRefused where none is."""
-    from functools import partial
-
     from odradek.infra.app.cli.options import given
     from odradek.infra.archive import Archive, ArchiveSettings
     from odradek.infra.archive.store import store_of

@@ -1,0 +1,1 @@
+"""The archive against a real S3 server: `scripts/prove archive`."""

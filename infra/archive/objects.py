@@ -114,17 +114,18 @@ def decoded(name: ObjectName, data: bytes) -> tuple[Record, ...]:
         records = tuple(_records(name, table))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         why = str(error).splitlines()[0] if str(error) else repr(error)
-        raise ArchiveDamaged(_damaged(name, f"it cannot be read: {why}")) from error
+        raise damaged(str(name), f"it cannot be read: {why}") from error
     if any(record.offset not in name.range for record in records):
-        raise ArchiveDamaged(_damaged(name, "a record lies outside of its range"))
+        raise damaged(str(name), "a record lies outside of its range")
     if digest_of(name, records) != about.get("sha256"):
-        raise ArchiveDamaged(_damaged(name, "its contents do not have its sha256"))
+        raise damaged(str(name), "its contents do not have its sha256")
     return records
 
 
-def _damaged(name: ObjectName, why: str) -> str:
-    return (
-        f"{name} is damaged: {why}. Bring it back from a copy, or delete it and run `odradek "
+def damaged(path: str, why: str) -> ArchiveDamaged:
+    """The error of an object that is not what was written, with what to do."""
+    return ArchiveDamaged(
+        f"{path} is damaged: {why}. Bring it back from a copy, or delete it and run `odradek "
         "archive run` while the log still holds its offsets"
     )
 

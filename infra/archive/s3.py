@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from odradek.infra.archive.objects import damaged
 from odradek.infra.archive.settings import ArchiveSettings
 from odradek.infra.errors import ArchiveRefused, ArchiveUnreachable
 
 ATTEMPTS: Final = 3
 AWAY: Final = ("NETWORK_CONNECTION", "SLOW_DOWN", "SERVICE_UNAVAILABLE", "INTERNAL_FAILURE")
 """Words of the AWS SDK for a store that may answer later."""
+CHECKSUM: Final = "checksums mismatch"
+"""Its words for bytes that are not those that the store once took."""
 
 
 class S3Store:
@@ -103,6 +106,8 @@ class S3Store:
             raise ArchiveRefused(f"{place} is not there any more") from error
         except OSError as error:
             why = str(error).split(" (Request ID")[0].splitlines()[0]
+            if CHECKSUM in why:
+                raise damaged(path, "the store's own checksum is another") from error
             if any(word in why for word in AWAY):
                 raise ArchiveUnreachable(
                     f"{place}: the store does not answer ({why}): see to "

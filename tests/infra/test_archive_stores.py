@@ -16,6 +16,7 @@ from odradek.infra.archive.follow import runs
 from odradek.infra.archive.names import ObjectName
 from odradek.infra.archive.objects import encoded
 from odradek.infra.archive.range import OffsetRange
+from odradek.infra.archive.s3 import S3Store
 from odradek.infra.archive.store import store_of
 from odradek.infra.archive.writer import ArchivedRun, LostRange
 from odradek.infra.bus import Record
@@ -218,6 +219,19 @@ async def test_who_follows_outlasts_an_outage_and_names_a_loss_once():
     with pytest.raises(ArchiveUnreachable):
         await anext(runs(FailingArchiver(away), None))
     assert [lost(5)] == [ended async for ended in runs(FailingArchiver(lost(5)), None)]
+
+
+def test_what_the_store_itself_calls_damaged_is_damaged():
+    """Moto checks nothing, but real stores hold what they send against their own checksum."""
+
+    class Turned:
+        def open_input_file(self, path):
+            raise OSError(
+                "AWS Error VALIDATION during GetObject operation: Response checksums mismatch"
+            )
+
+    with pytest.raises(ArchiveDamaged, match=r"^t/x\.parquet is damaged"):
+        S3Store(Turned(), "bucket", "run").read("t/x.parquet")
 
 
 def test_half_a_key_is_refused(s3):

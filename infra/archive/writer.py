@@ -215,9 +215,8 @@ class Archiver:
     async def _write(self, part: _Part, offsets: OffsetRange, records: list[Record]) -> int:
         name = ObjectName(part.topic, part.partition, part.partitions, offsets)
         data = await asyncio.to_thread(encoded, name, records)
-        # Dead above the store's write, or in it, there is no such object: the next run makes it.
-        # Dead below, it is there, and the next run goes on behind it.
-        crash_point("object_before_write")
+        # Dead above this line, or in it, there is no such object: the next run makes it. Dead below
+        # it, it is there, and the next run goes on behind it.
         await asyncio.to_thread(self._archive.store().write, str(name), data)
         crash_point("object_written")
         self._objects += 1

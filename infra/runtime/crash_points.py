@@ -43,7 +43,7 @@ POINTS: Final[dict[str, tuple[str, ...]]] = {
     "dispatch": TRANSACTION,
     "sample": TRANSACTION,
     "push": ("posted_before_settled",),
-    "archive": ("object_before_write", "object_before_rename", "object_written"),
+    "archive": ("object_before_rename", "object_written"),
     "rescore": ("rescored_before_commit", "rescored_committed"),
     "train": (
         "optimizer_before_checkpoint",

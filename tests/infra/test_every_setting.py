@@ -139,7 +139,7 @@ def test_no_setting_takes_what_nobody_can_mean(kind, key):
             continue
         assert key in line, line
         assert line.isprintable(), line
-        assert "secret" not in line or "secret" in kind.__name__
+        assert "secret" not in line.replace(key, "") or "secret" in kind.__name__
         assert "Value error" not in line
     assert [] == taken
 

@@ -78,10 +78,10 @@ def weighed(seed, task, sample, version):
 
 
 async def trained(bus):
-    """A run of five steps, the words of its episodes, and late rewards that it did not use."""
+    """A run of three steps, the words of its episodes, and late rewards that it did not use."""
     log = TrainedLog(bus, TrainerSettings(model="m", rows_per_step=10, max_staleness=3))
-    await log.publish(14)
-    await log.train(5)
+    await log.publish(9)
+    await log.train(3)
     appender = await KafkaAppender.connect(bus)
     for group in log.offset_of.values():
         for _, episode in group.episodes:
@@ -101,7 +101,7 @@ async def seen(bus, archive, folder):
         revision="latest",
     )  # fmt: skip
     async with looking_back(bus, archive) as lookup:
-        views = [await LogHistory(lookup).step(number) for number in (1, 5)]
+        views = [await LogHistory(lookup).step(number) for number in (1, 3)]
     words = [found async for found in findings(bus, Phrase("About t3?"), archive=archive)]
     for kind in ("episodes", "sft"):
         await export(
@@ -155,8 +155,8 @@ async def test_what_the_log_has_lost_is_read_from_the_archive(bus, tmp_path, mon
 
     other = bus.model_copy(update={"topic_prefix": f"{bus.topic_prefix}new."})
     await ensure_topics(other)
-    assert before == await seen(other, archive, tmp_path)
-    await replay(other, STEPS_TAKEN, "more", archive=archive)
+    done = await replay(other, STEPS_TAKEN, "more", archive=archive)
+    assert before[0] == done.digests
     assert groups == await asyncio.to_thread(fed, other, "more", archive)
     await TrainedLog(other, TrainerSettings()).publish(1, seed=9)
     with pytest.raises(ArchiveMismatch, match="of another log"):
@@ -274,11 +274,11 @@ def test_a_kill_at_any_point_leaves_whole_objects_and_the_next_run_goes_on(bus, 
         report = asyncio.run(validated(archive_at(tmp_path / "a")))
         assert report.whole and not report.unknown
         objects.append(sum(each.objects for each in report.partitions))
-    assert [1, 2, 4] == objects
+    assert [1, 3] == objects
     ended = asyncio.run(archiver(bus, tmp_path / "a", object_records=3).run())
     report = asyncio.run(validated(archive_at(tmp_path / "a")))
     assert (True, 40) == (report.whole, report.records)
-    assert sum(each.objects for each in report.partitions) == 4 + ended.objects
+    assert sum(each.objects for each in report.partitions) == objects[-1] + ended.objects
 
 
 async def test_what_cannot_be_archived_is_refused(bus, tmp_path):

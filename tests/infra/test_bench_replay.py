@@ -50,7 +50,7 @@ async def test_what_the_benchmark_writes_is_a_past(bus):
     choice = await choose(bus, Selection(reward=RewardSpan(1.0, 1.0)), pointers=True)
     assert 4 * 8 == sum(len(batch.pointers) for batch in choice.taken)
     async with looking_up(bus) as lookup:
-        step = await LogHistory(bus, lookup).step(2)
+        step = await LogHistory(lookup).step(2)
     places = [f"rl.batches.v1/0/{offset}" for offset in (4, 5, 6, 7)]
     assert (places, 32) == (
         [batch.at for batch in step.batches],

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from odradek.schemas import codec, ids
-from odradek.schemas.events import Batch, GroupOpened, Step, Task, Timeouts
+from odradek.schemas.events import Batch, GroupOpened, Pointer, Step, Task, Timeouts
 
 pytestmark = pytest.mark.broker
 
@@ -135,6 +135,33 @@ async def test_a_stopped_trainer_stops_the_groups_and_a_step_lets_them_go(ring):
     await ring.out("t1", "t2", "e1", "t3")
     await ring.step(2)
     await ring.out("t1", "t2", "e1", "t3", "t4")
+
+
+async def test_a_hard_task_goes_out_once_more_whoever_dispatches(ring):
+    """Once its group has failed, as a task of its own; the next dispatcher does not repeat it again."""
+    pointer = Pointer(
+        episode_id="e",
+        sample=0,
+        topic="rl.episodes.v1",
+        partition=0,
+        offset=0,
+        digest="",
+        reward=0.0,
+    )
+    failed = codec.encode(Batch(task_id="t1", group_size=2, episodes=(pointer,)))
+    first = await ring.start(open_groups=2, repeat_share=1.0, repeat_most=1)
+    await ring.publish("t1")
+    await ring.out("t1")
+    await ring.append("rl.batches.v1", "t1", failed, 0)
+    await ring.out("t1", ids.repeat_id("t1"))
+    await ring.stop(first)
+    await ring.start(open_groups=2, repeat_share=1.0, repeat_most=1)
+    await ring.step(1)
+    await ring.publish("t2")
+    await ring.out("t1", ids.repeat_id("t1"), "t2")
+    tasks = [codec.decode(one.value, Task) for one in await ring.stage.read("rl.tasks.v1")]
+    assert {"t1": 0, ids.repeat_id("t1"): 1, "t2": 0} == {one.task_id: one.repeats for one in tasks}
+    assert 3 == len(tasks)
 
 
 async def test_evaluation_does_not_starve_behind_training(ring):

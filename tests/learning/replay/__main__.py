@@ -38,6 +38,7 @@ def main(
     the trainer reads differs: fresh batches alone, or mixed with old ones. A run is one process
     without a broker: the sampler's core, the trainer and its rows are the real ones. Each result is
     one line, written at once, and a rerun goes on behind the last. Exit code 1 where nothing ran.
+    `scripts/prove replay-learning --stack` trains a few seeds through the whole stack.
     """
     if not only_count:
         _run(results, models, games or tuple(GAMES), arms or tuple(ARMS), seeds, first_seed)

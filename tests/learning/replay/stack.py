@@ -80,7 +80,8 @@ async def learn(arm: Arm, seed: int) -> Result:
 def main(results: Path, arms: tuple[str, ...], seeds: int) -> None:
     """Train the demo's game through the whole stack, with and without a sampler.
 
-    `scripts/prove replay-learning` has many seeds without a broker; these few stand beside them.
+    `scripts/prove replay-learning` has many seeds without a broker; these few stand beside them. Fresh
+    rollouts are those that had been played, so those on their way to the trainer are among them.
     """
     done = {(one["arm"], one["seed"]) for one in read(results)}
     for seed in range(seeds):

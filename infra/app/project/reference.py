@@ -68,7 +68,8 @@ WHAT: Final = frozenset(
     {"begin_anew", "model", "policy", "replay_of", "run", "sampled_by", "until_end"}
 )
 LEARNING: Final = frozenset({
-    "continuation", "repeat_below", "repeat_most", "repeat_share", "sampling", "temperature", "seed",
+    "continuation", "repeat_below", "repeat_most", "repeat_share", "sampling", "seed",
+    "temperature",
 })  # fmt: skip
 GROUPS: Final = {
     "What": "Names, models and what is taken from whom.",

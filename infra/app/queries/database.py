@@ -18,7 +18,7 @@ from odradek.infra.app.queries.statement import NamedTables
 from odradek.infra.app.queries.tables import TABLES, QueryTable
 from odradek.infra.errors import QueryRefused
 
-MEMORY: Final = "512MiB"
+MEMORY: Final = "256MiB"
 """What DuckDB holds in memory; what is beyond it goes to its folder."""
 FETCHED: Final = 1000
 """Rows of an answer that are held at once."""
@@ -92,11 +92,15 @@ class QueryDatabase:
         return tables
 
     def begin(self, tables: Iterable[QueryTable]) -> None:
-        """Make the file, with tables that can take rows: all of them are one transaction."""
+        """Make the file, with tables that can take rows.
+
+        Rows are committed as they are added: what is not, DuckDB holds in memory beyond its limit.
+        """
         self._rows = self._duckdb.connect(str(self._path), config=self._settings)
         self._rows.begin()
         for table in tables:
             self._rows.execute(_create(table))
+        self._rows.commit()
 
     def add(self, table: QueryTable, arrow: Any) -> None:
         """Add rows to a table."""
@@ -110,7 +114,6 @@ class QueryDatabase:
 
         Raises QueryRefused, also while rows are fetched.
         """
-        self._rows.commit()
         self._rows.close()
         asking = self._duckdb.connect(str(self._path), read_only=True, config=self._settings)
         self._rows = asking

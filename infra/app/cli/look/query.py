@@ -64,7 +64,7 @@ def command(
     "offset" in double quotes, or turns.offset.
 
     SQL is one select. It has neither files nor network. Rows are kept in a temporary folder, which
-    is deleted at the end; DuckDB holds at most 512 MiB in memory.
+    is deleted at the end; DuckDB holds at most 256 MiB in memory.
 
     Filters are those of `odradek replay`: only rows of such batches, of their tasks and episodes,
     and steps that used them. Without any, all rows are meant. Policies are not filtered.

@@ -6,11 +6,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
 
 from msgspec import Struct
 
 from odradek.infra.errors import ProjectError
+
+LOOK_S = 0.05
 
 
 class MeasuredCommand(Struct, frozen=True):
@@ -18,10 +23,8 @@ class MeasuredCommand(Struct, frozen=True):
 
     seconds: float
     """From its start to its end, Python's start among them."""
-    cpu_s: float
-    """Of all its processes."""
     rss_mb: float
-    """The most that one of its processes has held."""
+    """The most that the process itself has held; its workers are not counted."""
     output: str
 
 
@@ -33,16 +36,41 @@ def odradek(*arguments: str, env: Mapping[str, str]) -> MeasuredCommand:
             [sys.executable, "-m", "odradek.infra.app.cli", *arguments],
             stdin=subprocess.DEVNULL, stdout=out, stderr=errors, env={**os.environ, **env},
         )  # fmt: skip
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
+        with _peak(child.pid) as held:
+            code = child.wait()
+            seconds = time.perf_counter() - began
+        if code:
             errors.seek(0)
             last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise ProjectError(f"`odradek {' '.join(arguments)}` ended with {status}: {last}")
+            raise ProjectError(f"`odradek {' '.join(arguments)}` ended with {code}: {last}")
         out.seek(0)
         output = out.read().decode(errors="replace")
-    return MeasuredCommand(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, output)
+    return MeasuredCommand(seconds, held[0], output)
+
+
+@contextmanager
+def _peak(pid: int) -> Iterator[list[float]]:
+    """The most megabytes that a process has held, looked at until the block ends.
+
+    What `wait4` says begins with the memory of the process that started it.
+    """
+    held, over = [0.0], Event()
+
+    def look() -> None:
+        status = Path(f"/proc/{pid}/status")
+        while not over.wait(LOOK_S):
+            with suppress(OSError):
+                for line in status.read_text().splitlines():
+                    if line.startswith("VmHWM:"):
+                        held[0] = max(held[0], int(line.split()[1]) / 1024)
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield held
+    finally:
+        over.set()
+        thread.join()
 
 
 async def beside(*arguments: str, env: Mapping[str, str]) -> MeasuredCommand:

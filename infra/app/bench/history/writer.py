@@ -41,6 +41,8 @@ NEEDLE_IDS: Final = (901, 902, 903)
 """Sampled in as many episodes."""
 EPISODE_NAME: Final = "episode-00000000"
 TASK_NAME: Final = "task-00000000"
+VERSION: Final = 987_654_321
+"""Stands for the policy version that sampled an episode: that of the step before its own."""
 IN_FLIGHT: Final = 64
 """Batches of records that are under way at once."""
 TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -68,9 +70,10 @@ class EventTemplate:
 
     def of(self, number: int) -> bytes:
         """The value of the n-th episode."""
-        return self.value.replace(EPISODE_NAME.encode(), b"episode-%08d" % number).replace(
-            TASK_NAME.encode(), b"task-%08d" % (number // GROUP)
-        )
+        group = number // GROUP
+        value = self.value.replace(EPISODE_NAME.encode(), b"episode-%08d" % number)
+        value = value.replace(TASK_NAME.encode(), b"task-%08d" % group)
+        return value.replace(b"%d" % VERSION, b"%d" % max(1, group // BATCHES_PER_STEP))
 
 
 class TopicFiller:
@@ -150,7 +153,7 @@ def _episode(sample: int, needle: bool) -> Episode:
                 ids=pack_ids([*range(100, 112), *sampled]),
                 spans=(Span(12, 16, 1.0),),
                 logprobs=pack_floats([-0.5] * 4),
-                versions=(VersionSpan(1, 12, 16),),
+                versions=(VersionSpan(VERSION, 12, 16),),
                 turn_ids=(f"{EPISODE_NAME}-0",),
             ),
         ),

@@ -196,10 +196,13 @@ class Archiver:
         while at < part.range.end:
             try:
                 fetched, at = await lookup.stretch(part.topic, part.partition, at)
-            except OffsetOutOfRangeError:
-                # Retention was quicker. The next run begins where the log does by now.
-                lost.add(_lost(part.topic, part.partition, OffsetRange(first, part.range.end)))
-                return
+            except OffsetOutOfRangeError:  # retention was quicker: go on where the log begins now
+                if first < at:
+                    yield await self._write(part, OffsetRange(first, at), records)
+                first = min(await self._beginning(part, behind=at), part.range.end)
+                lost.add(_lost(part.topic, part.partition, OffsetRange(at, first)))
+                at, records, size = first, [], 0
+                continue
             for record in fetched:
                 if record.offset >= part.range.end:
                     break
@@ -211,6 +214,12 @@ class Archiver:
         end = min(at, part.range.end)
         if first < end:
             yield await self._write(part, OffsetRange(first, end), records)
+
+    async def _beginning(self, part: _Part, *, behind: int) -> int:
+        """The first offset that the log has by now, which lies behind one that it lacks."""
+        async with looking_up(self._bus, fetch_bytes=FETCH_BYTES) as fresh:
+            bounds = await fresh.bounds(part.topic)
+        return max(bounds[part.partition][0] if bounds else part.range.end, behind + 1)
 
     async def _write(self, part: _Part, offsets: OffsetRange, records: list[Record]) -> int:
         name = ObjectName(part.topic, part.partition, part.partitions, offsets)

@@ -5,9 +5,11 @@ import os
 import socket
 import sys
 import time
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
+from aiokafka.errors import OffsetOutOfRangeError
 from click.testing import CliRunner
 
 from odradek.infra.app.cli import main
@@ -18,8 +20,8 @@ from odradek.infra.archive.objects import encoded
 from odradek.infra.archive.range import OffsetRange
 from odradek.infra.archive.s3 import S3Store
 from odradek.infra.archive.store import store_of
-from odradek.infra.archive.writer import ArchivedRun, LostRange
-from odradek.infra.bus import Record
+from odradek.infra.archive.writer import ArchivedRun, Archiver, LostRange
+from odradek.infra.bus import BusSettings, Record
 from odradek.infra.errors import (
     ArchiveDamaged,
     ArchiveHole,
@@ -219,6 +221,40 @@ async def test_who_follows_outlasts_an_outage_and_names_a_loss_once():
     with pytest.raises(ArchiveUnreachable):
         await anext(runs(FailingArchiver(away), None))
     assert [lost(5)] == [ended async for ended in runs(FailingArchiver(lost(5)), None)]
+
+
+class ForgetfulLog:
+    """Ten records, of which retention takes offsets 0 to 6 once the first four are read."""
+
+    def __init__(self):
+        self.first = 0
+
+    async def bounds(self, topic):
+        return [(self.first, 10)]
+
+    async def stretch(self, topic, partition, offset):
+        if offset < self.first:
+            raise OffsetOutOfRangeError({})
+        end = 10 if self.first else 4
+        self.first = 7
+        return [Record("t", 0, at, None, b"x") for at in range(offset, end)], end
+
+
+async def test_what_was_read_before_retention_came_is_archived(tmp_path, monkeypatch):
+    """The rest of the range is, too; what lies between is lost, and named."""
+    log = ForgetfulLog()
+
+    @asynccontextmanager
+    async def looking_up(bus, **more):
+        yield log
+
+    monkeypatch.setattr("odradek.infra.archive.writer.looking_up", looking_up)
+    archive = archive_of(ArchiveSettings(location=str(tmp_path)))
+    ended = await Archiver(BusSettings(), archive, ["t"]).run()
+    assert (LostRange("t", 0, 4, 6),) == ended.lost
+    await archive.refresh()
+    assert [OffsetRange(0, 4), OffsetRange(7, 10)] == await archive.held("t", 0)
+    assert (2, 7) == (ended.objects, ended.records)
 
 
 def test_what_the_store_itself_calls_damaged_is_damaged():

@@ -25,6 +25,8 @@ OBJECT_BYTES: Final = 16 * 1024 * 1024
 OBJECT_RECORDS: Final = 10_000
 """Records of an object, after which it ends."""
 FETCH_BYTES: Final = 4 * 1024 * 1024
+FETCH_RECORDS: Final = 256
+"""Of one fetch, taken at once: packed well, a fetch may hold more than memory should."""
 
 Moved = Callable[[int, int], None]
 """Called with the offsets that were archived, and with all that there are to archive."""
@@ -195,7 +197,9 @@ class Archiver:
         size = 0
         while at < part.range.end:
             try:
-                fetched, at = await lookup.stretch(part.topic, part.partition, at)
+                fetched, at = await lookup.stretch(
+                    part.topic, part.partition, at, most=FETCH_RECORDS
+                )
             except OffsetOutOfRangeError:  # retention was quicker: go on where the log begins now
                 if first < at:
                     yield await self._write(part, OffsetRange(first, at), records)

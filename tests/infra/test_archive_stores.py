@@ -232,7 +232,7 @@ class ForgetfulLog:
     async def bounds(self, topic):
         return [(self.first, 10)]
 
-    async def stretch(self, topic, partition, offset):
+    async def stretch(self, topic, partition, offset, *, most):
         if offset < self.first:
             raise OffsetOutOfRangeError({})
         end = 10 if self.first else 4

@@ -34,6 +34,8 @@ KILLS: Final = 5
 OTHERS: Final = ("proxy", "agent-0", "agent-1", "assembler-0", "assembler-1", "grouper")
 AGAIN: Final = "rl.batches.again"
 ROWS: Final = 16
+STALL_S: Final = 300.0
+"""Two starts of a trainer in a row may take long where other work runs beside."""
 SETTINGS: Final = {
     "ODRADEK_TRAINER_ROWS_PER_STEP": str(ROWS),
     "ODRADEK_TRAINER_LEARNING_RATE": "1e-3",
@@ -179,7 +181,13 @@ def main(seeds: int, first_seed: int, episodes: int, results: Path, keep: Path |
         with LocalBroker() as broker, ForkServer() as forks:
             for seed in wanted:
                 workload = ExactWorkload(
-                    seed, episodes, KILLS, model=model, env=SETTINGS, rounds=kills_of(seed)
+                    seed,
+                    episodes,
+                    KILLS,
+                    model=model,
+                    env=SETTINGS,
+                    rounds=kills_of(seed),
+                    stall_s=STALL_S,
                 )
                 run = ExactRun(
                     workload, broker.bootstrap_servers, folder / f"seed-{seed}", lambda *_: None

@@ -29,8 +29,9 @@ def median_of(values: Sequence[float], seed: int = 0) -> list[float | None]:
 def compared(results: Iterable[Result]) -> dict[str, Any]:
     """By game and arm: fresh rollouts, their ratio to fresh batches alone, steps, and each run.
 
-    A run that did not reach its target counts as needing more than any other. A ratio is of two
-    runs of one seed, with one model to begin with.
+    Counted is the first of the evaluations in a row that reach the target; `first_touch` is the
+    first evaluation that does. A run that did not reach its target counts as needing more than any
+    other. A ratio is of two runs of one seed, with one model to begin with.
     """
     runs = {(one["game"], one["arm"], one["seed"]): one for one in results}
     games: dict[str, Any] = {}
@@ -64,12 +65,19 @@ def _arm(runs: dict[tuple[str, str, int], Result], game: str, arm: str) -> dict[
         "fresh": median_of([*fresh.values()]),
         "ratio": median_of(ratios) if ratios else None,
         "steps": median(one["steps"] for one in mine.values()),
-        "runs": [one["fresh"] if one["reached"] else None for _, one in sorted(mine.items())],
+        "first_touch": median_of([_touched(one) for one in mine.values()]),
+        "runs": [one["fresh_sure"] for _, one in sorted(mine.items())],
     }
 
 
 def _fresh(one: Result) -> float:
-    return float(one["fresh"]) if one["reached"] else math.inf
+    """At the first of the evaluations in a row that reached the target."""
+    return math.inf if one["fresh_sure"] is None else float(one["fresh_sure"])
+
+
+def _touched(one: Result) -> float:
+    """At the first evaluation that reached it, whether or not the next ones did."""
+    return math.inf if one["fresh"] is None else float(one["fresh"])
 
 
 def lines(games: dict[str, Any]) -> list[str]:

@@ -12,8 +12,8 @@ from tests.support.suite.results import append, read
 def run(arm, seed, fresh, game="small"):
     """A run's result; None where it gave up."""
     return {
-        "game": game, "arm": arm, "seed": seed, "fresh": fresh, "reached": fresh is not None,
-        "steps": 50,
+        "game": game, "arm": arm, "seed": seed, "fresh": fresh and fresh - 10, "fresh_sure": fresh,
+        "reached": fresh is not None, "steps": 50,
     }  # fmt: skip
 
 
@@ -37,6 +37,7 @@ def test_ratios_are_of_runs_of_one_seed():
         run("fifo", 0, 500), run("fifo", 1, 1200), run("fifo", 7, 50),
     ]  # fmt: skip
     arms = compared(results)["small"]["arms"]
+    assert (990, 490) == (arms["on-policy"]["first_touch"][0], arms["fifo"]["first_touch"][0])
     assert (1000, 500) == (arms["on-policy"]["fresh"][0], arms["fifo"]["fresh"][0])
     assert (0.55, 1.0) == (arms["fifo"]["ratio"][0], arms["on-policy"]["ratio"][0])
     assert ["on-policy", "fifo"] == list(arms)

@@ -102,7 +102,8 @@ async def test_code_two_of_a_process_that_was_ready_once_is_restarted(tmp_path: 
 
 async def test_a_process_that_never_gets_ready_is_told(tmp_path: Path) -> None:
     """Dying again and again at the start ends in one clear error."""
-    dying = spec("a", "print('no engine at 127.0.0.1:9'); raise SystemExit(1)", ready_s=0.3)
+    words = "echo no engine at 127.0.0.1:9; exit 1"  # a shell, which has said it long before 1 s
+    dying = Spec(name="a", command=("sh", "-c", words), ready_s=1.0)
 
     async with Supervisor([dying], tmp_path, backoff=QUICK) as supervisor:
         with pytest.raises(ProcessNotReady, match="no engine at"):

@@ -306,3 +306,26 @@ def test_records_are_packed_lightly():
 
     assert packing.zstd_encode(batch(none), level=1) == batch(zstd)
     assert packing.zstd_encode(batch(none), level=3) != batch(zstd)
+
+
+async def test_a_start_that_is_cancelled_leaves_no_connection_half_open():
+    """What it has begun may end first, and the client is closed behind it."""
+    steps = []
+
+    class Slow:
+        async def start(self):
+            steps.append("connecting")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            steps.append("connected")
+
+        async def stop(self):
+            steps.append("closed")
+
+    starting = asyncio.create_task(clients.start(Slow(), BusSettings(bootstrap_servers="h:1")))
+    while not steps:
+        await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert ["connecting", "connected", "closed"] == steps

@@ -89,7 +89,7 @@ def test_the_figures_have_the_promised_keys(broker, monkeypatch):
 
     monkeypatch.setenv("ODRADEK_KAFKA_BOOTSTRAP_SERVERS", broker)
 
-    figures = proxy.run(repeats=1, calls=100, workloads=("stream",), parts=True)
+    figures = proxy.run(repeats=1, calls=40, workloads=("stream",), parts=True)
     assert {"prompt_ids": 1000, "sampled": 64} == figures["payload"]
     assert figures["durability"] == "required"
     assert figures["times_bare"]["c32"] > 0

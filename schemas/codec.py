@@ -87,18 +87,7 @@ def head_reader(kind: Any) -> Callable[[bytes | None], Any]:
     So depth, text and arrays are not looked at again, which takes longer than to read the part.
     It raises InvalidRecord for what is no such event.
     """
-    return partial(_read_head, _decoder(kind))
-
-
-def _read_head(decoder: msgspec.json.Decoder[Any], value: bytes | None) -> Any:
-    try:
-        return decoder.decode(value or b"")
-    except msgspec.ValidationError as error:
-        raise InvalidRecord("bad_schema", unquoted(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecord("not_json", unquoted(error)) from None
-    except RecursionError:
-        raise InvalidRecord("too_deep", "nested too deep") from None
+    return partial(_parsed, _decoder(kind))
 
 
 def _read(decoder: msgspec.json.Decoder[Any], max_bytes: int, value: bytes | None) -> Any:
@@ -108,8 +97,14 @@ def _read(decoder: msgspec.json.Decoder[Any], max_bytes: int, value: bytes | Non
         raise InvalidRecord("too_large", f"{len(value)} bytes, at most {max_bytes}")
     check_depth(value)
     check_text(value)
+    event = _parsed(decoder, value)
+    check(event)
+    return event
+
+
+def _parsed(decoder: msgspec.json.Decoder[Any], value: bytes | None) -> Any:
     try:
-        event = decoder.decode(value)
+        return decoder.decode(value or b"")
     except msgspec.ValidationError as error:
         message = unquoted(error)
         tag = message.startswith("Invalid value") and "$.type" in message
@@ -118,8 +113,6 @@ def _read(decoder: msgspec.json.Decoder[Any], max_bytes: int, value: bytes | Non
         raise InvalidRecord("not_json", unquoted(error)) from None
     except RecursionError:
         raise InvalidRecord("too_deep", "nested too deep") from None
-    check(event)
-    return event
 
 
 def unquoted(error: Exception) -> str:

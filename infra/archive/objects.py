@@ -14,7 +14,9 @@ from msgspec import Struct
 from odradek.infra.archive.names import ObjectName
 from odradek.infra.bus import Record
 from odradek.infra.errors import ArchiveDamaged, ArchiveMismatch
+from odradek.schemas import codec
 from odradek.schemas.codec import header
+from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.ids import key_bytes, key_text
 
 FORMAT: Final = 1
@@ -30,7 +32,7 @@ class _Ids(Struct):
     task_id: str | None = None
 
 
-_IDS: Final = msgspec.json.Decoder(_Ids)
+_IDS: Final = codec.head_reader(_Ids)
 _PACK: Final = msgspec.msgpack.Encoder()
 
 
@@ -155,9 +157,10 @@ def _ms(record: Record) -> int:
 
 def _ids(record: Record) -> _Ids:
     try:
-        return _IDS.decode(record.value or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        ids: _Ids = _IDS(record.value)
+    except InvalidRecord:
         return _Ids()
+    return ids
 
 
 def _schema() -> Any:

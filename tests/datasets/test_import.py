@@ -13,7 +13,14 @@ from odradek.infra.app.cli import main
 from odradek.infra.app.datasets.export import export
 from odradek.infra.app.imports import publish
 from odradek.infra.app.imports.publish import import_files
-from odradek.infra.bus import BusSettings, KafkaAppender, delete_topics, ensure_topics, to_end
+from odradek.infra.bus import (
+    BusSettings,
+    KafkaAppender,
+    Record,
+    delete_topics,
+    ensure_topics,
+    to_end,
+)
 from odradek.infra.errors import ImportRefused
 from odradek.schemas import codec
 from odradek.schemas.events import Batch, Episode, GroupsEvent, Pointer, Reward
@@ -115,6 +122,20 @@ async def test_an_import_that_died_goes_on_and_adds_nothing_twice(story):
     assert len(words) == len({*words})
     spoken = {e.episode_id for _, e in episodes if e.imported_from != "odradek"}
     assert spoken == {*words}
+
+
+async def test_an_import_passes_over_what_is_no_event(bus, tmp_path, monkeypatch):
+    """Whatever the log holds beside episodes: it was written by somebody else."""
+    deep = b"[" * 5000 + b"]" * 5000
+
+    async def held(_bus, topic):
+        for at, value in enumerate([None, b"", b"\xff", b"[]", b'{"episode_id":5}', deep]):
+            yield Record(topic, 0, at, None, value)
+
+    await ensure_topics(bus, [(EPISODES.name, EPISODES), (CONVERSATIONS.name, CONVERSATIONS)])
+    monkeypatch.setattr(publish, "to_end", held)
+    result = await import_files(bus, [json_lines(tmp_path / "chat.jsonl", [CHAT])], dry_run=True)
+    assert (1, 0) == (result.episodes, result.there)
 
 
 async def test_verify_counts_them_apart_and_stays_clean(story):

@@ -5,18 +5,19 @@ Then the writer takes over from any import before it, which can write nothing fr
 `rl.episodes.v1` holds after that is all that there is, and what it lacks is appended.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from odradek.infra.app.imports.episodes import EpisodeNames, ImportedEpisode, imported
 from odradek.infra.app.imports.files import BadLine, ImportFile
 from odradek.infra.bus import BusSettings, FencedWriter, require_topics, to_end
 from odradek.infra.errors import BadRecording, ImportRefused
+from odradek.schemas import codec
+from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Purpose
 from odradek.schemas.topics import CONVERSATIONS, EPISODES
 
@@ -53,7 +54,7 @@ class _Named(Struct):
     episode_id: str = ""
 
 
-_NAMES: Final = msgspec.json.Decoder(_Named)
+_NAMED: Final = codec.head_reader(_Named)
 
 
 async def import_files(
@@ -90,20 +91,24 @@ async def import_files(
     files = [ImportFile.of(path, format_) for path in paths]
     reading = _Reading(files, {"agent": agent, "purpose": purpose})
     result = Imported(formats={str(file.path): file.format for file in files}, dry=dry_run)
-    wanted: set[str] = set()
+    wanted: dict[str, bool] = {}
+    records = 0
     for each in reading.episodes():
         if isinstance(each, BadLine):
             result.bad += 1
             if len(result.lines) < LISTED:
                 result.lines.append(each)
         else:
-            wanted.add(each.episode_id)
+            records += 1
+            wanted.setdefault(each.episode_id, each.trainable)
         progress("lines read", 1)
     if result.bad and not skip_bad:
         raise ImportRefused(_refusal(result))
     await require_topics(bus, [EPISODES.name, CONVERSATIONS.name])
     if dry_run:
-        await _write(None, reading, await _there(bus, wanted, progress), result, progress)
+        new = wanted.keys() - await _there(bus, wanted, progress)
+        result.episodes, result.there = len(new), records - len(new)
+        result.trainable = sum(wanted[name] for name in new)
         return result
     writer = FencedWriter(bus, GROUP, 0, at=at)
     await writer.start()
@@ -140,15 +145,15 @@ class _Reading:
                     yield BadLine(str(file.path), line, str(error))
 
 
-async def _there(bus: BusSettings, wanted: set[str], progress: Progress) -> set[str]:
+async def _there(bus: BusSettings, wanted: Container[str], progress: Progress) -> set[str]:
     """Those of the episodes that the log has."""
     there: set[str] = set()
     async with aclosing(to_end(bus, EPISODES.name)) as records:
         async for record in records:
             progress("records of the log looked at", 1)
             try:
-                name = _NAMES.decode(record.value or b"").episode_id
-            except (msgspec.DecodeError, UnicodeDecodeError):
+                name = _NAMED(record.value).episode_id
+            except InvalidRecord:
                 continue  # no event of ours: the grouper makes it a dead letter
             if name in wanted:
                 there.add(name)
@@ -156,7 +161,7 @@ async def _there(bus: BusSettings, wanted: set[str], progress: Progress) -> set[
 
 
 async def _write(
-    writer: FencedWriter | None,
+    writer: FencedWriter,
     reading: _Reading,
     there: set[str],
     result: Imported,
@@ -181,16 +186,15 @@ async def _write(
 
 
 async def _commit(
-    writer: FencedWriter | None,
+    writer: FencedWriter,
     chunk: list[ImportedEpisode],
     result: Imported,
     progress: Progress,
 ) -> None:
-    if writer is not None:
-        # If we die above the commit in here, the log has none of the chunk, and the next import
-        # appends it. If we die below it, the log has all of it, and the next import sees that.
-        # An episode and its words are in one chunk, so none is ever without the other.
-        await writer.write(*(record for each in chunk for record in each.records))
+    # If we die above the commit in here, the log has none of the chunk, and the next import
+    # appends it. If we die below it, the log has all of it, and the next import sees that.
+    # An episode and its words are in one chunk, so none is ever without the other.
+    await writer.write(*(record for each in chunk for record in each.records))
     result.episodes += len(chunk)
     result.trainable += sum(each.trainable for each in chunk)
     progress("episodes", len(chunk))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -171,9 +171,7 @@ async def _open(client: KafkaClient, timeout_s: float) -> None:
                 await asyncio.shield(opening)
         finally:
             if not opening.done():  # aiokafka forgets a connection that is given up half open
-                await asyncio.wait({opening}, timeout=HALF_OPEN_S)
-                opening.cancel()
-                await asyncio.wait({opening}, timeout=HALF_OPEN_S)
+                await _within(opening, HALF_OPEN_S)
         failed.pop_all()
 
 
@@ -200,20 +198,20 @@ async def close(client: Any) -> None:
     CancelledError out when its connections are gone).
     """
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
-    if await _within(stop()):
+    if await _within(stop(), CLOSE_S):
         return
     sender = getattr(getattr(client, "_sender", None), "sender_task", None)
     if sender is not None:
         sender.cancel()
     connections = getattr(client, "client", None) or getattr(client, "_client", None)
     if connections is not None:
-        await _within(connections.close())
+        await _within(connections.close(), CLOSE_S)
 
 
-async def _within(work: Coroutine[Any, Any, Any]) -> bool:
-    """Whether something ended, well or not, within `CLOSE_S`; it is cancelled else."""
+async def _within(work: Awaitable[Any], timeout_s: float) -> bool:
+    """Whether something ended in time, well or not; it is cancelled else."""
     task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait({task}, timeout=CLOSE_S)
+    done, _ = await asyncio.wait({task}, timeout=timeout_s)
     if not done:
         task.cancel()
         await asyncio.wait({task}, timeout=1.0)

@@ -21,13 +21,11 @@ class ArchivedLookup(RecordLookup):
     the end of the log is another log's.
 
     Args:
-        bus: Where Kafka is.
         log: Looks up in the log.
         archive: What was archived of it.
     """
 
-    def __init__(self, bus: BusSettings, log: RecordLookup, archive: Archive) -> None:
-        self._bus = bus
+    def __init__(self, log: RecordLookup, archive: Archive) -> None:
         self._log = log
         self._archive = archive
         self._joined: dict[str, list[tuple[int, int]]] = {}
@@ -134,7 +132,7 @@ class ArchivedLookup(RecordLookup):
         topic: str,
         since: Mapping[int, int] | None = None,
         *,
-        stall_s: float | None = None,
+        stall_s: float | None = 30.0,
     ) -> AsyncGenerator[Record, None]:
         """See `RecordLookup`; partition by partition, for as long as each takes."""
         del stall_s
@@ -160,4 +158,4 @@ async def looking_back(
     Raises KafkaUnreachable.
     """
     async with looking_up(bus) as lookup:
-        yield lookup if archive is None else ArchivedLookup(bus, lookup, archive)
+        yield lookup if archive is None else ArchivedLookup(lookup, archive)

@@ -4,6 +4,8 @@ Names are all that must be listed to know what an archive has.
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -47,3 +49,11 @@ class ObjectName(Struct, frozen=True, order=True):
             numbers["partitions"],
             OffsetRange(numbers["first"], numbers["last"] + 1),
         )
+
+
+def by_partition(names: Iterable[ObjectName]) -> dict[tuple[str, int], list[ObjectName]]:
+    """Names by the topic and the partition that they are of."""
+    parts: dict[tuple[str, int], list[ObjectName]] = defaultdict(list)
+    for name in names:
+        parts[name.topic, name.partition].append(name)
+    return dict(parts)

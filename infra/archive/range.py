@@ -1,6 +1,6 @@
 """Ranges of offsets: what an archive has of a partition, what it lacks, and what is lost. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -94,6 +94,6 @@ def joined(log: OffsetRange, held: Iterable[OffsetRange]) -> OffsetRange | None:
     return OffsetRange(min(has[0].first, log.first), log.end)
 
 
-def holder(ranges: Sequence[OffsetRange], offset: int) -> OffsetRange | None:
+def holder(ranges: Iterable[OffsetRange], offset: int) -> OffsetRange | None:
     """Of the ranges that an offset lies in, the one that reaches farthest."""
     return max((each for each in ranges if offset in each), key=lambda each: each.end, default=None)

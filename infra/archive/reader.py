@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections import OrderedDict, defaultdict
+from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from odradek.infra.archive.names import ObjectName
+from odradek.infra.archive.names import ObjectName, by_partition
 from odradek.infra.archive.objects import decoded
 from odradek.infra.archive.range import OffsetRange, holder, merged
 from odradek.infra.archive.store import ObjectStore
@@ -30,7 +31,10 @@ class Archive:
     def __init__(self, store: Callable[[], ObjectStore]) -> None:
         self._make = store
         self._store: ObjectStore | None = None
-        self._names: dict[tuple[str, int], list[ObjectName]] | None = None
+        self._objects: dict[tuple[str, int], dict[OffsetRange, ObjectName]] | None = None
+        """Of each partition, by their ranges."""
+        self._held: dict[tuple[str, int], list[OffsetRange]] = {}
+        """The offsets of those, in order."""
         self._listed = 0.0
         self._kept: OrderedDict[ObjectName, tuple[Record, ...]] = OrderedDict()
         self._bytes = 0
@@ -44,33 +48,34 @@ class Archive:
     async def refresh(self) -> None:
         """List the objects anew: an archiver may have added some. Raises ArchiveError."""
         store = await asyncio.to_thread(self.store)
-        names: dict[tuple[str, int], list[ObjectName]] = defaultdict(list)
-        for path in await asyncio.to_thread(store.sizes):
-            name = ObjectName.parse(path)
-            if name is not None:
-                names[name.topic, name.partition].append(name)
-        self._names, self._listed = dict(names), time.monotonic()
+        paths = await asyncio.to_thread(store.sizes)
+        names = by_partition(name for name in map(ObjectName.parse, paths) if name is not None)
+        self._objects = {at: {name.range: name for name in of} for at, of in names.items()}
+        self._held = {at: merged(of) for at, of in self._objects.items()}
+        self._listed = time.monotonic()
 
-    async def _of(self, topic: str, partition: int) -> list[ObjectName]:
-        if self._names is None:
+    async def _all(self) -> dict[tuple[str, int], dict[OffsetRange, ObjectName]]:
+        if self._objects is None:
             await self.refresh()
-        return (self._names or {}).get((topic, partition), [])
+        return self._objects or {}
+
+    async def _of(self, topic: str, partition: int) -> dict[OffsetRange, ObjectName]:
+        return (await self._all()).get((topic, partition), {})
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic (without prefix) has, 0 where nothing of it is archived."""
-        if self._names is None:
-            await self.refresh()
         counts = [
-            each.partitions
-            for (of, _), names in (self._names or {}).items()
+            name.partitions
+            for (of, _), names in (await self._all()).items()
             if of == topic
-            for each in names
+            for name in names.values()
         ]
         return max(counts, default=0)
 
     async def held(self, topic: str, partition: int) -> list[OffsetRange]:
         """The offsets that it has of a partition, in order."""
-        return merged(name.range for name in await self._of(topic, partition))
+        await self._all()
+        return self._held.get((topic, partition), [])
 
     async def stretch(
         self, topic: str, partition: int, offset: int
@@ -81,6 +86,13 @@ class Archive:
             ArchiveHole: No object has the offset.
             ArchiveDamaged, ArchiveMismatch, ArchiveUnreachable, ArchiveRefused.
         """
+        records, first, end = await self._around(topic, partition, offset)
+        return records[first:], end
+
+    async def _around(
+        self, topic: str, partition: int, offset: int
+    ) -> tuple[tuple[Record, ...], int, int]:
+        """All records of an offset's object, which is the first from there on, the object's end."""
         name = self._holder(await self._of(topic, partition), offset)
         if name is None and time.monotonic() - self._listed > LIST_S:
             await self.refresh()
@@ -91,23 +103,23 @@ class Archive:
                 f"has {', '.join(map(str, await self.held(topic, partition))) or 'none of it'}"
             )
         records = await self._object(name)
-        return tuple(each for each in records if each.offset >= offset), name.range.end
+        return records, bisect_left(records, offset, key=_offset), name.range.end
 
     async def newest(self, topic: str, partition: int) -> Record | None:
         """The last record of the object that reaches farthest, None where it holds none."""
-        names = await self._of(topic, partition)
-        if not names:
+        objects = await self._of(topic, partition)
+        if not objects:
             return None
-        records = await self._object(max(names, key=lambda name: name.range.end))
+        records = await self._object(objects[max(objects, key=lambda each: each.end)])
         return records[-1] if records else None
 
     async def record(self, topic: str, partition: int, offset: int) -> Record | None:
         """The record at an offset, None where there is none. Raises as `stretch`, but no hole."""
         try:
-            records, _ = await self.stretch(topic, partition, offset)
+            records, at, _ = await self._around(topic, partition, offset)
         except ArchiveHole:
             return None
-        return records[0] if records and records[0].offset == offset else None
+        return records[at] if at < len(records) and records[at].offset == offset else None
 
     async def _object(self, name: ObjectName) -> tuple[Record, ...]:
         if name in self._kept:
@@ -124,9 +136,13 @@ class Archive:
         return decoded(name, self.store().read(str(name)))
 
     @staticmethod
-    def _holder(names: list[ObjectName], offset: int) -> ObjectName | None:
-        widest = holder([name.range for name in names], offset)
-        return next((name for name in names if name.range == widest), None)
+    def _holder(objects: dict[OffsetRange, ObjectName], offset: int) -> ObjectName | None:
+        widest = holder(objects, offset)
+        return None if widest is None else objects[widest]
+
+
+def _offset(record: Record) -> int:
+    return record.offset
 
 
 def _bytes(records: tuple[Record, ...]) -> int:

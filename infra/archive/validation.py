@@ -1,12 +1,11 @@
 """Reading an archive through: is each object what was written, and is nothing missing between."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from odradek.infra.archive.names import ObjectName
+from odradek.infra.archive.names import ObjectName, by_partition
 from odradek.infra.archive.objects import decoded
 from odradek.infra.archive.range import OffsetRange, merged, without
 from odradek.infra.archive.reader import Archive
@@ -53,13 +52,10 @@ def listing(sizes: dict[str, int]) -> tuple[list[ArchivedPartition], list[str]]:
         sizes: Bytes of each object, by its path.
     """
     names = {path: ObjectName.parse(path) for path in sizes}
-    by_partition: dict[tuple[str, int], list[ObjectName]] = defaultdict(list)
-    for name in names.values():
-        if name is not None:
-            by_partition[name.topic, name.partition].append(name)
+    ours = by_partition(name for name in names.values() if name is not None)
     partitions = [
         _partition(parts, sum(sizes[str(name)] for name in parts))
-        for _, parts in sorted(by_partition.items())
+        for _, parts in sorted(ours.items())
     ]
     return partitions, [path for path, name in names.items() if name is None]
 

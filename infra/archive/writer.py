@@ -76,7 +76,6 @@ class Archiver:
         bus: Where Kafka is.
         archive: Where to.
         topics: Which, without prefix.
-        object_bytes: See `OBJECT_BYTES`.
         object_records: See `OBJECT_RECORDS`.
     """
 
@@ -86,13 +85,12 @@ class Archiver:
         archive: Archive,
         topics: Iterable[str],
         *,
-        object_bytes: int | None = None,
         object_records: int | None = None,
     ) -> None:
         self._bus = bus
         self._archive = archive
         self._topics = tuple(topics)
-        self._limits = object_bytes or OBJECT_BYTES, object_records or OBJECT_RECORDS
+        self._most_records = object_records or OBJECT_RECORDS
         self._compared: set[tuple[str, int]] = set()
         """Partitions of which the archive and the log have been held against each other."""
         self._objects = self._records = self._bytes = self._done = 0
@@ -191,7 +189,6 @@ class Archiver:
         self, lookup: RecordLookup, part: _Part, lost: set[LostRange]
     ) -> AsyncGenerator[int, None]:
         """Copy a range in objects; yield the offset behind each."""
-        most_bytes, most_records = self._limits
         first = at = part.range.first
         records: list[Record] = []
         size = 0
@@ -212,7 +209,7 @@ class Archiver:
                     break
                 records.append(record)
                 size += len(record.value or b"")
-                if size >= most_bytes or len(records) >= most_records:
+                if size >= OBJECT_BYTES or len(records) >= self._most_records:
                     yield await self._write(part, OffsetRange(first, record.offset + 1), records)
                     first, records, size = record.offset + 1, [], 0
         end = min(at, part.range.end)

@@ -1,7 +1,7 @@
 """Reading single records, and short stretches, wherever they stand: by address, not by scanning."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -75,21 +75,18 @@ class RecordLookup:
         bounds = await self._of(address.topic, address.partition)
         return bounds is not None and address.offset < bounds[0]
 
-    async def span(
+    def span(
         self, topic: str, partition: int, *, start: int | None = None, end: int | None = None
     ) -> AsyncGenerator[Record, None]:
         """Records [start, end) of a partition, on a connection of their own; see `read_range`."""
-        records = read_range(self._bus, topic, partition, start=start, end=end)
-        async with aclosing(records):
-            async for record in records:
-                yield record
+        return read_range(self._bus, topic, partition, start=start, end=end)
 
-    async def whole(
+    def whole(
         self,
         topic: str,
         since: Mapping[int, int] | None = None,
         *,
-        stall_s: float | None = None,
+        stall_s: float | None = 30.0,
     ) -> AsyncGenerator[Record, None]:
         """All records of a topic up to its end of now, on a connection of their own.
 
@@ -99,9 +96,7 @@ class RecordLookup:
             stall_s: See `to_end`.
         """
         start = at_offsets(self._bus, {(topic, at): begin for at, begin in (since or {}).items()})
-        async with aclosing(to_end(self._bus, topic, start=start, stall_s=stall_s)) as records:
-            async for record in records:
-                yield record
+        return to_end(self._bus, topic, start=start, stall_s=stall_s)
 
     async def at_time(self, topic: str, partition: int, timestamp: float) -> int:
         """The first offset that was written at a time (Unix seconds) or later, else the end."""

@@ -75,7 +75,7 @@ async def episode(
 async def imported_episode(lookup: RecordLookup, episode_id: str) -> Record | None:
     """The record of an episode by its id alone: all of its topic is read until it is there."""
     needle = f'"episode_id":"{episode_id}"'.encode()
-    async with aclosing(lookup.whole(EPISODES.name)) as records:
+    async with aclosing(lookup.whole(EPISODES.name, stall_s=None)) as records:
         async for record in records:
             if needle in (record.value or b"") and b'"imported_from":' in (record.value or b""):
                 return record
@@ -101,7 +101,7 @@ async def story(
 async def turn(lookup: RecordLookup, turn_id: str) -> Record | None:
     """The record of a turn: all partitions of its topic are read until it is there."""
     needle = f'"turn_id":"{turn_id}"'.encode()
-    async with aclosing(lookup.whole(TURNS.name)) as records:
+    async with aclosing(lookup.whole(TURNS.name, stall_s=None)) as records:
         async for record in records:
             if needle in (record.value or b""):
                 return record

@@ -55,7 +55,7 @@ async def findings(
         meant = {pointer.episode_id for batch in choice.taken for pointer in batch.pointers}
     async with (
         looking_back(bus, archive) as lookup,
-        aclosing(lookup.whole(pattern.topic)) as records,
+        aclosing(lookup.whole(pattern.topic, stall_s=None)) as records,
     ):
         async for record in records:
             for hit in pattern.hits(record.value or b""):

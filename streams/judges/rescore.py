@@ -44,8 +44,6 @@ WINDOW: Final = 1024
 VERDICTS: Final = 50_000
 """After so many a worker is replaced. To begin one costs as much as judging some thousands."""
 
-STALL_S: Final = 30.0
-"""How long the end of the conversations may not come nearer."""
 
 Moved = Callable[[int, int], None]
 """Called with the records behind us, and with all that there are."""
@@ -147,7 +145,7 @@ async def _all(lookup: RecordLookup, place: "_Place", verdicts: "_Verdicts", mov
     moved(0, total)
     under_way: asyncio.Task[None] | None = None
     since = {at.partition: offset for at, offset in place.positions.items()}
-    records = lookup.whole(CONVERSATIONS.name, since, stall_s=STALL_S)
+    records = lookup.whole(CONVERSATIONS.name, since)
     try:
         async for window in _windows(records):
             if under_way is not None:

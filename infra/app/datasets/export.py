@@ -30,8 +30,6 @@ from odradek.streams.history.imports import choose_imported
 
 AT_ONCE: Final = 64
 """Episodes that are read together."""
-STALL_S: Final = 30.0
-"""How long the end of the conversations may not come nearer."""
 Progress = Callable[[int, int], None]
 """Called with how many episodes are behind us, and how many there are."""
 
@@ -128,7 +126,7 @@ async def _words(
         counts["groups whose rewards are equal"] = wanted.equal
     making = _Rows(format_, file, counts)
     total = len(wanted.episodes)
-    async with aclosing(lookup.whole(CONVERSATIONS.name, stall_s=STALL_S)) as records:
+    async with aclosing(lookup.whole(CONVERSATIONS.name)) as records:
         async for record in records:
             if record.key not in wanted.episodes:
                 continue

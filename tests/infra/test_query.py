@@ -16,7 +16,7 @@ from odradek.infra.app.cli.look import query
 from odradek.infra.app.queries import QueryDatabase
 from odradek.infra.app.queries.rows import RowBatch
 from odradek.infra.app.queries.selection import MeantRows
-from odradek.infra.app.queries.tables import TABLES, LetterHead
+from odradek.infra.app.queries.tables import TABLES, LetterHead, event_reader
 from odradek.infra.bus import BusSettings, KafkaAppender, Record, delete_topics, ensure_topics
 from odradek.infra.errors import QueryRefused
 from odradek.schemas import codec, topics
@@ -36,6 +36,13 @@ from tests.support.schemas.event_samples import SAMPLES
 from tests.support.trainer.trained_log import append
 
 
+def event_of(table, record):
+    """The event of a record, which is of the table's type."""
+    event = event_reader(table.topic)(record)
+    assert isinstance(event, table.kind)
+    return event
+
+
 def asked(folder, sql, table="", records=()):
     """The rows of a query, as dictionaries, with records in one table."""
     database = QueryDatabase(folder)
@@ -44,7 +51,7 @@ def asked(folder, sql, table="", records=()):
         if table:
             batch = RowBatch(TABLES[table])
             for record in records:
-                batch.add(record, TABLES[table].event(record))
+                batch.add(record, event_of(TABLES[table], record))
             database.add(TABLES[table], batch.take())
         answer = database.ask(sql)
         return [dict(zip(answer.names, row, strict=True)) for row in answer.rows]
@@ -69,7 +76,7 @@ def full(tmp_path_factory):
         if table.name != "dead_letters":
             batch = RowBatch(table)
             record = sample_of(table)
-            batch.add(record, table.event(record))
+            batch.add(record, event_of(table, record))
             database.add(table, batch.take())
     list(database.ask("from turns").rows)
     yield database
@@ -253,7 +260,7 @@ def test_a_row_is_its_record(full, name):
     """Each number and text of the event has a column, and `record` is all of it."""
     table = TABLES[name]
     record = sample_of(table)
-    event = table.event(record)
+    event = event_of(table, record)
     answer = full.answer(f"from {name}")
     (row,) = [dict(zip(answer.names, each, strict=True)) for each in answer.rows]
     assert [column.name for column in table.columns] == list(row)
@@ -293,7 +300,7 @@ def test_any_values_come_into_a_row(rows):
         episode = Episode(episode_id=f"e{n}", task_id="t", agent=text, sample=0, group_size=1,
                           outcome=outcome, reward=reward, opened_at=at)  # fmt: skip
         record = record_of(episode, topics.EPISODES, offset=n)
-        batch.add(record, TABLES["episodes"].event(record))
+        batch.add(record, event_of(TABLES["episodes"], record))
     found = batch.take().select(["agent", "opened_at", "reward", "outcome"]).to_pylist()
     assert rows == [tuple(row.values()) for row in found]
 

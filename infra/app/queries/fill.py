@@ -10,15 +10,15 @@ from msgspec import Struct
 from odradek.infra.app.queries.database import QueryDatabase
 from odradek.infra.app.queries.rows import RowBatch
 from odradek.infra.app.queries.selection import MeantRows
-from odradek.infra.app.queries.tables import QueryTable
+from odradek.infra.app.queries.tables import QueryTable, event_reader
 from odradek.infra.bus import (
     BusSettings,
     Record,
     RecordAddress,
+    RecordLookup,
     looking_up,
     passed_over,
     require_topics,
-    to_end,
 )
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.topics import BATCHES
@@ -93,8 +93,9 @@ async def fill(
             topic = source or BATCHES.name
         by_topic.setdefault(topic, []).append(table)
     await require_topics(bus, by_topic)
-    for topic, own in by_topic.items():
-        await _Reading(bus, database, own, meant, filled).topic(topic, progress)
+    async with looking_up(bus) as lookup:
+        for topic, own in by_topic.items():
+            await _Reading(lookup, database, own, meant, filled).topic(topic, progress)
     return filled
 
 
@@ -103,14 +104,15 @@ class _Reading:
 
     def __init__(
         self,
-        bus: BusSettings,
+        lookup: RecordLookup,
         database: QueryDatabase,
         tables: Sequence[QueryTable],
         meant: MeantRows | None,
         filled: Filled,
     ) -> None:
-        self._bus = bus
+        self._lookup = lookup
         self._database = database
+        self._event = event_reader(tables[0].topic)
         self._batches = [RowBatch(table) for table in tables]
         self._meant = meant
         self._filled = filled
@@ -127,19 +129,16 @@ class _Reading:
     async def _records(self, topic: str, progress: Progress) -> AsyncGenerator[Record, None]:
         places = self._places()
         if places is not None:
-            async with looking_up(self._bus) as lookup:
-                for at in range(0, len(places), LOOKED_UP):
-                    part = places[at : at + LOOKED_UP]
-                    found = await lookup.records(part)
-                    for address in filter(found.__contains__, part):
-                        yield found[address]
-                    progress(topic, at + len(part), len(places))
+            for at in range(0, len(places), LOOKED_UP):
+                part = places[at : at + LOOKED_UP]
+                found = await self._lookup.records(part)
+                for address in filter(found.__contains__, part):
+                    yield found[address]
+                progress(topic, at + len(part), len(places))
             return
-        async with looking_up(self._bus) as lookup:
-            bounds = await lookup.bounds(topic)
-        total = sum(end - first for first, end in bounds)
+        total = sum(end - first for first, end in await self._lookup.bounds(topic))
         done = 0
-        async with aclosing(to_end(self._bus, topic)) as records:
+        async with aclosing(self._lookup.whole(topic)) as records:
             async for record in records:
                 yield record
                 done += 1
@@ -154,16 +153,15 @@ class _Reading:
 
     def _take(self, record: Record) -> None:
         self._filled.records += 1
+        try:
+            event = self._event(record)
+        except InvalidRecord as error:
+            passed_over(record, error)
+            self._unreadable[record.topic] += 1
+            return
         for batch in self._batches:
             table = batch.table
-            try:
-                event = table.event(record)
-            except InvalidRecord as error:
-                # Each of the topic's tables would refuse it: it is counted once.
-                passed_over(record, error)
-                self._unreadable[record.topic] += 1
-                return
-            if event is None or (
+            if not isinstance(event, table.kind) or (
                 self._meant is not None and not self._meant.takes(table, record, event)
             ):
                 continue

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from odradek.infra.app.queries.columns import json_text, text
-from odradek.infra.app.queries.tables import QueryTable
+from odradek.infra.app.queries.tables import LetterHead, QueryTable
 from odradek.infra.bus import Record
 from odradek.streams.history.pointers import shown
 
@@ -41,9 +41,11 @@ class RowBatch:
         self._values["timestamp"].append(round(record.timestamp * 1000))
         for column in self._fields:
             self._values[column.name].append(text(column.value(event)))
-        self._values["record"].append(json_text(record.value))
+        value = record.value or b""
+        letter = isinstance(event, LetterHead)  # others were read as JSON
+        self._values["record"].append(json_text(value) if letter else value.decode())
         self.rows += 1
-        self._bytes += len(record.value or b"")
+        self._bytes += len(value)
 
     def take(self) -> Any:
         """The rows as an Arrow table; none are left."""

@@ -17,6 +17,7 @@ TrainerError
 │   │                       refused where the batch is a replay's
 │   ├── MissingRecord       nothing stands where a pointer points: refused, with the reason
 │   ├── WrongDigest         something else stands there: refused, with the reason
+│   ├── UntrainableEpisode  an imported episode stands there: refused, with the reason
 │   └── RowsEnded           a replay has no more rows: the run ends
 ├── CheckpointError
 │   ├── BrokenCheckpoint    a file differs from the manifest: the one before is taken
@@ -103,6 +104,12 @@ class WrongDigest(BatchError):
     """A pointer whose record holds something else."""
 
     reason = "wrong_digest"
+
+
+class UntrainableEpisode(BatchError):
+    """A pointer to an imported episode: nobody here knows which weights sampled it."""
+
+    reason = "imported"
 
 
 class RowsEnded(BatchError):

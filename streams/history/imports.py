@@ -9,15 +9,13 @@ from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Episode, EpisodeHead, Event, GroupsEvent, Pointer
 from odradek.schemas.revisions import LATEST, RevisionBook, revised_reward
-from odradek.schemas.topics import EPISODES, REVISIONS
+from odradek.schemas.topics import EPISODES
 from odradek.schemas.worth import DEFAULT_COMPONENT
 from odradek.streams.errors import ReplayRefused
 from odradek.streams.history.batches import BatchChoice, Progress, TakenBatch
 from odradek.streams.history.revisions import late_rewards
 from odradek.streams.history.selection import Selection
 
-STALL_S = 30.0
-"""How long the end of the episodes may not come nearer."""
 NO_BATCH = -1
 """Where the offset of a batch stands, for episodes that are in none."""
 
@@ -52,9 +50,8 @@ async def choose_imported(
     async with looking_back(bus, archive) as lookup:
         bounds = await lookup.bounds(EPISODES.name)
         total = sum(end - first for first, end in bounds)
-        judged = bool(await lookup.bounds(REVISIONS.name))
-        book = (await late_rewards(lookup, LATEST))[0] if judged else RevisionBook()
-        async with aclosing(lookup.whole(EPISODES.name, stall_s=STALL_S)) as records:
+        book, _ = await late_rewards(lookup, LATEST)
+        async with aclosing(lookup.whole(EPISODES.name)) as records:
             async for record in records:
                 done += 1
                 progress(done, total)
@@ -80,18 +77,7 @@ def taken(selection: Selection, head: EpisodeHead, pointer: Pointer, record: Rec
 
     Raises InvalidRecord where its tokens are asked for and cannot be read.
     """
-    if not selection.since <= record.timestamp < selection.until:
-        return False
-    if selection.purpose not in {"", head.purpose}:
-        return False
-    named = (
-        (selection.tasks, head.task_id),
-        (selection.items, head.item),
-        (selection.agents, head.agent),
-    )
-    if any(wanted and name not in wanted for wanted, name in named):
-        return False
-    if not selection.takes_pointer(pointer):
+    if not selection.takes_task(head, record.timestamp) or not selection.takes_pointer(pointer):
         return False
     if not selection.reads_episodes:
         return True

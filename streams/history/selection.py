@@ -8,7 +8,7 @@ import math
 
 from msgspec import Struct
 
-from odradek.schemas.events import Batch, Episode, Pointer
+from odradek.schemas.events import Batch, Episode, EpisodeHead, Pointer
 from odradek.streams.history.spans import CountSpan, RewardSpan
 
 
@@ -67,18 +67,18 @@ class Selection(Struct, frozen=True, kw_only=True):
             return False
         if self.offsets is not None and offset not in self.offsets:
             return False
-        if not self.since <= timestamp < self.until or self.purpose not in {"", batch.purpose}:
-            return False
-        named = (
-            (self.tasks, batch.task_id),
-            (self.items, batch.item),
-            (self.agents, batch.agent),
-        )
-        if any(wanted and name not in wanted for wanted, name in named):
+        if not self.takes_task(batch, timestamp):
             return False
         if self.reward is None or self.reward.component:
             return True
         return any(map(self.takes_pointer, batch.episodes))
+
+    def takes_task(self, of: Batch | EpisodeHead, timestamp: float) -> bool:
+        """Whether the time of a record passes, and the task that it is of."""
+        if not self.since <= timestamp < self.until or self.purpose not in {"", of.purpose}:
+            return False
+        named = ((self.tasks, of.task_id), (self.items, of.item), (self.agents, of.agent))
+        return not any(wanted and name not in wanted for wanted, name in named)
 
     def takes_pointer(self, pointer: Pointer) -> bool:
         """Whether what a pointer says of its episode passes; the episode may have more to say."""

@@ -30,7 +30,13 @@ from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, Pointer, Refusal
 from odradek.schemas.revisions import FIRST
-from odradek.trainer.errors import BadSettings, MissingRecord, PositionGone, WrongDigest
+from odradek.trainer.errors import (
+    BadSettings,
+    MissingRecord,
+    PositionGone,
+    UntrainableEpisode,
+    WrongDigest,
+)
 from odradek.trainer.feed.readers.episode_reader import EpisodeReader
 from odradek.trainer.feed.readers.revisions import LateRewards
 from odradek.trainer.feed.rows import EpisodeGroup
@@ -203,7 +209,12 @@ class LogGroups:
         late = self._late is not None and await self._late.concern(offset, batch)
         if why_not(batch) and not late:
             return EpisodeGroup(offset, batch)
-        lost = (MissingRecord, WrongDigest, *((PositionGone,) if batch.origin else ()))
+        lost = (
+            MissingRecord,
+            WrongDigest,
+            UntrainableEpisode,
+            *((PositionGone,) if batch.origin else ()),
+        )
         episodes: list[tuple[Pointer, Episode]] = []
         refused: list[Refusal] = []
         for pointer in batch.episodes:
@@ -216,13 +227,7 @@ class LogGroups:
                     Refusal(offset=offset, reason=error.reason, episode_id=pointer.episode_id)
                 )
             else:
-                if episode.imported_from:
-                    # No grouper wrote this: which weights sampled it, nobody here knows.
-                    refused.append(
-                        Refusal(offset=offset, reason="imported", episode_id=pointer.episode_id)
-                    )
-                else:
-                    episodes.append((pointer, episode))
+                episodes.append((pointer, episode))
         group = EpisodeGroup(offset, batch, tuple(episodes), tuple(refused))
         return self._late.revised(group) if self._late is not None and late else group
 

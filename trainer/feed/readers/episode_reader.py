@@ -16,7 +16,7 @@ from odradek.schemas import codec
 from odradek.schemas.codec import header
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Episode, Pointer
-from odradek.trainer.errors import MissingRecord, PositionGone, WrongDigest
+from odradek.trainer.errors import MissingRecord, PositionGone, UntrainableEpisode, WrongDigest
 
 EPISODE: Final = "odradek.episode.v1"
 KEEP_BYTES: Final = 256 * 1024 * 1024
@@ -73,6 +73,7 @@ class EpisodeReader:
             MissingRecord: Nothing stands there.
             TopicMissing: The topic was deleted while it was read.
             WrongDigest: Something else stands there, or nothing that can be decoded.
+            UntrainableEpisode: It was imported.
         """
         value = await self._value(pointer.partition, pointer.offset)
         if codec.digest(value) != pointer.digest:
@@ -81,6 +82,10 @@ class EpisodeReader:
             episode: Episode = codec.decode(value, Episode)
         except InvalidRecord as error:
             raise WrongDigest(f"{_place(self._topic, pointer)}: {error.reason}") from error
+        if episode.imported_from:  # no grouper wrote this pointer
+            raise UntrainableEpisode(
+                f"{_place(self._topic, pointer)} is imported: no policy of this run sampled it"
+            )
         return episode
 
     async def _value(self, partition: int, offset: int) -> bytes:

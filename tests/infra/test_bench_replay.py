@@ -7,7 +7,7 @@ import pytest
 
 from odradek.infra.app.bench.history.search import brief
 from odradek.infra.app.bench.history.subscribers import COUNTS, T_975, Interval, figures_of
-from odradek.infra.app.bench.history.writer import GROUP, NEEDLE, NEEDLE_IDS, write_past
+from odradek.infra.app.bench.history.writer import GROUP, NEEDLE, NEEDLE_IDS, opened_past
 from odradek.infra.app.history.steps import LogHistory
 from odradek.infra.bus import looking_up
 from odradek.streams.history import Selection
@@ -44,9 +44,13 @@ def test_the_broker_is_counted_beside_the_rollout_side():
 
 @pytest.mark.broker
 async def test_what_the_benchmark_writes_is_a_past(bus):
-    """Its pointers lead to its episodes, its steps are found, and so is each needle."""
-    past = await write_past(bus, 8 * GROUP)
-    assert (64, 8, 2) == (past.episodes, past.batches, past.steps)
+    """Its pointers lead to its episodes, its steps are found, and so is each needle.
+
+    Also where it is written on later.
+    """
+    async with opened_past(bus) as past:
+        parts = [await past.write(4 * GROUP) for _ in range(2)]
+    assert [(32, 4, 1)] * 2 == [(part.episodes, part.batches, part.steps) for part in parts]
     choice = await choose(bus, Selection(reward=RewardSpan(1.0, 1.0)), pointers=True)
     assert 4 * 8 == sum(len(batch.pointers) for batch in choice.taken)
     async with looking_up(bus) as lookup:

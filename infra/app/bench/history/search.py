@@ -15,6 +15,8 @@ from odradek.infra.app.bench.history.writer import (
     NEEDLE,
     NEEDLE_EVERY,
     NEEDLE_IDS,
+    PastWriter,
+    opened_past,
     write_past,
 )
 from odradek.infra.bus import BusSettings
@@ -120,18 +122,19 @@ def _reads_per_s(bus: BusSettings) -> float:
 
 async def of_steps(bus: BusSettings, episodes: int) -> dict[str, Any]:
     """`odradek show step N` in a log of so many episodes: at rest, and while the run goes on."""
-    past = await write_past(bus, episodes, words=False)
-    numbers = Random(0).choices(range(1, past.steps + 1), k=SHOWN)  # noqa: S311 - no secret
-    at_rest = [(await _shown(bus, number)).seconds for number in numbers]
-    going_on = asyncio.create_task(_go_on(bus, past.episodes))
-    try:
-        live = [(await _shown(bus, number)).seconds for number in numbers]
-        if going_on.done():
-            going_on.result()
-    finally:
-        going_on.cancel()
-        with suppress(asyncio.CancelledError):
-            await going_on
+    async with opened_past(bus, words=False) as writer:
+        past = await writer.write(episodes)
+        numbers = Random(0).choices(range(1, past.steps + 1), k=SHOWN)  # noqa: S311 - no secret
+        at_rest = [(await _shown(bus, number)).seconds for number in numbers]
+        going_on = asyncio.create_task(_go_on(writer))
+        try:
+            live = [(await _shown(bus, number)).seconds for number in numbers]
+            if going_on.done():
+                going_on.result()
+        finally:
+            going_on.cancel()
+            with suppress(asyncio.CancelledError):
+                await going_on
     return {
         "show_step_s": _median(at_rest),
         "show_step_live_s": _median(live),
@@ -146,9 +149,8 @@ async def _shown(bus: BusSettings, number: int) -> MeasuredCommand:
     return await beside("show", "step", str(number), "--json", env=kafka(bus))
 
 
-async def _go_on(bus: BusSettings, first: int) -> None:
+async def _go_on(past: PastWriter) -> None:
     """A run that goes on: a step of four groups at a time."""
     while True:
-        await write_past(bus, 4 * GROUP, words=False, first=first)
-        first += 4 * GROUP
+        await past.write(4 * GROUP)
         await asyncio.sleep(LIVE_S)

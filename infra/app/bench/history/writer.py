@@ -6,6 +6,8 @@ order alone. Each is what the stages write for a small episode: one turn of four
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -177,36 +179,30 @@ def _conversation(sample: int, needle: bool) -> Conversation:
     )
 
 
-async def write_past(
-    bus: BusSettings, episodes: int, *, words: bool = True, first: int = 0
-) -> PastRun:
-    """Write so many episodes, their batches and steps.
+async def write_past(bus: BusSettings, episodes: int) -> PastRun:
+    """Write so many episodes in words, too, their batches and steps; see `opened_past`."""
+    async with opened_past(bus) as past:
+        return await past.write(episodes)
+
+
+@asynccontextmanager
+async def opened_past(bus: BusSettings, *, words: bool = True) -> AsyncIterator["PastWriter"]:
+    """A past that can be written on until the block ends.
 
     Args:
-        bus: Where Kafka is; its topics hold no such records, or those before `first`.
-        episodes: How many; whole steps are written.
+        bus: Where Kafka is; its topics hold no such records, and nobody else writes there.
         words: Whether conversations are written, too.
-        first: Number of the first one.
     """
-    began = time.perf_counter()
     await ensure_topics(bus)
     client = producer(bus, linger_ms=0)
     await start(client, bus)
     try:
-        past = _Past(client, bus, words=words)
-        groups = range(first // GROUP, (first + episodes) // GROUP)
-        for group in groups:
-            await past.group(group)
-        await past.flush()
+        yield PastWriter(client, bus, words=words)
     finally:
         await client.stop()
-    return PastRun(
-        len(groups) * GROUP, len(groups), len(groups) // BATCHES_PER_STEP,
-        time.perf_counter() - began,
-    )  # fmt: skip
 
 
-class _Past:
+class PastWriter:
     """A past that is being written."""
 
     def __init__(self, client: AIOKafkaProducer, bus: BusSettings, *, words: bool) -> None:
@@ -217,8 +213,22 @@ class _Past:
         self._partitions = bus.partitions(EPISODES)
         self._templates = EpisodeTemplates()
         self._used: list[BatchUse] = []
+        self._groups = 0
 
-    async def group(self, number: int) -> None:
+    async def write(self, episodes: int) -> PastRun:
+        """Write so many more, with their batches and steps; returns once all is acknowledged."""
+        began = time.perf_counter()
+        groups = range(self._groups, self._groups + episodes // GROUP)
+        for group in groups:
+            await self._group(group)
+        self._groups = groups.stop
+        await self._flush()
+        return PastRun(
+            len(groups) * GROUP, len(groups), len(groups) // BATCHES_PER_STEP,
+            time.perf_counter() - began,
+        )  # fmt: skip
+
+    async def _group(self, number: int) -> None:
         """A group of episodes and its batch; every few of them a step."""
         task = f"task-{number:08d}"
         partition = partition_for(task, self._partitions)
@@ -266,8 +276,7 @@ class _Past:
         for entry in (taken, made):
             await self._steps.add(b"main", codec.encode(entry), _headers(entry, "main"))
 
-    async def flush(self) -> None:
-        """Return once all is acknowledged."""
+    async def _flush(self) -> None:
         for filler in (self._episodes, self._conversations, self._batches, self._steps):
             if filler is not None:
                 await filler.flush()

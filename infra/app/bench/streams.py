@@ -21,6 +21,7 @@ from uuid import uuid4
 import click
 from msgspec import Raw
 
+from odradek.infra.app.bench.harness.processes import peak_rss_mb
 from odradek.infra.app.local_kafka.broker import LocalBroker
 from odradek.infra.bus import (
     BusSettings,
@@ -387,7 +388,4 @@ class StageProcess:
     def rss_mb(self) -> float:
         """The most memory it has held."""
         assert self._process is not None
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        return peak_rss_mb(self._process.pid)

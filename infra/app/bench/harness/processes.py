@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,14 @@ def cpu_ms_of(pid: int) -> float:
     return time.clock_gettime_ns((~pid << 3) | CPUCLOCK_SCHED) / 1e6
 
 
+def peak_rss_mb(pid: int) -> float:
+    """The most megabytes that a process has held, 0 where it has ended. Raises OSError."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
 @contextmanager
 def started(
     *module_and_args: str, folder: Path, core: int | None, env: Mapping[str, str] | None = None
@@ -71,6 +79,44 @@ def started(
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+class AskedProcess:
+    """A child process that answers each line of its input with a line."""
+
+    def __init__(self, name: str, child: "subprocess.Popen[str]") -> None:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        self._name = name
+        self._input, self._output = child.stdin, child.stdout
+
+    def ask(self, word: str) -> str:
+        """The answer to a word. Raises ProjectError where it has ended."""
+        self._input.write(f"{word}\n")
+        self._input.flush()
+        return self.answer()
+
+    def answer(self) -> str:
+        """Its next line. Raises ProjectError where it has ended."""
+        if line := self._output.readline():
+            return line.strip()
+        raise ProjectError(f"{self._name} of the benchmark ended: run its command by hand")
+
+
+@contextmanager
+def asked(
+    name: str, command: Sequence[str], *, core: int | None, env: Mapping[str, str] | None = None
+) -> Iterator[AskedProcess]:
+    """A command on one core (None: any) that works when it is asked to; ended with the block."""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, env={**os.environ, **(env or {})},
+    ) as child:  # fmt: skip
+        try:
+            pin(core, child.pid)
+            yield AskedProcess(name, child)
+        finally:
+            child.kill()
 
 
 def pin(core: int | None, pid: int = 0) -> None:

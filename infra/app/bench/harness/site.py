@@ -105,13 +105,17 @@ def our_proxy(
         *observed(watched), "odradek.infra.app.cli", "proxy", "--port", "0", folder=place.folder,
         core=place.tested, env=env,
     ) as proxy:  # fmt: skip
-        output = proxy.wait_for("ready: proxy")
-        port = int(output.split("listens on http://127.0.0.1:")[1].split(",")[0])
+        port = port_of(proxy.wait_for("ready: proxy"))
         if addresses is not None:
             yield LoadTarget("proxy", proxy, port, addresses(key))
             return
         episodes = Episodes(key)
         yield LoadTarget("proxy", proxy, port, episodes.address, episodes.over)
+
+
+def port_of(output: str) -> int:
+    """The port in the line that a proxy writes once it is ready."""
+    return int(output.split("listens on http://127.0.0.1:")[1].split(",", maxsplit=1)[0])
 
 
 def observed(file: Path | None) -> tuple[str, ...]:

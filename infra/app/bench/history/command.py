@@ -8,11 +8,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Event, Thread
 
 from msgspec import Struct
 
+from odradek.infra.app.bench.harness.processes import peak_rss_mb
 from odradek.infra.errors import ProjectError
 
 LOOK_S = 0.05
@@ -57,12 +57,9 @@ def _peak(pid: int) -> Iterator[list[float]]:
     held, over = [0.0], Event()
 
     def look() -> None:
-        status = Path(f"/proc/{pid}/status")
         while not over.wait(LOOK_S):
             with suppress(OSError):
-                for line in status.read_text().splitlines():
-                    if line.startswith("VmHWM:"):
-                        held[0] = max(held[0], int(line.split()[1]) / 1024)
+                held[0] = max(held[0], peak_rss_mb(pid))
 
     thread = Thread(target=look, daemon=True)
     thread.start()

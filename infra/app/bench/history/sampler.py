@@ -6,21 +6,19 @@ its own each time; TorchRL's draws with repeats. Both have 100,000 entries, draw
 update, give these 64 other priorities. Its environment is made below `.peers/` and has our torch.
 """
 
-import json
 import statistics
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from odradek.infra.app.bench.harness.processes import pin
+from odradek.infra.app.bench.harness.processes import asked
 from odradek.infra.errors import ProjectError
 from odradek.infra.runtime import process
 from odradek.schemas import codec
@@ -42,7 +40,7 @@ SAMPLES: Final = 8
 """Pointers of a batch that is read back."""
 
 _OURS: Final = """
-import json, sys, time
+import sys, time
 import numpy as np
 from odradek.infra.app.bench.history.sampler import filled
 entries, draws, size = map(int, sys.argv[1:])
@@ -54,10 +52,10 @@ for line in sys.stdin:
         drawn = memory.draw(size, (0, number, 0))
         if update:
             memory.rate(drawn.offsets, priorities)
-    print(json.dumps(size * draws / (time.process_time() - began)), flush=True)
+    print(size * draws / (time.process_time() - began), flush=True)
 """
 _TORCHRL: Final = """
-import json, sys, time
+import sys, time
 import torch
 from torchrl.data.replay_buffers.samplers import PrioritizedSampler
 from torchrl.data.replay_buffers.storages import LazyTensorStorage
@@ -77,7 +75,7 @@ for line in sys.stdin:
         index, _ = sampler.sample(storage, size)
         if update:
             sampler.update_priority(index, priorities)
-    print(json.dumps(size * draws / (time.process_time() - began)), flush=True)
+    print(size * draws / (time.process_time() - began), flush=True)
 """
 
 
@@ -96,15 +94,21 @@ def draws_beside(*, repeats: int, draws: int, entries: int, torchrl: bool) -> di
     if torchrl:
         _install()
         commands["torchrl"] = (str(FOLDER / "bin" / "python"), "-c", _TORCHRL, *arguments)
-    with _started(commands) as asked:
-        measured = {
-            name: {"draws": [_of(pipes, "draw")], "updates": [_of(pipes, "update")]}
-            for name, pipes in asked.items()
+    measured: dict[str, dict[str, list[float]]] = {
+        name: {"draws": [], "updates": []} for name in commands
+    }
+    with ExitStack() as stack:
+        children = {
+            name: stack.enter_context(asked(name, command, core=0))
+            for name, command in commands.items()
         }
-        for _ in range(repeats - 1):
-            for name, pipes in asked.items():
-                measured[name]["draws"].append(_of(pipes, "draw"))
-                measured[name]["updates"].append(_of(pipes, "update"))
+        for child in children.values():
+            while child.answer() != "ready":
+                pass
+        for _ in range(repeats):
+            for name, child in children.items():
+                measured[name]["draws"].append(float(child.ask("draw")))
+                measured[name]["updates"].append(float(child.ask("update")))
     figures: dict[str, Any] = _figures(measured["odradek"])
     if torchrl:
         figures["torchrl"] = _figures(measured["torchrl"])
@@ -153,42 +157,6 @@ def _install() -> None:
             f"TorchRL cannot be installed into {FOLDER}: {error}; --no-torchrl leaves it out"
         ) from error
     whole.write_text(str(PINNED))
-
-
-Pipes = tuple[IO[str], IO[str]]
-
-
-@contextmanager
-def _started(commands: dict[str, tuple[str, ...]]) -> Iterator[dict[str, Pipes]]:
-    """Processes that measure when they are asked to; ended when the block ends."""
-    children = {
-        name: subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for name, command in commands.items()
-    }  # fmt: skip
-    try:
-        asked: dict[str, Pipes] = {}
-        for name, child in children.items():
-            assert child.stdin is not None
-            assert child.stdout is not None
-            pin(0, child.pid)
-            asked[name] = child.stdin, child.stdout
-            while (line := child.stdout.readline()) != "ready\n":
-                if not line:
-                    raise ProjectError(f"{name} did not start: run its command by hand")
-        yield asked
-    finally:
-        for child in children.values():
-            child.kill()
-            child.wait()
-
-
-def _of(pipes: Pipes, what: str) -> float:
-    pipes[0].write(f"{what}\n")
-    pipes[0].flush()
-    return float(json.loads(pipes[1].readline()))
 
 
 def _rebuilt(pointers: int) -> float:

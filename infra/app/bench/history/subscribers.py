@@ -7,27 +7,26 @@ The broker, which serves subscribers, is counted beside it.
 
 import asyncio
 import math
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from msgspec import Struct
 
 from odradek.infra.app.bench.harness.load import Workload
 from odradek.infra.app.bench.harness.processes import (
+    AskedProcess,
     MeasuredProcess,
+    asked,
     cpu_ms_of,
-    pin,
     started,
     two_cores,
 )
-from odradek.infra.app.bench.harness.site import BenchSite, kafka, mock_engine
+from odradek.infra.app.bench.harness.site import BenchSite, kafka, mock_engine, port_of
 from odradek.infra.app.bench.streams import await_count
 from odradek.infra.bus import BusSettings, KafkaAppender, ensure_topics, rows
 from odradek.infra.client import publish_task
@@ -96,18 +95,22 @@ async def subscriber_cpu(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         side = stack.enter_context(_rollout_side(bus, folder, broker))
-        listeners = [stack.enter_context(_listener(bus)) for _ in range(max(COUNTS))]
+        reader = (sys.executable, "-m", "odradek.infra.app.bench.history.reader")
+        listeners = [
+            stack.enter_context(asked("a subscriber", reader, core=two_cores()[1], env=kafka(bus)))
+            for _ in range(max(COUNTS))
+        ]
         played = _PlayedTasks(bus, groups)
         used: dict[int, list[dict[str, float]]] = {count: [] for count in COUNTS}
         await played.more(side)  # a round for warming up
         for repeat in range(repeats):
             turn = repeat % len(COUNTS)
             for count in (*COUNTS[turn:], *COUNTS[:turn]):
-                for pipes in listeners[:count]:
-                    _told(pipes, "on")
+                for listener in listeners[:count]:
+                    _switch(listener, "on")
                 used[count].append(await played.more(side))
-                for pipes in listeners[:count]:
-                    _told(pipes, "off")
+                for listener in listeners[:count]:
+                    _switch(listener, "off")
     return figures_of(used, groups * SIZE)
 
 
@@ -188,9 +191,8 @@ def _rollout_side(bus: BusSettings, folder: Path, broker: int | None) -> Iterato
             "ODRADEK_TRUST_UNSIGNED": "accept",
             "ODRADEK_DISPATCH_OPEN_GROUPS": "64",
         }
-        processes = {"proxy": _started(stack, folder, env, "proxy", "ready: proxy")}
-        output = processes["proxy"].wait_for("ready: proxy")
-        port = output.split("listens on http://127.0.0.1:")[1].split(",")[0]
+        processes = {"proxy": _started(stack, folder, env, "proxy")}
+        port = port_of(processes["proxy"].log.read_text())
         env["ODRADEK_PROXY_URL"] = f"http://127.0.0.1:{port}"
         player = "odradek.infra.app.bench.history.player:play"
         for name, verb in {
@@ -198,44 +200,20 @@ def _rollout_side(bus: BusSettings, folder: Path, broker: int | None) -> Iterato
             "host": ("agent", player, "--name", AGENT),
             "dispatcher": ("dispatch", "--no-trainer"),
         }.items():  # fmt: skip
-            processes[name] = _started(stack, folder, env, *verb, "ready: ")
+            processes[name] = _started(stack, folder, env, *verb)
         yield RolloutSide(processes, broker)
 
 
-def _started(
-    stack: ExitStack, folder: Path, env: dict[str, str], *verb_and_word: str
-) -> MeasuredProcess:
-    *verb, word = verb_and_word
+def _started(stack: ExitStack, folder: Path, env: dict[str, str], *verb: str) -> MeasuredProcess:
+    """A process that is ready."""
     process = stack.enter_context(
         started("odradek.infra.app.cli", *verb, folder=folder, core=two_cores()[0], env=env)
     )
-    process.wait_for(word, timeout_s=60.0)
+    process.wait_for("ready: ", timeout_s=60.0)
     return process
 
 
-Pipes = tuple[IO[str], IO[str]]
-
-
-@contextmanager
-def _listener(bus: BusSettings) -> Iterator[Pipes]:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "odradek.infra.app.bench.history.reader"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env={**os.environ, **kafka(bus)},
-    )  # fmt: skip
-    pin(two_cores()[1], child.pid)
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        yield child.stdin, child.stdout
-    finally:
-        child.kill()
-        child.wait()
-
-
-def _told(pipes: Pipes, word: str) -> None:
+def _switch(listener: AskedProcess, word: str) -> None:
     """Have a listener begin, or end; returns once it has."""
-    pipes[0].write(f"{word}\n")
-    pipes[0].flush()
-    if (answer := pipes[1].readline().strip()) != word:
-        raise ProjectError(f"a subscriber of the benchmark ended: {answer!r}")
+    if (answer := listener.ask(word)) != word:
+        raise ProjectError(f"a subscriber of the benchmark answers {answer!r} to {word!r}")

@@ -73,17 +73,17 @@ def run(**options: Any) -> dict[str, Any]:
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of the command line."""
 
-    parts: tuple[str, ...] = ()
-    repeats: int = 5
-    draws: int = 3000
-    entries: int = 100_000
-    pointers: int = 1_000_000
-    torchrl: bool = True
-    episodes: int = 100_000
-    log_episodes: int = 1_000_000
-    rewards: int = 400
-    rounds: int = 10
-    groups: int = 40
+    parts: tuple[str, ...]
+    repeats: int
+    draws: int
+    entries: int
+    pointers: int
+    torchrl: bool
+    episodes: int
+    log_episodes: int
+    rewards: int
+    rounds: int
+    groups: int
 
 
 def _on_a_log(

@@ -44,8 +44,6 @@ MAX_POLL_MS: Final = 300_000
 """How long a member of a group may go without polling. Nothing slow may stand between two polls:
 the group would give its partitions away, refuse its commits, and hand the same records out again.
 """
-HALF_OPEN_S: Final = 1.0
-"""How long a start that was given up may take to open what it has begun."""
 CLOSE_S: Final = 5.0
 """How long a client may take to end in good order."""
 LOOK_S: Final = 5.0
@@ -165,13 +163,8 @@ async def _open(client: KafkaClient, timeout_s: float) -> None:
     async with AsyncExitStack() as failed:
         # Cancelled as well: half a client would linger, and say so later.
         failed.push_async_callback(close, client)
-        opening = asyncio.ensure_future(client.start())
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(opening)
-        finally:
-            if not opening.done():  # aiokafka forgets a connection that is given up half open
-                await _within(opening, HALF_OPEN_S)
+        async with asyncio.timeout(timeout_s):
+            await client.start()
         failed.pop_all()
 
 

@@ -1,11 +1,14 @@
 """What we change in aiokafka, in one place: defects of its client, and how hard it packs."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from functools import partial, wraps
 from operator import attrgetter
 from typing import Any, Final
+from weakref import WeakSet
 
+import aiokafka.client
 import aiokafka.producer.sender
 import aiokafka.record.default_records
 from aiokafka import codec
@@ -25,6 +28,9 @@ FENCED_INSTANCE_ID: Final = 82
 BETWEEN_S: Final = 0.002
 """How long a producer waits before it asks again whether its last transaction is over."""
 
+_opening: ContextVar[Any] = ContextVar("opening")
+"""The client for which a connection is being opened."""
+
 
 def mend() -> None:
     """Change all of it, once."""
@@ -35,6 +41,7 @@ def mend() -> None:
         _pack_lightly()
         _follow_closely()
         _join_again()
+        _close_all()
 
 
 def _follow_closely() -> None:
@@ -54,6 +61,53 @@ def _join_again() -> None:
     known any more, joins again (this too is aiokafka's way), and displaces the successor.
     """
     kafka_errors[FENCED_INSTANCE_ID] = UnknownMemberIdError
+
+
+def _close_all() -> None:
+    """Make a client that is closed leave no connection open.
+
+    aiokafka closes those that it has noted. It has not noted one over which it asked for the first
+    metadata when it was cancelled, nor one that a task of it opened while it was being closed.
+    """
+    create = aiokafka.client.create_conn
+
+    @wraps(create)
+    async def noted(*args: Any, **settings: Any) -> AIOKafkaConnection:
+        connection = await create(*args, **settings)
+        client = _opening.get()
+        if client.__dict__.get("_is_closed"):
+            connection.close()
+            raise KafkaConnectionError("the client was closed meanwhile")
+        client.__dict__.setdefault("_ever_opened", WeakSet()).add(connection)
+        return connection
+
+    aiokafka.client.create_conn = noted
+    AIOKafkaClient.bootstrap = _for_client(AIOKafkaClient.bootstrap)
+    AIOKafkaClient._get_conn = _for_client(AIOKafkaClient._get_conn)  # noqa: SLF001 - the other one that opens
+    close = AIOKafkaClient.close
+
+    @wraps(close)
+    async def whole(self: Any) -> None:
+        self._is_closed = True
+        try:
+            await close(self)
+        finally:
+            for connection in self.__dict__.get("_ever_opened", ()):
+                connection.close()
+
+    AIOKafkaClient.close = whole
+
+
+def _for_client(opens: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(opens)
+    async def opening(self: Any, *args: Any, **more: Any) -> Any:
+        token = _opening.set(self)
+        try:
+            return await opens(self, *args, **more)
+        finally:
+            _opening.reset(token)
+
+    return opening
 
 
 def _pack_lightly() -> None:

@@ -70,8 +70,13 @@ class Scenario:
     """How often a task that came out badly is published again at most."""
 
     @classmethod
-    def drawn(cls, rng: Random) -> "Scenario":
+    def of(cls, seed: int) -> "Scenario":
         """The scenario of a seed."""
+        return cls.drawn(Random(f"{seed}/weather"))
+
+    @classmethod
+    def drawn(cls, rng: Random) -> "Scenario":
+        """One at random."""
 
         def often(*choices: float) -> float:
             return rng.choice((float("inf"), *choices))

@@ -49,9 +49,9 @@ LONG = {
 )
 def test_a_planted_fault_is_found(name):
     """Within a few seeds, by each check that is there to find it; and it is the fault's doing."""
-    missing, since = set(PLANTED[name].found_by), PLANTED[name].since
-    seeds = []
-    for seed in range(since, since + 60):
+    fault = PLANTED[name]
+    missing, seeds = set(fault.found_by), []
+    for seed in range(fault.since, fault.since + 60):
         if found := missing & finding(name, attempt(seed, name).failures):
             missing -= found
             seeds.append(seed)
@@ -59,7 +59,7 @@ def test_a_planted_fault_is_found(name):
             break
     assert set() == missing
     for seed in seeds:
-        assert () == attempt(seed).failures
+        assert () == attempt(seed, scenario=fault.scenario(seed)).failures
 
 
 def test_a_world_that_merely_stands_still_has_found_nothing():

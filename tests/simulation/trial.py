@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from tests.simulation.checks import broken
 from tests.simulation.failure import Failure
-from tests.simulation.planted import planted
+from tests.simulation.planted import PLANTED, planted
+from tests.simulation.scenario import Scenario
 from tests.simulation.world import World
 
 
@@ -32,15 +33,23 @@ class Verdict(NamedTuple):
     """Callbacks that were run."""
 
 
-def attempt(seed: int, plant: str = "", only: tuple[int, ...] | None = None) -> Verdict:
+def attempt(
+    seed: int,
+    plant: str = "",
+    only: tuple[int, ...] | None = None,
+    scenario: Scenario | None = None,
+) -> Verdict:
     """Live through one seed, and judge it.
 
     Args:
         seed: Decides all.
-        plant: Name of a fault to plant in the code.
+        plant: Name of a fault to plant in the code; the world has what it needs to show.
         only: Apply only the faults of these numbers.
+        scenario: Instead of the seed's own.
     """
-    world = World(seed, only=set(only) if only is not None else None)
+    if plant:
+        scenario = PLANTED[plant].scenario(seed)
+    world = World(seed, scenario=scenario, only=set(only) if only is not None else None)
     world.run(planted(plant) if plant else None)
     failures = broken(world)
     digest = hashlib.sha256()

@@ -95,7 +95,7 @@ class World:
     ) -> None:
         self.seed = seed
         self.rng = Random(f"{seed}/world")
-        self.scenario = scenario or Scenario.drawn(Random(f"{seed}/weather"))
+        self.scenario = scenario or Scenario.of(seed)
         self.trouble = faults(self, only)
         self.loop = SimLoop()
         bus = self.bus_of("any")

@@ -7,11 +7,13 @@ processes end, has not found anything.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from tests.simulation.failure import Failure
 from tests.simulation.planted import engines, folds, mixing, stages, tasks, training
 from tests.simulation.planted.patches import Patches, applied
+from tests.simulation.scenario import Scenario
 
 
 class Fault(NamedTuple):
@@ -21,15 +23,23 @@ class Fault(NamedTuple):
         plant: Makes its patches.
         found_by: The checks that are there to find it; each of them must.
         since: The seed from which on tests look for it: what is rare takes many.
+        needs: Fields of a scenario that its worlds have: without them it could not show.
     """
 
     plant: Callable[[], Patches]
     found_by: frozenset[str]
-    since: int = 0
+    since: int
+    needs: dict[str, Any]
+
+    def scenario(self, seed: int) -> Scenario:
+        """The scenario of a seed, with what the fault needs."""
+        return replace(Scenario.of(seed), **self.needs)
 
 
-def _by(plant: Callable[[], Patches], *checks: str, since: int = 0) -> tuple[str, Fault]:
-    return plant.__name__.replace("_", "-"), Fault(plant, frozenset(checks), since)
+def _by(
+    plant: Callable[[], Patches], *checks: str, since: int = 0, **needs: Any
+) -> tuple[str, Fault]:
+    return plant.__name__.replace("_", "-"), Fault(plant, frozenset(checks), since, needs)
 
 
 PLANTED: dict[str, Fault] = dict(

@@ -12,11 +12,14 @@ from odradek.agents.binding.requests import dump
 from odradek.infra.bus import (
     Appender,
     BusSettings,
+    DoneOffsets,
+    Positions,
     Record,
     admin,
     consumer,
     partitions_of,
     passed_over,
+    read_below,
     running,
     standings,
     to_end,
@@ -25,6 +28,7 @@ from odradek.infra.errors import PositionLost
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.topics import A2A_REQUESTS, CARDS, agent_topic
 
+STALL_S: Final = 30.0
 JSON: Final = (("content-type", b"application/json"),)
 
 
@@ -83,17 +87,32 @@ async def _presence(
         return AgentPresence()
     wheres: list[TopicPartition] = await partitions_of(reader, topic)
     ends = await reader.end_offsets(wheres)
+    beginnings = await reader.beginning_offsets(wheres)
     try:
         marks = await standings(client, reader, bus, group, wheres)
-        positions = {where: offset for where, (offset, _) in marks.items()}
     except PositionLost:  # retention was quicker than the hosts
-        positions = await reader.beginning_offsets(wheres)
-    lag = sum(max(0, ends[where] - positions[where]) for where in wheres)
+        marks = {where: (beginnings[where], "") for where in wheres}
+    done = {where: DoneOffsets.of(*mark) for where, mark in marks.items()}
+    offsets = await _offsets(bus, reader, {at: done[at].first(beginnings[at]) for at in done}, ends)
+    lag = sum(done[where].undone(offsets[where], beginnings[where]) for where in wheres)
     hosts: list[str] = []
     for answer in await client.describe_consumer_groups([bus.group(group)]):
         for described in answer.to_object()["groups"]:
             hosts += [f"{m['client_id']} {m['client_host']}" for m in described["members"]]
     return AgentPresence(hosts=tuple(sorted(hosts)), lag=lag)
+
+
+async def _offsets(
+    bus: BusSettings, reader: Any, start: Positions, ends: Positions
+) -> dict[TopicPartition, list[int]]:
+    """Offsets of all records from `start` on: markers of transactions are none."""
+    found: dict[TopicPartition, list[int]] = {where: [] for where in start}
+    reader.assign(list(start))
+    for where, offset in start.items():
+        reader.seek(where, offset)
+    async for record in read_below(bus, reader, start, ends, stall_s=STALL_S):
+        found[TopicPartition(bus.topic(record.topic), record.partition)].append(record.offset)
+    return found
 
 
 async def publish_card(appender: Appender, agent: str, card: AgentCard) -> None:

@@ -42,6 +42,15 @@ class TaskProgress:
         return len(self._recorded)
 
     @property
+    def waiting(self) -> list[int]:
+        """Offsets of the tasks that the metadata covers and says were not sent."""
+        return [
+            self._low + index
+            for index, standing in enumerate(self._recorded)
+            if standing is TaskState.WAITING
+        ]
+
+    @property
     def low_water(self) -> int:
         """The oldest offset that is not done."""
         return self._low

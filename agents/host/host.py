@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
+from aiokafka.structs import OffsetAndMetadata
 
 from odradek.agents.attempt.attempt import AttemptState
 from odradek.agents.attempt.seal import ProxySealer, Sealer
@@ -243,24 +244,30 @@ class Host:
             await self.commit()
 
     async def commit(self) -> None:
-        """See `PartitionOwner`: commit the low-water marks of the partitions that are ours."""
-        offsets = {
-            TopicPartition(self._topic, number): owned.backlog.low_water
+        """See `PartitionOwner`: commit the low-water marks of the partitions that are ours.
+
+        The metadata say which requests behind the mark are unfinished. They are for whoever asks
+        how far we are behind: a successor reads from the mark on, and finds snapshots.
+        """
+        marks = {
+            TopicPartition(self._topic, number): owned.mark
             for number, owned in self._owned.items()
-            if not owned.lost and owned.backlog.low_water > owned.committed
+            if not owned.lost and owned.mark != owned.committed
         }
-        if not offsets:
+        if not marks:
             return
+        offsets = {where: OffsetAndMetadata(*mark) for where, mark in marks.items()}
         # If we die above this line, what is finished comes again and finds its snapshots. Below it,
         # the next owner begins at the oldest request that is not.
         crash_point("offsets_before_commit")
         if not await commit_offsets(self._reader, offsets, self.fail):
             return
         crash_point("offsets_committed")
-        for where, mark in offsets.items():
-            if (owned := self._owned.get(where.partition)) is not None:
-                owned.committed = max(owned.committed, mark)
-                owned.memory.settle(owned.committed)
+        for where, mark in marks.items():
+            owned = self._owned.get(where.partition)
+            if owned is not None and mark[0] >= owned.committed[0]:
+                owned.committed = mark
+                owned.memory.settle(mark[0])
 
     # -- partitions
 

@@ -35,7 +35,7 @@ from odradek.infra.bus.compatibility import require_current
 from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
 from odradek.infra.bus.group import PartitionGroup, PartitionOwner, commit_offsets
 from odradek.infra.bus.lookup import RecordLookup, looking_up
-from odradek.infra.bus.offsets import OffsetTracker
+from odradek.infra.bus.offsets import DoneOffsets, OffsetTracker
 from odradek.infra.bus.reader import (
     Positions,
     Start,
@@ -44,6 +44,7 @@ from odradek.infra.bus.reader import (
     at_offsets,
     follow,
     following,
+    read_below,
     read_range,
     to_end,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "PATIENT_S",
     "Appender",
     "BusSettings",
+    "DoneOffsets",
     "FencedWriter",
     "KafkaAppender",
     "MemoryAppender",
@@ -95,6 +97,7 @@ __all__ = [
     "partitions_of",
     "passed_over",
     "producer",
+    "read_below",
     "read_range",
     "record_of",
     "require_current",

@@ -1,7 +1,10 @@
 """Which records of a partition are finished, and so where a successor must begin: pure."""
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+from msgspec import Struct
 
 from odradek.infra.errors import TakenTwice
 
@@ -89,6 +92,36 @@ class OffsetTracker:
         """All unfinished offsets that are known of, in order: ours, and a predecessor's ahead."""
         yield from self._open
         yield from (offset for offset in self._left if offset >= self._next)
+
+
+class DoneOffsets(Struct, frozen=True):
+    """Which records of a partition are done, as a commit says.
+
+    All below `reach`, but those at the offsets in `left`. Of those from `reach` on none is done.
+    """
+
+    reach: int
+    left: tuple[int, ...] = ()
+    """In order. Each is the offset of a record."""
+
+    @classmethod
+    def of(cls, offset: int, metadata: str) -> "DoneOffsets":
+        """By a committed offset and the metadata of an `OffsetTracker`, or of nobody."""
+        return cls(*_read(offset, metadata))
+
+    def first(self, beginning: int) -> int:
+        """Where to read what is not done, in a log that begins at `beginning`."""
+        return max(self.reach, beginning)
+
+    def undone(self, offsets: Sequence[int], beginning: int = 0) -> int:
+        """How many records of a partition are not done.
+
+        Args:
+            offsets: Of all records from `first` on, in order; of earlier ones any.
+            beginning: Of the log: what retention has deleted is not to be done any more.
+        """
+        known = len(self.left) - bisect_left(self.left, beginning)
+        return known + len(offsets) - bisect_left(offsets, self.reach)
 
 
 def _read(position: int, metadata: str) -> tuple[int, tuple[int, ...]]:

@@ -2,7 +2,8 @@
 
 `read_range` reads a stretch of one partition, `to_end` whole topics to their ends of now, and
 `follow` goes on for ever. `following` is `follow` for those who must know that it has begun before
-they do something else. Where these three begin, a `Start` says.
+they do something else. Where these three begin, a `Start` says. `read_below` is for those who have
+a consumer already.
 """
 
 import asyncio
@@ -86,7 +87,7 @@ async def read_range(
     async with _reading(bus, [where], begin) as (reader, positions):
         now = (await at_end(reader, [where]))[where]
         ends = {where: now if end is None else min(end, now)}
-        async with aclosing(_below(bus, reader, positions, ends)) as records:
+        async with aclosing(read_below(bus, reader, positions, ends)) as records:
             async for record in records:
                 yield record
 
@@ -119,7 +120,7 @@ async def to_end(
             raise BusError(f"offsets cannot be read: {error!r}") from error
         if ready is not None:
             ready()
-        async with aclosing(_below(bus, reader, positions, ends, stall_s=stall_s)) as records:
+        async with aclosing(read_below(bus, reader, positions, ends, stall_s=stall_s)) as records:
             async for record in records:
                 yield record
 
@@ -198,15 +199,25 @@ async def _reading(
         yield reader, positions
 
 
-async def _below(
+async def read_below(
     bus: BusSettings,
     reader: AIOKafkaConsumer,
-    positions: Positions,
-    ends: Positions,
+    positions: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
     *,
     stall_s: float | None = None,
 ) -> AsyncGenerator[Record, None]:
-    """Records from where a consumer stands to the ends of its partitions."""
+    """Records from where a consumer stands to the ends of its partitions.
+
+    Args:
+        bus: Where Kafka is.
+        reader: A consumer that has begun, and was assigned all of these partitions anew.
+        positions: Where it stands.
+        ends: Where to end.
+        stall_s: See `to_end`.
+
+    Raises BusError if the end was not reached.
+    """
     loop = asyncio.get_running_loop()
     moved_at = loop.time()
     left = {partition: end for partition, end in ends.items() if end > positions[partition]}

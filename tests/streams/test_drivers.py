@@ -47,7 +47,10 @@ def reasons(letters):
 
 
 async def test_a_story_becomes_an_episode_and_a_group_a_batch(world):
-    """Through intake, assembler and grouper, with the reward on its own topic."""
+    """Through intake, assembler and grouper, with the reward on its own topic.
+
+    Then none of them is behind, though a marker stands behind each transaction.
+    """
     await world.run(intake(), ASSEMBLE, GROUP)
     await world.write(expected(size=2), EPISODES)
     for sample in range(2):
@@ -65,6 +68,7 @@ async def test_a_story_becomes_an_episode_and_a_group_a_batch(world):
         assert pointer.digest == codec.digest(episodes[pointer.partition, pointer.offset].value)
     assert 2 == len(await world.until(CONVERSATIONS, 2))
     assert [] == await world.until(DLQ, 0)
+    assert {} == await world.at_rest()
 
 
 async def test_repeats_change_nothing(world):

@@ -20,7 +20,7 @@ class RequestPartition:
         writer: Writes as its owner.
         memory: What snapshots say about its requests.
         backlog: Which requests are finished.
-        committed: The offset that was committed last.
+        committed: The mark that was committed last.
         runs: Attempts that wait or go on, by episode id.
         messages: Message ids whose request is being served.
         push: Push notification configs of its tasks.
@@ -36,7 +36,7 @@ class RequestPartition:
         self.writer = writer
         self.memory = memory
         self.backlog = OffsetTracker(position)
-        self.committed = position
+        self.committed = (position, "")
         self.runs: dict[str, Attempt] = {}
         self.messages: set[str] = set()
         self.push = ConfigBook()
@@ -46,6 +46,11 @@ class RequestPartition:
         }
         self.paused = False
         self.lost = False
+
+    @property
+    def mark(self) -> tuple[int, str]:
+        """The offset to commit, and its metadata."""
+        return self.backlog.low_water, self.backlog.metadata
 
     @property
     def waiting(self) -> int:

@@ -58,6 +58,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {
             "config": "Print what settings hold and where each came from.",
             "agents": "List the agents, who is there now, and their cards.",
+            "lag": "Say how many records each process has still to do.",
             "show": "Show what the trainer saw in a step, a batch, an episode, a task or a turn.",
             "find": "Search what was said, or token ids, with the filters of replay.",
             "query": "Ask the topics in SQL: a table of turns, episodes, steps and more.",

@@ -1,25 +1,14 @@
-"""Reading the topics into a tally, and how far each consumer group is behind."""
+"""Reading the topics into a tally, and how far each process is behind."""
 
 import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-
+from odradek.infra.app.backlog import BacklogCount, behind
 from odradek.infra.app.session.stats import RunStats
-from odradek.infra.bus import (
-    BusSettings,
-    Record,
-    admin,
-    at_beginning,
-    at_end,
-    consumer,
-    follow,
-    running,
-)
+from odradek.infra.bus import BusSettings, Record, at_beginning, at_end, follow
+from odradek.infra.errors import BusError
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, EpisodeHead, GroupsEvent, Step
@@ -43,6 +32,7 @@ class RunFollower:
     def __init__(self, bus: BusSettings, tally: RunStats, *, since: str = "beginning") -> None:
         self.tally = tally
         self.lags: dict[str, int] = {}
+        """By process, how many records it has still to do."""
         self.changed = asyncio.Event()
         """Set after every record; whoever waits for it clears it."""
         self._bus = bus
@@ -50,9 +40,9 @@ class RunFollower:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        async with running(admin(self._bus), self._bus) as client, asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.read())
-            tasks.create_task(self._measure(client))
+            tasks.create_task(self._measure())
 
     async def read(self, ready: Callable[[], None] | None = None) -> None:
         """Read into the tally until cancelled; lags are not measured.
@@ -81,32 +71,11 @@ class RunFollower:
         except InvalidRecord as error:
             log.warning("%s@%d: %s", record.topic, record.offset, error.reason)
 
-    async def _measure(self, client: AIOKafkaAdminClient) -> None:
-        async with running(consumer(self._bus), self._bus) as reader:
+    async def _measure(self) -> None:
+        async with BacklogCount.connect(self._bus) as count:
             while True:
                 try:
-                    self.lags = await lags(client, reader, self._bus)
-                except KafkaError as error:  # a rebalance or a moved coordinator: ask again
+                    self.lags = behind(await count.take())
+                except BusError as error:  # a rebalance or a moved coordinator: ask again
                     log.debug("lags: %r", error)
                 await asyncio.sleep(LAGS_S)
-
-
-async def lags(
-    client: AIOKafkaAdminClient, reader: AIOKafkaConsumer, bus: BusSettings
-) -> dict[str, int]:
-    """Records between each group's committed position and the end, by group without prefix."""
-    prefix = bus.group("")
-    behind = {}
-    for name, *_ in await client.list_consumer_groups():
-        if not name.startswith(prefix):
-            continue
-        committed = {
-            partition: at.offset
-            for partition, at in (await client.list_consumer_group_offsets(name)).items()
-            if at.offset >= 0
-        }
-        ends: dict[TopicPartition, int] = await reader.end_offsets(list(committed))
-        behind[name.removeprefix(prefix)] = sum(
-            max(0, ends[partition] - offset) for partition, offset in committed.items()
-        )
-    return behind

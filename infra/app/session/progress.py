@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from odradek.infra.app.backlog import TRAINER
 from odradek.infra.app.session.evaluation import EvaluationRound
 from odradek.infra.app.session.follower import RunFollower
 from odradek.infra.app.session.session import Session
@@ -56,11 +57,11 @@ class RunView:
         }
 
     def behind(self) -> dict[str, int]:
-        """How far each reader is behind, the trainer among them."""
+        """How many records each process has still to do."""
         watch: RunFollower = self._session.watch
-        tally = watch.tally
-        waiting = max(0, sum(tally.batches.values()) - tally.position)
-        return dict(sorted({**watch.lags, "trainer (batches)": waiting}.items()))
+        ours = self._session.supervisor.states
+        # A trainer counts before it begins; where none is to run, nobody waits for it.
+        return {name: lag for name, lag in watch.lags.items() if name in ours or name != TRAINER}
 
     def line(self) -> str:
         """Everything in one line."""
@@ -83,7 +84,7 @@ class RunView:
         tables = (
             ReadableTable(("", ""), figures),
             ReadableTable(("process", "state", "restarts"), processes),
-            ReadableTable(("consumer group", "behind"), lags),
+            ReadableTable(("process", "behind"), lags),
         )
         return Group(Text(self.phase, style="bold"), Columns(tables, padding=(0, 3)))
 

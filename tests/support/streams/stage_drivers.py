@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from odradek.infra.app.backlog import BacklogCount
 from odradek.infra.bus import (
     BusSettings,
     KafkaAppender,
@@ -58,6 +59,10 @@ class MemoryWorld:
         """Let time pass; what stands in the log was appended before."""
         await self.until(TURNS, 0)
         self.shift += seconds
+
+    async def at_rest(self) -> dict[str, int]:
+        """Nothing is behind: what each stage was given it has folded."""
+        return {}
 
     async def until(self, topic: Topic, n: int) -> list[Record]:
         """Wait for n records on a topic."""
@@ -121,6 +126,17 @@ class KafkaWorld:
     async def pass_time(self, seconds: float) -> None:
         """Let time pass."""
         await asyncio.sleep(seconds)
+
+    async def at_rest(self) -> dict[str, int]:
+        """Wait until each stage that runs has nothing left to do; what is left, by process."""
+        deadline = time.monotonic() + 60
+        async with BacklogCount.connect(self.bus) as count:
+            while True:
+                lags = [lag for lag in await count.take() if lag.group in self.running]
+                left = {lag.process: lag.lag for lag in lags if lag.lag}
+                if not left or time.monotonic() > deadline:
+                    return left
+                await asyncio.sleep(0.05)
 
     async def until(self, topic: Topic, n: int) -> list[Record]:
         """Wait for n records on a topic."""

@@ -24,6 +24,10 @@ InfraError
 ├── ImportRefused            files that cannot be imported as they are: nothing was written
 ├── BadRecording             one record of a file that makes no episode, and why
 ├── QueryRefused             a query that is no single select, or that DuckDB does not understand
+├── ConsoleError
+│   ├── ConsoleMisconfigured  it would be open to others, or cannot listen there
+│   ├── VisitRefused          a request for another host, from another site, or without the token
+│   └── PageRefused           an address of the console that names no page, and what it may be
 ├── NoRewind                 a sink holds steps that it cannot take back: the run goes to a new one
 └── ProjectError             odradek.toml, a setting or an option cannot be used
     └── InvalidTime          a time that nobody can read
@@ -138,6 +142,30 @@ class BadRecording(InfraError):
 
 class QueryRefused(InfraError):
     """A query that cannot be asked: it is no select, names what is not there, or lacks its tool."""
+
+
+class ConsoleError(InfraError):
+    """The console, its settings or what a browser asks of it."""
+
+
+class ConsoleMisconfigured(ConsoleError):
+    """Settings with which the console does not start."""
+
+
+class VisitRefused(ConsoleError):
+    """A request that the console does not answer.
+
+    Attributes:
+        status: Of the HTTP answer.
+    """
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class PageRefused(ConsoleError):
+    """An address of the console that names nothing it could look up."""
 
 
 class NoRewind(InfraError):

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from ipaddress import IPv6Address, ip_address
 from typing import Final, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from odradek.infra.runtime.addresses import Host, roots
+from odradek.infra.runtime.addresses import Host, on_loopback, roots
 from odradek.infra.runtime.settings import CheckedSettings, Name
 from odradek.proxy.dialects.dialect import Limits
 from odradek.proxy.dialects.model_routes import Mapped
@@ -25,16 +24,6 @@ LOG_PATIENCE_S: Final = 120.0
 are away it waits. A turn may not take longer."""
 HOSTS_WAIT_S: Final = Timeouts().seal_s
 """How long agent hosts wait for a seal where the task does not say."""
-
-
-def on_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; of names only `localhost` is known to be."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 class ProxySettings(CheckedSettings, BaseSettings):

@@ -34,7 +34,6 @@ GROUPS = {
         "train-on-a-gpu",
         "learning",
         "watch-a-run",
-        "introspect",
         "scale-the-proxy",
         "security",
     ),  # fmt: skip

@@ -1,6 +1,7 @@
 """Addresses in settings: where to listen, and where our servers are."""
 
 import re
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -20,6 +21,16 @@ def _host(text: str) -> str:
 
 Host = Annotated[str, AfterValidator(_host)]
 """An address to listen on; IPv6 with brackets or without, since addresses of servers have them."""
+
+
+def on_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; of names only `localhost` is known to be."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def root(text: str) -> str:

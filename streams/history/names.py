@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
+import msgspec
+
 from odradek.infra.bus import Record, RecordAddress, RecordLookup
 from odradek.schemas.codec import header
 from odradek.schemas.ids import partition_for
@@ -51,7 +53,7 @@ async def batch_naming(
         name: The id.
         since: Unix seconds before which it was not written; clocks may be wrong.
     """
-    needle = f'"{name}"'.encode()
+    needle = _written(name)
     start = 0 if since is None else await lookup.at_time(BATCHES.name, 0, since - CLOCKS_S)
     return await _first(lookup, BATCHES.name, 0, start, needle)
 
@@ -59,7 +61,7 @@ async def batch_naming(
 async def task(lookup: RecordLookup, task_id: str) -> Record | None:
     """The record of a task."""
     partition = await _home(lookup, TASKS.name, task_id)
-    return await _first(lookup, TASKS.name, partition, 0, f'"{task_id}"'.encode(), key=task_id)
+    return await _first(lookup, TASKS.name, partition, 0, _written(task_id), key=task_id)
 
 
 async def episode(
@@ -68,13 +70,13 @@ async def episode(
     """The record of an episode that no batch points at, such as an attempt that was repeated."""
     partition = await _home(lookup, EPISODES.name, task_id)
     start = await lookup.at_time(EPISODES.name, partition, since - CLOCKS_S)
-    needle = f'"episode_id":"{episode_id}"'.encode()
+    needle = b'"episode_id":' + _written(episode_id)
     return await _first(lookup, EPISODES.name, partition, start, needle, key=task_id)
 
 
 async def imported_episode(lookup: RecordLookup, episode_id: str) -> Record | None:
     """The record of an episode by its id alone: all of its topic is read until it is there."""
-    needle = f'"episode_id":"{episode_id}"'.encode()
+    needle = b'"episode_id":' + _written(episode_id)
     async with aclosing(lookup.whole(EPISODES.name, stall_s=None)) as records:
         async for record in records:
             if needle in (record.value or b"") and b'"imported_from":' in (record.value or b""):
@@ -100,12 +102,17 @@ async def story(
 
 async def turn(lookup: RecordLookup, turn_id: str) -> Record | None:
     """The record of a turn: all partitions of its topic are read until it is there."""
-    needle = f'"turn_id":"{turn_id}"'.encode()
+    needle = b'"turn_id":' + _written(turn_id)
     async with aclosing(lookup.whole(TURNS.name, stall_s=None)) as records:
         async for record in records:
             if needle in (record.value or b""):
                 return record
     return None
+
+
+def _written(name: str) -> bytes:
+    """A name as our writers have it in JSON."""
+    return msgspec.json.encode(name)
 
 
 async def _home(lookup: RecordLookup, topic: str, key: str) -> int:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 from odradek.agents.push.settings import PushSettings
 from odradek.agents.settings import GatewaySettings
 from odradek.agents.trust.settings import TrustSettings
+from odradek.infra.app.console.settings import ConsoleSettings
 from odradek.infra.app.local_kafka import jars
 from odradek.infra.app.local_kafka.errors import NoDisk
 from odradek.infra.app.project import load
@@ -21,10 +22,10 @@ from odradek.infra.app.project.sections import KINDS, variable
 from odradek.infra.app.project.tasks import read
 from odradek.infra.archive import ArchiveSettings
 from odradek.infra.errors import ProjectError
+from odradek.infra.runtime.addresses import on_loopback
 from odradek.infra.runtime.environment import direct, unusable
 from odradek.infra.runtime.episode_tokens import TokenSettings
 from odradek.infra.runtime.reward_signatures import JudgeSettings
-from odradek.proxy.settings import on_loopback
 from odradek.schemas.events import parsed
 
 pytestmark = pytest.mark.processes
@@ -195,6 +196,7 @@ def settings_classes() -> list[type[BaseSettings]]:
     """Every settings class of ours that reads the environment."""
     return [
         *dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings())),
+        ConsoleSettings,
         GatewaySettings,
         TrustSettings,
         PushSettings,

@@ -15,6 +15,7 @@ from odradek.agents.push.settings import PushSettings
 from odradek.agents.settings import GatewaySettings
 from odradek.agents.trust.settings import TrustSettings
 from odradek.infra.app.cli import explain
+from odradek.infra.app.console.settings import ConsoleSettings
 from odradek.infra.app.project import load
 from odradek.infra.app.project.sections import KINDS, AgentSection, variable
 from odradek.infra.archive import ArchiveSettings
@@ -30,6 +31,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 }
 """What a class wants to be given."""
 ZERO = {
+    "ConsoleSettings.port",
     "AgentSettings.max_calls", "AgentSettings.max_tokens", "AgentSettings.grace_s",
     "DispatchSettings.repeat_share", "DispatchSettings.repeat_below",
     "GatewaySettings.port", "GatewaySettings.grpc_port", "GatewaySettings.card_age_s", "GatewaySettings.shutdown_s",
@@ -70,7 +72,7 @@ def classes() -> Iterator[type[BaseModel]]:
     """Every class that settings or sections of a project are read into."""
     yield from dict.fromkeys(found for kind in KINDS.values() if (found := kind.settings()))
     yield from (GatewaySettings, PushSettings, TrustSettings, TokenSettings, JudgeSettings)
-    yield ArchiveSettings
+    yield from (ArchiveSettings, ConsoleSettings)
     yield from (kind.own for kind in KINDS.values() if kind.own)
 
 

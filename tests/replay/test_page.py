@@ -10,6 +10,7 @@ from rich.console import Console
 
 from odradek.infra.app.history.page import PLACE, page_of
 from odradek.infra.app.history.sections import Facts, Grid, Heading, Note, ShownTokens
+from odradek.infra.app.history.shading import visible
 from odradek.infra.app.history.text import rendered
 from odradek.infra.app.history.tokens import texts_of
 from odradek.infra.app.history.views import TokensView
@@ -50,7 +51,7 @@ class Read(HTMLParser):
 
 @given(words=st.lists(st.text(max_size=20) | hostile, min_size=5, max_size=5))
 def test_what_agents_and_models_wrote_is_text_on_the_page(words):
-    """Whatever it looks like: no tag of theirs, no script, and nothing is loaded."""
+    """Whatever it looks like: no tag of theirs, no script, nothing is loaded, nothing hidden."""
     name, value, cell, note, token = words
     tokens = msgspec.structs.replace(TOKENS, texts=(token, "a", "b", "c"))
     page = Read(
@@ -63,7 +64,7 @@ def test_what_agents_and_models_wrote_is_text_on_the_page(words):
     text = "".join(page.words)
     assert {"script", "img", "link", "iframe"}.isdisjoint(page.tags)
     for word in words:
-        assert word in text
+        assert visible(word) in text
 
 
 def test_a_place_leads_to_where_the_page_shows_it():

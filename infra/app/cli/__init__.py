@@ -53,10 +53,10 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "rescore": "Run a reward function over all conversations that there are.",
         },
     ),
-    "judge": (
-        "Judge",
+    "watch": (
+        "Watch a run",
         {
-            "introspect": "Show how an agent plays: times, errors, tools, tokens; what to mend.",
+            "console": "Show the log as pages in a browser: steps, episodes, and their tokens.",
         },
     ),
     "look": (
@@ -99,7 +99,7 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
 
 EXTRAS: Final = {
     **dict.fromkeys(("torch", "transformers", "trl", "accelerate", "datasets"), "trainer"),
-    **dict.fromkeys(("openai", "matplotlib", "jinja2"), "demo"),
+    **dict.fromkeys(("openai", "matplotlib"), "demo"),
     **dict.fromkeys(("starlette", "sse_starlette", "uvicorn", "limits"), "a2a"),
     "grpc": "a2a-grpc",
     "peft": "lora",

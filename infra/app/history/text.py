@@ -6,7 +6,15 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from odradek.infra.app.history.sections import Facts, Grid, Heading, Note, Section, ShownTokens
+from odradek.infra.app.history.sections import (
+    Cell,
+    Facts,
+    Grid,
+    Heading,
+    Note,
+    Section,
+    ShownTokens,
+)
 from odradek.infra.app.history.views import TokensView
 from odradek.infra.app.tables import ReadableTable
 
@@ -36,14 +44,20 @@ def _drawn(section: Section, *, marked: bool) -> Iterator[RenderableType]:
             yield Text()
             yield Text(text, style="bold")
         case Facts(pairs):
-            yield ReadableTable(("", ""), [(Text(name, CONTEXT), value) for name, value in pairs])
+            yield ReadableTable(
+                ("", ""), [(Text(name, CONTEXT), _plain(value)) for name, value in pairs]
+            )
         case Grid(headings, rows, title):
-            yield ReadableTable(headings, rows, title)
+            yield ReadableTable(headings, [tuple(map(_plain, row)) for row in rows], title)
         case Note(text, wrong):
             yield Text()
             yield Text(text, WRONG if wrong else "")
         case ShownTokens(tokens):
             yield _tokens(tokens, marked=marked)
+
+
+def _plain(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell.text
 
 
 def _tokens(tokens: TokensView, *, marked: bool) -> Text:

@@ -1,12 +1,15 @@
 """Token ids as texts, by the tokenizer of a model's folder."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from odradek.infra.app.history.rows import Texts, no_texts
 from odradek.infra.errors import ProjectError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 FILE: Final = "tokenizer.json"
 
@@ -25,9 +28,7 @@ def texts_of(folder: str, *, wanted: bool) -> Texts:
         if wanted:
             raise ProjectError(f"{folder} holds no {FILE}: name the folder of the model")
         return no_texts
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer = _read(path, path.stat().st_mtime_ns)
 
     @cache
     def text(token: int) -> str:
@@ -37,3 +38,12 @@ def texts_of(folder: str, *, wanted: bool) -> Texts:
         return tuple(map(text, ids))
 
     return texts
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, changed: int) -> "Tokenizer":
+    """The tokenizer of a file: one of a large vocabulary takes a part of a second to read."""
+    del changed
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(path))

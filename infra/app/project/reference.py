@@ -20,6 +20,7 @@ CLASSES: Final = {
     "[trainer]": ("odradek.trainer.settings", "TrainerSettings"),
     "[engine]": ("odradek.trainer.engine.settings", "EngineSettings"),
     "[proxy]": ("odradek.proxy.settings", "ProxySettings"),
+    "console": ("odradek.infra.app.console.settings", "ConsoleSettings"),
     "archive": ("odradek.infra.archive", "ArchiveSettings"),
     "tokens": ("odradek.infra.runtime.episode_tokens", "TokenSettings"),
     "judges": ("odradek.infra.runtime.reward_signatures", "JudgeSettings"),
@@ -59,10 +60,11 @@ LIMITS: Final = frozenset({
     "retry_s", "shutdown_s", "stream_s", "timeout_s", "timeouts", "topic_partitions", "tries",
 })  # fmt: skip
 WHERE: Final = frozenset({
-    "access_key", "batches_topic", "bearer_keys", "device", "dtype", "endpoint_url", "engine_key",
-    "engine_url", "engine_urls", "group", "host", "instance", "jwks", "jwt_audience", "jwt_issuer",
-    "keys", "location", "output_dir", "port", "proxy_url", "public_url", "region", "secret_key",
-    "signing_key", "unsigned", "verification_keys", "webhook_hosts",
+    "access_key", "batches_topic", "bearer_keys", "certificate", "device", "dtype",
+    "endpoint_url", "engine_key", "engine_url", "engine_urls", "group", "host", "instance",
+    "jwks", "jwt_audience", "jwt_issuer", "key", "keys", "location", "names", "output_dir",
+    "port", "proxy_url", "public_url", "region", "secret_key", "signing_key", "token",
+    "unsigned", "verification_keys", "webhook_hosts",
 })  # fmt: skip
 WHAT: Final = frozenset(
     {"begin_anew", "model", "policy", "replay_of", "run", "sampled_by", "until_end"}

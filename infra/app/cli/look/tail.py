@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
+from odradek.infra.app.history.credentials import HIDDEN, SECRET, masked
 from odradek.infra.bus import Record
 from odradek.infra.client import records
 from odradek.infra.client.subscribe import Since
@@ -17,9 +17,6 @@ from odradek.schemas.ids import key_shown
 
 ARRAYS: Final = {"ids": "ids", "logprobs": "logprobs"}
 """Fields that are base64 of 4-byte numbers."""
-SECRET: Final = re.compile(
-    r"authorization|api[_-]?key|credentials|password|secret_key|token\b", re.IGNORECASE
-)
 LONGEST: Final = 160
 """Characters of a text before it is cut."""
 
@@ -106,7 +103,7 @@ def as_object(record: Record) -> str:
             "timestamp": record.timestamp,
             "key": key_shown(record.key),
             "headers": {
-                name: "********" if SECRET.search(name) else value.decode(errors="replace")
+                name: HIDDEN if SECRET.search(name) else value.decode(errors="replace")
                 for name, value in record.headers
                 if value is not None
             },
@@ -129,16 +126,6 @@ def _value(record: Record) -> Any:
         return text
 
 
-def masked(value: Any) -> Any:
-    """A JSON value without what looks like a credential."""
-    if isinstance(value, dict):
-        return {
-            name: "********" if SECRET.search(name) and isinstance(inner, str) else masked(inner)
-            for name, inner in value.items()
-        }
-    return [masked(inner) for inner in value] if isinstance(value, list) else value
-
-
 def short(value: Any) -> Any:
     """A JSON value for one line: arrays counted, texts cut, credentials masked."""
     if isinstance(value, dict):
@@ -153,7 +140,7 @@ def short(value: Any) -> Any:
 def _short_field(name: str, value: Any) -> Any:
     if isinstance(value, str):
         if SECRET.search(name):
-            return "********"
+            return HIDDEN
         if name in ARRAYS:
             size = (len(value) * 3 // 4 - value.count("=")) // 4
             return f"<{size} {ARRAYS[name]}>"

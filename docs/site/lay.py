@@ -34,6 +34,7 @@ GROUPS = {
         "train-on-a-gpu",
         "learning",
         "watch-a-run",
+        "introspect",
         "scale-the-proxy",
         "security",
     ),  # fmt: skip

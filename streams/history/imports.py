@@ -59,7 +59,7 @@ async def choose_imported(
                 if head is None:
                     continue
                 read += 1
-                pointer = _pointer(record, head, book)
+                pointer = pointer_of(record, head, book)
                 if taken(selection, head, pointer, record):
                     groups.setdefault(head.task_id, []).append(pointer)
     return BatchChoice(
@@ -73,7 +73,7 @@ async def choose_imported(
 
 
 def taken(selection: Selection, head: EpisodeHead, pointer: Pointer, record: Record) -> bool:
-    """Whether an imported episode passes the filters of tasks and of episodes.
+    """Whether an episode that is in no batch passes the filters of tasks and of episodes.
 
     Raises InvalidRecord where its tokens are asked for and cannot be read.
     """
@@ -94,7 +94,11 @@ def _imported(record: Record) -> EpisodeHead | None:
     return event if isinstance(event, EpisodeHead) and event.imported_from else None
 
 
-def _pointer(record: Record, head: EpisodeHead, book: RevisionBook) -> Pointer:
+def pointer_of(record: Record, head: EpisodeHead, book: RevisionBook) -> Pointer:
+    """A pointer to an episode as a batch would have it, with the newest rewards.
+
+    Raises NotRevisable: see `revised_reward`.
+    """
     now = revised_reward(head, book.of(head.episode_id))
     reward = now.reward
     if reward is None:  # it was recorded without one, and a judge may have given one since

@@ -53,6 +53,12 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "rescore": "Run a reward function over all conversations that there are.",
         },
     ),
+    "judge": (
+        "Judge",
+        {
+            "introspect": "Show how an agent plays: times, errors, tools, tokens; what to mend.",
+        },
+    ),
     "watch": (
         "Watch a run",
         {

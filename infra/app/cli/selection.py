@@ -51,43 +51,59 @@ def archive_at(location: str | None) -> "Archive | None":
     return archive_of(ArchiveSettings(**given(location=location)))
 
 
+AGENTS: Final = click.option(
+    "--agent", "agents", multiple=True, help="Of this agent; may be repeated."
+)
+
+
+FILTERS: Final = (
+    click.option(
+        "--reward",
+        default="",
+        metavar="[NAME=]LOW:HIGH",
+        help="Batches with an episode of such a reward, both included; of the component NAME.",
+    ),
+    click.option(
+        "--versions",
+        default="",
+        metavar="FROM:TO",
+        help="Batches with an episode of which such a policy version sampled a token.",
+    ),
+    AGENTS,
+    click.option(
+        "--item", "items", multiple=True, help="Of tasks made from this; may be repeated."
+    ),
+    click.option("--task", "tasks", multiple=True, help="Of this task id; may be repeated."),
+    click.option("--until", default="", metavar="TIME", help=f"Written before. {TIME}"),
+    click.option("--since", default="", metavar="TIME", help=f"Written since. {TIME}"),
+    click.option("--run", default="main", show_default=True, help="Whose steps are meant."),
+    click.option(
+        "--steps",
+        default="",
+        metavar="FROM:TO",
+        help="That these optimizer steps used; 812 alone is one step.",
+    ),
+    click.option(
+        "--batches",
+        default="",
+        metavar="FROM:TO",
+        help="Offsets; TO is the first left out. 0:40, 12: and :40 are spans, too.",
+    ),
+)
+"""In the reverse of the order in which help lists them."""
+
+
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; `selection_of` reads them."""
-    for option in (
-        click.option(
-            "--reward",
-            default="",
-            metavar="[NAME=]LOW:HIGH",
-            help="Batches with an episode of such a reward, both included; of the component NAME.",
-        ),
-        click.option(
-            "--versions",
-            default="",
-            metavar="FROM:TO",
-            help="Batches with an episode of which such a policy version sampled a token.",
-        ),
-        click.option("--agent", "agents", multiple=True, help="Of this agent; may be repeated."),
-        click.option(
-            "--item", "items", multiple=True, help="Of tasks made from this; may be repeated."
-        ),
-        click.option("--task", "tasks", multiple=True, help="Of this task id; may be repeated."),
-        click.option("--until", default="", metavar="TIME", help=f"Written before. {TIME}"),
-        click.option("--since", default="", metavar="TIME", help=f"Written since. {TIME}"),
-        click.option("--run", default="main", show_default=True, help="Whose steps are meant."),
-        click.option(
-            "--steps",
-            default="",
-            metavar="FROM:TO",
-            help="That these optimizer steps used; 812 alone is one step.",
-        ),
-        click.option(
-            "--batches",
-            default="",
-            metavar="FROM:TO",
-            help="Offsets; TO is the first left out. 0:40, 12: and :40 are spans, too.",
-        ),
-    ):
+    for option in FILTERS:
         command = option(command)
+    return command
+
+
+def filters_of_agent(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a verb that is about one agent: without `--agent`."""
+    for option in FILTERS:
+        command = command if option is AGENTS else option(command)
     return command
 
 
@@ -100,9 +116,9 @@ def selection_of(
     until: str,
     tasks: tuple[str, ...],
     items: tuple[str, ...],
-    agents: tuple[str, ...],
     versions: str,
     reward: str,
+    agents: tuple[str, ...] = (),
 ) -> "Selection":
     """The options as a Selection. Raises ReplayRefused, InvalidTime."""
     from odradek.infra.client.times import parse_time

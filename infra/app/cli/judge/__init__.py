@@ -1,0 +1,1 @@
+"""Verbs that judge how agents play: by rules over their records, or by a person."""

@@ -6,7 +6,6 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from trl.data_utils import is_conversational
 
 from odradek.infra.app.bench.harness.site import kafka
 from odradek.infra.app.cli import main
@@ -65,6 +64,8 @@ async def test_good_episodes_are_rows_of_messages(bus, log, tmp_path):
         if pointer.reward == 1.0
     }
     rows = lines(tmp_path / "sft.jsonl")
+    from trl.data_utils import is_conversational  # seconds, which only who runs this need pay
+
     assert (len(wanted), wanted) == (result.rows, {row["episode_id"] for row in rows})
     assert all(
         f"About {row['task_id']}?" == row["messages"][0]["content"] and is_conversational(row)
@@ -86,6 +87,8 @@ async def test_pairs_are_the_best_and_worst_of_each_group(bus, log, tmp_path, su
     differ = [g for g in log.offset_of.values() if len({p.reward for p in g.batch.episodes}) > 1]
     assert len(differ) == len(rows) == result.rows > 0
     assert all((1.0, 0.0) == (row["chosen_reward"], row["rejected_reward"]) for row in rows)
+    from trl.data_utils import is_conversational
+
     assert all(is_conversational(row) for row in rows)
     equal = len(log.offset_of) - len(differ)
     assert result.left_out.get("groups whose rewards are equal", 0) == equal

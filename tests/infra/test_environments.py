@@ -30,6 +30,7 @@ from odradek.schemas.events import parsed
 
 pytestmark = pytest.mark.processes
 
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 OWN = ["127.0.0.1", "localhost", "::1"]
 
 
@@ -158,17 +159,16 @@ def test_a_verb_completes_what_it_starts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "environ",
+    ("environ", "folder"),
     [
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"LC_ALL": "C"},
-        {"LC_ALL": "no_SUCH.locale", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"},
+        (ASCII, "prüf, a:b #1 %41 鼎"),
+        (ASCII, "-x"),
+        (ASCII, "a\nb"),
+        ({"LC_ALL": "C"}, "prüf, a:b #1 %41 鼎"),
+        ({**ASCII, "LC_ALL": "no_SUCH.locale"}, "prüf, a:b #1 %41 鼎"),
+        ({"LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"}, "prüf, a:b #1 %41 鼎"),
     ],
-    ids=["ascii", "C", "unknown", "utf-8"],
-)
-@pytest.mark.parametrize(
-    "folder", ["prüf, a:b #1 %41 鼎", "-x", "a\nb"], ids=["signs", "dash", "line"]
+    ids=["ascii", "ascii-dash", "ascii-line", "C", "unknown", "utf-8"],
 )
 def test_a_folder_keeps_its_name_in_any_locale(tmp_path, environ, folder):
     """`init` makes it, says how to enter it, and `config` reads what lies there."""

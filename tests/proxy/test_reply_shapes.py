@@ -179,7 +179,7 @@ def strings(path, shape):
 
 @pytest.mark.parametrize("path", DIALECTS)
 @pytest.mark.parametrize("shape", ALL, ids=lambda shape: shape.name)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(PLACES)
 def test_turn_and_agent_say_what_the_engine_meant(shape, path, places):
     """However the bytes of its stream came, in every dialect, streamed and whole."""

@@ -78,7 +78,7 @@ REQUEST = st.dictionaries(FIELDS, JSON, max_size=6) | st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60) | (REQUEST | JSON).map(json.dumps))
 def test_any_request_is_a_chat_or_a_400(path, body):
     """Whatever a client sends: what reaches the engine is JSON with what a turn needs."""
@@ -117,7 +117,7 @@ def ask_of(path, **more):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=60) | (REPLY | JSON).map(json.dumps))
 def test_any_reply_is_translated_or_unreadable(path, reply):
     """Whatever an engine answers: a reply of the dialect, or an error that the proxy expects."""
@@ -129,7 +129,7 @@ def test_any_reply_is_translated_or_unreadable(path, reply):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(max_size=40) | (REPLY | JSON).map(json.dumps), max_size=5), st.booleans())
 def test_any_stream_is_told_without_an_exception(path, stream, broke):
     """Each event that comes out has data; a translated one's is JSON and says its own name."""
@@ -157,7 +157,7 @@ def test_a_response_that_failed_has_no_complete_item_where_it_broke():
     assert ["incomplete"] == [item["status"] for item in failed["response"]["output"]]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=40) | JSON.map(json.dumps) | st.fixed_dictionaries(
     {"data": st.lists(st.dictionaries(st.sampled_from(["id", "created"]), ATOMS))}
 ).map(json.dumps), st.none() | st.text(max_size=3), st.sampled_from(["chat", "messages", "gemini"]))  # fmt: skip
@@ -168,7 +168,7 @@ def test_any_list_of_models_is_told_or_an_error(body, wanted, dialect):
         json.loads(models.listed(data, wanted, LISTS[dialect]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(SAID, min_size=1, max_size=4),
     st.booleans(),

@@ -74,7 +74,7 @@ def test_one_engine_in_trouble_stops_no_training(how, gone):
     """Steps follow meanwhile, policies name who has them, and whoever is back gets the newest."""
     kind = type("Kind", (Troubled,), {"how": how, "until": 30.0})
     steps = 0
-    for seed in range(3):
+    for seed in range(2):
         scenario = replace(LEARNING, trouble_s=30.0, steady_engine=True, engine_gone=gone)
         world = World(seed, scenario=scenario, faults=kind)
         world.run()

@@ -134,7 +134,7 @@ def spoiled(monkeypatch, plant, check, *, since=0, world=changing_hands, **more)
 @pytest.mark.usefixtures("slow_rereading")
 def test_a_dispatcher_gives_back_the_credit_of_what_it_never_came_to_own(monkeypatch):
     """A partition that is taken away while it is being taken over holds no other task up."""
-    seed = spoiled(monkeypatch, credit_not_given_back, "given_back")
+    seed = spoiled(monkeypatch, credit_not_given_back, "given_back", since=8)
     assert set() == changing_hands(seed)
 
 
@@ -145,7 +145,7 @@ def test_a_partition_that_comes_back_to_who_was_fenced_off_it_half_way_is_taken_
     It stood still until the next rebalance, with every task of it.
     """
     frozen = {"freeze_every": 3.0, "rebalance_every": 2.0, "static": True}
-    seed = spoiled(monkeypatch, fenced_goes_on, "forgotten", since=25, **frozen)
+    seed = spoiled(monkeypatch, fenced_goes_on, "forgotten", since=75, **frozen)
     assert set() == changing_hands(seed, **frozen)
 
 

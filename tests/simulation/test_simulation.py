@@ -1,7 +1,6 @@
 """The product on a simulated Kafka: seeds without a fault to find, and planted faults found."""
 
 import os
-import time
 
 import pytest
 
@@ -13,40 +12,21 @@ from tests.simulation.trial import attempt, shrink
 pytestmark = pytest.mark.slow
 
 FIRST = int(os.environ.get("ODRADEK_SIMULATE_FROM", "0"))
-SEEDS = 150
-ENOUGH_S = 20.0
-"""CI stops here where its machine is slow; at least a third of the seeds are tried all the same."""
+SEEDS = 40
+"""Few, for the time that they take: `scripts/prove simulate` tries as many as one likes."""
 
 
 def test_no_seed_breaks_an_invariant():
     """Nothing lost, nothing twice, nothing early, under kills, freezes, rebalances and outages."""
-    began = time.monotonic()
     for seed in range(FIRST, FIRST + SEEDS):
         verdict = attempt(seed)
         assert () == verdict.failures, (
             f"repeat with: scripts/prove simulate --from {seed} --seeds 1\n"
             + "\n".join(verdict.trace)
         )
-        if time.monotonic() - began > ENOUGH_S and seed - FIRST >= SEEDS // 3:
-            break
 
 
-LONG = {
-    "told-before-durable", "position-read-ahead", "swallowed-ignored", "fsync-dropped",
-    "late-engines-left-behind", "skipped-steps-sent-nowhere", "told-steps-told-again",
-    "returning-engines-forgotten", "adapters-never-forgotten",
-}  # fmt: skip
-"""Faults that show in few worlds: finding all nine takes as long as the other forty, so
-`scripts/test -m chaos tests/simulation` looks for them."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.chaos] if name in LONG else [])
-        for name in sorted(PLANTED)
-    ],
-)
+@pytest.mark.parametrize("name", sorted(PLANTED))
 def test_a_planted_fault_is_found(name):
     """Within a few seeds, by each check that is there to find it; and it is the fault's doing."""
     fault = PLANTED[name]

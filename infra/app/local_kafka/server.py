@@ -241,6 +241,8 @@ def _settings(server: BrokerPlace) -> dict[str, str]:
         # After a crash the controller waits for the old registration to run out: 9 s by default.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
+        # Twice a second it would write down that nothing happened, for half of what idling costs.
+        "metadata.max.idle.interval.ms": "0",
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
         "log.cleaner.dedupe.buffer.size": "4194304",

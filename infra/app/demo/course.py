@@ -181,7 +181,7 @@ class DemoCourse(TrainingCourse):
         until = time.monotonic() + STUCK_S
         runs = [one.name for one, _ in self.session.project.followers]
         while time.monotonic() < until and any(
-            run not in tally.beside or tally.beside[run].position < tally.position for run in runs
+            tally.beside.get(run, -1) < tally.position for run in runs
         ):
             await self.changed()
         for name in self._followers:

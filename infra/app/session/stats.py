@@ -55,8 +55,8 @@ class RunStats:
     version: int = 0
     position: int = 0
     """Offset of the first batch that the trainer has not passed."""
-    beside: dict[str, "RunStats"] = field(default_factory=dict)
-    """Steps of the trainers that do not lead, by run."""
+    beside: dict[str, int] = field(default_factory=dict)
+    """The same of the trainers that do not lead, by run."""
 
     def episode(self, head: EpisodeHead, at: float) -> None:
         """Count an episode; one that another attempt follows counts for nothing."""
@@ -87,12 +87,13 @@ class RunStats:
         self.exclusions.update(exclusion.reason for exclusion in batch.exclusions)
 
     def step(self, step: Step, at: float) -> None:
-        """Note a ledger entry, of a trainer that does not lead apart from the others."""
-        found = self.beside.setdefault(step.run, RunStats()) if step.sampled_by else self
-        found.note(step, at)
+        """Note a ledger entry. A step that was done again after a crash replaces the first.
 
-    def note(self, step: Step, at: float) -> None:
-        """Note an entry of ours. A step that was done again after a crash replaces the first."""
+        Of a trainer that does not lead only its position counts.
+        """
+        if step.sampled_by:
+            self.beside[step.run] = max(self.beside.get(step.run, 0), step.position)
+            return
         self.position = max(self.position, step.position)
         if step.weights:  # else the version is only taken, and no engine has it yet
             self.version = max(self.version, step.version)

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -142,7 +141,7 @@ def _reports(
 
     async def read() -> "list[AgentReport]":
         reports = []
-        with counting(quiet=not sys.stderr.isatty()) as bar:
+        with counting() as bar:
             task = bar.add_task("records", total=None)
             for selection in selections:
                 episodes = await agent_episodes(

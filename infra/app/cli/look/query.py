@@ -110,7 +110,7 @@ def _fill(database: "QueryDatabase", sql: str, selection: "Selection", **where: 
 
     tables = database.plan(sql)
     bus = BusSettings() if tables else None
-    with counting(quiet=not sys.stderr.isatty()) as bar:
+    with counting() as bar:
         tasks: dict[str, Any] = {}
 
         def moved(topic: str, done: int, of: int) -> None:

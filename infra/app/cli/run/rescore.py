@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 
 import click
 import msgspec
@@ -85,7 +84,7 @@ def command(
         judge = NamedJudge(function, concurrency, verdicts=VERDICTS)
         try:
             await judge.start()
-            with counting(quiet=not sys.stderr.isatty()) as bar:
+            with counting() as bar:
                 task = bar.add_task("conversations", total=None)
                 result = await rescore(
                     BusSettings(),

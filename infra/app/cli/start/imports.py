@@ -1,7 +1,6 @@
 """`odradek import`: conversations that were recorded elsewhere, into the log."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +65,7 @@ def command(files: tuple[Path, ...], as_json: bool, format_: str | None, **optio
     from odradek.infra.app.imports.publish import import_files
     from odradek.infra.bus import BusSettings
 
-    with counting(quiet=as_json or not sys.stderr.isatty()) as bar:
+    with counting(quiet=as_json) as bar:
         tasks: dict[str, Any] = {}
 
         def moved(what: str, n: int) -> None:

@@ -99,7 +99,7 @@ def test_a_dead_engine_of_two_is_gone_on_without(weights):
 
 def test_an_engine_that_never_answers_is_gone_on_without_after_the_timeout(weights):
     """The other one has the weights long before, and samples."""
-    with WeightServer() as server, silent() as url, engines(url, server.url, timeout_s=2) as found:
+    with WeightServer() as server, silent() as url, engines(url, server.url, timeout_s=8) as found:
         assert [0, 1] == list(found.swap(weights(1), 1).values())
         assert not server.engine.paused
         found._fleet._timeout_s = 1000  # for which it is not waited a second time
@@ -160,7 +160,7 @@ def test_a_refusal_is_told_if_no_engine_has_the_weights(weights, other):
     with WeightServer() as server, silent() as url:
         server.behaves["/collective_rpc"] = "refuses"
         urls = server.url, url if other == "silent" else dead()
-        with engines(*urls, timeout_s=2) as found:
+        with engines(*urls, timeout_s=8) as found:
             with pytest.raises(EngineRefused, match="answered 500 to /collective_rpc"):
                 found.swap(weights(1), 1)
         assert server.engine.paused

@@ -19,6 +19,7 @@ InfraError
 │   └── ArchiveHole          offsets that neither the log nor the archive holds
 ├── NoSuchName               `module:function` names nothing that is there
 ├── TaskRefused              a task that would teach the wrong thing: not published
+├── VerdictRefused           what a person says of an episode is no reward: not published
 ├── TokenError               a credential is missing, forged, expired or for something else
 ├── ExportRefused            an export lacks its tool, does not fit the ledger, or runs already
 ├── ImportRefused            files that cannot be imported as they are: nothing was written
@@ -118,6 +119,10 @@ class NoSuchName(InfraError):
 
 class TaskRefused(InfraError):
     """A task that the dispatcher would refuse, found out before it is published."""
+
+
+class VerdictRefused(InfraError):
+    """A person's verdict that cannot be a reward, or an episode that cannot be judged."""
 
 
 class TokenError(InfraError):

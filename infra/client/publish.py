@@ -59,17 +59,25 @@ async def publish_task(appender: Appender, task: Task, *, source: str = "/client
         )
 
 
-async def publish_reward(appender: Appender, reward: Reward) -> RecordAddress:
+async def publish_reward(
+    appender: Appender, reward: Reward, *, event_id: str = ""
+) -> RecordAddress:
     """Append a verdict to `rl.rewards.v1`. The same verdict sent again changes nothing.
 
     It is signed where `ODRADEK_JUDGE_KEY` is set.
+
+    Args:
+        appender: To the log.
+        reward: The verdict.
+        event_id: Of the event; by default of episode, component and source, so that a source says
+            one thing of an episode. A judge that may change its mind gives each verdict its own.
     """
     value = codec.encode(reward)
     headers = codec.headers(
         reward,
         source=reward.source,
         subject=reward.episode_id,
-        event_id=f"{reward.episode_id}/{reward.component}/{reward.source}",
+        event_id=event_id or f"{reward.episode_id}/{reward.component}/{reward.source}",
     )
     return await appender.append(
         REWARDS.name, key=reward.episode_id, value=value, headers=signed(value, headers)

@@ -18,6 +18,9 @@ from odradek.infra.runtime.settings import CheckedSettings
 from odradek.schemas.codec import Headers, header
 
 HEADER: Final = "odradek-signature"
+PERSON: Final = "person/"
+"""Begins the source of a person's rewards. They count with a good signature only, always: nobody
+speaks for a person by writing a name."""
 SHORTEST_KEY: Final = 32
 
 
@@ -36,7 +39,8 @@ class JudgeSettings(CheckedSettings, BaseSettings):
     characters or more. Empty: it signs nothing."""
     keys: dict[str, SecretStr] = Field(default={})
     """At the intake: patterns of sources and the key of each, such as {"/reward/brief": "…"}.
-    Rewards of these sources count only with a good signature."""
+    Rewards of these sources count only with a good signature, and so do those of every `person/…`,
+    with a key here or without."""
 
     def checked(self) -> "JudgeSettings":
         """Itself. Raises ProjectError for a key that is too short."""
@@ -80,7 +84,7 @@ class Verifier:
     def fault(self, source: str, value: bytes | None, headers: Any) -> str:
         """Why a reward does not count: `unsigned`, `bad_signature`, or "" if it does."""
         keys = [key for pattern, key in self._keys.items() if fnmatchcase(source, pattern)]
-        if not keys:
+        if not keys and not source.startswith(PERSON):
             return ""
         signature = header(headers, HEADER)
         if not signature:

@@ -8,7 +8,7 @@ import math
 
 from msgspec import Struct
 
-from odradek.schemas.events import Batch, Episode, EpisodeHead, Pointer
+from odradek.schemas.events import Batch, Conversation, Episode, EpisodeHead, Pointer
 from odradek.streams.history.spans import CountSpan, RewardSpan
 
 
@@ -73,7 +73,7 @@ class Selection(Struct, frozen=True, kw_only=True):
             return True
         return any(map(self.takes_pointer, batch.episodes))
 
-    def takes_task(self, of: Batch | EpisodeHead, timestamp: float) -> bool:
+    def takes_task(self, of: Batch | EpisodeHead | Conversation, timestamp: float) -> bool:
         """Whether the time of a record passes, and the task that it is of."""
         if not self.since <= timestamp < self.until or self.purpose not in {"", of.purpose}:
             return False

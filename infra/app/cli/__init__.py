@@ -31,7 +31,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
             "archive": "Archive topics in a folder or an S3 store, for later replays.",
             "tasks": "Publish tasks from a file of JSON lines.",
             "import": "Put recorded conversations into the log, as imported episodes.",
-            "keys": "Make keys: of producers of requests, and of the gateway's clients.",
+            "keys": "Make keys: of producers, of the gateway's clients, of people who judge.",
             "token": "Print base URL and credential of an episode, for any program.",
         },
     ),
@@ -56,6 +56,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "judge": (
         "Judge",
         {
+            "judge": "Judge episodes by hand: rewards of a person, blind or in pairs.",
             "introspect": "Show how an agent plays: times, errors, tools, tokens; what to mend.",
         },
     ),

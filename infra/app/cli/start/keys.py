@@ -1,8 +1,10 @@
-"""`odradek keys`: who may ask agents for something."""
+"""`odradek keys`: who may ask agents for something, and who may judge."""
 
+import secrets
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 
 from odradek.agents.trust.key_files import write_pair
@@ -14,7 +16,7 @@ from odradek.schemas.topics import NAME
 
 @click.group(cls=WholeSentences)
 def command() -> None:
-    """Make keys: of producers of requests, and of the gateway's clients.
+    """Make keys: of producers of requests, of the gateway's clients, and of people who judge.
 
     Kafka does not say who wrote a record. So who sends requests to agents (gateway, dispatcher,
     your own clients) signs each with a key of its own, and agent hosts hold the public keys. Where
@@ -24,6 +26,7 @@ def command() -> None:
     odradek keys new dispatcher --samples
     odradek keys new gateway --principal 'key/*' --principal 'jwt/*'
     odradek keys bearer ann
+    odradek keys judge ada
     ODRADEK_TRUST_SIGNING_KEY=keys/dispatcher.json odradek dispatch
     ODRADEK_TRUST_SIGNING_KEY=keys/gateway.json odradek gateway
     ODRADEK_TRUST_VERIFICATION_KEYS=keys/public odradek agent ...
@@ -97,3 +100,19 @@ def list_(path: Path) -> None:
         for key in KeyRing(path)
     ]
     Console().print(ReadableTable(("key", "speaks for", "samples"), rows))
+
+
+@command.command(name="judge", short_help="Make the key of a person who judges.")
+@click.argument("person")
+def judge_(person: str) -> None:
+    """Make the key with which PERSON signs rewards, and print it: it is shown this once.
+
+    The person has it in ODRADEK_JUDGE_KEY, for `odradek judge`. The intake has the keys of all
+    judges in ODRADEK_JUDGE_KEYS: add this one, and start it again.
+    """
+    from odradek.infra.app.judging.verdicts import source_of
+
+    source, key = source_of(person), secrets.token_hex(32)
+    click.echo(f"for {person} alone:  export ODRADEK_JUDGE_KEY={key}")
+    keys = msgspec.json.encode({source: key}).decode()
+    click.echo(f"for the intake:  export ODRADEK_JUDGE_KEYS='{keys}'")

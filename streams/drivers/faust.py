@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import faust
 from faust.transport.drivers import aiokafka as transport
@@ -75,6 +75,9 @@ class FaustDriver:
         clock: Unix time; decides only when to append a Tick.
     """
 
+    begins: ClassVar[str] = "earliest"
+    """Where a group begins that has committed nothing."""
+
     def __init__(
         self, bus: BusSettings, stage: Stage, *, clock: Callable[[], float] = time.time
     ) -> None:
@@ -127,7 +130,7 @@ class FaustDriver:
             topic_disable_leader=True,
             topic_allow_declare=False,
             topic_partitions=bus.partitions(stage.source),
-            consumer_auto_offset_reset="earliest",
+            consumer_auto_offset_reset=self.begins,
             consumer_max_fetch_size=8 * MB,
             producer_max_request_size=18 * MB,
             producer_compression_type="zstd",

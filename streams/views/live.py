@@ -1,56 +1,67 @@
-"""A Faust app that shows `Rates` once a second: `python -m odradek.streams.views.live`."""
+"""A live view on Faust, a line of JSON a second: `python -m odradek.streams.views.live rates`.
+
+It reads from now on, in a consumer group of its own, and writes nothing: no result, and no dead
+letter for what it cannot read. So it may be started beside any run, as often as anybody likes.
+"""
 
 import asyncio
 import logging
+import secrets
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import msgspec
 
-from odradek.infra.bus import BusSettings, Record
-from odradek.schemas.events import EpisodeHead, GroupsEvent
-from odradek.schemas.topics import EPISODES
-from odradek.streams.process import driver_of, serve
-from odradek.streams.settings import StreamsSettings
-from odradek.streams.stage import NOTHING, Output, Stage
-from odradek.streams.stages.grouper import Grouper
-from odradek.streams.views.rates import Rates
+from odradek.infra.bus import BusSettings, OutgoingRecord
+from odradek.infra.runtime.imports import import_entry
+from odradek.streams.drivers.faust import FaustDriver
+from odradek.streams.process import serve
+from odradek.streams.views import VIEWS
+from odradek.streams.views.view import LiveView, stage_of
 
 
-class ViewFold(Grouper):
-    """A fold that keeps nothing open and writes nothing: it only counts."""
+class ViewDriver(FaustDriver):
+    """Feeds a view with what is appended from now on."""
 
-    rates = Rates()
+    begins: ClassVar[str] = "latest"
 
-    def feed(self, record: Record, event: Any) -> tuple[Output, ...]:
-        """See `Fold`."""
-        if isinstance(event, EpisodeHead) and not event.imported_from:
-            self.rates.add(record.timestamp, event)
-        return NOTHING
+    async def _send(self, out: list[OutgoingRecord]) -> None:
+        """Nothing is written: whoever the record is for makes its dead letter."""
 
 
-VIEW = Stage(name="views", source=EPISODES, kind=GroupsEvent, sinks=(), fold=ViewFold, ticks=False)
+def view_driver(bus: BusSettings, name: str, view: LiveView) -> ViewDriver:
+    """What feeds a view; `name` begins the name of its consumer group."""
+    return ViewDriver(bus, stage_of(f"view-{name}-{secrets.token_hex(4)}", view))
 
 
-async def show() -> None:
-    """Print a line of JSON a second until a signal."""
-    driver = driver_of(BusSettings(), VIEW, StreamsSettings(driver="faust"))
-    printing = asyncio.create_task(_print())
+async def show(name: str, write: Callable[[str], Any] = sys.stdout.write) -> None:
+    """Print a line of JSON a second until a signal; `name` is of `VIEWS`."""
+    view: LiveView = import_entry(VIEWS[name])()
+    driver = view_driver(BusSettings(), name, view)
+    printing = asyncio.create_task(_print(view, write))
     try:
-        await serve(driver, VIEW.name)
+        await serve(driver, driver.stage.name)
     finally:
         printing.cancel()
 
 
-async def _print() -> None:
+async def _print(view: LiveView, write: Callable[[str], Any]) -> None:
     while True:
         await asyncio.sleep(1)
-        line = msgspec.json.encode(ViewFold.rates.snapshot(time.time()))
-        sys.stdout.write(line.decode() + "\n")
+        write(msgspec.json.encode(view.snapshot(time.time())).decode() + "\n")
         sys.stdout.flush()
 
 
+def main(words: list[str]) -> None:
+    """Run the view that is named; without a name, `rates`."""
+    name = words[0] if words else "rates"
+    if name not in VIEWS or len(words) > 1:
+        sys.exit(f"no view is called {' '.join(words)!r}; there are {', '.join(VIEWS)}")
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    asyncio.run(show(name))
+
+
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    asyncio.run(show())
+    main(sys.argv[1:])

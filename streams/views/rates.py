@@ -1,21 +1,27 @@
 """Current rates: episodes a second and mean reward by agent. Counting, no I/O."""
 
 from collections import Counter, deque
-from typing import Any
+from typing import Any, Final
 
-from odradek.schemas.events import EpisodeHead
+from odradek.infra.bus import Record
+from odradek.schemas.events import EpisodeHead, GroupsEvent
+from odradek.schemas.topics import EPISODES
 
 
 class Rates:
     """The last `window_s` seconds of `rl.episodes.v1`, by append time."""
 
+    source: Final = EPISODES
+    kind: Final = GroupsEvent
+
     def __init__(self, window_s: float = 60.0) -> None:
         self.window_s = window_s
         self._episodes: deque[tuple[float, EpisodeHead]] = deque()
 
-    def add(self, at: float, head: EpisodeHead) -> None:
-        """Count an episode that was appended at Unix time `at`."""
-        self._episodes.append((at, head))
+    def add(self, record: Record, event: Any) -> None:
+        """Count an episode; see `LiveView`."""
+        if isinstance(event, EpisodeHead) and not event.imported_from:
+            self._episodes.append((record.timestamp, event))
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Per agent: episodes a second, mean reward of those that count, outcomes."""

@@ -64,9 +64,9 @@ def run(package):
 
 
 def test_the_page_has_a_file_and_a_line_for_each():
-    """Seven files; six lines, since a reward needs none."""
-    assert 7 == len(FILE.findall(PAGE))
-    assert 6 == len(LINE.findall(PAGE))
+    """Eight files; seven lines, since a reward needs none."""
+    assert 8 == len(FILE.findall(PAGE))
+    assert 7 == len(LINE.findall(PAGE))
     for _, text in FILE.findall(PAGE):
         assert 25 > len([line for line in text.splitlines() if line.strip()])
 
@@ -138,6 +138,27 @@ asyncio.run(main())
 def test_the_stage_folds(run):
     """A conversation of one call has half the reward, and each point of a transaction may kill it."""
     assert "brevity 0.5 e1 4\n" == run("-c", FOLDS)
+
+
+SHOWS = """
+from odradek.infra.bus import Record
+from odradek.infra.runtime.imports import import_entry
+from odradek.schemas.events import Turn, Usage
+from odradek.streams.views import VIEWS
+from odradek.streams.views.view import stage_of
+view = import_entry(VIEWS["speed"])()
+fold = stage_of("view-speed", view).fold()
+for at, tokens in ((0.0, 600), (100.0, 30), (110.0, 90)):
+    turn = Turn(episode_id="e", turn_id=f"w-{tokens}", writer="w", seq=0, agent="a",
+                usage=Usage(completion_tokens=tokens))
+    assert () == fold.feed(Record("rl.turns.v1", 0, 0, "e", b"", (), at), turn)
+print(view.snapshot(115.0))
+"""
+
+
+def test_the_view_counts_its_window(run):
+    """What left it is forgotten, and nothing is written."""
+    assert "{'a': 2.0}\n" == run("-c", SHOWS)
 
 
 ANSWERS = """

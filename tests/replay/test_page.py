@@ -122,3 +122,9 @@ def test_a_folder_without_a_tokenizer_is_a_mistake_only_where_it_was_named(tmp_p
     assert () == texts_of(str(tmp_path), wanted=False)([1, 2])
     with pytest.raises(ProjectError, match=r"holds no tokenizer\.json"):
         texts_of(str(tmp_path), wanted=True)
+
+
+def test_colours_are_explained_where_there_are_tokens():
+    """A page without any has no key to them."""
+    assert "trained on" in page_of([ShownTokens(TOKENS)], "x")
+    assert "trained on" not in page_of([Note("nothing")], "x")

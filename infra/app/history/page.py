@@ -77,7 +77,12 @@ def page_of(sections: Iterable[Section], title: str) -> str:
 
     page = environment().get_template("page.html.j2")
     style = Markup(STYLE)  # noqa: S704 - ours, and no text of anybody's
-    return page.render(title=visible(title), style=style, **drawing(listed, targets))
+    return page.render(
+        title=visible(title),
+        style=style,
+        has_tokens=any(isinstance(one, ShownTokens) for one in listed),
+        **drawing(listed, targets),
+    )
 
 
 def drawing(sections: Sequence[Section], targets: Targets) -> dict[str, Any]:

@@ -17,6 +17,7 @@ InfraError
 │   ├── ArchiveDamaged       an object is not what was written: it is named, and never used
 │   ├── ArchiveMismatch      objects of another log, or of a later version
 │   └── ArchiveHole          offsets that neither the log nor the archive holds
+├── EndpointRefused          metrics cannot be served: the port or the host is wrong, or taken
 ├── NoSuchName               `module:function` names nothing that is there
 ├── TaskRefused              a task that would teach the wrong thing: not published
 ├── VerdictRefused           what a person says of an episode is no reward: not published
@@ -111,6 +112,10 @@ class ArchiveMismatch(ArchiveError):
 
 class ArchiveHole(ArchiveError):
     """Offsets that neither the log nor the archive holds."""
+
+
+class EndpointRefused(InfraError):
+    """Metrics cannot be served where settings say."""
 
 
 class NoSuchName(InfraError):

@@ -65,6 +65,7 @@ class StagePartition:
     def feed(self, records: Iterable[Record]) -> list[OutgoingRecord]:
         """Fold the next records, in order; return what they cause to be written."""
         out: list[OutgoingRecord] = []
+        before = self.records
         read, feed = self._read, self.fold.feed
         for record in records:
             if record.offset < self.position:
@@ -85,6 +86,9 @@ class StagePartition:
                     for output in outputs
                 )
         self._count_repeats()
+        if self.records > before:
+            stage = self.stage
+            metrics.count(metrics.CONSUMED, self.records - before, stage.source.name, stage.name)
         return out
 
     def _count_repeats(self) -> None:
@@ -136,12 +140,16 @@ class StagePartition:
 
 
 def noticed(stage: str, event: Any) -> None:
-    """Count what an emitted event says about trust."""
+    """Count an emitted event, and what it says about trust."""
     if isinstance(event, Episode):
+        metrics.count(metrics.EPISODES, 1, event.outcome.value)
         if event.outcome is Outcome.INCOMPLETE:
             metrics.moved(metrics.CAPTURE_GAPS, where=stage)
         elif event.outcome in EXPIRED:
             metrics.moved(metrics.EXPIRED, outcome=event.outcome.value)
     elif isinstance(event, Batch):
+        metrics.count(metrics.BATCHES, 1, event.purpose, "true" if event.zero_variance else "false")
+        for exclusion in event.exclusions:
+            metrics.count(metrics.EXCLUSIONS, 1, exclusion.reason)
         missing = sum(exclusion.reason == "missing" for exclusion in event.exclusions)
         metrics.moved(metrics.EXPIRED, missing, outcome="missing")

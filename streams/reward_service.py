@@ -42,6 +42,7 @@ from odradek.infra.bus import (
     start,
 )
 from odradek.infra.errors import BusError, InfraError
+from odradek.infra.runtime import metrics
 from odradek.infra.runtime.reward_signatures import JudgeSettings
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REWARDS
 from odradek.streams.errors import RewardFailed, RewardRefused, Undecided
@@ -240,6 +241,7 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
 
     def _take(self, partition: TopicPartition, messages: Iterable[Any]) -> None:
         held = self._held.get(partition)
+        taken = 0
         for message in messages:
             # What was fetched before the partition was ours, or before a seek, comes again.
             if held is None or message.offset < held.backlog.next:
@@ -247,9 +249,11 @@ class RewardService(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka
             if len(self._under_way) >= self._concurrency:
                 with suppress(IllegalStateError):
                     self._reader.seek(partition, held.backlog.next)
-                return
+                break
+            taken += 1
             if held.backlog.take(message.offset):
                 self._begin(held, record_of(message, self.bus))
+        metrics.count(metrics.CONSUMED, taken, CONVERSATIONS.name, self._name)
 
     def _begin(self, held: JudgedPartition, record: Record) -> None:
         verdict = asyncio.create_task(self._settle(held, record))

@@ -40,7 +40,7 @@ from odradek.infra.bus import (
     start,
 )
 from odradek.infra.errors import PartitionLost
-from odradek.infra.runtime import telemetry
+from odradek.infra.runtime import metrics, telemetry
 from odradek.infra.runtime.process import serve
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -101,6 +101,14 @@ class Dispatcher:
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        metrics.gauge(
+            metrics.GROUPS_OUT,
+            lambda: [(self.credit.out(purpose), (purpose,)) for purpose in self._waiting],
+        )
+        metrics.gauge(
+            metrics.TASKS_WAITING,
+            lambda: [(len(tasks), (purpose,)) for purpose, tasks in self._waiting.items()],
+        )
 
     def stop(self) -> None:
         """End in good order."""
@@ -181,6 +189,7 @@ class Dispatcher:
         while True:
             batches = await self._reader.getmany(timeout_ms=POLL_MS, max_records=AT_ONCE)
             for where, messages in batches.items():
+                metrics.count(metrics.CONSUMED, len(messages), TASKS.name, GROUP)
                 for message in messages:
                     owned = self._partitions.get(where.partition)
                     # What was fetched before the partition was ours, or before a seek, comes

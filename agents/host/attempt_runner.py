@@ -44,7 +44,7 @@ from odradek.agents.rollout import Rollout, RolloutTask
 from odradek.agents.settings import AgentSettings
 from odradek.agents.trust.principal import on_behalf
 from odradek.infra.errors import BusError
-from odradek.infra.runtime import telemetry
+from odradek.infra.runtime import metrics, telemetry
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.episode_tokens import mint
 from odradek.schemas import ids
@@ -133,6 +133,7 @@ class AttemptRunner:
     async def play(self, owned: RequestPartition, run: Attempt) -> None:
         """Play an attempt from its first record to its last. Raises RequestRefused, BusError."""
         owned.runs[run.episode_id] = run
+        began = time.perf_counter()
         if not run.waits:
             owned.recovered(run.episode_id)
         if owned.lost:
@@ -159,9 +160,17 @@ class AttemptRunner:
                     await self._run(owned, run, request, place)
         finally:
             owned.runs.pop(run.episode_id, None)
+            self._measure(run, time.perf_counter() - began)
             run.opened.set()
             run.settled.set()
             run.closed.set()
+
+    def _measure(self, run: Attempt, seconds: float) -> None:
+        ending = run.verdict or run.stopped
+        error = "lost" if ending is None else ending.outcome.value
+        if error == Outcome.COMPLETED.value:
+            error = ""
+        metrics.record(metrics.ATTEMPT_S, seconds, self._settings.name, error)
 
     async def follow_up(self, run: Attempt, request: SendMessageRequest) -> Task:
         """Hand a message to an attempt that asks. Raises A2AError."""

@@ -7,7 +7,7 @@ commits the low-water mark of what is unfinished.
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ from odradek.infra.bus import (
     start,
 )
 from odradek.infra.errors import PartitionLost
+from odradek.infra.runtime import metrics
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.episode_tokens import TokenSettings
 from odradek.infra.runtime.process import serve
@@ -114,8 +115,15 @@ class Host:
         )
         self._offsets = HostOffsets(self._reader, bus.topic(agent_topic(A2A_EVENTS, settings.name)))
         self._group = PartitionGroup(self._topic, self, self.fail)
+        metrics.gauge(metrics.ATTEMPTS_ACTIVE, self._attempts)
         self.ready = self._group.settled
         """Set while the host serves every partition that is its own."""
+
+    def _attempts(self) -> list[tuple[float, tuple[str, str]]]:
+        name, owned = self._settings.name, list(self._owned.values())
+        waiting = sum(each.waiting for each in owned)
+        playing = sum(len(each.runs) for each in owned) - waiting
+        return [(playing, (name, "playing")), (waiting, (name, "waiting"))]
 
     def stop(self) -> None:
         """End in good order: no new runs, a short grace for those that go on."""
@@ -212,8 +220,10 @@ class Host:
             committing.cancel()
             await asyncio.wait({committing})
 
-    def _receive(self, where: TopicPartition, messages: Iterable[Any]) -> None:
+    def _receive(self, where: TopicPartition, messages: Sequence[Any]) -> None:
         owned = self._owned.get(where.partition)
+        topic = self._bus.bare(where.topic)
+        metrics.count(metrics.CONSUMED, len(messages), topic, f"agent.{self._settings.name}")
         for message in messages:
             # What was fetched before the partition was ours, or before a seek, comes again.
             if owned is None or owned.lost or message.offset < owned.backlog.next:

@@ -38,7 +38,16 @@ GROUPS = {
         "scale-the-proxy",
         "security",
     ),  # fmt: skip
-    "Look up": ("settings", "commands", "topics", "engines", "counters", "glossary", "api"),
+    "Look up": (
+        "settings",
+        "commands",
+        "topics",
+        "engines",
+        "metrics",
+        "counters",
+        "glossary",
+        "api",
+    ),
     "Understand": ("design", "one-step", "guarantees", "proofs", "figures"),
     "Change": ("extend", "contributing", "changelog", "security-policy", "code-of-conduct"),
 }

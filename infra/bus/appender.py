@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from odradek.infra.bus.clients import close, producer, start
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import BusError, LogUnavailable
+from odradek.infra.runtime import metrics
 from odradek.schemas.codec import Headers
 from odradek.schemas.ids import key_bytes, partition_for
 
@@ -119,6 +120,7 @@ class KafkaAppender:
                 metadata = await self._send(topic, key, value, headers, partition)
         except TimeoutError as error:
             raise LogUnavailable(f"{topic} took no record within {self._timeout_s:g} s") from error
+        metrics.count(metrics.SENT, 1, topic)
         return RecordAddress(topic, metadata.partition, metadata.offset)
 
     async def _send(

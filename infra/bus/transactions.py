@@ -5,7 +5,9 @@ one for what needs no fence, and for tests.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -17,6 +19,7 @@ from odradek.infra.bus.appender import Appender
 from odradek.infra.bus.clients import close, producer, start
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.errors import LogUnavailable, PartitionLost
+from odradek.infra.runtime import metrics
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.schemas.codec import Headers
 from odradek.schemas.ids import key_bytes
@@ -146,7 +149,8 @@ class FencedWriter:
             return LogUnavailable(f"{self._name} could not write a transaction: {ended!r}")
         return ended
 
-    async def _transaction(self, records: Iterable[OutgoingRecord], offsets: Offsets) -> None:
+    async def _transaction(self, records: Sequence[OutgoingRecord], offsets: Offsets) -> None:
+        began = time.perf_counter()
         async with asyncio.timeout(self._timeout_s):
             await self._client.begin_transaction()
             self._at("after_begin")
@@ -160,6 +164,9 @@ class FencedWriter:
             # offsets' metadata (a stage's done mark, a dispatcher's memory) says so.
             await self._client.commit_transaction()
             self._at("after_commit")
+        metrics.record(metrics.COMMIT_S, time.perf_counter() - began, "commit")
+        for topic, n in Counter(record.topic for record in records).items():
+            metrics.count(metrics.SENT, n, topic)
 
     async def _produce(self, records: Iterable[OutgoingRecord]) -> None:
         sent: list[asyncio.Future[Any]] = []

@@ -2,7 +2,7 @@
 
 With no `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`) nothing
 is exported and no span is recorded, so a run without a collector pays next to nothing. Across
-topics the context travels as the W3C `traceparent` header. What is counted stands in `trust`.
+topics the context travels as the W3C `traceparent` header. What is counted stands in `metrics`.
 """
 
 import os
@@ -17,7 +17,7 @@ from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     ConsoleMetricExporter,
-    MetricExporter,
+    MetricReader,
     PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.resources import Resource
@@ -29,6 +29,8 @@ from opentelemetry.sdk.trace.export import (
     SpanExporter,
 )
 
+from odradek.infra.errors import EndpointRefused
+from odradek.infra.runtime import logs
 from odradek.infra.runtime import metrics as trust
 from odradek.schemas.codec import header
 
@@ -37,7 +39,7 @@ _FILE: Final = "ODRADEK_TRACE_FILE"
 
 
 def setup(process: str, exporter: SpanExporter | None = None) -> None:
-    """Make this process trace and export its counters, if the OTEL variables ask for it.
+    """Make this process trace and export its metrics, if the OTEL variables ask for it.
 
     Args:
         process: Names the service.
@@ -49,21 +51,42 @@ def setup(process: str, exporter: SpanExporter | None = None) -> None:
 
 
 def _metrics(resource: Resource) -> None:
-    kind = os.environ.get("OTEL_METRICS_EXPORTER", "")
+    readers = list(_readers())
+    if readers:
+        metrics.set_meter_provider(MeterProvider(readers, resource=resource))
+        trust.export()
+
+
+def _readers() -> Iterator[MetricReader]:
+    """By whom metrics leave the process: `OTEL_METRICS_EXPORTER` names several, with commas.
+
+    Raises EndpointRefused for what is none of them, and where no page can be served.
+    """
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get(
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
     )
-    sender: MetricExporter
-    if kind == "console":
-        sender = ConsoleMetricExporter(out=sys.stderr)
-    elif kind == "otlp" or (endpoint and not kind):
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    kinds = os.environ.get("OTEL_METRICS_EXPORTER") or ("otlp" if endpoint else "")
+    for kind in filter(None, map(str.strip, kinds.split(","))):
+        match kind:
+            case "console":
+                yield PeriodicExportingMetricReader(ConsoleMetricExporter(out=sys.stderr))
+            case "otlp":
+                from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
+                    OTLPMetricExporter,
+                )
 
-        sender = OTLPMetricExporter()
-    else:
-        return
-    reader = PeriodicExportingMetricReader(sender)
-    metrics.set_meter_provider(MeterProvider([reader], resource=resource))
+                yield PeriodicExportingMetricReader(OTLPMetricExporter())
+            case "prometheus":
+                from odradek.infra.runtime.metrics.endpoint import serve
+
+                yield serve()
+            case "none":
+                pass
+            case _:
+                raise EndpointRefused(
+                    f"OTEL_METRICS_EXPORTER holds {kind!r}: write otlp, prometheus, console or "
+                    "none, or several with commas"
+                )
 
 
 def _traces(resource: Resource, exporter: SpanExporter | None) -> None:
@@ -118,7 +141,16 @@ def span(
         parent: The traceparent of what caused this, from a record's or request's header.
         attributes: Ids and counts; never content and never secrets.
     """
-    return _recorded(name, parent, attributes) if _state["on"] else nullcontext(parent)
+    if _state["on"]:
+        return _recorded(name, parent, attributes)
+    return _passed(parent, attributes) if logs.wants_context() else nullcontext(parent)
+
+
+@contextmanager
+def _passed(parent: str | None, attributes: Mapping[str, Any]) -> Iterator[str | None]:
+    """A block without a span, whose log lines say what it is about."""
+    with logs.about(parent, attributes):
+        yield parent
 
 
 @contextmanager
@@ -135,6 +167,7 @@ def _recorded(name: str, parent: str | None, attributes: Mapping[str, Any]) -> I
             set_status_on_exception=False,
         ) as span,
         ExitStack() as ending,
+        logs.about(None, attributes) if logs.wants_context() else nullcontext(),
     ):
         ending.push(partial(_mark, span))
         yield current()

@@ -26,6 +26,8 @@ from odradek.proxy.errors import (
 from odradek.schemas.events import Timing
 
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+OPERATIONS: Final = {"completions": "text_completion", "gemini": "generate_content"}
+"""By dialect, GenAI's names of operations; all others are `chat`."""
 SEALED: Final = "sealed while in flight"
 LEFT: Final = "the client left"
 RETRY_COUNT: Final = "x-stainless-retry-count"
@@ -68,6 +70,8 @@ class ModelCall:
         self.started_at = time.time()
         self.begun = time.perf_counter()
         self.ttft_ms: float | None = None
+        self.error_code = ""
+        """Why it got no good reply, for metrics."""
         self.limit_s = min(permit.call_s or call_s, call_s)
         """How long it may take in all."""
         self.limit: asyncio.Timeout | None = None
@@ -175,6 +179,11 @@ class ModelCall:
         return Timing(
             started_at=round(self.started_at, 3), ttft_ms=ttft_ms, total_ms=round(self.ms(), 3)
         )
+
+    @property
+    def operation(self) -> str:
+        """What the GenAI conventions call it."""
+        return OPERATIONS.get(self.request.dialect.name, "chat")
 
     def ms(self) -> float:
         """Milliseconds since it began."""

@@ -74,6 +74,7 @@ class ReplyCapture:
         """What went wrong at the engine, counted."""
         error = failure(raised, call)
         self.failed[error.code] += 1
+        call.error_code = error.code
         metrics.moved(metrics.FAILED, code=error.code)
         return error
 

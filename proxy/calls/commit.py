@@ -54,6 +54,8 @@ class Commit:
         for draft in reply.drafts:
             usage = draft.captured.usage
             call.episode.tokens += usage.prompt_tokens + usage.completion_tokens
+            metrics.record(metrics.TOKEN_USAGE, usage.prompt_tokens, call.operation, "input")
+            metrics.record(metrics.TOKEN_USAGE, usage.completion_tokens, call.operation, "output")
 
     async def redeem(self, call: ModelCall, reply: RecordedReply) -> None:
         """Make sure that the log has a retry's reply as one that was released.

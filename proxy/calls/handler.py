@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 from msgspec import Struct
 
-from odradek.infra.runtime import telemetry
+from odradek.infra.runtime import metrics, telemetry
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.proxy.auth import Permit
 from odradek.proxy.calls import agent_replies, retries
@@ -56,6 +56,9 @@ class CallHandler:
         clock: Callable[[], float],
         others: Mapping[str, Pool],
     ) -> None:
+        self.active = 0
+        """Calls under way."""
+        metrics.gauge(metrics.CALLS_ACTIVE, lambda: [(self.active, ())])
         self.silence_s = SILENCE_S
         """After how long without a byte the agent of a stream gets a sign of life."""
         self.side_calls = SideCalls(
@@ -118,6 +121,7 @@ class CallHandler:
                             await self._commit.record(call, reply)
                 return await agent_replies.release(call, reply)
             except ProxyError as error:
+                call.error_code = error.code
                 return await agent_replies.break_off(call, error)
 
     def _rules(self, permit: Permit) -> RequestRules:
@@ -168,6 +172,7 @@ class CallHandler:
     def enter(self, call: ModelCall) -> None:
         """Count a call in. Raises EpisodeClosed or TooManyCalls."""
         call.episode.enter(call, self._settings.calls_per_episode)
+        self.active += 1
         if call.request.stream:
             line = call.line = AgentStream(call, silence_s=self.silence_s)
             line.headers = agent_replies.headers(line.headers, call.request)
@@ -175,6 +180,7 @@ class CallHandler:
 
     def leave(self, call: ModelCall) -> None:
         """Count a call out, however it ended."""
+        self.active -= 1
         call.release()
         call.episode.leave(call, self._clock())
         if call.permit.unattributed:
@@ -223,3 +229,12 @@ class EnteredCall:
         # A reply in one piece is written after we return: die when it is under way.
         crash_point("turn_released", in_s=0.001)
         self._handler.leave(self._call)
+        _measure(self._call, "" if kind is None else kind.__name__)
+
+
+def _measure(call: ModelCall, error: str) -> None:
+    """How long it took, where metrics are exported."""
+    error = call.error_code or error
+    metrics.record(metrics.CALL_S, call.ms() / 1000, call.operation, error)
+    if call.ttft_ms is not None and call.request.stream:
+        metrics.record(metrics.FIRST_CHUNK_S, call.ttft_ms / 1000, call.operation)

@@ -214,6 +214,7 @@ class TurnWriter:
     def _learn(self, episode: LiveEpisode, draft: TurnDraft, turn: Turn) -> None:
         """Remember a turn that the log has, for the turns that share something with it."""
         self.turns += 1
+        metrics.count(metrics.TURNS, 1)
         if turn.request.tools_digest:
             episode.learn_tools(turn.request.tools_digest)
         if not turn.error and not turn.disconnected:

@@ -34,6 +34,7 @@ from odradek.infra.bus import (
     start,
 )
 from odradek.infra.errors import LogUnavailable, PartitionLost, PositionLost
+from odradek.infra.runtime import metrics
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.schemas.topics import DLQ
 from odradek.streams.drivers.partition import Commit, KafkaPartition, done_mark
@@ -86,6 +87,10 @@ class KafkaDriver:
         self._fatal: BaseException | None = None
         self._reader: AIOKafkaConsumer = None
         self._admin: AIOKafkaAdminClient = None
+        metrics.gauge(metrics.STORIES, self._open_stories)
+
+    def _open_stories(self) -> list[tuple[float, tuple[str]]]:
+        return [(sum(part.fold.open() for part in self.partitions), (self.stage.name,))]
 
     @property
     def partitions(self) -> list[StagePartition]:

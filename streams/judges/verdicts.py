@@ -1,13 +1,14 @@
 """Verdicts on the log: which conversations are judged, and the events written for each."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from msgspec import Struct
 
 from odradek.infra.bus import Appender, Record, check_place, dead_letter
-from odradek.infra.runtime import telemetry
+from odradek.infra.runtime import metrics, telemetry
 from odradek.infra.runtime.reward_signatures import JudgeSettings, signed
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
@@ -106,8 +107,19 @@ class Verdicts:
         if record.key != conversation.episode_id:
             raise InvalidRecord("wrong_key", "the record's key is not its episode_id")
         if self._filter.wants(conversation):
-            worth = await self._judge.judge(conversation, record.value or b"")
+            worth = await self._judged(conversation, record.value or b"")
             await self._publish(conversation, worth, telemetry.parent_of(record.headers))
+
+    async def _judged(self, conversation: Conversation, value: bytes) -> float:
+        began, error = time.perf_counter(), ""
+        try:
+            return await self._judge.judge(conversation, value)
+        except RewardFailed:
+            error = FAILED
+            raise
+        finally:
+            seconds = time.perf_counter() - began
+            metrics.record(metrics.VERDICT_S, seconds, self._filter.component, error)
 
     async def _letter(self, record: Record, reason: str, detail: str) -> None:
         await dead_letter(self._appender, record, reason, detail, consumer=self._consumer)

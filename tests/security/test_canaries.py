@@ -19,6 +19,8 @@ from odradek.agents.dispatch.requests import check as check_order
 from odradek.agents.errors import RequestRefused
 from odradek.infra.bus import MemoryAppender, Record, passed_over
 from odradek.infra.runtime import metrics, telemetry
+from odradek.infra.runtime.metrics import signals
+from odradek.infra.runtime.metrics.counters import _board as board
 from odradek.schemas import codec
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Reward, Task, Turn
@@ -49,9 +51,9 @@ def told(caplog, monkeypatch):
         metrics.flush()
         spans = "".join(span.to_json() for span in exporter.get_finished_spans())
         logs = caplog.text + "".join(str(record.args) for record in caplog.records)
-        counters = str({name: one.sums for name, one in metrics._board.tallies.items()})
+        trust = {name: one.sums for name, one in board.tallies.items()}
         assert spans, "spans were recorded"
-        return spans + logs + counters
+        return spans + logs + str(trust) + str(signals._sums)
 
     return read
 

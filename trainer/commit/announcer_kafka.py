@@ -37,6 +37,7 @@ class KafkaAnnouncer:
 
     def policy(self, policy: Policy) -> None:
         """See `Announcer`."""
+        metrics.gauge(metrics.POLICY_VERSION, lambda: [(policy.version, ())])
         self._append(POLICIES.name, policy.name, policy, f"{policy.name}/{policy.version}")
 
     def step(self, step: Step) -> None:
@@ -47,10 +48,13 @@ class KafkaAnnouncer:
         if not step.weights:
             self._require_alone(step, at)
         self._last = at
+        _measure(step)
         reasons = Counter(refusal.reason for refusal in step.refused)
         metrics.moved(metrics.STALE, reasons["stale"])
         for reason in FAULTS:
             metrics.moved(metrics.UNUSABLE, reasons[reason], reason=reason)
+        for reason, n in reasons.items():
+            metrics.count(metrics.REFUSALS, n, reason)
 
     def _require_alone(self, taken: Step, at: int) -> None:
         """Raise PolicyTaken where another trainer counts versions of the same policy.
@@ -91,3 +95,13 @@ class KafkaAnnouncer:
     def close(self) -> None:
         """Disconnect."""
         self._thread.call(self._appender.aclose())
+
+
+def _measure(step: Step) -> None:
+    """Count a step, and show its metrics until the next."""
+    if step.optimized or step.skipped:
+        metrics.count(metrics.STEPS, 1, "optimized" if step.optimized else "skipped")
+        shown = [(value, (name,)) for name, value in step.metrics.items()]
+        metrics.gauge(metrics.STEP_METRIC, lambda: shown)
+    elif step.refused:
+        metrics.count(metrics.STEPS, 1, "passed")

@@ -21,8 +21,10 @@ class PartitionLag(Struct, frozen=True):
     """Records that it has not done."""
     exact: bool
     """False where they are too many to be counted: then it is their offsets, the most it can be."""
+    left: int
+    """Those of them that it has taken: they are under way, or wait at the process."""
     done: int
-    """It has done all before this offset, but for records that `lag` counts."""
+    """It has done all before this offset, but for `left`."""
     end: int
     """The partition's end, as committed readers see it."""
 
@@ -74,9 +76,10 @@ class Stretch(Struct, frozen=True):
         """
         first = done.first(self.beginning)
         counted = self.first(done) is not None
-        lag = done.undone(offsets if counted else (), self.beginning)
+        left = done.undone((), self.beginning)
+        lag = done.undone(offsets, self.beginning) if counted else left
         far = 0 if counted else max(0, self.end - first)
-        return PartitionLag(partition, lag + far, not far, first, self.end)
+        return PartitionLag(partition, lag + far, not far, left, first, self.end)
 
 
 def lag_of(

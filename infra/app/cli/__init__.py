@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from odradek.infra.app import variables
-from odradek.infra.runtime import environment
+from odradek.infra.runtime import environment, logs
 from odradek.streams.stages import STAGES
 
 __all__ = ["GROUPS", "VERBS", "Verbs", "explain", "main", "needs"]
@@ -64,6 +64,9 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         "Watch a run",
         {
             "console": "Show the log as pages in a browser: steps, episodes, and their tokens.",
+            "lag": "Say how many records each process has still to do.",
+            "metrics": "List the metrics of all processes, and how to export them.",
+            "alarms": "List what is wrong with a run, as rules for Prometheus.",
         },
     ),
     "look": (
@@ -71,7 +74,6 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
         {
             "config": "Print what settings hold and where each came from.",
             "agents": "List the agents, who is there now, and their cards.",
-            "lag": "Say how many records each process has still to do.",
             "show": "Show what the trainer saw in a step, a batch, an episode, a task or a turn.",
             "find": "Search what was said, or token ids, with the filters of replay.",
             "query": "Ask the topics in SQL: a table of turns, episodes, steps and more.",
@@ -185,7 +187,10 @@ class Verbs(click.Group):
             line = explain(error)
             if line is None:
                 raise
-            click.echo(f"odradek: {line}", err=True)
+            if logs.wants_context():
+                logging.getLogger("odradek").error("%s", line)  # noqa: TRY400 - the line says all
+            else:
+                click.echo(f"odradek: {line}", err=True)
             sys.exit(2)
 
 
@@ -219,23 +224,6 @@ def needs(error: ModuleNotFoundError) -> str:
     if extra is None:
         return f"the Python module {error.name!r} is not installed"
     return f"this needs {error.name}: pip install 'odradek[{extra}]'"
-
-
-def _configure_logging(level: str) -> None:
-    """One line per thing on standard error; other libraries speak only to warn."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        level=logging.DEBUG if level == "debug" else logging.WARNING,
-    )
-    logging.getLogger("odradek").setLevel(level.upper())
-    if level != "debug":
-        logging.getLogger("aiokafka").addFilter(_not_a_try)
-
-
-def _not_a_try(record: logging.LogRecord) -> bool:
-    """Leave out each failed try of aiokafka to connect: our own error says it once, and better."""
-    return not record.getMessage().startswith("Unable connect to")
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -273,13 +261,21 @@ def _settings_mistake(error: Any) -> str:
     envvar="ODRADEK_LOG_LEVEL",
     help="How much the processes say on standard error.",
 )
-def main(log_level: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"], case_sensitive=False),
+    default="text",
+    show_default=True,
+    envvar="ODRADEK_LOG_FORMAT",
+    help="In which form: for people, or a JSON object a line with the ids of traces.",
+)
+def main(log_level: str, log_format: str) -> None:
     """Reinforcement learning for agents, with Apache Kafka as the training loop.
 
     Where Kafka is: ODRADEK_KAFKA_BOOTSTRAP_SERVERS, or `odradek kafka start` for one of your own.
     Each verb explains itself: `odradek VERB --help`.
     """
-    _configure_logging(log_level.lower())
+    logs.configure(log_level.lower(), "json" if log_format.lower() == "json" else "text")
     for line in variables.renamed(os.environ):
         raise click.ClickException(line)
     for line in variables.removed(os.environ):

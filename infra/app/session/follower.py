@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from odradek.infra.app.backlog import BacklogCount, behind
+from odradek.infra.app.backlog import BacklogCount, BacklogMetrics, behind
 from odradek.infra.app.session.stats import RunStats
 from odradek.infra.bus import BusSettings, Record, at_beginning, at_end, follow
 from odradek.infra.errors import BusError
@@ -72,10 +72,13 @@ class RunFollower:
             log.warning("%s@%d: %s", record.topic, record.offset, error.reason)
 
     async def _measure(self) -> None:
+        shown = BacklogMetrics()
         async with BacklogCount.connect(self._bus) as count:
             while True:
                 try:
-                    self.lags = behind(await count.take())
+                    lags = await count.take()
+                    self.lags = behind(lags)
+                    shown.show(lags)
                 except BusError as error:  # a rebalance or a moved coordinator: ask again
                     log.debug("lags: %r", error)
                 await asyncio.sleep(LAGS_S)

@@ -19,11 +19,14 @@ from odradek.infra.app.project.work import (
     writable,
     write_environment,
 )
+from odradek.infra.app.session import targets
 from odradek.infra.app.session.follower import RunFollower
 from odradek.infra.app.session.stats import RunStats
-from odradek.infra.app.supervisor import Supervisor
+from odradek.infra.app.supervisor import ChildState, Spec, Supervisor
 from odradek.infra.bus import BusSettings, ensure_topics, rows
 from odradek.infra.errors import ProjectError
+from odradek.infra.runtime import metrics
+from odradek.infra.runtime.metrics.endpoint import served_port
 
 Say = Callable[[str], None]
 """Called with a few words about the work under way."""
@@ -84,8 +87,9 @@ async def running(
         say("starting the processes")
         with writable(project.work):
             supervisor = Supervisor(
-                specs(project, places), project.work / "logs", grace_s=grace_of(project)
+                _specs(project, places), project.work / "logs", grace_s=grace_of(project)
             )
+        _show(supervisor)
         await stack.enter_async_context(supervisor)
         await supervisor.ready()
         tally = RunStats(component=project.evaluation.component, success=project.evaluation.success)
@@ -93,6 +97,28 @@ async def running(
         reading = asyncio.create_task(watch.run())
         stack.push_async_callback(_settle, reading)
         yield Session(project, bus, places, supervisor, watch)
+
+
+def _specs(project: Project, places: RunAddresses) -> list[Spec]:
+    """The processes; where Prometheus is to find them, each has a port and stands in a file."""
+    found = specs(project, places)
+    if targets.wanted():
+        found = targets.with_ports(found, free_port)
+        targets.write(project.work, found, served_port())
+    return found
+
+
+def _show(supervisor: Supervisor) -> None:
+    """Let metrics say how the processes are."""
+    metrics.gauge(
+        metrics.RESTARTS, lambda: [(n, (name,)) for name, n in supervisor.restarts.items()]
+    )
+    metrics.gauge(
+        metrics.READY,
+        lambda: [
+            (float(state is ChildState.READY), (name,)) for name, state in supervisor.states.items()
+        ],
+    )
 
 
 def _refuse_unspeakable(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from odradek.infra.app.supervisor.spec import READY_LINE, Spec
+from odradek.infra.runtime.logs import message
 from odradek.infra.runtime.process import die_with_parent
 
 TAIL_BYTES: Final = 8192
@@ -141,5 +142,5 @@ class Child:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(0, size - TAIL_BYTES))
             lines = log.read().decode(errors="replace").split("\n")
-            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+            return message(next((line.strip() for line in reversed(lines) if line.strip()), ""))
         return ""

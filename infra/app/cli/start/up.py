@@ -12,7 +12,7 @@ from odradek.infra.app.project import Project, load
 from odradek.infra.app.session.progress import RunView, show, teller
 from odradek.infra.app.session.session import guard, running
 from odradek.infra.app.session.training import TrainingCourse
-from odradek.infra.runtime.process import cancelled_by_sigterm
+from odradek.infra.runtime.process import cancelled_by_sigterm, observed
 
 
 @click.command()
@@ -29,7 +29,7 @@ def command(folder: Path, tasks: Path | None, epochs: int) -> None:
     `odradek tasks publish`, or here with --tasks. ctrl-C ends everything, cleanly.
     """
     project = load(folder)
-    with contextlib.suppress(asyncio.CancelledError):
+    with observed("up"), contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_up(project, tasks, epochs))
 
 

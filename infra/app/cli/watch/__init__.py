@@ -1,1 +1,1 @@
-"""Verbs that watch a run while it goes on, and look at it when it is over."""
+"""Verbs that watch a run: its pages in a browser, backlogs, metrics and alarms."""

@@ -13,76 +13,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
 from opentelemetry import metrics
+
+from odradek.infra.runtime.metrics.table import TRUST, Metric
 
 log = logging.getLogger("odradek")
 
 EVERY_S: Final = 10.0
 """Least time between two lines about one counter."""
-
-
-class Metric(Struct, frozen=True):
-    """A counter: its name for OpenTelemetry, its meaning, and what to do when it increases."""
-
-    name: str
-    about: str
-    advice: str
-
-
-CAPTURE_GAPS: Final = Metric(
-    "odradek.capture.gaps",
-    "turns or episodes of which a part is not in the log",
-    "their episodes are excluded as incomplete; look for 503s of the proxy and turns over 16 MB",
-)
-EXPIRED: Final = Metric(
-    "odradek.episodes.expired",
-    "episodes and samples that were closed because their deadline had passed",
-    "is a host, a judge or the dispatcher down? `odradek verify` names what is open",
-)
-UNMATCHED: Final = Metric(
-    "odradek.records.unmatched",
-    "records about an episode or a group that is closed or unknown, or that come second",
-    "a few after a crash are harmless; many mean that something writes late",
-)
-DEAD_LETTERS: Final = Metric(
-    "odradek.dead_letters", "records put aside", "`odradek dlq list` shows where and why"
-)
-STALE: Final = Metric(
-    "odradek.rows.stale",
-    "rows refused because their tokens are too old",
-    "fewer open groups, or a higher max_staleness",
-)
-UNUSABLE: Final = Metric(
-    "odradek.rows.unusable",
-    "rows refused because their numbers would ruin the weights",
-    "the reason says whether log probabilities, rewards or the step itself were no numbers; "
-    "`odradek tail rl.steps.v1` names their episodes",
-)
-DUPLICATES: Final = Metric(
-    "odradek.duplicates.dropped",
-    "repeats that changed nothing",
-    "harmless; a steady stream means that something sends everything twice",
-)
-SKIPPED: Final = Metric(
-    "odradek.records.skipped",
-    "records that a reader passed over because it could not use them",
-    "who writes to that topic? `odradek tail` shows them",
-)
-REFUSED: Final = Metric(
-    "odradek.calls.refused",
-    "requests that the proxy answered with a 4xx of its own",
-    "the code says which limit, token or field; the caller was told, too",
-)
-FAILED: Final = Metric(
-    "odradek.calls.failed",
-    "calls to which no engine gave an answer that can be used",
-    "the code says whether engines were away, slow, broke off, or said too much",
-)
-METRICS: Final = (
-    CAPTURE_GAPS, EXPIRED, UNMATCHED, DEAD_LETTERS, STALE, UNUSABLE, DUPLICATES, SKIPPED, REFUSED,
-    FAILED,
-)  # fmt: skip
 
 
 class CounterTotals:
@@ -118,10 +56,10 @@ class CounterBoard:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         meter = metrics.get_meter("odradek")
-        self.tallies = {metric.name: CounterTotals(metric) for metric in METRICS}
+        self.tallies = {metric.name: CounterTotals(metric) for metric in TRUST}
         self._counters = {
             metric.name: meter.create_counter(metric.name, description=metric.about)
-            for metric in METRICS
+            for metric in TRUST
         }
         self._clock = clock
         self._lock = threading.Lock()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odradek.infra.app.backlog.lag import PartitionLag, ProcessLag
-from odradek.infra.app.backlog.progress import UsualPace, ProgressWatch
+from odradek.infra.app.backlog.progress import ProgressWatch, UsualPace
 from odradek.infra.app.cli import main
 from odradek.infra.app.metrics.alarms import ALARMS, LEAST_S, Window, usual_step
 from odradek.infra.app.metrics.rules import rules

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from odradek.infra.app.console.lookup import looked_up
+from odradek.infra.app.console.run.ledger import LedgerCurves
 from odradek.infra.app.history.steps import LogHistory
 from tests.recorded.topics import load
 from tests.support.streams.memory_lookup import MemoryLookup
@@ -25,6 +26,11 @@ class RecordedViews:
         if self.fails:
             raise self.fails
         return await looked_up(LogHistory(self.lookup, address.run, self.tokenizer), address)
+
+    async def runs(self):
+        if self.fails:
+            raise self.fails
+        return await LedgerCurves().update(self.lookup)
 
     def seen(self, address):
         """The same, outside of an event loop."""

@@ -3,7 +3,7 @@
 from base64 import b64encode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odradek.infra.app.console.access import Access, Visit, host_named
@@ -86,6 +86,7 @@ def test_the_token_opens_and_nothing_else_does(expected, header):
     assert expected == status(CLOSED, host="console.example.org", authorization=header)
 
 
+@settings(max_examples=30)
 @given(header=st.text(max_size=40))
 def test_no_header_of_a_host_is_too_strange(header):
     """It names a host or none, and ours only where it is spelled so."""

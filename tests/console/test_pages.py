@@ -1,5 +1,6 @@
 """Pages: of everything on a log, whoever wrote it."""
 
+import asyncio
 from html.parser import HTMLParser
 from urllib.parse import parse_qsl, urlsplit
 
@@ -10,7 +11,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from odradek.infra.app.console.access import Access
 from odradek.infra.app.console.addresses import SHOWN, PageAddress, parse
 from odradek.infra.app.console.app import HEADERS, ConsoleApp
-from odradek.infra.app.console.page import error_html, front_html, page_html
+from odradek.infra.app.console.page import error_html, front_html, page_html, run_html
+from odradek.infra.app.console.run.addresses import RunAddress
+from odradek.infra.app.console.run.views import run_page, runs_table
 from odradek.infra.app.console.views import page_view
 from odradek.infra.app.console.windows import MOST
 from odradek.infra.app.history.shading import SHADES
@@ -22,7 +25,7 @@ from tests.console.conftest import RecordedViews
 from tests.support.streams.hostile_log import HOSTILE, hostile_log
 
 PLAIN = "plain words"
-LOADING = {"script", "img", "iframe", "object", "embed", "svg", "style", "base", "video", "audio"}
+LOADING = {"script", "img", "iframe", "object", "embed", "style", "base", "video", "audio", "image"}
 
 
 class ReadPage(HTMLParser):
@@ -76,8 +79,8 @@ def test_links_of_pages_lead_to_pages(views):
     ahead, met = ["/step?name=1"], {}
     while ahead and len(met) < 40:
         href = ahead.pop(0)
-        if "?" not in href or href in met or href.startswith("/task"):
-            continue  # a recording has no tasks
+        if "?" not in href or href in met or href.startswith(("/task", "/run")):
+            continue  # a recording has no tasks; runs are below
         parts = urlsplit(href)
         met[href], page = led_to(views, parse(parts.path[1:], dict(parse_qsl(parts.query))))
         ahead += ReadPage(page).links
@@ -104,8 +107,11 @@ def hostile_pages(text, monkeypatch):
         yield f"{what} raw", page_of(views, what, name, run=text, raw=True)
     for shade in SHADES:
         yield f"row {shade}", page_of(views, "row", names["row"], run=text, shade=shade)
+    curves = asyncio.run(views.runs())
+    yield "run", run_html(run_page(curves, RunAddress(names=(text,))))
+    yield "plot", run_html(run_page(curves, RunAddress(names=(text,), plot="loss", smooth=4)))
     yield "error", error_html(404, text)
-    yield "front", front_html()
+    yield "front", front_html(list(runs_table(curves)), line=text)
 
 
 def test_hostile_text_does_nothing(monkeypatch):
@@ -147,7 +153,7 @@ async def client(views):
 async def test_each_answer_forbids_scripts_and_frames(client):
     """Pages, style, errors and redirects."""
     for path, status in (
-        ("/", 200), ("/step?name=1", 200), ("/console.css", 200), ("/step?name=99", 404),
+        ("/", 200), ("/run?name=main", 200), ("/run?name=nobody", 404), ("/step?name=1", 200), ("/console.css", 200), ("/step?name=99", 404),
         ("/record?name=rl.batches.v1/0/0", 303), ("/nothing?name=1", 400), ("/a/b", 404),
         ("/look?what=step&name=1", 303), ("/step?name=-1", 400),
     ):  # fmt: skip

@@ -76,6 +76,7 @@ def _alone(part):
     return part
 
 
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=40),
     budget=st.integers(1, 100),
@@ -178,6 +179,7 @@ def test_a_token_is_no_larger_than_its_size_and_has_a_colour_of_the_legend(texts
         assert visible(text) == token.text
 
 
+@settings(max_examples=40)
 @given(text=st.text(st.characters(), max_size=20))
 def test_visible_text_can_be_sent_and_read(text):
     """No half characters, no controls; what is visible stays as it is."""

@@ -63,7 +63,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "watch": (
         "Watch a run",
         {
-            "console": "Show the log as pages in a browser: steps, episodes, and their tokens.",
+            "console": "Show the log as pages in a browser: runs, steps, episodes and tokens.",
             "lag": "Say how many records each process has still to do.",
             "metrics": "List the metrics of all processes, and how to export them.",
             "alarms": "List what is wrong with a run, as rules for Prometheus.",

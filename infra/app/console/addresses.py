@@ -6,7 +6,7 @@ address of `/episode/..`.
 
 import re
 from collections.abc import Mapping
-from typing import Final, get_args
+from typing import Final, cast, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -16,7 +16,8 @@ from odradek.infra.app.history.sections import Shown
 from odradek.infra.app.history.shading import SHADES, Shade
 from odradek.infra.errors import PageRefused
 
-SHOWN: Final[tuple[Shown, ...]] = get_args(Shown)
+SHOWN: Final = tuple(what for what in get_args(Shown) if what != "run")
+"""What is looked up; pages of runs have addresses of their own."""
 LONGEST: Final = 1024
 """Characters of a name."""
 LONGEST_RUN: Final = 256
@@ -69,16 +70,19 @@ def parse(what: str, query: Mapping[str, str]) -> PageAddress:
     if not name:
         raise PageRefused(f"say which {what}: its {_names_of(what)}")
     run = query.get("run", "") or "main"
+    if what == "step":
+        of, _, name = name.rpartition(":")
+        run = of or run
+        if not (NUMBER.fullmatch(name) and int(name) > 0):
+            raise PageRefused(f"{name!r} is no step: steps are counted from 1")
     for text, longest in ((name, LONGEST), (run, LONGEST_RUN)):
         if len(text) > longest:
             raise PageRefused(f"a name like that has at most {longest} characters")
-    if what == "step" and not (NUMBER.fullmatch(name) and int(name) > 0):
-        raise PageRefused(f"{name!r} is no step: steps are counted from 1")
     shade = query.get("by", "") or "mask"
     if shade not in SHADES:
         raise PageRefused(f"tokens have no {shade!r}: they are coloured by {', '.join(SHADES)}")
     return PageAddress(
-        what=what,
+        what=cast("Shown", what),
         name=name,
         run=run,
         start=_number(query, "from"),
@@ -99,7 +103,7 @@ def row_of(name: str) -> tuple[str, int]:
 def _names_of(what: str) -> str:
     match what:
         case "step":
-            return "number"
+            return "number, or RUN:NUMBER"
         case "batch":
             return "offset, or TOPIC/PARTITION/OFFSET"
         case "row":

@@ -8,8 +8,12 @@ from aiohttp import web
 
 from odradek.infra.app.console.access import Access, Visit
 from odradek.infra.app.console.addresses import PageAddress, parse
-from odradek.infra.app.console.page import STYLE, error_html, front_html, page_html
+from odradek.infra.app.console.page import STYLE, error_html, front_html, page_html, run_html
+from odradek.infra.app.console.run.addresses import parse_run
+from odradek.infra.app.console.run.curves import RunCurves
+from odradek.infra.app.console.run.views import run_page, runs_table
 from odradek.infra.app.console.views import page_view
+from odradek.infra.app.console.windows import parts
 from odradek.infra.errors import BusError, PageRefused, VisitRefused
 from odradek.streams.errors import HistoryGone, HistoryUnknown
 
@@ -45,6 +49,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Views(Protocol):
     """Where pages come from."""
 
+    async def runs(self) -> dict[str, RunCurves]:
+        """The curves of all runs; see `LogViews.runs`."""
+        ...
+
     async def view(self, address: PageAddress) -> Any:
         """What an address names, or a better address of it; see `LogViews.view`."""
         ...
@@ -69,6 +77,7 @@ class ConsoleApp:
         app.router.add_get("/", self._front)
         app.router.add_get("/console.css", self._style)
         app.router.add_get("/look", self._look)
+        app.router.add_get("/run", self._run)
         app.router.add_get("/{what}", self._page)
         return app
 
@@ -87,8 +96,17 @@ class ConsoleApp:
             return _refused(status, SLOW if isinstance(error, TimeoutError) else str(error))
 
     async def _front(self, request: web.Request) -> web.Response:
+        """The runs; a log that is away is no reason to show nothing."""
         del request
-        return _html(front_html())
+        try:
+            curves = await self._views.runs()
+        except (BusError, TimeoutError) as error:
+            return _html(front_html(line=str(error) or "the log does not answer"))
+        return _html(front_html(list(parts(runs_table(curves)))))
+
+    async def _run(self, request: web.Request) -> web.Response:
+        address = parse_run(request.query.items())
+        return _html(run_html(run_page(await self._views.runs(), address)))
 
     async def _style(self, request: web.Request) -> web.Response:
         del request

@@ -7,6 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from odradek.infra.app.console.addresses import PageAddress, row_of
+from odradek.infra.app.console.run.curves import RunCurves
+from odradek.infra.app.console.run.ledger import LedgerCurves
 from odradek.infra.app.console.views import RecordView, RowOnLog
 from odradek.infra.app.history.credentials import HIDDEN, SECRET, masked
 from odradek.infra.app.history.episodes import episode_view, task_view, turn_view, used_batch
@@ -51,7 +53,17 @@ class LogViews:
         self._bus = bus
         self._archive = archive
         self._tokenizer = tokenizer
+        self._ledger = LedgerCurves()
         self._free = asyncio.Semaphore(AT_ONCE)
+
+    async def runs(self) -> dict[str, RunCurves]:
+        """The curves of all runs, up to the ledger's end of now. Raises as `view` does."""
+        async with (
+            self._free,
+            asyncio.timeout(LONGEST_S),
+            looking_back(self._bus, self._archive) as lookup,
+        ):
+            return await self._ledger.update(lookup)
 
     async def view(self, address: PageAddress) -> Any:
         """What an address names, or another address that shows it better.

@@ -6,6 +6,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from odradek.infra.app.console.run.curves import moving
 from odradek.infra.app.demo.course import DemoCourse
 from odradek.infra.app.demo.outcome import children_by_step
 from odradek.infra.app.session.stats import PlayedEpisode
@@ -54,15 +55,6 @@ def draw(
         plt.close(figure)
         captions[name] = caption
     return captions
-
-
-def moving(values: Sequence[float], window: int = WINDOW) -> list[float]:
-    """The mean of the last `window` values at each place."""
-    means, total = [], 0.0
-    for at, value in enumerate(values):
-        total += value - (values[at - window] if at >= window else 0.0)
-        means.append(total / min(at + 1, window))
-    return means
 
 
 def _steps(course: DemoCourse, name: str) -> tuple[list[int], list[float]]:
@@ -123,7 +115,7 @@ def _since_start(course: DemoCourse, times: Sequence[float]) -> list[float]:
 def _success_by_time(course: DemoCourse, axes: "Axes") -> None:
     played = _played(course)
     times = _since_start(course, [p.at for p in played])
-    axes.plot(times, moving([float(p.success) for p in played]), color=BLUE,
+    axes.plot(times, moving([float(p.success) for p in played], WINDOW), color=BLUE,
               label=f"sampled, mean of {WINDOW} episodes")  # fmt: skip
     greedy = [evaluation for evaluation in course.rounds if evaluation.kind == "greedy"]
     axes.plot(_since_start(course, [r.at for r in greedy]), [r.success for r in greedy], "o-",
@@ -135,7 +127,7 @@ def _success_by_time(course: DemoCourse, axes: "Axes") -> None:
 def _reward_by_time(course: DemoCourse, axes: "Axes") -> None:
     played = [p for p in _played(course) if p.reward is not None]
     times = _since_start(course, [p.at for p in played])
-    axes.plot(times, moving([p.reward or 0.0 for p in played]), color=BLUE,
+    axes.plot(times, moving([p.reward or 0.0 for p in played], WINDOW), color=BLUE,
               label=f"mean of {WINDOW} episodes")  # fmt: skip
     axes.set(xlabel="seconds", ylabel="reward")
 

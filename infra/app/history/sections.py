@@ -19,7 +19,7 @@ from odradek.infra.app.history.views import (
     UsedBatchView,
 )
 
-Shown = Literal["step", "batch", "episode", "task", "turn", "row", "record"]
+Shown = Literal["step", "batch", "episode", "task", "turn", "row", "record", "run"]
 """What can be shown: by the verbs of `odradek show`, or on a page of the console."""
 APART: Final = frozenset({"type", "breaks"})
 """Fields of an event that have no line of their own."""

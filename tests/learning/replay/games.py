@@ -1,8 +1,8 @@
 """Games of hi-lo that a model learns: the demo's, and a harder one."""
 
 import random
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from tests.support.trainer.hilo import HiLo
 
@@ -15,10 +15,11 @@ class LearnedGame:
 
     Attributes:
         target: Greedy success that counts as learned. With n guesses 2^n - 1 numbers can be told
-            apart, so of 8 numbers three guesses find 7, whoever plays.
+            apart, so of 8 numbers three guesses find 7 at best.
         secrets: Of a group's samples.
         warm_up_steps: Supervised steps of the model that a run begins with.
         most: Fresh rollouts after which a run gives up.
+        learning: Settings of the trainer, in place of the arms'.
     """
 
     name: str
@@ -28,6 +29,7 @@ class LearnedGame:
     secrets: tuple[int, ...]
     warm_up_steps: int
     most: int
+    learning: dict[str, Any] = field(default_factory=dict)
 
     def begin(self, secret: int) -> HiLo:
         """One round."""
@@ -62,7 +64,7 @@ GAMES: Final = {
         warm_up_steps=60, most=8000,
     ),
     "large": LearnedGame(
-        "large", high=8, guesses=3, target=7 / 8, secrets=(1, 2, 3, 4, 5, 6, 7, 8),
-        warm_up_steps=60, most=40_000,
+        "large", high=8, guesses=3, target=6 / 8, secrets=(1, 2, 3, 4, 5, 6, 7, 8),
+        warm_up_steps=60, most=16_000, learning={"kl": 0.02},
     ),
 }  # fmt: skip

@@ -83,7 +83,7 @@ def learn(arm: Arm, game: LearnedGame, seed: int, models: Path) -> dict[str, Any
     with TemporaryDirectory() as place:
         settings = TrainerSettings(
             model=str(model), output_dir=Path(place) / "run", device="cpu", seed=seed,
-            batches_topic=arm.topic, max_steps=10**6, save_every=str(10**6), **arm.learning(),
+            batches_topic=arm.topic, max_steps=10**6, save_every=str(10**6), **{**arm.learning(), **game.learning},
         )  # fmt: skip
         lineage = Lineage()
         cursor = Cursor(settings.rules, lineage)

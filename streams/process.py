@@ -8,7 +8,7 @@ from odradek.streams.settings import StreamsSettings, check_deadlines
 from odradek.streams.stage import Stage
 
 
-def driver_of(bus: BusSettings, stage: Stage, settings: StreamsSettings) -> Service:
+def _driver_of(bus: BusSettings, stage: Stage, settings: StreamsSettings) -> Service:
     """The driver that settings ask for."""
     if settings.driver == "faust":
         from odradek.streams.drivers.faust import FaustDriver
@@ -26,7 +26,7 @@ async def run_stage(bus: BusSettings, stage: Stage, settings: StreamsSettings) -
         InfraError: Kafka cannot be reached or used.
     """
     check_deadlines(settings.deadlines, settings.max_attempts)
-    await serve(driver_of(bus, stage, settings), stage.name)
+    await serve(_driver_of(bus, stage, settings), stage.name)
 
 
 async def serve(service: Service, name: str) -> None:

@@ -81,7 +81,7 @@ def give(episode: str, component: str, value: float, person: str, why: str, scal
     click.echo(f"{given.source} gives {component} {value:g} to {episode}")
 
 
-def of_queue(verb: Callable[..., Any]) -> Callable[..., Any]:
+def _of_queue(verb: Callable[..., Any]) -> Callable[..., Any]:
     """The options of what looks at a queue."""
     for option in (
         EVERYTHING,
@@ -97,7 +97,7 @@ def of_queue(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @command.command(name="queue")
-@of_queue
+@_of_queue
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def queue_(as_json: bool, **options: Any) -> None:
     """List what is left to judge: the ids of episodes, or of two of them."""
@@ -110,7 +110,7 @@ def queue_(as_json: bool, **options: Any) -> None:
 
 
 @command.command(name="next")
-@of_queue
+@_of_queue
 @SCALE_OPTION
 @click.option(
     "--limit", type=click.IntRange(1), default=20, show_default=True, help="End after so many."

@@ -74,6 +74,16 @@ def answer_of(ask: Callable[[], Any]) -> Any:
 
 def one_line(text: str) -> str:
     """A text that a terminal, a header and JSON can hold: half characters and controls escaped."""
-    words = " ".join(text[: 4 * LONGEST].split())
-    printable = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
-    return "".join(printable)[:LONGEST]
+    return printable(" ".join(text[: 4 * LONGEST].split()))[:LONGEST]
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Text that moves no cursor and has no colour: signs that do not print stand escaped.
+
+    Args:
+        text: Anybody's.
+        kept: Signs that stay as they are, such as line ends.
+    """
+    return "".join(
+        sign if sign.isprintable() or sign in kept else ascii(sign)[1:-1] for sign in text
+    )

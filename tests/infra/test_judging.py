@@ -13,7 +13,7 @@ from odradek.infra.app.cli.judge import judge
 from odradek.infra.app.cli.start import keys
 from odradek.infra.app.history.sections import Facts
 from odradek.infra.app.judging.queue import Candidate, judged, pairs, queue, wants
-from odradek.infra.app.judging.sections import judged_sections, plain
+from odradek.infra.app.judging.sections import judged_sections
 from odradek.infra.app.judging.verdicts import RewardScale, pair_verdicts, source_of, verdict
 from odradek.infra.bus import (
     BusSettings,
@@ -24,6 +24,7 @@ from odradek.infra.bus import (
 )
 from odradek.infra.client import publish_reward
 from odradek.infra.errors import VerdictRefused
+from odradek.infra.runtime.foreign_code import printable
 from odradek.infra.runtime.reward_signatures import Verifier
 from odradek.schemas import codec
 from odradek.schemas.codec import header
@@ -186,7 +187,7 @@ async def test_nobody_speaks_for_a_person_by_writing_a_name(known, key, monkeypa
 @given(text=st.text())
 def test_what_an_agent_wrote_moves_no_cursor(text):
     """Everything that a terminal would obey is spelt out."""
-    assert all(each.isprintable() or each in "\n\t" for each in plain(text))
+    assert all(each.isprintable() or each in "\n\t" for each in printable(text, kept="\n\t"))
 
 
 def test_blind_nothing_tells_where_an_episode_is_from():

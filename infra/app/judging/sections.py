@@ -11,6 +11,7 @@ import msgspec
 
 from odradek.infra.app.datasets.messages import Row, message_of
 from odradek.infra.app.history.sections import Facts, Heading, Note, Section
+from odradek.infra.runtime.foreign_code import printable
 from odradek.schemas.events import Conversation
 
 
@@ -35,28 +36,25 @@ def judged_sections(
         )
         yield Facts(tuple(pair for pair in pairs if pair[1]))
     if conversation.input is not None:
-        yield Facts((("asked", plain(_text(conversation.input))),))
+        yield Facts((("asked", _shown(_text(conversation.input))),))
     for raw in conversation.messages:
         yield Facts(_said(message_of(raw)))
     if not conversation.messages:
         yield Note("nothing was said", wrong=True)
 
 
-def plain(text: str) -> str:
-    """Text for a terminal: what agents wrote moves no cursor and has no colour."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
-    )
+def _shown(text: str) -> str:
+    return printable(text, kept="\n\t")
 
 
 def _said(message: Row) -> tuple[tuple[str, str], ...]:
-    role = plain(message["role"])
-    said = [(role, plain(message["content"]))] if message["content"] else []
+    role = _shown(message["role"])
+    said = [(role, _shown(message["content"]))] if message["content"] else []
     calls = message["tool_calls"] or ()
     return (
         *said,
         *(
-            (f"{role} calls", plain(f"{call['function']['name']} {call['function']['arguments']}"))
+            (f"{role} calls", _shown(f"{call['function']['name']} {call['function']['arguments']}"))
             for call in calls
         ),
     ) or ((role, ""),)

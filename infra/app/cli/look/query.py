@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from odradek.infra.app.cli.selection import IMPORTED, SKIP_MISSING, filters, selection_of
+from odradek.infra.runtime.foreign_code import printable
 
 if TYPE_CHECKING:
     from odradek.infra.app.queries import QueryAnswer, QueryDatabase
@@ -175,10 +176,7 @@ def _table(answer: "QueryAnswer") -> None:
 def _cells(row: tuple[Any, ...]) -> Iterator[str]:
     """Values for a terminal: what agents wrote moves no cursor."""
     for value in row:
-        text = "" if value is None else str(value)
-        yield "".join(
-            each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
-        )
+        yield printable("" if value is None else str(value), kept="\n\t")
 
 
 def _notes(filled: "Filled") -> Iterator[str]:

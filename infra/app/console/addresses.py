@@ -59,7 +59,11 @@ class PageAddress(Struct, frozen=True, kw_only=True):
 
     def at(self, start: int) -> "PageAddress":
         """The same, from another part on."""
-        return msgspec.structs.replace(self, start=max(0, start))
+        return self.of(start=max(0, start))
+
+    def of(self, **changes: object) -> "PageAddress":
+        """The same, with changes."""
+        return msgspec.structs.replace(self, **changes)
 
 
 def parse(what: str, query: Mapping[str, str]) -> PageAddress:

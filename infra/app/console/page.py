@@ -41,7 +41,7 @@ def page_html(page: PageView) -> str:
         "view": page,
         "tokens": page.tokens,
         "legend": LEGENDS[address.shade],
-        "shades": [(shade, _shaded(address, shade).href) for shade in SHADES],
+        "shades": [(shade, address.of(shade=shade).href) for shade in SHADES],
         "before": before.href if before else "",
         "behind": behind.href if behind else "",
         "jumps": [(name, address.at(at).href) for name, at in page.jumps],
@@ -129,13 +129,5 @@ def _beside(address: PageAddress) -> list[tuple[str, str]]:
 
 def _raw(address: PageAddress) -> tuple[str, str]:
     """The other form of a page: its name and its address."""
-    import msgspec
-
-    other = msgspec.structs.replace(address, raw=not address.raw, start=0)
+    other = address.of(raw=not address.raw, start=0)
     return ("page" if address.raw else "JSON", other.href)
-
-
-def _shaded(address: PageAddress, shade: Any) -> PageAddress:
-    import msgspec
-
-    return msgspec.structs.replace(address, shade=shade)

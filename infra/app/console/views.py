@@ -8,7 +8,9 @@ from msgspec import Struct
 
 from odradek.infra.app.console.addresses import PageAddress
 from odradek.infra.app.console.windows import (
+    BUDGET,
     CHARACTERS,
+    PART,
     TAG,
     TOKENS,
     WindowPosition,
@@ -38,6 +40,8 @@ ROW_HEADINGS: Final = (
     "row", "sample", "sequence", "reward", "advantage", "weight", "versions", "staleness",
     "trained on", "tokens", "",
 )  # fmt: skip
+TURNS_OF_ROW: Final = 40
+"""Turns that a row's page lists; its episode's page lists all."""
 
 
 class RowOnLog(Struct, frozen=True):
@@ -143,10 +147,6 @@ def _row_sections(found: RowOnLog) -> Iterator[Section]:
         yield Grid(("turn",), turns, more if len(row.turns) > TURNS_OF_ROW else "turns")
 
 
-TURNS_OF_ROW: Final = 40
-"""Turns that a row's page lists; its episode's page lists all."""
-
-
 def _token_page(
     tokens: TokensView, sections: tuple[Section, ...], address: PageAddress
 ) -> PageView:
@@ -157,7 +157,7 @@ def _token_page(
         tokens.ids,
         start,
         lambda n: token_size(drawn[n - start]),
-        budget=max(20_000, 150_000 - ahead),
+        budget=max(PART, BUDGET - ahead),
         most=TOKENS,
     )
     return PageView(

@@ -23,6 +23,8 @@ from odradek.schemas.topics import Topic
 
 Headers = tuple[tuple[str, bytes], ...]
 
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of a value, where its topic does not say less."""
 MAX_DEPTH: Final = 64
 """Deepest nesting of JSON that is parsed at all; agents' messages stay far below it."""
 
@@ -61,7 +63,7 @@ def encode(event: events.Event) -> bytes:
         raise InvalidRecord("bad_schema", str(error)) from None
 
 
-def decode(value: bytes | None, kind: Any, *, max_bytes: int = 16 * 1024 * 1024) -> Any:
+def decode(value: bytes | None, kind: Any, *, max_bytes: int = MAX_BYTES) -> Any:
     """The event in a record's value.
 
     Args:
@@ -76,7 +78,7 @@ def decode(value: bytes | None, kind: Any, *, max_bytes: int = 16 * 1024 * 1024)
     return _read(_decoder(kind), max_bytes, value)
 
 
-def reader(kind: Any, *, max_bytes: int = 16 * 1024 * 1024) -> Callable[[bytes | None], Any]:
+def reader(kind: Any, *, max_bytes: int = MAX_BYTES) -> Callable[[bytes | None], Any]:
     """`decode` for one kind of event: what a loop over many records calls."""
     return partial(_read, _decoder(kind), max_bytes)
 

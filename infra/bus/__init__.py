@@ -32,7 +32,14 @@ from odradek.infra.bus.clients import (
     topic_partitions,
 )
 from odradek.infra.bus.compatibility import require_current
-from odradek.infra.bus.dead_letters import check_place, dead_letter, letter, passed_over, record_of
+from odradek.infra.bus.dead_letters import (
+    check_place,
+    dead_letter,
+    event_of,
+    letter,
+    passed_over,
+    record_of,
+)
 from odradek.infra.bus.group import PartitionGroup, PartitionOwner, commit_offsets
 from odradek.infra.bus.lookup import RecordLookup, looking_up
 from odradek.infra.bus.offsets import DoneOffsets, OffsetTracker
@@ -89,6 +96,7 @@ __all__ = [
     "dead_letter",
     "delete_topics",
     "ensure_topics",
+    "event_of",
     "follow",
     "following",
     "gone",

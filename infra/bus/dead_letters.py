@@ -6,6 +6,7 @@ from typing import Any, Final
 from odradek.infra.bus.appender import Appender, Record
 from odradek.infra.bus.settings import BusSettings
 from odradek.infra.runtime import metrics
+from odradek.schemas import codec
 from odradek.schemas.codec import Headers, header
 from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.ids import key_text, partition_for
@@ -58,6 +59,21 @@ def passed_over(record: Record, error: InvalidRecord) -> None:
     """Note a record that a mere reader cannot use: its topic's owner is who writes dead letters."""
     metrics.moved(metrics.SKIPPED, topic=record.topic, reason=error.reason)
     log.debug("%s[%d]@%d: %s", record.topic, record.partition, record.offset, error)
+
+
+def event_of(record: Record, kind: Any, *, max_bytes: int = codec.MAX_BYTES) -> Any:
+    """The event in a record for a mere reader; None, and the record is noted, where it holds none.
+
+    Args:
+        record: From the log.
+        kind: See `codec.decode`.
+        max_bytes: The same.
+    """
+    try:
+        return codec.decode(record.value, kind, max_bytes=max_bytes)
+    except InvalidRecord as error:
+        passed_over(record, error)
+        return None
 
 
 def attempts_of(headers: Headers) -> int:

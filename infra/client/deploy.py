@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Sequence
 
 import msgspec
 
-from odradek.infra.bus import BusSettings, KafkaAppender, passed_over
+from odradek.infra.bus import BusSettings, KafkaAppender, event_of
 from odradek.infra.client.publish import publish_task
 from odradek.infra.client.subscribe import records
 from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Batch, Episode, EpisodesEvent, Task
 from odradek.schemas.numbers import number
 from odradek.schemas.topics import BATCHES, DLQ, EPISODES, TASKS
@@ -153,11 +152,7 @@ async def _episodes(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) 
     async for record in records(EPISODES.name, bus=bus, ready=placed.set):
         if record.key not in waiting.tasks:
             continue
-        try:
-            event: EpisodesEvent = codec.decode(record.value, EpisodesEvent)
-        except InvalidRecord as error:
-            passed_over(record, error)
-            continue
+        event: EpisodesEvent | None = event_of(record, EpisodesEvent)
         if isinstance(event, Episode) and not event.retry and not event.revision:
             waiting.episodes[event.task_id].setdefault(event.sample, event)
             waiting.check()
@@ -168,10 +163,8 @@ async def _batches(waiting: _Waiting, bus: BusSettings, placed: asyncio.Event) -
     async for record in records(BATCHES.name, bus=bus, ready=placed.set):
         if record.key not in waiting.tasks:
             continue
-        try:
-            batch = codec.decode(record.value, Batch)
-        except InvalidRecord as error:
-            passed_over(record, error)
+        batch: Batch | None = event_of(record, Batch)
+        if batch is None:
             continue
         # The batch may overtake its last episodes on the way to us, so it only counts as the end
         # for groups that had to close without all of their samples.

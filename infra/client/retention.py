@@ -9,12 +9,10 @@ from odradek.infra.bus import (
     BusSettings,
     Record,
     RecordLookup,
+    event_of,
     looking_up,
-    passed_over,
     read_range,
 )
-from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Step
 from odradek.schemas.topics import DAY_MS, STEPS, TOPICS, Topic
 
@@ -105,12 +103,8 @@ async def steps_per_s(
     if not bounds or since >= bounds[0][1]:
         return 0.0
     async for record in read_range(bus, STEPS.name, 0, start=max(since, bounds[0][0])):
-        try:
-            step: Step = codec.decode(record.value, Step)
-        except InvalidRecord as error:
-            passed_over(record, error)
-            continue
-        if step.run == run:
+        step: Step | None = event_of(record, Step)
+        if step is not None and step.run == run:
             oldest = min(oldest, record.timestamp)
             if step.optimized:
                 steps.add(step.step)

@@ -7,12 +7,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from odradek.infra.bus import BusSettings, Record, passed_over, reader, require_current
+from odradek.infra.bus import BusSettings, Record, event_of, reader, require_current
 from odradek.infra.bus.reader import Positions, Start, at_beginning, at_end
 from odradek.infra.client.times import parse_time
 from odradek.infra.errors import InvalidTime
 from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.numbers import is_number, number, single
 from odradek.schemas.topics import find
 
@@ -107,10 +106,8 @@ async def subscribe(
     stream = records(topic, since=since, follow=follow, bus=bus, ready=ready)
     async with aclosing(stream):  # whoever leaves us closes the consumer, too
         async for record in stream:
-            try:
-                event = codec.decode(record.value, kind)
-            except InvalidRecord as error:
-                passed_over(record, error)
+            event = event_of(record, kind)
+            if event is None:
                 continue
             if all(getattr(event, name, None) == value for name, value in (where or {}).items()):
                 yield event

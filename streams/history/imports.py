@@ -4,10 +4,9 @@ import math
 from contextlib import aclosing
 
 from odradek.infra.archive import Archive, looking_back
-from odradek.infra.bus import BusSettings, Record, passed_over
+from odradek.infra.bus import BusSettings, Record, event_of
 from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
-from odradek.schemas.events import Episode, EpisodeHead, Event, GroupsEvent, Pointer
+from odradek.schemas.events import Episode, EpisodeHead, GroupsEvent, Pointer
 from odradek.schemas.revisions import LATEST, RevisionBook, revised_reward
 from odradek.schemas.topics import EPISODES
 from odradek.schemas.worth import DEFAULT_COMPONENT
@@ -86,11 +85,7 @@ def taken(selection: Selection, head: EpisodeHead, pointer: Pointer, record: Rec
 
 
 def _imported(record: Record) -> EpisodeHead | None:
-    try:
-        event: Event = codec.decode(record.value, GroupsEvent, max_bytes=EPISODES.max_bytes)
-    except InvalidRecord as error:
-        passed_over(record, error)
-        return None
+    event = event_of(record, GroupsEvent, max_bytes=EPISODES.max_bytes)
     return event if isinstance(event, EpisodeHead) and event.imported_from else None
 
 

@@ -21,8 +21,8 @@ from odradek.infra.bus import (
     RecordLookup,
     consumer,
     dead_letter,
+    event_of,
     partitions_of,
-    passed_over,
     require_topics,
     running,
 )
@@ -30,7 +30,6 @@ from odradek.infra.errors import BusError
 from odradek.infra.runtime.crash_points import crash_point
 from odradek.infra.runtime.reward_signatures import JudgeSettings, signed
 from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Outcome, Reward
 from odradek.schemas.topics import CONVERSATIONS, DLQ, REVISIONS
 from odradek.streams.errors import RewardFailed
@@ -255,10 +254,8 @@ class _Verdicts:
 
     def _heard(self, record: Record) -> Heard | None:
         """The head of a conversation that is to be judged, else None."""
-        try:
-            head: Heard = codec.decode(record.value, Heard, max_bytes=CONVERSATIONS.max_bytes)
-        except InvalidRecord as error:
-            passed_over(record, error)
+        head: Heard | None = event_of(record, Heard, max_bytes=CONVERSATIONS.max_bytes)
+        if head is None:
             return None
         return head if record.key == head.episode_id and self._wanted.wants(head) else None
 

@@ -17,9 +17,7 @@ from odradek.infra.app.datasets.preferences import (
     each_episode,
 )
 from odradek.infra.archive import Archive, looking_back
-from odradek.infra.bus import BusSettings, RecordLookup, passed_over
-from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
+from odradek.infra.bus import BusSettings, RecordLookup, event_of
 from odradek.schemas.events import Conversation, Episode, Pointer
 from odradek.schemas.topics import CONVERSATIONS
 from odradek.streams.errors import HistoryGone
@@ -130,12 +128,10 @@ async def _words(
         async for record in records:
             if record.key not in wanted.episodes:
                 continue
-            try:
-                conversation: Conversation = codec.decode(
-                    record.value, Conversation, max_bytes=CONVERSATIONS.max_bytes
-                )
-            except InvalidRecord as error:
-                passed_over(record, error)
+            conversation: Conversation | None = event_of(
+                record, Conversation, max_bytes=CONVERSATIONS.max_bytes
+            )
+            if conversation is None:
                 continue
             making.take(conversation, wanted.episodes.pop(record.key))
             progress(total - len(wanted.episodes), total)

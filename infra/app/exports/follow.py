@@ -11,11 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from odradek.infra.app.exports.line import RunLine
 from odradek.infra.app.exports.sink import MetricsSink, SinkOptions, StepPoint
 from odradek.infra.app.exports.state import ExportState, StateFile
-from odradek.infra.bus import BusSettings, Record, at_beginning, at_end, passed_over, reader
+from odradek.infra.bus import BusSettings, Record, at_beginning, at_end, event_of, reader
 from odradek.infra.bus.reader import Positions, Start
 from odradek.infra.errors import ExportRefused, NoRewind
-from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Step
 from odradek.schemas.topics import STEPS
 
@@ -49,10 +47,8 @@ class LedgerExport:
     def feed(self, record: Record) -> bool:
         """Take the ledger's next record; return whether there is something to flush."""
         self._offset = record.offset + 1
-        try:
-            entry = codec.decode(record.value, Step)
-        except InvalidRecord as error:
-            passed_over(record, error)
+        entry: Step | None = event_of(record, Step)
+        if entry is None:
             return False
         self.runs.add(entry.run)
         change = self._line.feed(entry, record.timestamp)

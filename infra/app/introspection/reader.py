@@ -15,9 +15,8 @@ from odradek.infra.app.introspection.episodes import (
     agent_episode,
 )
 from odradek.infra.archive import Archive, looking_back
-from odradek.infra.bus import BusSettings, Record, RecordLookup, passed_over
-from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord, NotRevisable
+from odradek.infra.bus import BusSettings, Record, RecordLookup, event_of
+from odradek.schemas.errors import NotRevisable
 from odradek.schemas.events import Episode, EpisodeHead, EpisodesEvent, GroupsEvent, TurnsEvent
 from odradek.schemas.revisions import LATEST, RevisionBook, revised_reward
 from odradek.schemas.topics import EPISODES, TURNS
@@ -160,11 +159,7 @@ async def _on_the_log(
 
 
 def _head(record: Record, kind: object) -> EpisodeHead | None:
-    try:
-        event = codec.decode(record.value, kind, max_bytes=EPISODES.max_bytes)
-    except InvalidRecord as error:
-        passed_over(record, error)
-        return None
+    event = event_of(record, kind, max_bytes=EPISODES.max_bytes)
     return event if isinstance(event, EpisodeHead) else None
 
 
@@ -205,10 +200,8 @@ async def _played(
         found = left.get(record.key or "")
         if found is None:
             continue
-        try:
-            event = codec.decode(record.value, TurnsEvent, max_bytes=TURNS.max_bytes)
-        except InvalidRecord as error:
-            passed_over(record, error)
+        event = event_of(record, TurnsEvent, max_bytes=TURNS.max_bytes)
+        if event is None:
             continue
         kept = events.setdefault(found.episode_id, [])
         kept.append(PlacedEvent(shown(record.address), record.timestamp, event))

@@ -2,22 +2,17 @@
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import TypeVar
 
 from msgspec import Struct
 
 from odradek.infra.app.judging.queue import Candidate, judged, wants
-from odradek.infra.bus import BusSettings, Record, RecordLookup, looking_up, passed_over
+from odradek.infra.bus import BusSettings, Record, RecordLookup, event_of, looking_up
 from odradek.infra.errors import VerdictRefused
-from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Conversation, Reward
 from odradek.schemas.ids import partition_for
-from odradek.schemas.topics import CONVERSATIONS, REVISIONS, REWARDS, Topic
+from odradek.schemas.topics import CONVERSATIONS, REVISIONS, REWARDS
 from odradek.streams.history import Selection
 from odradek.streams.history.batches import Progress, choose
-
-_Kind = TypeVar("_Kind", Conversation, Reward)
 
 
 class JudgeQueue(Struct, frozen=True):
@@ -77,7 +72,7 @@ async def words_of(bus: BusSettings, wanted: Iterable[Candidate]) -> dict[str, C
     """The conversations of candidates, by episode; one that is gone is left out."""
     async with looking_up(bus) as lookup:
         records = await lookup.records(one.at for one in wanted)
-    found = (_decoded(record, Conversation, CONVERSATIONS) for record in records.values())
+    found = (_conversation(record) for record in records.values())
     return {one.episode_id: one for one in found if one is not None}
 
 
@@ -90,7 +85,7 @@ async def conversation_of(bus: BusSettings, episode_id: str) -> Conversation:
             async for record in records:
                 if record.key != episode_id:
                     continue
-                conversation = _decoded(record, Conversation, CONVERSATIONS)
+                conversation = _conversation(record)
                 if conversation is not None:
                     return conversation
     raise VerdictRefused(
@@ -109,7 +104,7 @@ async def _conversations(
             done += 1
             if done % 256 == 0:
                 progress(done, total)
-            conversation = _decoded(record, Conversation, CONVERSATIONS)
+            conversation = _conversation(record)
             if conversation is not None:
                 yield record, conversation
 
@@ -119,15 +114,11 @@ async def _rewards(lookup: RecordLookup) -> AsyncIterator[Reward]:
     for topic in (REWARDS, REVISIONS):
         async with aclosing(lookup.whole(topic.name)) as records:
             async for record in records:
-                reward = _decoded(record, Reward, topic)
+                reward = event_of(record, Reward, max_bytes=topic.max_bytes)
                 if reward is not None:
                     yield reward
 
 
-def _decoded(record: Record, kind: type[_Kind], topic: Topic) -> _Kind | None:
-    try:
-        event: _Kind = codec.decode(record.value, kind, max_bytes=topic.max_bytes)
-    except InvalidRecord as error:
-        passed_over(record, error)
-        return None
-    return event
+def _conversation(record: Record) -> Conversation | None:
+    found: Conversation | None = event_of(record, Conversation, max_bytes=CONVERSATIONS.max_bytes)
+    return found

@@ -13,12 +13,10 @@ from odradek.infra.bus import (
     KafkaAppender,
     Record,
     at_offsets,
-    passed_over,
+    event_of,
     reader,
 )
 from odradek.infra.errors import ProjectError
-from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
 from odradek.schemas.events import Policy, Task
 from odradek.schemas.topics import POLICIES
 
@@ -142,10 +140,8 @@ class EvaluationCourse:
                 self._note(record)
 
     def _note(self, record: Record) -> None:
-        try:
-            event = codec.decode(record.value, Policy)
-        except InvalidRecord as error:
-            passed_over(record, error)
+        event: Policy | None = event_of(record, Policy)
+        if event is None:
             return
         self._names.add(event.name)
         if event.name == self.policy:

@@ -4,9 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 from odradek.infra.app.console.run.curves import RunCurves
-from odradek.infra.bus import Record, RecordLookup, passed_over
-from odradek.schemas import codec
-from odradek.schemas.errors import InvalidRecord
+from odradek.infra.bus import Record, RecordLookup, event_of
 from odradek.schemas.events import Step
 from odradek.schemas.topics import STEPS
 
@@ -41,9 +39,7 @@ class LedgerCurves:
     def feed(self, record: Record) -> None:
         """Take the ledger's next record. An interrupted reading goes on behind it."""
         self._offset = record.offset + 1
-        try:
-            entry = codec.decode(record.value, Step)
-        except InvalidRecord as error:
-            passed_over(record, error)
+        entry: Step | None = event_of(record, Step)
+        if entry is None:
             return
         self.curves.setdefault(entry.run, RunCurves(entry.run)).feed(entry, record.timestamp)

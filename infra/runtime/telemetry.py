@@ -57,6 +57,12 @@ def _metrics(resource: Resource) -> None:
         trust.export()
 
 
+def metric_exporters(environ: Mapping[str, str], default: str = "") -> list[str]:
+    """What `OTEL_METRICS_EXPORTER` names, with commas; a default where it is not set."""
+    words = (environ.get("OTEL_METRICS_EXPORTER") or default).split(",")
+    return [word.strip() for word in words if word.strip()]
+
+
 def _readers() -> Iterator[MetricReader]:
     """By whom metrics leave the process: `OTEL_METRICS_EXPORTER` names several, with commas.
 
@@ -65,8 +71,7 @@ def _readers() -> Iterator[MetricReader]:
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get(
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
     )
-    kinds = os.environ.get("OTEL_METRICS_EXPORTER") or ("otlp" if endpoint else "")
-    for kind in filter(None, map(str.strip, kinds.split(","))):
+    for kind in metric_exporters(os.environ, "otlp" if endpoint else ""):
         match kind:
             case "console":
                 yield PeriodicExportingMetricReader(ConsoleMetricExporter(out=sys.stderr))

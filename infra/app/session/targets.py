@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from odradek.infra.app.supervisor import Spec
+from odradek.infra.runtime.telemetry import metric_exporters
 
 FILE: Final = "prometheus.json"
 """In the project's work folder."""
@@ -23,7 +24,7 @@ HOST: Final = "OTEL_EXPORTER_PROMETHEUS_HOST"
 
 def wanted(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether processes are to serve pages for Prometheus."""
-    return "prometheus" in environ.get("OTEL_METRICS_EXPORTER", "").replace(" ", "").split(",")
+    return "prometheus" in metric_exporters(environ)
 
 
 def with_ports(specs: Iterable[Spec], free: Callable[[], int]) -> list[Spec]:
